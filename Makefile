@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine: make report, make test. PYTHON chooses the interpreter
+# that .venv is made with. To use an environment of yours instead (a CUDA torch, say): make report PY=python
+PYTHON ?= python3
+VENV := .venv
+PY ?= $(VENV)/bin/python
+OUT := reports/out
+SETUP := $(if $(filter $(VENV)/bin/python,$(PY)),$(VENV)/.installed)
+
+.PHONY: report test bench lint clean
+
+report: $(SETUP) ## measure on the device at hand, then write reports/out/report.md
+	$(PY) -m bench --out $(OUT)/records.jsonl && $(PY) -m reports --records $(OUT)/records.jsonl --out $(OUT)
+
+test: $(SETUP) ## the tests; timed bodies run once
+	$(PY) -m pytest --benchmark-disable
+
+bench: $(SETUP) ## only the benchmarks, timed
+	$(PY) -m pytest --benchmark-only
+
+lint: $(SETUP)
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch numpy
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT)

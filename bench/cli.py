@@ -1,0 +1,319 @@
+"""The options that commands share, and the one line a wrong one ends in. Imports no torch."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bench.record import Size, height_width, size_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.task import Task
+
+PIXELS_PER_LATENT = 8
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+class UsageError(ValueError):
+    """What a user asked for cannot be done: told in one line, exit code 2, nothing measured."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
+
+
+def parser(command: str, doc: str | None) -> Parser:
+    """A parser whose --help is the module's docstring."""
+    return Parser(
+        prog=f"python -m {command}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
+    """Parse and run a command; a UsageError becomes its one line and exit code 2."""
+    args = parser.parse_args(argv)
+    try:
+        return body(args)
+    except UsageError as error:
+        print(f"{parser.prog}: {error}".replace("\n", " "), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
+        return 130
+
+
+def positive_int(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def positive_seconds(text: str) -> float:
+    """Seconds: 90, 90s, 8m or 1h."""
+    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    try:
+        seconds = float(text[:-1]) * scale if scale else float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be seconds above zero, as 90, 90s, 8m or 1h, got {text!r}")
+    return seconds
+
+
+def resolution(text: str) -> Size:
+    """Pixels: 512, or 512x256 for height x width."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise argparse.ArgumentTypeError(f"must be pixels, as 512 or 512x256 (height x width), got {text!r}")
+    numbers = [int(side) for side in sides]
+    if any(n < PIXELS_PER_LATENT or n % PIXELS_PER_LATENT for n in numbers):
+        near = [max(PIXELS_PER_LATENT, round(n / PIXELS_PER_LATENT) * PIXELS_PER_LATENT) for n in numbers]
+        works = "x".join(map(str, near))
+        raise argparse.ArgumentTypeError(
+            f"must be a multiple of {PIXELS_PER_LATENT} pixels, one latent, got {text}; try {works}"
+        )
+    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
+
+
+def add_models(parser: Parser, default: str) -> None:
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="as published, in any case; a pattern such as 'FCDM-*'; or your own my_pkg.my_mod:factory, a "
+        f"callable that takes a models.Task (default: {default})",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint with its authors' keys for the one --model: .pt (ema, model or a bare "
+        "state_dict) or .safetensors",
+    )
+
+
+def add_res(parser: Parser, default: Sequence[int]) -> None:
+    parser.add_argument(
+        "--res",
+        nargs="+",
+        type=resolution,
+        default=list(default),
+        metavar="PX",
+        help="pixels of the image, 8 times the latent: 512, or 512x256 (height x width); "
+        f"(default: {' '.join(map(str, default))})",
+    )
+
+
+def add_timing(parser: Parser, batch: int) -> None:
+    """The settings of a timed case; those that take several values are all combined."""
+    several = "; several are combined with the rest"
+    parser.add_argument(
+        "--batch",
+        nargs="+",
+        type=positive_int,
+        default=[batch],
+        help=f"images a pass (default: {batch}){several}",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
+    )
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, default=["fp32"], help=f"default: fp32{several}"
+    )
+    add_switch(parser, "--compile", f"run under torch.compile{several}")
+    add_switch(parser, "--channels-last", f"lay images and kernels out channels last{several}")
+    parser.add_argument(
+        "--budget",
+        type=positive_seconds,
+        metavar="SECONDS",
+        help="of each case, warm-up and samples: 90, 90s or 2m (default: 30 s on a GPU, 45 s on a CPU)",
+    )
+    parser.add_argument(
+        "--precision-target",
+        type=share,
+        default=0.01,
+        metavar="SHARE",
+        help="stop when the 95 %% interval of the median is within this share of it (default: 0.01)",
+    )
+
+
+def add_switch(parser: Parser, flag: str, what: str) -> None:
+    """--flag alone turns it on; --flag off on sweeps both."""
+    parser.add_argument(
+        flag, nargs="*", type=on_or_off, action=_Switch, default=[False], metavar="on|off", help=what
+    )
+
+
+class _Switch(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 - argparse's own signature
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, list(values) or [True])
+
+
+def on_or_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off, got {text!r}")
+    return text == "on"
+
+
+def share(text: str) -> float:
+    """A share of a whole: above 0, below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be a share above 0 and below 1, as 0.01, got {text!r}")
+    return value
+
+
+def add_output(parser: Parser) -> None:
+    parser.add_argument(
+        "--format", choices=("table", "md", "csv", "json", "latex"), default="table", help="default: table"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the output to FILE as well; a FILE that ends in .jsonl gets each record, raw samples "
+        "included, appended as soon as it is there",
+    )
+    parser.add_argument("--force", action="store_true", help="let --out replace a file that is not .jsonl")
+
+
+def check_output(out: Path | None, force: bool) -> None:
+    """Refuse, before anything is measured, an --out that cannot be written or would be lost.
+
+    Raises:
+        UsageError: a folder, an unwritable place, or a file with something in it and no --force.
+    """
+    if out is None:
+        return
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file in it")
+    if not keeps_records(out) and not force and out.exists() and out.stat().st_size:
+        raise UsageError(f"--out {out}: exists; name another file, or one ending in .jsonl, or add --force")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def keeps_records(out: Path | None) -> bool:
+    return out is not None and out.suffix == ".jsonl"
+
+
+def model_names(given: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+    """Printed names of --model, patterns expanded, each once, in the order given.
+
+    Raises:
+        UsageError: a name or a pattern that matches nothing, with the nearest names.
+    """
+    from models.registry import names, printed
+
+    found: list[str] = []
+    for name in given or default:
+        if any(sign in name for sign in "*?["):
+            matches = names(name)
+            if not matches:
+                raise UsageError(f"--model {name}: matches no backbone; all of them are {', '.join(names())}")
+            found += matches
+        else:
+            try:
+                found.append(printed(name))
+            except ValueError as error:
+                raise UsageError(f"--model {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def meta_models(
+    names: Sequence[str], sizes: Sequence[Size], weights: Path | None
+) -> dict[tuple[str, Size], "nn.Module"]:
+    """Every model at every size on the meta device: whatever cannot be built is known before measuring.
+
+    A user's model is called once as well, and held to the interface.
+
+    Raises:
+        UsageError: a model that cannot be built for a size, breaks the interface or does not fit --weights.
+    """
+    from models.contract import build, check
+    from models.registry import is_plugin
+    from models.weights import load_official, read_weights
+
+    if weights is not None and len(names) != 1:
+        raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
+    built = {}
+    for name in names:
+        for size in sizes:
+            try:
+                task = task_at(size)
+                built[name, size] = check(name, task) if is_plugin(name) else build(name, task)
+            except ValueError as error:
+                raise UsageError(f"--model {error} (at --res {size_text(size)})") from error
+    if weights is not None:
+        try:
+            state_dict = read_weights(weights)
+            for model in built.values():
+                load_official(model, state_dict)
+        except ValueError as error:
+            raise UsageError(f"--weights {error}") from error
+    return built
+
+
+def task_at(size: Size) -> "Task":
+    """The task of an image size: latents of 4 channels, 1000 classes, a learned variance."""
+    from models.task import Task
+
+    height, width = height_width(size)
+    latent = (height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+    return Task(latent[0] if height == width else latent)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr where that is a terminal, nothing in a pipe.
+
+    Yields:
+        A function to call with the name of the case that begins; the one before it is then done.
+    """
+    if not sys.stderr.isatty():
+        yield lambda name: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[name]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, name="")
+        started = 0
+
+        def begin(name: str) -> None:
+            nonlocal started
+            bar.update(task, completed=started, name=name)
+            started += 1
+
+        yield begin

@@ -1,0 +1,319 @@
+"""Multiply-accumulates of a forward pass or a training step, under four counters.
+
+`torch` takes torch's own table of FLOP formulas (torch.utils.flop_counter) and runs the model on the
+meta device, so nothing is computed or allocated: convolutions, matrix products and attention count.
+`torchprofile-meta` applies torchprofile's rules in the same way: it counts elementwise products, means
+and affine norms too, which is what the papers print. `torchprofile` and `fvcore` are the packages
+themselves, which trace a model with real weights.
+
+One MAC is two FLOPs. Everything returned here is in MACs.
+"""
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import conv_flop_count, flop_registry
+from torch.utils.module_tracker import ModuleTracker
+
+from bench.checkpointing import blocks
+from models.task import Task
+
+aten = torch.ops.aten
+
+Formula = Callable[..., int]  # (*args, out_val=out, **kwargs) of an operator -> FLOPs
+
+
+@dataclass(frozen=True)
+class Count:
+    """MACs of one pass, by operator and by module."""
+
+    by_op: Mapping[str, int]
+    by_module: Mapping[str, int]  # by the innermost module, an index in a list as *; empty if not asked for
+    not_counted: tuple[str, ...]  # operators that ran without a rule, views and constructors left out
+
+    @property
+    def macs(self) -> int:
+        return sum(self.by_op.values())
+
+
+def convolution_backward_flops(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    _bias_sizes: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    _output_padding: object,
+    _groups: int,
+    output_mask: list[bool],
+    out_val: object = None,
+) -> int:
+    """FLOPs of a convolution's two gradients: each costs what the forward pass costs.
+
+    torch's own formula (2.11 to 2.13) leaves the groups out of the gradient of the weight, so that the
+    backward pass of a depthwise convolution of 64 channels counts as 65 forward passes in place of 2.
+    """
+    forward = conv_flop_count([*x.shape], [*weight.shape], [*grad_out.shape], transposed=transposed)
+    return forward * (bool(output_mask[0]) + bool(output_mask[1]))
+
+
+def _halved(formula: Formula) -> Formula:
+    return lambda *args, **kwargs: formula(*args, **kwargs) // 2
+
+
+TORCH_RULES: Mapping[Any, Formula] = {
+    **{op: _halved(formula) for op, formula in flop_registry.items()},
+    aten.convolution_backward: _halved(convolution_backward_flops),
+}
+
+
+def _per_output(*_args: object, out_val: Tensor, **_kwargs: object) -> int:
+    return out_val.numel()
+
+
+def _per_output_if_affine(weight_at: int) -> Formula:
+    def rule(*args: object, out_val: tuple[Tensor, ...], **_kwargs: object) -> int:
+        return 0 if args[weight_at] is None else out_val[0].numel()
+
+    return rule
+
+
+# what torchprofile 0.1.0 adds to products and convolutions, as far as it occurs in a forward pass
+TORCHPROFILE_RULES: Mapping[Any, Formula] = {
+    **{op: rule for op, rule in TORCH_RULES.items() if op is not aten.convolution_backward},
+    aten.mul: _per_output,
+    aten.mean: _per_output,
+    aten._adaptive_avg_pool2d: _per_output,
+    aten.native_layer_norm: _per_output_if_affine(2),
+    aten.native_group_norm: _per_output_if_affine(1),
+}
+
+# operators that do no arithmetic: nobody expects them to be counted
+_SILENT = (
+    "empty",
+    "arange",
+    "zeros",
+    "ones",
+    "full",
+    "clone",
+    "_unsafe_view",
+    "copy",
+    "_to_copy",
+    "cat",
+    "detach",
+    "pixel_",
+    "new_",
+)
+
+
+class _Dispatched(TorchDispatchMode):
+    """Applies rules to every operator that reaches the dispatcher."""
+
+    def __init__(self, rules: Mapping[Any, Formula], modules: ModuleTracker | None = None) -> None:
+        super().__init__()
+        self.rules = rules
+        self.modules = modules
+        self.by_op: Counter[str] = Counter()
+        self.by_module: Counter[str] = Counter()
+        self.without_rule: set[str] = set()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - the dispatcher's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        out = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        rule = self.rules.get(packet)
+        if rule is not None:
+            self.add(packet.__name__, rule(*args, **(kwargs or {}), out_val=out))
+        elif not func.is_view and not packet.__name__.startswith(_SILENT):
+            self.without_rule.add(packet.__name__)
+        return out
+
+    def add(self, op: str, macs: int) -> None:
+        self.total += macs
+        self.by_op[op] += macs
+        if self.modules is not None:
+            innermost = max(self.modules.parents, key=lambda name: (name != "Global", name.count(".")))
+            path = innermost.split(".")[1:]  # the first is the network
+            self.by_module[".".join("*" if part.isdigit() else part for part in path) or "(itself)"] += macs
+
+    def count(self) -> Count:
+        return Count(
+            by_op=dict(self.by_op.most_common()),
+            by_module=dict(self.by_module.most_common()),
+            not_counted=tuple(sorted(self.without_rule)),
+        )
+
+
+class _TracedWhole(TorchFunctionMode):
+    """Counts attention and einsum as single operators, the way a traced graph shows them.
+
+    Below this level they fall apart: attention into scalings and softmax, a permuting einsum into views.
+    """
+
+    def __init__(self, counted: _Dispatched) -> None:
+        super().__init__()
+        self.counted = counted
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 - torch's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if func is F.scaled_dot_product_attention:
+            q, k, v = args[:3]
+            macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+            self.counted.add("scaled_dot_product_attention", macs)
+            return q.new_empty(*q.shape[:-1], v.shape[-1])
+        if func is torch.einsum:
+            equation, *operands = args
+            sides: dict[str, int] = {}
+            for letters, operand in zip(equation.partition("->")[0].split(","), operands, strict=True):
+                sides.update(zip(letters.strip(), operand.shape, strict=True))
+            self.counted.add("einsum", math.prod(sides.values()))
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step of a model costs, the optimizer left out."""
+
+    forward: Count
+    train_macs: int  # forward and backward
+    train_macs_checkpointed: int  # and every block of `bench.checkpointing` once more, in full
+
+
+def inputs(task: Task, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """x (N, C, H, W), t (N,) and y (N,) of one call; on the meta device without values."""
+    x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
+    t = torch.randint(1000, (batch,), device=device)
+    y = torch.randint(task.num_classes, (batch,), device=device)
+    return x, t, y
+
+
+def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
+    """Count a forward and a backward pass over meta tensors under torch's rules.
+
+    x needs no gradient, as in training. Eval mode: what a model leaves out at random in training counts.
+
+    Args:
+        model: on the meta device.
+        task: gives the shapes of the inputs.
+        batch: images N; the MACs are those of all of them.
+    """
+    model.eval()
+    x, t, y = inputs(task, batch, "meta")
+    counted = _Dispatched(TORCH_RULES)
+    in_blocks = 0
+
+    def enter(*_: object) -> None:
+        nonlocal in_blocks
+        in_blocks -= counted.total
+
+    def leave(*_: object) -> None:
+        nonlocal in_blocks
+        in_blocks += counted.total
+
+    hooks = [
+        hook
+        for block in blocks(model)
+        for hook in (block.register_forward_pre_hook(enter), block.register_forward_hook(leave))
+    ]
+    try:
+        with counted:
+            out = model(x, t, y)
+            forward = counted.count()
+            out.backward(torch.empty_like(out))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Step(
+        forward=forward,
+        train_macs=counted.total,
+        train_macs_checkpointed=counted.total + in_blocks,
+    )
+
+
+def count_forward(
+    model: nn.Module, task: Task, *, counter: str = "torch", batch: int = 1, by_module: bool = False
+) -> Count:
+    """Count a forward pass in eval mode, without gradients.
+
+    Args:
+        model: on the meta device for torch and torchprofile-meta, on the CPU for the packages.
+        task: gives the shapes of the inputs.
+        counter: torch, torchprofile-meta, torchprofile or fvcore.
+        batch: images N; the MACs are those of all of them.
+        by_module: fill in Count.by_module too (slower; not for the packages).
+
+    Raises:
+        ValueError: a package that a counter needs is not installed.
+    """
+    model.eval()
+    args = inputs(task, batch, "cpu" if counter in ("torchprofile", "fvcore") else "meta")
+    if counter == "torchprofile":
+        return _count_torchprofile(model, args)
+    if counter == "fvcore":
+        return _count_fvcore(model, args)
+    modules = ModuleTracker() if by_module else None
+    counted = _Dispatched(TORCH_RULES if counter == "torch" else TORCHPROFILE_RULES, modules)
+    whole = nullcontext() if counter == "torch" else _TracedWhole(counted)
+    with torch.no_grad(), modules or nullcontext(), counted, whole:
+        model(*args)
+    return counted.count()
+
+
+def _count_torchprofile(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
+    """Run the package; it warns of each operator that it has no rule for, once an occurrence."""
+    try:
+        from torchprofile import profile_macs
+    except ImportError as error:
+        raise ValueError("--counter torchprofile: not installed; pip install torchprofile") from error
+    by_op: Counter[str] = Counter()
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        counted = profile_macs(model, args, reduction=None)
+        assert isinstance(counted, dict)  # without a reduction, MACs by node
+        for node, macs in counted.items():
+            by_op[node.operator.removeprefix("aten::")] += macs
+    told = (re.match(r'No handlers found: "(?:aten::)?(\w+)"', str(warning.message)) for warning in caught)
+    return Count(
+        by_op={op: macs for op, macs in by_op.most_common() if macs},
+        by_module={},
+        not_counted=tuple(sorted({match[1] for match in told if match})),
+    )
+
+
+def _count_fvcore(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
+    """Run the package. Its "flops" are MACs, with some elementwise operators counted too."""
+    try:
+        from fvcore.nn import FlopCountAnalysis
+    except ImportError as error:
+        raise ValueError("--counter fvcore: not installed; pip install fvcore") from error
+    analysis = FlopCountAnalysis(model, args)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        by_op = Counter({op: int(macs) for op, macs in analysis.by_operator().items()})
+    skipped = {op.removeprefix("aten::") for op in analysis.unsupported_ops()}
+    return Count(by_op=dict(by_op.most_common()), by_module={}, not_counted=tuple(sorted(skipped)))

@@ -1,0 +1,66 @@
+"""The machine and the software at hand, as a record holds them."""
+
+import datetime
+import functools
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from bench.record import Environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def gather(device: str) -> Environment:
+    """Describe a device, "cpu", "cuda" or "meta" (for counts, which no device makes), and what runs on it."""
+    kind = torch.device(device).type
+    cuda = kind == "cuda"
+    return Environment(
+        device=torch.cuda.get_device_name(device) if cuda else "" if kind == "meta" else _cpu_name(),
+        device_type=kind,
+        driver=_driver() if cuda else "",
+        cuda=torch.version.cuda or "",
+        torch=torch.__version__,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        threads=torch.get_num_threads(),
+        commit=_commit(),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+
+
+@functools.cache
+def _said(*command: str) -> str:
+    """The first line a command prints; blank where it is missing or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip().partition("\n")[0]
+
+
+@functools.cache
+def _cpu_name() -> str:
+    """The processor's name with its number of usable cores, which a shared machine may hide in the name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = named[0].partition(":")[2].strip() if named else ""
+    else:
+        name = _said("sysctl", "-n", "machdep.cpu.brand_string")
+    return f"{name or platform.machine()} ({torch.get_num_threads()} threads)"
+
+
+def _driver() -> str:
+    return _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+
+
+def _commit() -> str:
+    """The commit of the checkout that this module lies in; blank for an installed copy."""
+    if not (ROOT / ".git").exists():
+        return ""
+    commit = _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}+dirty" if commit and changed else commit

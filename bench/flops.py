@@ -1,0 +1,203 @@
+"""How many multiply-accumulates does an image cost?
+
+    python -m bench.flops
+    python -m bench.flops --model 'FCDM-*' --model DiT-XL/2 --res 256 512 --format json
+    python -m bench.flops --model FCDM-XL --by op
+    python -m bench.flops --model FCDM-S DiT-S/2 --counter torch torchprofile-meta torchprofile fvcore
+    python -m bench.flops --model my_pkg.my_mod:factory
+
+Counted: one denoising forward pass model(x, t, y), and forward plus backward pass of a training step,
+without and with activation checkpointing (every block of the network computed twice). One MAC is two
+FLOPs; papers on diffusion backbones print MACs under the name of FLOPs or Gflops.
+
+Counters: torch, the default, counts convolutions, matrix products and attention. torchprofile-meta also
+counts elementwise products, means and affine norms, as the package does that the papers used; it equals
+that package to the last digit. Both run on the meta device: nothing is computed, nothing allocated.
+torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
+seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench import cli, output, record
+from bench.record import Counted, Size, latent_of, size_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+COUNTERS = ("torch", "torchprofile-meta", "torchprofile", "fvcore")
+META = COUNTERS[:2]  # these compute nothing; the packages trace real weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A line of --by: the part of one model's MACs that an operator or a module has."""
+
+    counted: Counted
+    part: str
+    macs: int
+
+
+def measure(
+    name: str, res: Size, model: "nn.Module", counter: str, batch: int, by: str | None
+) -> tuple[Counted, list[Share]]:
+    """Count one model at one size under one counter.
+
+    Args:
+        name: of the model.
+        res: pixels.
+        model: the model on the meta device; the counters that trace build their own.
+        counter: one of COUNTERS.
+        batch: images N.
+        by: "op", "module" or None.
+    """
+    from bench import counters, environment
+    from models.contract import build
+    from models.registry import family_of
+
+    task = cli.task_at(res)
+    if counter not in META:
+        model = build(name, task, device="cpu")
+    step = counters.count_step(model, task, batch) if counter == "torch" else None
+    if step is not None and by != "module":
+        forward = step.forward
+    else:
+        forward = counters.count_forward(model, task, counter=counter, batch=batch, by_module=by == "module")
+    parameters = list(model.parameters())
+    counted = Counted(
+        model=name,
+        family=family_of(name),
+        res=res,
+        batch=batch,
+        counter=counter,
+        params=sum(p.numel() for p in parameters),
+        params_trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        macs=forward.macs,
+        train_macs=step.train_macs if step else None,
+        train_macs_checkpointed=step.train_macs_checkpointed if step else None,
+        not_counted=forward.not_counted,
+        environment=environment.gather("meta" if counter in META else "cpu"),
+    )
+    parts = forward.by_module if by == "module" else forward.by_op
+    return counted, [Share(counted=counted, part=part, macs=macs) for part, macs in parts.items() if macs]
+
+
+def _row(counted: Counted) -> output.Row:
+    latent = latent_of(counted.res)
+    return {
+        "model": counted.model,
+        "family": counted.family,
+        "res": counted.res if isinstance(counted.res, int) else size_text(counted.res),
+        "latent_size": latent if isinstance(latent, int) else list(latent),
+        "batch": counted.batch,
+        "params": counted.params,
+        "params_trainable": counted.params_trainable,
+        "macs": counted.macs,
+        "flops": counted.flops,
+        "train_macs": counted.train_macs,
+        "train_macs_checkpointed": counted.train_macs_checkpointed,
+        "counter": counted.counter,
+        "not_counted": list(counted.not_counted),
+    }
+
+
+def _giga(value: int | None) -> str:
+    return output.fixed(3, None if value is None else value / 1e9)
+
+
+def _columns(batch: int, counters: Sequence[str]) -> list[output.Column]:
+    of = "" if batch == 1 else f" of {batch}"
+    return [
+        ("model", lambda row: row["model"]),
+        ("res", lambda row: str(row["res"])),
+        ("params M", lambda row: output.fixed(2, row["params"] / 1e6)),
+        (f"GMACs{of}", lambda row: _giga(row["macs"])),
+        (f"GFLOPs{of}", lambda row: _giga(row["flops"])),
+        (f"train GMACs{of}", lambda row: _giga(row["train_macs"])),
+        ("checkpointed", lambda row: _giga(row["train_macs_checkpointed"])),
+        ("counter", lambda row: row["counter"]),
+    ]
+
+
+def _share_row(share: Share) -> output.Row:
+    row = _row(share.counted)
+    kept = {key: row[key] for key in ("model", "family", "res", "latent_size", "batch", "counter")}
+    total = share.counted.macs
+    return {**kept, "part": share.part, "macs": share.macs, "share": share.macs / total if total else 0.0}
+
+
+_SHARE_COLUMNS: list[output.Column] = [
+    ("model", lambda row: row["model"]),
+    ("res", lambda row: str(row["res"])),
+    ("counter", lambda row: row["counter"]),
+    ("part", lambda row: row["part"]),
+    ("GMACs", lambda row: output.fixed(4, row["macs"] / 1e9)),
+    ("share %", lambda row: output.fixed(2, 100 * row["share"])),
+]
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    if args.by == "module" and (tracing := [c for c in args.counter if c not in META]):
+        raise cli.UsageError(
+            f"--by module: not with --counter {' '.join(tracing)}; works with {' '.join(META)}"
+        )
+    names = cli.model_names(args.model, default=["*"])
+    models = cli.meta_models(names, args.res, args.weights)
+    counters = list(dict.fromkeys(args.counter))
+    counted: list[Counted] = []
+    shares: list[Share] = []
+    with cli.progress("counting", len(models) * len(counters)) as begin:
+        for (name, res), model in models.items():
+            for counter in counters:
+                begin(f"{name} {size_text(res)} {counter}")
+                one, parts = measure(name, res, model, counter, args.batch, args.by)
+                counted.append(one)
+                shares += parts
+                if cli.keeps_records(args.out):
+                    record.append(args.out, [one])
+    if args.by:
+        text = output.render([_share_row(share) for share in shares], _SHARE_COLUMNS, args.format)
+    else:
+        text = output.render([_row(one) for one in counted], _columns(args.batch, counters), args.format)
+    output.emit(text, _notes(counted), None if cli.keeps_records(args.out) else args.out)
+    return 0
+
+
+def _notes(counted: Sequence[Counted]) -> list[str]:
+    """What the table stands on, and each counter's blind spots in these models."""
+    blind: dict[str, set[str]] = defaultdict(set)
+    for one in counted:
+        blind[one.counter].update(one.not_counted)
+    first = counted[0].environment
+    return [
+        f"1 MAC = 2 FLOPs; batch {counted[0].batch}; train: forward + backward, optimizer not counted; "
+        f"torch {first.torch}; {first.date}",
+        *(
+            f"not counted by {counter}: {', '.join(sorted(ops)) or 'nothing'}"
+            for counter, ops in blind.items()
+        ),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = cli.parser("bench.flops", __doc__)
+    cli.add_models(parser, default="all of them")
+    cli.add_res(parser, default=(256, 512, 1024))
+    parser.add_argument(
+        "--counter", nargs="+", choices=COUNTERS, default=["torch"], help="side by side; default: torch"
+    )
+    parser.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
+    parser.add_argument(
+        "--batch", type=cli.positive_int, default=1, help="images in the counted call (default: 1)"
+    )
+    cli.add_output(parser)
+    return cli.run(parser, _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

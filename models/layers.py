@@ -1,0 +1,207 @@
+"""What two or more backbones share: the condition, norms over channels, modulation, resampling.
+
+Letters: N batch, C latent channels, H and W latent sides, D width.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FREQUENCIES = 128
+LABEL_DROPOUT = 0.1  # all four papers
+
+
+def timestep_features(t: Tensor) -> Tensor:
+    """Cosines, then sines, of t at 128 geometric frequencies from 1 down to 1/10000: (N,) -> (N, 256).
+
+    Always float32, whatever the network computes in, as in every release.
+    """
+    steps = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device)
+    frequencies = torch.exp(-math.log(10000) * steps / FREQUENCIES)
+    angles = t[:, None].float() * frequencies
+    return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
+
+
+class Condition(nn.Module):
+    """Embeds timesteps and labels and adds them: (N,), (N,) -> (N, D).
+
+    The label table has one row more than there are classes: the null class of guidance.
+    """
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.time1 = nn.Linear(2 * FREQUENCIES, width)
+        self.time2 = nn.Linear(width, width)
+        self.labels = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        features = timestep_features(t).to(self.time1.weight.dtype)
+        embedded: Tensor = self.time2(F.silu(self.time1(features)))
+        return embedded + self.labels(y)
+
+
+class LabelDropout(nn.Module):
+    """In training mode, replaces each label by the null class with probability 0.1: (N,) -> (N,)."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.null = num_classes
+
+    def forward(self, y: Tensor) -> Tensor:
+        if not self.training:
+            return y
+        dropped = torch.rand(y.shape, device=y.device) < LABEL_DROPOUT
+        return torch.where(dropped, self.null, y)
+
+
+class Modulation(nn.Module):
+    """`count` vectors from the condition, Linear(SiLU(c)): (N, D) -> (count, N, D)."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, count * width)
+        self.count = count
+
+    def forward(self, c: Tensor) -> Tensor:
+        vectors = self.linear(F.silu(c))  # (N, count * D)
+        return vectors.unflatten(1, (self.count, -1)).transpose(0, 1)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of an image, without affine: (N, D, H, W) -> (N, D, H, W)."""
+
+    eps = 1e-6
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)  # (N, H, W, D)
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps).permute(0, 3, 1, 2)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x * (1 + scale) + shift, as a product and a sum.
+
+    `modulate_addcmul` is the same function. Both are kept because the releases differ: it passes over x
+    once less, and torchprofile counts the product here and nothing there, which the published GMACs show.
+    """
+    return x * (1 + scale) + shift
+
+
+def modulate_addcmul(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x * (1 + scale) + shift in one operator, as in FCDM's blocks."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class Down(nn.Module):
+    """3x3 convolution without bias to out/4 channels, then pixel-unshuffle.
+
+    (N, D, H, W) -> (N, D_out, H/2, W/2)
+    """
+
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, out_width // 4, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(self.conv(x), 2)
+
+
+class Up(nn.Module):
+    """3x3 convolution without bias to 4*out channels, then pixel-shuffle.
+
+    (N, D, H, W) -> (N, D_out, 2H, 2W)
+    """
+
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, 4 * out_width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class UNet(nn.Module):
+    """Blocks at three resolutions, down and up again, each way up fused with the skip of its level.
+
+    (N, D, H, W) and a condition for each of the five levels -> (N, widths[4], H, W).
+
+    Args:
+        block: makes a block of a width; it is called with (x, c).
+        widths: of the five levels down, down, middle, up, up. The last may differ from the first.
+        depths: blocks in each of the five levels.
+    """
+
+    def __init__(
+        self, block: Callable[[int], nn.Module], widths: Sequence[int], depths: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.encoder1, self.encoder2, self.middle, self.decoder2, self.decoder1 = (
+            nn.ModuleList(block(width) for _ in range(depth))
+            for width, depth in zip(widths, depths, strict=True)
+        )
+        self.down1 = Down(widths[0], widths[1])
+        self.down2 = Down(widths[1], widths[2])
+        self.up2 = Up(widths[2], widths[1])
+        self.fuse2 = nn.Conv2d(2 * widths[1], widths[3], 1)
+        self.up1 = Up(widths[3], widths[0])
+        self.fuse1 = nn.Conv2d(2 * widths[0], widths[4], 1)
+
+    def forward(self, x: Tensor, conditions: Sequence[Tensor]) -> Tensor:
+        skip1 = _run(self.encoder1, x, conditions[0])  # (N, D, H, W)
+        skip2 = _run(self.encoder2, self.down1(skip1), conditions[1])  # (N, 2D, H/2, W/2)
+        x = _run(self.middle, self.down2(skip2), conditions[2])  # (N, 4D, H/4, W/4)
+        x = self.fuse2(torch.cat([self.up2(x), skip2], dim=1))
+        x = _run(self.decoder2, x, conditions[3])  # (N, 2D, H/2, W/2)
+        x = self.fuse1(torch.cat([self.up1(x), skip1], dim=1))
+        return _run(self.decoder1, x, conditions[4])  # (N, widths[4], H, W)
+
+
+def _run(blocks: nn.ModuleList, x: Tensor, c: Tensor) -> Tensor:
+    for block in blocks:
+        x = block(x, c)
+    return x
+
+
+class Head(nn.Module):
+    """Norm, modulation by the condition, 3x3 convolution: (N, D, H, W), (N, D) -> (N, C_out, H, W)."""
+
+    def __init__(self, width: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm()
+        self.modulation = Modulation(width, count=2)
+        self.conv = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
+        return self.conv(modulate(self.norm(x), shift, scale))
+
+
+def initialise(model: nn.Module) -> None:
+    """Fill a whole network as all four papers start: the caller then zeroes its own layers.
+
+    Xavier-uniform linears and convolutions, zero biases, N(0, 0.02) for label tables and timestep MLPs.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, Condition):
+            for weight in (module.time1.weight, module.time2.weight, module.labels.weight):
+                nn.init.normal_(weight, std=0.02)
+
+
+def initialise_flat(conv: nn.Conv2d) -> None:
+    """Xavier-uniform over the weight as a matrix (out, in * height * width), as stems and patches start."""
+    nn.init.xavier_uniform_(conv.weight.view(conv.out_channels, -1))
+
+
+def zero(*layers: nn.Linear | nn.Conv2d) -> None:
+    """Set weights and biases to zero: modulations and last projections start so."""
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

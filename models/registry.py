@@ -1,0 +1,117 @@
+"""Every backbone by name; a name of the form my_pkg.my_mod:factory is a user's own."""
+
+import difflib
+import fnmatch
+import importlib
+from dataclasses import dataclass
+
+from torch import nn
+
+from models import dic, dico, dit, fcdm
+from models.task import Factory, Renames, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    network: type[nn.Module]
+    variants: dict[str, Factory]
+    official: Renames  # from our names to those in released checkpoints
+
+
+FAMILIES = {
+    "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL),
+    "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL),
+    "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL),
+    "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL),
+}
+BACKBONES: dict[str, Factory] = {
+    name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
+}
+
+
+def names(pattern: str = "*") -> list[str]:
+    """List the backbones whose name matches a shell pattern, in any case: names("fcdm-*")."""
+    return [name for name in BACKBONES if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
+
+
+def is_plugin(name: str) -> bool:
+    """Tell a user's "my_pkg.my_mod:factory" from the name of one of ours."""
+    return ":" in name
+
+
+def printed(name: str) -> str:
+    """The name as published, found in any case; a plug-in's name as it is.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known ones.
+    """
+    if is_plugin(name):
+        return name
+    known = {other.lower(): other for other in BACKBONES}
+    if name.lower() not in known:
+        close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        hint = (
+            f"did you mean {' or '.join(known[other] for other in close)}?" if close else "see models.names()"
+        )
+        raise ValueError(f"{name}: no such backbone; {hint}")
+    return known[name.lower()]
+
+
+def family_of(name: str) -> str:
+    """The family of one of our backbones by its printed name; a plug-in is a family of its own."""
+    for family, entry in FAMILIES.items():
+        if name in entry.variants:
+            return family
+    return name.partition(":")[0]
+
+
+def find(name: str) -> Factory:
+    """The factory of a name, ours in any case or a user's "my_pkg.my_mod:factory".
+
+    Raises:
+        ValueError: an unknown name, a module that cannot be imported, or no callable of that name in it.
+    """
+    name = printed(name)
+    if not is_plugin(name):
+        return BACKBONES[name]
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{name}: cannot import {module_name!r}: {error}") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise ValueError(f"{name}: {module_name} has no callable {attribute!r} that takes a Task")
+    made: Factory = factory
+    return made
+
+
+def create(
+    name: str,
+    task: Task | None = None,
+    *,
+    latent_size: int | tuple[int, int] = 32,
+    in_channels: int = 4,
+    num_classes: int = 1000,
+    learn_sigma: bool = True,
+) -> nn.Module:
+    """Build a backbone, freshly initialised as its authors do: create("FCDM-XL", latent_size=64).
+
+    Args:
+        name: as published, in any case, or a user's "my_pkg.my_mod:factory".
+        task: all of the fields that follow in one; they are then not read.
+        latent_size: side of the latent, or (height, width).
+        in_channels: channels C of the latent.
+        num_classes: classes without the null class.
+        learn_sigma: twice the channels come out.
+
+    Returns:
+        A module called as model(x, t, y): x latents (N, C, H, W), t timesteps (N,), y labels (N,) ->
+        (N, 2C or C, H, W).
+
+    Raises:
+        ValueError: an unknown name, or a task that the backbone cannot be built for.
+    """
+    if task is None:
+        task = Task(latent_size, in_channels, num_classes, learn_sigma)
+    return find(name)(task)

@@ -1,0 +1,62 @@
+"""What a backbone is built for: the latents, the classes and the kind of output."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Task:
+    """Class-conditional denoising of latents.
+
+    Args:
+        latent_size: side of the latent, or (height, width); an image's side / 8.
+        in_channels: channels C of the latent.
+        num_classes: labels run from 0 to num_classes - 1; num_classes itself is the null class.
+        learn_sigma: the output holds C more channels for the variance.
+
+    Raises:
+        ValueError: for a size or a count below one.
+    """
+
+    latent_size: int | tuple[int, int] = 32
+    in_channels: int = 4
+    num_classes: int = 1000
+    learn_sigma: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise ValueError(f"latent_size: must be at least 1, got {self.latent_size}")
+        for field in ("in_channels", "num_classes"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}: must be at least 1, got {getattr(self, field)}")
+
+    @property
+    def height(self) -> int:
+        return self.latent_size if isinstance(self.latent_size, int) else self.latent_size[0]
+
+    @property
+    def width(self) -> int:
+        return self.latent_size if isinstance(self.latent_size, int) else self.latent_size[1]
+
+    @property
+    def out_channels(self) -> int:
+        return 2 * self.in_channels if self.learn_sigma else self.in_channels
+
+    def require_multiple(self, of: int, what: str) -> None:
+        """Refuse a latent that a network cannot divide.
+
+        Raises:
+            ValueError: names the side, what it must be a multiple of, and a size that would work.
+        """
+        if self.height % of or self.width % of:
+            above = tuple(-(-side // of) * of for side in (self.height, self.width))
+            works = above[0] if isinstance(self.latent_size, int) else above
+            raise ValueError(
+                f"latent_size: must be a multiple of {what} {of}, got {self.latent_size}; {works} would work"
+            )
+
+
+Factory = Callable[[Task], nn.Module]
+Renames = tuple[tuple[str, str], ...]  # (regular expression, replacement): our names to released ones

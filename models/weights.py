@@ -1,0 +1,124 @@
+"""Weights of a backbone: the authors' checkpoints in, and fresh values where it starts at zero."""
+
+import argparse
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import FAMILIES
+
+COMPUTED = ("pos_embed",)  # fixed tables that a model makes itself: a checkpoint may leave them out
+
+
+def official_name(model: nn.Module, name: str) -> str:
+    """What the authors' checkpoint calls a parameter of ours; a user's model keeps its own names."""
+    renames = next((family.official for family in FAMILIES.values() if type(model) is family.network), ())
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint under its authors' names. Strict, and checked as a whole before anything is copied.
+
+    The one key that may be absent is DiT's fixed `pos_embed`, which the model has computed itself.
+    A model on the meta device is checked in the same way and stays there.
+
+    Args:
+        model: one of our backbones, or a user's, whose names are then those of its own state_dict.
+        state_dict: released name -> tensor.
+
+    Raises:
+        ValueError: names every missing, unexpected and misshapen key.
+    """
+    wanted = {official_name(model, name): tensor for name, tensor in model.state_dict().items()}
+    odd = {
+        "missing": [key for key in wanted if key not in state_dict and key not in COMPUTED],
+        "unexpected": [key for key in state_dict if key not in wanted],
+        "misshapen": [
+            f"{key} {tuple(value.shape)} in place of {tuple(wanted[key].shape)}"
+            for key, value in state_dict.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ],
+    }
+    if any(odd.values()):
+        told = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in odd.items() if keys)
+        raise ValueError(f"state_dict: does not fit this {type(model).__name__}: {told}")
+    with torch.no_grad():
+        for key, value in state_dict.items():
+            wanted[key].copy_(value)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a checkpoint file: .safetensors, or what torch.save wrote, without running any code in it.
+
+    Of a training checkpoint the averaged weights ("ema") are taken, else "model"; a bare state_dict as it is.
+
+    Raises:
+        ValueError: no such file, not a checkpoint, or no tensors by name in it.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+
+            try:
+                return load_file(path)
+            except SafetensorError as error:
+                raise ValueError(f"{path}: not a safetensors file: {error}") from error
+        # DiT's training script, and those made from it, keep their argparse.Namespace in the checkpoint
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
+        raise ValueError(
+            f"{path}: not a checkpoint: neither .safetensors nor a file of tensors that torch.load reads "
+            f"with weights_only=True ({type(error).__name__})"
+        ) from error
+    for key in ("ema", "model"):
+        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
+            held = held[key]
+            break
+    if not (
+        isinstance(held, Mapping)
+        and held
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in held.items())
+    ):
+        raise ValueError(
+            f"{path}: holds no state_dict: expected tensors by name, alone or under ema or model"
+        )
+    return dict(held)
+
+
+def randomise_zeros(model: nn.Module, seed: int = 0) -> list[str]:
+    """Refill every parameter that holds nothing but zeros, so that no kernel is measured on zeros.
+
+    Weights become N(0, 1/fan-in), with fan-in the product of all dimensions but the first; vectors, which
+    are biases, N(0, 0.02). Modulations, gates and last projections start at zero in these networks: with
+    them, whole branches would add nothing, and zeros multiply faster than numbers on some devices.
+
+    Args:
+        model: on any device; on the meta device nothing happens, since there are no values to look at.
+        seed: the same seed gives the same values on the same kind of device.
+
+    Returns:
+        The names of what was refilled.
+    """
+    refilled = []
+    generators: dict[torch.device, torch.Generator] = {}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.is_meta or not parameter.is_floating_point() or torch.any(parameter != 0):
+                continue
+            device = parameter.device
+            if device not in generators:
+                generators[device] = torch.Generator(device).manual_seed(seed)
+            std = 0.02 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
+            parameter.normal_(std=std, generator=generators[device])
+            refilled.append(name)
+    return refilled
