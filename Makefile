@@ -3,13 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 PY ?= $(VENV)/bin/python
-OUT := reports/out
 SETUP := $(if $(filter $(VENV)/bin/python,$(PY)),$(VENV)/.installed)
 
 .PHONY: report test bench lint clean
 
 report: $(SETUP) ## measure on the device at hand, then write reports/out/report.md
-	$(PY) -m bench --out $(OUT)/records.jsonl && $(PY) -m reports --records $(OUT)/records.jsonl --out $(OUT)
+	$(PY) -m bench && $(PY) -m reports
 
 test: $(SETUP) ## the tests; timed bodies run once
 	$(PY) -m pytest --benchmark-disable
@@ -27,4 +26,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) reports/out

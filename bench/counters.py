@@ -267,7 +267,7 @@ def count_forward(
         by_module: fill in Count.by_module too (slower; not for the packages).
 
     Raises:
-        ValueError: a package that a counter needs is not installed.
+        ImportError: the package that a counter is is not installed.
     """
     model.eval()
     args = inputs(task, batch, "cpu" if counter in ("torchprofile", "fvcore") else "meta")
@@ -285,10 +285,8 @@ def count_forward(
 
 def _count_torchprofile(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
     """Run the package; it warns of each operator that it has no rule for, once an occurrence."""
-    try:
-        from torchprofile import profile_macs
-    except ImportError as error:
-        raise ValueError("--counter torchprofile: not installed; pip install torchprofile") from error
+    from torchprofile import profile_macs
+
     by_op: Counter[str] = Counter()
     with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -306,14 +304,12 @@ def _count_torchprofile(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
 
 def _count_fvcore(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
     """Run the package. Its "flops" are MACs, with some elementwise operators counted too."""
-    try:
-        from fvcore.nn import FlopCountAnalysis
-    except ImportError as error:
-        raise ValueError("--counter fvcore: not installed; pip install fvcore") from error
-    analysis = FlopCountAnalysis(model, args)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # it imports and traces through what torch calls deprecated
+        from fvcore.nn import FlopCountAnalysis
+
+        analysis = FlopCountAnalysis(model, args)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         by_op = Counter({op: int(macs) for op, macs in analysis.by_operator().items()})
     skipped = {op.removeprefix("aten::") for op in analysis.unsupported_ops()}
     return Count(by_op=dict(by_op.most_common()), by_module={}, not_counted=tuple(sorted(skipped)))

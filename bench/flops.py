@@ -18,6 +18,7 @@ seconds and gigabytes. What each counter saw and gave nothing for is listed belo
 """
 
 import argparse
+import importlib.util
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,6 +150,9 @@ def _body(args: argparse.Namespace) -> int:
     names = cli.model_names(args.model, default=["*"])
     models = cli.meta_models(names, args.res, args.weights)
     counters = list(dict.fromkeys(args.counter))
+    for package in ("torchprofile", "fvcore"):
+        if package in counters and importlib.util.find_spec(package) is None:
+            raise cli.UsageError(f"--counter {package}: not installed here; pip install {package}")
     counted: list[Counted] = []
     shares: list[Share] = []
     with cli.progress("counting", len(models) * len(counters)) as begin:

@@ -50,9 +50,9 @@ def printed(name: str) -> str:
     known = {other.lower(): other for other in BACKBONES}
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(known[other] for other in close)}?" if close else "see models.names()"
-        )
+        hint = f"known families are {', '.join(FAMILIES)}"
+        if close:
+            hint = f"did you mean {' or '.join(known[other] for other in close)}?"
         raise ValueError(f"{name}: no such backbone; {hint}")
     return known[name.lower()]
 

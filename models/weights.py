@@ -90,7 +90,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in held.items())
     ):
         raise ValueError(
-            f"{path}: holds no state_dict: expected tensors by name, alone or under ema or model"
+            f"{path}: holds no tensors by name, alone or under ema or model"
         )
     return dict(held)
 

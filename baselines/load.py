@@ -1,0 +1,293 @@
+"""Reads what others published, with the printed text beside every number.
+
+Sources are in the rows; README.md beside this file says what each file is. Files are found beside this
+module, so an installed copy reads its own.
+"""
+
+import csv
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parent
+MEASURED = ROOT / "measured"  # records of this suite, one folder a device
+
+Shapes = Mapping[str, tuple[int, ...]]
+Tensors = dict[str, NDArray[np.float32]]
+
+_NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([KMB]?)")
+_POWER = {"": 0, "K": 3, "M": 6, "B": 9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A printed cell: blank is "", and a text that is no number has no value."""
+
+    value: float | None
+    as_printed: str
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point of the printed number."""
+        return len(self.as_printed.partition(".")[2].rstrip("KMB"))
+
+
+Row = Mapping[str, Published]  # column -> cell; `source` is the table's
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """One table of a paper; conditions are as the paper states them, blank where it says nothing."""
+
+    id: str  # fcdm_table03
+    source: str  # fcdm:table3
+    paper: str
+    title: str
+    arxiv: str
+    number: int
+    subject: str
+    res_px: str  # "256", "512" or "256 and 512"
+    device: str
+    precision: str
+    batch: str
+    conditions_of: str  # what device, precision and batch belong to: throughput, training or nothing
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """Something that a reader of certain cells should know."""
+
+    id: int
+    kind: str  # contradiction (numbers that disagree) or provenance (where they seem to come from)
+    source: str
+    cells: tuple[str, ...]  # table:column:model or table:column:model:steps; * stands for any text
+    statement: str
+
+    def touches(self, table: str, column: str, row: Row) -> bool:
+        """Say whether the remark is about this column of this row."""
+        name = row_name(row)
+        steps = row["train_steps"].as_printed if "train_steps" in row else ""
+        return any(
+            fnmatchcase(cell, pattern)
+            for pattern in self.cells
+            for cell in (f"{table}:{column}:{name}", f"{table}:{column}:{name}:{steps}")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """Peaks of one GPU; None where the source gives nothing. Tensor rates are dense, without sparsity."""
+
+    gpu: str
+    compute_capability: str
+    sms: int
+    boost_mhz: float
+    fp32_tflops: float | None
+    tf32_dense_tflops: float | None
+    bf16_dense_tflops: float | None
+    fp16_dense_fp32acc_tflops: float | None
+    fp16_dense_fp16acc_tflops: float | None
+    fp8_dense_tflops: float | None
+    mem_gb: float
+    mem_type: str
+    mem_bw_gbs: float
+    l2_mb: float
+    tdp_w: float
+    source: str
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Names and shapes in the authors' checkpoint, in its order, at latent side 32."""
+
+    model: str
+    params_total: int
+    params_trainable: int  # without a fixed pos_embed
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Golden:
+    """One call of the authors' model under `fill`, in eval mode."""
+
+    x: NDArray[np.float32]  # (2, 4, H, H)
+    t: NDArray[np.int64]  # (2,)
+    y: NDArray[np.int64]  # (2,)
+    out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
+    out_f32: NDArray[np.float32]  # the same, computed in float32
+    meta: dict[str, Any]
+
+
+def number(text: str) -> float | None:
+    """Read a printed number: 12.20, 1e-4, 400K, 1.3M, 1.0B; None for any other text."""
+    match = _NUMBER.fullmatch(text)
+    return float(Decimal(match[1]).scaleb(_POWER[match[2]])) if match else None
+
+
+def row_name(row: Row) -> str:
+    """The model or the variant a row is about."""
+    return next(row[column].as_printed for column in ("model", "variant") if column in row)
+
+
+def tables() -> tuple[PublishedTable, ...]:
+    """Read every published table, FCDM's first."""
+    return tuple(_table(entry) for entry in _rows("published/tables.csv"))
+
+
+def table(id: str) -> PublishedTable:  # noqa: A002 - it is the table's id
+    """Read one published table, such as "fcdm_table03".
+
+    Raises:
+        ValueError: no such table.
+    """
+    entries = {entry["id"]: entry for entry in _rows("published/tables.csv")}
+    if id not in entries:
+        raise _unknown("published table", id, entries)
+    return _table(entries[id])
+
+
+def remarks() -> tuple[Remark, ...]:
+    """Read what contradicts what in the published tables."""
+    return tuple(
+        Remark(
+            id=int(entry["id"]),
+            kind=entry["kind"],
+            source=entry["source"],
+            cells=tuple(entry["cells"].split("; ")),
+            statement=entry["statement"],
+        )
+        for entry in _rows("published/remarks.csv")
+    )
+
+
+def gpus() -> dict[str, Gpu]:
+    """Read the peaks of GPUs by name."""
+    return {entry["gpu"]: Gpu(**_typed(entry)) for entry in _rows("gpus.csv")}
+
+
+def macs() -> dict[tuple[str, int], tuple[int, int]]:
+    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules."""
+    return {
+        (entry["model"], int(entry["latent"])): (int(entry["params"]), int(entry["macs"]))
+        for entry in _rows("macs.csv")
+    }
+
+
+def manifest(model: str) -> Manifest:
+    """Read the keys and shapes of a model, such as "DiT-S/2".
+
+    Raises:
+        ValueError: no manifest of that model.
+    """
+    path = _model_file("manifest", "manifests", model, ".json")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Manifest(
+        model=data["model"],
+        params_total=data["params_total"],
+        params_trainable=data["params_trainable"],
+        shapes={key: tuple(shape) for key, shape in data["state_dict"].items()},
+    )
+
+
+def golden(model: str, latent: int = 32) -> Golden:
+    """Read the reference call of a model, such as "FCDM-S", at a latent side.
+
+    Raises:
+        ValueError: no golden file of that model at that side.
+    """
+    path = _model_file(f"golden output at latent {latent}", "golden", model, f"_latent{latent}.npz")
+    with np.load(path, allow_pickle=False) as file:
+        return Golden(
+            x=file["x"],
+            t=file["t"],
+            y=file["y"],
+            out=file["out"],
+            out_f32=file["out_f32"],
+            meta=json.loads(str(file["meta"])),
+        )
+
+
+def fill(shapes: Shapes) -> Tensors:
+    """Make the weights under which the golden outputs were computed; README.md states the rule.
+
+    Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
+    """
+    return {key: _filled(key, shape) for key, shape in shapes.items() if key != "pos_embed"}
+
+
+def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
+    """Digest filled weights, in the order of their keys, as the golden files' meta does."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode() + b"\0" + tensors[key].astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+    draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
+    z = draw.astype(np.float32).reshape(shape)
+    if key.endswith(("grn.gamma", "grn.beta")):
+        return np.float32(0.5) * z
+    if len(shape) >= 2:
+        return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
+    if key.endswith(("norm0.weight", "norm1.weight")):
+        return np.float32(1) + np.float32(0.1) * z
+    return np.float32(0.02) * z
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (ROOT / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(entry: Mapping[str, str]) -> PublishedTable:
+    rows = [
+        {column: Published(value=number(text), as_printed=text) for column, text in row.items()}
+        for row in _rows(f"published/{entry['id']}.csv")
+    ]
+    for row in rows:
+        assert row.pop("source").as_printed == entry["source"], entry["id"]
+    numbered: dict[str, Any] = {**entry, "number": int(entry["number"])}
+    return PublishedTable(**numbered, columns=tuple(rows[0]), rows=tuple(rows))
+
+
+def _typed(entry: Mapping[str, str]) -> dict[str, Any]:
+    """Turn the texts of a row of gpus.csv into what Gpu's fields ask for."""
+    texts = {field.name for field in fields(Gpu) if field.type is str}
+    typed: dict[str, Any] = {
+        name: text if name in texts else float(text) if text else None for name, text in entry.items()
+    }
+    return typed | {"sms": int(entry["sms"])}
+
+
+def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
+    stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
+    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after a second dash
+    known = {re.sub(r"^(\w+-\w+)-(\d+)$", r"\1/\2", stem): stem for stem in stems}
+    if model not in known:
+        raise _unknown(what, model, known)
+    return ROOT / folder / (known[model] + suffix)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+    ordered = sorted(known)
+    lower = {entry.lower(): entry for entry in ordered}
+    close = [lower[entry] for entry in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.6)]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(ordered) or 'none'}"
+    return ValueError(f"{name}: no such {what}; {hint}")

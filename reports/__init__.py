@@ -1,0 +1,1 @@
+"""Records in, markdown and plots out; the same bytes for the same records."""

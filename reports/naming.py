@@ -1,0 +1,35 @@
+"""Orders and pairs models by their published names."""
+
+import re
+
+FAMILIES = ("FCDM", "DiT", "DiCo", "DiC", "DiG")
+SIZES = ("S", "M", "B", "L", "XL", "H")
+_NAME = re.compile(r"([^@]+?)-(S|M|B|L|XL|H)\b")
+
+
+def family(model: str) -> str:
+    """FCDM of FCDM-XL; the whole name where it is not built so."""
+    match = _NAME.match(model)
+    return match[1] if match else model
+
+
+def size(model: str) -> str:
+    """XL of FCDM-XL and of DiT-XL/2; blank where the name holds no size."""
+    match = _NAME.match(model)
+    return match[2] if match else ""
+
+
+def order(model: str) -> tuple[int, int, str]:
+    """A sorting key: the families of the papers first, each from small to large."""
+    name, letters = family(model), size(model)
+    return (
+        FAMILIES.index(name) if name in FAMILIES else len(FAMILIES),
+        SIZES.index(letters) if letters in SIZES else len(SIZES),
+        model,
+    )
+
+
+def dit_of(model: str) -> str:
+    """The DiT that the papers set beside a model of this size; blank without a size (there is no DiT-H)."""
+    letters = size(model)
+    return f"DiT-{letters}/2" if letters in ("S", "B", "L", "XL") else ""

@@ -1,0 +1,93 @@
+"""Who may import whom, and what a command may import before it has read its arguments."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("models", "bench", "baselines", "reports")
+NO_TORCH = ["bench/record.py", "bench/stats.py", "bench/cli.py", "bench/output.py", "bench/timing.py"]
+COMMANDS = ["bench", "bench.flops", "bench.throughput", "reports"]
+
+
+def imports(path: Path, *, everywhere: bool = True) -> set[str]:
+    """Modules that a file imports; at its top level only unless everywhere."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if everywhere else tree.body
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def backbones() -> list[Path]:
+    return [path for path in files("models") if "VARIANTS" in path.read_text() and path.stem != "registry"]
+
+
+def test_there_are_four_backbone_files() -> None:
+    assert {path.stem for path in backbones()} == {"fcdm", "dit", "dico", "dic"}
+
+
+@pytest.mark.parametrize("path", backbones(), ids=lambda path: path.stem)
+def test_a_backbone_imports_layers_and_task_of_ours_and_nothing_else(path: Path) -> None:
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("models.")}
+    assert ours <= {"layers", "task"}
+    assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
+
+
+@pytest.mark.parametrize("path", files("models"), ids=lambda path: path.stem)
+def test_models_know_nothing_of_measuring(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
+
+
+@pytest.mark.parametrize("package", ["baselines", "reports"])
+def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
+    allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench"}
+    for path in files(package):
+        names = imports(path)
+        assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
+        ours = {".".join(name.split(".")[:2]) for name in names if name.split(".")[0] == "bench"}
+        assert ours <= allowed | {"bench.cli"}, path
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_the_light_modules_import_no_torch_at_the_top(name: str) -> None:
+    assert not {module for module in imports(ROOT / name, everywhere=False) if module.startswith("torch")}
+
+
+def test_triton_is_imported_in_kernels_only() -> None:
+    for package in PACKAGES:
+        for path in files(package):
+            if "kernels" not in path.parts:
+                assert not {name for name in imports(path) if name.split(".")[0] == "triton"}
+
+
+@pytest.mark.parametrize("path", [p for name in PACKAGES for p in files(name)], ids=str)
+def test_every_module_says_in_one_line_what_it_is_for(path: Path) -> None:
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert doc
+    assert doc.splitlines()[0].endswith((".", "?"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_no_torch_and_shows_an_example(command: str) -> None:
+    code = (
+        f"import sys, runpy; sys.argv = [{command!r}, '--help']\n"
+        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=False)\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert f"python -m {command}" in done.stdout
+    assert "--out" in done.stdout

@@ -1,0 +1,122 @@
+"""Records: what goes out comes back, and nothing else is taken for one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import record
+from bench.record import Counted, Environment, Record, Run, Skipped, StoreError, Throughput
+
+HERE = Environment(
+    device="a device",
+    device_type="cpu",
+    driver="",
+    cuda="",
+    torch="2.13.0",
+    python="3.11.7",
+    platform="Linux x86_64",
+    threads=2,
+    commit="abc",
+    date="2026-11-21T00:00:00Z",
+)
+RUN = Run(
+    model="FCDM-S",
+    family="FCDM",
+    res=256,
+    batch=4,
+    precision="fp32",
+    compile=False,
+    channels_last=False,
+    weights="random",
+    environment=HERE,
+)
+TIMED = Throughput(
+    run=RUN,
+    times_s=(0.4, 0.5, 0.6, 0.5, 0.5, 0.5),
+    device_times_s=(),
+    warmup_times_s=(0.9,),
+    warmup_stationary=True,
+    stopped_by="budget",
+    unmet=("at least 10 samples",),
+    build_s=1.0,
+    compile_s=None,
+    matmul_tf32=False,
+    conv_tf32=False,
+)
+COUNTED = Counted(
+    model="FCDM-S",
+    family="FCDM",
+    res=(256, 512),
+    batch=1,
+    counter="torch",
+    params=10,
+    params_trainable=9,
+    macs=100,
+    train_macs=299,
+    train_macs_checkpointed=None,
+    not_counted=("gelu",),
+    environment=HERE,
+)
+SKIPPED = Skipped(run=RUN, status="out of memory", reason="asked for 3 TiB")
+
+
+@pytest.mark.parametrize("one", [TIMED, COUNTED, SKIPPED])
+def test_a_record_comes_back_from_its_line_as_it_was(one: Record) -> None:
+    line = record.to_line(one)
+    assert line.startswith('{"kind": ')
+    assert line.count("\n") == 1
+    assert record.from_dict(json.loads(line)) == one
+
+
+def test_appending_keeps_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "records.jsonl"
+    record.append(path, [TIMED])
+    record.append(path, [SKIPPED, COUNTED])
+    assert record.read(path) == [TIMED, SKIPPED, COUNTED]
+
+
+def test_images_per_second_and_interval_follow_from_the_samples() -> None:
+    assert TIMED.images_per_s == 4 / 0.5
+    assert TIMED.images_per_s_interval == (4 / 0.6, 4 / 0.4)
+    assert replace(TIMED, times_s=(0.5,)).images_per_s_interval is None
+    assert COUNTED.flops == 200
+    assert COUNTED.latent_size == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kind": "rumour"}, "kind 'rumour'; known are"),
+        ({"schema": 99}, "schema 99; this version reads 1"),
+        ({"macs": "many"}, "expected <class 'int'>, got 'many'"),
+        ({"macs": -1}, "counts cannot be negative"),
+        ({"extra": 1}, "fields missing or unknown: extra"),
+        ({"res": [1, 2, 3]}, "got \\[1, 2, 3\\]"),
+    ],
+)
+def test_a_line_that_is_no_record_is_told_with_its_number(
+    change: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    record.append(path, [COUNTED])
+    with path.open("a") as file:
+        file.write(json.dumps({**record.to_dict(COUNTED), **change}) + "\n")
+    with pytest.raises(StoreError, match=f"records.jsonl, line 2: not a record of this suite: .*{told}"):
+        record.read(path)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "null", "3"])
+def test_a_line_that_is_no_object_is_told(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(StoreError, match="line 1: not a record"):
+        record.read(path)
+
+
+def test_impossible_measurements_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="all above zero"):
+        replace(TIMED, times_s=())
+    with pytest.raises(ValueError, match="batch: must be at least 1"):
+        replace(RUN, batch=0)
