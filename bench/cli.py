@@ -12,8 +12,6 @@ from bench.record import Size, height_width, size_text
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.task import Task
-
 PIXELS_PER_LATENT = 8
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
@@ -255,7 +253,7 @@ def meta_models(
         UsageError: a model that cannot be built for a size, breaks the interface or does not fit --weights.
     """
     from models.contract import build, check
-    from models.registry import is_plugin
+    from models.registry import is_plugin, task_at
     from models.weights import load_official, read_weights
 
     if weights is not None and len(names) != 1:
@@ -264,7 +262,7 @@ def meta_models(
     for name in names:
         for size in sizes:
             try:
-                task = task_at(size)
+                task = task_at(name, *height_width(size))
                 built[name, size] = check(name, task) if is_plugin(name) else build(name, task)
             except ValueError as error:
                 raise UsageError(f"--model {error} (at --res {size_text(size)})") from error
@@ -276,15 +274,6 @@ def meta_models(
         except ValueError as error:
             raise UsageError(f"--weights {error}") from error
     return built
-
-
-def task_at(size: Size) -> "Task":
-    """The task of an image size: latents of 4 channels, 1000 classes, a learned variance."""
-    from models.task import Task
-
-    height, width = height_width(size)
-    latent = (height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
-    return Task(latent[0] if height == width else latent)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import cli, output, record
-from bench.record import Counted, Size, latent_of, size_text
+from bench.record import Counted, Size, height_width, size_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,9 +58,9 @@ def measure(
     """
     from bench import counters, environment
     from models.contract import build
-    from models.registry import family_of
+    from models.registry import family_of, task_at
 
-    task = cli.task_at(res)
+    task = task_at(name, *height_width(res))
     if counter not in META:
         model = build(name, task, device="cpu")
     step = counters.count_step(model, task, batch) if counter == "torch" else None
@@ -73,6 +73,7 @@ def measure(
         model=name,
         family=family_of(name),
         res=res,
+        latent_size=task.latent_size,
         batch=batch,
         counter=counter,
         params=sum(p.numel() for p in parameters),
@@ -88,12 +89,11 @@ def measure(
 
 
 def _row(counted: Counted) -> output.Row:
-    latent = latent_of(counted.res)
     return {
         "model": counted.model,
         "family": counted.family,
-        "res": counted.res if isinstance(counted.res, int) else size_text(counted.res),
-        "latent_size": latent if isinstance(latent, int) else list(latent),
+        "res": output.size(counted.res),
+        "latent_size": output.size(counted.latent_size),
         "batch": counted.batch,
         "params": counted.params,
         "params_trainable": counted.params_trainable,

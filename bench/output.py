@@ -8,8 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.record import Size, size_text
+
 Row = Mapping[str, Any]  # what a machine reads: raw values, units in the keys
 Column = tuple[str, Callable[[Row], str]]  # what a person reads: a heading and the text under it
+
+
+def size(value: Size) -> int | str:
+    """A square's side as a number, anything else as height x width."""
+    return value if isinstance(value, int) else size_text(value)
 
 
 def fixed(digits: int, value: float | None) -> str:

@@ -32,11 +32,6 @@ def height_width(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def latent_of(res: Size) -> Size:
-    """Latent side of an image side: the VAEs of all four papers shrink by 8."""
-    return res // 8 if isinstance(res, int) else (res[0] // 8, res[1] // 8)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """The machine and the software that a number depends on."""
@@ -60,6 +55,7 @@ class Run:
     model: str
     family: str
     res: Size  # pixels
+    latent_size: Size
     batch: int
     precision: str  # fp32 (no TF32 anywhere), tf32, bf16, fp16
     compile: bool
@@ -71,10 +67,6 @@ class Run:
         if self.batch < 1:
             raise ValueError(f"batch: must be at least 1, got {self.batch}")
 
-    @property
-    def latent_size(self) -> Size:
-        return latent_of(self.res)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
@@ -82,7 +74,8 @@ class Counted:
 
     model: str
     family: str
-    res: Size
+    res: Size  # pixels
+    latent_size: Size
     batch: int
     counter: str  # torch, torchprofile, torchprofile-meta or fvcore
     params: int  # every tensor the authors' checkpoint holds as a parameter
@@ -100,10 +93,6 @@ class Counted:
     @property
     def flops(self) -> int:
         return 2 * self.macs
-
-    @property
-    def latent_size(self) -> Size:
-        return latent_of(self.res)
 
 
 @dataclass(frozen=True, kw_only=True)

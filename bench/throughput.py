@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cli, output, record, worker
-from bench.record import Record, Run, Skipped, Throughput, latent_of, size_text
+from bench.record import Record, Run, Skipped, Throughput, height_width, size_text
 from bench.worker import Case
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
@@ -45,6 +45,7 @@ def measure(case: Case) -> Record:
 
     from bench import counters, device, timing
     from models.contract import build
+    from models.registry import task_at
     from models.weights import load_official, randomise_zeros, read_weights
 
     run = planned(case)
@@ -52,7 +53,7 @@ def measure(case: Case) -> Record:
     try:
         matmul_tf32, conv_tf32 = device.set_tf32(case.precision == "tf32")
         dtype = device.PRECISIONS[case.precision]
-        task = cli.task_at(case.res)
+        task = task_at(case.model, *height_width(case.res))
         synchronise = device.synchronise(case.device)
         torch.manual_seed(0)
         begin = time.perf_counter()
@@ -110,12 +111,13 @@ def measure(case: Case) -> Record:
 def planned(case: Case) -> Run:
     """What a record says of the case, whatever becomes of it."""
     from bench import environment
-    from models.registry import family_of
+    from models.registry import family_of, task_at
 
     return Run(
         model=case.model,
         family=family_of(case.model),
         res=case.res,
+        latent_size=task_at(case.model, *height_width(case.res)).latent_size,
         batch=case.batch,
         precision=case.precision,
         compile=case.compile,
@@ -128,14 +130,13 @@ def planned(case: Case) -> Run:
 def row(result: Throughput | Skipped) -> output.Row:
     """One object of the JSON output; what a skipped case lacks is None."""
     run = result.run
-    latent = latent_of(run.res)
     timed = result if isinstance(result, Throughput) else None
     interval = timed.images_per_s_interval if timed else None
     return {
         "model": run.model,
         "family": run.family,
-        "res": run.res if isinstance(run.res, int) else size_text(run.res),
-        "latent_size": latent if isinstance(latent, int) else list(latent),
+        "res": output.size(run.res),
+        "latent_size": output.size(run.latent_size),
         "batch": run.batch,
         "precision": run.precision,
         "compile": run.compile,

@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -16,13 +16,16 @@ class Family:
     network: type[nn.Module]
     variants: dict[str, Factory]
     official: Renames  # from our names to those in released checkpoints
+    task: Task  # as published, for images of 256 pixels
 
+
+LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
 
 FAMILIES = {
-    "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL),
-    "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL),
-    "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL),
-    "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL),
+    "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
+    "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
+    "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
+    "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
@@ -86,21 +89,42 @@ def find(name: str) -> Factory:
     return made
 
 
+def published_task(name: str) -> Task:
+    """What a backbone was published for at 256 pixels; a user's is taken to work on the same latents."""
+    name = printed(name)
+    return LATENTS if is_plugin(name) else FAMILIES[family_of(name)].task
+
+
+def task_at(name: str, height: int, width: int) -> Task:
+    """The task of a backbone for images of a height and a width in pixels.
+
+    Raises:
+        ValueError: sides that are no multiple of the pixels in a latent.
+    """
+    task = published_task(name)
+    pixels = 256 // task.height
+    if height % pixels or width % pixels:
+        raise ValueError(f"{name}: an image's sides must be multiples of {pixels}, got {height}x{width}")
+    latent = (height // pixels, width // pixels)
+    return replace(task, latent_size=latent[0] if latent[0] == latent[1] else latent)
+
+
 def create(
     name: str,
     task: Task | None = None,
     *,
-    latent_size: int | tuple[int, int] = 32,
-    in_channels: int = 4,
-    num_classes: int = 1000,
-    learn_sigma: bool = True,
+    latent_size: int | tuple[int, int] | None = None,
+    in_channels: int | None = None,
+    num_classes: int | None = None,
+    learn_sigma: bool | None = None,
 ) -> nn.Module:
     """Build a backbone, freshly initialised as its authors do: create("FCDM-XL", latent_size=64).
 
     Args:
         name: as published, in any case, or a user's "my_pkg.my_mod:factory".
-        task: all of the fields that follow in one; they are then not read.
-        latent_size: side of the latent, or (height, width).
+        task: what to build it for, in place of the fields that follow.
+        latent_size: side of the latent, or (height, width); like the rest, by default as published for
+            256 pixels, which is 32 for all backbones on latents of an eighth.
         in_channels: channels C of the latent.
         num_classes: classes without the null class.
         learn_sigma: twice the channels come out.
@@ -110,8 +134,18 @@ def create(
         (N, 2C or C, H, W).
 
     Raises:
-        ValueError: an unknown name, or a task that the backbone cannot be built for.
+        ValueError: an unknown name, a task beside one of its fields, or one that the backbone cannot do.
     """
-    if task is None:
-        task = Task(latent_size, in_channels, num_classes, learn_sigma)
-    return find(name)(task)
+    if task is not None:
+        if {latent_size, in_channels, num_classes, learn_sigma} != {None}:
+            raise ValueError("create: give a task or its fields, not both")
+        return find(name)(task)
+    usual = published_task(name)
+    return find(name)(
+        Task(
+            latent_size=usual.latent_size if latent_size is None else latent_size,
+            in_channels=usual.in_channels if in_channels is None else in_channels,
+            num_classes=usual.num_classes if num_classes is None else num_classes,
+            learn_sigma=usual.learn_sigma if learn_sigma is None else learn_sigma,
+        )
+    )

@@ -89,9 +89,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         and held
         and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in held.items())
     ):
-        raise ValueError(
-            f"{path}: holds no tensors by name, alone or under ema or model"
-        )
+        raise ValueError(f"{path}: holds no tensors by name, alone or under ema or model")
     return dict(held)
 
 

@@ -128,7 +128,7 @@ def test_flops_breaks_a_model_down_into_parts_that_add_up(
 def test_flops_takes_sizes_that_are_not_square(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(flops.main, "--model", "DiT-S/2", "--res", "256x512", "--format", "json") == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["res"], row["latent_size"]) == ("256x512", [32, 64])
+    assert (row["res"], row["latent_size"]) == ("256x512", "32x64")
 
 
 def test_a_users_model_has_its_row_with_one_flag(capsys: pytest.CaptureFixture[str]) -> None:

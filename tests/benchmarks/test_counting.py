@@ -1,0 +1,66 @@
+"""Counting without computing, beside a tracer of real weights: seconds here, memory in each row's extra_info.
+
+pytest --benchmark-only tests/benchmarks/test_counting.py
+"""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+
+ARMS = {
+    "meta": (
+        "from bench import counters; from models import Task, create; import torch\n"
+        "with torch.device('meta'): model = create('FCDM-XL')\n"
+        "counted = lambda: counters.count_forward(model, Task(), counter='torchprofile-meta').macs\n"
+    ),
+    "torchprofile": (
+        "from bench import counters; from models import Task, create\n"
+        "model = create('FCDM-XL')\n"
+        "counted = lambda: counters.count_forward(model, Task(), counter='torchprofile').macs\n"
+    ),
+}
+REPORT = "import json, resource, time\nfrom time import perf_counter as now\n"
+TIMED = (
+    "begin = now(); macs = counted(); seconds = now() - begin\n"
+    "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    "print(json.dumps({'macs': macs, 'seconds': seconds, 'peak': peak}))\n"
+)
+
+
+def count(arm: str) -> dict[str, float]:
+    """Count FCDM-XL at 256 px in a process of its own: MACs, seconds of the count alone, peak memory."""
+    import json
+
+    code = REPORT + ARMS[arm] + TIMED
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.benchmark(group="count FCDM-XL at 256 px, whole process")
+@pytest.mark.parametrize("arm", ARMS)
+def test_counting_fcdm_xl(arm: str, benchmark: BenchmarkFixture) -> None:
+    told = benchmark.pedantic(count, args=(arm,), rounds=3, iterations=1)
+    benchmark.extra_info["count alone, s"] = round(told["seconds"], 3)
+    benchmark.extra_info["peak, MiB"] = round(told["peak"] * PEAK_UNIT / 2**20)
+    assert told["macs"] == 64585597726
+
+
+@pytest.mark.benchmark(group="count the zoo at 256 and 512 px, import included")
+def test_counting_the_zoo(benchmark: BenchmarkFixture) -> None:
+    command = [sys.executable, "-m", "bench.flops", "--res", "256", "512", "--format", "csv"]
+
+    def run() -> str:
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+
+    printed = benchmark.pedantic(run, rounds=1, iterations=1)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * PEAK_UNIT
+    benchmark.extra_info["peak of any child so far, MiB"] = round(peak / 2**20)
+    assert printed.count("\n") > 2 * 25

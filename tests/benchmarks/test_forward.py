@@ -1,0 +1,32 @@
+"""One denoising forward pass of the smallest model of each family, 256 px, batch 1, on the device at hand.
+
+pytest --benchmark-only tests/benchmarks/test_forward.py
+"""
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench import counters, device
+from models import Task, create
+from models.weights import randomise_zeros
+
+
+@pytest.mark.benchmark(group="forward pass, 256 px, batch 1, fp32")
+def test_forward_pass(smallest: str, benchmark: BenchmarkFixture) -> None:
+    where = device.default()
+    synchronise = device.synchronise(where)
+    device.set_tf32(False)
+    with torch.device(where):
+        model = create(smallest).eval()
+    randomise_zeros(model)
+    args = counters.inputs(Task(), 1, where)
+
+    def once() -> torch.Tensor:
+        out: torch.Tensor = model(*args)
+        synchronise()
+        return out
+
+    with torch.inference_mode():
+        out = benchmark.pedantic(once, rounds=10, iterations=1, warmup_rounds=3)
+    assert torch.isfinite(out).all()
