@@ -24,10 +24,17 @@ class Setting:
     precision: str
     batch: int
     compile: bool
+    cuda_graphs: bool
     channels_last: bool
+    attention: str
+    checkpointing: bool
+    protocol: str
 
     def __str__(self) -> str:
-        switches = ["torch.compile"] * self.compile + ["channels last"] * self.channels_last
+        switches = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
+        switches += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
+        switches += [f"{self.attention} attention"] * (self.attention != "auto")
+        switches += [f"protocol {self.protocol}"] * (self.protocol != "suite")
         return ", ".join([self.device, self.precision, f"batch {self.batch}", *switches])
 
 
@@ -67,7 +74,11 @@ def setting_of(run: Run) -> Setting:
         precision=run.precision,
         batch=run.batch,
         compile=run.compile,
+        cuda_graphs=run.cuda_graphs,
         channels_last=run.channels_last,
+        attention=run.attention,
+        checkpointing=run.checkpointing,
+        protocol=run.protocol,
     )
 
 
@@ -76,8 +87,8 @@ def environment_of(record: Record) -> Environment:
 
 
 def gather(records: Iterable[Record]) -> Evidence:
-    """Keep the newest record of every case: by date, then by content."""
-    distinct = set(records)
+    """Keep the newest count and throughput of every case: by date, then by content."""
+    distinct = {record for record in records if isinstance(record, Counted) or _is_throughput(record)}
     newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(distinct, key=lambda record: (environment_of(record).date, to_line(record))):
         newest[_case(record)] = record
@@ -87,6 +98,10 @@ def gather(records: Iterable[Record]) -> Evidence:
         timings=tuple(record for record in kept if not isinstance(record, Counted)),
         older=len(distinct) - len(kept),
     )
+
+
+def _is_throughput(record: Record) -> bool:
+    return isinstance(record, Throughput | Skipped) and record.run.question == "throughput"
 
 
 def _case(record: Record) -> tuple[object, ...]:

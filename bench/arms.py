@@ -1,0 +1,123 @@
+"""A backbone made ready to be called over and over, with all the settings of a case applied."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bench import counters, device
+from bench.checkpointing import checkpointed
+from bench.record import Run, height_width
+from bench.timing import DeviceTimer
+from models.contract import build
+from models.registry import task_at
+from models.weights import load_official, randomise_zeros, read_weights
+
+KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+GRAPH_WARMUP = 3  # passes on a side stream before a graph is captured, as torch asks for
+
+
+class NotFiniteError(ArithmeticError):
+    """A model's output holds inf or NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is timed, and how."""
+
+    call: Callable[[], object]  # one denoising forward pass
+    synchronise: Callable[[], None]
+    device_timer: DeviceTimer | None
+    build_s: float
+    compile_s: float | None
+    matmul_tf32: bool
+    conv_tf32: bool
+
+
+@contextmanager
+def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
+    """Build the model of a case and call it once; within the context its settings are in force.
+
+    Eval mode, inference_mode, a timestep and a label for every image, no layer left at zeros.
+
+    Args:
+        run: what to build and how to call it.
+        weights: the path of a checkpoint, or None.
+
+    Raises:
+        NotFiniteError: the first output holds inf or NaN.
+        RuntimeError: as torch raises it: no memory, no kernel for the attention that was asked for.
+    """
+    where = run.environment.device_type
+    synchronise = device.synchronise(where)
+    matmul_tf32, conv_tf32 = device.set_precision(run.precision)
+    dtype = device.DTYPES[run.precision]
+    task = task_at(run.model, *height_width(run.res))
+    torch.manual_seed(0)
+    begin = time.perf_counter()
+    model = build(run.model, task, device=where)
+    if weights:
+        load_official(model, read_weights(Path(weights)))
+    randomise_zeros(model)
+    model.to(dtype).eval()
+    x, t, y = counters.inputs(task, run.batch, where)
+    if run.protocol == "dico":
+        t, y = t[:1], y[:1]
+    x = x.to(dtype)
+    if run.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+        x = x.to(memory_format=torch.channels_last)
+    synchronise()
+    build_s = time.perf_counter() - begin
+
+    with ExitStack() as settings:
+        if run.checkpointing:
+            settings.enter_context(checkpointed(model))
+        if run.attention in KERNELS:
+            settings.enter_context(sdpa_kernel(KERNELS[run.attention]))
+        settings.enter_context(torch.no_grad() if run.protocol == "dico" else torch.inference_mode())
+        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
+        begin = time.perf_counter()
+        finite = bool(torch.isfinite(called(x, t, y)).all())
+        compile_s = time.perf_counter() - begin if run.compile else None
+        if not finite:
+            raise NotFiniteError(f"the output in {run.precision} holds inf or NaN")
+        call: Callable[[], object] = lambda: called(x, t, y)  # noqa: E731 - replaced by a graph's replay below
+        if run.cuda_graphs:
+            call = _captured(call)
+        if run.compile:
+            # a recompilation in a timed pass would pass for slowness: let it raise
+            settings.enter_context(torch.compiler.set_stance("fail_on_recompile"))
+        yield Arm(
+            call=call,
+            synchronise=synchronise,
+            device_timer=device.cuda_timer if where == "cuda" else None,
+            build_s=build_s,
+            compile_s=compile_s,
+            matmul_tf32=matmul_tf32,
+            conv_tf32=conv_tf32,
+        )
+
+
+def _captured(call: Callable[[], object]) -> Callable[[], object]:
+    """Record one pass as a CUDA graph and return what replays it over the same tensors."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(GRAPH_WARMUP):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
