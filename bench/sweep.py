@@ -18,7 +18,7 @@ or by a kill, goes on when the same command is given again.
 import argparse
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,8 @@ OUT = Path("reports/out/records.jsonl")
 class Unit:
     """One case of a sweep."""
 
-    label: str
+    command: str
+    label: str  # of the case
     about: Run | Counted  # what a store knows it by
     estimate_s: float  # that it takes at the most, as a rule
     measure: Callable[[], Record]
@@ -76,10 +77,10 @@ def read_suite(name: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def arguments(run: dict[str, Any]) -> list[str]:
-    """The command line that a [[run]] table stands for, without its command."""
+    """The command line that a [[run]] table stands for, without its command and the device it is for."""
     words: list[str] = []
     for option, value in run.items():
-        if option == "command":
+        if option in ("command", "device"):
             continue
         values = value if isinstance(value, list) else [value]
         switch = {True: "on", False: "off"}
@@ -106,6 +107,8 @@ def plan(name: str) -> tuple[str, list[Unit], list[str]]:
         planner = PLANNERS[run["command"]]
         for unit in planner(arguments(run), f"{name}: [[run]] {number}"):
             units.setdefault(unit.label, unit)
+    if not units:
+        raise cli.UsageError(f"{name}: every table of it is for another device than the {here} here")
     notes = [f"left out without such a device: {what} ({n} tables)" for what, n in left_out.items()]
     return about, list(units.values()), notes
 
@@ -120,6 +123,7 @@ def _timed(question: str) -> Callable[[list[str], str], list[Unit]]:
         parser.prog = where
         return [
             Unit(
+                command=question,
                 label=f"{question} {cases.label(case)}",
                 about=case.run,
                 estimate_s=cases.TYPICAL_STARTUP_S + case.run.budget_s + 2 * case.run.soak_s,
@@ -138,6 +142,7 @@ def _counted(args: list[str], where: str) -> list[Unit]:
     parser.prog = where
     return [
         Unit(
+            command="flops",
             label=f"flops {blank.model} {output.size(blank.res)} px, {blank.counter}",
             about=blank,
             estimate_s=flops.TYPICAL_S,
@@ -171,17 +176,22 @@ def _measure(units: Sequence[Unit], args: argparse.Namespace, clock: Callable[[]
     """Measure what the store does not hold, while the budget lasts; returns what there is to say of it."""
     begin = clock()
     done: Counter[str] = Counter()
-    took = planned = 0.0
+    took: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command; of estimates likewise
+    expected: defaultdict[str, float] = defaultdict(float)
+
+    def likely(unit: Unit) -> float:
+        """The estimate, which is an upper bound, corrected by what that command's cases took so far."""
+        pace = took[unit.command] / expected[unit.command] if expected[unit.command] else 1.0
+        return unit.estimate_s * pace
+
     with cli.store(args.out) as store, cli.progress("measuring", len(units)) as say:
         assert store is not None
         notes = cli.store_notes(store)
         missing = [unit for unit in units if args.force or store.held(unit.about) is None]
         held = len(units) - len(missing)
         for at, unit in enumerate(missing):
-            # estimates are upper bounds: what the cases so far really took corrects them
-            pace = took / planned if planned else 1.0
-            left = sum(other.estimate_s for other in missing[at:]) * pace
-            if args.budget is not None and at and clock() - begin + unit.estimate_s * pace > args.budget:
+            left = sum(map(likely, missing[at:]))
+            if args.budget is not None and at and clock() - begin + likely(unit) > args.budget:
                 notes.append(
                     f"stopped by --budget with {len(missing) - at} of {len(units)} cases left, about "
                     f"{duration(left)}; the same command goes on with them"
@@ -191,8 +201,8 @@ def _measure(units: Sequence[Unit], args: argparse.Namespace, clock: Callable[[]
             started = clock()
             record = unit.measure()
             store.append(record)
-            took += clock() - started
-            planned += unit.estimate_s
+            took[unit.command] += clock() - started
+            expected[unit.command] += unit.estimate_s
             done[record.status if isinstance(record, Skipped) else "ok"] += 1
     told = ", ".join(f"{count} {status}" for status, count in done.most_common()) or "none"
     return [*notes, f"measured now: {told}; held already: {held}; {duration(clock() - begin)}; in {args.out}"]
