@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -113,7 +113,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Names and shapes in the authors' checkpoint, in its order, at latent side 32."""
+    """Names and shapes in the authors' checkpoint, in its order, at latent side 32 where it matters."""
 
     model: str
     params_total: int
@@ -123,13 +123,15 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Golden:
-    """One call of the authors' model under `fill`, in eval mode."""
+    """One call of the authors' model under `fill`, in eval mode; None is what a file does not hold."""
 
-    x: NDArray[np.float32]  # (2, 4, H, H)
-    t: NDArray[np.int64]  # (2,)
-    y: NDArray[np.int64]  # (2,)
-    out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
-    out_f32: NDArray[np.float32]  # the same, computed in float32
+    x: NDArray[np.float32]  # (N, C, H, H)
+    t: NDArray[np.int64]  # (N,)
+    y: NDArray[np.int64]  # (N,)
+    out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
+    out_f32: NDArray[np.float32] | None  # the same, computed in float32
+    out_n: NDArray[np.float32] | None  # as out, under fill with the norm weights that meta names
+    low_res: NDArray[np.float32] | None  # (N, C, h, h), what an upsampler is given beside x
     meta: dict[str, Any]
 
 
@@ -188,6 +190,14 @@ def macs() -> dict[tuple[str, int], tuple[int, int]]:
     }
 
 
+def macs_unets() -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Read (params, MACs) of ADM and LDM-4 by (model, input such as "3x64x64", counter), batch 1."""
+    return {
+        (entry["model"], entry["input"], entry["counter"]): (int(entry["params"]), int(entry["macs"]))
+        for entry in _rows("macs_unets.csv")
+    }
+
+
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2".
 
@@ -217,17 +227,22 @@ def golden(model: str, latent: int = 32) -> Golden:
             t=file["t"],
             y=file["y"],
             out=file["out"],
-            out_f32=file["out_f32"],
+            out_f32=file.get("out_f32"),
+            out_n=file.get("out_n"),
+            low_res=file.get("low_res"),
             meta=json.loads(str(file["meta"])),
         )
 
 
-def fill(shapes: Shapes) -> Tensors:
+def fill(shapes: Shapes, norm_weights: Collection[str] = ()) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
     Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
+    With the keys that a golden file's meta lists as `norm_weight_keys`, the weights are those of `out_n`.
     """
-    return {key: _filled(key, shape) for key, shape in shapes.items() if key != "pos_embed"}
+    return {
+        key: _filled(key, shape, key in norm_weights) for key, shape in shapes.items() if key != "pos_embed"
+    }
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
@@ -238,7 +253,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], norm_weight: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -246,7 +261,7 @@ def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if key.endswith(("norm0.weight", "norm1.weight")):
+    if norm_weight or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 

@@ -96,6 +96,7 @@ TORCHPROFILE_RULES: Mapping[Any, Formula] = {
     **{op: rule for op, rule in TORCH_RULES.items() if op is not aten.convolution_backward},
     aten.mul: _per_output,
     aten.mean: _per_output,
+    aten.avg_pool2d: _per_output,
     aten._adaptive_avg_pool2d: _per_output,
     aten.native_layer_norm: _per_output_if_affine(2),
     aten.native_group_norm: _per_output_if_affine(1),

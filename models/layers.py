@@ -4,23 +4,25 @@ Letters: N batch, C latent channels, H and W latent sides, D width.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.task import Renames
+
 FREQUENCIES = 128
 LABEL_DROPOUT = 0.1  # all four papers
 
 
-def timestep_features(t: Tensor) -> Tensor:
-    """Cosines, then sines, of t at 128 geometric frequencies from 1 down to 1/10000: (N,) -> (N, 256).
+def timestep_features(t: Tensor, count: int = FREQUENCIES) -> Tensor:
+    """Cosines, then sines, of t at geometric frequencies from 1 down to 1/10000: (N,) -> (N, 2 * count).
 
     Always float32, whatever the network computes in, as in every release.
     """
-    steps = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device)
-    frequencies = torch.exp(-math.log(10000) * steps / FREQUENCIES)
+    steps = torch.arange(count, dtype=torch.float32, device=t.device)
+    frequencies = torch.exp(-math.log(10000) * steps / count)
     angles = t[:, None].float() * frequencies
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
@@ -158,10 +160,152 @@ class UNet(nn.Module):
         return _run(self.decoder1, x, conditions[4])  # (N, widths[4], H, W)
 
 
-def _run(blocks: nn.ModuleList, x: Tensor, c: Tensor) -> Tensor:
+def _run(blocks: nn.ModuleList, x: Tensor, c: object) -> Tensor:
     for block in blocks:
         x = block(x, c)
     return x
+
+
+class TimeEmbedding(nn.Module):
+    """Timesteps through sines and an MLP as wide as its output: (N,) -> (N, E)."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.count = features // 2
+        self.linear1 = nn.Linear(features, width)
+        self.linear2 = nn.Linear(width, width)
+
+    def forward(self, t: Tensor) -> Tensor:
+        features = timestep_features(t, self.count).to(self.linear1.weight.dtype)
+        return self.linear2(F.silu(self.linear1(features)))
+
+
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+class ResBlock(nn.Module):
+    """Two normed 3x3 convolutions beside a skip: (N, D, H, W), condition -> (N, D_out, H', W').
+
+    Args:
+        width: D.
+        out_width: D_out.
+        conditioned: the second norm, called with (h, condition); the first does not see the condition.
+        resample: halves or doubles the sides, before the first convolution and of the skip.
+        dropout: of the second convolution's input, in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        out_width: int,
+        conditioned: nn.Module,
+        resample: Callable[[Tensor], Tensor] = unchanged,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(32, width)
+        self.resample = resample
+        self.conv1 = nn.Conv2d(width, out_width, 3, padding=1)
+        self.norm2 = conditioned
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_width, out_width, 3, padding=1)
+        self.skip = nn.Identity() if width == out_width else nn.Conv2d(width, out_width, 1)
+
+    def forward(self, x: Tensor, c: object) -> Tensor:
+        h = self.conv1(self.resample(F.silu(self.norm1(x))))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h, c))))
+        return self.skip(self.resample(x)) + h
+
+
+class Step(nn.ModuleList):
+    """Layers in a row that all take the condition: (N, D, H, W), condition -> (N, D_out, H', W')."""
+
+    def forward(self, x: Tensor, c: object) -> Tensor:
+        return _run(self, x, c)
+
+
+class SteppedUNet(nn.Module):
+    """The U-Net of the DDPM line: each step down is concatenated to the input of a step up.
+
+    (N, widths[0], H, W) and a condition, handed to every layer as it is -> (N, widths[0], H, W).
+
+    Args:
+        widths: of each level, the finest first; the sides are halved between two levels.
+        depth: blocks a level on the way down; on the way up it is one more.
+        attended: the levels, counted from 0, with attention after each block; the middle always has it.
+        block, attention, down, up: make a layer, called with (x, condition): of a width, the block of a
+            width in and a width out.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        depth: int,
+        attended: Collection[int],
+        block: Callable[[int, int], nn.Module],
+        attention: Callable[[int], nn.Module],
+        down: Callable[[int], nn.Module],
+        up: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+        last = len(widths) - 1
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        width = widths[0]
+        skips = [width]
+        for level, out_width in enumerate(widths):
+            for _ in range(depth):
+                layers = [block(width, out_width)]
+                if level in attended:
+                    layers.append(attention(out_width))
+                self.encoder.append(Step(layers))
+                width = out_width
+                skips.append(width)
+            if level != last:
+                self.encoder.append(Step([down(width)]))
+                skips.append(width)
+        self.middle = Step([block(width, width), attention(width), block(width, width)])
+        for level, out_width in reversed(list(enumerate(widths))):
+            for index in range(depth + 1):
+                layers = [block(width + skips.pop(), out_width)]
+                if level in attended:
+                    layers.append(attention(out_width))
+                if level > 0 and index == depth:
+                    layers.append(up(out_width))
+                self.decoder.append(Step(layers))
+                width = out_width
+
+    def forward(self, x: Tensor, c: object) -> Tensor:
+        skips = [x]
+        for step in self.encoder:
+            x = step(x, c)
+            skips.append(x)
+        x = self.middle(x, c)
+        for step in self.decoder:
+            x = step(torch.cat([x, skips.pop()], dim=1), c)
+        return x
+
+
+# ADM's and LDM's releases call what they share by the same names. A network that holds it as `time`, `stem`,
+# `unet`, `norm` and `head` is renamed by these, its own layers inside the steps apart.
+STEPPED_OFFICIAL: Renames = (
+    (r"^time\.linear1\.", "time_embed.0."),
+    (r"^time\.linear2\.", "time_embed.2."),
+    (r"^stem\.", "input_blocks.0.0."),
+    # the stem is their first input block; no network has as many as 32
+    *((rf"^unet\.encoder\.{i}\.", f"input_blocks.{i + 1}.") for i in range(32)),
+    (r"^unet\.middle\.", "middle_block."),
+    (r"^unet\.decoder\.", "output_blocks."),
+    (r"^norm\.", "out.0."),
+    (r"^head\.", "out.2."),
+    (r"\.norm1\.", ".in_layers.0."),
+    (r"\.conv1\.", ".in_layers.2."),
+    (r"\.norm2\.linear\.", ".emb_layers.1."),
+    (r"\.norm2\.norm\.", ".out_layers.0."),
+    (r"\.conv2\.", ".out_layers.3."),
+    (r"\.skip\.", ".skip_connection."),
+    (r"\.project\.", ".proj_out."),
+)
 
 
 class Head(nn.Module):
@@ -199,7 +343,7 @@ def initialise_flat(conv: nn.Conv2d) -> None:
     nn.init.xavier_uniform_(conv.weight.view(conv.out_channels, -1))
 
 
-def zero(*layers: nn.Linear | nn.Conv2d) -> None:
+def zero(*layers: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
     """Set weights and biases to zero: modulations and last projections start so."""
     for layer in layers:
         nn.init.zeros_(layer.weight)

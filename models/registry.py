@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from models import dic, dico, dit, fcdm
+from models import adm, dic, dico, dit, fcdm, ldm
 from models.task import Factory, Renames, Task
 
 
@@ -20,12 +20,18 @@ class Family:
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
+PIXELS = Task(latent_size=256, in_channels=3)  # a latent is then a pixel
+PIXELS_TWICE = replace(PIXELS, in_channels=6, given_channels=3)  # the noisy image and a low-resolution one
+QUARTERS = Task(latent_size=64, in_channels=3, learn_sigma=False)  # latents of a quarter of the side
 
 FAMILIES = {
     "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
     "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
     "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
     "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
+    "ADM": Family(network=adm.ADM, variants=adm.VARIANTS, official=adm.OFFICIAL, task=PIXELS),
+    "ADM-up": Family(network=adm.ADM, variants=adm.UPSAMPLERS, official=adm.OFFICIAL, task=PIXELS_TWICE),
+    "LDM": Family(network=ldm.LDM, variants=ldm.VARIANTS, official=ldm.OFFICIAL, task=QUARTERS),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
@@ -142,7 +148,8 @@ def create(
         return find(name)(task)
     usual = published_task(name)
     return find(name)(
-        Task(
+        replace(
+            usual,
             latent_size=usual.latent_size if latent_size is None else latent_size,
             in_channels=usual.in_channels if in_channels is None else in_channels,
             num_classes=usual.num_classes if num_classes is None else num_classes,
