@@ -170,23 +170,23 @@ def from_dict(data: Mapping[str, Any]) -> Record:
     if kind not in KINDS:
         raise StoreError(f"kind {kind!r}; known are {', '.join(KINDS)}")
     body = {key: value for key, value in data.items() if key not in ("kind", "schema")}
-    record: Record = _build(KINDS[kind], body)
+    record: Record = rebuild(KINDS[kind], body)
     return record
 
 
-def _build(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
+def rebuild(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
     """Check a JSON value against a field's annotation, and turn lists into tuples on the way."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         for choice in args:
             try:
-                return _build(choice, value)
+                return rebuild(choice, value)
             except StoreError:
                 continue
     elif origin is tuple and isinstance(value, list):
         items = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(items) == len(value):
-            return tuple(_build(item, entry) for item, entry in zip(items, value, strict=True))
+            return tuple(rebuild(item, entry) for item, entry in zip(items, value, strict=True))
     elif annotation is type(None) and value is None:
         return None
     elif isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__"):
@@ -197,7 +197,7 @@ def _build(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annot
                 odd = sorted(names ^ set(value))
                 raise StoreError(f"{annotation.__name__}: fields missing or unknown: {', '.join(odd)}")
             try:
-                return annotation(**{name: _build(hints[name], value[name]) for name in names})
+                return annotation(**{name: rebuild(hints[name], value[name]) for name in names})
             except StoreError:
                 raise
             except ValueError as error:

@@ -39,60 +39,28 @@ def measure(case: Case) -> Record:
     Returns:
         Throughput, or Skipped where memory ran out or the output was not finite.
     """
+    from bench import arms
+
+    run = planned(case)
+    return arms.unless_impossible(run, lambda: _timed(case, run))
+
+
+def _timed(case: Case, run: Run) -> Throughput:
     import time
 
     import torch
 
-    from bench import counters, device, timing
-    from models.contract import build
-    from models.registry import task_at
-    from models.weights import load_official, randomise_zeros, read_weights
+    from bench import arms, device, timing
 
-    run = planned(case)
-    on_gpu = case.device.startswith("cuda")
-    try:
-        matmul_tf32, conv_tf32 = device.set_tf32(case.precision == "tf32")
-        dtype = device.PRECISIONS[case.precision]
-        task = task_at(case.model, *height_width(case.res))
-        synchronise = device.synchronise(case.device)
-        torch.manual_seed(0)
-        begin = time.perf_counter()
-        model = build(case.model, task, device=case.device)
-        if case.weights:
-            load_official(model, read_weights(Path(case.weights)))
-        randomise_zeros(model)
-        model.to(dtype).eval()
-        x, t, y = counters.inputs(task, case.batch, case.device)
-        x = x.to(dtype)
-        if case.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
-            x = x.to(memory_format=torch.channels_last)
-        synchronise()
-        build_s = time.perf_counter() - begin
-
-        call = torch.compile(model) if case.compile else model
-        with torch.inference_mode():
-            begin = time.perf_counter()
-            finite = bool(torch.isfinite(call(x, t, y)).all())
-            compile_s = time.perf_counter() - begin if case.compile else None
-            if not finite:
-                return Skipped(
-                    run=run, status="not finite", reason=f"the output in {case.precision} holds inf or NaN"
-                )
-            timed = timing.time_calls(
-                lambda: call(x, t, y),
-                timing.Policy(budget_s=case.budget_s, precision=case.precision_target),
-                clock=time.perf_counter,
-                synchronise=synchronise,
-                device_timer=device.cuda_timer if on_gpu else None,
-            )
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Skipped(run=run, status="out of memory", reason=str(error).partition("\n")[0])
-    except RuntimeError as error:
-        # the CPU's allocator has no exception of its own
-        if "allocate memory" in str(error) or "bad_alloc" in str(error):
-            return Skipped(run=run, status="out of memory", reason=str(error).partition("\n")[0])
-        raise
+    arm = arms.prepare(case)
+    with torch.inference_mode():
+        timed = timing.time_calls(
+            arm.call,
+            timing.Policy(budget_s=case.budget_s, precision=case.precision_target),
+            clock=time.perf_counter,
+            synchronise=arm.synchronise,
+            device_timer=device.cuda_timer if case.device.startswith("cuda") else None,
+        )
     return Throughput(
         run=run,
         times_s=timed.wall_s,
@@ -101,10 +69,10 @@ def measure(case: Case) -> Record:
         warmup_stationary=timed.warmup_stationary,
         stopped_by=timed.stopped_by,
         unmet=timed.unmet,
-        build_s=build_s,
-        compile_s=compile_s,
-        matmul_tf32=matmul_tf32,
-        conv_tf32=conv_tf32,
+        build_s=arm.build_s,
+        compile_s=arm.compile_s,
+        matmul_tf32=arm.matmul_tf32,
+        conv_tf32=arm.conv_tf32,
     )
 
 
