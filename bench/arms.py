@@ -18,7 +18,7 @@ from models.weights import load_official, randomise_zeros, read_weights
 T = TypeVar("T")
 
 
-class NotFinite(ArithmeticError):
+class NotFiniteError(ArithmeticError):
     """The output of a model holds inf or NaN."""
 
 
@@ -38,7 +38,7 @@ def prepare(case: Case) -> Arm:
     """Build what a case asks for in this process, and run it once.
 
     Raises:
-        NotFinite: the first output holds inf or NaN.
+        NotFiniteError: the first output holds inf or NaN.
         torch.OutOfMemoryError, MemoryError, RuntimeError: see `unless_impossible`.
     """
     matmul_tf32, conv_tf32 = device.set_tf32(case.precision == "tf32")
@@ -66,7 +66,7 @@ def prepare(case: Case) -> Arm:
         finite = bool(torch.isfinite(forward(x, t, y)).all())
     compile_s = time.perf_counter() - begin if case.compile else None
     if not finite:
-        raise NotFinite(f"the output in {case.precision} holds inf or NaN")
+        raise NotFiniteError(f"the output in {case.precision} holds inf or NaN")
     return Arm(
         call=lambda: forward(x, t, y),
         synchronise=synchronise,
@@ -78,10 +78,10 @@ def prepare(case: Case) -> Arm:
 
 
 def unless_impossible(run: Run, body: Callable[[], T]) -> T | Skipped:
-    """Run a body; memory that runs out in it, and an output that is not finite, make a row with the reason."""
+    """Run a body; memory that runs out in it, or an output that is not finite, makes a row of the reason."""
     try:
         return body()
-    except NotFinite as error:
+    except NotFiniteError as error:
         return Skipped(run=run, status="not finite", reason=str(error))
     except (torch.OutOfMemoryError, MemoryError) as error:
         return Skipped(run=run, status="out of memory", reason=str(error).partition("\n")[0])

@@ -121,6 +121,7 @@ def row(result: Throughput | Skipped) -> output.Row:
         "samples": len(timed.times_s) if timed else 0,
         "stopped_by": timed.stopped_by if timed else None,
         "unmet": list(timed.unmet) if timed else [],
+        "noise": list(timed.noise) if timed else [],
         "times_s": list(timed.times_s) if timed else [],
     }
 
@@ -162,7 +163,8 @@ def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
         ("channels_last", lambda row: "on" if row["channels_last"] else "off"),
     ]
     used = [column for column in switches if any(row[column[0]] for row in rows)]
-    return [*_COLUMNS[:4], *used, *_COLUMNS[4:]]
+    disturbed: list[output.Column] = [("noise", lambda row: "; ".join(row["noise"]) or "-")]
+    return [*_COLUMNS[:4], *used, *_COLUMNS[4:], *(disturbed if any(row["noise"] for row in rows) else [])]
 
 
 def _cases(args: argparse.Namespace, names: Sequence[str], device_name: str) -> list[Case]:

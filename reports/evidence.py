@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.record import Counted, Environment, Record, Run, Size, Skipped, Throughput, to_line
+from bench.record import (
+    Comparison,
+    Counted,
+    Environment,
+    NotCompared,
+    Record,
+    Run,
+    Size,
+    Skipped,
+    Throughput,
+    to_line,
+)
 
 Timing = Throughput | Skipped
 
@@ -71,14 +82,14 @@ def setting_of(run: Run) -> Setting:
     )
 
 
-def environment_of(record: Record) -> Environment:
+def environment_of(record: Counted | Timing) -> Environment:
     return record.environment if isinstance(record, Counted) else record.run.environment
 
 
 def gather(records: Iterable[Record]) -> Evidence:
-    """Keep the newest record of every case: by date, then by content."""
-    distinct = set(records)
-    newest: dict[tuple[object, ...], Record] = {}
+    """Keep the newest record of every case: by date, then by content. Comparisons have no part in it."""
+    distinct = {record for record in records if not isinstance(record, Comparison | NotCompared)}
+    newest: dict[tuple[object, ...], Counted | Timing] = {}
     for record in sorted(distinct, key=lambda record: (environment_of(record).date, to_line(record))):
         newest[_case(record)] = record
     kept = [newest[case] for case in sorted(newest, key=repr)]
@@ -89,7 +100,7 @@ def gather(records: Iterable[Record]) -> Evidence:
     )
 
 
-def _case(record: Record) -> tuple[object, ...]:
+def _case(record: Counted | Timing) -> tuple[object, ...]:
     if isinstance(record, Counted):
         return ("counted", record.model, record.res, record.batch, record.counter)
     return ("timed", record.run.model, record.run.res, setting_of(record.run))
