@@ -2,21 +2,27 @@
 
 A round visits every arm in a random order and then in the reverse order (ABBA), so that an arm's mean place
 in the round is the same for all and a drift of the machine cancels. A visit is as many calls as fill
-`Policy.min_visit_s`. Every ratio is that of speeds against the first arm: reference time / arm time, above 1
-where the arm is faster. No torch here: the clock, the synchronisation and the clock meter are arguments.
+`Policy.min_visit_s`, or the slowest arm's pass where that is longer: alike for all arms. Every ratio is that
+of speeds against the first arm: reference time / arm time, above 1 where the arm is faster. No torch here:
+the clock, the synchronisation and the clock meter are arguments.
 """
 
 import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bench import stats, timing
 
-CONFIDENCE = 0.99  # of the interval at one look; see `ratio_interval`
-RESAMPLES = 2000
+if TYPE_CHECKING:
+    from numpy import float64, int64
+    from numpy.typing import NDArray
+
+LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
+RESAMPLES = 20_000
 MIN_ROUNDS = 10  # fewer give no verdict
+ALIKE = 0.1  # passes that differ by less are visited with the same number of calls
 MAX_CLOCK_GAP = 0.01  # of mean clocks, beyond which two arms did not run on the same machine
 
 FASTER, SLOWER, SAME, OPEN, REFUSED = "faster", "slower", "same", "too close to call", "refused"
@@ -110,7 +116,7 @@ def compare(
         stationary.append(settled)
 
     draw = random.Random(policy.seed)
-    made = _Growing(calls=tuple(_calls_of_a_visit(times, policy) for times in warmups))
+    made = _Growing(calls=_calls_of_a_visit(warmups, policy))
     next_look = policy.min_rounds
     unmet: list[str] = []
     while True:
@@ -181,9 +187,21 @@ def _warm_up(
             return tuple(times), settled
 
 
-def _calls_of_a_visit(warmup: Sequence[float], policy: Policy) -> int:
-    settled = stats.median(warmup[-max(1, len(warmup) // 3) :])
-    return max(1, math.ceil(policy.min_visit_s / settled)) if settled > 0 else 1
+def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:
+    """Calls that make the visits of all arms last alike, by the fastest warm-up pass of each.
+
+    A longer visit is interrupted more often: that alone would tell equal arms apart. So arms that are nearly
+    as fast as the reference get exactly as many calls.
+    """
+    passes = [min(times) for times in warmups]
+    visit_s = max(policy.min_visit_s, *passes)
+    if min(passes) <= 0:  # a clock too coarse to see a pass
+        return (1,) * len(passes)
+    calls = [round(visit_s / passes[0])]  # at least 1, as no pass is longer than visit_s
+    for one in passes[1:]:
+        alike = abs(one / passes[0] - 1) < ALIKE
+        calls.append(calls[0] if alike else round(visit_s / one))
+    return tuple(calls)
 
 
 def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
@@ -219,28 +237,50 @@ def ratio(visits: Visits, arm: int) -> float:
 
 
 def ratio_interval(visits: Visits, arm: int) -> tuple[float, float] | None:
-    """95 % interval of the ratio of speeds: a percentile bootstrap of the median round.
+    """99 % interval of the ratio of speeds: a percentile bootstrap of the median round.
 
     Rounds are resampled, each with its pair of times, so what disturbs both arms of a round cancels. The
     median, because a pass that the machine interrupted must not decide; percentile rather than BCa, because
     the latter's acceleration comes from a jackknife, which does not converge for a median, while percentile
-    ends are order statistics, as those of the sign test. The interval of one look is a 99 % one: sampling
-    stops at the look that decides, and over ten looks at growing rounds 99 % each leave 95 % for all of
-    them (Pocock's bound for ten looks is 0.0106 each).
+    ends are order statistics, as those of the sign test. Each look takes a 99.8 % interval: sampling stops
+    at the look that decides, and over ten looks at growing rounds that leaves 99 % for all of them.
 
     Returns:
         (low, high), or None with fewer than `MIN_ROUNDS` rounds.
     """
     import numpy
 
-    rounds = numpy.array(log_ratios(visits, arm))
-    n = len(rounds)
-    if n < MIN_ROUNDS:
+    rounds = log_ratios(visits, arm)
+    if len(rounds) < MIN_ROUNDS:
         return None
-    drawn = numpy.random.default_rng(0).integers(0, n, size=(RESAMPLES, n))
-    medians = numpy.median(rounds[drawn], axis=1)
-    low, high = numpy.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    ends = [(1 - LOOK_CONFIDENCE) / 2, (1 + LOOK_CONFIDENCE) / 2]
+    low, high = numpy.quantile(resampled_medians(rounds), ends)
     return math.exp(low), math.exp(high)
+
+
+def resampled_medians(values: Sequence[float]) -> "NDArray[float64]":
+    """Medians of `RESAMPLES` resamples with replacement, seeded.
+
+    A resample's k-th smallest value is the one at the rank of the k-th smallest of n uniform numbers, which
+    has a beta distribution: that is drawn, so the cost does not grow with n.
+    """
+    import numpy
+
+    draw = numpy.random.default_rng(0)
+    ordered = numpy.sort(values)
+    n = len(ordered)
+    k = (n + 1) // 2
+    middle = draw.beta(k, n - k + 1, RESAMPLES)
+    if n % 2:
+        return ordered[_rank(middle, n)]
+    above = 1 - (1 - middle) * draw.random(RESAMPLES) ** (
+        1 / (n - k)
+    )  # the smallest of the n - k larger ones
+    return (ordered[_rank(middle, n)] + ordered[_rank(above, n)]) / 2
+
+
+def _rank(uniform: "NDArray[float64]", n: int) -> "NDArray[int64]":
+    return (uniform * n).astype(int).clip(max=n - 1)
 
 
 def verdict(interval: tuple[float, float] | None, margin: float) -> str:

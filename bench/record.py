@@ -197,7 +197,7 @@ class Comparison:
         return paired.ratio(self, arm)
 
     def interval(self, arm: int) -> tuple[float, float] | None:
-        """95 % interval of the ratio; None with too few rounds."""
+        """99 % interval of the ratio; None with too few rounds."""
         return paired.ratio_interval(self, arm)
 
     def verdict(self, arm: int) -> str:

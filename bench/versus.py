@@ -8,7 +8,7 @@
 The first model is the reference. All of them are built in one process and called in turn, in a random order
 and then in the reverse of it, round after round: a machine that slows down or speeds up does so for all.
 Ratios are those of speeds, reference time / time of the model: above 1, the model is the faster one. The
-95 % interval is bootstrapped from the rounds, each with its own pair of times.
+99 % interval is bootstrapped from the rounds, each with its own pair of times.
 
 faster, slower: the whole interval lies beyond 1 + margin, or below 1 - margin. same: all of it lies within.
 too close to call: anything else, told as well with fewer than ten rounds. refused: the mean clocks of the
@@ -162,7 +162,7 @@ _SWITCHES: list[output.Column] = [
 ]
 _RESULTS: list[output.Column] = [
     ("speed ratio, reference time / time", lambda row: output.fixed(3, row["ratio_reference_s_over_s"])),
-    ("95 % interval of the ratio", _interval),
+    ("99 % interval of the ratio", _interval),
     ("verdict", lambda row: row["verdict"] or row["status"]),
     ("rounds", lambda row: str(row["rounds"])),
     ("images/s", lambda row: output.significant(row["images_per_s"])),
