@@ -19,8 +19,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import arms, device, paired, stats
 from bench.worker import Case
 
-EQUAL = (20, 3.0)  # comparisons, and the budget of each in seconds
-SLOWED = (5, 15.0)
+EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
+SLOWED = (5, 20.0)
 SLOWDOWN = 0.05
 WRONG_OF_EQUAL = 1
 MOST_NOISE = 0.1  # interquartile range of the visits' times, as a share of their median
@@ -81,7 +81,7 @@ def verdicts(
     compared: list[paired.Compared] = []
 
     def once() -> None:
-        policy = paired.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.02, min_warmup_s=0.2)
+        policy = paired.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
         with torch.inference_mode():
             visits = paired.compare(
                 [arm.call, other], policy, clock=time.perf_counter, synchronise=arm.synchronise
