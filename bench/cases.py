@@ -20,8 +20,8 @@ TYPICAL_STARTUP_S = 5.0
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
-def add_options(parser: cli.Parser, batch: int) -> None:
-    """The settings of a timed case; those that take several values are all combined."""
+def add_settings(parser: cli.Parser, batch: int) -> None:
+    """How a model is built and called; settings that take several values are all combined."""
     several = "; several are combined with the rest"
     parser.add_argument(
         "--batch",
@@ -49,13 +49,18 @@ def add_options(parser: cli.Parser, batch: int) -> None:
         default=["auto"],
         help=f"the kernel under scaled_dot_product_attention, by default torch's choice{several}",
     )
+
+
+def add_options(parser: cli.Parser, batch: int) -> None:
+    """The settings of a timed case, and when its sampling ends."""
+    add_settings(parser, batch)
     parser.add_argument(
         "--protocol",
         nargs="+",
         choices=("suite", "dico"),
         default=["suite"],
         help="dico replays the released timing of DiCo: 20 + 20 passes, clock stopped without synchronising, "
-        f"one timestep and label for the batch; with --precision torch-default as it was run{several}",
+        "one timestep and label for the batch; --precision torch-default is as it was run",
     )
     parser.add_argument(
         "--budget",
@@ -85,49 +90,73 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
     Raises:
         UsageError: names, sizes, weights or settings that cannot be.
     """
-    from bench import device, environment
-    from models.registry import family_of, task_at
-
-    where = args.device or device.default()
-    for precision in args.precision:
-        if (reason := device.why_not(where, precision)) is not None:
-            raise cli.UsageError(reason)
-    _check_contradictions(args, where)
+    where = device_of(args)
+    if "dico" in args.protocol and any(args.cuda_graphs):
+        raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
     names = cli.model_names(args.model, default=["*"] if where == "cuda" else CPU_MODELS)
     cli.meta_models(names, args.res, args.weights)
     weights = _named(args.weights)
     budget = args.budget or (CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S)
+    return [
+        Case(
+            run=replace(
+                run,
+                protocol=protocol,
+                soak_s=args.soak,
+                budget_s=budget,
+                precision_target=args.precision_target,
+                weights=weights,
+            ),
+            weights=str(args.weights) if args.weights else None,
+        )
+        for group in runs(args, question, where, names)
+        for protocol in dict.fromkeys(args.protocol)
+        for run in group
+    ]
 
-    def case(name: str, res: Size, settings: dict[str, Any]) -> Case:
-        run = Run(
+
+def device_of(args: argparse.Namespace) -> str:
+    """The device asked for, or the one at hand, checked against the settings that go with it.
+
+    Raises:
+        UsageError: the device is not there, or cannot do what a setting asks.
+    """
+    from bench import device
+
+    where: str = args.device or device.default()
+    for precision in args.precision:
+        if (reason := device.why_not(where, precision)) is not None:
+            raise cli.UsageError(reason)
+    _check_contradictions(args, where)
+    return where
+
+
+def runs(args: argparse.Namespace, question: str, where: str, names: Sequence[str]) -> list[tuple[Run, ...]]:
+    """For every combination of the settings of `add_settings`, the runs of the models in their order."""
+    from bench import environment
+    from models.registry import family_of, task_at
+
+    def run(name: str, res: Size, settings: dict[str, Any]) -> Run:
+        return Run(
             question=question,
             model=name,
             family=family_of(name),
             res=res,
             latent_size=task_at(name, *height_width(res)).latent_size,
-            soak_s=args.soak,
-            budget_s=budget,
-            precision_target=args.precision_target,
-            weights=weights,
+            protocol="suite",
+            soak_s=0.0,
+            budget_s=0.0,
+            precision_target=0.0,
+            weights="random",
             environment=environment.gather(where, name),
             **settings,
         )
-        return Case(run=run, weights=str(args.weights) if args.weights else None)
 
-    swept = (
-        "batch",
-        "precision",
-        "compile",
-        "cuda_graphs",
-        "channels_last",
-        "attention",
-        "checkpointing",
-        "protocol",
-    )
-    products = itertools.product(args.res, *(dict.fromkeys(getattr(args, name)) for name in swept), names)
+    swept = ("batch", "precision", "compile", "cuda_graphs", "channels_last", "attention", "checkpointing")
+    products = itertools.product(args.res, *(getattr(args, name) for name in swept))
     return [
-        case(name, res, dict(zip(swept, settings, strict=True)))
-        for res, *settings, name in dict.fromkeys(products)
+        tuple(run(name, res, dict(zip(swept, settings, strict=True))) for name in names)
+        for res, *settings in dict.fromkeys(products)
     ]
 
 
@@ -141,8 +170,6 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
             raise cli.UsageError(f"--attention {kernel}: a CPU has auto, flash and math only")
     if "flash-attn" in args.attention:
         raise cli.UsageError("--attention flash-attn: not supported yet")
-    if "dico" in args.protocol and any(args.cuda_graphs):
-        raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
 
 
 def _named(weights: Path | None) -> str:
@@ -164,14 +191,17 @@ def label(case: Case) -> str:
     return ", ".join(words)
 
 
-def measure(case: Case) -> Throughput | Skipped:
-    """Measure one case in a worker of its own, dated now."""
+def dated(run: Run) -> Run:
+    """The run as of now."""
     from bench import environment
 
-    run = case.run
-    now = replace(run, environment=environment.gather(run.environment.device_type, run.model))
-    timeout = STARTUP_S + run.soak_s + 4 * run.budget_s
-    result = worker.run("bench.engine:measure", replace(case, run=now), timeout)
+    return replace(run, environment=environment.gather(run.environment.device_type, run.model))
+
+
+def measure(case: Case) -> Throughput | Skipped:
+    """Measure one case in a worker of its own, dated now."""
+    timeout = STARTUP_S + case.run.soak_s + 4 * case.run.budget_s
+    result = worker.run("bench.engine:measure", replace(case, run=dated(case.run)), timeout)
     assert isinstance(result, Throughput | Skipped)
     return result
 
@@ -210,12 +240,8 @@ def measure_all(
     return results, notes
 
 
-def row(result: Throughput | Skipped) -> output.Row:
-    """One object of the JSON output; what a skipped case lacks is None."""
-    run = result.run
-    timed = result if isinstance(result, Throughput) else None
-    interval = timed.images_per_s_interval if timed else None
-    times = timed.times_s if timed else ()
+def described(run: Run) -> dict[str, Any]:
+    """What the JSON output says of a run before it comes to what was measured."""
     return {
         "model": run.model,
         "family": run.family,
@@ -233,6 +259,17 @@ def row(result: Throughput | Skipped) -> output.Row:
         "torch": run.environment.torch,
         "threads": run.environment.threads,
         "date": run.environment.date,
+    }
+
+
+def row(result: Throughput | Skipped) -> output.Row:
+    """One object of the JSON output; what a skipped case lacks is None."""
+    run = result.run
+    timed = result if isinstance(result, Throughput) else None
+    interval = timed.images_per_s_interval if timed else None
+    times = timed.times_s if timed else ()
+    return {
+        **described(run),
         "status": result.status if isinstance(result, Skipped) else "ok",
         "reason": result.reason if isinstance(result, Skipped) else "",
         "images_per_s": timed.images_per_s if timed else None,
@@ -247,32 +284,39 @@ def row(result: Throughput | Skipped) -> output.Row:
         "samples": len(times),
         "stopped_by": timed.stopped_by if timed else None,
         "unmet": list(timed.unmet) if timed else [],
+        "noise": list(timed.noise) if timed else [],
         "times_s": list(times),
     }
 
 
 def columns(rows: Sequence[output.Row], measured: Sequence[output.Column]) -> list[output.Column]:
     """The case, the settings that some row has not at their default, and what was measured."""
-    settings: list[tuple[str, object]] = [
-        ("compile", False),
-        ("cuda_graphs", False),
-        ("channels_last", False),
-        ("attention", "auto"),
-        ("checkpointing", False),
-        ("protocol", "suite"),
-    ]
     return [
         ("model", lambda row: row["model"]),
         ("res", lambda row: str(row["res"])),
         ("batch", lambda row: str(row["batch"])),
         ("precision", lambda row: row["precision"]),
-        *(_setting(name) for name, usual in settings if any(row[name] != usual for row in rows)),
+        *unusual(rows),
         *measured,
         *([_SUSTAINED] if any(row["sustained_images_per_s"] for row in rows) else []),
         *([_JOULES] if any(row["joules_per_image"] for row in rows) else []),
         ("samples", lambda row: str(row["samples"])),
         ("stopped by", _stopped),
+        *([_NOISE] if any(row["noise"] for row in rows) else []),
     ]
+
+
+def unusual(rows: Sequence[output.Row]) -> list[output.Column]:
+    """Columns for the settings that some row has not at their default."""
+    usual: dict[str, object] = {
+        "compile": False,
+        "cuda_graphs": False,
+        "channels_last": False,
+        "attention": "auto",
+        "checkpointing": False,
+        "protocol": "suite",
+    }
+    return [_setting(name) for name in usual if any(row[name] != usual[name] for row in rows)]
 
 
 def _setting(name: str) -> output.Column:
@@ -290,6 +334,7 @@ _SUSTAINED: output.Column = (
     "sustained images/s",
     lambda row: output.significant(row["sustained_images_per_s"]),
 )
+_NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
 _JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
 
 

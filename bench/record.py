@@ -9,11 +9,11 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench import stats
+from bench import noise, paired, stats
 
 SCHEMA = 1
 
@@ -54,7 +54,7 @@ class Environment:
 class Run:
     """One case that a device works on: the question, the model, the work and the settings."""
 
-    question: str  # throughput or latency
+    question: str  # throughput, latency or versus
     model: str
     family: str
     res: Size  # pixels
@@ -153,6 +153,11 @@ class Throughput:
         return self.run.batch / self.median_s
 
     @property
+    def noise(self) -> tuple[str, ...]:
+        """What disturbed the passes, by name and size; empty for a quiet machine."""
+        return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
+
+    @property
     def sustained_images_per_s(self) -> float | None:
         """Of the heat-soaked device; None if that was not asked for."""
         return self.run.batch / stats.median(self.sustained_times_s) if self.sustained_times_s else None
@@ -179,8 +184,88 @@ class Skipped:
     reason: str
 
 
-Record = Counted | Throughput | Skipped
-KINDS: dict[str, type[Record]] = {"counted": Counted, "throughput": Throughput, "skipped": Skipped}
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Every visit of interleaved rounds over two or more cases, the reference first.
+
+    Ratios are those of speeds: reference time / time of the arm.
+    """
+
+    runs: tuple[Run, ...]  # of the arms; they differ in the model only
+    order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
+    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
+    calls: tuple[int, ...]  # in one visit of each arm
+    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
+    warmup_stationary: tuple[bool, ...]
+    margin: float  # ratios within 1 +- margin are the same speed
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]  # what was open when sampling ended
+    build_s: tuple[float, ...]
+    compile_s: tuple[float | None, ...]
+    matmul_tf32: bool  # the two switches as they stood while timing
+    conv_tf32: bool
+
+    def __post_init__(self) -> None:
+        arms = len(self.runs)
+        if arms < 2 or len(self.calls) != arms or min(self.calls) < 1:
+            raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
+        if len(self.visits_s) != len(self.order) or not self.order or min(self.visits_s) <= 0:
+            raise ValueError("comparison: needs a time above zero for every visit")
+        if any(self.order.count(arm) * arms != len(self.order) for arm in range(arms)):
+            raise ValueError("comparison: every arm needs the same number of visits")
+        if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):
+            raise ValueError("comparison: needs a clock for every visit, or none at all")
+
+    @property
+    def rounds(self) -> int:
+        return len(self.order) // (2 * len(self.runs))
+
+    def times_s(self, arm: int) -> tuple[float, ...]:
+        """Mean seconds of a call in each visit of an arm, in order."""
+        return paired.seconds_per_call(self, arm)
+
+    def images_per_s(self, arm: int) -> float:
+        return self.runs[arm].batch / stats.median(self.times_s(arm))
+
+    def ratio(self, arm: int) -> float:
+        """Speed of an arm as a multiple of the reference's."""
+        return paired.ratio(self, arm)
+
+    def interval(self, arm: int) -> tuple[float, float] | None:
+        """99 % interval of the ratio; None with too few rounds."""
+        return paired.ratio_interval(self, arm)
+
+    def verdict(self, arm: int) -> str:
+        """Faster, slower, same, too close to call or refused; see `paired.verdict`."""
+        if paired.why_refused(self, arm) is not None:
+            return paired.REFUSED
+        return paired.verdict(self.interval(arm), self.margin)
+
+    def noise(self, arm: int) -> tuple[str, ...]:
+        """What disturbed the visits of an arm, by name and size; empty for a quiet machine."""
+        visits = zip(self.order, self.clocks_mhz, strict=False)
+        clocks = [clock for at, clock in visits if at == arm and clock is not None]
+        return noise.noise(self.times_s(arm), clocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotCompared:
+    """A comparison that gave no number."""
+
+    runs: tuple[Run, ...]
+    status: str  # as of Skipped
+    reason: str
+
+
+Record = Counted | Throughput | Skipped | Comparison | NotCompared
+KINDS: dict[str, type[Record]] = {
+    "counted": Counted,
+    "throughput": Throughput,
+    "skipped": Skipped,
+    "comparison": Comparison,
+    "not compared": NotCompared,
+}
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
 
@@ -249,28 +334,32 @@ def decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annot
     raise StoreError(f"expected {annotation}, got {value!r}")
 
 
-def key(record: "Record | Run") -> str:
+def key(record: "Record | Run | tuple[Run, ...]") -> str:
     """Name the case that a record answers, by what it asks, the device and the software.
 
     The same case on the same device under the same software has the same key, whenever it was measured and
     whatever came out. Left out: the commit and the date, for which the code itself stands.
+
+    Args:
+        record: of any kind; or, of a case that is still to be measured, its run or, for a comparison, runs.
     """
-    about = record if isinstance(record, Run | Counted) else record.run
+    if isinstance(record, Counted):
+        asked = [_asked(replace(record, params=0, params_trainable=0, macs=0, not_counted=()))]
+        asked[0].update(train_macs=None, train_macs_checkpointed=None)
+    elif isinstance(record, Run):
+        asked = [_asked(record)]
+    elif isinstance(record, Throughput | Skipped):
+        asked = [_asked(record.run)]
+    else:
+        asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _asked(about: Run | Counted) -> dict[str, Any]:
     asked = asdict(about)
-    for outcome in (
-        "params",
-        "params_trainable",
-        "macs",
-        "train_macs",
-        "train_macs_checkpointed",
-        "not_counted",
-    ):
-        asked.pop(outcome, None)
-    environment = asked["environment"]
     for incidental in ("commit", "date", "platform", "python"):
-        del environment[incidental]
-    told = json.dumps([type(about).__name__, asked], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+        del asked["environment"][incidental]
+    return asked
 
 
 def parse(text: str, name: str) -> tuple[list[Record], str]:

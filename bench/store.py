@@ -23,7 +23,7 @@ class Store:
         self._descriptor = descriptor
         self._held = {key(record): record for record in records}  # the newest of each case
 
-    def held(self, case: Run | Counted) -> Record | None:
+    def held(self, case: Run | Counted | tuple[Run, ...]) -> Record | None:
         """The newest record of a case, by its content key; None where there is none yet."""
         return self._held.get(key(case))
 

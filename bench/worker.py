@@ -13,9 +13,11 @@ import sys
 import tempfile
 import threading
 import time
+import typing
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from bench.record import Record, Run, Skipped, StoreError, decode, from_dict, to_line
 
@@ -30,12 +32,22 @@ class Case:
     weights: str | None  # the path of a checkpoint
 
 
-def run(measure: str, case: Case, timeout_s: float, memory_bytes: int | None = None) -> Record:
+class Asked(Protocol):
+    """Any dataclass that says what a row is about where there is no record: a command's kind of case."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def run(self) -> Run: ...
+
+
+def run(measure: str, case: Asked, timeout_s: float, memory_bytes: int | None = None) -> Record:
     """Measure one case in a process of its own.
 
     Args:
-        measure: "module:function", called in the worker with the case; returns a Record.
-        case: what to measure.
+        measure: "module:function", called in the worker with the case; returns a Record. Its argument is
+            called case, and annotated with the type that it is rebuilt as.
+        case: what to measure: a Case, or another dataclass with a run.
         timeout_s: after this the worker is killed, and what it started with it.
         memory_bytes: that a CPU case may take, on Linux; by default most of what is free.
 
@@ -87,10 +99,11 @@ def _memory_limit(device_type: str) -> int:
     return int(HEADROOM * (free_host_bytes() or 0))
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Tell a failed allocation; the CPU's allocator has no exception of its own."""
     told = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in told or "bad_alloc" in told
+    kinds = ("MemoryError", "OutOfMemoryError")  # the second is torch's, which this file does not import
+    return type(error).__name__ in kinds or "allocate memory" in told or "bad_alloc" in told
 
 
 def _die_with(parent: int) -> None:
@@ -103,17 +116,18 @@ def _die_with(parent: int) -> None:
 def main() -> int:
     measure, result, limit = sys.argv[1:]
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    case: Case = decode(Case, json.loads(sys.stdin.buffer.read()))
     if int(limit):
         import resource
 
         # allocations then fail in this process before the machine runs out for all
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit), resource.RLIM_INFINITY))
-    module, _, function = measure.partition(":")
+    module, _, name = measure.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    case = decode(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
     try:
-        record = getattr(importlib.import_module(module), function)(case)
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not (_out_of_memory(error) or type(error).__name__ == "OutOfMemoryError"):
+        record = function(case)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         record = Skipped(run=case.run, status="out of memory", reason=str(error).strip().partition("\n")[0])
     Path(result).write_text(to_line(record), encoding="utf-8")

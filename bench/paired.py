@@ -1,0 +1,319 @@
+"""Which of several calls is faster: interleaved visits, and the ratio of speeds that their rounds give.
+
+A round visits every arm in a random order and then in the reverse order (ABBA), so that an arm's mean place
+in the round is the same for all and a drift of the machine cancels. A visit is as many calls as fill
+`Policy.min_visit_s`, or the slowest arm's pass where that is longer: alike for all arms. Every ratio is that
+of speeds against the first arm: reference time / arm time, above 1 where the arm is faster. No torch here:
+the clock, the synchronisation and the clock meter are arguments.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from bench import stats, timing
+
+if TYPE_CHECKING:
+    from numpy import float64, int64
+    from numpy.typing import NDArray
+
+LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
+RESAMPLES = 20_000
+MIN_ROUNDS = 10  # fewer give no verdict
+ALIKE = 0.1  # passes that differ by less are visited with the same number of calls
+MAX_CLOCK_GAP = 0.01  # of mean clocks, beyond which two arms did not run on the same machine
+
+FASTER, SLOWER, SAME, OPEN, REFUSED = "faster", "slower", "same", "too close to call", "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How to sample and when to stop. One round is made whatever the budget."""
+
+    budget_s: float  # warm-up and rounds of all arms together
+    margin: float = 0.01  # ratios within 1 +- margin are the same speed
+    seed: int = 0  # of the order of visits
+    min_rounds: int = MIN_ROUNDS
+    look_growth: float = 1.5  # rounds at a look, as a multiple of those at the look before
+    # the overhead of a visit, a clock read twice and a synchronisation, is some 10 us: 2e-4 of this
+    min_visit_s: float = 0.05
+    min_warmup_s: float = 0.5  # of each arm
+    warmup_share: float = 1 / 3  # of the budget for the warm-up of all arms, at the most
+
+    def __post_init__(self) -> None:
+        if self.budget_s <= 0 or not 0 < self.margin < 1:
+            raise ValueError(f"policy: needs a budget above 0 s and a margin in (0, 1), got {self}")
+        if self.min_rounds < MIN_ROUNDS or self.look_growth <= 1:
+            raise ValueError(
+                f"policy: needs min_rounds of at least {MIN_ROUNDS} and a look_growth above 1, got {self}"
+            )
+
+
+class Visits(Protocol):
+    """Every visit in the order it was made: what ratios are derived from."""
+
+    @property
+    def order(self) -> Sequence[int]:
+        """The arm of each visit; a round is two visits of each arm."""
+
+    @property
+    def visits_s(self) -> Sequence[float]: ...
+
+    @property
+    def calls(self) -> Sequence[int]:
+        """Calls in one visit of each arm."""
+
+    @property
+    def clocks_mhz(self) -> Sequence[float | None]:
+        """The device's clock at the end of each visit; empty where nothing reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All that was timed, in order."""
+
+    order: tuple[int, ...]
+    visits_s: tuple[float, ...]
+    calls: tuple[int, ...]
+    clocks_mhz: tuple[float | None, ...]
+    warmup_s: tuple[tuple[float, ...], ...]  # single calls of each arm
+    warmup_stationary: tuple[bool, ...]
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]
+
+
+def compare(
+    calls: Sequence[Callable[[], object]],
+    policy: Policy,
+    *,
+    clock: timing.Clock,
+    synchronise: Callable[[], None],
+    read_clock_mhz: Callable[[], float | None] | None = None,
+) -> Compared:
+    """Time several calls in turn until every one is known to be faster, slower or the same as the first.
+
+    Args:
+        calls: one pass of each arm, the reference first; work left running on a device is waited for at the
+            end of a visit, not between its calls.
+        policy: how to sample and when to stop.
+        clock: seconds now.
+        synchronise: waits until the device has finished.
+        read_clock_mhz: the device's clock now, None where it cannot be read; called outside the timed region.
+
+    Raises:
+        ValueError: fewer than two calls.
+    """
+    if len(calls) < 2:
+        raise ValueError(f"calls: a comparison needs at least two, got {len(calls)}")
+    started = clock()
+    warmups, stationary = [], []
+    for arm, call in enumerate(calls):
+        limit_s = policy.budget_s * policy.warmup_share * (arm + 1) / len(calls)
+        times, settled = _warm_up(call, policy, started + limit_s, clock, synchronise)
+        warmups.append(times)
+        stationary.append(settled)
+
+    draw = random.Random(policy.seed)
+    made = _Growing(calls=_calls_of_a_visit(warmups, policy))
+    next_look = policy.min_rounds
+    unmet: list[str] = []
+    while True:
+        round_began = clock()
+        there = draw.sample(range(len(calls)), len(calls))
+        for arm in [*there, *reversed(there)]:
+            made.order.append(arm)
+            made.visits_s.append(_visit(calls[arm], made.calls[arm], clock, synchronise))
+            if read_clock_mhz is not None:
+                made.clocks_mhz.append(read_clock_mhz())
+        rounds = len(made.order) // (2 * len(calls))
+        now = clock()
+        out_of_budget = now - started + (now - round_began) > policy.budget_s
+        if rounds >= next_look or out_of_budget:
+            unmet = _unmet(made, rounds, policy)
+            if not unmet or out_of_budget:
+                break
+            next_look = math.ceil(rounds * policy.look_growth)
+    return Compared(
+        order=tuple(made.order),
+        visits_s=tuple(made.visits_s),
+        calls=made.calls,
+        clocks_mhz=tuple(made.clocks_mhz),
+        warmup_s=tuple(warmups),
+        warmup_stationary=tuple(stationary),
+        stopped_by="budget" if unmet else "verdicts",
+        unmet=tuple(unmet),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Growing:
+    """The visits so far."""
+
+    calls: tuple[int, ...]
+    order: list[int] = field(default_factory=list)
+    visits_s: list[float] = field(default_factory=list)
+    clocks_mhz: list[float | None] = field(default_factory=list)
+
+
+def _visit(
+    call: Callable[[], object], times: int, clock: timing.Clock, synchronise: Callable[[], None]
+) -> float:
+    synchronise()
+    begin = clock()
+    for _ in range(times):
+        call()
+    synchronise()
+    return clock() - begin
+
+
+def _warm_up(
+    call: Callable[[], object],
+    policy: Policy,
+    until: float,
+    clock: timing.Clock,
+    synchronise: Callable[[], None],
+) -> tuple[tuple[float, ...], bool]:
+    """Call until passes stop changing or the time comes; at least once."""
+    began = clock()
+    criterion = timing.Policy(budget_s=policy.budget_s)
+    times: list[float] = []
+    while True:
+        times.append(_visit(call, 1, clock, synchronise))
+        now = clock()
+        settled = timing.is_stationary(times, criterion) and now - began >= policy.min_warmup_s
+        if settled or now + times[-1] > until:
+            return tuple(times), settled
+
+
+def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:
+    """Calls that make the visits of all arms last alike, by the fastest warm-up pass of each.
+
+    A longer visit is interrupted more often: that alone would tell equal arms apart. So arms that are nearly
+    as fast as the reference get exactly as many calls.
+    """
+    passes = [min(times) for times in warmups]
+    visit_s = max(policy.min_visit_s, *passes)
+    if min(passes) <= 0:  # a clock too coarse to see a pass
+        return (1,) * len(passes)
+    calls = [round(visit_s / passes[0])]  # at least 1, as no pass is longer than visit_s
+    for one in passes[1:]:
+        alike = abs(one / passes[0] - 1) < ALIKE
+        calls.append(calls[0] if alike else round(visit_s / one))
+    return tuple(calls)
+
+
+def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
+    """Name what sampling would go on for."""
+    if rounds < policy.min_rounds:
+        return [f"at least {policy.min_rounds} rounds"]
+    arms = range(1, len(visits.calls))
+    still_open = sum(verdict(ratio_interval(visits, arm), policy.margin) == OPEN for arm in arms)
+    return [f"a verdict on {still_open} of {len(arms)}"] if still_open else []
+
+
+def seconds_per_call(visits: Visits, arm: int) -> tuple[float, ...]:
+    """Mean seconds of a call in each visit of an arm, in order."""
+    return tuple(
+        seconds / visits.calls[arm]
+        for at, seconds in zip(visits.order, visits.visits_s, strict=True)
+        if at == arm
+    )
+
+
+def log_ratios(visits: Visits, arm: int) -> tuple[float, ...]:
+    """log(reference time / arm time) of every round, each time the geometric mean of its two visits."""
+    reference, other = seconds_per_call(visits, 0), seconds_per_call(visits, arm)
+    return tuple(
+        (math.log(reference[i] * reference[i + 1]) - math.log(other[i] * other[i + 1])) / 2
+        for i in range(0, len(reference), 2)
+    )
+
+
+def ratio(visits: Visits, arm: int) -> float:
+    """Speed of an arm as a multiple of the reference's: the median round's reference time / arm time."""
+    return math.exp(stats.median(log_ratios(visits, arm)))
+
+
+def ratio_interval(visits: Visits, arm: int) -> tuple[float, float] | None:
+    """99 % interval of the ratio of speeds: a percentile bootstrap of the median round.
+
+    Rounds are resampled, each with its pair of times, so what disturbs both arms of a round cancels. The
+    median, because a pass that the machine interrupted must not decide; percentile rather than BCa, because
+    the latter's acceleration comes from a jackknife, which does not converge for a median, while percentile
+    ends are order statistics, as those of the sign test. Each look takes a 99.8 % interval: sampling stops
+    at the look that decides, and over ten looks at growing rounds that leaves 99 % for all of them.
+
+    Returns:
+        (low, high), or None with fewer than `MIN_ROUNDS` rounds.
+    """
+    import numpy
+
+    rounds = log_ratios(visits, arm)
+    if len(rounds) < MIN_ROUNDS:
+        return None
+    ends = [(1 - LOOK_CONFIDENCE) / 2, (1 + LOOK_CONFIDENCE) / 2]
+    low, high = numpy.quantile(resampled_medians(rounds), ends)
+    return math.exp(low), math.exp(high)
+
+
+def resampled_medians(values: Sequence[float]) -> "NDArray[float64]":
+    """Medians of `RESAMPLES` resamples with replacement, seeded.
+
+    A resample's k-th smallest value is the one at the rank of the k-th smallest of n uniform numbers, which
+    has a beta distribution: that is drawn, so the cost does not grow with n.
+    """
+    import numpy
+
+    draw = numpy.random.default_rng(0)
+    ordered = numpy.sort(values)
+    n = len(ordered)
+    k = (n + 1) // 2
+    middle = draw.beta(k, n - k + 1, RESAMPLES)
+    if n % 2:
+        return ordered[_rank(middle, n)]
+    above = 1 - (1 - middle) * draw.random(RESAMPLES) ** (
+        1 / (n - k)
+    )  # the smallest of the n - k larger ones
+    return (ordered[_rank(middle, n)] + ordered[_rank(above, n)]) / 2
+
+
+def _rank(uniform: "NDArray[float64]", n: int) -> "NDArray[int64]":
+    return (uniform * n).astype(int).clip(max=n - 1)
+
+
+def verdict(interval: tuple[float, float] | None, margin: float) -> str:
+    """Say what an interval of a ratio of speeds means: faster, slower, same or too close to call."""
+    if interval is None:
+        return OPEN
+    low, high = interval
+    if low > 1 + margin:
+        return FASTER
+    if high < 1 - margin:
+        return SLOWER
+    return SAME if 1 - margin <= low and high <= 1 + margin else OPEN
+
+
+def mean_clock_mhz(visits: Visits, arm: int) -> float | None:
+    """Mean of the clocks read after the visits of an arm; None where none was read."""
+    clocks = [
+        clock
+        for at, clock in zip(visits.order, visits.clocks_mhz, strict=False)
+        if at == arm and clock is not None
+    ]
+    return sum(clocks) / len(clocks) if clocks else None
+
+
+def why_refused(visits: Visits, arm: int) -> str | None:
+    """Say why an arm must not be compared with the reference: their clocks differ; None where they do not.
+
+    Without readings of either there is nothing to refuse.
+    """
+    reference, other = mean_clock_mhz(visits, 0), mean_clock_mhz(visits, arm)
+    if reference is None or other is None or abs(other / reference - 1) <= MAX_CLOCK_GAP:
+        return None
+    return (
+        f"mean clocks {100 * (other / reference - 1):+.1f} % apart: {reference:.0f} MHz of the reference, "
+        f"{other:.0f} MHz of this one; lock the clocks, or give the device time to settle"
+    )

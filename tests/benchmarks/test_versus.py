@@ -1,0 +1,105 @@
+"""What the comparison says of real models whose true ratio is known, beside the noise of this machine.
+
+pytest --benchmark-only tests/benchmarks/test_versus.py
+
+Timed: one whole comparison, warm-up included. A comparison stops when it has its verdict, or at its budget.
+On the CPU one thread is used: two on a machine shared by more programs wait for each other at every
+operator, and a pass of 10 ms takes up to a second.
+"""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench import arms, device, paired, stats, versus
+
+EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
+SLOWED = (5, 20.0)
+SLOWDOWN = 0.05
+WRONG_OF_EQUAL = 1
+MOST_NOISE = 0.1  # interquartile range of the visits' times, as a share of their median
+
+Call = Callable[[], object]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def arm() -> Iterator[arms.Arm]:
+    parser = versus.parser()
+    contest, *_ = versus.planned(parser.parse_args([*["DiT-S/8", "DiT-S/8", "--res", "128", "--batch", "1"]]))
+    with arms.prepared(contest.run, None) as made:
+        yield made
+
+
+def slowed(arm: arms.Arm) -> Call:
+    """The same pass, then work that takes `SLOWDOWN` of it.
+
+    On a CPU both are counted in this thread's own seconds: in seconds of the wall, the pass would be
+    lengthened by the share of the other programs' time as well, and more than the pass itself.
+    """
+    now = time.perf_counter if device.default() == "cuda" else time.thread_time
+
+    def call() -> None:
+        begin = now()
+        arm.call()
+        arm.synchronise()
+        until = begin + (1 + SLOWDOWN) * (now() - begin)
+        while now() < until:
+            pass
+
+    return call
+
+
+def verdicts(
+    benchmark: BenchmarkFixture, arm: arms.Arm, other: Call, repetitions: int, budget_s: float
+) -> tuple[Counter[str], float]:
+    """Compare over and over, each time in another order: the counts of the verdicts, and the noise."""
+    seeds = itertools.count()
+    said: Counter[str] = Counter()
+    compared: list[paired.Compared] = []
+
+    def once() -> None:
+        policy = paired.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
+        visits = paired.compare(
+            [arm.call, other], policy, clock=time.perf_counter, synchronise=arm.synchronise
+        )
+        compared.append(visits)
+        said[paired.verdict(paired.ratio_interval(visits, 1), policy.margin)] += 1
+
+    benchmark.pedantic(once, rounds=repetitions, iterations=1)
+    spread = []
+    for visits in compared:
+        times = paired.seconds_per_call(visits, 0)
+        spread.append((stats.quantile(times, 0.75) - stats.quantile(times, 0.25)) / stats.median(times))
+    benchmark.extra_info["verdicts"] = dict(said)
+    benchmark.extra_info["ratios"] = [round(paired.ratio(visits, 1), 4) for visits in compared]
+    benchmark.extra_info["rounds"] = [len(visits.order) // 4 for visits in compared]
+    benchmark.extra_info["noise: interquartile range, %"] = [round(100 * share, 1) for share in spread]
+    return said, stats.median(spread)
+
+
+@pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
+def test_a_model_against_itself_is_not_told_apart(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
+    said, _ = verdicts(benchmark, arm, arm.call, *EQUAL)
+    assert said["faster"] + said["slower"] <= WRONG_OF_EQUAL, said
+
+
+@pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
+def test_a_model_slowed_by_5_percent_is_found_slower(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
+    said, noise = verdicts(benchmark, arm, slowed(arm), *SLOWED)
+    assert said["faster"] + said["same"] == 0, said
+    if noise > MOST_NOISE:
+        pytest.skip(f"visits of the same model scatter by {100 * noise:.0f} % here: {dict(said)}")
+    assert said["slower"] == sum(said.values()), said

@@ -1,0 +1,370 @@
+"""The paired comparison, driven by a clock that only the compared calls move."""
+
+import itertools
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import paired, record, versus
+from bench.paired import Compared, Policy, compare
+from bench.record import Comparison, NotCompared
+from reports.evidence import gather
+from tests.test_cli import run
+from tests.test_record import COUNTED, RUN
+
+Noise = Callable[[random.Random, float, float], float]  # draw, its size, the time -> factor of a visit
+CALL_S = 0.05  # one call fills a visit
+
+
+def white(draw: random.Random, size: float, now: float) -> float:
+    return 1 + max(-0.5, draw.gauss(0, size))
+
+
+def drift(draw: random.Random, size: float, now: float) -> float:
+    """A machine that slows down by 30 % a minute."""
+    return white(draw, size, now) * (1 + 0.3 * now / 60)
+
+
+def waves(draw: random.Random, size: float, now: float) -> float:
+    return white(draw, size, now) * (1 + 0.15 * math.sin(2 * math.pi * now / 7))
+
+
+def bimodal(draw: random.Random, size: float, now: float) -> float:
+    return white(draw, size, now) * (1.22 if draw.random() < 0.3 else 1)
+
+
+def heavy_tailed(draw: random.Random, size: float, now: float) -> float:
+    """Interruptions without a mean variance, some of them many times the pass."""
+    return white(draw, size, now) + size * draw.paretovariate(1.5)
+
+
+NOISES = [white, drift, waves, bimodal, heavy_tailed]
+
+
+class Machine:
+    """Calls of given seconds under a noise; each visit moves the clock by its own factor."""
+
+    def __init__(self, seconds: Sequence[float], noise: Noise, size: float, seed: int) -> None:
+        self.now = 0.0
+        self.synchronised = 0
+        self.made: list[int] = []
+        self.draw = random.Random(seed)
+        self.calls = [lambda arm=arm, s=s: self._call(arm, s, noise, size) for arm, s in enumerate(seconds)]
+
+    def _call(self, arm: int, seconds: float, noise: Noise, size: float) -> None:
+        self.made.append(arm)
+        self.now += seconds * noise(self.draw, size, self.now)
+
+    def synchronise(self) -> None:
+        self.synchronised += 1
+
+    def compare(self, policy: Policy, read: Callable[[], float | None] | None = None) -> Compared:
+        return compare(
+            self.calls,
+            policy,
+            clock=lambda: self.now,
+            synchronise=self.synchronise,
+            read_clock_mhz=read,
+        )
+
+
+def quiet(*seconds: float) -> Machine:
+    return Machine(seconds, white, 0, 0)
+
+
+def verdicts(noise: Noise, size: float, speed: float, runs: int, budget_s: float = 20) -> Counter[str]:
+    said: Counter[str] = Counter()
+    for seed in range(runs):
+        policy = Policy(budget_s=budget_s, seed=seed)
+        visits = Machine([CALL_S, CALL_S / speed], noise, size, seed).compare(policy)
+        said[paired.verdict(paired.ratio_interval(visits, 1), policy.margin)] += 1
+    return said
+
+
+@pytest.mark.parametrize("size", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("noise", NOISES)
+def test_equal_calls_are_told_apart_in_fewer_than_one_run_of_twenty(noise: Noise, size: float) -> None:
+    said = verdicts(noise, size, 1.0, runs=40)
+    assert said["faster"] + said["slower"] <= 1, said
+
+
+@pytest.mark.parametrize("noise", [white, drift, waves])
+def test_equal_calls_are_the_same_where_the_noise_lets_it_be_known(noise: Noise) -> None:
+    assert verdicts(noise, 0.01, 1.0, runs=20) == {"same": 20}
+
+
+@pytest.mark.parametrize("size", [0.01, 0.03, 0.05])
+@pytest.mark.parametrize(("speed", "verdict"), [(0.95, "slower"), (1.05, "faster")])
+@pytest.mark.parametrize("noise", [white, drift, waves])
+def test_five_percent_are_found(noise: Noise, speed: float, verdict: str, size: float) -> None:
+    said = verdicts(noise, size, speed, runs=20, budget_s=40)
+    assert said[verdict] >= 19, said
+
+
+@pytest.mark.parametrize("noise", [bimodal, heavy_tailed])
+def test_five_percent_are_never_taken_for_the_opposite(noise: Noise) -> None:
+    said = verdicts(noise, 0.05, 0.95, runs=20)
+    assert said["faster"] + said["same"] == 0, said
+
+
+def test_the_interval_covers_the_ratio_when_sampling_stops_by_itself() -> None:
+    hits = 0
+    for seed in range(100):
+        visits = Machine([CALL_S, CALL_S / 0.97], white, 0.03, seed).compare(Policy(budget_s=20, seed=seed))
+        interval = paired.ratio_interval(visits, 1)
+        assert interval is not None
+        hits += interval[0] <= 0.97 <= interval[1]
+    assert hits >= 97
+
+
+def test_a_round_is_a_random_order_and_its_reverse() -> None:
+    visits = quiet(0.1, 0.1, 0.1).compare(Policy(budget_s=100))
+    rounds = [visits.order[i : i + 6] for i in range(0, len(visits.order), 6)]
+    assert all(sorted(one[:3]) == [0, 1, 2] and one[3:] == one[2::-1] for one in rounds)
+    assert len(set(rounds)) > 2
+    assert visits.order == quiet(0.1, 0.1, 0.1).compare(Policy(budget_s=100)).order
+    assert visits.order != quiet(0.1, 0.1, 0.1).compare(Policy(budget_s=100, seed=1)).order
+
+
+def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
+    machine = quiet(0.1, 0.1)
+    slowness = itertools.chain([2.0, 1.5, 1.2, 1.1], itertools.repeat(1.0))
+    plain = machine.calls[1]
+
+    def cold() -> None:
+        plain()
+        machine.now += 0.1 * next(slowness)
+
+    machine.calls[1] = cold
+    visits = machine.compare(Policy(budget_s=100))
+    assert visits.warmup_stationary == (True, True)
+    assert visits.warmup_s[0] == pytest.approx([0.1] * 5)
+    assert len(visits.warmup_s[1]) > 5
+    assert machine.made[: sum(map(len, visits.warmup_s))] == [0] * 5 + [1] * len(visits.warmup_s[1])
+    assert paired.ratio(visits, 1) == pytest.approx(0.5)
+
+
+def test_a_visit_is_long_enough_and_alike_for_all_arms() -> None:
+    visits = quiet(0.001, 0.0104, 0.00104).compare(Policy(budget_s=100))
+    assert visits.calls == (50, 5, 50)
+    assert min(visits.visits_s) >= 0.05 - 1e-9
+    assert quiet(0.3, 0.1).compare(Policy(budget_s=100)).calls == (1, 3)
+    assert paired.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
+
+
+def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
+    machine = quiet(0.01, 0.01)
+    visits = machine.compare(Policy(budget_s=100))
+    assert visits.calls == (5, 5)
+    assert machine.synchronised == 2 * (sum(map(len, visits.warmup_s)) + len(visits.order))
+
+
+def test_sampling_ends_with_the_verdicts_and_not_before_ten_rounds() -> None:
+    visits = quiet(0.1, 0.1, 0.2).compare(Policy(budget_s=100))
+    assert (visits.stopped_by, visits.unmet) == ("verdicts", ())
+    assert len(visits.order) == 10 * 6
+
+
+def test_a_budget_that_ends_first_is_told_with_what_is_open() -> None:
+    noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 0).compare(Policy(budget_s=20))
+    assert (noisy.stopped_by, noisy.unmet) == ("budget", ("a verdict on 1 of 2",))
+    long = quiet(30, 30)
+    visits = long.compare(Policy(budget_s=10))
+    assert (visits.stopped_by, visits.unmet) == ("budget", ("at least 10 rounds",))
+    assert len(long.made) == 2 + 4  # one pass of warm-up each, and one round
+    assert paired.ratio_interval(visits, 1) is None
+    assert paired.verdict(None, 0.01) == "too close to call"
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((1.011, 1.2), "faster"),
+        ((0.8, 0.989), "slower"),
+        ((0.995, 1.005), "same"),
+        ((1.005, 1.02), "too close to call"),
+        ((0.98, 1.02), "too close to call"),
+        ((0.98, 0.995), "too close to call"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(interval: tuple[float, float], verdict: str) -> None:
+    assert paired.verdict(interval, 0.01) == verdict
+
+
+def test_medians_of_resamples_are_those_of_drawing_with_replacement() -> None:
+    import numpy
+
+    draw = numpy.random.default_rng(1)
+    for n in (10, 11, 40):
+        values = draw.standard_t(2, n)
+        drawn = numpy.median(values[draw.integers(0, n, (20_000, n))], axis=1)
+        at = [0.025, 0.25, 0.5, 0.75, 0.975]
+        made = paired.resampled_medians(list(values))
+        assert numpy.quantile(made, at) == pytest.approx(numpy.quantile(drawn, at), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"budget_s": 0}, "budget above 0 s"),
+        ({"budget_s": 1, "margin": 1}, "margin in \\(0, 1\\)"),
+        ({"budget_s": 1, "min_rounds": 3}, "min_rounds of at least 10"),
+        ({"budget_s": 1, "look_growth": 1}, "look_growth above 1"),
+    ],
+)
+def test_impossible_policies_are_refused(given: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Policy(**given)  # type: ignore[arg-type]
+
+
+def test_one_call_alone_is_no_comparison() -> None:
+    with pytest.raises(ValueError, match="at least two, got 1"):
+        quiet(0.1).compare(Policy(budget_s=1))
+
+
+def clocked(clocks: Sequence[float | None]) -> Comparison:
+    """Two equal arms, whose clocks are read as given: the reference's, the other's."""
+    machine = quiet(0.1, 0.1)
+    return comparison(machine.compare(Policy(budget_s=100), lambda: clocks[machine.made[-1]]))
+
+
+def comparison(visits: Compared) -> Comparison:
+    return Comparison(
+        runs=(RUN,) * len(visits.calls),
+        order=visits.order,
+        visits_s=visits.visits_s,
+        calls=visits.calls,
+        clocks_mhz=visits.clocks_mhz,
+        warmup_times_s=visits.warmup_s,
+        warmup_stationary=visits.warmup_stationary,
+        margin=0.01,
+        stopped_by=visits.stopped_by,
+        unmet=visits.unmet,
+        build_s=(1.0,) * len(visits.calls),
+        compile_s=(None,) * len(visits.calls),
+        matmul_tf32=False,
+        conv_tf32=False,
+    )
+
+
+def test_arms_whose_clocks_differ_are_refused() -> None:
+    apart = clocked([1500.0, 1470.0])
+    assert apart.verdict(1) == "refused"
+    assert "-2.0 % apart: 1500 MHz of the reference, 1470 MHz" in (paired.why_refused(apart, 1) or "")
+    assert clocked([1500.0, 1490.0]).verdict(1) == "same"
+
+
+def test_clocks_that_nobody_reads_are_blank_and_refuse_nothing() -> None:
+    for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
+        assert paired.mean_clock_mhz(blank, 1) is None
+        assert blank.verdict(1) == "same"
+
+
+def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
+    kept = clocked([1500.0, None])
+    assert record.from_dict(json.loads(record.to_line(kept))) == kept
+    assert kept.rounds == 10
+    assert kept.images_per_s(1) == pytest.approx(4 / 0.1)
+    failed = NotCompared(runs=kept.runs, status="out of memory", reason="asked for 3 TiB")
+    assert record.from_dict(json.loads(record.to_line(failed))) == failed
+    assert gather([COUNTED, kept, failed]).counted == (COUNTED,)
+    assert gather([COUNTED, kept, failed]).timings == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"runs": (RUN,)}, "two or more arms"),
+        ({"calls": (1, 0)}, "each with its calls"),
+        ({"visits_s": (1.0,)}, "a time above zero for every visit"),
+        ({"order": (0,) * 40}, "the same number of visits"),
+        ({"clocks_mhz": (1500.0,)}, "a clock for every visit, or none"),
+    ],
+)
+def test_impossible_comparisons_cannot_be_made(change: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(clocked([1500.0, 1500.0]), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["DiT-S/8"], "MODEL: a comparison needs at least two, the reference first, got DiT-S/8"),
+        ([], "the following arguments are required: MODEL"),
+        (["DiT-S/8", "FDCM-XL"], "MODEL FDCM-XL: no such backbone; did you mean FCDM-XL"),
+        (["DiT-S/8", "FCDM-Z*"], "MODEL FCDM-Z*: matches no backbone"),
+        (["DiT-S/8", "FCDM-S", "--res", "264"], "must be a multiple of patch 8, got 33"),
+        (["DiT-S/8", "tests.tiny:WrongShape"], "must return (2, 8, 32, 32)"),
+        (["DiT-S/8", "FCDM-S", "--margin", "2"], "--margin: must be a share above 0 and below 1"),
+        (["DiT-S/8", "FCDM-S", "--budget", "0"], "--budget: must be seconds above zero"),
+        (["DiT-S/8", "FCDM-S", "--precision", "tf32", "--device", "cpu"], "only a CUDA device has it"),
+        (["DiT-S/8", "FCDM-S", "--out", "/"], "--out /: is a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(versus.main, *args) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+    assert printed.err.count("\n") == 1
+
+
+QUICK = ["--device", "cpu", "--res", "64", "--batch", "1", "--budget", "3s", "--format", "json"]
+
+
+def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    assert run(versus.main, "dit-s/8", "tests.tiny:Tiny", *QUICK, "--out", str(path)) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    (kept,) = record.read(path)
+    assert isinstance(kept, Comparison)
+    assert (first["model"], second["model"]) == ("DiT-S/8", "tests.tiny:Tiny")
+    assert first["reference"] == second["reference"] == "DiT-S/8"
+    assert (first["verdict"], first["ratio_reference_s_over_s"]) == ("reference", None)
+    assert second["ratio_reference_s_over_s"] == kept.ratio(1) > 1
+    assert second["verdict"] == kept.verdict(1)
+    assert second["rounds"] == kept.rounds
+    assert len(second["times_s"]) == 2 * kept.rounds
+    assert second["clock_mhz"] is None
+    assert second["stopped_by"] in ("verdicts", "budget")
+
+
+@pytest.mark.parametrize(
+    ("factory", "status", "told"),
+    [
+        ("KilledWhenReal", "crashed", "SIGKILL"),
+        ("AsksForTooMuch", "out of memory", "tests.tiny:AsksForTooMuch: "),
+    ],
+)
+def test_a_comparison_that_fails_is_rows_with_the_reason(
+    factory: str, status: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ["tests.tiny:Tiny", f"tests.tiny:{factory}", *QUICK, "--out", str(path)]
+    assert run(versus.main, *args) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in rows] == [status, status]
+    assert told in rows[1]["reason"]
+    assert rows[1]["ratio_reference_s_over_s"] is None
+    assert isinstance(record.read(path)[0], NotCompared)
+
+
+@pytest.mark.parametrize("form", ["table", "md", "latex"])
+def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
+    from bench import output
+
+    rows = versus.rows(clocked([1500.0, 1470.0]))
+    text = output.render(rows, versus._columns(rows), form)
+    assert "reference time / time" in text
+    assert "refused" in text
+    assert "MHz" in text
