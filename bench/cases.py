@@ -3,14 +3,17 @@
 import argparse
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench import cli, output, stats, worker
-from bench.record import Run, Size, Skipped, Throughput, height_width, size_text
+from bench.record import Record, Run, Size, Skipped, Throughput, height_width, size_text
 from bench.worker import Case
+
+C = TypeVar("C")
+R = TypeVar("R", bound=Record)
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under five minutes
@@ -206,37 +209,45 @@ def measure(case: Case) -> Throughput | Skipped:
     return result
 
 
-def measure_all(
-    cases: Sequence[Case], out: Path | None, *, force: bool
-) -> tuple[list[Throughput | Skipped], list[str]]:
-    """Measure every case; those that a store holds already are taken from it.
+def each(
+    cases: Sequence[C],
+    *,
+    about: Callable[[C], Run | tuple[Run, ...]],
+    measure: Callable[[C], R],
+    label: Callable[[C], str],
+    kinds: tuple[type[R], ...],
+    args: argparse.Namespace,
+) -> tuple[list[R], list[str]]:
+    """Measure every case; those that the .jsonl file of --out holds already are taken from it.
 
     Args:
         cases: what to measure, in order.
-        out: a .jsonl file of records to resume from and to append to; any other path is not touched.
-        force: measure what the store holds too.
+        about: what a store knows a case by.
+        measure: measures a case; its record is on disk before the next begins.
+        label: what the progress bar calls it.
+        kinds: of the records that answer it.
+        args: --out, and --force to measure what the store holds too.
 
     Returns:
         A record for every case, in order, and notes on what was found in the store.
     """
-    results: list[Throughput | Skipped] = []
+    results: list[R] = []
     notes: list[str] = []
     found = 0
-    with cli.store(out) as store, cli.progress("timing", len(cases)) as begin:
+    with cli.store(args.out) as store, cli.progress("measuring", len(cases)) as begin:
         notes += cli.store_notes(store) if store is not None else []
         for case in cases:
             begin(label(case))
-            held = store.held(case.run) if store is not None and not force else None
-            if isinstance(held, Throughput | Skipped):
+            held = store.held(about(case)) if store is not None and not args.force else None
+            if isinstance(held, kinds):
                 found += 1
                 results.append(held)
                 continue
-            result = measure(case)
-            results.append(result)
+            results.append(measure(case))
             if store is not None:
-                store.append(result)
+                store.append(results[-1])
     if found:
-        notes.append(f"{found} of {len(cases)} cases were in {out} already; --force measures them again")
+        notes.append(f"{found} of {len(cases)} were in {args.out} already; --force measures them again")
     return results, notes
 
 
@@ -341,8 +352,14 @@ _JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_
 def show(args: argparse.Namespace, question: str, measured: Sequence[output.Column], default: str) -> int:
     """Plan, measure and print: what bench.throughput and bench.latency have in common."""
     cli.check_output(args.out, args.force)
-    cases = planned(args, question)
-    results, notes = measure_all(cases, args.out, force=args.force)
+    results, notes = each(
+        planned(args, question),
+        about=lambda case: case.run,
+        measure=measure,
+        label=label,
+        kinds=(Throughput, Skipped),
+        args=args,
+    )
     rows = [row(result) for result in results]
     here = results[0].run.environment
     notes.append(

@@ -215,19 +215,14 @@ def label(contest: Contest) -> str:
 
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
-    contests = planned(args)
-    results: list[Comparison | NotCompared] = []
-    notes: list[str] = []
-    with cli.store(args.out) as store, cli.progress("comparing", len(contests)) as begin:
-        notes += cli.store_notes(store) if store is not None else []
-        for contest in contests:
-            begin(label(contest))
-            held = store.held(contest.runs) if store is not None and not args.force else None
-            if not isinstance(held, Comparison | NotCompared):
-                held = compare(contest)
-                if store is not None:
-                    store.append(held)
-            results.append(held)
+    results, notes = cases.each(
+        planned(args),
+        about=lambda contest: contest.runs,
+        measure=compare,
+        label=label,
+        kinds=(Comparison, NotCompared),
+        args=args,
+    )
     told = [row for result in results for row in rows(result)]
     text = output.render(told, _columns(told), args.format)
     notes += _notes(results, args.margin)

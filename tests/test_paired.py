@@ -305,6 +305,7 @@ def test_impossible_comparisons_cannot_be_made(change: dict[str, object], told: 
         (["DiT-S/8", "FCDM-S", "--budget", "0"], "--budget: must be seconds above zero"),
         (["DiT-S/8", "FCDM-S", "--precision", "tf32", "--device", "cpu"], "only a CUDA device has it"),
         (["DiT-S/8", "FCDM-S", "--out", "/"], "--out /: is a folder"),
+        (["DiT-S/8", "FCDM-S", "--cuda-graphs", "--device", "cpu"], "needs a CUDA device"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -337,6 +338,20 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
     assert len(second["times_s"]) == 2 * kept.rounds
     assert second["clock_mhz"] is None
     assert second["stopped_by"] in ("verdicts", "budget")
+    # the same question again is answered from the file
+    assert run(versus.main, "DiT-S/8", "tests.tiny:Tiny", *QUICK, "--out", str(path)) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == [first, second]
+    assert "1 of 1 were in" in printed.err
+
+
+def test_a_comparison_is_another_case_with_other_models_or_in_another_order() -> None:
+    kept = clocked([1500.0, None])
+    other = replace(RUN, model="DiT-S/2")
+    changed = [(RUN, RUN), (RUN, other), (other, RUN), (RUN, RUN, RUN)]
+    assert len({record.key(runs) for runs in changed}) == 4
+    assert record.key(kept) == record.key((RUN, RUN))
+    assert record.key(NotCompared(runs=kept.runs, status="crashed", reason="")) == record.key(kept)
 
 
 @pytest.mark.parametrize(
