@@ -220,7 +220,6 @@ def _body(args: argparse.Namespace) -> int:
         about=lambda contest: contest.runs,
         measure=compare,
         label=label,
-        kinds=(Comparison, NotCompared),
         args=args,
     )
     told = [row for result in results for row in rows(result)]

@@ -172,7 +172,7 @@ def test_sampling_ends_with_the_verdicts_and_not_before_ten_rounds() -> None:
 
 
 def test_a_budget_that_ends_first_is_told_with_what_is_open() -> None:
-    noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 0).compare(Policy(budget_s=20))
+    noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 1).compare(Policy(budget_s=20))
     assert (noisy.stopped_by, noisy.unmet) == ("budget", ("a verdict on 1 of 2",))
     long = quiet(30, 30)
     visits = long.compare(Policy(budget_s=10))
