@@ -130,6 +130,7 @@ class Golden:
     y: NDArray[np.int64]  # (2,)
     out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
     out_f32: NDArray[np.float32]  # the same, computed in float32
+    out_n: NDArray[np.float32] | None  # under `fill` with norms and the position table, for some models
     meta: dict[str, Any]
 
 
@@ -218,16 +219,25 @@ def golden(model: str, latent: int = 32) -> Golden:
             y=file["y"],
             out=file["out"],
             out_f32=file["out_f32"],
+            out_n=file.get("out_n"),
             meta=json.loads(str(file["meta"])),
         )
 
 
-def fill(shapes: Shapes) -> Tensors:
+def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
-    Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
+    Every tensor depends on its own key and shape only.
+
+    Args:
+        shapes: of a manifest.
+        kept: keys left out: these keep a model's own values. A golden file's meta may name them.
+        norms: keys that are norm weights, which spread about 1; for `Golden.out_n` meta names them.
     """
-    return {key: _filled(key, shape) for key, shape in shapes.items() if key != "pos_embed"}
+    left_out, about_one = set(kept), set(norms)
+    return {
+        key: _filled(key, shape, key in about_one) for key, shape in shapes.items() if key not in left_out
+    }
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
@@ -238,7 +248,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -246,7 +256,7 @@ def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if key.endswith(("norm0.weight", "norm1.weight")):
+    if about_one or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 

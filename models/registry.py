@@ -3,11 +3,11 @@
 import difflib
 import fnmatch
 import importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import dic, dico, dit, fcdm
+from models import dic, dico, dim, dis, dit, fcdm
 from models.task import Factory, Renames, Task
 
 
@@ -17,15 +17,21 @@ class Family:
     variants: dict[str, Factory]
     official: Renames  # from our names to those in released checkpoints
     task: Task  # as published, for images of 256 pixels
+    aliases: dict[str, str] = field(default_factory=dict)  # other names in print -> names of variants
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
+NOISE = Task(learn_sigma=False)  # the same latents, no variance
 
 FAMILIES = {
     "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
     "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
     "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
     "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
+    "DiS": Family(network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS),
+    "DiM": Family(
+        network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
+    ),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
@@ -51,6 +57,7 @@ def printed(name: str) -> str:
     if is_plugin(name):
         return name
     known = {other.lower(): other for other in BACKBONES}
+    known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"known families are {', '.join(FAMILIES)}"
