@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import dic, dico, dim, dis, dit, fcdm
+from models import dic, dico, dim, dimsum, dis, dit, fcdm
 from models.task import Factory, Renames, Task
 
 
@@ -32,6 +32,7 @@ FAMILIES = {
     "DiM": Family(
         network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
     ),
+    "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=NOISE),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()

@@ -49,7 +49,7 @@ def selective_scan(
         skip: what of the input is added to the output (I,).
         z: the gate before its SiLU (N, T, I).
         backend: one of BACKENDS; auto takes mamba-ssm for CUDA tensors where it is installed, and plain
-            elsewhere and for float64, which that lacks. Meta tensors always take plain, so that MACs are counted.
+            elsewhere and for float64. Meta tensors always take plain, so that MACs are counted.
 
     Returns:
         y (N, T, I), of the type of u.
@@ -60,7 +60,8 @@ def selective_scan(
     fits = u.is_cuda and u.dtype != torch.float64
     if backend == "mamba-ssm" and not (fits or u.is_meta):
         raise ValueError(
-            f"scan: mamba-ssm takes CUDA tensors of at most 32 bits, got {u.dtype} on {u.device}; plain would work"
+            f"scan: mamba-ssm takes CUDA tensors of at most 32 bits, got {u.dtype} on {u.device}; "
+            "plain would work"
         )
     if fits and (backend == "mamba-ssm" or (backend == "auto" and installed())):
         return selective_scan_mamba_ssm(u, delta, decay, b, c, skip, z)
