@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -130,7 +130,7 @@ class Golden:
     y: NDArray[np.int64]  # (N,)
     out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
     out_f32: NDArray[np.float32] | None  # the same, computed in float32
-    out_n: NDArray[np.float32] | None  # as out, under fill with the norm weights that meta names
+    out_n: NDArray[np.float32] | None  # as out, under `fill` with the norms and tables that meta names
     low_res: NDArray[np.float32] | None  # (N, C, h, h), what an upsampler is given beside x
     meta: dict[str, Any]
 
@@ -234,14 +234,19 @@ def golden(model: str, latent: int = 32) -> Golden:
         )
 
 
-def fill(shapes: Shapes, norm_weights: Collection[str] = ()) -> Tensors:
+def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
-    Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
-    With the keys that a golden file's meta lists as `norm_weight_keys`, the weights are those of `out_n`.
+    Every tensor depends on its own key and shape only.
+
+    Args:
+        shapes: of a manifest.
+        kept: keys left out: these keep a model's own values. A golden file's meta may name them.
+        norms: keys that are norm weights, which spread about 1; for `Golden.out_n` meta names them.
     """
+    left_out, about_one = set(kept), set(norms)
     return {
-        key: _filled(key, shape, key in norm_weights) for key, shape in shapes.items() if key != "pos_embed"
+        key: _filled(key, shape, key in about_one) for key, shape in shapes.items() if key not in left_out
     }
 
 
@@ -253,7 +258,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...], norm_weight: bool) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -261,7 +266,7 @@ def _filled(key: str, shape: tuple[int, ...], norm_weight: bool) -> NDArray[np.f
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if norm_weight or key.endswith(("norm0.weight", "norm1.weight")):
+    if about_one or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 

@@ -1,6 +1,6 @@
-"""What two or more backbones share: the condition, norms over channels, modulation, resampling.
+"""What two or more backbones share: conditions, norms, modulation, patches, mixers, resampling.
 
-Letters: N batch, C latent channels, H and W latent sides, D width.
+Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens, D width.
 """
 
 import math
@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.kernels.selective_scan import check_backend, selective_scan
 from models.task import Renames
 
 FREQUENCIES = 128
+STATES = 16  # of each channel of a selective scan, in all three papers that have one
 LABEL_DROPOUT = 0.1  # all four papers
 
 
@@ -60,11 +62,11 @@ class LabelDropout(nn.Module):
 
 
 class Modulation(nn.Module):
-    """`count` vectors from the condition, Linear(SiLU(c)): (N, D) -> (count, N, D)."""
+    """`count` vectors from the condition, Linear(SiLU(c)): (N, D) -> (count, N, D or out_width)."""
 
-    def __init__(self, width: int, count: int) -> None:
+    def __init__(self, width: int, count: int, out_width: int | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, count * width)
+        self.linear = nn.Linear(width, count * (out_width or width))
         self.count = count
 
     def forward(self, c: Tensor) -> Tensor:
@@ -94,6 +96,112 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def modulate_addcmul(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x * (1 + scale) + shift in one operator, as in FCDM's blocks."""
     return torch.addcmul(shift, x, 1 + scale)
+
+
+def position_table(height: int, width: int, channels: int) -> Tensor:
+    """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
+
+    The first half of the channels encodes the column, the second the row; each half is channels/4
+    frequencies 10000^(-i / (channels/4)), their sines, then their cosines.
+    """
+    count = channels // 4
+    frequencies = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
+
+    def encode(positions: Tensor) -> Tensor:
+        angles = positions[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    columns = encode(torch.arange(width, dtype=torch.float64)).repeat(height, 1)
+    rows = encode(torch.arange(height, dtype=torch.float64)).repeat_interleave(width, dim=0)
+    return torch.cat([columns, rows], dim=1)[None]
+
+
+class Attention(nn.Module):
+    """(N, T, D) -> (N, T, D)"""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(x.transpose(1, 2).flatten(2))
+
+
+class PatchHead(nn.Module):
+    """Norm, modulation, and P*P*C_out outputs a token: (N, T, D), (N, D) -> (N, T, P*P*C_out).
+
+    The norm is a layer norm without affine unless one is given.
+    """
+
+    def __init__(self, width: int, patch: int, out_channels: int, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False) if norm is None else norm
+        self.modulation = Modulation(width, count=2)
+        self.linear = nn.Linear(width, patch * patch * out_channels)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = self.modulation(c)[:, :, None]  # each (N, 1, D)
+        return self.linear(modulate(self.norm(x), shift, scale))
+
+
+def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Outputs of patches in rows to an image, each patch ordered (row, column, channel).
+
+    (N, T, P*P*C) -> (N, C, H, W)
+    """
+    x = x.reshape(len(x), *grid, patch, patch, -1)
+    return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)
+
+
+class StateSpace(nn.Module):
+    """One direction of Mamba's mixer, between its projections: causal convolution, selection, scan, gate.
+
+    Inputs and gates (N, T, I), (N, T, I) -> (N, T, I). Fresh, it decays as in the paper; `initialise_mamba`
+    sets its steps.
+
+    Args:
+        inner: channels I.
+        rank: of the steps.
+        kernel: of the causal convolution.
+        scan: one of models.kernels.selective_scan.BACKENDS.
+    """
+
+    def __init__(self, inner: int, rank: int, kernel: int, scan: str) -> None:
+        super().__init__()
+        self.scan = check_backend(scan)
+        self.split = (rank, STATES, STATES)
+        self.conv = nn.Conv1d(inner, inner, kernel, padding=kernel - 1, groups=inner)
+        self.select = nn.Linear(inner, sum(self.split), bias=False)
+        self.step = nn.Linear(rank, inner)
+        self.decay = nn.Parameter(
+            torch.arange(1.0, STATES + 1).log().repeat(inner, 1)
+        )  # log of minus the rate
+        self.skip = nn.Parameter(torch.ones(inner))
+
+    def forward(self, u: Tensor, z: Tensor) -> Tensor:
+        # padded on both sides; what the right side adds is cut, so that no token sees a later one
+        u = F.silu(self.conv(u.transpose(1, 2))[..., : u.shape[1]]).transpose(1, 2)
+        step, b, c = self.select(u).split(self.split, dim=2)
+        return selective_scan(u, self.step(step), self.decay, b, c, self.skip, z, self.scan)
+
+
+class Mamba(nn.Module):
+    """Mamba's mixer: (N, T, D) -> (N, T, D). A token sees those before it."""
+
+    def __init__(self, width: int, kernel: int, scan: str) -> None:
+        super().__init__()
+        self.inner, self.rank = 2 * width, math.ceil(width / 16)
+        self.project_in = nn.Linear(width, 2 * self.inner, bias=False)
+        self.forwards = StateSpace(self.inner, self.rank, kernel, scan)
+        self.project_out = nn.Linear(self.inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u, z = self.project_in(x).chunk(2, dim=2)  # each (N, T, 2D)
+        return self.project_out(self.forwards(u, z))
 
 
 class Down(nn.Module):
@@ -341,6 +449,27 @@ def initialise(model: nn.Module) -> None:
 def initialise_flat(conv: nn.Conv2d) -> None:
     """Xavier-uniform over the weight as a matrix (out, in * height * width), as stems and patches start."""
     nn.init.xavier_uniform_(conv.weight.view(conv.out_channels, -1))
+
+
+def initialise_mamba(model: nn.Module, depth: int) -> None:
+    """Fill a network of Mamba's mixers as the authors of DiS, DiM and DiMSUM do; the caller adds its own.
+
+    Zero biases of linears and N(0, 0.02) for embeddings. In every mixer, steps of 0.001 to 0.1 (their
+    logarithm uniform, one below 1e-4 raised to it), and output projections of 1/sqrt(depth) the usual size.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+    with torch.no_grad():
+        for mixer in (module for module in model.modules() if isinstance(module, Mamba)):
+            nn.init.uniform_(mixer.forwards.step.weight, -(mixer.rank**-0.5), mixer.rank**-0.5)
+            steps = torch.empty_like(mixer.forwards.step.bias).uniform_(math.log(0.001), math.log(0.1))
+            steps = steps.exp().clamp(min=1e-4)
+            mixer.forwards.step.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus undone
+            nn.init.kaiming_uniform_(mixer.project_out.weight, a=math.sqrt(5))
+            mixer.project_out.weight.div_(math.sqrt(depth))
 
 
 def zero(*layers: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:

@@ -3,11 +3,11 @@
 import difflib
 import fnmatch
 import importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import adm, dic, dico, dit, fcdm, ldm
+from models import adm, dic, dico, dim, dimsum, dis, dit, fcdm, ldm
 from models.task import Factory, Renames, Task
 
 
@@ -17,12 +17,14 @@ class Family:
     variants: dict[str, Factory]
     official: Renames  # from our names to those in released checkpoints
     task: Task  # as published, for images of 256 pixels
+    aliases: dict[str, str] = field(default_factory=dict)  # other names in print -> names of variants
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
 PIXELS = Task(latent_size=256, in_channels=3)  # a latent is then a pixel
 PIXELS_TWICE = replace(PIXELS, in_channels=6, given_channels=3)  # the noisy image and a low-resolution one
 QUARTERS = Task(latent_size=64, in_channels=3, learn_sigma=False)  # latents of a quarter of the side
+NOISE = Task(learn_sigma=False)  # the same latents, no variance
 
 FAMILIES = {
     "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
@@ -32,6 +34,11 @@ FAMILIES = {
     "ADM": Family(network=adm.ADM, variants=adm.VARIANTS, official=adm.OFFICIAL, task=PIXELS),
     "ADM-up": Family(network=adm.ADM, variants=adm.UPSAMPLERS, official=adm.OFFICIAL, task=PIXELS_TWICE),
     "LDM": Family(network=ldm.LDM, variants=ldm.VARIANTS, official=ldm.OFFICIAL, task=QUARTERS),
+    "DiS": Family(network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS),
+    "DiM": Family(
+        network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
+    ),
+    "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=NOISE),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
@@ -57,6 +64,7 @@ def printed(name: str) -> str:
     if is_plugin(name):
         return name
     known = {other.lower(): other for other in BACKBONES}
+    known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"known families are {', '.join(FAMILIES)}"

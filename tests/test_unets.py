@@ -46,7 +46,7 @@ def test_output_equals_that_of_the_released_code(name: str, side: int) -> None:
     assert error(golden.out) < 1e-5
     norms = golden.meta["norm_weight_keys"]
     with torch.no_grad():
-        for key, value in load.fill({key: shapes[key] for key in norms}, norm_weights=norms).items():
+        for key, value in load.fill({key: shapes[key] for key in norms}, norms=norms).items():
             model.get_parameter(ours[key]).copy_(torch.from_numpy(value))
     # attention nearly uniform above is sharp here: exchanged queries and keys would show as 0.6
     assert error(golden.out_n) < 1e-5
