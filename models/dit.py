@@ -7,11 +7,21 @@ Letters: N batch, C latent channels, H and W latent sides, P patch side, T token
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Condition, LabelDropout, Modulation, initialise, initialise_flat, modulate, zero
+from models.layers import (
+    Condition,
+    LabelDropout,
+    Modulation,
+    PatchHead,
+    initialise,
+    initialise_flat,
+    modulate,
+    position_table,
+    unpatchify,
+    zero,
+)
 from models.task import Factory, Renames, Task
 
 
@@ -22,24 +32,6 @@ class Config:
     heads: int
     patch: int
     mlp_ratio: int = 4
-
-
-def position_table(height: int, width: int, channels: int) -> Tensor:
-    """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
-
-    The first half of the channels encodes the column, the second the row; each half is channels/4
-    frequencies 10000^(-i / (channels/4)), their sines, then their cosines.
-    """
-    count = channels // 4
-    frequencies = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
-
-    def encode(positions: Tensor) -> Tensor:
-        angles = positions[:, None] * frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-    columns = encode(torch.arange(width, dtype=torch.float64)).repeat(height, 1)
-    rows = encode(torch.arange(height, dtype=torch.float64)).repeat_interleave(width, dim=0)
-    return torch.cat([columns, rows], dim=1)[None]
 
 
 class Attention(nn.Module):
@@ -76,20 +68,6 @@ class Block(nn.Module):
         return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
 
 
-class PatchHead(nn.Module):
-    """Norm, modulation, and P*P*C_out outputs a token: (N, T, D), (N, D) -> (N, T, P*P*C_out)."""
-
-    def __init__(self, width: int, patch: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, count=2)
-        self.linear = nn.Linear(width, patch * patch * out_channels)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.modulation(c)[:, :, None]  # each (N, 1, D)
-        return self.linear(modulate(self.norm(x), shift, scale))
-
-
 class DiT(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
@@ -120,9 +98,8 @@ class DiT(nn.Module):
         x = self.embed(x).flatten(2).transpose(1, 2) + self.positions  # (N, T, D)
         for block in self.blocks:
             x = block(x, c)
-        x = self.head(x, c)  # (N, T, P*P*C_out), ordered (row in patch, column in patch, channel)
-        x = x.reshape(len(x), *self.grid, self.patch, self.patch, -1)
-        return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)  # (N, C_out, H, W)
+        x = self.head(x, c)  # (N, T, P*P*C_out)
+        return unpatchify(x, self.grid, self.patch)  # (N, C_out, H, W)
 
 
 _SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}  # Table 1

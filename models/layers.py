@@ -1,6 +1,6 @@
 """What two or more backbones share: the condition, norms over channels, modulation, resampling.
 
-Letters: N batch, C latent channels, H and W latent sides, D width.
+Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P), D width.
 """
 
 import math
@@ -176,6 +176,47 @@ class Head(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
         return self.conv(modulate(self.norm(x), shift, scale))
+
+
+def position_table(height: int, width: int, channels: int) -> Tensor:
+    """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
+
+    The first half of the channels encodes the column, the second the row; each half is channels/4
+    frequencies 10000^(-i / (channels/4)), their sines, then their cosines.
+    """
+    count = channels // 4
+    frequencies = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
+
+    def encode(positions: Tensor) -> Tensor:
+        angles = positions[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    columns = encode(torch.arange(width, dtype=torch.float64)).repeat(height, 1)
+    rows = encode(torch.arange(height, dtype=torch.float64)).repeat_interleave(width, dim=0)
+    return torch.cat([columns, rows], dim=1)[None]
+
+
+class PatchHead(nn.Module):
+    """Norm, modulation, and P*P*C_out outputs a token: (N, T, D), (N, D) -> (N, T, P*P*C_out)."""
+
+    def __init__(self, width: int, patch: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = Modulation(width, count=2)
+        self.linear = nn.Linear(width, patch * patch * out_channels)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = self.modulation(c)[:, :, None]  # each (N, 1, D)
+        return self.linear(modulate(self.norm(x), shift, scale))
+
+
+def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Put the patches of a grid, rows first, side by side: (N, T, P*P*C) -> (N, C, H, W).
+
+    A token's outputs are ordered (row in patch, column in patch, channel).
+    """
+    x = x.reshape(len(x), *grid, patch, patch, -1)
+    return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)
 
 
 def initialise(model: nn.Module) -> None:

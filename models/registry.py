@@ -3,11 +3,11 @@
 import difflib
 import fnmatch
 import importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import dic, dico, dit, fcdm
+from models import dic, dico, dig, dit, fcdm
 from models.task import Factory, Renames, Task
 
 
@@ -17,6 +17,7 @@ class Family:
     variants: dict[str, Factory]
     official: Renames  # from our names to those in released checkpoints
     task: Task  # as published, for images of 256 pixels
+    backends: dict[str, Factory] = field(default_factory=dict)  # variants again, computed by a named one
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
@@ -26,9 +27,16 @@ FAMILIES = {
     "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
     "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
     "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
+    "DiG": Family(
+        network=dig.DiG, variants=dig.VARIANTS, official=dig.OFFICIAL, task=LATENTS, backends=dig.BACKENDS
+    ),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
+}
+# found by name, never listed: the same networks, of which one may be computed by what is not there
+_BY_BACKEND: dict[str, Factory] = {
+    name: factory for family in FAMILIES.values() for name, factory in family.backends.items()
 }
 
 
@@ -50,7 +58,7 @@ def printed(name: str) -> str:
     """
     if is_plugin(name):
         return name
-    known = {other.lower(): other for other in BACKBONES}
+    known = {other.lower(): other for other in (*BACKBONES, *_BY_BACKEND)}
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"known families are {', '.join(FAMILIES)}"
@@ -63,7 +71,7 @@ def printed(name: str) -> str:
 def family_of(name: str) -> str:
     """The family of one of our backbones by its printed name; a plug-in is a family of its own."""
     for family, entry in FAMILIES.items():
-        if name in entry.variants:
+        if name in entry.variants or name in entry.backends:
             return family
     return name.partition(":")[0]
 
@@ -76,7 +84,7 @@ def find(name: str) -> Factory:
     """
     name = printed(name)
     if not is_plugin(name):
-        return BACKBONES[name]
+        return BACKBONES[name] if name in BACKBONES else _BY_BACKEND[name]
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
