@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -130,7 +130,13 @@ class Golden:
     y: NDArray[np.int64]  # (2,)
     out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
     out_f32: NDArray[np.float32]  # the same, computed in float32
+    out_n: NDArray[np.float32] | None  # as out, with norm weights near 1: `fill(..., norms=norm_keys)`
     meta: dict[str, Any]
+
+    @property
+    def norm_keys(self) -> frozenset[str]:
+        """Keys of the norm weights that `out_n` has near 1."""
+        return frozenset(self.meta.get("norm_weight_keys", ()))
 
 
 def number(text: str) -> float | None:
@@ -188,6 +194,16 @@ def macs() -> dict[tuple[str, int], tuple[int, int]]:
     }
 
 
+def dig_macs() -> dict[tuple[str, int], dict[str, int]]:
+    """Read the terms of DiG's MACs by (model, latent side), batch 1; README.md says what each is."""
+    return {
+        (entry["model"], int(entry["latent"])): {
+            term: int(text) for term, text in entry.items() if term not in ("source", "model", "latent")
+        }
+        for entry in _rows("dig_macs.csv")
+    }
+
+
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2".
 
@@ -218,16 +234,18 @@ def golden(model: str, latent: int = 32) -> Golden:
             y=file["y"],
             out=file["out"],
             out_f32=file["out_f32"],
+            out_n=file.get("out_n"),
             meta=json.loads(str(file["meta"])),
         )
 
 
-def fill(shapes: Shapes) -> Tensors:
+def fill(shapes: Shapes, norms: Collection[str] = ()) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
     Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
+    Those named in norms are filled as norm weights, as for `out_n`.
     """
-    return {key: _filled(key, shape) for key, shape in shapes.items() if key != "pos_embed"}
+    return {key: _filled(key, shape, key in norms) for key, shape in shapes.items() if key != "pos_embed"}
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
@@ -238,7 +256,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -246,7 +264,7 @@ def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if key.endswith(("norm0.weight", "norm1.weight")):
+    if norm or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 

@@ -83,7 +83,7 @@ def require_backend(backend: Backend) -> None:
         raise ValueError(f"backend: fla cannot run: {reason}; torch would work")
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # of torch, without types
 def backend_in_use(backend: Backend, device: torch.device) -> Backend:
     """The back end, torch or fla, that takes tensors on a device; on meta, where nothing runs, torch.
 
