@@ -134,6 +134,11 @@ class Golden:
     low_res: NDArray[np.float32] | None  # (N, C, h, h), what an upsampler is given beside x
     meta: dict[str, Any]
 
+    @property
+    def norm_keys(self) -> frozenset[str]:
+        """Keys of the norm weights that `out_n` has near 1."""
+        return frozenset(self.meta.get("norm_weight_keys", ()))
+
 
 def number(text: str) -> float | None:
     """Read a printed number: 12.20, 1e-4, 400K, 1.3M, 1.0B; None for any other text."""
@@ -195,6 +200,16 @@ def macs_unets() -> dict[tuple[str, str, str], tuple[int, int]]:
     return {
         (entry["model"], entry["input"], entry["counter"]): (int(entry["params"]), int(entry["macs"]))
         for entry in _rows("macs_unets.csv")
+    }
+
+
+def dig_macs() -> dict[tuple[str, int], dict[str, int]]:
+    """Read the terms of DiG's MACs by (model, latent side), batch 1; README.md says what each is."""
+    return {
+        (entry["model"], int(entry["latent"])): {
+            term: int(text) for term, text in entry.items() if term not in ("source", "model", "latent")
+        }
+        for entry in _rows("dig_macs.csv")
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import adm, dic, dico, dim, dimsum, dis, dit, fcdm, ldm
+from models import adm, dic, dico, dig, dim, dimsum, dis, dit, fcdm, ldm
 from models.task import Factory, Renames, Task
 
 
@@ -18,6 +18,7 @@ class Family:
     official: Renames  # from our names to those in released checkpoints
     task: Task  # as published, for images of 256 pixels
     aliases: dict[str, str] = field(default_factory=dict)  # other names in print -> names of variants
+    backends: dict[str, Factory] = field(default_factory=dict)  # variants again, computed by a named one
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
@@ -39,9 +40,16 @@ FAMILIES = {
         network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
     ),
     "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=NOISE),
+    "DiG": Family(
+        network=dig.DiG, variants=dig.VARIANTS, official=dig.OFFICIAL, task=LATENTS, backends=dig.BACKENDS
+    ),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
+}
+# found by name, never listed: the same networks, of which one may be computed by what is not there
+_BY_BACKEND: dict[str, Factory] = {
+    name: factory for family in FAMILIES.values() for name, factory in family.backends.items()
 }
 
 
@@ -63,7 +71,7 @@ def printed(name: str) -> str:
     """
     if is_plugin(name):
         return name
-    known = {other.lower(): other for other in BACKBONES}
+    known = {other.lower(): other for other in (*BACKBONES, *_BY_BACKEND)}
     known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
@@ -77,7 +85,7 @@ def printed(name: str) -> str:
 def family_of(name: str) -> str:
     """The family of one of our backbones by its printed name; a plug-in is a family of its own."""
     for family, entry in FAMILIES.items():
-        if name in entry.variants:
+        if name in entry.variants or name in entry.backends:
             return family
     return name.partition(":")[0]
 
@@ -90,7 +98,7 @@ def find(name: str) -> Factory:
     """
     name = printed(name)
     if not is_plugin(name):
-        return BACKBONES[name]
+        return BACKBONES[name] if name in BACKBONES else _BY_BACKEND[name]
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
