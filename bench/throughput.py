@@ -44,7 +44,7 @@ def measure(case: Case) -> Record:
     import torch
 
     from bench import counters, device, timing
-    from models.contract import build
+    from models.contract import build, condition_width
     from models.registry import task_at
     from models.weights import load_official, randomise_zeros, read_weights
 
@@ -62,7 +62,7 @@ def measure(case: Case) -> Record:
             load_official(model, read_weights(Path(case.weights)))
         randomise_zeros(model)
         model.to(dtype).eval()
-        x, t, y = counters.inputs(task, case.batch, case.device)
+        x, t, y = counters.inputs(task, case.batch, case.device, condition_width(model))
         x = x.to(dtype)
         if case.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub

@@ -1,0 +1,1 @@
+"""Fused operations: one a file, each with a reference in plain PyTorch."""
