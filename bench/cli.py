@@ -232,7 +232,10 @@ def model_names(given: Sequence[str] | None, default: Sequence[str]) -> list[str
         if any(sign in name for sign in "*?["):
             matches = names(name)
             if not matches:
-                raise UsageError(f"--model {name}: matches no backbone; all of them are {', '.join(names())}")
+                all_of_them = names("*@*" if "@" in name else "*")
+                raise UsageError(
+                    f"--model {name}: matches no backbone; all of them are {', '.join(all_of_them)}"
+                )
             found += matches
         else:
             try:

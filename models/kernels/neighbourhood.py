@@ -41,7 +41,9 @@ def require_backend(name: str) -> None:
     if name not in BACKENDS:
         raise ValueError(f"neighbourhood: no such back end, got {name!r}; {', '.join(BACKENDS)} would work")
     if name == "natten" and importlib.util.find_spec("natten") is None:
-        raise ValueError("neighbourhood: natten is not installed here; pip install natten, or take masked")
+        raise ValueError(
+            "neighbourhood: natten is not installed here; pip install natten, or take flex or masked"
+        )
 
 
 def window_starts(size: int, window: int, device: torch.device) -> Tensor:
@@ -88,11 +90,12 @@ def neighbourhood_attention_masked(q: Tensor, k: Tensor, v: Tensor, window: int)
 def neighbourhood_attention_flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """torch's flex attention over a block mask: fused on CUDA; on a CPU unfused, and without gradients."""
     height, width = q.shape[1:3]
-    attend: Callable[..., Tensor] = _flex_compiled() if q.is_cuda else flex_attention
-    tokens = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # each (N, h, H*W, d)
-    # torch.compile warns of caches, and traces the mask into its graph instead
-    make = _block_mask if torch.compiler.is_compiling() else _kept_block_mask
-    out = attend(*tokens, block_mask=make(height, width, window, q.device), scale=1.0)
+    q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # each (N, h, H*W, d)
+    where = (height, width, window, q.device)
+    if torch.compiler.is_compiling():  # it fuses the attention itself, and traces the mask into its graph
+        out = flex_attention(q, k, v, block_mask=_block_mask(*where), scale=1.0)
+    else:
+        out = _flex(q.is_cuda)(q, k, v, block_mask=_kept_block_mask(*where), scale=1.0)
     return out.transpose(1, 2).unflatten(1, (height, width))
 
 
@@ -112,8 +115,10 @@ BACKENDS: dict[str, Attend] = {
 
 
 @functools.cache
-def _flex_compiled() -> Callable[..., Tensor]:
-    return torch.compile(flex_attention, dynamic=False)
+def _flex(fused: bool) -> Callable[..., Any]:
+    if fused:
+        return torch.compile(flex_attention, dynamic=False)
+    return flex_attention
 
 
 def _block_mask(height: int, width: int, window: int, device: torch.device) -> BlockMask:
