@@ -89,7 +89,7 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="as published, in any case; a pattern such as 'FCDM-*'; or your own my_pkg.my_mod:factory, a "
+        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own my_pkg.my_mod:factory, a "
         f"callable that takes a models.Task (default: {default})",
     )
     parser.add_argument(

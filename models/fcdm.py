@@ -6,14 +6,18 @@ Letters: N batch, C latent channels, H and W latent sides, D width of a level, E
 In training, labels are dropped independently at each of the three levels, so that one image may be
 conditional at one level and unconditional at another. The release does this; it is kept.
 
-The ablations have no released code. Kernels (Tables 6, 10) and asymmetric depths (14) leave no freedom;
-the printed MACs fix two full 3x3 convolutions at width 336 for the ResNet block (6) and 4 D^2 + 6 D^2 a
-pixel at width 416 for neighbourhood attention (13), while the order of norm and activation in the one and
-heads of 32 in the other are our reading. So are the places of channel attention, feed-forward and
-CCA without inverted bottleneck (6), each at the one width that gives the printed MACs, and the whole of the
-isotropic network (12), of which only 62 M parameters are printed. The uniform one (15) is built as stated,
-at width 600, and counts 66.3 G in place of the printed 62.8. All were done to FCDM-L; at the other sizes the
-same is done, its width in proportion and rounded down: our reading again.
+The ablations have no released code. Kernels (Tables 6, 10) and asymmetric depths (14) leave no freedom.
+The printed MACs fix two full 3x3 convolutions at width 336 for the ResNet block (6), and 4 D^2 for attention
+beside 6 D^2 for the MLP, a pixel, at width 416 for neighbourhood attention (13); the order of norm and
+activation in the one and heads of 32 in the other are our reading. So are the places of channel attention, of
+the feed-forward and of channel attention without inverted bottleneck (6), each at a width that gives the
+printed MACs, and the whole of the isotropic network (12), of which only 62 M parameters are printed. The
+uniform one (15) is built as stated, at width 600, and counts 66.3 G in place of the printed 62.8. All of it
+was done to FCDM-L; at the other sizes the same is done, its width in proportion and rounded down: our
+reading again.
+
+Neighbourhood attention is masked attention under its plain name, FCDM-L@na7, which works and trains on
+every device; FCDM-L@na7-flex and -natten name the faster back ends.
 
 Text conditions (appendix H) replace the label table by an MLP over a pooled text embedding, given in the
 place of y as (N, E). Its two layers with SiLU between them, as for timesteps, and a vector of zeros where

@@ -59,9 +59,13 @@ ABLATIONS: dict[str, Factory] = {
 def names(pattern: str = "*") -> list[str]:
     """List the backbones whose name matches a shell pattern, in any case: names("fcdm-*").
 
-    A pattern with an @ is about ablations, which no other pattern matches: names("FCDM-L@*").
+    A pattern with an @ is about ablations, which no other pattern matches: names("FCDM-L@*"). Those that fix
+    a back end are the same network once more, and it may not be installed: they are listed by a pattern with
+    a dash behind the @ only, names("FCDM-L@na7-*").
     """
     among = ABLATIONS if "@" in pattern else BACKBONES
+    if "-" not in pattern.partition("@")[2]:
+        among = {name: factory for name, factory in among.items() if "-" not in name.partition("@")[2]}
     return [name for name in among if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 
@@ -89,7 +93,7 @@ def printed(name: str) -> str:
     base = known[base.lower()]
     if not at:
         return base
-    changes = {other.lower(): other for other in names(f"{base}@*")}
+    changes = {other.lower(): other for other in ABLATIONS if other.startswith(f"{base}@")}
     if f"{base}@{change}".lower() not in changes:
         raise ValueError(f"{base}@{change}: no such variant; {_what_works(base, change, changes.values())}")
     return changes[f"{base}@{change}".lower()]
