@@ -89,8 +89,8 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own my_pkg.my_mod:factory, a "
-        f"callable that takes a models.Task (default: {default})",
+        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own "
+        f"my_pkg.my_mod:factory, a callable that takes a models.Task (default: {default})",
     )
     parser.add_argument(
         "--weights",
