@@ -17,7 +17,7 @@ was done to FCDM-L; at the other sizes the same is done, its width in proportion
 reading again.
 
 Neighbourhood attention is masked attention under its plain name, FCDM-L@na7, which works and trains on
-every device; FCDM-L@na7-flex and -natten name the faster back ends.
+every device; FCDM-L@na7-flex and -natten name the other back ends.
 
 Text conditions (appendix H) replace the label table by an MLP over a pooled text embedding, given in the
 place of y as (N, E). Its two layers with SiLU between them, as for timesteps, and a vector of zeros where
