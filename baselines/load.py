@@ -89,6 +89,21 @@ class Remark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """What one row of a table of ablations was, as far as its printed numbers tell."""
+
+    source: str  # of the counts
+    table: str  # fcdm_table06
+    row: int  # from 1
+    model: str | None  # ours; None where no configuration is known
+    grade: str  # sure, likely, guess or open; README.md says what they mean
+    params_m: Published  # counted, millions, trainable; blank without a model
+    gmacs: Published  # counted under torchprofile's rules at latent side 32; blank without a model
+    note: str
+    published: Row  # as the paper prints it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gpu:
     """Peaks of one GPU; None where the source gives nothing. Tensor rates are dense, without sparsity."""
 
@@ -144,6 +159,10 @@ def number(text: str) -> float | None:
     """Read a printed number: 12.20, 1e-4, 400K, 1.3M, 1.0B; None for any other text."""
     match = _NUMBER.fullmatch(text)
     return float(Decimal(match[1]).scaleb(_POWER[match[2]])) if match else None
+
+
+def _published(text: str) -> Published:
+    return Published(value=number(text), as_printed=text)
 
 
 def row_name(row: Row) -> str:
@@ -211,6 +230,28 @@ def dig_macs() -> dict[tuple[str, int], dict[str, int]]:
         }
         for entry in _rows("dig_macs.csv")
     }
+
+
+def ablations() -> tuple[Ablation, ...]:
+    """Read what became of every row of FCDM's Tables 6, 10, 12 to 15 and DiCo's 3 and 4."""
+    read = []
+    for entry in _rows("ablations.csv"):
+        published = table(entry["table"]).rows[int(entry["row"]) - 1]
+        assert row_name(published) == entry["variant"], entry
+        read.append(
+            Ablation(
+                source=entry["source"],
+                table=entry["table"],
+                row=int(entry["row"]),
+                model=entry["model"] or None,
+                grade=entry["grade"],
+                params_m=_published(entry["params_m"]),
+                gmacs=_published(entry["gmacs"]),
+                note=entry["note"],
+                published=published,
+            )
+        )
+    return tuple(read)
 
 
 def manifest(model: str) -> Manifest:
@@ -293,7 +334,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 def _table(entry: Mapping[str, str]) -> PublishedTable:
     rows = [
-        {column: Published(value=number(text), as_printed=text) for column, text in row.items()}
+        {column: _published(text) for column, text in row.items()}
         for row in _rows(f"published/{entry['id']}.csv")
     ]
     for row in rows:

@@ -14,7 +14,7 @@ from bench import counters, device
 from bench.checkpointing import checkpointed
 from bench.record import Run, height_width
 from bench.timing import DeviceTimer
-from models.contract import build
+from models.contract import build, condition_width
 from models.registry import task_at
 from models.weights import load_official, randomise_zeros, read_weights
 
@@ -70,7 +70,7 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
         load_official(model, read_weights(Path(weights)))
     randomise_zeros(model)
     model.to(dtype).eval()
-    x, t, y = counters.inputs(task, run.batch, where)
+    x, t, y = counters.inputs(task, run.batch, where, condition_width(model))
     if run.protocol == "dico":
         t, y = t[:1], y[:1]
     x = x.to(dtype)

@@ -91,8 +91,8 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="as published, in any case; a pattern such as 'FCDM-*'; or your own my_pkg.my_mod:factory, a "
-        f"callable that takes a models.Task (default: {default})",
+        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own "
+        f"my_pkg.my_mod:factory, a callable that takes a models.Task (default: {default})",
     )
     parser.add_argument(
         "--weights",
@@ -236,7 +236,10 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
         if any(sign in name for sign in "*?["):
             matches = names(name)
             if not matches:
-                raise UsageError(f"{flag} {name}: matches no backbone; all of them are {', '.join(names())}")
+                all_of_them = names("*@*" if "@" in name else "*")
+                raise UsageError(
+                    f"{flag} {name}: matches no backbone; all of them are {', '.join(all_of_them)}"
+                )
             found += matches
         else:
             try:

@@ -28,9 +28,12 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
 from bench.checkpointing import blocks
+from models.contract import condition_width
+from models.kernels import neighbourhood  # noqa: F401 - defines the operators below
 from models.task import Task
 
 aten = torch.ops.aten
+ours = torch.ops.backbones
 
 Formula = Callable[..., int]  # (*args, out_val=out, **kwargs) of an operator -> FLOPs
 
@@ -71,6 +74,16 @@ def convolution_backward_flops(
     return forward * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
+def neighbourhood_macs(q: Tensor, _k: Tensor, _v: Tensor, window: int, **_: object) -> int:
+    """MACs of neighbourhood attention: a product with each of window^2 keys, and with as many values."""
+    return 2 * window**2 * q.numel()
+
+
+def neighbourhood_backward_macs(_grad: Tensor, *args: Any, **_: object) -> int:  # noqa: ANN401 - q, k, v, window
+    """Twice the forward pass: the gradients of both factors of both products."""
+    return 2 * neighbourhood_macs(*args)
+
+
 def _halved(formula: Formula) -> Formula:
     return lambda *args, **kwargs: formula(*args, **kwargs) // 2
 
@@ -78,6 +91,8 @@ def _halved(formula: Formula) -> Formula:
 TORCH_RULES: Mapping[Any, Formula] = {
     **{op: _halved(formula) for op, formula in flop_registry.items()},
     aten.convolution_backward: _halved(convolution_backward_flops),
+    ours.neighbourhood_attention: neighbourhood_macs,
+    ours.neighbourhood_attention_backward: neighbourhood_backward_macs,
 }
 
 
@@ -258,12 +273,16 @@ class Step:
     train_macs_checkpointed: int  # and every block of `bench.checkpointing` once more, in full
 
 
-def inputs(task: Task, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """x (N, C, H, W), t (N,) and y (N,) of one call; on the meta device without values."""
+def inputs(task: Task, batch: int, device: str, width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """x (N, C, H, W), t (N,) and y of one call; on the meta device without values.
+
+    y are labels (N,), or float vectors (N, width) for a network that has a `condition_width`.
+    """
     x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
     t = torch.randint(1000, (batch,), device=device)
-    y = torch.randint(task.num_classes, (batch,), device=device)
-    return x, t, y
+    if width is None:
+        return x, t, torch.randint(task.num_classes, (batch,), device=device)
+    return x, t, torch.randn(batch, width, device=device)
 
 
 def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
@@ -277,7 +296,7 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
         batch: images N; the MACs are those of all of them.
     """
     model.eval()
-    x, t, y = inputs(task, batch, "meta")
+    x, t, y = inputs(task, batch, "meta", condition_width(model))
     counted = _Dispatched(TORCH_RULES)
     in_blocks = 0
 
@@ -325,7 +344,8 @@ def count_forward(
         ImportError: the package that a counter is is not installed.
     """
     model.eval()
-    args = inputs(task, batch, "cpu" if counter in ("torchprofile", "fvcore") else "meta")
+    device = "cpu" if counter in ("torchprofile", "fvcore") else "meta"
+    args = inputs(task, batch, device, condition_width(model))
     if counter == "torchprofile":
         return _count_torchprofile(model, args)
     if counter == "fvcore":

@@ -2,11 +2,16 @@
 
 Source: arXiv:2212.09748; sizes from its Table 1, the S, B, L and XL at patches 2, 4 and 8.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P), D width.
+
+Long skips are DiCo's ablation (arXiv:2505.11196, Table 3): its printed parameters and MACs are those of five,
+each joined by a linear layer from 2D to D with bias. That the five first blocks' outputs go to the five last
+blocks, the latest first, is our reading.
 """
 
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +38,7 @@ class Config:
     heads: int
     patch: int
     mlp_ratio: int = 4
+    skips: int = 0  # from so many first blocks to as many last ones
 
 
 class Block(nn.Module):
@@ -54,6 +60,18 @@ class Block(nn.Module):
         return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
 
 
+class SkipBlock(nn.Module):
+    """Joins what an earlier block gave, then a block: (N, T, D), (N, T, D), (N, D) -> (N, T, D)"""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.fuse = nn.Linear(2 * width, width)
+        self.block = Block(width, heads, mlp_ratio)
+
+    def forward(self, x: Tensor, kept: Tensor, c: Tensor) -> Tensor:
+        return self.block(self.fuse(torch.cat([x, kept], dim=2)), c)
+
+
 class DiT(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
@@ -65,9 +83,9 @@ class DiT(nn.Module):
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
         # a parameter, as released, so that it counts among the parameters; never trained
         self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
-        )
+        sizes = (config.width, config.heads, config.mlp_ratio)
+        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(config.depth - config.skips))
+        self.skip_blocks = nn.ModuleList(SkipBlock(*sizes) for _ in range(config.skips))
         self.head = PatchHead(config.width, config.patch, task.out_channels)
         self._initialise()
 
@@ -82,8 +100,13 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c = self.condition(t, self.drop(y))  # (N, D)
         x = self.embed(x).flatten(2).transpose(1, 2) + self.positions  # (N, T, D)
+        kept: list[Tensor] = []
         for block in self.blocks:
             x = block(x, c)
+            if len(kept) < len(self.skip_blocks):
+                kept.append(x)
+        for block in self.skip_blocks:
+            x = block(x, kept.pop(), c)
         x = self.head(x, c)  # (N, T, P*P*C_out)
         return unpatchify(x, self.grid, self.patch)  # (N, C_out, H, W)
 
@@ -94,6 +117,10 @@ VARIANTS: dict[str, Factory] = {
     f"DiT-{size}/{patch}": partial(DiT, Config(width=width, depth=depth, heads=heads, patch=patch))
     for size, (width, depth, heads) in _SIZES.items()
     for patch in (2, 4, 8)
+}
+
+ABLATIONS: dict[str, Factory] = {
+    "DiT-S/2@skip": partial(DiT, Config(width=384, depth=12, heads=6, patch=2, skips=5)),
 }
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.

@@ -98,6 +98,17 @@ def modulate_addcmul(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
+class ChannelAttention(nn.Module):
+    """Scales each channel by a sigmoid of the image's average: (N, D, H, W) -> (N, D, H, W)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h * torch.sigmoid(self.mix(F.adaptive_avg_pool2d(h, 1)))
+
+
 def position_table(height: int, width: int, channels: int) -> Tensor:
     """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
 
@@ -478,3 +489,14 @@ def zero(*layers: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def require_odd(kernel: int) -> None:
+    """Refuse a kernel without a middle.
+
+    Raises:
+        ValueError: names the odd neighbours.
+    """
+    if kernel < 1 or kernel % 2 == 0:
+        near = f"{kernel - 1} or {kernel + 1}" if kernel > 1 else "1"
+        raise ValueError(f"kernel: must be odd, got {kernel}; {near} would work")

@@ -65,6 +65,19 @@ class Task:
                 f"latent_size: must be a multiple of {what} {of}, got {self.latent_size}; {works} would work"
             )
 
+    def require_at_least(self, side: int, what: str) -> None:
+        """Refuse a latent that is too small for a network.
+
+        Raises:
+            ValueError: names the least side, what it comes from, and a size that would work.
+        """
+        if min(self.height, self.width) < side:
+            above = (max(self.height, side), max(self.width, side))
+            works = above[0] if isinstance(self.latent_size, int) else above
+            raise ValueError(
+                f"latent_size: must be at least {side}, {what}, got {self.latent_size}; {works} would work"
+            )
+
 
 Factory = Callable[[Task], nn.Module]
 Renames = tuple[tuple[str, str], ...]  # (regular expression, replacement): our names to released ones

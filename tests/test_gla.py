@@ -1,4 +1,4 @@
-"""Fused operations against their references, forward and backward, and as single operators."""
+"""Gated linear attention against the recurrence, forward and backward, and as a single operator."""
 
 from collections.abc import Callable
 
