@@ -1,5 +1,7 @@
 """Gated linear attention against the recurrence, forward and backward, and as a single operator."""
 
+import sys
+import types
 from collections.abc import Callable
 
 import pytest
@@ -138,7 +140,7 @@ def test_a_back_end_that_cannot_run_is_refused_by_name(
     cuda: bool, packages: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(kernel.importlib.util, "find_spec", lambda name: name if name in packages else None)
+    monkeypatch.setattr(kernel, "_installed", lambda module: module in packages)
     with pytest.raises(ValueError, match=f"^backend: fla cannot run: {told}; torch would work$"):
         require_backend("fla")
     require_backend("torch")
@@ -156,6 +158,17 @@ def test_the_back_end_goes_by_the_device_unless_named(monkeypatch: pytest.Monkey
     assert kernel.backend_in_use("fla", torch.device("meta")) == "torch"
     with pytest.raises(ValueError, match="backend: fla takes CUDA tensors, got cpu; torch would work"):
         gla(*inputs(3), "fla")
+
+
+def test_fla_is_called_with_the_tokens_before_the_heads_and_unscaled_queries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stub = types.ModuleType("fla.ops.gla")
+    stub.chunk_gla = lambda q, k, v, g: (gla_reference(q, k, v, g), None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fla.ops.gla", stub)
+    arguments = inputs(9)
+    assert torch.equal(kernel.gla_fla(*arguments), gla_reference(*arguments))
+    assert torch.equal(torch.ops.diffusion_bench.gla_fla(*arguments), gla_reference(*arguments))
 
 
 @needs_fla

@@ -12,6 +12,7 @@ are wanted: then it is called as it is, with its own backward pass, and torch.co
 Letters: N batch, T tokens, h heads, K key channels and V value channels of a head, C tokens of a chunk.
 """
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -68,9 +69,14 @@ def why_not_fla() -> str:
     if not torch.cuda.is_available():
         return "torch sees no CUDA device here"
     for module, package in (("fla", "flash-linear-attention"), ("triton", "triton")):
-        if importlib.util.find_spec(module) is None:
+        if not _installed(module):
             return f"{package} is not installed (pip install {package})"
     return ""
+
+
+@functools.cache
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def require_backend(backend: Backend) -> None:
