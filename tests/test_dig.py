@@ -23,7 +23,7 @@ def meta(name: str, latent: int = 32) -> DiG:
 def test_output_equals_that_of_the_released_code_with_norm_weights_near_1() -> None:
     golden = load.golden("DiG-S/2")
     assert golden.out_n is not None
-    filled = load.fill(load.manifest("DiG-S/2").shapes, golden.norm_keys)
+    filled = load.fill(load.manifest("DiG-S/2").shapes, norms=golden.norm_keys)
     model = create("DiG-S/2").eval()
     load_official(model, {key: torch.from_numpy(value) for key, value in filled.items()})
     with torch.no_grad():
