@@ -10,8 +10,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -113,12 +113,18 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Names and shapes in the authors' checkpoint, in its order, at latent side 32."""
+    """Names and shapes in the authors' checkpoint, in its order, at one latent side."""
 
     model: str
+    latent: int
     params_total: int
-    params_trainable: int  # without a fixed pos_embed
+    params_trainable: int  # without a fixed pos_embed and what else is frozen
     shapes: dict[str, tuple[int, ...]]
+    integers: tuple[str, ...]  # ends of the keys of integer tables, which are no parameters
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        return {key: shape for key, shape in self.shapes.items() if not key.endswith(self.integers)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,9 +132,9 @@ class Golden:
     """One call of the authors' model under `fill`, in eval mode."""
 
     x: NDArray[np.float32]  # (2, 4, H, H)
-    t: NDArray[np.int64]  # (2,)
+    t: NDArray[np.int64] | NDArray[np.float32]  # (2,), float in SiT
     y: NDArray[np.int64]  # (2,)
-    out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
+    out: NDArray[np.float32]  # (2, 8, H, H), 4 without a variance; computed in float64
     out_f32: NDArray[np.float32]  # the same, computed in float32
     meta: dict[str, Any]
 
@@ -181,26 +187,38 @@ def gpus() -> dict[str, Gpu]:
 
 
 def macs() -> dict[tuple[str, int], tuple[int, int]]:
-    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules."""
+    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules.
+
+    Products of sizes, which a tracer records beside the arithmetic (traced_sizes.csv), are left out.
+    """
+    sizes = {(entry["model"], entry["latent"]): int(entry["macs"]) for entry in _rows("traced_sizes.csv")}
     return {
-        (entry["model"], int(entry["latent"])): (int(entry["params"]), int(entry["macs"]))
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs"]) - sizes.get((entry["model"], entry["latent"]), 0),
+        )
         for entry in _rows("macs.csv")
     }
 
 
 def manifest(model: str) -> Manifest:
-    """Read the keys and shapes of a model, such as "DiT-S/2".
+    """Read the keys and shapes of a model, such as "DiT-S/2"; SiT's are those of DiT (same_as.csv).
 
     Raises:
         ValueError: no manifest of that model.
     """
+    for entry in _rows("same_as.csv"):
+        if entry["model"] == model:
+            return replace(manifest(entry["same_as"]), model=model)
     path = _model_file("manifest", "manifests", model, ".json")
     data = json.loads(path.read_text(encoding="utf-8"))
     return Manifest(
         model=data["model"],
+        latent=data["input_size"],
         params_total=data["params_total"],
         params_trainable=data["params_trainable"],
         shapes={key: tuple(shape) for key, shape in data["state_dict"].items()},
+        integers=tuple(data.get("integer_buffers", ())),
     )
 
 
@@ -222,12 +240,17 @@ def golden(model: str, latent: int = 32) -> Golden:
         )
 
 
-def fill(shapes: Shapes) -> Tensors:
+def fill(shapes: Shapes, *, norms: Collection[str] = (), keep: Collection[str] = ("pos_embed",)) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
-    Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
+    Every tensor depends on its own key and shape only.
+
+    Args:
+        shapes: of the floating tensors.
+        norms: keys of normalisation weights that are filled around 1 (U-ViT).
+        keep: keys that are left out, since they keep their own values.
     """
-    return {key: _filled(key, shape) for key, shape in shapes.items() if key != "pos_embed"}
+    return {key: _filled(key, shape, key in norms) for key, shape in shapes.items() if key not in keep}
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
@@ -238,7 +261,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -246,7 +269,7 @@ def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if key.endswith(("norm0.weight", "norm1.weight")):
+    if norm or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 
@@ -278,8 +301,8 @@ def _typed(entry: Mapping[str, str]) -> dict[str, Any]:
 
 def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
-    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after a second dash
-    known = {re.sub(r"^(\w+-\w+)-(\d+)$", r"\1/\2", stem): stem for stem in stems}
+    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after the letters of a size
+    known = {re.sub(r"^([\w-]+-[A-Z]+)-(\d+)", r"\1/\2", stem): stem for stem in stems}
     if model not in known:
         raise _unknown(what, model, known)
     return ROOT / folder / (known[model] + suffix)

@@ -64,10 +64,8 @@ def measure(
     if counter not in META:
         model = build(name, task, device="cpu")
     step = counters.count_step(model, task, batch) if counter == "torch" else None
-    if step is not None and by != "module":
-        forward = step.forward
-    else:
-        forward = counters.count_forward(model, task, counter=counter, batch=batch, by_module=by == "module")
+    # not the step's: a network may run another form of itself where no gradient is asked for (U-DiT)
+    forward = counters.count_forward(model, task, counter=counter, batch=batch, by_module=by == "module")
     parameters = list(model.parameters())
     counted = Counted(
         model=name,

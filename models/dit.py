@@ -1,17 +1,36 @@
-"""DiT: a transformer over patches with zero-initialised adaptive layer norm.
+"""DiT: a transformer over patches with zero-initialised adaptive layer norm. SiT and FasterDiT too.
 
 Source: arXiv:2212.09748; sizes from its Table 1, the S, B, L and XL at patches 2, 4 and 8.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P), D width.
+
+SiT (arXiv:2401.08740) is this network, key for key and shape for shape. What differs:
+
+- the projection still makes 2C channels, but only the first C come out: published without a variance;
+- the output is a velocity, data - noise, where x is t * data + (1 - t) * noise;
+- t is a float in [0, 1], noise at 0 and data at 1, and is embedded unscaled.
+
+FasterDiT (arXiv:2410.10356) changes the training of DiT-XL/2 and, by its title, not the architecture. No
+checkpoint of it was read: that its calls and its spare channels are SiT's is our reading.
 """
 
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Condition, LabelDropout, Modulation, initialise, initialise_flat, modulate, zero
+from models.layers import (
+    Attention,
+    Condition,
+    LabelDropout,
+    Modulation,
+    PatchHead,
+    TransformerBlock,
+    initialise,
+    initialise_flat,
+    position_table,
+    unpatchify,
+    zero,
+)
 from models.task import Factory, Renames, Task
 
 
@@ -22,72 +41,7 @@ class Config:
     heads: int
     patch: int
     mlp_ratio: int = 4
-
-
-def position_table(height: int, width: int, channels: int) -> Tensor:
-    """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
-
-    The first half of the channels encodes the column, the second the row; each half is channels/4
-    frequencies 10000^(-i / (channels/4)), their sines, then their cosines.
-    """
-    count = channels // 4
-    frequencies = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
-
-    def encode(positions: Tensor) -> Tensor:
-        angles = positions[:, None] * frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-    columns = encode(torch.arange(width, dtype=torch.float64)).repeat(height, 1)
-    rows = encode(torch.arange(height, dtype=torch.float64)).repeat_interleave(width, dim=0)
-    return torch.cat([columns, rows], dim=1)[None]
-
-
-class Attention(nn.Module):
-    """(N, T, D) -> (N, T, D)"""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.project(x.transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    """(N, T, D), (N, D) -> (N, T, D)"""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, count=6)
-        self.attention = Attention(width, heads)
-        self.expand = nn.Linear(width, mlp_ratio * width)
-        self.contract = nn.Linear(mlp_ratio * width, width)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)[:, :, None]
-        x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
-        h = self.expand(modulate(self.norm2(x), shift2, scale2))
-        return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
-
-
-class PatchHead(nn.Module):
-    """Norm, modulation, and P*P*C_out outputs a token: (N, T, D), (N, D) -> (N, T, P*P*C_out)."""
-
-    def __init__(self, width: int, patch: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, count=2)
-        self.linear = nn.Linear(width, patch * patch * out_channels)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.modulation(c)[:, :, None]  # each (N, 1, D)
-        return self.linear(modulate(self.norm(x), shift, scale))
+    spare_variance: bool = False  # SiT: 2C channels are made although the task may ask for C of them
 
 
 class DiT(nn.Module):
@@ -102,27 +56,29 @@ class DiT(nn.Module):
         # a parameter, as released, so that it counts among the parameters; never trained
         self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
+            TransformerBlock(config.width, config.mlp_ratio, Attention(config.width, config.heads))
+            for _ in range(config.depth)
         )
-        self.head = PatchHead(config.width, config.patch, task.out_channels)
+        self.out_channels = task.out_channels
+        made = 2 * task.in_channels if config.spare_variance else task.out_channels
+        self.head = PatchHead(config.width, config.patch, made)
         self._initialise()
 
     def _initialise(self) -> None:
         initialise(self)
         initialise_flat(self.embed)
-        zero(self.head.modulation.linear, self.head.linear)
+        zero(self.head.linear)
         for module in self.modules():
-            if isinstance(module, Block):
-                zero(module.modulation.linear)
+            if isinstance(module, Modulation):
+                zero(module.linear)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c = self.condition(t, self.drop(y))  # (N, D)
         x = self.embed(x).flatten(2).transpose(1, 2) + self.positions  # (N, T, D)
         for block in self.blocks:
             x = block(x, c)
-        x = self.head(x, c)  # (N, T, P*P*C_out), ordered (row in patch, column in patch, channel)
-        x = x.reshape(len(x), *self.grid, self.patch, self.patch, -1)
-        return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)  # (N, C_out, H, W)
+        x = unpatchify(self.head(x, c), self.grid, self.patch)
+        return x[:, : self.out_channels]  # (N, C_out, H, W)
 
 
 _SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}  # Table 1
@@ -132,6 +88,11 @@ VARIANTS: dict[str, Factory] = {
     for size, (width, depth, heads) in _SIZES.items()
     for patch in (2, 4, 8)
 }
+SIT_VARIANTS: dict[str, Factory] = {
+    f"SiT-{size}/2": partial(DiT, Config(width=width, depth=depth, heads=heads, patch=2, spare_variance=True))
+    for size, (width, depth, heads) in _SIZES.items()
+}
+FASTERDIT_VARIANTS: dict[str, Factory] = {"FasterDiT-XL/2": SIT_VARIANTS["SiT-XL/2"]}
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.
 # This way round, so that a key missing from a checkpoint can be named as its authors call it.

@@ -1,6 +1,6 @@
-"""What two or more backbones share: the condition, norms over channels, modulation, resampling.
+"""What two or more backbones share: the condition, modulation, resampling, transformer blocks, patches.
 
-Letters: N batch, C latent channels, H and W latent sides, D width.
+Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens, D width.
 """
 
 import math
@@ -14,14 +14,14 @@ FREQUENCIES = 128
 LABEL_DROPOUT = 0.1  # all four papers
 
 
-def timestep_features(t: Tensor) -> Tensor:
-    """Cosines, then sines, of t at 128 geometric frequencies from 1 down to 1/10000: (N,) -> (N, 256).
+def timestep_features(t: Tensor, frequencies: int = FREQUENCIES) -> Tensor:
+    """Cosines, then sines, of t at F geometric frequencies from 1 down to 1/10000: (N,) -> (N, 2F).
 
     Always float32, whatever the network computes in, as in every release.
     """
-    steps = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device)
-    frequencies = torch.exp(-math.log(10000) * steps / FREQUENCIES)
-    angles = t[:, None].float() * frequencies
+    steps = torch.arange(frequencies, dtype=torch.float32, device=t.device)
+    rates = torch.exp(-math.log(10000) * steps / frequencies)
+    angles = t[:, None].float() * rates
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
 
@@ -176,6 +176,85 @@ class Head(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
         return self.conv(modulate(self.norm(x), shift, scale))
+
+
+def position_table(height: int, width: int, channels: int) -> Tensor:
+    """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
+
+    The first half of the channels encodes the column, the second the row; each half is channels/4
+    frequencies 10000^(-i / (channels/4)), their sines, then their cosines.
+    """
+    count = channels // 4
+    frequencies = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
+
+    def encode(positions: Tensor) -> Tensor:
+        angles = positions[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    columns = encode(torch.arange(width, dtype=torch.float64)).repeat(height, 1)
+    rows = encode(torch.arange(height, dtype=torch.float64)).repeat_interleave(width, dim=0)
+    return torch.cat([columns, rows], dim=1)[None]
+
+
+class Attention(nn.Module):
+    """(N, T, D) -> (N, T, D)"""
+
+    def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(x.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then an MLP, each behind a norm that the condition modulates and gates.
+
+    (N, T, D), (N, D) -> (N, T, D)
+    """
+
+    def __init__(self, width: int, mlp_ratio: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = Modulation(width, count=6)
+        self.attention = attention
+        self.expand = nn.Linear(width, mlp_ratio * width)
+        self.contract = nn.Linear(mlp_ratio * width, width)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)[:, :, None]
+        x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
+        h = self.expand(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
+
+
+class PatchHead(nn.Module):
+    """Norm, modulation, and P*P*C_out outputs a token: (N, T, D), (N, D) -> (N, T, P*P*C_out)."""
+
+    def __init__(self, width: int, patch: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = Modulation(width, count=2)
+        self.linear = nn.Linear(width, patch * patch * out_channels)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = self.modulation(c)[:, :, None]  # each (N, 1, D)
+        return self.linear(modulate(self.norm(x), shift, scale))
+
+
+def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Lay tokens out as an image: (N, H/P * W/P, P*P*C) -> (N, C, H, W).
+
+    A token's values are ordered (row in patch, column in patch, channel), the channel fastest. The
+    permutation is an einsum, as in the releases of DiT and MDT, whose MACs torchprofile counts one a value.
+    """
+    x = x.reshape(len(x), *grid, patch, patch, -1)
+    return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)
 
 
 def initialise(model: nn.Module) -> None:

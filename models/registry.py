@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from models import dic, dico, dit, fcdm
+from models import dic, dico, dit, fcdm, mdt, udit, uvit
 from models.task import Factory, Renames, Task
 
 
@@ -20,12 +20,24 @@ class Family:
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
+PLAIN = Task(learn_sigma=False)  # the same latents; noise or velocity alone comes out
+PIXELS = Task(latent_size=256, in_channels=3, learn_sigma=False)
 
 FAMILIES = {
     "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
     "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
     "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
     "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
+    "U-DiT": Family(network=udit.UDiT, variants=udit.VARIANTS, official=udit.OFFICIAL, task=LATENTS),
+    "MDT": Family(network=mdt.MDT, variants=mdt.VARIANTS, official=mdt.OFFICIAL, task=LATENTS),
+    "MDTv2": Family(network=mdt.MDTv2, variants=mdt.V2_VARIANTS, official=mdt.OFFICIAL, task=LATENTS),
+    "U-ViT": Family(network=uvit.UViT, variants=uvit.VARIANTS, official=uvit.OFFICIAL, task=PLAIN),
+    "U-ViT-img64": Family(
+        network=uvit.UViT, variants=uvit.PIXEL_VARIANTS, official=uvit.OFFICIAL, task=PIXELS
+    ),
+    # DiT's network under other objectives: models/dit.py says what differs
+    "SiT": Family(network=dit.DiT, variants=dit.SIT_VARIANTS, official=dit.OFFICIAL, task=PLAIN),
+    "FasterDiT": Family(network=dit.DiT, variants=dit.FASTERDIT_VARIANTS, official=dit.OFFICIAL, task=PLAIN),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()

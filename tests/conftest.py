@@ -7,12 +7,23 @@ import torch
 
 from models.registry import FAMILIES
 
-SMALLEST = [next(iter(family.variants)) for family in FAMILIES.values()]
+THIN = {"U-ViT": "tests.thin:small_uvit"}  # for a network that has no small size
+NETWORKS = {entry.network: family for family, entry in reversed(FAMILIES.items())}  # its first family
+SMALLEST = [
+    next(iter(FAMILIES[family].variants)) for family in reversed(NETWORKS.values()) if family not in THIN
+]
+SAMPLES = [*SMALLEST, *THIN.values()]
 
 
 @pytest.fixture(params=SMALLEST)
 def smallest(request: pytest.FixtureRequest) -> str:
-    """The smallest backbone of each family, at its real size."""
+    """The smallest backbone of each network, at its real size."""
+    return str(request.param)
+
+
+@pytest.fixture(params=SAMPLES)
+def sample(request: pytest.FixtureRequest) -> str:
+    """A small backbone of each network."""
     return str(request.param)
 
 
