@@ -56,7 +56,7 @@ def rotations(height: int, width: int, channels: int, device: torch.device) -> T
 
 
 def rotate(x: Tensor, by: Tensor) -> Tensor:
-    """Multiply pairs of channels, read as complex numbers, in float32: (..., T, d), (T, d/2) -> (..., T, d)."""
+    """Turn pairs of channels, as complex numbers in float32: (..., T, d), (T, d/2) -> (..., T, d)."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * by).flatten(-2).type_as(x)
 

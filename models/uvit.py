@@ -112,15 +112,16 @@ class UViT(nn.Module):
         return self.smooth(x.flatten(4, 5).flatten(2, 3))  # (N, C_out, H, W)
 
 
-_L, _H = {"width": 1024, "depth": 20, "heads": 16}, {"width": 1152, "depth": 28, "heads": 16}
+_L = partial(Config, width=1024, depth=20, heads=16)
+_H = partial(Config, width=1152, depth=28, heads=16, smoothing=False)
 
 VARIANTS: dict[str, Factory] = {  # patch 2 for 256 pixels, 4 for 512
-    **{f"U-ViT-L/{patch}": partial(UViT, Config(**_L, patch=patch)) for patch in (2, 4)},
-    **{f"U-ViT-H/{patch}": partial(UViT, Config(**_H, patch=patch, smoothing=False)) for patch in (2, 4)},
+    **{f"U-ViT-L/{patch}": partial(UViT, _L(patch=patch)) for patch in (2, 4)},
+    **{f"U-ViT-H/{patch}": partial(UViT, _H(patch=patch)) for patch in (2, 4)},
 }
 PIXEL_VARIANTS: dict[str, Factory] = {  # on images of 64 x 64, called so here
     "U-ViT-M/4-img64": partial(UViT, Config(width=768, depth=16, heads=12, patch=4, null_class=False)),
-    "U-ViT-L/4-img64": partial(UViT, Config(**_L, patch=4, null_class=False)),
+    "U-ViT-L/4-img64": partial(UViT, _L(patch=4, null_class=False)),
 }
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.

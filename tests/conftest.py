@@ -7,10 +7,12 @@ import torch
 
 from models.registry import FAMILIES
 
-THIN = {"U-ViT": "tests.thin:small_uvit"}  # for a network that has no small size
-NETWORKS = {entry.network: family for family, entry in reversed(FAMILIES.items())}  # its first family
+SAME_NETWORK = ("U-ViT-img64", "SiT", "FasterDiT")  # as another family's
+THIN = {"U-ViT": "tests.thin:small_uvit"}  # in place of a network that has no small size
 SMALLEST = [
-    next(iter(FAMILIES[family].variants)) for family in reversed(NETWORKS.values()) if family not in THIN
+    next(iter(entry.variants))
+    for family, entry in FAMILIES.items()
+    if family not in SAME_NETWORK and family not in THIN
 ]
 SAMPLES = [*SMALLEST, *THIN.values()]
 

@@ -115,6 +115,18 @@ def test_every_counted_model_has_a_manifest_whose_totals_are_the_sum_of_its_shap
         assert frozen in (0, sizes.get("pos_embed"), sizes.get("mask_token"))
 
 
+def test_products_of_sizes_are_a_few_for_each_block() -> None:
+    with (load.ROOT / "traced_sizes.csv").open(encoding="utf-8", newline="") as file:
+        sizes = {(row["model"], row["latent"]): int(row["macs"]) for row in csv.DictReader(file)}
+    for model, latent in sizes:
+        blocks = {key.split(".norm1")[0] for key in load.manifest(model).shapes if ".norm1." in key}
+        if model.startswith("U-ViT"):
+            assert sizes[model, latent] == 4 * (len(blocks) + 1)
+    layers = {24: 4, 48: 24, 96: 16}  # of U-DiT, two a block, by the channels of a head
+    assert all(sizes[f"U-DiT-{size}", "32"] == 21 * sum(layers.values()) for size in "SBL")
+    assert sizes["U-DiT-S", "64"] == sum(n * (22 + d // 4) for d, n in layers.items())
+
+
 def test_the_counts_equal_the_published_gmacs_of_the_papers_own_models() -> None:
     macs = load.macs()
     for table in (load.table("fcdm_table02"), load.table("dico_table05")):

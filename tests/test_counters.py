@@ -85,11 +85,11 @@ def test_checkpointed_macs_are_those_of_a_step_that_recomputes_its_blocks(name: 
     counted = counters._Dispatched(counters.TORCH_RULES)
     with counted, checkpointed(model):
         model(*counters.inputs(task, 1, "meta")).sum().backward()
-    # torch stops recomputing a block once it has what the gradients need: DiC's 1x1 skips are left out
+    # torch stops recomputing a block once it has what the gradients need: DiC's 1x1 skips are left out,
+    # and the last layer of U-ViT's blocks, which no gate follows
+    left_out = {"DiC-S": 0.01, "tests.thin:small_uvit": 0.05}.get(name, 0.0)
     assert step.train_macs < counted.total <= step.train_macs_checkpointed
-    assert counted.total == pytest.approx(step.train_macs_checkpointed, rel=0.01)
-    if not name.startswith("DiC-"):
-        assert counted.total == step.train_macs_checkpointed
+    assert counted.total == pytest.approx(step.train_macs_checkpointed, rel=left_out)
 
 
 def test_checkpointing_changes_no_gradient_and_no_model_afterwards() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines import load
 from models import Task, create, names
-from models.layers import ChannelNorm, Condition, LabelDropout, timestep_features
+from models.layers import ChannelNorm, Condition, timestep_features
 from models.registry import BACKBONES, FAMILIES, family_of, find, printed
 from models.weights import official_name, randomise_zeros
 from tests.conftest import SAMPLES

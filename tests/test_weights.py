@@ -67,7 +67,7 @@ def test_a_trained_position_table_may_not_be_missing(name: str) -> None:
     model = create(name, latent_size=8)
     given = {official_name(model, key): value for key, value in model.state_dict().items()}
     del given["pos_embed"]
-    with pytest.raises(ValueError, match="missing: pos_embed$"):
+    with pytest.raises(ValueError, match=r"missing: pos_embed$"):
         load_official(model, given)
 
 
