@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -130,8 +130,13 @@ class Golden:
     y: NDArray[np.int64]  # (2,)
     out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
     out_f32: NDArray[np.float32]  # the same, computed in float32
-    out_n: NDArray[np.float32] | None  # under `fill` with norms and the position table, for some models
+    out_n: NDArray[np.float32] | None  # as out, with norm weights near 1: `fill(..., norms=norm_keys)`
     meta: dict[str, Any]
+
+    @property
+    def norm_keys(self) -> frozenset[str]:
+        """Keys of the norm weights that `out_n` has near 1."""
+        return frozenset(self.meta.get("norm_weight_keys", ()))
 
 
 def number(text: str) -> float | None:
@@ -143,6 +148,12 @@ def number(text: str) -> float | None:
 def row_name(row: Row) -> str:
     """The model or the variant a row is about."""
     return next(row[column].as_printed for column in ("model", "variant") if column in row)
+
+
+def backbone_name(row: Row) -> str:
+    """The backbone of this suite that a row is about, where tables print another name for it."""
+    name = row_name(row)
+    return {"DiM-H": "DiM-H/2"}.get(name, name)
 
 
 def tables() -> tuple[PublishedTable, ...]:
@@ -189,6 +200,18 @@ def macs() -> dict[tuple[str, int], tuple[int, int]]:
     }
 
 
+def macs_ssm() -> dict[tuple[str, int], tuple[int, int, int]]:
+    """Read (params, MACs without the scans, with them) of DiS, DiM and DiMSUM by (model, latent side)."""
+    return {
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs_without_scan"]),
+            int(entry["macs_with_scan"]),
+        )
+        for entry in _rows("macs_ssm.csv")
+    }
+
+
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2".
 
@@ -224,20 +247,17 @@ def golden(model: str, latent: int = 32) -> Golden:
         )
 
 
-def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
+def fill(shapes: Shapes, *, norms: Collection[str] = (), keep: Collection[str] = ("pos_embed",)) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
     Every tensor depends on its own key and shape only.
 
     Args:
-        shapes: of a manifest.
-        kept: keys left out: these keep a model's own values. A golden file's meta may name them.
-        norms: keys that are norm weights, which spread about 1; for `Golden.out_n` meta names them.
+        shapes: of the floating tensors.
+        norms: keys of normalisation weights that are filled around 1, as for `Golden.out_n`.
+        keep: keys that are left out, since they keep their own values.
     """
-    left_out, about_one = set(kept), set(norms)
-    return {
-        key: _filled(key, shape, key in about_one) for key, shape in shapes.items() if key not in left_out
-    }
+    return {key: _filled(key, shape, key in norms) for key, shape in shapes.items() if key not in keep}
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
@@ -248,7 +268,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -256,7 +276,7 @@ def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.flo
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if about_one or key.endswith(("norm0.weight", "norm1.weight")):
+    if norm or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 

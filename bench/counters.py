@@ -1,7 +1,8 @@
 """Multiply-accumulates of a forward pass or a training step, under four counters.
 
 `torch` takes torch's own table of FLOP formulas (torch.utils.flop_counter) and runs the model on the
-meta device, so nothing is computed or allocated: convolutions, matrix products and attention count.
+meta device, so nothing is computed or allocated: convolutions, matrix products, attention and the fused
+operators of models.kernels, which bring their formulas along, count.
 `torchprofile-meta` applies torchprofile's rules in the same way: it counts elementwise products, means
 and affine norms too, which is what the papers print. `torchprofile` and `fvcore` are the packages
 themselves, which trace a model with real weights.
@@ -91,9 +92,21 @@ def _per_output_if_affine(weight_at: int) -> Formula:
     return rule
 
 
-# what torchprofile 0.1.0 adds to products and convolutions, as far as it occurs in a forward pass
+def _torchprofile_convolution(x: Tensor, weight: Tensor, *_args: object, out_val: Tensor) -> int:
+    """Every output times the weights of a filter, of a transposed convolution too, whatever its stride."""
+    filters_first = out_val.shape[1] == weight.shape[0]
+    return out_val.numel() * weight.shape[filters_first] * math.prod(weight.shape[2:])
+
+
+# what torchprofile 0.1.0 adds to products and convolutions, as far as it occurs in a forward pass; it has
+# no rule for operators other than torch's, and so does not see the fused ones of models.kernels
 TORCHPROFILE_RULES: Mapping[Any, Formula] = {
-    **{op: rule for op, rule in TORCH_RULES.items() if op is not aten.convolution_backward},
+    **{
+        op: rule
+        for op, rule in TORCH_RULES.items()
+        if op is not aten.convolution_backward and str(op).startswith("aten.")
+    },
+    aten.convolution: _torchprofile_convolution,
     aten.mul: _per_output,
     aten.mean: _per_output,
     aten._adaptive_avg_pool2d: _per_output,
@@ -164,9 +177,10 @@ class _Dispatched(TorchDispatchMode):
 
 
 class _TracedWhole(TorchFunctionMode):
-    """Counts attention and einsum as single operators, the way a traced graph shows them.
+    """Counts attention, einsum and RMS norms as single operators, the way a traced graph shows them.
 
-    Below this level they fall apart: attention into scalings and softmax, a permuting einsum into views.
+    Below this level they fall apart: attention into scalings and softmax, a permuting einsum into views, an
+    RMS norm, for which torchprofile has no rule, into products and a mean.
     """
 
     def __init__(self, counted: _Dispatched) -> None:
@@ -185,6 +199,9 @@ class _TracedWhole(TorchFunctionMode):
             macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
             self.counted.add("scaled_dot_product_attention", macs)
             return q.new_empty(*q.shape[:-1], v.shape[-1])
+        if func in (F.rms_norm, torch.rms_norm):
+            self.counted.without_rule.add("rms_norm")
+            return torch.empty_like(args[0])
         if func is torch.einsum:
             equation, *operands = args
             sides: dict[str, int] = {}

@@ -17,25 +17,43 @@ class Family:
     variants: dict[str, Factory]
     official: Renames  # from our names to those in released checkpoints
     task: Task  # as published, for images of 256 pixels
+    backends: dict[str, Factory] = field(default_factory=dict)  # variants again, computed by a named one
     aliases: dict[str, str] = field(default_factory=dict)  # other names in print -> names of variants
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
-NOISE = Task(learn_sigma=False)  # the same latents, no variance
+PLAIN = Task(learn_sigma=False)  # the same latents; noise or velocity alone comes out
 
 FAMILIES = {
     "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
     "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
     "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
     "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
-    "DiS": Family(network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS),
-    "DiM": Family(
-        network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
+    "DiS": Family(
+        network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS, backends=dis.BACKENDS
     ),
-    "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=NOISE),
+    "DiM": Family(
+        network=dim.DiM,
+        variants=dim.VARIANTS,
+        official=dim.OFFICIAL,
+        task=PLAIN,
+        backends=dim.BACKENDS,
+        aliases=dim.ALIASES,
+    ),
+    "DiMSUM": Family(
+        network=dimsum.DiMSUM,
+        variants=dimsum.VARIANTS,
+        official=dimsum.OFFICIAL,
+        task=PLAIN,
+        backends=dimsum.BACKENDS,
+    ),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
+}
+# found by name, never listed: the same networks, of which one may be computed by what is not there
+_BY_BACKEND: dict[str, Factory] = {
+    name: factory for family in FAMILIES.values() for name, factory in family.backends.items()
 }
 
 
@@ -57,7 +75,7 @@ def printed(name: str) -> str:
     """
     if is_plugin(name):
         return name
-    known = {other.lower(): other for other in BACKBONES}
+    known = {other.lower(): other for other in (*BACKBONES, *_BY_BACKEND)}
     known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
@@ -71,7 +89,7 @@ def printed(name: str) -> str:
 def family_of(name: str) -> str:
     """The family of one of our backbones by its printed name; a plug-in is a family of its own."""
     for family, entry in FAMILIES.items():
-        if name in entry.variants:
+        if name in entry.variants or name in entry.backends:
             return family
     return name.partition(":")[0]
 
@@ -84,7 +102,7 @@ def find(name: str) -> Factory:
     """
     name = printed(name)
     if not is_plugin(name):
-        return BACKBONES[name]
+        return BACKBONES[name] if name in BACKBONES else _BY_BACKEND[name]
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from baselines import load
 
-MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
+MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "DiS-S/2")
 CSV_FILES = sorted(path for path in load.ROOT.glob("**/*.csv"))
 
 
@@ -112,6 +113,19 @@ def test_every_counted_model_has_a_manifest_whose_totals_are_the_sum_of_its_shap
         assert manifest.model == model
         assert manifest.params_total == sum(sizes.values()) == macs[model, 32][0]
         assert manifest.params_trainable == manifest.params_total - sizes.get("pos_embed", 0)
+
+
+def test_scanning_models_have_manifests_and_their_scans_cost_4_macs_a_token_channel_and_state() -> None:
+    macs = load.macs_ssm()
+    assert {latent for _, latent in macs} == {32, 64}
+    for (model, latent), (params, without, whole) in macs.items():
+        manifest = load.manifest(model)
+        rates = [shape for key, shape in manifest.shapes.items() if re.search(r"A(_b)?_log$", key)]
+        sides = {"DiS": (0, 2), "DiM": (3, 5), "DiMSUM": (0, 0)}[model.partition("-")[0]]
+        tokens = (latent // 2 + sides[0]) ** 2 + sides[1]
+        assert whole - without == 4 * tokens * sum(int(np.prod(shape)) for shape in rates)
+        if latent == 32:
+            assert params == manifest.params_total == manifest.params_trainable
 
 
 def test_the_counts_equal_the_published_gmacs_of_the_papers_own_models() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from models.registry import FAMILIES
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "bench", "baselines", "reports")
 NO_TORCH = ["bench/record.py", "bench/stats.py", "bench/cli.py", "bench/output.py", "bench/timing.py"]
@@ -34,14 +36,15 @@ def backbones() -> list[Path]:
     return [path for path in files("models") if "VARIANTS" in path.read_text() and path.stem != "registry"]
 
 
-def test_there_are_four_backbone_files() -> None:
-    assert {path.stem for path in backbones()} == {"fcdm", "dit", "dico", "dic"}
+def test_every_backbone_file_is_in_the_registry() -> None:
+    networks = {family.network.__module__ for family in FAMILIES.values()}
+    assert {f"models.{path.stem}" for path in backbones()} == networks
 
 
 @pytest.mark.parametrize("path", backbones(), ids=lambda path: path.stem)
-def test_a_backbone_imports_layers_and_task_of_ours_and_nothing_else(path: Path) -> None:
+def test_a_backbone_imports_layers_kernels_and_task_of_ours_and_nothing_else(path: Path) -> None:
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("models.")}
-    assert ours <= {"layers", "task"}
+    assert ours <= {"layers", "kernels", "task"}
     assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
 
 

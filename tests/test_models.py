@@ -11,7 +11,9 @@ from models import Task, create, names
 from models.layers import ChannelNorm, Condition, timestep_features
 from models.registry import BACKBONES, family_of, find, printed
 from models.weights import official_name, randomise_zeros
-from tests.conftest import SMALLEST
+from tests.conftest import SAMPLES
+
+UNREAD = (".unread.",)  # weights of DiMSUM that its release overwrites the use of
 
 
 def meta(name: str, **task: object) -> nn.Module:
@@ -27,7 +29,8 @@ def inputs(task: Task, batch: int = 2, device: str = "cpu") -> tuple[Tensor, Ten
 @pytest.mark.parametrize("name", BACKBONES)
 def test_parameters_are_those_of_the_release_in_name_shape_and_number(name: str) -> None:
     manifest = load.manifest(name)
-    model = meta(name)
+    with torch.device("meta"):
+        model = create(name)
     ours = {official_name(model, key): tuple(value.shape) for key, value in model.state_dict().items()}
     assert ours == dict(manifest.shapes)
     assert sum(p.numel() for p in model.parameters()) == manifest.params_total
@@ -44,16 +47,16 @@ def test_output_has_the_shape_of_the_latent_with_a_variance_beside_it(
     assert out.shape == (2, 8, task.height, task.width)
 
 
-def test_output_without_learned_variance_has_the_channels_of_the_input(smallest: str) -> None:
+def test_output_without_learned_variance_has_the_channels_of_the_input(sample: str) -> None:
     task = Task(latent_size=8, in_channels=3, num_classes=10, learn_sigma=False)
     x = torch.empty(1, 3, 8, 8, device="meta")
     label = torch.empty(1, dtype=torch.int64, device="meta")
-    assert meta(smallest, **vars(task))(x, label, label).shape == (1, 3, 8, 8)
+    assert meta(sample, **vars(task))(x, label, label).shape == (1, 3, 8, 8)
 
 
-@pytest.fixture(scope="module", params=SMALLEST)
+@pytest.fixture(scope="module", params=SAMPLES)
 def filled(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
-    """The smallest model of a family for 16 x 16 latents, with no layer left at zero."""
+    """A small model of a network for 16 x 16 latents, with no layer left at zero."""
     model = create(request.param, latent_size=16).eval()
     randomise_zeros(model)
     return request.param, model
@@ -90,7 +93,11 @@ def test_every_trainable_parameter_gets_a_gradient(filled: tuple[str, nn.Module]
     model.zero_grad()
     model(x, t, y).square().mean().backward()
     without = [
-        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+        n
+        for n, p in model.named_parameters()
+        if p.requires_grad
+        and not any(unread in n for unread in UNREAD)
+        and (p.grad is None or not p.grad.any())
     ]
     assert without == []
     model.zero_grad()
@@ -162,25 +169,35 @@ def labels_seen(name: str, batch: int = 400) -> list[Tensor]:
     """The labels that reach each label table in one training pass."""
     model = create(name, latent_size=8).train()
     seen: list[Tensor] = []
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+
+    def see(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+        if len(seen) == len(tables):
+            raise AllSeen
+
+    for table in tables:
+        table.register_forward_pre_hook(see)
     y = torch.full((batch,), 7)
-    with torch.no_grad():
+    with torch.no_grad(), pytest.raises(AllSeen):
         model(torch.randn(batch, 4, 8, 8), torch.zeros(batch), y)
     return seen
 
 
-def test_training_drops_a_tenth_of_the_labels(smallest: str) -> None:
-    for labels in labels_seen(smallest):
+class AllSeen(Exception):  # noqa: N818 - no error: it ends a pass whose rest is not looked at
+    """Every label table has been looked up."""
+
+
+def test_training_drops_a_tenth_of_the_labels(sample: str) -> None:
+    for labels in labels_seen(sample):
         assert set(labels.tolist()) == {7, 1000}
         assert 0.05 < (labels == 1000).float().mean() < 0.16  # 400 draws: 0.1 +- 4 standard errors
 
 
-def test_labels_drop_together_at_all_levels_except_in_fcdm(smallest: str) -> None:
-    first, *others = labels_seen(smallest)
+def test_labels_drop_together_at_all_levels_except_in_fcdm(sample: str) -> None:
+    first, *others = labels_seen(sample)
     together = all(torch.equal(first, other) for other in others)
-    assert together != smallest.startswith("FCDM")
+    assert together != sample.startswith("FCDM")
 
 
 def test_timestep_features_are_cosines_then_sines_in_float32_whatever_the_type() -> None:
@@ -223,7 +240,7 @@ def test_global_response_norm_adds_1e_6_to_the_mean_norm() -> None:
 def test_names_are_found_in_any_case_and_by_pattern() -> None:
     assert printed("dit-xl/2") == "DiT-XL/2"
     assert names("fcdm-*") == ["FCDM-S", "FCDM-B", "FCDM-L", "FCDM-XL"]
-    assert len(names()) == len(BACKBONES) == 25
+    assert len(names()) == len(BACKBONES)
     assert family_of("DiC-H") == "DiC"
 
 
