@@ -176,6 +176,12 @@ def row_name(row: Row) -> str:
     return next(row[column].as_printed for column in ("model", "variant") if column in row)
 
 
+def backbone_name(row: Row) -> str:
+    """The backbone of this suite that a row is about, where tables print another name for it."""
+    name = row_name(row)
+    return {"DiM-H": "DiM-H/2"}.get(name, name)
+
+
 def tables() -> tuple[PublishedTable, ...]:
     """Read every published table, FCDM's first."""
     return tuple(_table(entry) for entry in _rows("published/tables.csv"))
@@ -267,6 +273,18 @@ def ablations() -> tuple[Ablation, ...]:
     return tuple(read)
 
 
+def macs_ssm() -> dict[tuple[str, int], tuple[int, int, int]]:
+    """Read (params, MACs without the scans, with them) of DiS, DiM and DiMSUM by (model, latent side)."""
+    return {
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs_without_scan"]),
+            int(entry["macs_with_scan"]),
+        )
+        for entry in _rows("macs_ssm.csv")
+    }
+
+
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2"; SiT's are those of DiT (same_as.csv).
 
@@ -332,7 +350,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -340,7 +358,7 @@ def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.flo
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if about_one or key.endswith(("norm0.weight", "norm1.weight")):
+    if norm or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.kernels.selective_scan import check_backend, selective_scan
+from models.kernels.selective_scan import Backend, selective_scan
 from models.task import Renames
 
 FREQUENCIES = 128
@@ -212,12 +212,12 @@ class StateSpace(nn.Module):
         inner: channels I.
         rank: of the steps.
         kernel: of the causal convolution.
-        scan: one of models.kernels.selective_scan.BACKENDS.
+        backend: of the scan.
     """
 
-    def __init__(self, inner: int, rank: int, kernel: int, scan: str) -> None:
+    def __init__(self, inner: int, rank: int, kernel: int, backend: Backend) -> None:
         super().__init__()
-        self.scan = check_backend(scan)
+        self.backend = backend
         self.split = (rank, STATES, STATES)
         self.conv = nn.Conv1d(inner, inner, kernel, padding=kernel - 1, groups=inner)
         self.select = nn.Linear(inner, sum(self.split), bias=False)
@@ -231,17 +231,28 @@ class StateSpace(nn.Module):
         # padded on both sides; what the right side adds is cut, so that no token sees a later one
         u = F.silu(self.conv(u.transpose(1, 2))[..., : u.shape[1]]).transpose(1, 2)
         step, b, c = self.select(u).split(self.split, dim=2)
-        return selective_scan(u, self.step(step), self.decay, b, c, self.skip, z, self.scan)
+        return selective_scan(u, self.step(step), self.decay, b, c, self.skip, z, self.backend)
+
+
+# from our names to those of Mamba's own code, which the releases keep
+MAMBA_KEYS: Renames = (
+    (r"\.project_(in|out)\.", r".\1_proj."),
+    (r"\.forwards\.decay$", ".A_log"),
+    (r"\.forwards\.skip$", ".D"),
+    (r"\.forwards\.conv\.", ".conv1d."),
+    (r"\.forwards\.select\.", ".x_proj."),
+    (r"\.forwards\.step\.", ".dt_proj."),
+)
 
 
 class Mamba(nn.Module):
     """Mamba's mixer: (N, T, D) -> (N, T, D). A token sees those before it."""
 
-    def __init__(self, width: int, kernel: int, scan: str) -> None:
+    def __init__(self, width: int, kernel: int, backend: Backend) -> None:
         super().__init__()
         self.inner, self.rank = 2 * width, math.ceil(width / 16)
         self.project_in = nn.Linear(width, 2 * self.inner, bias=False)
-        self.forwards = StateSpace(self.inner, self.rank, kernel, scan)
+        self.forwards = StateSpace(self.inner, self.rank, kernel, backend)
         self.project_out = nn.Linear(self.inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

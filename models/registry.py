@@ -57,11 +57,24 @@ FAMILIES = {
     "ADM": Family(network=adm.ADM, variants=adm.VARIANTS, official=adm.OFFICIAL, task=PIXELS),
     "ADM-up": Family(network=adm.ADM, variants=adm.UPSAMPLERS, official=adm.OFFICIAL, task=PIXELS_TWICE),
     "LDM": Family(network=ldm.LDM, variants=ldm.VARIANTS, official=ldm.OFFICIAL, task=QUARTERS),
-    "DiS": Family(network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS),
-    "DiM": Family(
-        network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=PLAIN, aliases=dim.ALIASES
+    "DiS": Family(
+        network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS, backends=dis.BACKENDS
     ),
-    "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=PLAIN),
+    "DiM": Family(
+        network=dim.DiM,
+        variants=dim.VARIANTS,
+        official=dim.OFFICIAL,
+        task=PLAIN,
+        aliases=dim.ALIASES,
+        backends=dim.BACKENDS,
+    ),
+    "DiMSUM": Family(
+        network=dimsum.DiMSUM,
+        variants=dimsum.VARIANTS,
+        official=dimsum.OFFICIAL,
+        task=PLAIN,
+        backends=dimsum.BACKENDS,
+    ),
     "DiG": Family(
         network=dig.DiG, variants=dig.VARIANTS, official=dig.OFFICIAL, task=LATENTS, backends=dig.BACKENDS
     ),

@@ -7,10 +7,11 @@ import torch
 
 from models.registry import FAMILIES
 
-# the smallest published network of these families is too large to be computed in every test
+# the smallest published network of these families is too large, or too slow, to be computed in every test
 NARROW = {
     "ADM": "tests.narrow:adm",
     "LDM": "tests.narrow:ldm",
+    "DiS": "tests.narrow:dis",
     "DiM": "tests.narrow:dim",
     "DiMSUM": "tests.narrow:dimsum",
     "U-ViT": "tests.narrow:uvit",

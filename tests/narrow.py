@@ -8,6 +8,8 @@ from models.dim import Config as DiMConfig
 from models.dim import DiM
 from models.dimsum import Config as DiMSUMConfig
 from models.dimsum import DiMSUM
+from models.dis import Config as DiSConfig
+from models.dis import DiS
 from models.ldm import LDM
 from models.ldm import Config as LDMConfig
 from models.uvit import Config as UViTConfig
@@ -17,5 +19,6 @@ from models.uvit import UViT
 adm = partial(ADM, ADMConfig(width=64, multipliers=(1, 2, 2), depth=1, attended=(1,), heads=2, dropout=0.1))
 ldm = partial(LDM, LDMConfig(width=64, multipliers=(1, 2, 3), depth=1, attended=(1,), context=32))
 uvit = partial(UViT, UViTConfig(width=64, depth=4, heads=2, patch=2))
+dis = partial(DiS, DiSConfig(width=64, depth=4))
 dim = partial(DiM, DiMConfig(width=64, depth=11))
 dimsum = partial(DiMSUM, DiMSUMConfig(width=64, depth=4, heads=2))

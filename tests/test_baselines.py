@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,7 +11,18 @@ import pytest
 
 from baselines import load
 
-MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "DiG-S/2", "U-DiT-S", "MDT-S/2", "MDTv2-S/2", "SiT-S/2")
+MODELS = (
+    "FCDM-S",
+    "DiT-S/2",
+    "DiCo-S",
+    "DiC-S",
+    "DiS-S/2",
+    "DiG-S/2",
+    "U-DiT-S",
+    "MDT-S/2",
+    "MDTv2-S/2",
+    "SiT-S/2",
+)
 CSV_FILES = sorted(path for path in load.ROOT.glob("**/*.csv"))
 
 
@@ -138,6 +150,19 @@ def test_digs_terms_add_up_to_its_totals() -> None:
         assert count["matmul_conv_gla_all"] == count["matmul_conv_all"] + count["gla_core"]
         if latent == 32:
             assert count["params"] == load.manifest(model).params_total
+
+
+def test_scanning_models_have_manifests_and_their_scans_cost_4_macs_a_token_channel_and_state() -> None:
+    macs = load.macs_ssm()
+    assert {latent for _, latent in macs} == {32, 64}
+    for (model, latent), (params, without, whole) in macs.items():
+        manifest = load.manifest(model)
+        rates = [shape for key, shape in manifest.shapes.items() if re.search(r"A(_b)?_log$", key)]
+        sides = {"DiS": (0, 2), "DiM": (3, 5), "DiMSUM": (0, 0)}[model.partition("-")[0]]
+        tokens = (latent // 2 + sides[0]) ** 2 + sides[1]
+        assert whole - without == 4 * tokens * sum(int(np.prod(shape)) for shape in rates)
+        if latent == 32:
+            assert params == manifest.params_total == manifest.params_trainable
 
 
 def test_the_counts_equal_the_published_gmacs_of_the_papers_own_models() -> None:
