@@ -241,7 +241,7 @@ class AttentionBlock(nn.Module):
 class DiMSUM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(CELL * config.patch, "two wavelet steps of patches,")
+        task.require_multiple(CELL * config.patch, "the patches' and wavelet steps'")
         require_backend(config.backend)
         self.patch, self.every = config.patch, config.attention_every
         self.grid = (task.height // config.patch, task.width // config.patch)
