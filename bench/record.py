@@ -143,8 +143,71 @@ class Skipped:
     reason: str
 
 
-Record = Counted | Throughput | Skipped
-KINDS: dict[str, type[Record]] = {"counted": Counted, "throughput": Throughput, "skipped": Skipped}
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes that an inference pass or a training step holds, counted by the allocator or as it would."""
+
+    passes_peak_bytes: int  # allocated at once in the forward and backward pass
+    passes_peak_phase: str  # forward or backward: where that was
+    passes_gradients_bytes: int  # of the gradients there at that peak: they come as activations go
+    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None: nothing is updated
+    parameters_bytes: int  # with buffers
+    gradients_bytes: int  # of all gradients, at the end of the backward pass
+    optimizer_bytes: int
+    ema_bytes: int
+    reserved_bytes: int | None  # the most that the allocator held of the device; None: not known
+    process_bytes: int | None  # of the whole process, as the driver counts; None: not known
+
+    def __post_init__(self) -> None:
+        if min(self.passes_peak_bytes, self.update_peak_bytes or 0) < 0:
+            raise ValueError("a peak cannot be negative")
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(self.passes_peak_bytes, self.update_peak_bytes or 0)
+
+    @property
+    def peak_phase(self) -> str:
+        """forward, backward or update."""
+        return self.passes_peak_phase if self.peak_bytes == self.passes_peak_bytes else "update"
+
+    @property
+    def gradients_at_peak_bytes(self) -> int:
+        return self.gradients_bytes if self.peak_phase == "update" else self.passes_gradients_bytes
+
+    @property
+    def activations_bytes(self) -> int:
+        """The rest at the peak: activations, casts of weights, temporaries, inputs."""
+        held = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
+        return self.peak_bytes - held - self.gradients_at_peak_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The memory of one case, measured on a GPU or predicted without one; or what kept it from being known."""
+
+    run: Run
+    work: str  # inference or training
+    checkpointing: bool
+    predicted: bool  # from the sizes of tensors that were never there
+    status: str  # ok; or out of memory, crashed, timed out, error: then there is no use
+    reason: str  # blank if ok
+    use: MemoryUse | None
+
+    def __post_init__(self) -> None:
+        if (self.status == "ok") != (self.use is not None):
+            raise ValueError(f"{self.run.model}: status {self.status!r} with use {self.use}")
+        if self.predicted and self.use is not None and self.use.reserved_bytes is not None:
+            raise ValueError(f"{self.run.model}: nothing was reserved for a prediction")
+
+
+Record = Counted | Throughput | Memory | Skipped
+KINDS: dict[str, type[Record]] = {
+    "counted": Counted,
+    "throughput": Throughput,
+    "memory": Memory,
+    "skipped": Skipped,
+}
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
 
@@ -170,23 +233,27 @@ def from_dict(data: Mapping[str, Any]) -> Record:
     if kind not in KINDS:
         raise StoreError(f"kind {kind!r}; known are {', '.join(KINDS)}")
     body = {key: value for key, value in data.items() if key not in ("kind", "schema")}
-    record: Record = _build(KINDS[kind], body)
+    record: Record = decode(KINDS[kind], body)
     return record
 
 
-def _build(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
-    """Check a JSON value against a field's annotation, and turn lists into tuples on the way."""
+def decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
+    """Check a JSON value against an annotation, a dataclass's or a field's; lists become tuples on the way.
+
+    Raises:
+        StoreError: says which value does not fit, or which fields are missing or unknown.
+    """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         for choice in args:
             try:
-                return _build(choice, value)
+                return decode(choice, value)
             except StoreError:
                 continue
     elif origin is tuple and isinstance(value, list):
         items = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(items) == len(value):
-            return tuple(_build(item, entry) for item, entry in zip(items, value, strict=True))
+            return tuple(decode(item, entry) for item, entry in zip(items, value, strict=True))
     elif annotation is type(None) and value is None:
         return None
     elif isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__"):
@@ -197,7 +264,7 @@ def _build(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annot
                 odd = sorted(names ^ set(value))
                 raise StoreError(f"{annotation.__name__}: fields missing or unknown: {', '.join(odd)}")
             try:
-                return annotation(**{name: _build(hints[name], value[name]) for name in names})
+                return annotation(**{name: decode(hints[name], value[name]) for name in names})
             except StoreError:
                 raise
             except ValueError as error:

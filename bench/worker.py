@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
-from bench.record import Record, Run, Size, Skipped, StoreError, from_dict, to_line
+from bench.record import Record, Run, Size, Skipped, StoreError, decode, from_dict, to_line
 
 HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
 
@@ -35,11 +37,21 @@ class Case:
     precision_target: float
 
 
-def run(measure: str, case: Case, planned: Run, timeout_s: float) -> Record:
+class AnyCase(Protocol):
+    """A dataclass that says what to measure, and on which device."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def device(self) -> str: ...
+
+
+def run(measure: str, case: AnyCase, planned: Run, timeout_s: float) -> Record:
     """Measure one case in a process of its own.
 
     Args:
-        measure: "module:function", called in the worker with the case; returns a Record.
+        measure: "module:function", called in the worker with the case; returns a Record. Its annotation of
+            `case` says which dataclass the case is.
         case: what to measure.
         planned: what a row says of the case if there is no record of it.
         timeout_s: after this the worker is killed.
@@ -96,13 +108,11 @@ def limit_memory(device: str) -> None:
 
 def main() -> int:
     measure, result = sys.argv[1:]
-    fields = json.loads(sys.stdin.buffer.read())
-    if isinstance(fields["res"], list):
-        fields["res"] = tuple(fields["res"])
-    case = Case(**fields)
+    module, _, name = measure.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    case: AnyCase = decode(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
     limit_memory(case.device)
-    module, _, function = measure.partition(":")
-    record = getattr(importlib.import_module(module), function)(case)
+    record = function(case)
     Path(result).write_text(to_line(record), encoding="utf-8")
     return 0
 
