@@ -317,9 +317,14 @@ _VERDICT_COLUMNS: list[output.Column] = [
 
 
 def _cases(args: argparse.Namespace, names: Sequence[str], devices: Sequence[str]) -> list[MemoryCase]:
-    batches, sizes = args.batch or BATCHES, args.res or RES
+    # inference has nothing to compute again
+    steps = [
+        (work, checkpointing)
+        for work in args.work or WORK
+        for checkpointing in (args.checkpointing or (False, True) if work == "training" else (False,))
+    ]
     settings = itertools.product(
-        names, sizes, devices, args.work or WORK, args.precision or PRECISIONS[:1], _both(args)
+        names, args.res or RES, devices, args.precision or PRECISIONS[:1], steps, args.batch or BATCHES
     )
     return [
         MemoryCase(
@@ -332,17 +337,8 @@ def _cases(args: argparse.Namespace, names: Sequence[str], devices: Sequence[str
             checkpointing=checkpointing,
             limit_bytes=None,
         )
-        for name, res, device, work, precision, checkpointing in dict.fromkeys(settings)
-        for batch in dict.fromkeys(batches)
-        if work == "training" or not checkpointing
+        for name, res, device, precision, (work, checkpointing), batch in dict.fromkeys(settings)
     ]
-
-
-def _both(args: argparse.Namespace) -> list[bool]:
-    """Values of --checkpointing; inference keeps one of them, as it has nothing to recompute."""
-    given = args.checkpointing or [False, True]
-    needs_off = "inference" in (args.work or WORK)
-    return given if not needs_off or False in given else [False, *given]
 
 
 def _claim_cases(device: str, precisions: Sequence[str], reserve_bytes: int) -> list[MemoryCase]:
@@ -393,7 +389,8 @@ def _answers(
     for setting, found in settings.items():
         line = capacity.fit(found)
         remark = "" if line else "; ".join(sorted({m.reason or m.status for m in found if m.use is None}))
-        for device in asked or [None]:
+        devices: Sequence[Device | None] = asked or (None,)
+        for device in devices:
             answer = Answer(of=found[0], fit=line, device=device, verified_batch=None, remark=remark)
             answers.append(_verified(answer, setting, args) if args.find_max_batch else answer)
     return answers
@@ -524,8 +521,9 @@ def _emit(
 def _notes(memories: Sequence[Memory], args: argparse.Namespace) -> list[str]:
     here = memories[0].run.environment
     notes = [
-        f"GiB are 2**30 bytes; {here.device or 'no device'}; torch {here.torch}; commit {here.commit or '-'}; "
-        f"{here.date}; training: float32 parameters, gradients, AdamW moments and EMA; bf16 by autocast"
+        f"GiB are 2**30 bytes; {here.device or 'no device'}; torch {here.torch}; "
+        f"commit {here.commit or '-'}; {here.date}; training: float32 parameters, gradients, AdamW moments "
+        "and EMA; bf16 by autocast"
     ]
     if any(memory.predicted for memory in memories):
         notes.append(

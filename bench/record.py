@@ -150,7 +150,7 @@ class MemoryUse:
     passes_peak_bytes: int  # allocated at once in the forward and backward pass
     passes_peak_phase: str  # forward or backward: where that was
     passes_gradients_bytes: int  # of the gradients there at that peak: they come as activations go
-    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None: nothing is updated
+    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None for inference
     parameters_bytes: int  # with buffers
     gradients_bytes: int  # of all gradients, at the end of the backward pass
     optimizer_bytes: int
@@ -184,7 +184,7 @@ class MemoryUse:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The memory of one case, measured on a GPU or predicted without one; or what kept it from being known."""
+    """The memory of one case, measured on a GPU or predicted; or what kept it from being known."""
 
     run: Run
     work: str  # inference or training

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.record import Counted, Environment, Record, Run, Size, Skipped, Throughput, to_line
+from bench.record import Counted, Environment, Memory, Record, Run, Size, Skipped, Throughput, to_line
 
 Timing = Throughput | Skipped
 
@@ -77,8 +77,8 @@ def environment_of(record: Record) -> Environment:
 
 def gather(records: Iterable[Record]) -> Evidence:
     """Keep the newest record of every case: by date, then by content."""
-    distinct = set(records)
-    newest: dict[tuple[object, ...], Record] = {}
+    distinct = {record for record in records if not isinstance(record, Memory)}  # reports/memory.py has them
+    newest: dict[tuple[object, ...], Counted | Timing] = {}
     for record in sorted(distinct, key=lambda record: (environment_of(record).date, to_line(record))):
         newest[_case(record)] = record
     kept = [newest[case] for case in sorted(newest, key=repr)]

@@ -67,3 +67,10 @@ def not_a_module(task: Task) -> int:
 
 def takes_nothing() -> nn.Module:
     return nn.Identity()
+
+
+class RaisesInTraining(Tiny):
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("only found out in training")
+        return super().forward(x, t, y)
