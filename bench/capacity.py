@@ -9,12 +9,13 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.record import Memory, Size
+from bench.record import Memory, MemoryUse, Size
 
 GIB = 2**30
 MIB = 2**20
 MIN_BATCHES = 3  # for a fit that can disagree with a line
 RESERVE_BYTES = GIB  # of a device's nominal size: the driver's share and the CUDA context, about half each
+BENT = 0.01  # of the largest peak: a residual that a line should not have
 MOST = 2**20  # no search looks for larger batches
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -46,6 +47,11 @@ class Fit:
     def peak_bytes(self, batch: int) -> float:
         return max(self.fixed_bytes + self.per_image_bytes * batch, self.update_peak_bytes or 0)
 
+    @property
+    def bent(self) -> bool:
+        """The points are no line: at small batches the peak is reached elsewhere."""
+        return self.residual_bytes > BENT * self.peak_bytes(max(self.batches))
+
     def max_batch(self, usable_bytes: int) -> int:
         """The largest batch whose peak is usable; 0 if not even one image's is."""
         if self.peak_bytes(1) > usable_bytes:
@@ -56,15 +62,21 @@ class Fit:
 
 
 def fit(memories: Iterable[Memory]) -> Fit | None:
-    """Least squares over the cases of one model and setting; None with fewer than three batches known."""
-    uses = {memory.run.batch: memory.use for memory in memories if memory.use is not None}
-    if len(uses) < MIN_BATCHES:
+    """Least squares over the cases of one model and setting; None with fewer than three batches known.
+
+    With small batches a checkpointed step may peak at the end of its backward pass, when the gradients are
+    there, and with large ones at the beginning. Where three batches or more peak like the largest, only
+    these make the line.
+    """
+    known = {memory.run.batch: memory.use for memory in memories if memory.use is not None}
+    if len(known) < MIN_BATCHES:
         return None
-    batches = sorted(uses)
-    peaks = [uses[batch].passes_peak_bytes for batch in batches]
+    alike = {batch for batch, use in known.items() if _late(use) == _late(known[max(known)])}
+    batches = sorted(alike if len(alike) >= MIN_BATCHES else known)
+    peaks = [known[batch].passes_peak_bytes for batch in batches]
     slope, intercept = statistics.linear_regression(batches, peaks)
     line = [intercept + slope * batch for batch in batches]
-    updates = [use.update_peak_bytes for use in uses.values() if use.update_peak_bytes is not None]
+    updates = [use.update_peak_bytes for use in known.values() if use.update_peak_bytes is not None]
     return Fit(
         fixed_bytes=intercept,
         per_image_bytes=slope,
@@ -72,6 +84,11 @@ def fit(memories: Iterable[Memory]) -> Fit | None:
         update_peak_bytes=max(updates, default=None),
         batches=tuple(batches),
     )
+
+
+def _late(use: MemoryUse) -> bool:
+    """Most gradients are there at the peak of the passes."""
+    return 2 * use.passes_gradients_bytes > use.gradients_bytes
 
 
 def largest(holds: Callable[[int], bool], guess: int) -> int:
@@ -198,11 +215,16 @@ class Verdict:
 
 
 def verdicts(memories: Sequence[Memory], reserve_bytes: int = RESERVE_BYTES) -> list[Verdict]:
-    """Judge every claim by the cases there are of it, in both kinds of checkpointing and any precision."""
-    return [
-        Verdict(claim=claim, device=device(claim.gpu, reserve_bytes), memory=memory)
-        for claim in CLAIMS
-        for memory in memories
-        if memory.work == "training"
-        and (memory.run.model, memory.run.res, memory.run.batch) == (claim.model, claim.res, claim.batch)
-    ]
+    """Judge every claim by the cases there are of it, in both kinds of checkpointing and any precision.
+
+    A case that was held to another size than the claim's says nothing about it.
+    """
+    found = []
+    for claim in CLAIMS:
+        on = device(claim.gpu, reserve_bytes)
+        for memory in memories:
+            run = memory.run
+            same = (run.model, run.res, run.batch) == (claim.model, claim.res, claim.batch)
+            if same and memory.work == "training" and memory.limit_bytes in (None, on.usable_bytes):
+                found.append(Verdict(claim=claim, device=on, memory=memory))
+    return found

@@ -96,6 +96,7 @@ def _unknown(case: MemoryCase, status: str, reason: str) -> Memory:
         work=case.work,
         checkpointing=case.checkpointing,
         predicted=case.device == "meta",
+        limit_bytes=case.limit_bytes,
         status=status,
         reason=reason,
         use=None,
@@ -153,6 +154,7 @@ def row(memory: Memory) -> output.Row:
         "precision": run.precision,
         "checkpointing": memory.checkpointing,
         "predicted": memory.predicted,
+        "limit_bytes": memory.limit_bytes,
         "device": run.environment.device,
         "torch": run.environment.torch,
         "date": run.environment.date,
@@ -388,7 +390,9 @@ def _answers(
     answers = []
     for setting, found in settings.items():
         line = capacity.fit(found)
-        remark = "" if line else "; ".join(sorted({m.reason or m.status for m in found if m.use is None}))
+        remark = "; ".join(sorted({m.reason or m.status for m in found if m.use is None}))
+        if line and line.bent:
+            remark = "bent: larger batches give a better line"
         devices: Sequence[Device | None] = asked or (None,)
         for device in devices:
             answer = Answer(of=found[0], fit=line, device=device, verified_batch=None, remark=remark)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -75,8 +76,8 @@ def predict(
     ledger = Footprint("meta", CUDA_BLOCK_BYTES)
     with ledger:
         if work == "inference":
-            return _inference(make, task, batch, precision, "meta", ledger, region)
-        return _training(make, task, batch, "meta", ledger, region, region if checkpointing else None)
+            return inference(make, task, batch, precision, "meta", ledger, region)
+        return training(make, task, batch, "meta", ledger, region, region if checkpointing else None)
 
 
 def measure(
@@ -112,12 +113,14 @@ def measure(
     torch.manual_seed(0)
     ledger = CudaLedger(on)
     if work == "inference":
-        return _inference(make, task, batch, precision, on, ledger, region)
-    # torch restores its own autocast around a recomputation
-    return _training(make, task, batch, on, ledger, region, nullcontext if checkpointing else None)
+        use = inference(make, task, batch, precision, on, ledger, region)
+    else:
+        # torch restores its own autocast around a recomputation
+        use = training(make, task, batch, on, ledger, region, nullcontext if checkpointing else None)
+    return replace(use, reserved_bytes=torch.cuda.max_memory_reserved(on), process_bytes=_of_process(on))
 
 
-def _inference(
+def inference(
     make: Callable[[], nn.Module],
     task: Task,
     batch: int,
@@ -147,12 +150,12 @@ def _inference(
         gradients_bytes=0,
         optimizer_bytes=0,
         ema_bytes=0,
-        reserved_bytes=_reserved(on),
-        process_bytes=_of_process(on),
+        reserved_bytes=None,
+        process_bytes=None,
     )
 
 
-def _training(
+def training(
     make: Callable[[], nn.Module],
     task: Task,
     batch: int,
@@ -202,8 +205,8 @@ def _training(
         gradients_bytes=gradients,
         optimizer_bytes=optimizer_bytes,
         ema_bytes=ema_bytes,
-        reserved_bytes=_reserved(on),
-        process_bytes=_of_process(on),
+        reserved_bytes=None,
+        process_bytes=None,
     )
 
 
@@ -262,13 +265,9 @@ class _Step:
         return watch, self.gradients, update_peak
 
 
-def _reserved(on: str) -> int | None:
-    return None if on == "meta" else torch.cuda.max_memory_reserved(on)
-
-
 def _of_process(on: str) -> int | None:
     """What the driver counts for this process; None without nvidia-ml-py, or where it hides processes."""
-    if on == "meta" or importlib.util.find_spec("pynvml") is None:
+    if importlib.util.find_spec("pynvml") is None:
         return None
     nvml = importlib.import_module("pynvml")
     try:

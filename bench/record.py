@@ -190,6 +190,7 @@ class Memory:
     work: str  # inference or training
     checkpointing: bool
     predicted: bool  # from the sizes of tensors that were never there
+    limit_bytes: int | None  # what the allocator was held to; None: all of the device
     status: str  # ok; or out of memory, crashed, timed out, error: then there is no use
     reason: str  # blank if ok
     use: MemoryUse | None

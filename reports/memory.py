@@ -26,7 +26,8 @@ def section(memories: Sequence[Memory]) -> str:
     cases = _newest(memories)
     if not cases:
         return ""
-    parts = ["## Memory", _reading(cases), "### Peaks", markdown(_peaks(cases))]
+    shown = [case for case in cases if case.limit_bytes is None and case.run.batch.bit_count() == 1]
+    parts = ["## Memory", _reading(cases), "### Peaks", markdown(_peaks(shown))]
     lines = _lines(cases)
     if lines["model"]:
         parts += ["### Largest batch", _of_lines(), markdown(lines)]
@@ -38,7 +39,7 @@ def section(memories: Sequence[Memory]) -> str:
 
 def _newest(memories: Sequence[Memory]) -> list[Memory]:
     by_case = {
-        (*_setting(memory), memory.run.batch): memory
+        (*_setting(memory), memory.run.batch, memory.limit_bytes or 0): memory
         for memory in sorted(memories, key=lambda memory: memory.run.environment.date)
     }
     return [by_case[case] for case in sorted(by_case)]
@@ -67,7 +68,8 @@ def _reading(cases: Sequence[Memory]) -> str:
         "is forward, backward, AdamW and an average of the weights (EMA): parameters, gradients, AdamW's "
         "moments and the EMA are float32, bf16 is autocast, and gradients are set to None after each step. "
         "Gradients are those there at the peak; activations are the rest of it. Averaging gradients across "
-        "GPUs is not included, except where *DDP buckets* says so."
+        "GPUs is not included, except where *DDP buckets* says so. Shown are batches that are powers of two; "
+        "the others are in the lines."
     )
     if any(case.predicted for case in cases):
         text += (
@@ -137,8 +139,11 @@ def _of_claims(found: Sequence[Verdict]) -> str:
     )
     for checkpointing in (True, False):
         texts = {verdict.text for verdict in found if verdict.memory.checkpointing == checkpointing}
-        if len(texts) == 1:
-            text += f" {'With' if checkpointing else 'Without'} checkpointing, each case {texts.pop()}."
+        where = "With" if checkpointing else "Without"
+        if texts == {"fits"}:
+            text += f" {where} checkpointing every case fits."
+        elif texts == {"does not fit"}:
+            text += f" {where} checkpointing none fits."
     return text
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from bench import capacity, memory, record, worker
 from bench.capacity import GIB, MIB
 from bench.checkpointing import checkpointed
 from bench.cuda_rules import CudaRules, fused_attention
-from bench.footprint import Footprint, PeakWatch
+from bench.footprint import CUDA_BLOCK_BYTES, Footprint, PeakWatch
 from bench.memory import MemoryCase
-from bench.peaks import predict
+from bench.peaks import predict, training
 from bench.record import Memory, MemoryUse, Skipped
 from models import Task
 from models.contract import build
@@ -301,6 +302,22 @@ def test_the_parts_of_a_training_step_have_known_sizes_and_add_up(smallest: str)
     assert (use.reserved_bytes, use.process_bytes) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["FCDM-S", "DiCo-S", "DiC-S"])  # DiT's attention is another kernel on a CPU
+def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
+    task = task_at(name, 64, 64)
+    ledger = Footprint("cpu", CUDA_BLOCK_BYTES)
+    with ledger:
+        real = training(
+            lambda: build(name, task, device="cpu"), task, 2, "cpu", ledger, nullcontext, nullcontext
+        )
+    use = predicted(name, 2, "fp32", checkpointing=True, res=64)
+    assert use.parameters_bytes == real.parameters_bytes
+    assert use.gradients_bytes == real.gradients_bytes
+    assert use.passes_peak_phase == real.passes_peak_phase
+    assert use.passes_peak_bytes == pytest.approx(real.passes_peak_bytes, rel=1e-3)
+    assert use.update_peak_bytes == pytest.approx(real.update_peak_bytes, rel=1e-3)
+
+
 def test_the_update_needs_the_square_roots_of_all_second_moments_whatever_the_batch() -> None:
     one, two = predicted("DiT-S/8", 1, "fp32"), predicted("DiT-S/8", 2, "fp32")
     assert one.update_peak_bytes == pytest.approx(two.update_peak_bytes, rel=1e-3)  # but for the inputs
@@ -346,6 +363,7 @@ def known(batch: int, passes: float, update: int | None = None) -> Memory:
         work="training",
         checkpointing=True,
         predicted=True,
+        limit_bytes=None,
         status="ok",
         reason="",
         use=use,
@@ -372,6 +390,23 @@ def test_a_line_says_how_far_off_it_is_and_needs_three_batches() -> None:
     assert line is not None
     assert line.residual_bytes == pytest.approx(GIB / 3)
     assert capacity.fit([*bent[:2], OUT]) is None
+
+
+def test_a_line_goes_through_the_batches_that_peak_like_the_largest() -> None:
+    def late(batch: int) -> Memory:
+        case = known(batch, 10 * GIB)
+        assert case.use is not None
+        return replace(case, use=replace(case.use, passes_gradients_bytes=2 * GIB))
+
+    early = [known(batch, 9 * GIB + batch * MIB) for batch in (1024, 2048, 4096)]
+    line = capacity.fit([late(1), late(2), *early])
+    assert line is not None
+    assert line.batches == (1024, 2048, 4096)
+    assert not line.bent
+    bent = capacity.fit([late(1), late(2), *early[1:]])
+    assert bent is not None
+    assert bent.batches == (1, 2, 2048, 4096)
+    assert bent.bent
 
 
 @pytest.mark.parametrize("guess", [0, 1, 50, 99, 100, 101, 150, 10**9])
@@ -406,7 +441,8 @@ def test_claims_are_judged_with_the_buckets_of_several_gpus() -> None:
     one, four = capacity.verdicts([known(256, 39 * GIB, GIB), known(64, 21 * GIB, GIB), known(32, GIB)])
     assert (one.text, one.buckets_bytes, one.margin_bytes) == ("fits", 0, 0)
     assert (four.text, four.buckets_bytes, four.margin_bytes) == ("does not fit", 3 * GIB, -GIB)
-    (ran_out,) = capacity.verdicts([replace(OUT, run=replace(OUT.run, batch=256))])
+    held_to = replace(OUT, run=replace(OUT.run, batch=256), limit_bytes=39 * GIB)
+    (ran_out,) = capacity.verdicts([held_to, replace(held_to, limit_bytes=GIB)])
     assert (ran_out.text, ran_out.needed_bytes) == ("does not fit", None)
 
 
@@ -578,7 +614,7 @@ def test_the_reports_section_has_peaks_lines_and_claims() -> None:
     assert report.section([OUT, *reversed(cases)]) == text
     assert "**Predicted** figures" in text
     assert "out of memory" in text
-    assert "With checkpointing, each case fits." in text
+    assert "With checkpointing every case fits." in text
     assert "| FCDM-XL, batch 256 on 4 x RTX 4090 24 GB, 64 each |" in " ".join(text.split())
     assert "64, 128, 256" in text
     assert report.section([]) == ""
