@@ -44,7 +44,9 @@ MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 RES = (256,)
 BATCHES = (64, 128, 256)
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 would need a scaled loss
+CLAIMED = ("bf16", "tf32", "fp32")  # readings of a claim
 WORK = ("inference", "training")
+TYPICAL_S = 3.0
 TIMEOUT_S = 600.0  # for one case in its process
 
 
@@ -482,6 +484,20 @@ def _asked(args: argparse.Namespace, devices: Sequence[str]) -> list[Device]:
     ]
 
 
+def planned_cases(args: argparse.Namespace) -> list[MemoryCase]:
+    """Every case that is asked for, without those of a search, checked before anything is measured.
+
+    Raises:
+        UsageError: names, sizes or devices that cannot be.
+    """
+    devices = _devices(args)
+    if args.claims:
+        return [case for on in devices for case in _claim_cases(on, args.precision or CLAIMED, args.reserve)]
+    names = cli.model_names(args.model, default=MODELS)
+    cli.meta_models(names, args.res or RES, weights=None)
+    return _cases(args, names, devices)
+
+
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
     if args.weights:
@@ -499,9 +515,7 @@ def _body(args: argparse.Namespace) -> int:
     asked = _asked(args, devices) if answers_wanted else []
     if args.find_max_batch and not asked:
         raise cli.UsageError("--find-max-batch: no GPU here; name one or a size, as --fits 'RTX 4090' 40GiB")
-    names = cli.model_names(args.model, default=MODELS)
-    cli.meta_models(names, args.res or RES, weights=None)
-    cases = _cases(args, names, devices)
+    cases = planned_cases(args)
     memories, notes = _each(cases, args)
     if answers_wanted:
         rows = [answer_row(answer) for answer in _answers(cases, memories, asked, args)]
@@ -520,9 +534,7 @@ def _claims(args: argparse.Namespace) -> int:
         if getattr(args, option):
             flag = option.replace("_", "-")
             raise cli.UsageError(f"--claims: says itself what is measured; leave out --{flag}")
-    precisions = args.precision or ("bf16", "tf32", "fp32")
-    cases = [case for on in _devices(args) for case in _claim_cases(on, precisions, args.reserve)]
-    memories, notes = _each(cases, args)
+    memories, notes = _each(planned_cases(args), args)
     found = capacity.verdicts(memories, args.reserve)
     return _emit(args, [verdict_row(verdict) for verdict in found], _VERDICT_COLUMNS, memories, notes)
 
