@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -128,12 +128,18 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Names and shapes in the authors' checkpoint, in its order, at latent side 32 where it matters."""
+    """Names and shapes in the authors' checkpoint, in its order, at one latent side."""
 
     model: str
+    latent: int
     params_total: int
-    params_trainable: int  # without a fixed pos_embed
+    params_trainable: int  # without a fixed pos_embed and what else is frozen
     shapes: dict[str, tuple[int, ...]]
+    integers: tuple[str, ...]  # ends of the keys of integer tables, which are no parameters
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        return {key: shape for key, shape in self.shapes.items() if not key.endswith(self.integers)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +147,7 @@ class Golden:
     """One call of the authors' model under `fill`, in eval mode; None is what a file does not hold."""
 
     x: NDArray[np.float32]  # (N, C, H, H)
-    t: NDArray[np.int64]  # (N,)
+    t: NDArray[np.int64] | NDArray[np.float32]  # (N,), float in SiT
     y: NDArray[np.int64]  # (N,)
     out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
     out_f32: NDArray[np.float32] | None  # the same, computed in float32
@@ -207,9 +213,16 @@ def gpus() -> dict[str, Gpu]:
 
 
 def macs() -> dict[tuple[str, int], tuple[int, int]]:
-    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules."""
+    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules.
+
+    Products of sizes, which a tracer records beside the arithmetic (traced_sizes.csv), are left out.
+    """
+    sizes = {(entry["model"], entry["latent"]): int(entry["macs"]) for entry in _rows("traced_sizes.csv")}
     return {
-        (entry["model"], int(entry["latent"])): (int(entry["params"]), int(entry["macs"]))
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs"]) - sizes.get((entry["model"], entry["latent"]), 0),
+        )
         for entry in _rows("macs.csv")
     }
 
@@ -255,18 +268,23 @@ def ablations() -> tuple[Ablation, ...]:
 
 
 def manifest(model: str) -> Manifest:
-    """Read the keys and shapes of a model, such as "DiT-S/2".
+    """Read the keys and shapes of a model, such as "DiT-S/2"; SiT's are those of DiT (same_as.csv).
 
     Raises:
         ValueError: no manifest of that model.
     """
+    for entry in _rows("same_as.csv"):
+        if entry["model"] == model:
+            return replace(manifest(entry["same_as"]), model=model)
     path = _model_file("manifest", "manifests", model, ".json")
     data = json.loads(path.read_text(encoding="utf-8"))
     return Manifest(
         model=data["model"],
+        latent=data["input_size"],
         params_total=data["params_total"],
         params_trainable=data["params_trainable"],
         shapes={key: tuple(shape) for key, shape in data["state_dict"].items()},
+        integers=tuple(data.get("integer_buffers", ())),
     )
 
 
@@ -298,7 +316,7 @@ def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterabl
     Args:
         shapes: of a manifest.
         kept: keys left out: these keep a model's own values. A golden file's meta may name them.
-        norms: keys that are norm weights, which spread about 1; for `Golden.out_n` meta names them.
+        norms: keys that are norm weights, which spread about 1; `Golden.norm_keys` of those that need it.
     """
     left_out, about_one = set(kept), set(norms)
     return {
@@ -354,8 +372,8 @@ def _typed(entry: Mapping[str, str]) -> dict[str, Any]:
 
 def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
-    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after a second dash
-    known = {re.sub(r"^(\w+-\w+)-(\d+)$", r"\1/\2", stem): stem for stem in stems}
+    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after the letters of a size
+    known = {re.sub(r"^([\w-]+-[A-Z]+)-(\d+)", r"\1/\2", stem): stem for stem in stems}
     if model not in known:
         raise _unknown(what, model, known)
     return ROOT / folder / (known[model] + suffix)

@@ -77,12 +77,10 @@ def measure(blank: Counted, by: str | None = None) -> tuple[Counted, list[Share]
     task = task_at(blank.model, *height_width(blank.res))
     model = build(blank.model, task, device="meta" if blank.counter in META else "cpu")
     step = counters.count_step(model, task, blank.batch) if blank.counter == "torch" else None
-    if step is not None and by != "module":
-        forward = step.forward
-    else:
-        forward = counters.count_forward(
-            model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
-        )
+    # not the step's: a network may run another form of itself where no gradient is asked for (U-DiT)
+    forward = counters.count_forward(
+        model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
+    )
     parameters = list(model.parameters())
     counted = replace(
         blank,
