@@ -258,10 +258,70 @@ class NotCompared:
     reason: str
 
 
-Record = Counted | Throughput | Skipped | Comparison | NotCompared
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes that an inference pass or a training step holds, counted by the allocator or as it would."""
+
+    passes_peak_bytes: int  # allocated at once in the forward and backward pass
+    passes_peak_phase: str  # forward or backward: where that was
+    passes_gradients_bytes: int  # of the gradients there at that peak: they come as activations go
+    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None for inference
+    parameters_bytes: int  # with buffers
+    gradients_bytes: int  # of all gradients, at the end of the backward pass
+    optimizer_bytes: int
+    ema_bytes: int
+    reserved_bytes: int | None  # the most that the allocator held of the device; None: not known
+    process_bytes: int | None  # of the whole process, as the driver counts; None: not known
+
+    def __post_init__(self) -> None:
+        if min(self.passes_peak_bytes, self.update_peak_bytes or 0) < 0:
+            raise ValueError("a peak cannot be negative")
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(self.passes_peak_bytes, self.update_peak_bytes or 0)
+
+    @property
+    def peak_phase(self) -> str:
+        """forward, backward or update."""
+        return self.passes_peak_phase if self.peak_bytes == self.passes_peak_bytes else "update"
+
+    @property
+    def gradients_at_peak_bytes(self) -> int:
+        return self.gradients_bytes if self.peak_phase == "update" else self.passes_gradients_bytes
+
+    @property
+    def activations_bytes(self) -> int:
+        """The rest at the peak: activations, casts of weights, temporaries, inputs."""
+        held = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
+        return self.peak_bytes - held - self.gradients_at_peak_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The memory of one case, measured on a GPU or predicted; or what kept it from being known."""
+
+    run: Run
+    work: str  # inference or training
+    checkpointing: bool
+    predicted: bool  # from the sizes of tensors that were never there
+    limit_bytes: int | None  # what the allocator was held to; None: all of the device
+    status: str  # ok; or out of memory, crashed, timed out, error: then there is no use
+    reason: str  # blank if ok
+    use: MemoryUse | None
+
+    def __post_init__(self) -> None:
+        if (self.status == "ok") != (self.use is not None):
+            raise ValueError(f"{self.run.model}: status {self.status!r} with use {self.use}")
+        if self.predicted and self.use is not None and self.use.reserved_bytes is not None:
+            raise ValueError(f"{self.run.model}: nothing was reserved for a prediction")
+
+
+Record = Counted | Throughput | Memory | Skipped | Comparison | NotCompared
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
     "throughput": Throughput,
+    "memory": Memory,
     "skipped": Skipped,
     "comparison": Comparison,
     "not compared": NotCompared,
@@ -348,7 +408,7 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
         asked[0].update(train_macs=None, train_macs_checkpointed=None)
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Skipped):
+    elif isinstance(record, Throughput | Memory | Skipped):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]

@@ -5,10 +5,10 @@
     python -m bench.sweep paper-256 --dry-run
     python -m bench.sweep my_cases.toml --out runs.jsonl
 
-A suite is a TOML file of [[run]] tables: a command (flops, throughput, latency, versus) and its options,
-each with the values that are combined, in the order in which they are to be measured; `device = "cuda"`
-or "cpu" in a table leaves it out on another device. quick, paper-256, paper-512 and gpu come with the
-project; any path to a .toml works as well.
+A suite is a TOML file of [[run]] tables: a command (flops, throughput, latency, versus, memory) and its
+options, each with the values that are combined, in the order in which they are to be measured;
+`device = "cuda"` or "cpu" in a table leaves it out on another device. quick, paper-256, paper-512 and gpu
+come with the project; any path to a .toml works as well.
 
 Every case is measured in a process of its own and is on disk before the next begins. What --out holds
 already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
@@ -87,6 +87,8 @@ def arguments(run: dict[str, Any]) -> list[str]:
         texts = [switch[v] if isinstance(v, bool) else str(v) for v in values]
         if option == "models":  # of versus, whose models are no option
             words = [*texts, *words]
+        elif value is True:
+            words.append(f"--{option}")
         else:
             words += [f"--{option}", *texts]
     return words
@@ -179,11 +181,29 @@ def _compared(args: list[str], where: str) -> list[Unit]:
     ]
 
 
+def _held(args: list[str], where: str) -> list[Unit]:
+    from bench import memory
+
+    parser = memory.parser()
+    parser.prog = where
+    return [
+        Unit(
+            command="memory",
+            label=f"memory {memory.label(case)}",
+            about=case.run,
+            estimate_s=memory.TYPICAL_S,
+            measure=partial(memory.result_of, case),
+        )
+        for case in memory.planned_cases(parser.parse_args(args))
+    ]
+
+
 PLANNERS: dict[str, Callable[[list[str], str], list[Unit]]] = {
     "flops": _counted,
     "throughput": _timed("throughput"),
     "latency": _timed("latency"),
     "versus": _compared,
+    "memory": _held,
 }
 
 

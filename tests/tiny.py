@@ -81,3 +81,10 @@ class TakesVectors(Tiny):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         scale = self.condition(t, torch.zeros_like(t)) + self.text(y.to(x.dtype))
         return self.head(torch.tanh(self.stem(x)) * scale[:, :, None, None])
+
+
+class RaisesInTraining(Tiny):
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("only found out in training")
+        return super().forward(x, t, y)
