@@ -53,7 +53,9 @@ def _back_end(name: str) -> str:
     if family_of(name) == "DiG":
         return "fla" if where == "cuda" and not gla.why_not_fla() else "torch (chunked)"
     if family_of(name) in ("DiS", "DiM", "DiMSUM"):
-        return "mamba-ssm" if where == "cuda" and selective_scan.installed() else "torch (chunked)"
+        return (
+            "mamba-ssm" if where == "cuda" and not selective_scan.why_not_mamba_ssm() else "torch (chunked)"
+        )
     if "@na" in name:
         return by_name or "masked attention"
     return ""
