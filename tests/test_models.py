@@ -149,6 +149,15 @@ def test_channels_last_gives_the_same_output(filled: tuple[str, nn.Module]) -> N
         )
 
 
+def test_it_compiles_as_one_graph(smallest: str) -> None:
+    model = meta(smallest, latent_size=16)
+    args = inputs(replace(published_task(smallest), latent_size=16), device="meta")
+    with torch.no_grad():
+        out = torch.compile(model, fullgraph=True, backend="eager")(*args)
+    assert out.shape[-2:] == (16, 16)
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("smallest", AT_ZERO)
 def test_a_fresh_model_outputs_zeros(smallest: str) -> None:
     args = inputs(Task(16))
