@@ -26,7 +26,7 @@ def gather(device: str, model: str) -> Environment:
     kind = torch.device(device).type
     cuda = kind == "cuda"
     return Environment(
-        device=torch.cuda.get_device_name(device) if cuda else "" if kind == "meta" else _cpu_name(),
+        device=_name(device, kind),
         device_type=kind,
         driver=_driver() if cuda else "",
         cuda=torch.version.cuda or "",
@@ -38,6 +38,13 @@ def gather(device: str, model: str) -> Environment:
         code=_code(model),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def _name(device: str, kind: str) -> str:
+    """As the driver names a GPU; a CPU with its threads, as few of a shared machine's cores may be ours."""
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()} ({torch.get_num_threads()} threads)" if kind == "cpu" else ""
 
 
 @functools.cache
@@ -66,14 +73,14 @@ def _said(*command: str) -> str:
 
 @functools.cache
 def _cpu_name() -> str:
-    """The processor's name with its number of usable cores, which a shared machine may hide in the name."""
+    """The processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = named[0].partition(":")[2].strip() if named else ""
     else:
         name = _said("sysctl", "-n", "machdep.cpu.brand_string")
-    return f"{name or platform.machine()} ({torch.get_num_threads()} threads)"
+    return name or platform.machine()
 
 
 def _driver() -> str:
