@@ -1,92 +1,123 @@
-"""A case made ready to call: the model built, moved, laid out, compiled and run once."""
+"""A backbone made ready to be called over and over, with all the settings of a case applied."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench import counters, device
-from bench.record import Run, Skipped, height_width
-from bench.worker import Case
+from bench.checkpointing import checkpointed
+from bench.record import Run, height_width
+from bench.timing import DeviceTimer
 from models.contract import build
 from models.registry import task_at
 from models.weights import load_official, randomise_zeros, read_weights
 
-T = TypeVar("T")
+KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+GRAPH_WARMUP = 3  # passes on a side stream before a graph is captured, as torch asks for
 
 
 class NotFiniteError(ArithmeticError):
-    """The output of a model holds inf or NaN."""
+    """A model's output holds inf or NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One case, ready to be timed under inference_mode."""
+    """What is timed, and how."""
 
-    call: Callable[[], object]  # one denoising forward pass of the batch; a device may still be at it
-    synchronise: Callable[[], None]  # waits until the device has finished
-    build_s: float  # making the model and moving it
-    compile_s: float | None  # the first call of the compiled model; None without torch.compile
-    matmul_tf32: bool  # the two switches as they stand now
+    call: Callable[[], object]  # one denoising forward pass
+    synchronise: Callable[[], None]
+    device_timer: DeviceTimer | None
+    build_s: float
+    compile_s: float | None
+    matmul_tf32: bool
     conv_tf32: bool
 
 
-def prepare(case: Case) -> Arm:
-    """Build what a case asks for in this process, and run it once.
+@contextmanager
+def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
+    """Build the model of a case and call it once; within the context its settings are in force.
+
+    Eval mode, inference_mode, a timestep and a label for every image, no layer left at zeros.
+
+    Args:
+        run: what to build and how to call it.
+        weights: the path of a checkpoint, or None.
 
     Raises:
         NotFiniteError: the first output holds inf or NaN.
-        torch.OutOfMemoryError, MemoryError, RuntimeError: see `unless_impossible`.
+        RuntimeError: as torch raises it: no memory, no kernel for the attention that was asked for.
     """
-    matmul_tf32, conv_tf32 = device.set_tf32(case.precision == "tf32")
-    dtype = device.PRECISIONS[case.precision]
-    task = task_at(case.model, *height_width(case.res))
-    synchronise = device.synchronise(case.device)
+    where = run.environment.device_type
+    synchronise = device.synchronise(where)
+    matmul_tf32, conv_tf32 = device.set_precision(run.precision)
+    dtype = device.DTYPES[run.precision]
+    task = task_at(run.model, *height_width(run.res))
     torch.manual_seed(0)
     begin = time.perf_counter()
-    model = build(case.model, task, device=case.device)
-    if case.weights:
-        load_official(model, read_weights(Path(case.weights)))
+    model = build(run.model, task, device=where)
+    if weights:
+        load_official(model, read_weights(Path(weights)))
     randomise_zeros(model)
     model.to(dtype).eval()
-    x, t, y = counters.inputs(task, case.batch, case.device)
+    x, t, y = counters.inputs(task, run.batch, where)
+    if run.protocol == "dico":
+        t, y = t[:1], y[:1]
     x = x.to(dtype)
-    if case.channels_last:
+    if run.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         x = x.to(memory_format=torch.channels_last)
     synchronise()
     build_s = time.perf_counter() - begin
 
-    forward = torch.compile(model) if case.compile else model
-    begin = time.perf_counter()
-    with torch.inference_mode():
-        finite = bool(torch.isfinite(forward(x, t, y)).all())
-    compile_s = time.perf_counter() - begin if case.compile else None
-    if not finite:
-        raise NotFiniteError(f"the output in {case.precision} holds inf or NaN")
-    return Arm(
-        call=lambda: forward(x, t, y),
-        synchronise=synchronise,
-        build_s=build_s,
-        compile_s=compile_s,
-        matmul_tf32=matmul_tf32,
-        conv_tf32=conv_tf32,
-    )
+    with ExitStack() as settings:
+        if run.checkpointing:
+            settings.enter_context(checkpointed(model))
+        if run.attention in KERNELS:
+            settings.enter_context(sdpa_kernel(KERNELS[run.attention]))
+        settings.enter_context(torch.no_grad() if run.protocol == "dico" else torch.inference_mode())
+        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
+        begin = time.perf_counter()
+        finite = bool(torch.isfinite(called(x, t, y)).all())
+        compile_s = time.perf_counter() - begin if run.compile else None
+        if not finite:
+            raise NotFiniteError(f"the output in {run.precision} holds inf or NaN")
+        call: Callable[[], object] = lambda: called(x, t, y)  # noqa: E731 - replaced by a graph's replay below
+        if run.cuda_graphs:
+            call = _captured(call)
+        if run.compile:
+            # a recompilation in a timed pass would pass for slowness: let it raise
+            settings.enter_context(torch.compiler.set_stance("fail_on_recompile"))
+        yield Arm(
+            call=call,
+            synchronise=synchronise,
+            device_timer=device.cuda_timer if where == "cuda" else None,
+            build_s=build_s,
+            compile_s=compile_s,
+            matmul_tf32=matmul_tf32,
+            conv_tf32=conv_tf32,
+        )
 
 
-def unless_impossible(run: Run, body: Callable[[], T]) -> T | Skipped:
-    """Run a body; memory that runs out in it, or an output that is not finite, makes a row of the reason."""
-    try:
-        return body()
-    except NotFiniteError as error:
-        return Skipped(run=run, status="not finite", reason=str(error))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Skipped(run=run, status="out of memory", reason=str(error).partition("\n")[0])
-    except RuntimeError as error:
-        # the CPU's allocator has no exception of its own
-        if "allocate memory" in str(error) or "bad_alloc" in str(error):
-            return Skipped(run=run, status="out of memory", reason=str(error).partition("\n")[0])
-        raise
+def _captured(call: Callable[[], object]) -> Callable[[], object]:
+    """Record one pass as a CUDA graph and return what replays it over the same tensors."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(GRAPH_WARMUP):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay

@@ -3,17 +3,19 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench.record import Size, height_width, size_text
+from bench.record import Size, StoreError, height_width, size_text
+from bench.store import Store, open_store
 
 if TYPE_CHECKING:
     from torch import nn
 
 PIXELS_PER_LATENT = 8
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+FORMATS = ("table", "md", "csv", "json", "latex")
+PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
 
 class UsageError(ValueError):
@@ -113,44 +115,6 @@ def add_res(parser: Parser, default: Sequence[int]) -> None:
     )
 
 
-def add_settings(parser: Parser, batch: int) -> None:
-    """The settings of a case; those that take several values are all combined."""
-    several = "; several are combined with the rest"
-    parser.add_argument(
-        "--batch",
-        nargs="+",
-        type=positive_int,
-        default=[batch],
-        help=f"images a pass (default: {batch}){several}",
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
-    parser.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, default=["fp32"], help=f"default: fp32{several}"
-    )
-    add_switch(parser, "--compile", f"run under torch.compile{several}")
-    add_switch(parser, "--channels-last", f"lay images and kernels out channels last{several}")
-
-
-def add_timing(parser: Parser, batch: int) -> None:
-    """The settings of a timed case, and when its sampling ends."""
-    add_settings(parser, batch)
-    parser.add_argument(
-        "--budget",
-        type=positive_seconds,
-        metavar="SECONDS",
-        help="of each case, warm-up and samples: 90, 90s or 2m (default: 30 s on a GPU, 45 s on a CPU)",
-    )
-    parser.add_argument(
-        "--precision-target",
-        type=share,
-        default=0.01,
-        metavar="SHARE",
-        help="stop when the 95 %% interval of the median is within this share of it (default: 0.01)",
-    )
-
-
 def add_switch(parser: Parser, flag: str, what: str) -> None:
     """--flag alone turns it on; --flag off on sweeps both."""
     parser.add_argument(
@@ -187,9 +151,7 @@ def share(text: str) -> float:
 
 
 def add_output(parser: Parser) -> None:
-    parser.add_argument(
-        "--format", choices=("table", "md", "csv", "json", "latex"), default="table", help="default: table"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument(
         "--out",
         type=Path,
@@ -197,7 +159,11 @@ def add_output(parser: Parser) -> None:
         help="write the output to FILE as well; a FILE that ends in .jsonl gets each record, raw samples "
         "included, appended as soon as it is there",
     )
-    parser.add_argument("--force", action="store_true", help="let --out replace a file that is not .jsonl")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="measure again what a .jsonl FILE holds already; let --out replace a FILE of another kind",
+    )
 
 
 def check_output(out: Path | None, force: bool) -> None:
@@ -220,12 +186,45 @@ def check_output(out: Path | None, force: bool) -> None:
         raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
+@contextmanager
+def store(out: Path | None) -> Iterator[Store | None]:
+    """The store of records that --out names by ending in .jsonl, open for writing; None for any other --out.
+
+    Raises:
+        UsageError: it cannot be opened, another process writes to it, or a line in it is not a record.
+    """
+    if out is None or not keeps_records(out):
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_store(out))
+        except StoreError as error:
+            raise UsageError(f"--out {error}") from error
+        yield opened
+
+
+def store_notes(opened: Store) -> list[str]:
+    """What a user should know of a store that was found."""
+    if not opened.torn:
+        return []
+    where = f"{opened.path}.torn"
+    return [f"{opened.path}: a killed writer left its last line unfinished; it is now in {where}"]
+
+
+def records_file(text: str) -> Path:
+    """A path for records, which ends in .jsonl."""
+    if not keeps_records(Path(text)):
+        raise argparse.ArgumentTypeError(f"must end in .jsonl, got {text!r}")
+    return Path(text)
+
+
 def keeps_records(out: Path | None) -> bool:
     return out is not None and out.suffix == ".jsonl"
 
 
-def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str = "--model") -> list[str]:
-    """Printed names of --model, or of another argument, patterns expanded, each once, in the order given.
+def model_names(given: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+    """Printed names of --model, patterns expanded, each once, in the order given.
 
     Raises:
         UsageError: a name or a pattern that matches nothing, with the nearest names.
@@ -237,18 +236,18 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
         if any(sign in name for sign in "*?["):
             matches = names(name)
             if not matches:
-                raise UsageError(f"{flag} {name}: matches no backbone; all of them are {', '.join(names())}")
+                raise UsageError(f"--model {name}: matches no backbone; all of them are {', '.join(names())}")
             found += matches
         else:
             try:
                 found.append(printed(name))
             except ValueError as error:
-                raise UsageError(f"{flag} {error}") from error
+                raise UsageError(f"--model {error}") from error
     return list(dict.fromkeys(found))
 
 
 def meta_models(
-    names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
+    names: Sequence[str], sizes: Sequence[Size], weights: Path | None
 ) -> dict[tuple[str, Size], "nn.Module"]:
     """Every model at every size on the meta device: whatever cannot be built is known before measuring.
 
@@ -270,7 +269,7 @@ def meta_models(
                 task = task_at(name, *height_width(size))
                 built[name, size] = check(name, task) if is_plugin(name) else build(name, task)
             except ValueError as error:
-                raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
+                raise UsageError(f"--model {error} (at --res {size_text(size)})") from error
     if weights is not None:
         try:
             state_dict = read_weights(weights)

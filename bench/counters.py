@@ -119,8 +119,37 @@ _SILENT = (
 )
 
 
+def _signature(value: Any) -> Any:  # noqa: ANN401 - operators take anything
+    """What an operator's result on the meta device depends on, as something that can be hashed.
+
+    Raises:
+        TypeError: the value has no such form, a tensor with values or an object unknown here.
+    """
+    if isinstance(value, Tensor):
+        if not value.is_meta:
+            raise TypeError("a tensor with values")
+        return (value.shape, value.stride(), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple(map(_signature, value))
+    hash(value)
+    return (type(value), value)
+
+
+def _like(out: Any) -> Any:  # noqa: ANN401
+    """A fresh result of the same form."""
+    if isinstance(out, Tensor):
+        return torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device="meta")
+    if isinstance(out, list | tuple):
+        return type(out)(map(_like, out))
+    return out
+
+
 class _Dispatched(TorchDispatchMode):
-    """Applies rules to every operator that reaches the dispatcher."""
+    """Applies rules to every operator that reaches the dispatcher.
+
+    Networks repeat their blocks, and most of torch's shape functions are slow Python: the result of an
+    operator on shapes seen before is made anew from the one before, without asking the operator.
+    """
 
     def __init__(self, rules: Mapping[Any, Formula], modules: ModuleTracker | None = None) -> None:
         super().__init__()
@@ -130,6 +159,7 @@ class _Dispatched(TorchDispatchMode):
         self.by_module: Counter[str] = Counter()
         self.without_rule: set[str] = set()
         self.total = 0
+        self._seen: dict[Any, tuple[Any, int | None]] = {}  # signature -> result, MACs
 
     def __torch_dispatch__(
         self,
@@ -138,13 +168,27 @@ class _Dispatched(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        out = func(*args, **(kwargs or {}))
-        packet = func._overloadpacket
-        rule = self.rules.get(packet)
-        if rule is not None:
-            self.add(packet.__name__, rule(*args, **(kwargs or {}), out_val=out))
-        elif not func.is_view and not packet.__name__.startswith(_SILENT):
-            self.without_rule.add(packet.__name__)
+        keywords = kwargs or {}
+        if func.is_view or func._schema.is_mutable:
+            return func(*args, **keywords)
+        name = func._overloadpacket.__name__
+        try:
+            signature = (func, _signature(args), _signature(tuple(keywords.items())))
+        except TypeError:
+            signature = None
+        if signature in self._seen:
+            held, macs = self._seen[signature]
+            out = _like(held)
+        else:
+            out = func(*args, **keywords)
+            rule = self.rules.get(func._overloadpacket)
+            macs = None if rule is None else rule(*args, **keywords, out_val=out)
+            if signature is not None:
+                self._seen[signature] = (_like(out), macs)
+        if macs is not None:
+            self.add(name, macs)
+        elif not name.startswith(_SILENT):
+            self.without_rule.add(name)
         return out
 
     def add(self, op: str, macs: int) -> None:

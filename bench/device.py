@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-PRECISIONS = {
-    "fp32": torch.float32,  # no TF32 anywhere
+DTYPES = {
+    "fp32": torch.float32,
     "tf32": torch.float32,
+    "torch-default": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
@@ -34,16 +35,17 @@ def cuda_timer(call: Callable[[], object]) -> Callable[[], float]:
     return lambda: start.elapsed_time(end) / 1e3
 
 
-def set_tf32(allowed: bool) -> tuple[bool, bool]:
+def set_precision(precision: str) -> tuple[bool, bool]:
     """Set both TF32 switches, that of matrix products and that of convolutions.
 
-    torch leaves the second on and the first off, so that "fp32" tables favour convolutional networks.
+    fp32 turns both off and tf32 both on. torch by itself, "torch-default", has the second on and the first
+    off, so that tables measured under it as "fp32" favour convolutional networks.
 
     Returns:
         Both as they read back: matrix products, convolutions.
     """
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "torch-default")
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 

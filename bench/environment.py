@@ -2,6 +2,8 @@
 
 import datetime
 import functools
+import hashlib
+import importlib.util
 import platform
 import subprocess
 from pathlib import Path
@@ -9,12 +11,18 @@ from pathlib import Path
 import torch
 
 from bench.record import Environment
+from models.registry import is_plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def gather(device: str) -> Environment:
-    """Describe a device, "cpu", "cuda" or "meta" (for counts, which no device makes), and what runs on it."""
+def gather(device: str, model: str) -> Environment:
+    """Describe a device and the software that a model runs on.
+
+    Args:
+        device: cpu, cuda, or meta for counts, which no device makes.
+        model: its name; the sources of a user's "my_pkg.my_mod:factory" count among the software.
+    """
     kind = torch.device(device).type
     cuda = kind == "cuda"
     return Environment(
@@ -27,8 +35,23 @@ def gather(device: str) -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         threads=torch.get_num_threads(),
         commit=_commit(),
+        code=_code(model),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+@functools.cache
+def _code(model: str) -> str:
+    """Head of the SHA-256 over the sources of the backbones, of the benches and of a user's own module."""
+    files = sorted(path for package in ("models", "bench") for path in (ROOT / package).rglob("*.py"))
+    if is_plugin(model):
+        spec = importlib.util.find_spec(model.partition(":")[0])
+        if spec is not None and spec.origin is not None:
+            files.append(Path(spec.origin))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @functools.cache

@@ -21,16 +21,13 @@ import argparse
 import importlib.util
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from bench import cli, output, record
+from bench import cli, output
 from bench.record import Counted, Size, height_width, size_text
 
-if TYPE_CHECKING:
-    from torch import nn
-
 COUNTERS = ("torch", "torchprofile-meta", "torchprofile", "fvcore")
+TYPICAL_S = 0.5  # of one model at one size
 META = COUNTERS[:2]  # these compute nothing; the packages trace real weights
 
 
@@ -43,48 +40,59 @@ class Share:
     macs: int
 
 
-def measure(
-    name: str, res: Size, model: "nn.Module", counter: str, batch: int, by: str | None
-) -> tuple[Counted, list[Share]]:
-    """Count one model at one size under one counter.
-
-    Args:
-        name: of the model.
-        res: pixels.
-        model: the model on the meta device; the counters that trace build their own.
-        counter: one of COUNTERS.
-        batch: images N.
-        by: "op", "module" or None.
-    """
-    from bench import counters, environment
-    from models.contract import build
+def _blank(name: str, res: Size, counter: str, batch: int) -> Counted:
+    """The record of a count before it is made."""
+    from bench import environment
     from models.registry import family_of, task_at
 
-    task = task_at(name, *height_width(res))
-    if counter not in META:
-        model = build(name, task, device="cpu")
-    step = counters.count_step(model, task, batch) if counter == "torch" else None
-    if step is not None and by != "module":
-        forward = step.forward
-    else:
-        forward = counters.count_forward(model, task, counter=counter, batch=batch, by_module=by == "module")
-    parameters = list(model.parameters())
-    counted = Counted(
+    return Counted(
         model=name,
         family=family_of(name),
         res=res,
-        latent_size=task.latent_size,
+        latent_size=task_at(name, *height_width(res)).latent_size,
         batch=batch,
         counter=counter,
+        params=0,
+        params_trainable=0,
+        macs=0,
+        train_macs=None,
+        train_macs_checkpointed=None,
+        not_counted=(),
+        environment=environment.gather("meta" if counter in META else "cpu", name),
+    )
+
+
+def measure(blank: Counted, by: str | None = None) -> tuple[Counted, list[Share]]:
+    """Count one model at one size under one counter.
+
+    Args:
+        blank: says which, as `planned` gives it.
+        by: "op" or "module", to have the parts too; None for the whole alone.
+    """
+    from bench import counters
+    from models.contract import build
+    from models.registry import task_at
+
+    task = task_at(blank.model, *height_width(blank.res))
+    model = build(blank.model, task, device="meta" if blank.counter in META else "cpu")
+    step = counters.count_step(model, task, blank.batch) if blank.counter == "torch" else None
+    if step is not None and by != "module":
+        forward = step.forward
+    else:
+        forward = counters.count_forward(
+            model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
+        )
+    parameters = list(model.parameters())
+    counted = replace(
+        blank,
         params=sum(p.numel() for p in parameters),
         params_trainable=sum(p.numel() for p in parameters if p.requires_grad),
         macs=forward.macs,
         train_macs=step.train_macs if step else None,
         train_macs_checkpointed=step.train_macs_checkpointed if step else None,
         not_counted=forward.not_counted,
-        environment=environment.gather("meta" if counter in META else "cpu"),
     )
-    parts = forward.by_module if by == "module" else forward.by_op
+    parts = {"op": forward.by_op, "module": forward.by_module, None: {}}[by]
     return counted, [Share(counted=counted, part=part, macs=macs) for part, macs in parts.items() if macs]
 
 
@@ -110,7 +118,7 @@ def _giga(value: int | None) -> str:
     return output.fixed(3, None if value is None else value / 1e9)
 
 
-def _columns(batch: int, counters: Sequence[str]) -> list[output.Column]:
+def _columns(batch: int) -> list[output.Column]:
     of = "" if batch == 1 else f" of {batch}"
     return [
         ("model", lambda row: row["model"]),
@@ -141,33 +149,42 @@ _SHARE_COLUMNS: list[output.Column] = [
 ]
 
 
-def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+def planned(args: argparse.Namespace) -> list[Counted]:
+    """Every count that is asked for, as a store knows it before it is made.
+
+    Raises:
+        UsageError: names, sizes, weights or counters that cannot be.
+    """
     if args.by == "module" and (tracing := [c for c in args.counter if c not in META]):
         raise cli.UsageError(
             f"--by module: not with --counter {' '.join(tracing)}; works with {' '.join(META)}"
         )
+    for package in ("torchprofile", "fvcore"):
+        if package in args.counter and importlib.util.find_spec(package) is None:
+            raise cli.UsageError(f"--counter {package}: not installed here; pip install {package}")
     names = cli.model_names(args.model, default=["*"])
     models = cli.meta_models(names, args.res, args.weights)
-    counters = list(dict.fromkeys(args.counter))
-    for package in ("torchprofile", "fvcore"):
-        if package in counters and importlib.util.find_spec(package) is None:
-            raise cli.UsageError(f"--counter {package}: not installed here; pip install {package}")
+    counters = dict.fromkeys(args.counter)
+    return [_blank(name, res, counter, args.batch) for name, res in models for counter in counters]
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    plan = planned(args)
     counted: list[Counted] = []
     shares: list[Share] = []
-    with cli.progress("counting", len(models) * len(counters)) as begin:
-        for (name, res), model in models.items():
-            for counter in counters:
-                begin(f"{name} {size_text(res)} {counter}")
-                one, parts = measure(name, res, model, counter, args.batch, args.by)
-                counted.append(one)
-                shares += parts
-                if cli.keeps_records(args.out):
-                    record.append(args.out, [one])
+    with cli.store(args.out) as store, cli.progress("counting", len(plan)) as begin:
+        for blank in plan:
+            begin(f"{blank.model} {size_text(blank.res)} {blank.counter}")
+            one, parts = measure(blank, args.by)
+            counted.append(one)
+            shares += parts
+            if store is not None and (args.force or store.held(one) is None):
+                store.append(one)
     if args.by:
         text = output.render([_share_row(share) for share in shares], _SHARE_COLUMNS, args.format)
     else:
-        text = output.render([_row(one) for one in counted], _columns(args.batch, counters), args.format)
+        text = output.render([_row(one) for one in counted], _columns(args.batch), args.format)
     output.emit(text, _notes(counted), None if cli.keeps_records(args.out) else args.out)
     return 0
 
@@ -188,19 +205,23 @@ def _notes(counted: Sequence[Counted]) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.parser("bench.flops", __doc__)
-    cli.add_models(parser, default="all of them")
-    cli.add_res(parser, default=(256, 512, 1024))
-    parser.add_argument(
+def parser() -> cli.Parser:
+    made = cli.parser("bench.flops", __doc__)
+    cli.add_models(made, default="all of them")
+    cli.add_res(made, default=(256, 512, 1024))
+    made.add_argument(
         "--counter", nargs="+", choices=COUNTERS, default=["torch"], help="side by side; default: torch"
     )
-    parser.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
-    parser.add_argument(
+    made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
+    made.add_argument(
         "--batch", type=cli.positive_int, default=1, help="images in the counted call (default: 1)"
     )
-    cli.add_output(parser)
-    return cli.run(parser, _body, argv)
+    cli.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ def fixed(digits: int, value: float | None) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+def milliseconds(seconds: float | None) -> str:
+    return significant(None if seconds is None else 1e3 * seconds)
+
+
 def significant(value: float | None) -> str:
     """Four significant digits without an exponent; a dash for none."""
     if value is None:

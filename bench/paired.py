@@ -108,15 +108,15 @@ def compare(
     if len(calls) < 2:
         raise ValueError(f"calls: a comparison needs at least two, got {len(calls)}")
     started = clock()
-    warmups, stationary = [], []
-    for arm, call in enumerate(calls):
-        limit_s = policy.budget_s * policy.warmup_share * (arm + 1) / len(calls)
-        times, settled = _warm_up(call, policy, started + limit_s, clock, synchronise)
-        warmups.append(times)
-        stationary.append(settled)
+    each = timing.Policy(
+        budget_s=policy.budget_s / len(calls),
+        min_warmup_s=policy.min_warmup_s,
+        warmup_share=policy.warmup_share,
+    )
+    warm = [timing.warm_up(call, each, clock=clock, synchronise=synchronise) for call in calls]
 
     draw = random.Random(policy.seed)
-    made = _Growing(calls=_calls_of_a_visit(warmups, policy))
+    made = _Growing(calls=_calls_of_a_visit([one.wall_s for one in warm], policy))
     next_look = policy.min_rounds
     unmet: list[str] = []
     while True:
@@ -140,8 +140,8 @@ def compare(
         visits_s=tuple(made.visits_s),
         calls=made.calls,
         clocks_mhz=tuple(made.clocks_mhz),
-        warmup_s=tuple(warmups),
-        warmup_stationary=tuple(stationary),
+        warmup_s=tuple(one.wall_s for one in warm),
+        warmup_stationary=tuple(one.stationary for one in warm),
         stopped_by="budget" if unmet else "verdicts",
         unmet=tuple(unmet),
     )
@@ -166,25 +166,6 @@ def _visit(
         call()
     synchronise()
     return clock() - begin
-
-
-def _warm_up(
-    call: Callable[[], object],
-    policy: Policy,
-    until: float,
-    clock: timing.Clock,
-    synchronise: Callable[[], None],
-) -> tuple[tuple[float, ...], bool]:
-    """Call until passes stop changing or the time comes; at least once."""
-    began = clock()
-    criterion = timing.Policy(budget_s=policy.budget_s)
-    times: list[float] = []
-    while True:
-        times.append(_visit(call, 1, clock, synchronise))
-        now = clock()
-        settled = timing.is_stationary(times, criterion) and now - began >= policy.min_warmup_s
-        if settled or now + times[-1] > until:
-            return tuple(times), settled
 
 
 def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:

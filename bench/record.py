@@ -4,10 +4,11 @@ Units: seconds, bytes, counts of multiply-accumulates (MACs; 1 MAC = 2 FLOPs). S
 from the samples when read; none is stored. Nothing here imports torch.
 """
 
+import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -45,21 +46,30 @@ class Environment:
     platform: str
     threads: int  # of one operator on the CPU
     commit: str  # of this suite; "+dirty" with uncommitted changes, blank outside a checkout
+    code: str  # head of the SHA-256 of the sources that make the number: models, bench and a user's module
     date: str  # UTC, ISO 8601, to the second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One timed case: the model, the work and the settings."""
+    """One case that a device works on: the question, the model, the work and the settings."""
 
+    question: str  # throughput, latency or versus
     model: str
     family: str
     res: Size  # pixels
     latent_size: Size
     batch: int
-    precision: str  # fp32 (no TF32 anywhere), tf32, bf16, fp16
+    precision: str  # fp32 (no TF32 anywhere), tf32, torch-default (TF32 in convolutions only), bf16, fp16
     compile: bool
+    cuda_graphs: bool
     channels_last: bool
+    attention: str  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
+    checkpointing: bool
+    protocol: str  # suite, or the published one that is replayed: dico
+    soak_s: float  # of continuous work before the sustained samples; 0: none are taken
+    budget_s: float
+    precision_target: float  # half-width of the median's 95 % interval, as a share of the median
     weights: str  # "random" or the file's name with the head of its SHA-256
     environment: Environment
 
@@ -96,6 +106,18 @@ class Counted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Telemetry:
+    """What the GPU said of itself while the samples were taken. What it did not say is None or empty."""
+
+    clocks_mhz: tuple[float, ...]  # of the streaming multiprocessors, in order of time
+    power_w: tuple[float, ...]
+    temperature_c: tuple[float, ...]
+    window_s: float  # from the first sample to the last
+    energy_j: float | None  # of the energy counter over the window; None below 5 s, which it resolves badly
+    idle_w: float | None  # before the model was there
+
+
+@dataclass(frozen=True, kw_only=True)
 class Throughput:
     """Seconds of every timed pass of one denoising forward call."""
 
@@ -110,6 +132,8 @@ class Throughput:
     compile_s: float | None  # the first call of the compiled model; None without torch.compile
     matmul_tf32: bool  # the two switches as they stood while timing
     conv_tf32: bool
+    sustained_times_s: tuple[float, ...]  # wall clock, after run.soak_s of continuous work; empty without
+    telemetry: Telemetry | None  # None where no counters could be read
 
     def __post_init__(self) -> None:
         if not self.times_s or min(self.times_s) <= 0:
@@ -129,6 +153,18 @@ class Throughput:
         return self.run.batch / self.median_s
 
     @property
+    def sustained_images_per_s(self) -> float | None:
+        """Of the heat-soaked device; None if that was not asked for."""
+        return self.run.batch / stats.median(self.sustained_times_s) if self.sustained_times_s else None
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """From the energy counter, the device's idle draw included; None without a reading."""
+        if self.telemetry is None or self.telemetry.energy_j is None:
+            return None
+        return self.telemetry.energy_j / (len(self.times_s) * self.run.batch)
+
+    @property
     def images_per_s_interval(self) -> tuple[float, float] | None:
         interval = self.interval_s
         return interval and (self.run.batch / interval[1], self.run.batch / interval[0])
@@ -136,7 +172,7 @@ class Throughput:
     @property
     def noise(self) -> tuple[str, ...]:
         """What disturbed the passes, by name and size; empty for a quiet machine."""
-        return noise.noise(self.times_s)
+        return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +191,8 @@ class Comparison:
     Ratios are those of speeds: reference time / time of the arm.
     """
 
-    runs: tuple[Run, ...]  # of the arms; they differ in the model only
+    run: Run  # of the reference
+    rivals: tuple[Run, ...]  # the other arms; they differ in the model only
     order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
     visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
     calls: tuple[int, ...]  # in one visit of each arm
@@ -171,7 +208,7 @@ class Comparison:
     conv_tf32: bool
 
     def __post_init__(self) -> None:
-        arms = len(self.runs)
+        arms = 1 + len(self.rivals)
         if arms < 2 or len(self.calls) != arms or min(self.calls) < 1:
             raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
         if len(self.visits_s) != len(self.order) or not self.order or min(self.visits_s) <= 0:
@@ -180,6 +217,11 @@ class Comparison:
             raise ValueError("comparison: every arm needs the same number of visits")
         if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):
             raise ValueError("comparison: needs a clock for every visit, or none at all")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Of every arm, the reference first."""
+        return (self.run, *self.rivals)
 
     @property
     def rounds(self) -> int:
@@ -217,9 +259,16 @@ class Comparison:
 class NotCompared:
     """A comparison that gave no number."""
 
-    runs: tuple[Run, ...]
+    run: Run  # of the reference
+    rivals: tuple[Run, ...]
+    margin: float
     status: str  # as of Skipped
     reason: str
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Of every arm, the reference first."""
+        return (self.run, *self.rivals)
 
 
 Record = Counted | Throughput | Skipped | Comparison | NotCompared
@@ -255,23 +304,27 @@ def from_dict(data: Mapping[str, Any]) -> Record:
     if kind not in KINDS:
         raise StoreError(f"kind {kind!r}; known are {', '.join(KINDS)}")
     body = {key: value for key, value in data.items() if key not in ("kind", "schema")}
-    record: Record = rebuild(KINDS[kind], body)
+    record: Record = decode(KINDS[kind], body)
     return record
 
 
-def rebuild(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
-    """Check a JSON value against a field's annotation, and turn lists into tuples on the way."""
+def decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
+    """Check a JSON value against an annotation, a dataclass's or a field's; lists become tuples on the way.
+
+    Raises:
+        StoreError: says which value does not fit, or which fields are missing or unknown.
+    """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         for choice in args:
             try:
-                return rebuild(choice, value)
+                return decode(choice, value)
             except StoreError:
                 continue
     elif origin is tuple and isinstance(value, list):
         items = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(items) == len(value):
-            return tuple(rebuild(item, entry) for item, entry in zip(items, value, strict=True))
+            return tuple(decode(item, entry) for item, entry in zip(items, value, strict=True))
     elif annotation is type(None) and value is None:
         return None
     elif isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__"):
@@ -282,7 +335,7 @@ def rebuild(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks anno
                 odd = sorted(names ^ set(value))
                 raise StoreError(f"{annotation.__name__}: fields missing or unknown: {', '.join(odd)}")
             try:
-                return annotation(**{name: rebuild(hints[name], value[name]) for name in names})
+                return annotation(**{name: decode(hints[name], value[name]) for name in names})
             except StoreError:
                 raise
             except ValueError as error:
@@ -294,27 +347,63 @@ def rebuild(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks anno
     raise StoreError(f"expected {annotation}, got {value!r}")
 
 
-def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file of JSON lines, each flushed; what is there already stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        for record in records:
-            file.write(to_line(record))
-            file.flush()
+def key(record: "Record | Run") -> str:
+    """Name the case that a record answers, by what it asks, the device and the software.
+
+    The same case on the same device under the same software has the same key, whenever it was measured and
+    whatever came out. Left out: the commit and the date, for which the code itself stands.
+    """
+    about = record if isinstance(record, Run | Counted) else record.run
+    asked = asdict(about)
+    for outcome in (
+        "params",
+        "params_trainable",
+        "macs",
+        "train_macs",
+        "train_macs_checkpointed",
+        "not_counted",
+    ):
+        asked.pop(outcome, None)
+    if isinstance(record, Comparison | NotCompared):
+        asked |= {"rivals": [key(rival) for rival in record.rivals], "margin": record.margin}
+    environment = asked["environment"]
+    for incidental in ("commit", "date", "platform", "python"):
+        del environment[incidental]
+    told = json.dumps([type(about).__name__, asked], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def read(path: Path) -> list[Record]:
-    """Read every record of a file of JSON lines, in order.
+def parse(text: str, name: str) -> tuple[list[Record], str]:
+    """Read every record of a text of JSON lines, in order.
+
+    A last line without its line break was cut off while it was written, by a kill or a full disk.
+
+    Args:
+        text: what the file holds.
+        name: the file's, for errors.
+
+    Returns:
+        The records, and the torn last line; blank where there is none.
 
     Raises:
         StoreError: names the file, the line and what is wrong with it.
     """
+    whole, _, torn = text.rpartition("\n")
     records: list[Record] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(whole.splitlines(), start=1):
         if not line.strip():
             continue
         try:
             records.append(from_dict(json.loads(line)))
         except (json.JSONDecodeError, StoreError) as error:
-            raise StoreError(f"{path}, line {number}: not a record of this suite: {error}") from error
-    return records
+            raise StoreError(f"{name}, line {number}: not a record of this suite: {error}") from error
+    return records, torn
+
+
+def read(path: Path) -> list[Record]:
+    """Read every whole record of a file of JSON lines, in order; a torn last line is passed over.
+
+    Raises:
+        StoreError: names the file, the line and what is wrong with it.
+    """
+    return parse(path.read_text(encoding="utf-8"), str(path))[0]

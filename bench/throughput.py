@@ -19,116 +19,14 @@ budget is spent. Without a GPU the default is the S-size models; with one it is 
 """
 
 import argparse
-import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
-from bench import cli, output, record, worker
-from bench.record import Record, Run, Skipped, Throughput, height_width, size_text
-from bench.worker import Case
-
-CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
-CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under five minutes
-CUDA_BUDGET_S = 30.0
-STARTUP_S = 300.0  # for building the largest model, and compiling it
+from bench import cases, cli, output
 
 
-def measure(case: Case) -> Record:
-    """Time one case in this process.
-
-    Returns:
-        Throughput, or Skipped where memory ran out or the output was not finite.
-    """
-    from bench import arms
-
-    run = planned(case)
-    return arms.unless_impossible(run, lambda: _timed(case, run))
-
-
-def _timed(case: Case, run: Run) -> Throughput:
-    import time
-
-    import torch
-
-    from bench import arms, device, timing
-
-    arm = arms.prepare(case)
-    with torch.inference_mode():
-        timed = timing.time_calls(
-            arm.call,
-            timing.Policy(budget_s=case.budget_s, precision=case.precision_target),
-            clock=time.perf_counter,
-            synchronise=arm.synchronise,
-            device_timer=device.cuda_timer if case.device.startswith("cuda") else None,
-        )
-    return Throughput(
-        run=run,
-        times_s=timed.wall_s,
-        device_times_s=timed.device_s,
-        warmup_times_s=timed.warmup_s,
-        warmup_stationary=timed.warmup_stationary,
-        stopped_by=timed.stopped_by,
-        unmet=timed.unmet,
-        build_s=arm.build_s,
-        compile_s=arm.compile_s,
-        matmul_tf32=arm.matmul_tf32,
-        conv_tf32=arm.conv_tf32,
-    )
-
-
-def planned(case: Case) -> Run:
-    """What a record says of the case, whatever becomes of it."""
-    from bench import environment
-    from models.registry import family_of, task_at
-
-    return Run(
-        model=case.model,
-        family=family_of(case.model),
-        res=case.res,
-        latent_size=task_at(case.model, *height_width(case.res)).latent_size,
-        batch=case.batch,
-        precision=case.precision,
-        compile=case.compile,
-        channels_last=case.channels_last,
-        weights=Path(case.weights).name if case.weights else "random",
-        environment=environment.gather(case.device),
-    )
-
-
-def row(result: Throughput | Skipped) -> output.Row:
-    """One object of the JSON output; what a skipped case lacks is None."""
-    run = result.run
-    timed = result if isinstance(result, Throughput) else None
-    interval = timed.images_per_s_interval if timed else None
-    return {
-        "model": run.model,
-        "family": run.family,
-        "res": output.size(run.res),
-        "latent_size": output.size(run.latent_size),
-        "batch": run.batch,
-        "precision": run.precision,
-        "compile": run.compile,
-        "channels_last": run.channels_last,
-        "device": run.environment.device,
-        "torch": run.environment.torch,
-        "threads": run.environment.threads,
-        "date": run.environment.date,
-        "status": "ok" if timed else result.status if isinstance(result, Skipped) else "",
-        "reason": result.reason if isinstance(result, Skipped) else "",
-        "images_per_s": timed.images_per_s if timed else None,
-        "images_per_s_interval": list(interval) if interval else None,
-        "median_s": timed.median_s if timed else None,
-        "samples": len(timed.times_s) if timed else 0,
-        "stopped_by": timed.stopped_by if timed else None,
-        "unmet": list(timed.unmet) if timed else [],
-        "noise": list(timed.noise) if timed else [],
-        "times_s": list(timed.times_s) if timed else [],
-    }
-
-
-def _images_per_s(row: output.Row) -> str:
+def images_per_s(row: output.Row) -> str:
     if row["images_per_s"] is None:
-        return row["status"]
+        return str(row["status"])
     return output.significant(row["images_per_s"])
 
 
@@ -137,104 +35,28 @@ def _interval(row: output.Row) -> str:
     return f"{output.significant(bounds[0])} to {output.significant(bounds[1])}" if bounds else "-"
 
 
-def _stopped(row: output.Row) -> str:
-    if row["stopped_by"] is None:
-        return str(row["reason"])
-    return "; ".join([row["stopped_by"], *(f"not met: {criterion}" for criterion in row["unmet"])])
-
-
-_COLUMNS: list[output.Column] = [
-    ("model", lambda row: row["model"]),
-    ("res", lambda row: str(row["res"])),
-    ("batch", lambda row: str(row["batch"])),
-    ("precision", lambda row: row["precision"]),
-    ("images/s", _images_per_s),
+COLUMNS: list[output.Column] = [
+    ("images/s", images_per_s),
     ("95 % interval", _interval),
-    ("ms/pass", lambda row: output.significant(row["median_s"] and 1e3 * row["median_s"])),
-    ("samples", lambda row: str(row["samples"])),
-    ("stopped by", _stopped),
+    ("ms/pass", lambda row: output.milliseconds(row["median_s"])),
 ]
 
 
-def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
-    """The columns, with the settings that some row departs from the default in."""
-    switches: list[output.Column] = [
-        ("compile", lambda row: "on" if row["compile"] else "off"),
-        ("channels_last", lambda row: "on" if row["channels_last"] else "off"),
-    ]
-    used = [column for column in switches if any(row[column[0]] for row in rows)]
-    disturbed: list[output.Column] = [("noise", lambda row: "; ".join(row["noise"]) or "-")]
-    return [*_COLUMNS[:4], *used, *_COLUMNS[4:], *(disturbed if any(row["noise"] for row in rows) else [])]
-
-
-def _cases(args: argparse.Namespace, names: Sequence[str], device_name: str) -> list[Case]:
-    budget = args.budget or (CUDA_BUDGET_S if device_name.startswith("cuda") else CPU_BUDGET_S)
-    settings = itertools.product(
-        args.res, args.batch, args.precision, args.compile, args.channels_last, names
-    )
-    return [
-        Case(
-            model=name,
-            res=res,
-            batch=batch,
-            device=device_name,
-            precision=precision,
-            compile=compiled,
-            channels_last=channels_last,
-            weights=str(args.weights) if args.weights else None,
-            budget_s=budget,
-            precision_target=args.precision_target,
-        )
-        for res, batch, precision, compiled, channels_last, name in dict.fromkeys(settings)
-    ]
+def parser() -> cli.Parser:
+    made = cli.parser("bench.throughput", __doc__)
+    cli.add_models(made, default="all on a GPU, the S sizes on a CPU")
+    cli.add_res(made, default=(256,))
+    cases.add_options(made, batch=64)
+    cli.add_output(made)
+    return made
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    from bench import device
-
-    device_name = args.device or device.default()
-    for precision in args.precision:
-        if (reason := device.why_not(device_name, precision)) is not None:
-            raise cli.UsageError(reason)
-    names = cli.model_names(args.model, default=["*"] if device_name.startswith("cuda") else CPU_MODELS)
-    cli.meta_models(names, args.res, args.weights)
-    cases = _cases(args, names, device_name)
-    results: list[Throughput | Skipped] = []
-    with cli.progress("timing", len(cases)) as begin:
-        for case in cases:
-            begin(f"{case.model} {size_text(case.res)} px, batch {case.batch}, {case.precision}")
-            timeout = STARTUP_S + 4 * case.budget_s
-            result = worker.run("bench.throughput:measure", case, planned(case), timeout)
-            assert isinstance(result, Throughput | Skipped)
-            results.append(result)
-            if cli.keeps_records(args.out):
-                record.append(args.out, [result])
-    rows = [row(result) for result in results]
-    text = output.render(rows, _columns(rows), args.format)
-    output.emit(text, _notes(results, args.model is None), None if cli.keeps_records(args.out) else args.out)
-    return 0
-
-
-def _notes(results: Sequence[Throughput | Skipped], chosen_for_device: bool) -> list[str]:
-    here = results[0].run.environment
-    notes = [
-        f"{here.device}; torch {here.torch}; driver {here.driver or '-'}; {here.threads} CPU threads; "
-        f"commit {here.commit or '-'}; {here.date}; eager unless said; median pass, 95 % interval"
-    ]
-    if chosen_for_device:
-        what = "all models" if here.device_type == "cuda" else "the S-size models, as there is no GPU"
-        notes.append(f"measured by default: {what}; --model chooses others")
-    return notes
+    return cases.show(args, "throughput", COLUMNS, "median pass with its 95 % interval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.parser("bench.throughput", __doc__)
-    cli.add_models(parser, default="all on a GPU, the S sizes on a CPU")
-    cli.add_res(parser, default=(256,))
-    cli.add_timing(parser, batch=64)
-    cli.add_output(parser)
-    return cli.run(parser, _body, argv)
+    return cli.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

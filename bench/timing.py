@@ -32,66 +32,92 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
-    """Every pass, in order."""
+class WarmUp:
+    """Passes before the samples, in order."""
 
-    warmup_s: tuple[float, ...]
-    warmup_stationary: bool
+    wall_s: tuple[float, ...]
+    stationary: bool  # it ended because passes had stopped changing, not because time ran out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Timed passes, in order."""
+
     wall_s: tuple[float, ...]  # to after the device has finished
     device_s: tuple[float, ...]  # between device events; empty without a device timer
     stopped_by: str  # precision, or budget
     unmet: tuple[str, ...]
 
 
-def time_calls(
+def warm_up(
+    call: Callable[[], object], policy: Policy, *, clock: Clock, synchronise: Callable[[], None]
+) -> WarmUp:
+    """Call until passes stop changing, or the warm-up's share of the budget is spent; once at the least."""
+    started = clock()
+    walls: list[float] = []
+    while True:
+        wall, _ = _one(call, clock, synchronise, None)
+        walls.append(wall)
+        spent = clock() - started
+        if is_stationary(walls, policy) and spent >= policy.min_warmup_s:
+            return WarmUp(wall_s=tuple(walls), stationary=True)
+        if spent + wall > policy.budget_s * policy.warmup_share:
+            return WarmUp(wall_s=tuple(walls), stationary=False)
+
+
+def sample(
     call: Callable[[], object],
     policy: Policy,
     *,
+    spent_s: float,
     clock: Clock,
     synchronise: Callable[[], None],
     device_timer: DeviceTimer | None = None,
-) -> Timed:
-    """Time a call over and over until the policy is content.
+    between: Callable[[], None] = lambda: None,
+) -> Samples:
+    """Time a call over and over until the policy is content; once at the least.
 
     Args:
         call: one pass. Work that it leaves running on a device is waited for.
         policy: when to stop.
+        spent_s: of the budget, before this.
         clock: seconds now.
         synchronise: waits until the device has finished.
         device_timer: runs a call between two device events; what it returns reads them.
+        between: called after each pass, outside what is timed.
     """
-    started = clock()
-    warmup: list[float] = []
-    stationary = False
-    while True:
-        wall, _ = _one(call, clock, synchronise, None)
-        warmup.append(wall)
-        spent = clock() - started
-        stationary = is_stationary(warmup, policy) and spent >= policy.min_warmup_s
-        if stationary or spent + wall > policy.budget_s * policy.warmup_share:
-            break
-    samples: list[float] = []
-    device: list[float] = []
+    started = clock() - spent_s
+    walls: list[float] = []
+    on_device: list[float] = []
     next_look = policy.min_samples
     while True:
-        wall, on_device = _one(call, clock, synchronise, device_timer)
-        samples.append(wall)
-        if on_device is not None:
-            device.append(on_device)
+        wall, device = _one(call, clock, synchronise, device_timer)
+        walls.append(wall)
+        if device is not None:
+            on_device.append(device)
+        between()
         out_of_budget = clock() - started + wall > policy.budget_s
-        if len(samples) >= next_look or out_of_budget:
-            unmet = _unmet(samples, policy)
-            if not unmet or out_of_budget:
-                break
-            next_look = max(len(samples) + 1, int(1.1 * len(samples)))  # sorting must not outweigh timing
-    return Timed(
-        warmup_s=tuple(warmup),
-        warmup_stationary=stationary,
-        wall_s=tuple(samples),
-        device_s=tuple(device),
-        stopped_by="budget" if unmet else "precision",
-        unmet=tuple(unmet),
-    )
+        if len(walls) < next_look and not out_of_budget:
+            continue
+        unmet = _unmet(walls, policy)
+        if not unmet or out_of_budget:
+            return Samples(
+                wall_s=tuple(walls),
+                device_s=tuple(on_device),
+                stopped_by="budget" if unmet else "precision",
+                unmet=tuple(unmet),
+            )
+        next_look = max(len(walls) + 1, int(1.1 * len(walls)))  # sorting must not outweigh timing
+
+
+def soak(
+    call: Callable[[], object], seconds: float, *, clock: Clock, synchronise: Callable[[], None]
+) -> None:
+    """Keep a device busy for so long, and let it reach the heat and the clocks of long work."""
+    started = clock()
+    while clock() - started < seconds:
+        call()
+        synchronise()
 
 
 def _one(

@@ -20,14 +20,13 @@ in a process of its own, with all its models in memory at once.
 """
 
 import argparse
-import itertools
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 
-from bench import cli, output, paired, record, throughput, worker
-from bench.record import Comparison, NotCompared, Skipped, size_text
+from bench import cases, cli, output, paired, worker
+from bench.record import Comparison, NotCompared, Run, Skipped, size_text
 from bench.worker import Case
 
 CPU_BUDGET_S = 30.0  # for each model of a comparison
@@ -35,47 +34,63 @@ CUDA_BUDGET_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contest:
-    """What a worker is asked to compare: cases that differ in the model only, the reference first."""
+class Contest(Case):
+    """What a worker is asked to compare: run is the reference, and its budget that of all arms together."""
 
-    cases: tuple[Case, ...]
-    device: str
-    budget_s: float  # warm-up and rounds of all arms together
+    rivals: tuple[Run, ...]
     margin: float
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self.run, *self.rivals)
 
-def measure(case: Contest) -> Comparison | Skipped:
+    def without(self, status: str, reason: str) -> NotCompared:
+        """The record of this contest if it gives no number."""
+        return NotCompared(run=self.run, rivals=self.rivals, margin=self.margin, status=status, reason=reason)
+
+
+def measure(case: Contest) -> Comparison | NotCompared:
     """Compare in this process.
 
     Returns:
-        Comparison, or Skipped where memory ran out or an output was not finite, with the model's name.
+        Comparison, or NotCompared where memory ran out, an output was not finite, torch recompiled while
+        timing, or the device has no kernel of the kind asked for; the reason names the model.
     """
     import torch
 
-    from bench import arms
+    from bench import engine, telemetry
+    from bench.arms import Arm, NotFiniteError, prepared
 
-    runs = tuple(throughput.planned(one) for one in case.cases)
-    built: list[arms.Arm] = []
-    for one, run in zip(case.cases, runs, strict=True):
-        arm = arms.unless_impossible(run, partial(arms.prepare, one))
-        if isinstance(arm, Skipped):
-            return replace(arm, reason=f"{one.model}: {arm.reason}")
-        built.append(arm)
-
-    def timed() -> paired.Compared:
-        with torch.inference_mode():
-            return paired.compare(
-                [arm.call for arm in built],
-                paired.Policy(budget_s=case.budget_s, margin=case.margin),
+    monitor = telemetry.monitor(case.run.environment.device_type)
+    arms: list[Arm] = []
+    at = ""
+    try:
+        with ExitStack() as settings:
+            for run in case.runs:
+                at = run.model
+                # an arm that is ready forbids to compile, and the next has still to be compiled
+                with torch.compiler.set_stance("default"):
+                    arms.append(settings.enter_context(prepared(run, None)))
+            at = "while timing"
+            compared = paired.compare(
+                [arm.call for arm in arms],
+                paired.Policy(budget_s=case.run.budget_s, margin=case.margin),
                 clock=time.perf_counter,
-                synchronise=built[0].synchronise,
+                synchronise=arms[0].synchronise,
+                read_clock_mhz=monitor.clock_mhz if monitor else None,
             )
-
-    compared = arms.unless_impossible(runs[0], timed)
-    if isinstance(compared, Skipped):
-        return replace(compared, reason=f"while timing: {compared.reason}")
+    except MemoryError as error:
+        return case.without("out of memory", f"{at}: {error}")
+    except (NotFiniteError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if (reason := worker.out_of_memory(error)) is not None:
+            return case.without("out of memory", f"{at}: {reason}")
+        skipped = engine.known_failure(case.run, error)
+        if skipped is None:
+            raise
+        return case.without(skipped.status, f"{at}: {skipped.reason}")
     return Comparison(
-        runs=runs,
+        run=case.run,
+        rivals=case.rivals,
         order=compared.order,
         visits_s=compared.visits_s,
         calls=compared.calls,
@@ -85,10 +100,10 @@ def measure(case: Contest) -> Comparison | Skipped:
         margin=case.margin,
         stopped_by=compared.stopped_by,
         unmet=compared.unmet,
-        build_s=tuple(arm.build_s for arm in built),
-        compile_s=tuple(arm.compile_s for arm in built),
-        matmul_tf32=built[0].matmul_tf32,
-        conv_tf32=built[0].conv_tf32,
+        build_s=tuple(arm.build_s for arm in arms),
+        compile_s=tuple(arm.compile_s for arm in arms),
+        matmul_tf32=arms[0].matmul_tf32,
+        conv_tf32=arms[0].conv_tf32,
     )
 
 
@@ -111,16 +126,20 @@ def _row(result: Comparison | NotCompared, arm: int) -> output.Row:
         "batch": run.batch,
         "precision": run.precision,
         "compile": run.compile,
+        "cuda_graphs": run.cuda_graphs,
         "channels_last": run.channels_last,
+        "attention": run.attention,
+        "checkpointing": run.checkpointing,
+        "protocol": run.protocol,
         "device": run.environment.device,
         "torch": run.environment.torch,
         "threads": run.environment.threads,
         "date": run.environment.date,
-        "status": "ok" if compared else result.status if isinstance(result, NotCompared) else "",
+        "status": result.status if isinstance(result, NotCompared) else "ok",
         "reason": _reason(result, arm),
         "ratio_reference_s_over_s": against.ratio(arm) if against else None,
         "ratio_interval": list(interval) if interval else None,
-        "margin": compared.margin if compared else None,
+        "margin": result.margin,
         "verdict": (against.verdict(arm) if against else "reference") if compared else None,
         "rounds": compared.rounds if compared else 0,
         "images_per_s": compared.images_per_s(arm) if compared else None,
@@ -151,15 +170,6 @@ def _stopped(row: output.Row) -> str:
     return "; ".join([*told, *filter(None, [row["reason"]])])
 
 
-_SETTINGS: list[output.Column] = [
-    ("res", lambda row: str(row["res"])),
-    ("batch", lambda row: str(row["batch"])),
-    ("precision", lambda row: row["precision"]),
-]
-_SWITCHES: list[output.Column] = [
-    ("compile", lambda row: "on" if row["compile"] else "off"),
-    ("channels_last", lambda row: "on" if row["channels_last"] else "off"),
-]
 _RESULTS: list[output.Column] = [
     ("speed ratio, reference time / time", lambda row: output.fixed(3, row["ratio_reference_s_over_s"])),
     ("99 % interval of the ratio", _interval),
@@ -170,102 +180,106 @@ _RESULTS: list[output.Column] = [
 ]
 
 
-def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
-    """The columns, with the settings that some row departs from the default in."""
-    optional: list[output.Column] = [
-        ("clock, MHz", lambda row: output.fixed(0, row["clock_mhz"])),
-        ("noise", lambda row: "; ".join(row["noise"]) or "-"),
-    ]
-    keys = ("clock_mhz", "noise")
+_CLOCK: output.Column = ("clock, MHz", lambda row: output.fixed(0, row["clock_mhz"]))
+
+
+def columns(rows: Sequence[output.Row]) -> list[output.Column]:
+    """The arms, the settings that some row has not at their default, and what was found."""
     return [
         ("model", lambda row: row["model"]),
         ("reference", lambda row: row["reference"]),
-        *_SETTINGS,
-        *(column for column in _SWITCHES if any(row[column[0]] for row in rows)),
+        ("res", lambda row: str(row["res"])),
+        ("batch", lambda row: str(row["batch"])),
+        ("precision", lambda row: row["precision"]),
+        *cases.unusual(rows),
         *_RESULTS,
-        *(column for key, column in zip(keys, optional, strict=True) if any(row[key] for row in rows)),
+        *([_CLOCK] if any(row["clock_mhz"] for row in rows) else []),
+        *([cases.NOISE] if any(row["noise"] for row in rows) else []),
     ]
 
 
-def _contests(args: argparse.Namespace, names: Sequence[str], device_name: str) -> list[Contest]:
-    each = CUDA_BUDGET_S if device_name.startswith("cuda") else CPU_BUDGET_S
-    budget = args.budget or each * len(names)
-    settings = itertools.product(args.res, args.batch, args.precision, args.compile, args.channels_last)
-    return [
-        Contest(
-            cases=tuple(
-                Case(
-                    model=name,
-                    res=res,
-                    batch=batch,
-                    device=device_name,
-                    precision=precision,
-                    compile=compiled,
-                    channels_last=channels_last,
-                    weights=None,
-                    budget_s=budget,  # this and the next are the contest's to decide
-                    precision_target=args.margin,
-                )
-                for name in names
-            ),
-            device=device_name,
-            budget_s=budget,
-            margin=args.margin,
-        )
-        for res, batch, precision, compiled, channels_last in dict.fromkeys(settings)
-    ]
+def planned(args: argparse.Namespace) -> list[Contest]:
+    """A contest for every combination of the settings asked for, checked before anything is measured.
 
-
-def _compare(contest: Contest) -> Comparison | NotCompared:
-    """Compare in a worker; whatever becomes of it is a record."""
-    planned = tuple(throughput.planned(case) for case in contest.cases)
-    timeout = throughput.STARTUP_S * len(planned) + 4 * contest.budget_s
-    result = worker.run("bench.versus:measure", contest, planned[0], timeout)
-    if isinstance(result, Comparison):
-        return result
-    assert isinstance(result, Skipped)
-    return NotCompared(runs=planned, status=result.status, reason=result.reason)
-
-
-def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    Raises:
+        UsageError: fewer than two models, or names, sizes or settings that cannot be.
+    """
     from bench import device
 
-    device_name = args.device or device.default()
-    for precision in args.precision:
-        if (reason := device.why_not(device_name, precision)) is not None:
-            raise cli.UsageError(reason)
     # one by one, as a model may well be compared with itself
-    names = [name for given in args.models for name in cli.model_names([given], (), flag="MODEL")]
+    names = [name for given in args.models for name in cli.model_names([given], ())]
     if len(names) < 2:
         raise cli.UsageError(
             f"MODEL: a comparison needs at least two, the reference first, got {names[0]}; twice the same "
             "name would work, and shows the noise"
         )
-    cli.meta_models(names, args.res, None, flag="MODEL")
-    contests = _contests(args, names, device_name)
-    results = []
-    with cli.progress("comparing", len(contests)) as begin:
+    each = CUDA_BUDGET_S if (args.device or device.default()) == "cuda" else CPU_BUDGET_S
+    args.model = names
+    args.budget = args.budget or each * len(names)
+    runs = [case.run for case in cases.planned(args, "versus")]
+    different = len(set(names))  # the models are what varies fastest among the runs
+    contests = []
+    for i in range(0, len(runs), different):
+        by_name = {run.model: run for run in runs[i : i + different]}
+        reference, *rivals = (by_name[name] for name in names)
+        contests.append(Contest(run=reference, weights=None, rivals=tuple(rivals), margin=args.margin))
+    return contests
+
+
+def compare(contest: Contest) -> Comparison | NotCompared:
+    """Compare in a worker of its own, dated now; whatever becomes of it is a record."""
+    from bench import environment
+
+    dated = [
+        replace(run, environment=environment.gather(run.environment.device_type, run.model))
+        for run in contest.runs
+    ]
+    contest = replace(contest, run=dated[0], rivals=tuple(dated[1:]))
+    timeout = cases.STARTUP_S * len(dated) + 4 * contest.run.budget_s
+    result = worker.run("bench.versus:measure", contest, timeout)
+    if isinstance(result, Skipped):
+        return contest.without(result.status, result.reason)
+    assert isinstance(result, Comparison | NotCompared)
+    return result
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    contests = planned(args)
+    results: list[Comparison | NotCompared] = []
+    notes: list[str] = []
+    found = 0
+    with cli.store(args.out) as store, cli.progress("comparing", len(contests)) as begin:
+        notes += cli.store_notes(store) if store is not None else []
         for contest in contests:
-            case = contest.cases[0]
-            begin(f"{len(names)} models, {size_text(case.res)} px, batch {case.batch}, {case.precision}")
-            result = _compare(contest)
+            run = contest.run
+            begin(f"{len(contest.runs)} models, {size_text(run.res)} px, batch {run.batch}, {run.precision}")
+            asked = contest.without("not yet", "")
+            held = store.held(asked) if store is not None and not args.force else None
+            if isinstance(held, Comparison | NotCompared):
+                found += 1
+                results.append(held)
+                continue
+            result = compare(contest)
             results.append(result)
-            if cli.keeps_records(args.out):
-                record.append(args.out, [result])
+            if store is not None:
+                store.append(result)
+    if found:
+        notes.append(f"{found} of {len(contests)} comparisons were in {args.out}; --force repeats them")
     told = [row for result in results for row in rows(result)]
-    text = output.render(told, _columns(told), args.format)
-    output.emit(text, _notes(results, args.margin), None if cli.keeps_records(args.out) else args.out)
+    text = output.render(told, columns(told), args.format)
+    notes += _notes(results[0])
+    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
     return 0
 
 
-def _notes(results: Sequence[Comparison | NotCompared], margin: float) -> list[str]:
-    here = results[0].runs[0].environment
+def _notes(result: Comparison | NotCompared) -> list[str]:
+    here = result.run.environment
     return [
-        f"ratios are reference time / time of the model: above 1 is faster than {results[0].runs[0].model}; "
-        f"same: within {100 * margin:g} %",
+        f"ratios are reference time / time of the model: above 1 is faster than {result.run.model}; "
+        f"same: within {100 * result.margin:g} %",
         f"{here.device}; torch {here.torch}; driver {here.driver or '-'}; {here.threads} CPU threads; "
-        f"commit {here.commit or '-'}; {here.date}; eager unless said; median visits",
+        f"commit {here.commit or '-'}; {here.date}; medians of visits",
     ]
 
 
@@ -279,7 +293,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "'FCDM-*'; or your own my_pkg.my_mod:factory",
     )
     cli.add_res(parser, default=(256,))
-    cli.add_settings(parser, batch=64)
+    cases.add_settings(parser, batch=64)
+    # what a case of the engine has besides, and a comparison has not
+    parser.set_defaults(protocol=["suite"], soak=0.0, precision_target=0.01, weights=None)
     parser.add_argument(
         "--budget",
         type=cli.positive_seconds,

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import typing
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
 
-from bench.record import Record, Run, Size, Skipped, StoreError, from_dict, rebuild, to_line
+from bench.record import Record, Run, Skipped, StoreError, decode, from_dict, to_line
 
 HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
 
@@ -25,94 +27,103 @@ HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the mach
 class Case:
     """What a worker is asked to measure."""
 
-    model: str
-    res: Size
-    batch: int
-    device: str
-    precision: str
-    compile: bool
-    channels_last: bool
-    weights: str | None  # a path
-    budget_s: float
-    precision_target: float
+    run: Run
+    weights: str | None  # the path of a checkpoint
 
 
-class OnDevice(Protocol):
-    """Any dataclass that says which device it is for: a command's own kind of case."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def device(self) -> str: ...
-
-
-def run(measure: str, case: OnDevice, planned: Run, timeout_s: float) -> Record:
+def run(measure: str, case: Case, timeout_s: float, memory_bytes: int | None = None) -> Record:
     """Measure one case in a process of its own.
 
     Args:
         measure: "module:function", called in the worker with the case; returns a Record. Its argument is
-            called case, and annotated with the type that it is rebuilt as.
-        case: what to measure: a Case, or another dataclass with a device.
-        planned: what a row says of the case if there is no record of it.
-        timeout_s: after this the worker is killed.
+            called case, and annotated with the type that the case is rebuilt as.
+        case: what to measure; a command may have a Case of its own, with more fields.
+        timeout_s: after this the worker is killed, and what it started with it.
+        memory_bytes: that a CPU case may take, on Linux; by default most of what is free.
 
     Returns:
         The worker's record, or Skipped with what became of the worker.
     """
     with tempfile.TemporaryDirectory() as folder:
         result, errors = Path(folder) / "record", Path(folder) / "stderr"
+        limit = str(_memory_limit(case.run.environment.device_type) if memory_bytes is None else memory_bytes)
         with errors.open("wb") as stderr:
-            # the user's own modules are found as in the parent: from the folder it was started in
             worker = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker", measure, str(result)],
+                [sys.executable, "-m", "bench.worker", measure, str(result), limit],
                 stdin=subprocess.PIPE,
                 stdout=stderr,
                 stderr=stderr,
+                # the user's own modules are found as in the parent: from the folder it was started in
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,
             )
         try:
             worker.communicate(json.dumps(asdict(case)).encode(), timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            return Skipped(
-                run=planned, status="timed out", reason=f"still running after {timeout_s:g} s; killed"
-            )
+            reason = f"still running after {timeout_s:g} s; killed"
+            return Skipped(run=case.run, status="timed out", reason=reason)
         finally:
-            worker.kill()
+            with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+                os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
+        said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = said[-1] if said else "it said nothing"
         if worker.returncode < 0:
             name = signal.Signals(-worker.returncode).name
-            killed = name == "SIGKILL" and case.device == "cpu"
+            killed = name == "SIGKILL" and case.run.environment.device_type == "cpu"
             hint = "; the system kills a process so when memory runs out" if killed else ""
-            return Skipped(run=planned, status="crashed", reason=f"the worker died of {name}{hint}")
+            return Skipped(run=case.run, status="crashed", reason=f"the worker died of {name}{hint}")
         try:
             return from_dict(json.loads(result.read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError, StoreError):
-            said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            last = said[-1] if said else "it said nothing"
             reason = f"the worker ended with exit code {worker.returncode}: {last}"
-            return Skipped(run=planned, status="error", reason=reason)
+            return Skipped(run=case.run, status="error", reason=reason)
 
 
-def limit_memory(device: str) -> None:
-    """On Linux, make allocations of this process fail before the machine runs out; CUDA has its own."""
-    if device != "cpu" or not sys.platform.startswith("linux"):
-        return
-    import resource
-
+def _memory_limit(device_type: str) -> int:
+    """Bytes for a worker on this device; 0 for none, as CUDA has its own and only Linux keeps to one."""
+    if device_type != "cpu" or not sys.platform.startswith("linux"):
+        return 0
     from bench.device import free_host_bytes
 
-    free = free_host_bytes()
-    if free is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (int(HEADROOM * free), resource.RLIM_INFINITY))
+    return int(HEADROOM * (free_host_bytes() or 0))
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """What a failed allocation says, in a line; None for another error."""
+    told = str(error)
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    # the CPU's allocator has no exception of its own
+    if not (named or "allocate memory" in told or "bad_alloc" in told):
+        return None
+    return told.strip().partition("\n")[0]
+
+
+def _die_with(parent: int) -> None:
+    """End this process once its parent is gone: a sweep that was killed must leave nothing running."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def main() -> int:
-    measure, result = sys.argv[1:]
+    measure, result, limit = sys.argv[1:]
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     module, _, name = measure.partition(":")
     function = getattr(importlib.import_module(module), name)
-    case = rebuild(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
-    limit_memory(case.device)
-    record = function(case)
+    case: Case = decode(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
+    if int(limit):
+        import resource
+
+        # allocations then fail in this process before the machine runs out for all
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit), resource.RLIM_INFINITY))
+    try:
+        record = function(case)
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        reason = out_of_memory(error)
+        if reason is None:
+            raise
+        record = Skipped(run=case.run, status="out of memory", reason=reason)
     Path(result).write_text(to_line(record), encoding="utf-8")
     return 0
 

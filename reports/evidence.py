@@ -3,18 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.record import (
-    Comparison,
-    Counted,
-    Environment,
-    NotCompared,
-    Record,
-    Run,
-    Size,
-    Skipped,
-    Throughput,
-    to_line,
-)
+from bench.record import Counted, Environment, Record, Run, Size, Skipped, Throughput, to_line
 
 Timing = Throughput | Skipped
 
@@ -35,10 +24,17 @@ class Setting:
     precision: str
     batch: int
     compile: bool
+    cuda_graphs: bool
     channels_last: bool
+    attention: str
+    checkpointing: bool
+    protocol: str
 
     def __str__(self) -> str:
-        switches = ["torch.compile"] * self.compile + ["channels last"] * self.channels_last
+        switches = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
+        switches += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
+        switches += [f"{self.attention} attention"] * (self.attention != "auto")
+        switches += [f"protocol {self.protocol}"] * (self.protocol != "suite")
         return ", ".join([self.device, self.precision, f"batch {self.batch}", *switches])
 
 
@@ -78,29 +74,37 @@ def setting_of(run: Run) -> Setting:
         precision=run.precision,
         batch=run.batch,
         compile=run.compile,
+        cuda_graphs=run.cuda_graphs,
         channels_last=run.channels_last,
+        attention=run.attention,
+        checkpointing=run.checkpointing,
+        protocol=run.protocol,
     )
 
 
-def environment_of(record: Counted | Timing) -> Environment:
+def environment_of(record: Record) -> Environment:
     return record.environment if isinstance(record, Counted) else record.run.environment
 
 
 def gather(records: Iterable[Record]) -> Evidence:
-    """Keep the newest record of every case: by date, then by content. Comparisons have no part in it."""
-    distinct = {record for record in records if not isinstance(record, Comparison | NotCompared)}
-    newest: dict[tuple[object, ...], Counted | Timing] = {}
+    """Keep the newest count and throughput of every case: by date, then by content."""
+    distinct = {record for record in records if isinstance(record, Counted) or _is_throughput(record)}
+    newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(distinct, key=lambda record: (environment_of(record).date, to_line(record))):
         newest[_case(record)] = record
     kept = [newest[case] for case in sorted(newest, key=repr)]
     return Evidence(
         counted=tuple(record for record in kept if isinstance(record, Counted)),
-        timings=tuple(record for record in kept if not isinstance(record, Counted)),
+        timings=tuple(record for record in kept if isinstance(record, Throughput | Skipped)),
         older=len(distinct) - len(kept),
     )
 
 
-def _case(record: Counted | Timing) -> tuple[object, ...]:
+def _is_throughput(record: Record) -> bool:
+    return isinstance(record, Throughput | Skipped) and record.run.question == "throughput"
+
+
+def _case(record: Record) -> tuple[object, ...]:
     if isinstance(record, Counted):
         return ("counted", record.model, record.res, record.batch, record.counter)
     return ("timed", record.run.model, record.run.res, setting_of(record.run))

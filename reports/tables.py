@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from baselines import load
-from bench.record import Counted, Environment, Size, Skipped, Throughput, height_width, size_text
+from bench.record import Counted, Environment, Record, Size, Skipped, Throughput, height_width, size_text
 from reports.evidence import OUR_RULES, Evidence, Setting, Timing, environment_of
 from reports.naming import dit_of, family, order
 
@@ -363,7 +363,7 @@ def _setting_line(
 ) -> str:
     """Say how the timings of a setting were made: all of them, or those of some models at one size."""
     wanted = None if names is None else set(names)
-    records: list[Timing] = []
+    records: list[Record] = []
     weights: set[str] = set()
     for timing in evidence.timings:
         run = timing.run

@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import flops, record, throughput
+from bench import flops, latency, record, throughput
 from bench.record import Counted, Throughput
 
 
@@ -68,6 +69,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["--budget", "soon"], "--budget: must be seconds above zero"),
         (["--precision-target", "2"], "--precision-target: must be a share above 0 and below 1"),
         (["--compile", "perhaps"], "--compile: must be on or off, got 'perhaps'"),
+        (["--cuda-graphs", "--device", "cpu"], "--cuda-graphs: needs a CUDA device, got --device cpu"),
+        (
+            ["--attention", "cudnn", "--device", "cpu"],
+            "--attention cudnn: a CPU has auto, flash and math",
+        ),
+        (["--attention", "fast"], "--attention: invalid choice: 'fast'"),
+        (["--soak", "-3"], "--soak: must be seconds above zero"),
     ],
 )
 def test_throughput_refuses_settings_that_cannot_be(
@@ -149,14 +157,14 @@ def test_out_keeps_what_is_there_unless_forced(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(kept.read_text()) == json.loads(capsys.readouterr().out)
 
 
-def test_records_are_appended_to_a_jsonl_file(tmp_path: Path) -> None:
+def test_records_are_appended_to_a_jsonl_file_once_a_case_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "new" / "records.jsonl"
-    for _ in range(2):
-        assert run(flops.main, "--model", "DiT-S/8", "--res", "256", "--out", str(path)) == 0
-    first, second = record.read(path)
-    assert isinstance(first, Counted)
-    assert isinstance(second, Counted)
-    assert first.macs == second.macs
+    args = ["--model", "DiT-S/8", "--out", str(path), "--res"]
+    for sizes in (["256"], ["256", "512"], ["256", "--force"]):
+        assert run(flops.main, *args, *sizes) == 0
+    records = record.read(path)
+    assert [one.res for one in records if isinstance(one, Counted)] == [256, 512, 256]
+    assert records[0] == replace(records[2], environment=records[0].environment)
 
 
 QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "3s", "--format", "json"]
@@ -201,6 +209,68 @@ def test_a_case_that_fails_is_a_row_and_the_next_is_measured(
     assert failed["images_per_s"] is None
     assert fine["status"] == "ok"
     assert fine["images_per_s"] > 0
+
+
+def test_cases_that_a_store_holds_are_taken_from_it_unless_forced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ["--model", "tests.tiny:Tiny", *QUICK, "--out", str(path)]
+    assert run(throughput.main, *args) == 0
+    first = capsys.readouterr()
+    assert run(throughput.main, *args) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "1 of 1 cases were in" in again.err
+    assert len(record.read(path)) == 1
+    assert run(throughput.main, *args, "--force") == 0
+    assert len(record.read(path)) == 2
+
+
+@pytest.mark.parametrize("main", [flops.main, throughput.main], ids=["flops", "throughput"])
+def test_a_store_that_cannot_be_read_is_refused_and_left_as_it_is(
+    main: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text("{}\n")
+    assert run(main, "--model", "tests.tiny:Tiny", "--res", "64", "--out", str(path)) == 2
+    told = capsys.readouterr().err
+    assert f"--out {path}, line 1: not a record of this suite: schema None" in told
+    assert told.count("\n") == 1
+    assert path.read_text() == "{}\n"
+
+
+def test_latency_gives_percentiles_of_single_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "4s"]
+    assert run(latency.main, *args, "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["batch"] == 1
+    assert row["p50_s"] == row["median_s"]
+    assert 0 < row["p50_s"] <= row["p90_s"] <= row["p99_s"] <= max(row["times_s"])
+
+
+def test_soaking_adds_a_sustained_figure_and_the_published_protocol_a_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--model", "tests.tiny:Tiny", *QUICK, "--protocol", "suite", "dico", "--soak", "0.2s"]
+    assert run(throughput.main, *args) == 0
+    suite, dico = json.loads(capsys.readouterr().out)
+    assert suite["sustained_images_per_s"] > 0
+    assert (suite["protocol"], dico["protocol"]) == ("suite", "dico")
+    assert dico["samples"] == 1
+    assert dico["images_per_s_interval"] is None
+    assert "without synchronising" in dico["stopped_by"]
+
+
+@pytest.mark.parametrize("setting", [["--attention", "math"], ["--checkpointing"], ["--channels-last"]])
+def test_settings_reach_the_record_and_change_no_output(
+    setting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(throughput.main, "--model", "DiT-S/8", *QUICK, *setting) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["status"] == "ok"
+    name = setting[0].removeprefix("--").replace("-", "_")
+    assert row[name] == (setting[1] if len(setting) > 1 else True)
 
 
 def test_throughput_sweeps_the_product_of_its_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "bench", "baselines", "reports")
 NO_TORCH = ["bench/record.py", "bench/stats.py", "bench/cli.py", "bench/output.py", "bench/timing.py"]
-COMMANDS = ["bench", "bench.flops", "bench.throughput", "bench.versus", "reports"]
+COMMANDS = ["bench.flops", "bench.latency", "bench.sweep", "bench.throughput", "bench.versus", "reports"]
 
 
 def imports(path: Path, *, everywhere: bool = True) -> set[str]:

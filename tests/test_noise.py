@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from bench.cases import columns, row
 from bench.noise import noise
-from bench.throughput import _columns, row
 from tests.test_record import TIMED
 
 Draw = Callable[[random.Random], float]
@@ -91,6 +91,6 @@ def test_throughput_rows_have_the_noise_and_a_column_where_there_is_some() -> No
     quiet, noisy = row(TIMED), row(replace(TIMED, times_s=(*[1.0] * 11, 2.0)))
     assert quiet["noise"] == []
     assert noisy["noise"] == ["1 outlier"]
-    assert "noise" not in [heading for heading, _ in _columns([quiet])]
-    heading, write = _columns([quiet, noisy])[-1]
+    assert "noise" not in [heading for heading, _ in columns([quiet], [])]
+    heading, write = columns([quiet, noisy], [])[-1]
     assert (heading, write(quiet), write(noisy)) == ("noise", "-", "1 outlier")

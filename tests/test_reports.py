@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from baselines import load
-from bench.record import Counted, Environment, Record, Run, Skipped, Throughput, append
+from bench.record import Counted, Environment, Record, Run, Skipped, Throughput, to_line
 from reports import plots, tables
 from reports.__main__ import main
 from reports.evidence import PAPERS_RULES, gather
@@ -26,6 +27,7 @@ CPU = Environment(
     platform="Linux",
     threads=2,
     commit="abc1234",
+    code="0123",
     date="2026-01-02T03:04:05+00:00",
 )
 
@@ -50,6 +52,7 @@ def counted(model: str = "FCDM-XL", *, res: int = 256, macs: int = 77_777_000_00
 
 def run(model: str = "FCDM-XL", *, res: int = 256, date: str = CPU.date, precision: str = "fp32") -> Run:
     return Run(
+        question="throughput",
         model=model,
         family=family(model),
         res=res,
@@ -57,7 +60,14 @@ def run(model: str = "FCDM-XL", *, res: int = 256, date: str = CPU.date, precisi
         batch=8,
         precision=precision,
         compile=False,
+        cuda_graphs=False,
         channels_last=False,
+        attention="auto",
+        checkpointing=False,
+        protocol="suite",
+        soak_s=0.0,
+        budget_s=30.0,
+        precision_target=0.01,
         weights="random",
         environment=replace(CPU, date=date),
     )
@@ -76,7 +86,14 @@ def timed(case: Run, *times_s: float) -> Throughput:
         compile_s=None,
         matmul_tf32=False,
         conv_tf32=False,
+        sustained_times_s=(),
+        telemetry=None,
     )
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(map(to_line, records)))
 
 
 SEVEN = (0.030, 0.031, 0.032, 0.033, 0.034, 0.035, 0.036)  # median 33 ms, interval the whole range

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from bench import stats, timing
-from bench.timing import Policy, time_calls
+from bench.timing import Policy, Samples, WarmUp
 
 
 class Simulated:
@@ -26,47 +26,53 @@ class Simulated:
     def synchronise(self) -> None:
         self.synchronised += 1
 
-    def time(self, policy: Policy, device_timer: timing.DeviceTimer | None = None) -> timing.Timed:
-        return time_calls(
-            self.call, policy, clock=lambda: self.now, synchronise=self.synchronise, device_timer=device_timer
+    def time(self, policy: Policy, device_timer: timing.DeviceTimer | None = None) -> tuple[WarmUp, Samples]:
+        warm = timing.warm_up(self.call, policy, clock=lambda: self.now, synchronise=self.synchronise)
+        return warm, timing.sample(
+            self.call,
+            policy,
+            spent_s=self.now,
+            clock=lambda: self.now,
+            synchronise=self.synchronise,
+            device_timer=device_timer,
         )
 
 
 def test_steady_passes_stop_once_the_median_is_known() -> None:
     device = Simulated([0.1])
-    timed = device.time(Policy(budget_s=100))
+    warm, timed = device.time(Policy(budget_s=100))
     assert timed.stopped_by == "precision"
     assert timed.unmet == ()
-    assert timed.warmup_stationary
+    assert warm.stationary
     assert len(timed.wall_s) == 10
-    assert device.calls == len(timed.warmup_s) + len(timed.wall_s)
+    assert device.calls == len(warm.wall_s) + len(timed.wall_s)
 
 
 def test_warm_up_goes_on_until_passes_stop_getting_faster() -> None:
     durations = [2.0, 1.5, 1.2, 1.1, 1.05, *[1.0] * 100]
-    timed = Simulated(durations).time(Policy(budget_s=300))
-    assert timed.warmup_stationary
-    assert len(timed.warmup_s) > 5
+    warm, timed = Simulated(durations).time(Policy(budget_s=300))
+    assert warm.stationary
+    assert len(warm.wall_s) > 5
     assert set(timed.wall_s) == {1.0}
 
 
 def test_fast_passes_are_sampled_for_half_a_second_at_least() -> None:
-    timed = Simulated([0.001]).time(Policy(budget_s=100))
+    warm, timed = Simulated([0.001]).time(Policy(budget_s=100))
     assert sum(timed.wall_s) >= 0.5
-    assert sum(timed.warmup_s) >= 0.5
+    assert sum(warm.wall_s) >= 0.5
 
 
 def test_noisy_passes_stop_at_the_budget_and_say_what_was_not_met() -> None:
-    timed = Simulated([1.0, 1.5] * 1000).time(Policy(budget_s=60))
+    warm, timed = Simulated([1.0, 1.5] * 1000).time(Policy(budget_s=60))
     assert timed.stopped_by == "budget"
     assert timed.unmet == ("95 % interval within 1 % of the median",)
-    assert sum(timed.warmup_s) + sum(timed.wall_s) <= 60
-    assert sum(timed.warmup_s) <= 20
+    assert sum(warm.wall_s) + sum(timed.wall_s) <= 60
+    assert sum(warm.wall_s) <= 20
 
 
 def test_a_pass_longer_than_the_budget_is_still_warmed_up_and_timed_once() -> None:
     device = Simulated([30.0])
-    timed = device.time(Policy(budget_s=10))
+    _warm, timed = device.time(Policy(budget_s=10))
     assert device.calls == 2
     assert timed.wall_s == (30.0,)
     assert timed.stopped_by == "budget"
@@ -86,7 +92,7 @@ def test_device_events_are_read_beside_the_wall_clock() -> None:
         call()
         return lambda: 0.09
 
-    timed = device.time(Policy(budget_s=100), timer)
+    _warm, timed = device.time(Policy(budget_s=100), timer)
     assert timed.device_s == (0.09,) * len(timed.wall_s)
     assert timed.wall_s == pytest.approx([0.1] * 10)
 

@@ -16,7 +16,7 @@ from models.weights import randomise_zeros
 def test_forward_pass(smallest: str, benchmark: BenchmarkFixture) -> None:
     where = device.default()
     synchronise = device.synchronise(where)
-    device.set_tf32(False)
+    device.set_precision("fp32")
     with torch.device(where):
         model = create(smallest).eval()
     randomise_zeros(model)

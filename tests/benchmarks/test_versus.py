@@ -16,8 +16,9 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import arms, device, paired, stats
-from bench.worker import Case
+from bench import device, environment, paired, stats
+from bench.arms import Arm, prepared
+from bench.record import Run
 
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
 SLOWED = (5, 20.0)
@@ -36,24 +37,33 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def prepared() -> arms.Arm:
-    return arms.prepare(
-        Case(
-            model="DiT-S/8",
-            res=128,
-            batch=1,
-            device=device.default(),
-            precision="fp32",
-            compile=False,
-            channels_last=False,
-            weights=None,
-            budget_s=1.0,
-            precision_target=0.01,
-        )
+@pytest.fixture
+def arm() -> Iterator[Arm]:
+    run = Run(
+        question="versus",
+        model="DiT-S/8",
+        family="DiT",
+        res=128,
+        latent_size=16,
+        batch=1,
+        precision="fp32",
+        compile=False,
+        cuda_graphs=False,
+        channels_last=False,
+        attention="auto",
+        checkpointing=False,
+        protocol="suite",
+        soak_s=0.0,
+        budget_s=1.0,
+        precision_target=0.01,
+        weights="random",
+        environment=environment.gather(device.default(), "DiT-S/8"),
     )
+    with prepared(run, None) as ready:
+        yield ready
 
 
-def slowed(arm: arms.Arm) -> Call:
+def slowed(arm: Arm) -> Call:
     """The same pass, then work that takes `SLOWDOWN` of it.
 
     On a CPU both are counted in this thread's own seconds: in seconds of the wall, the pass would be
@@ -73,7 +83,7 @@ def slowed(arm: arms.Arm) -> Call:
 
 
 def verdicts(
-    benchmark: BenchmarkFixture, arm: arms.Arm, other: Call, repetitions: int, budget_s: float
+    benchmark: BenchmarkFixture, arm: Arm, other: Call, repetitions: int, budget_s: float
 ) -> tuple[Counter[str], float]:
     """Compare over and over, each time in another order: the counts of the verdicts, and the noise."""
     seeds = itertools.count()
@@ -82,10 +92,9 @@ def verdicts(
 
     def once() -> None:
         policy = paired.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
-        with torch.inference_mode():
-            visits = paired.compare(
-                [arm.call, other], policy, clock=time.perf_counter, synchronise=arm.synchronise
-            )
+        visits = paired.compare(
+            [arm.call, other], policy, clock=time.perf_counter, synchronise=arm.synchronise
+        )
         compared.append(visits)
         said[paired.verdict(paired.ratio_interval(visits, 1), policy.margin)] += 1
 
@@ -102,15 +111,13 @@ def verdicts(
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
-def test_a_model_against_itself_is_not_told_apart(benchmark: BenchmarkFixture) -> None:
-    arm = prepared()
+def test_a_model_against_itself_is_not_told_apart(arm: Arm, benchmark: BenchmarkFixture) -> None:
     said, _ = verdicts(benchmark, arm, arm.call, *EQUAL)
     assert said["faster"] + said["slower"] <= WRONG_OF_EQUAL, said
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
-def test_a_model_slowed_by_5_percent_is_found_slower(benchmark: BenchmarkFixture) -> None:
-    arm = prepared()
+def test_a_model_slowed_by_5_percent_is_found_slower(arm: Arm, benchmark: BenchmarkFixture) -> None:
     said, noise = verdicts(benchmark, arm, slowed(arm), *SLOWED)
     assert said["faster"] + said["same"] == 0, said
     if noise > MOST_NOISE:

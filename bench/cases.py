@@ -1,0 +1,326 @@
+"""Timed cases: the options that make them, the product of their settings, and measuring what is missing."""
+
+import argparse
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import cli, output, stats, worker
+from bench.record import Run, Size, Skipped, Throughput, height_width, size_text
+from bench.worker import Case
+
+CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
+CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under five minutes
+CUDA_BUDGET_S = 30.0
+STARTUP_S = 300.0  # at the most, for building the largest model and compiling it
+TYPICAL_STARTUP_S = 5.0
+ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
+
+
+def add_settings(parser: cli.Parser, batch: int) -> None:
+    """How a case is run; settings that take several values are all combined."""
+    several = "; several are combined with the rest"
+    parser.add_argument(
+        "--batch",
+        nargs="+",
+        type=cli.positive_int,
+        default=[batch],
+        help=f"images a pass (default: {batch}){several}",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
+    )
+    parser.add_argument(
+        "--precision", nargs="+", choices=cli.PRECISIONS, default=["fp32"], help=f"default: fp32{several}"
+    )
+    cli.add_switch(parser, "--compile", f"run under torch.compile{several}")
+    cli.add_switch(parser, "--cuda-graphs", f"replay the pass as a CUDA graph{several}")
+    cli.add_switch(parser, "--channels-last", f"lay images and kernels out channels last{several}")
+    cli.add_switch(
+        parser, "--checkpointing", f"wrap every block as FCDM's release does, in inference too{several}"
+    )
+    parser.add_argument(
+        "--attention",
+        nargs="+",
+        choices=ATTENTION,
+        default=["auto"],
+        help=f"the kernel under scaled_dot_product_attention, by default torch's choice{several}",
+    )
+
+
+def add_options(parser: cli.Parser, batch: int) -> None:
+    """The settings of a timed case, and when its sampling ends."""
+    add_settings(parser, batch)
+    parser.add_argument(
+        "--protocol",
+        nargs="+",
+        choices=("suite", "dico"),
+        default=["suite"],
+        help="dico replays the released timing of DiCo: 20 + 20 passes, clock stopped without synchronising, "
+        "one timestep and label for the batch; with --precision torch-default as it was run; several are "
+        "combined with the rest",
+    )
+    parser.add_argument(
+        "--budget",
+        type=cli.positive_seconds,
+        metavar="SECONDS",
+        help="of each case, warm-up and samples: 90, 90s or 2m (default: 30 s on a GPU, 45 s on a CPU)",
+    )
+    parser.add_argument(
+        "--precision-target",
+        type=cli.share,
+        default=0.01,
+        metavar="SHARE",
+        help="stop when the 95 %% interval of the median is within this share of it (default: 0.01)",
+    )
+    parser.add_argument(
+        "--soak",
+        type=cli.positive_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="work on for so long after the burst samples, then take sustained ones (default: none)",
+    )
+
+
+def planned(args: argparse.Namespace, question: str) -> list[Case]:
+    """Every combination of the settings asked for, checked before anything is measured.
+
+    Raises:
+        UsageError: names, sizes, weights or settings that cannot be.
+    """
+    from bench import device, environment
+    from models.registry import family_of, task_at
+
+    where = args.device or device.default()
+    for precision in args.precision:
+        if (reason := device.why_not(where, precision)) is not None:
+            raise cli.UsageError(reason)
+    _check_contradictions(args, where)
+    names = cli.model_names(args.model, default=["*"] if where == "cuda" else CPU_MODELS)
+    cli.meta_models(names, args.res, args.weights)
+    weights = _named(args.weights)
+    budget = args.budget or (CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S)
+
+    def case(name: str, res: Size, settings: dict[str, Any]) -> Case:
+        run = Run(
+            question=question,
+            model=name,
+            family=family_of(name),
+            res=res,
+            latent_size=task_at(name, *height_width(res)).latent_size,
+            soak_s=args.soak,
+            budget_s=budget,
+            precision_target=args.precision_target,
+            weights=weights,
+            environment=environment.gather(where, name),
+            **settings,
+        )
+        return Case(run=run, weights=str(args.weights) if args.weights else None)
+
+    swept = (
+        "batch",
+        "precision",
+        "compile",
+        "cuda_graphs",
+        "channels_last",
+        "attention",
+        "checkpointing",
+        "protocol",
+    )
+    products = itertools.product(args.res, *(dict.fromkeys(getattr(args, name)) for name in swept), names)
+    return [
+        case(name, res, dict(zip(swept, settings, strict=True)))
+        for res, *settings, name in dict.fromkeys(products)
+    ]
+
+
+def _check_contradictions(args: argparse.Namespace, where: str) -> None:
+    if where == "cpu":
+        if any(args.cuda_graphs):
+            raise cli.UsageError(
+                "--cuda-graphs: needs a CUDA device, got --device cpu; leave one of them out"
+            )
+        for kernel in set(args.attention) - {"auto", "flash", "math"}:
+            raise cli.UsageError(f"--attention {kernel}: a CPU has auto, flash and math only")
+    if "flash-attn" in args.attention:
+        raise cli.UsageError("--attention flash-attn: not supported yet")
+    if "dico" in args.protocol and any(args.cuda_graphs):
+        raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
+
+
+def _named(weights: Path | None) -> str:
+    """A checkpoint's name with the head of its SHA-256."""
+    if weights is None:
+        return "random"
+    with weights.open("rb") as file:
+        return f"{weights.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
+def label(case: Case) -> str:
+    """The case in words, with the settings that are not as usual."""
+    run = case.run
+    words = [f"{run.model} {size_text(run.res)} px", f"batch {run.batch}", run.precision]
+    switches = ("compile", "cuda_graphs", "channels_last", "checkpointing")
+    words += [name.replace("_", "-") for name in switches if getattr(run, name)]
+    words += [f"{run.attention} attention"] if run.attention != "auto" else []
+    words += [f"protocol {run.protocol}"] if run.protocol != "suite" else []
+    return ", ".join(words)
+
+
+def measure(case: Case) -> Throughput | Skipped:
+    """Measure one case in a worker of its own, dated now."""
+    from bench import environment
+
+    run = case.run
+    now = replace(run, environment=environment.gather(run.environment.device_type, run.model))
+    timeout = STARTUP_S + run.soak_s + 4 * run.budget_s
+    result = worker.run("bench.engine:measure", replace(case, run=now), timeout)
+    assert isinstance(result, Throughput | Skipped)
+    return result
+
+
+def measure_all(
+    cases: Sequence[Case], out: Path | None, *, force: bool
+) -> tuple[list[Throughput | Skipped], list[str]]:
+    """Measure every case; those that a store holds already are taken from it.
+
+    Args:
+        cases: what to measure, in order.
+        out: a .jsonl file of records to resume from and to append to; any other path is not touched.
+        force: measure what the store holds too.
+
+    Returns:
+        A record for every case, in order, and notes on what was found in the store.
+    """
+    results: list[Throughput | Skipped] = []
+    notes: list[str] = []
+    found = 0
+    with cli.store(out) as store, cli.progress("timing", len(cases)) as begin:
+        notes += cli.store_notes(store) if store is not None else []
+        for case in cases:
+            begin(label(case))
+            held = store.held(case.run) if store is not None and not force else None
+            if isinstance(held, Throughput | Skipped):
+                found += 1
+                results.append(held)
+                continue
+            result = measure(case)
+            results.append(result)
+            if store is not None:
+                store.append(result)
+    if found:
+        notes.append(f"{found} of {len(cases)} cases were in {out} already; --force measures them again")
+    return results, notes
+
+
+def row(result: Throughput | Skipped) -> output.Row:
+    """One object of the JSON output; what a skipped case lacks is None."""
+    run = result.run
+    timed = result if isinstance(result, Throughput) else None
+    interval = timed.images_per_s_interval if timed else None
+    times = timed.times_s if timed else ()
+    return {
+        "model": run.model,
+        "family": run.family,
+        "res": output.size(run.res),
+        "latent_size": output.size(run.latent_size),
+        "batch": run.batch,
+        "precision": run.precision,
+        "compile": run.compile,
+        "cuda_graphs": run.cuda_graphs,
+        "channels_last": run.channels_last,
+        "attention": run.attention,
+        "checkpointing": run.checkpointing,
+        "protocol": run.protocol,
+        "device": run.environment.device,
+        "torch": run.environment.torch,
+        "threads": run.environment.threads,
+        "date": run.environment.date,
+        "status": result.status if isinstance(result, Skipped) else "ok",
+        "reason": result.reason if isinstance(result, Skipped) else "",
+        "images_per_s": timed.images_per_s if timed else None,
+        "images_per_s_interval": list(interval) if interval else None,
+        "sustained_images_per_s": timed.sustained_images_per_s if timed else None,
+        "joules_per_image": timed.joules_per_image if timed else None,
+        "median_s": timed.median_s if timed else None,
+        "p50_s": stats.quantile(times, 0.5) if times else None,
+        "p90_s": stats.quantile(times, 0.9) if times else None,
+        "p99_s": stats.quantile(times, 0.99) if times else None,
+        "compile_s": timed.compile_s if timed else None,
+        "samples": len(times),
+        "stopped_by": timed.stopped_by if timed else None,
+        "unmet": list(timed.unmet) if timed else [],
+        "noise": list(timed.noise) if timed else [],
+        "times_s": list(times),
+    }
+
+
+def columns(rows: Sequence[output.Row], measured: Sequence[output.Column]) -> list[output.Column]:
+    """The case, the settings that some row has not at their default, and what was measured."""
+    return [
+        ("model", lambda row: row["model"]),
+        ("res", lambda row: str(row["res"])),
+        ("batch", lambda row: str(row["batch"])),
+        ("precision", lambda row: row["precision"]),
+        *unusual(rows),
+        *measured,
+        *([_SUSTAINED] if any(row["sustained_images_per_s"] for row in rows) else []),
+        *([_JOULES] if any(row["joules_per_image"] for row in rows) else []),
+        ("samples", lambda row: str(row["samples"])),
+        ("stopped by", _stopped),
+        *([NOISE] if any(row["noise"] for row in rows) else []),
+    ]
+
+
+def unusual(rows: Sequence[output.Row]) -> list[output.Column]:
+    """The settings that some row has not at their default."""
+    settings: list[tuple[str, object]] = [
+        ("compile", False),
+        ("cuda_graphs", False),
+        ("channels_last", False),
+        ("attention", "auto"),
+        ("checkpointing", False),
+        ("protocol", "suite"),
+    ]
+    return [_setting(name) for name, usual in settings if any(row[name] != usual for row in rows)]
+
+
+def _setting(name: str) -> output.Column:
+    words = {True: "on", False: "off"}
+    return name.replace("_", "-"), lambda row: words.get(row[name], row[name])
+
+
+def _stopped(row: output.Row) -> str:
+    if row["stopped_by"] is None:
+        return f"{row['status']}: {row['reason']}"
+    return "; ".join([row["stopped_by"], *(f"not met: {criterion}" for criterion in row["unmet"])])
+
+
+_SUSTAINED: output.Column = (
+    "sustained images/s",
+    lambda row: output.significant(row["sustained_images_per_s"]),
+)
+NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
+_JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
+
+
+def show(args: argparse.Namespace, question: str, measured: Sequence[output.Column], default: str) -> int:
+    """Plan, measure and print: what bench.throughput and bench.latency have in common."""
+    cli.check_output(args.out, args.force)
+    cases = planned(args, question)
+    results, notes = measure_all(cases, args.out, force=args.force)
+    rows = [row(result) for result in results]
+    here = results[0].run.environment
+    notes.append(
+        f"{here.device}; torch {here.torch}; driver {here.driver or '-'}; {here.threads} CPU threads; "
+        f"commit {here.commit or '-'}; {here.date}; {default}"
+    )
+    if args.model is None:
+        what = "all models" if here.device_type == "cuda" else "the S-size models, as there is no GPU"
+        notes.append(f"measured by default: {what}; --model chooses others")
+    text = output.render(rows, columns(rows, measured), args.format)
+    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    return 0

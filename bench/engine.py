@@ -1,0 +1,124 @@
+"""Times one case in this process: the engine under bench.throughput and bench.latency."""
+
+import time
+
+from bench import telemetry, timing
+from bench.arms import Arm, NotFiniteError, prepared
+from bench.record import Record, Run, Skipped, Throughput
+from bench.timing import Policy
+from bench.worker import Case
+
+LATENCY_SAMPLES = 100  # for a 99th percentile
+DICO_PASSES = 20  # of warm-up, and again timed
+
+
+def measure(case: Case) -> Record:
+    """Time one case.
+
+    Returns:
+        Throughput, or Skipped where the output was not finite, torch recompiled while timing, or the device
+        has no kernel of the kind asked for. Running out of memory is left to the worker.
+    """
+    run = case.run
+    monitor = telemetry.monitor(run.environment.device_type)
+    if monitor:
+        monitor.measure_idle()
+    try:
+        with prepared(run, case.weights) as arm:
+            return _dico(run, arm) if run.protocol == "dico" else _suite(run, arm, monitor)
+    except (NotFiniteError, RuntimeError) as error:
+        skipped = known_failure(run, error)
+        if skipped is None:
+            raise
+        return skipped
+
+
+def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
+    """Warm up, sample and, if asked, soak the device and sample again."""
+    policy = Policy(
+        budget_s=run.budget_s,
+        precision=run.precision_target,
+        min_samples=LATENCY_SAMPLES if run.question == "latency" else Policy.min_samples,
+    )
+    clock = time.perf_counter
+    begin = clock()
+    warm = timing.warm_up(arm.call, policy, clock=clock, synchronise=arm.synchronise)
+    if monitor:
+        monitor.restart()
+    samples = timing.sample(
+        arm.call,
+        policy,
+        spent_s=clock() - begin,
+        clock=clock,
+        synchronise=arm.synchronise,
+        device_timer=arm.device_timer,
+        between=monitor.between_passes if monitor else lambda: None,
+    )
+    seen = monitor.finish() if monitor else None
+    sustained: tuple[float, ...] = ()
+    if run.soak_s:
+        timing.soak(arm.call, run.soak_s, clock=clock, synchronise=arm.synchronise)
+        after = timing.sample(arm.call, policy, spent_s=0.0, clock=clock, synchronise=arm.synchronise)
+        sustained = after.wall_s
+    return Throughput(
+        run=run,
+        times_s=samples.wall_s,
+        device_times_s=samples.device_s,
+        warmup_times_s=warm.wall_s,
+        warmup_stationary=warm.stationary,
+        stopped_by=samples.stopped_by,
+        unmet=samples.unmet,
+        build_s=arm.build_s,
+        compile_s=arm.compile_s,
+        matmul_tf32=arm.matmul_tf32,
+        conv_tf32=arm.conv_tf32,
+        sustained_times_s=sustained,
+        telemetry=seen,
+    )
+
+
+def _dico(run: Run, arm: Arm) -> Throughput:
+    """Replay the released timing of DiCo, faults and all.
+
+    Twenty passes to warm up and twenty timed together by the wall clock, which is stopped without waiting
+    for the device; t and y have a batch of one (bench.arms). What is still running when the clock stops is
+    not in the time.
+    """
+    begin = time.perf_counter()
+    for _ in range(DICO_PASSES):
+        arm.call()
+    warm = time.perf_counter() - begin
+    begin = time.perf_counter()
+    for _ in range(DICO_PASSES):
+        arm.call()
+    seconds = time.perf_counter() - begin
+    arm.synchronise()
+    return Throughput(
+        run=run,
+        times_s=(seconds / DICO_PASSES,),
+        device_times_s=(),
+        warmup_times_s=(warm / DICO_PASSES,),
+        warmup_stationary=False,
+        stopped_by=f"protocol: mean of {DICO_PASSES} passes, clock stopped without synchronising",
+        unmet=(),
+        build_s=arm.build_s,
+        compile_s=arm.compile_s,
+        matmul_tf32=arm.matmul_tf32,
+        conv_tf32=arm.conv_tf32,
+        sustained_times_s=(),
+        telemetry=None,
+    )
+
+
+def known_failure(run: Run, error: NotFiniteError | RuntimeError) -> Skipped | None:
+    """A row for an output that is not finite, or for a RuntimeError whose cause is known; None for another."""
+    told = str(error)
+    if isinstance(error, NotFiniteError):
+        status = "not finite"
+    elif "No available kernel" in told or "No viable backend" in told:
+        status = "no kernel"
+    elif "fail_on_recompile" in told or "recompile" in told:
+        status = "recompiled"
+    else:
+        return None
+    return Skipped(run=run, status=status, reason=told.strip().partition("\n")[0] or type(error).__name__)

@@ -1,0 +1,256 @@
+"""What does a named list of cases say, one after another, resumed wherever it was stopped?
+
+    python -m bench.sweep quick
+    python -m bench.sweep gpu --budget 8m
+    python -m bench.sweep paper-256 --dry-run
+    python -m bench.sweep my_cases.toml --out runs.jsonl
+
+A suite is a TOML file of [[run]] tables: a command (flops, throughput, latency) and its options, each with
+the values that are combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in
+a table leaves it out on another device. quick, paper-256, paper-512 and gpu come with the project; any
+path to a .toml works as well.
+
+Every case is measured in a process of its own and is on disk before the next begins. What --out holds
+already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
+or by a kill, goes on when the same command is given again.
+"""
+
+import argparse
+import time
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import cli, output
+from bench.record import Counted, Record, Run, Skipped
+from bench.store import Store
+
+SUITES = Path(__file__).parent / "suites"
+OUT = Path("reports/out/records.jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One case of a sweep."""
+
+    command: str
+    label: str  # of the case
+    about: Run | Counted  # what a store knows it by
+    estimate_s: float  # that it takes at the most, as a rule
+    measure: Callable[[], Record]
+
+
+def suites() -> dict[str, Path]:
+    """The suites that come with the project, by name."""
+    return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
+
+
+def read_suite(name: str) -> tuple[str, list[dict[str, Any]]]:
+    """Read a suite by its name or its path.
+
+    Returns:
+        What it is for, and its [[run]] tables.
+
+    Raises:
+        UsageError: no such suite, not TOML, or not of the form that the module's docstring gives.
+    """
+    path = suites().get(name, Path(name))
+    if path.suffix != ".toml" or not path.is_file():
+        known = ", ".join(suites())
+        raise cli.UsageError(f"{name}: no such suite; known are {known}, or the path of a .toml file")
+    try:
+        held = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise cli.UsageError(f"{name}: not TOML: {error}") from error
+    runs = held.get("run")
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise cli.UsageError(f"{name}: holds no [[run]] table")
+    for number, run in enumerate(runs, start=1):
+        if run.get("command") not in PLANNERS:
+            what = f"command {run.get('command')!r}; known are {', '.join(PLANNERS)}"
+            raise cli.UsageError(f"{name}: [[run]] {number}: {what}")
+    return str(held.get("about", "")), runs
+
+
+def arguments(run: dict[str, Any]) -> list[str]:
+    """The command line that a [[run]] table stands for, without its command and the device it is for."""
+    words: list[str] = []
+    for option, value in run.items():
+        if option in ("command", "device"):
+            continue
+        values = value if isinstance(value, list) else [value]
+        switch = {True: "on", False: "off"}
+        words += [f"--{option}", *(switch[v] if isinstance(v, bool) else str(v) for v in values)]
+    return words
+
+
+def plan(name: str) -> tuple[str, list[Unit], list[str]]:
+    """Every case of a suite in its order, each once, and notes on what this device leaves out.
+
+    Raises:
+        UsageError: the suite, or an option in it, is not one that the command knows.
+    """
+    from bench import device
+
+    about, runs = read_suite(name)
+    here = device.default()
+    units: dict[str, Unit] = {}
+    left_out: Counter[str] = Counter()
+    for number, run in enumerate(runs, start=1):
+        if run.get("device", here) != here:
+            left_out[f"{run['command']} on {run['device']}"] += 1
+            continue
+        planner = PLANNERS[run["command"]]
+        for unit in planner(arguments(run), f"{name}: [[run]] {number}"):
+            units.setdefault(unit.label, unit)
+    if not units:
+        raise cli.UsageError(f"{name}: every table of it is for another device than the {here} here")
+    notes = [f"left out without such a device: {what} ({n} tables)" for what, n in left_out.items()]
+    return about, list(units.values()), notes
+
+
+def _timed(question: str) -> Callable[[list[str], str], list[Unit]]:
+    """A planner for the commands that time a case in a worker."""
+
+    def planner(args: list[str], where: str) -> list[Unit]:
+        from bench import cases, latency, throughput
+
+        parser = {"throughput": throughput, "latency": latency}[question].parser()
+        parser.prog = where
+        return [
+            Unit(
+                command=question,
+                label=f"{question} {cases.label(case)}",
+                about=case.run,
+                estimate_s=cases.TYPICAL_STARTUP_S + case.run.budget_s + 2 * case.run.soak_s,
+                measure=partial(cases.measure, case),
+            )
+            for case in cases.planned(parser.parse_args(args), question)
+        ]
+
+    return planner
+
+
+def _counted(args: list[str], where: str) -> list[Unit]:
+    from bench import flops
+
+    parser = flops.parser()
+    parser.prog = where
+    return [
+        Unit(
+            command="flops",
+            label=f"flops {blank.model} {output.size(blank.res)} px, {blank.counter}",
+            about=blank,
+            estimate_s=flops.TYPICAL_S,
+            measure=partial(_count, blank),
+        )
+        for blank in flops.planned(parser.parse_args(args))
+    ]
+
+
+def _count(blank: Counted) -> Counted:
+    from bench import flops
+
+    return flops.measure(blank)[0]
+
+
+PLANNERS: dict[str, Callable[[list[str], str], list[Unit]]] = {
+    "flops": _counted,
+    "throughput": _timed("throughput"),
+    "latency": _timed("latency"),
+}
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min or 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _measure(units: Sequence[Unit], args: argparse.Namespace, clock: Callable[[], float]) -> list[str]:
+    """Measure what the store does not hold, while the budget lasts; returns what there is to say of it."""
+    begin = clock()
+    done: Counter[str] = Counter()
+    took: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command; of estimates likewise
+    expected: defaultdict[str, float] = defaultdict(float)
+
+    def likely(unit: Unit) -> float:
+        """The estimate, which is an upper bound, corrected by what that command's cases took so far."""
+        pace = took[unit.command] / expected[unit.command] if expected[unit.command] else 1.0
+        return unit.estimate_s * pace
+
+    with cli.store(args.out) as store, cli.progress("measuring", len(units)) as say:
+        assert store is not None
+        notes = cli.store_notes(store)
+        missing = [unit for unit in units if args.force or store.held(unit.about) is None]
+        held = len(units) - len(missing)
+        for at, unit in enumerate(missing):
+            left = sum(map(likely, missing[at:]))
+            if args.budget is not None and at and clock() - begin + likely(unit) > args.budget:
+                notes.append(
+                    f"stopped by --budget with {len(missing) - at} of {len(units)} cases left, about "
+                    f"{duration(left)}; the same command goes on with them"
+                )
+                break
+            say(f"{unit.label}; about {duration(left)} left")
+            started = clock()
+            record = unit.measure()
+            store.append(record)
+            took[unit.command] += clock() - started
+            expected[unit.command] += unit.estimate_s
+            done[record.status if isinstance(record, Skipped) else "ok"] += 1
+    told = ", ".join(f"{count} {status}" for status, count in done.most_common()) or "none"
+    return [*notes, f"measured now: {told}; held already: {held}; {duration(clock() - begin)}; in {args.out}"]
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    about, units, notes = plan(args.suite)
+    if args.dry_run:
+        with cli.store(args.out if args.out.exists() else None) as store:
+            rows = [_row(unit, store) for unit in units]
+        text = output.render(rows, _COLUMNS, args.format)
+        left = sum(row["estimate_s"] for row in rows if not row["held"])
+        output.emit(text, [about, *notes, f"at the most about {duration(left)} are left"], None)
+        return 0
+    notes += _measure(units, args, time.monotonic)
+    output.emit("", notes, None)
+    return 0
+
+
+def _row(unit: Unit, store: Store | None) -> output.Row:
+    held = store is not None and store.held(unit.about) is not None
+    return {"case": unit.label, "held": held, "estimate_s": unit.estimate_s}
+
+
+_COLUMNS: list[output.Column] = [
+    ("case", lambda row: row["case"]),
+    ("held", lambda row: "yes" if row["held"] else "no"),
+    ("at most", lambda row: duration(row["estimate_s"])),
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = cli.parser("bench.sweep", __doc__)
+    parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(suites())}, or the path of a .toml file")
+    parser.add_argument(
+        "--budget", type=cli.positive_seconds, metavar="TIME", help="begin no case that would end later: 8m"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what is held of it")
+    parser.add_argument(
+        "--format", choices=cli.FORMATS, default="table", help="of the plan that --dry-run prints"
+    )
+    parser.add_argument(
+        "--out", type=cli.records_file, default=OUT, metavar="FILE.jsonl", help=f"default: {OUT}"
+    )
+    parser.add_argument("--force", action="store_true", help="measure again what --out holds already")
+    return cli.run(parser, _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

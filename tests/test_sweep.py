@@ -1,0 +1,156 @@
+"""Sweeps: planned in order, resumed wherever they were stopped, with a budget."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import record, sweep
+from bench.record import Counted, Throughput
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SUITE = """
+about = "three cases of a small model"
+
+[[run]]
+command = "flops"
+model = ["tests.tiny:Tiny"]
+res = [64]
+
+[[run]]
+command = "throughput"
+device = "cpu"
+model = ["tests.tiny:Tiny"]
+res = [64]
+batch = [1, 2]
+budget = "1s"
+
+[[run]]
+command = "throughput"
+device = "cuda"
+model = ["tests.tiny:Tiny"]
+"""
+
+
+def run(*args: str) -> int:
+    try:
+        return sweep.main(list(args))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_a_dry_run_prints_the_plan_and_measures_nothing(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "records.jsonl"
+    assert run(str(suite), "--dry-run", "--out", str(out), "--format", "json") == 0
+    printed = capsys.readouterr()
+    plan = json.loads(printed.out)
+    assert [row["case"] for row in plan] == [
+        "flops tests.tiny:Tiny 64 px, torch",
+        "throughput tests.tiny:Tiny 64 px, batch 1, fp32",
+        "throughput tests.tiny:Tiny 64 px, batch 2, fp32",
+    ]
+    assert not any(row["held"] for row in plan)
+    assert "left out without such a device: throughput on cuda" in printed.err
+    assert not out.exists() or not out.read_text()
+
+
+def test_a_sweep_stops_at_its_budget_and_goes_on_where_it_was(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = [str(suite), "--out", str(tmp_path / "records.jsonl")]
+    assert run(*args, "--budget", "1s") == 0
+    told = capsys.readouterr().err
+    assert "stopped by --budget with 2 of 3 cases left, about" in told
+    assert "measured now: 1 ok; held already: 0" in told
+    assert run(*args) == 0
+    assert "measured now: 2 ok; held already: 1" in capsys.readouterr().err
+    assert run(*args) == 0
+    assert "measured now: none; held already: 3" in capsys.readouterr().err
+    kinds = [type(one) for one in record.read(tmp_path / "records.jsonl")]
+    assert kinds == [Counted, Throughput, Throughput]
+
+
+def test_a_sweep_that_is_killed_leaves_nothing_running_and_loses_the_case_in_flight_only(
+    suite: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "records.jsonl"
+    command = [sys.executable, "-m", "bench.sweep", str(suite), "--out", str(out)]
+    killed = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (out.exists() and out.read_text().count("\n") >= 2):
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = record.read(out)
+    assert len(before) >= 2
+    time.sleep(1.5)  # an orphaned worker looks for its parent every second
+    assert not _workers()
+    assert run(str(suite), "--out", str(out)) == 0
+    after = record.read(out)
+    assert after[: len(before)] == before
+    assert len(after) == 3
+
+
+def _workers() -> list[str]:
+    """Command lines of this suite's workers that are still running as children of init."""
+    listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "bench.worker" in line and line.split()[0] == "1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("not toml [", "not TOML"),
+        ("about = 'nothing'", "holds no [[run]] table"),
+        ("[[run]]\ncommand = 'dance'", "[[run]] 1: command 'dance'; known are flops"),
+        ("[[run]]\ncommand = 'flops'\nmodel = ['FDCM-S']", "did you mean FCDM-S"),
+        (
+            "[[run]]\ncommand = 'throughput'\ncolour = 'red'",
+            "[[run]] 1: unrecognized arguments: --colour",
+        ),
+        ("[[run]]\ncommand = 'throughput'\nres = [100]", "[[run]] 1: --res: must be a multiple of 8"),
+        ("[[run]]\ncommand = 'flops'\ndevice = 'tpu'", "every table of it is for another device"),
+    ],
+)
+def test_a_suite_that_cannot_be_is_one_line_and_exit_code_2(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    assert run(str(path), "--out", str(tmp_path / "records.jsonl")) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_suite_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fast") == 2
+    assert "fast: no such suite; known are gpu, paper-256, paper-512, quick" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sweep.suites())
+def test_every_suite_of_the_project_says_what_it_is_for_and_is_understood_by_its_commands(name: str) -> None:
+    about, runs = sweep.read_suite(name)
+    assert about.endswith(".")
+    from bench import flops, latency, throughput
+
+    parsers = {"flops": flops.parser, "throughput": throughput.parser, "latency": latency.parser}
+    for table in runs:
+        parsers[table["command"]]().parse_args(sweep.arguments(table))

@@ -1,0 +1,90 @@
+"""Readings of a GPU, from a stand-in for NVML whose clock and counters the test moves."""
+
+import pytest
+
+from bench import telemetry
+from bench.telemetry import Monitor
+
+
+class NVMLError(Exception):
+    pass
+
+
+class FakeNvml:
+    """One GPU that draws 50 W idle and 400 W at work; each figure can be missing, as on some cards."""
+
+    NVML_TEMPERATURE_GPU = 0
+    NVML_CLOCK_SM = 1
+    NVMLError = NVMLError
+
+    def __init__(self, missing: tuple[str, ...] = ()) -> None:
+        self.now = 0.0
+        self.power_w = 50.0
+        self.energy_j = 1000.0
+        self.missing = missing
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.energy_j += self.power_w * seconds
+
+    def _give(self, what: str, value: float) -> float:
+        if what in self.missing:
+            raise NVMLError(what)
+        return value
+
+    def nvmlDeviceGetPowerUsage(self, handle: object) -> float:  # noqa: N802
+        return self._give("power", 1e3 * self.power_w)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object) -> float:  # noqa: N802
+        return self._give("energy", 1e3 * self.energy_j)
+
+    def nvmlDeviceGetTemperature(self, handle: object, kind: int) -> float:  # noqa: N802
+        return self._give("temperature", 60)
+
+    def nvmlDeviceGetClockInfo(self, handle: object, kind: int) -> float:  # noqa: N802
+        return self._give("clock", 1980)
+
+
+def watched(nvml: FakeNvml, passes: int, pass_s: float) -> Monitor:
+    monitor = Monitor(nvml, None, clock=lambda: nvml.now)
+    monitor.measure_idle(pause=nvml.pass_time)
+    monitor.restart()
+    nvml.power_w = 400.0
+    for _ in range(passes):
+        nvml.pass_time(pass_s)
+        monitor.between_passes()
+    return monitor
+
+
+def test_energy_is_the_difference_of_the_counter_over_the_window() -> None:
+    seen = watched(FakeNvml(), passes=60, pass_s=0.1).finish()
+    assert seen.window_s == pytest.approx(6.0)
+    assert seen.energy_j == pytest.approx(2400.0)
+    assert seen.idle_w == pytest.approx(50.0)
+    assert set(seen.clocks_mhz) == {1980.0}
+    assert set(seen.power_w) == {400.0}
+
+
+def test_energy_over_less_than_five_seconds_is_blank_and_not_zero() -> None:
+    assert watched(FakeNvml(), passes=10, pass_s=0.1).finish().energy_j is None
+
+
+def test_readings_are_taken_ten_times_a_second_at_most() -> None:
+    seen = watched(FakeNvml(), passes=1000, pass_s=0.01).finish()
+    assert 90 <= len(seen.clocks_mhz) <= 100
+
+
+@pytest.mark.parametrize("what", ["power", "energy", "temperature", "clock"])
+def test_a_figure_that_the_gpu_does_not_give_is_blank_and_the_rest_is_there(what: str) -> None:
+    seen = watched(FakeNvml(missing=(what,)), passes=60, pass_s=0.1).finish()
+    blank = {
+        "power": seen.power_w == () and seen.idle_w is None,
+        "energy": seen.energy_j is None,
+        "temperature": seen.temperature_c == (),
+        "clock": seen.clocks_mhz == (),
+    }
+    assert blank == {name: name == what for name in blank}
+
+
+def test_a_cpu_has_no_monitor() -> None:
+    assert telemetry.monitor("cpu") is None

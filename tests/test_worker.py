@@ -1,0 +1,121 @@
+"""Workers: whatever becomes of one is a row with its reason."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from bench import worker
+from bench.record import Record, Skipped, Throughput
+from bench.worker import Case
+from tests.test_record import RUN, TIMED
+
+CASE = Case(run=RUN, weights=None)
+
+
+# what a worker is asked to call: found by name in its own process
+
+
+def answers(case: Case) -> Record:
+    return replace(TIMED, run=case.run)
+
+
+def prints_and_answers(case: Case) -> Record:
+    print("noise on standard output")
+    return answers(case)
+
+
+def raises(case: Case) -> Record:
+    raise LookupError(f"nothing for {case.run.model}")
+
+
+def exits(case: Case) -> Record:
+    raise SystemExit(7)
+
+
+def hangs(case: Case) -> Record:
+    time.sleep(600)
+    raise AssertionError("not killed")
+
+
+def hangs_with_a_child(case: Case) -> Record:
+    import subprocess
+
+    subprocess.run(["sleep", "600"])
+    raise AssertionError("not killed")
+
+
+def segfaults(case: Case) -> Record:
+    import ctypes
+
+    ctypes.string_at(0)
+    raise AssertionError("still there")
+
+
+def kills_itself(case: Case) -> Record:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still there")
+
+
+def takes_all_memory(case: Case) -> Record:
+    import torch
+
+    kept = [torch.ones(2**28) for _ in range(10**4)]  # 1 GiB each
+    raise AssertionError(f"{len(kept)} GiB were there")
+
+
+def work(name: str, timeout_s: float = 60) -> Record:
+    return worker.run(f"tests.test_worker:{name}", CASE, timeout_s)
+
+
+@pytest.mark.parametrize("name", ["answers", "prints_and_answers"])
+def test_a_worker_gives_back_its_record_whatever_it_prints(name: str) -> None:
+    result = work(name)
+    assert isinstance(result, Throughput)
+    assert result == replace(TIMED, run=RUN)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "told"),
+    [
+        ("raises", "error", "LookupError: nothing for FCDM-S"),
+        ("exits", "error", "exit code 7"),
+        ("segfaults", "crashed", "died of SIGSEGV"),
+        ("kills_itself", "crashed", "died of SIGKILL; the system kills a process so when memory runs out"),
+    ],
+)
+def test_a_worker_that_fails_is_a_row_with_status_and_reason(name: str, status: str, told: str) -> None:
+    result = work(name)
+    assert isinstance(result, Skipped)
+    assert result.run == RUN
+    assert result.status == status
+    assert told in result.reason
+
+
+@pytest.mark.parametrize("name", ["hangs", "hangs_with_a_child"])
+def test_a_worker_that_hangs_is_killed_at_its_time_limit(name: str) -> None:
+    begin = time.monotonic()
+    result = work(name, timeout_s=1.5)
+    assert isinstance(result, Skipped)
+    assert (result.status, result.reason) == ("timed out", "still running after 1.5 s; killed")
+    assert time.monotonic() - begin < 30
+
+
+def test_a_worker_that_wants_more_memory_than_there_is_ends_without_the_machine() -> None:
+    result = worker.run("tests.test_worker:takes_all_memory", CASE, 120, memory_bytes=3 * 2**30)
+    assert isinstance(result, Skipped)
+    assert result.status == "out of memory"
+    assert "allocate" in result.reason
+
+
+def test_a_case_survives_its_journey_to_the_worker() -> None:
+    from dataclasses import asdict
+
+    from bench.record import decode
+
+    case = Case(run=replace(RUN, res=(256, 512), latent_size=(32, 64)), weights="a.pt")
+    assert decode(Case, json.loads(json.dumps(asdict(case)))) == case
