@@ -111,7 +111,7 @@ def _dico(run: Run, arm: Arm) -> Throughput:
 
 
 def known_failure(run: Run, error: NotFiniteError | RuntimeError) -> Skipped | None:
-    """A row for an output that is not finite, or for a RuntimeError whose cause is known; None for another."""
+    """A row for an output that is not finite, or a RuntimeError whose cause is known; None for another."""
     told = str(error)
     if isinstance(error, NotFiniteError):
         status = "not finite"

@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "bench", "baselines", "reports")
-NO_TORCH = ["bench/record.py", "bench/stats.py", "bench/cli.py", "bench/output.py", "bench/timing.py"]
+NO_TORCH = [
+    "bench/record.py",
+    "bench/stats.py",
+    "bench/cli.py",
+    "bench/output.py",
+    "bench/timing.py",
+    "bench/paired.py",
+    "bench/noise.py",
+]
 COMMANDS = ["bench.flops", "bench.latency", "bench.sweep", "bench.throughput", "bench.versus", "reports"]
 
 

@@ -172,7 +172,7 @@ def test_sampling_ends_with_the_verdicts_and_not_before_ten_rounds() -> None:
 
 
 def test_a_budget_that_ends_first_is_told_with_what_is_open() -> None:
-    noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 0).compare(Policy(budget_s=20))
+    noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 1).compare(Policy(budget_s=20))
     assert (noisy.stopped_by, noisy.unmet) == ("budget", ("a verdict on 1 of 2",))
     long = quiet(30, 30)
     visits = long.compare(Policy(budget_s=10))
@@ -351,15 +351,8 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
 def test_a_comparison_is_another_case_with_other_models_or_another_margin() -> None:
     kept = clocked([1500.0, None])
     other = replace(RUN, model="DiT-S/2")
-    keys = {
-        record.key(one)
-        for one in (
-            kept,
-            replace(kept, rivals=(other,)),
-            replace(kept, margin=0.02),
-            replace(kept, run=other),
-        )
-    }
+    changes: list[dict[str, object]] = [{}, {"rivals": (other,)}, {"margin": 0.02}, {"run": other}]
+    keys = {record.key(replace(kept, **change)) for change in changes}  # type: ignore[arg-type]
     assert len(keys) == 4
     failed = NotCompared(run=RUN, rivals=(RUN,), margin=0.01, status="crashed", reason="")
     assert record.key(failed) == record.key(kept)
