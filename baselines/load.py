@@ -89,6 +89,21 @@ class Remark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """What one row of a table of ablations was, as far as its printed numbers tell."""
+
+    source: str  # of the counts
+    table: str  # fcdm_table06
+    row: int  # from 1
+    model: str | None  # ours; None where no configuration is known
+    grade: str  # sure, likely, guess or open; README.md says what they mean
+    params_m: Published  # counted, millions, trainable; blank without a model
+    gmacs: Published  # counted under torchprofile's rules at latent side 32; blank without a model
+    note: str
+    published: Row  # as the paper prints it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gpu:
     """Peaks of one GPU; None where the source gives nothing. Tensor rates are dense, without sparsity."""
 
@@ -113,7 +128,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Names and shapes in the authors' checkpoint, in its order, at latent side 32."""
+    """Names and shapes in the authors' checkpoint, in its order, at latent side 32 where it matters."""
 
     model: str
     params_total: int
@@ -123,20 +138,31 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Golden:
-    """One call of the authors' model under `fill`, in eval mode."""
+    """One call of the authors' model under `fill`, in eval mode; None is what a file does not hold."""
 
-    x: NDArray[np.float32]  # (2, 4, H, H)
-    t: NDArray[np.int64]  # (2,)
-    y: NDArray[np.int64]  # (2,)
-    out: NDArray[np.float32]  # (2, 8, H, H), computed in float64
-    out_f32: NDArray[np.float32]  # the same, computed in float32
+    x: NDArray[np.float32]  # (N, C, H, H)
+    t: NDArray[np.int64]  # (N,)
+    y: NDArray[np.int64]  # (N,)
+    out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
+    out_f32: NDArray[np.float32] | None  # the same, computed in float32
+    out_n: NDArray[np.float32] | None  # as out, under `fill` with the norms and tables that meta names
+    low_res: NDArray[np.float32] | None  # (N, C, h, h), what an upsampler is given beside x
     meta: dict[str, Any]
+
+    @property
+    def norm_keys(self) -> frozenset[str]:
+        """Keys of the norm weights that `out_n` has near 1."""
+        return frozenset(self.meta.get("norm_weight_keys", ()))
 
 
 def number(text: str) -> float | None:
     """Read a printed number: 12.20, 1e-4, 400K, 1.3M, 1.0B; None for any other text."""
     match = _NUMBER.fullmatch(text)
     return float(Decimal(match[1]).scaleb(_POWER[match[2]])) if match else None
+
+
+def _published(text: str) -> Published:
+    return Published(value=number(text), as_printed=text)
 
 
 def row_name(row: Row) -> str:
@@ -188,6 +214,46 @@ def macs() -> dict[tuple[str, int], tuple[int, int]]:
     }
 
 
+def macs_unets() -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Read (params, MACs) of ADM and LDM-4 by (model, input such as "3x64x64", counter), batch 1."""
+    return {
+        (entry["model"], entry["input"], entry["counter"]): (int(entry["params"]), int(entry["macs"]))
+        for entry in _rows("macs_unets.csv")
+    }
+
+
+def dig_macs() -> dict[tuple[str, int], dict[str, int]]:
+    """Read the terms of DiG's MACs by (model, latent side), batch 1; README.md says what each is."""
+    return {
+        (entry["model"], int(entry["latent"])): {
+            term: int(text) for term, text in entry.items() if term not in ("source", "model", "latent")
+        }
+        for entry in _rows("dig_macs.csv")
+    }
+
+
+def ablations() -> tuple[Ablation, ...]:
+    """Read what became of every row of FCDM's Tables 6, 10, 12 to 15 and DiCo's 3 and 4."""
+    read = []
+    for entry in _rows("ablations.csv"):
+        published = table(entry["table"]).rows[int(entry["row"]) - 1]
+        assert row_name(published) == entry["variant"], entry
+        read.append(
+            Ablation(
+                source=entry["source"],
+                table=entry["table"],
+                row=int(entry["row"]),
+                model=entry["model"] or None,
+                grade=entry["grade"],
+                params_m=_published(entry["params_m"]),
+                gmacs=_published(entry["gmacs"]),
+                note=entry["note"],
+                published=published,
+            )
+        )
+    return tuple(read)
+
+
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2".
 
@@ -217,17 +283,27 @@ def golden(model: str, latent: int = 32) -> Golden:
             t=file["t"],
             y=file["y"],
             out=file["out"],
-            out_f32=file["out_f32"],
+            out_f32=file.get("out_f32"),
+            out_n=file.get("out_n"),
+            low_res=file.get("low_res"),
             meta=json.loads(str(file["meta"])),
         )
 
 
-def fill(shapes: Shapes) -> Tensors:
+def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 
-    Every tensor depends on its own key and shape only. `pos_embed` is left out: it keeps its own values.
+    Every tensor depends on its own key and shape only.
+
+    Args:
+        shapes: of a manifest.
+        kept: keys left out: these keep a model's own values. A golden file's meta may name them.
+        norms: keys that are norm weights, which spread about 1; for `Golden.out_n` meta names them.
     """
-    return {key: _filled(key, shape) for key, shape in shapes.items() if key != "pos_embed"}
+    left_out, about_one = set(kept), set(norms)
+    return {
+        key: _filled(key, shape, key in about_one) for key, shape in shapes.items() if key not in left_out
+    }
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
@@ -238,7 +314,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -246,7 +322,7 @@ def _filled(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if key.endswith(("norm0.weight", "norm1.weight")):
+    if about_one or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 
@@ -258,7 +334,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 def _table(entry: Mapping[str, str]) -> PublishedTable:
     rows = [
-        {column: Published(value=number(text), as_printed=text) for column, text in row.items()}
+        {column: _published(text) for column, text in row.items()}
         for row in _rows(f"published/{entry['id']}.csv")
     ]
     for row in rows:

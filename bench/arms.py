@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bench import counters, device
 from bench.checkpointing import checkpointed
 from bench.record import Run, height_width
 from bench.timing import DeviceTimer
-from models.contract import build
+from models.contract import build, condition_width
 from models.registry import task_at
 from models.weights import load_official, randomise_zeros, read_weights
 
@@ -70,7 +70,7 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
         load_official(model, read_weights(Path(weights)))
     randomise_zeros(model)
     model.to(dtype).eval()
-    x, t, y = counters.inputs(task, run.batch, where)
+    x, t, y = counters.inputs(task, run.batch, where, condition_width(model))
     if run.protocol == "dico":
         t, y = t[:1], y[:1]
     x = x.to(dtype)
@@ -95,9 +95,6 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
         call: Callable[[], object] = lambda: called(x, t, y)  # noqa: E731 - replaced by a graph's replay below
         if run.cuda_graphs:
             call = _captured(call)
-        if run.compile:
-            # a recompilation in a timed pass would pass for slowness: let it raise
-            settings.enter_context(torch.compiler.set_stance("fail_on_recompile"))
         yield Arm(
             call=call,
             synchronise=synchronise,
@@ -107,6 +104,11 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
             matmul_tf32=matmul_tf32,
             conv_tf32=conv_tf32,
         )
+
+
+def compiled_already(run: Run) -> AbstractContextManager[object]:
+    """Within it a recompilation raises: in a timed pass it would be taken for slowness."""
+    return torch.compiler.set_stance("fail_on_recompile") if run.compile else nullcontext()
 
 
 def _captured(call: Callable[[], object]) -> Callable[[], object]:

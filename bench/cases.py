@@ -3,14 +3,17 @@
 import argparse
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from bench import cli, output, stats, worker
-from bench.record import Run, Size, Skipped, Throughput, height_width, size_text
+from bench.record import Record, Run, Size, Skipped, Throughput, height_width, size_text
 from bench.worker import Case
+
+C = TypeVar("C")
+R = TypeVar("R", bound=Record)
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under five minutes
@@ -21,7 +24,7 @@ ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
 def add_settings(parser: cli.Parser, batch: int) -> None:
-    """How a case is run; settings that take several values are all combined."""
+    """How a model is built and called; settings that take several values are all combined."""
     several = "; several are combined with the rest"
     parser.add_argument(
         "--batch",
@@ -60,8 +63,7 @@ def add_options(parser: cli.Parser, batch: int) -> None:
         choices=("suite", "dico"),
         default=["suite"],
         help="dico replays the released timing of DiCo: 20 + 20 passes, clock stopped without synchronising, "
-        "one timestep and label for the batch; with --precision torch-default as it was run; several are "
-        "combined with the rest",
+        "one timestep and label for the batch; --precision torch-default is as it was run",
     )
     parser.add_argument(
         "--budget",
@@ -91,49 +93,73 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
     Raises:
         UsageError: names, sizes, weights or settings that cannot be.
     """
-    from bench import device, environment
-    from models.registry import family_of, task_at
-
-    where = args.device or device.default()
-    for precision in args.precision:
-        if (reason := device.why_not(where, precision)) is not None:
-            raise cli.UsageError(reason)
-    _check_contradictions(args, where)
+    where = device_of(args)
+    if "dico" in args.protocol and any(args.cuda_graphs):
+        raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
     names = cli.model_names(args.model, default=["*"] if where == "cuda" else CPU_MODELS)
     cli.meta_models(names, args.res, args.weights)
     weights = _named(args.weights)
     budget = args.budget or (CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S)
+    return [
+        Case(
+            run=replace(
+                run,
+                protocol=protocol,
+                soak_s=args.soak,
+                budget_s=budget,
+                precision_target=args.precision_target,
+                weights=weights,
+            ),
+            weights=str(args.weights) if args.weights else None,
+        )
+        for group in runs(args, question, where, names)
+        for protocol in dict.fromkeys(args.protocol)
+        for run in group
+    ]
 
-    def case(name: str, res: Size, settings: dict[str, Any]) -> Case:
-        run = Run(
+
+def device_of(args: argparse.Namespace) -> str:
+    """The device asked for, or the one at hand, checked against the settings that go with it.
+
+    Raises:
+        UsageError: the device is not there, or cannot do what a setting asks.
+    """
+    from bench import device
+
+    where: str = args.device or device.default()
+    for precision in args.precision:
+        if (reason := device.why_not(where, precision)) is not None:
+            raise cli.UsageError(reason)
+    _check_contradictions(args, where)
+    return where
+
+
+def runs(args: argparse.Namespace, question: str, where: str, names: Sequence[str]) -> list[tuple[Run, ...]]:
+    """For every combination of the settings of `add_settings`, the runs of the models in their order."""
+    from bench import environment
+    from models.registry import family_of, task_at
+
+    def run(name: str, res: Size, settings: dict[str, Any]) -> Run:
+        return Run(
             question=question,
             model=name,
             family=family_of(name),
             res=res,
             latent_size=task_at(name, *height_width(res)).latent_size,
-            soak_s=args.soak,
-            budget_s=budget,
-            precision_target=args.precision_target,
-            weights=weights,
+            protocol="suite",
+            soak_s=0.0,
+            budget_s=0.0,
+            precision_target=0.0,
+            weights="random",
             environment=environment.gather(where, name),
             **settings,
         )
-        return Case(run=run, weights=str(args.weights) if args.weights else None)
 
-    swept = (
-        "batch",
-        "precision",
-        "compile",
-        "cuda_graphs",
-        "channels_last",
-        "attention",
-        "checkpointing",
-        "protocol",
-    )
-    products = itertools.product(args.res, *(dict.fromkeys(getattr(args, name)) for name in swept), names)
+    swept = ("batch", "precision", "compile", "cuda_graphs", "channels_last", "attention", "checkpointing")
+    products = itertools.product(args.res, *(getattr(args, name) for name in swept))
     return [
-        case(name, res, dict(zip(swept, settings, strict=True)))
-        for res, *settings, name in dict.fromkeys(products)
+        tuple(run(name, res, dict(zip(swept, settings, strict=True))) for name in names)
+        for res, *settings in dict.fromkeys(products)
     ]
 
 
@@ -147,8 +173,6 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
             raise cli.UsageError(f"--attention {kernel}: a CPU has auto, flash and math only")
     if "flash-attn" in args.attention:
         raise cli.UsageError("--attention flash-attn: not supported yet")
-    if "dico" in args.protocol and any(args.cuda_graphs):
-        raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
 
 
 def _named(weights: Path | None) -> str:
@@ -170,58 +194,63 @@ def label(case: Case) -> str:
     return ", ".join(words)
 
 
-def measure(case: Case) -> Throughput | Skipped:
-    """Measure one case in a worker of its own, dated now."""
+def dated(run: Run) -> Run:
+    """The run as of now."""
     from bench import environment
 
-    run = case.run
-    now = replace(run, environment=environment.gather(run.environment.device_type, run.model))
-    timeout = STARTUP_S + run.soak_s + 4 * run.budget_s
-    result = worker.run("bench.engine:measure", replace(case, run=now), timeout)
+    return replace(run, environment=environment.gather(run.environment.device_type, run.model))
+
+
+def measure(case: Case) -> Throughput | Skipped:
+    """Measure one case in a worker of its own, dated now."""
+    timeout = STARTUP_S + case.run.soak_s + 4 * case.run.budget_s
+    result = worker.run("bench.engine:measure", replace(case, run=dated(case.run)), timeout)
     assert isinstance(result, Throughput | Skipped)
     return result
 
 
-def measure_all(
-    cases: Sequence[Case], out: Path | None, *, force: bool
-) -> tuple[list[Throughput | Skipped], list[str]]:
-    """Measure every case; those that a store holds already are taken from it.
+def each(
+    cases: Sequence[C],
+    *,
+    about: Callable[[C], Run | tuple[Run, ...]],
+    measure: Callable[[C], R],
+    label: Callable[[C], str],
+    args: argparse.Namespace,
+) -> tuple[list[R], list[str]]:
+    """Measure every case; those that the .jsonl file of --out holds already are taken from it.
 
     Args:
         cases: what to measure, in order.
-        out: a .jsonl file of records to resume from and to append to; any other path is not touched.
-        force: measure what the store holds too.
+        about: what a store knows a case by.
+        measure: measures a case; its record is on disk before the next begins.
+        label: what the progress bar calls it.
+        args: --out, and --force to measure what the store holds too.
 
     Returns:
         A record for every case, in order, and notes on what was found in the store.
     """
-    results: list[Throughput | Skipped] = []
+    results: list[R] = []
     notes: list[str] = []
     found = 0
-    with cli.store(out) as store, cli.progress("timing", len(cases)) as begin:
+    with cli.store(args.out) as store, cli.progress("measuring", len(cases)) as begin:
         notes += cli.store_notes(store) if store is not None else []
         for case in cases:
             begin(label(case))
-            held = store.held(case.run) if store is not None and not force else None
-            if isinstance(held, Throughput | Skipped):
+            held = store.held(about(case)) if store is not None and not args.force else None
+            if held is not None:
                 found += 1
-                results.append(held)
+                results.append(cast(R, held))  # its key holds the question, and so the kind of answer
                 continue
-            result = measure(case)
-            results.append(result)
+            results.append(measure(case))
             if store is not None:
-                store.append(result)
+                store.append(results[-1])
     if found:
-        notes.append(f"{found} of {len(cases)} cases were in {out} already; --force measures them again")
+        notes.append(f"{found} of {len(cases)} were in {args.out} already; --force measures them again")
     return results, notes
 
 
-def row(result: Throughput | Skipped) -> output.Row:
-    """One object of the JSON output; what a skipped case lacks is None."""
-    run = result.run
-    timed = result if isinstance(result, Throughput) else None
-    interval = timed.images_per_s_interval if timed else None
-    times = timed.times_s if timed else ()
+def described(run: Run) -> dict[str, Any]:
+    """What the JSON output says of a run before it comes to what was measured."""
     return {
         "model": run.model,
         "family": run.family,
@@ -239,6 +268,17 @@ def row(result: Throughput | Skipped) -> output.Row:
         "torch": run.environment.torch,
         "threads": run.environment.threads,
         "date": run.environment.date,
+    }
+
+
+def row(result: Throughput | Skipped) -> output.Row:
+    """One object of the JSON output; what a skipped case lacks is None."""
+    run = result.run
+    timed = result if isinstance(result, Throughput) else None
+    interval = timed.images_per_s_interval if timed else None
+    times = timed.times_s if timed else ()
+    return {
+        **described(run),
         "status": result.status if isinstance(result, Skipped) else "ok",
         "reason": result.reason if isinstance(result, Skipped) else "",
         "images_per_s": timed.images_per_s if timed else None,
@@ -271,21 +311,21 @@ def columns(rows: Sequence[output.Row], measured: Sequence[output.Column]) -> li
         *([_JOULES] if any(row["joules_per_image"] for row in rows) else []),
         ("samples", lambda row: str(row["samples"])),
         ("stopped by", _stopped),
-        *([NOISE] if any(row["noise"] for row in rows) else []),
+        *([_NOISE] if any(row["noise"] for row in rows) else []),
     ]
 
 
 def unusual(rows: Sequence[output.Row]) -> list[output.Column]:
-    """The settings that some row has not at their default."""
-    settings: list[tuple[str, object]] = [
-        ("compile", False),
-        ("cuda_graphs", False),
-        ("channels_last", False),
-        ("attention", "auto"),
-        ("checkpointing", False),
-        ("protocol", "suite"),
-    ]
-    return [_setting(name) for name, usual in settings if any(row[name] != usual for row in rows)]
+    """Columns for the settings that some row has not at their default."""
+    usual: dict[str, object] = {
+        "compile": False,
+        "cuda_graphs": False,
+        "channels_last": False,
+        "attention": "auto",
+        "checkpointing": False,
+        "protocol": "suite",
+    }
+    return [_setting(name) for name in usual if any(row[name] != usual[name] for row in rows)]
 
 
 def _setting(name: str) -> output.Column:
@@ -303,15 +343,20 @@ _SUSTAINED: output.Column = (
     "sustained images/s",
     lambda row: output.significant(row["sustained_images_per_s"]),
 )
-NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
+_NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
 _JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
 
 
 def show(args: argparse.Namespace, question: str, measured: Sequence[output.Column], default: str) -> int:
     """Plan, measure and print: what bench.throughput and bench.latency have in common."""
     cli.check_output(args.out, args.force)
-    cases = planned(args, question)
-    results, notes = measure_all(cases, args.out, force=args.force)
+    results, notes = each(
+        planned(args, question),
+        about=lambda case: case.run,
+        measure=measure,
+        label=label,
+        args=args,
+    )
     rows = [row(result) for result in results]
     here = results[0].run.environment
     notes.append(

@@ -1,7 +1,7 @@
 """Activation checkpointing from outside: no backbone knows of it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -28,11 +28,24 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def checkpointed(model: nn.Module) -> Iterator[None]:
-    """Within it, each of a model's `blocks` keeps only its inputs and is computed again for gradients."""
+def checkpointed(
+    model: nn.Module, around_recomputation: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[None]:
+    """Within it, each of a model's `blocks` keeps only its inputs and is computed again for gradients.
+
+    Args:
+        model: its blocks are changed, and changed back.
+        around_recomputation: makes what a block's second computation runs in; torch's own autocast is
+            restored without it.
+    """
 
     def recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args: checkpoint(forward, *args, use_reentrant=False)
+        return lambda *args: checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), around_recomputation()),
+        )
 
     with ExitStack() as stack:
         for block in blocks(model):

@@ -91,8 +91,8 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="as published, in any case; a pattern such as 'FCDM-*'; or your own my_pkg.my_mod:factory, a "
-        f"callable that takes a models.Task (default: {default})",
+        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own "
+        f"my_pkg.my_mod:factory, a callable that takes a models.Task (default: {default})",
     )
     parser.add_argument(
         "--weights",
@@ -223,8 +223,8 @@ def keeps_records(out: Path | None) -> bool:
     return out is not None and out.suffix == ".jsonl"
 
 
-def model_names(given: Sequence[str] | None, default: Sequence[str]) -> list[str]:
-    """Printed names of --model, patterns expanded, each once, in the order given.
+def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str = "--model") -> list[str]:
+    """Printed names of --model, or of another argument, patterns expanded, each once, in the order given.
 
     Raises:
         UsageError: a name or a pattern that matches nothing, with the nearest names.
@@ -236,18 +236,21 @@ def model_names(given: Sequence[str] | None, default: Sequence[str]) -> list[str
         if any(sign in name for sign in "*?["):
             matches = names(name)
             if not matches:
-                raise UsageError(f"--model {name}: matches no backbone; all of them are {', '.join(names())}")
+                all_of_them = names("*@*" if "@" in name else "*")
+                raise UsageError(
+                    f"{flag} {name}: matches no backbone; all of them are {', '.join(all_of_them)}"
+                )
             found += matches
         else:
             try:
                 found.append(printed(name))
             except ValueError as error:
-                raise UsageError(f"--model {error}") from error
+                raise UsageError(f"{flag} {error}") from error
     return list(dict.fromkeys(found))
 
 
 def meta_models(
-    names: Sequence[str], sizes: Sequence[Size], weights: Path | None
+    names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> dict[tuple[str, Size], "nn.Module"]:
     """Every model at every size on the meta device: whatever cannot be built is known before measuring.
 
@@ -269,7 +272,7 @@ def meta_models(
                 task = task_at(name, *height_width(size))
                 built[name, size] = check(name, task) if is_plugin(name) else build(name, task)
             except ValueError as error:
-                raise UsageError(f"--model {error} (at --res {size_text(size)})") from error
+                raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
     if weights is not None:
         try:
             state_dict = read_weights(weights)

@@ -1,7 +1,8 @@
 """Multiply-accumulates of a forward pass or a training step, under four counters.
 
 `torch` takes torch's own table of FLOP formulas (torch.utils.flop_counter) and runs the model on the
-meta device, so nothing is computed or allocated: convolutions, matrix products and attention count.
+meta device, so nothing is computed or allocated: convolutions, matrix products, attention and the fused
+operators of models.kernels, which bring their formulas along, count.
 `torchprofile-meta` applies torchprofile's rules in the same way: it counts elementwise products, means
 and affine norms too, which is what the papers print. `torchprofile` and `fvcore` are the packages
 themselves, which trace a model with real weights.
@@ -27,9 +28,12 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
 from bench.checkpointing import blocks
+from models.contract import condition_width
+from models.kernels import neighbourhood  # noqa: F401 - defines the operators below
 from models.task import Task
 
 aten = torch.ops.aten
+ours = torch.ops.backbones
 
 Formula = Callable[..., int]  # (*args, out_val=out, **kwargs) of an operator -> FLOPs
 
@@ -70,6 +74,16 @@ def convolution_backward_flops(
     return forward * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
+def neighbourhood_macs(q: Tensor, _k: Tensor, _v: Tensor, window: int, **_: object) -> int:
+    """MACs of neighbourhood attention: a product with each of window^2 keys, and with as many values."""
+    return 2 * window**2 * q.numel()
+
+
+def neighbourhood_backward_macs(_grad: Tensor, *args: Any, **_: object) -> int:  # noqa: ANN401 - q, k, v, window
+    """Twice the forward pass: the gradients of both factors of both products."""
+    return 2 * neighbourhood_macs(*args)
+
+
 def _halved(formula: Formula) -> Formula:
     return lambda *args, **kwargs: formula(*args, **kwargs) // 2
 
@@ -77,6 +91,8 @@ def _halved(formula: Formula) -> Formula:
 TORCH_RULES: Mapping[Any, Formula] = {
     **{op: _halved(formula) for op, formula in flop_registry.items()},
     aten.convolution_backward: _halved(convolution_backward_flops),
+    ours.neighbourhood_attention: neighbourhood_macs,
+    ours.neighbourhood_attention_backward: neighbourhood_backward_macs,
 }
 
 
@@ -91,11 +107,17 @@ def _per_output_if_affine(weight_at: int) -> Formula:
     return rule
 
 
-# what torchprofile 0.1.0 adds to products and convolutions, as far as it occurs in a forward pass
+# what torchprofile 0.1.0 adds to products and convolutions, as far as it occurs in a forward pass; it has
+# no rule for operators other than torch's, and so does not see the fused ones of models.kernels
 TORCHPROFILE_RULES: Mapping[Any, Formula] = {
-    **{op: rule for op, rule in TORCH_RULES.items() if op is not aten.convolution_backward},
+    **{
+        op: rule
+        for op, rule in TORCH_RULES.items()
+        if op is not aten.convolution_backward and str(op).startswith("aten.")
+    },
     aten.mul: _per_output,
     aten.mean: _per_output,
+    aten.avg_pool2d: _per_output,
     aten._adaptive_avg_pool2d: _per_output,
     aten.native_layer_norm: _per_output_if_affine(2),
     aten.native_group_norm: _per_output_if_affine(1),
@@ -208,9 +230,10 @@ class _Dispatched(TorchDispatchMode):
 
 
 class _TracedWhole(TorchFunctionMode):
-    """Counts attention and einsum as single operators, the way a traced graph shows them.
+    """Counts attention, einsum and RMS norms as single operators, the way a traced graph shows them.
 
-    Below this level they fall apart: attention into scalings and softmax, a permuting einsum into views.
+    Below this level they fall apart: attention into scalings and softmax, a permuting einsum into views, an
+    RMS norm, for which torchprofile has no rule, into products and a mean.
     """
 
     def __init__(self, counted: _Dispatched) -> None:
@@ -229,6 +252,9 @@ class _TracedWhole(TorchFunctionMode):
             macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
             self.counted.add("scaled_dot_product_attention", macs)
             return q.new_empty(*q.shape[:-1], v.shape[-1])
+        if func in (F.rms_norm, torch.rms_norm):
+            self.counted.without_rule.add("rms_norm")
+            return torch.empty_like(args[0])
         if func is torch.einsum:
             equation, *operands = args
             sides: dict[str, int] = {}
@@ -247,12 +273,16 @@ class Step:
     train_macs_checkpointed: int  # and every block of `bench.checkpointing` once more, in full
 
 
-def inputs(task: Task, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """x (N, C, H, W), t (N,) and y (N,) of one call; on the meta device without values."""
+def inputs(task: Task, batch: int, device: str, width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """x (N, C, H, W), t (N,) and y of one call; on the meta device without values.
+
+    y are labels (N,), or float vectors (N, width) for a network that has a `condition_width`.
+    """
     x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
     t = torch.randint(1000, (batch,), device=device)
-    y = torch.randint(task.num_classes, (batch,), device=device)
-    return x, t, y
+    if width is None:
+        return x, t, torch.randint(task.num_classes, (batch,), device=device)
+    return x, t, torch.randn(batch, width, device=device)
 
 
 def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
@@ -266,7 +296,7 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
         batch: images N; the MACs are those of all of them.
     """
     model.eval()
-    x, t, y = inputs(task, batch, "meta")
+    x, t, y = inputs(task, batch, "meta", condition_width(model))
     counted = _Dispatched(TORCH_RULES)
     in_blocks = 0
 
@@ -314,7 +344,8 @@ def count_forward(
         ImportError: the package that a counter is is not installed.
     """
     model.eval()
-    args = inputs(task, batch, "cpu" if counter in ("torchprofile", "fvcore") else "meta")
+    device = "cpu" if counter in ("torchprofile", "fvcore") else "meta"
+    args = inputs(task, batch, device, condition_width(model))
     if counter == "torchprofile":
         return _count_torchprofile(model, args)
     if counter == "fvcore":

@@ -77,3 +77,8 @@ def free_host_bytes() -> int | None:
     if cap.exists() and used.exists() and (text := cap.read_text().strip()).isdigit():
         limits.append(int(text) - int(used.read_text()))
     return min(limits) if limits else None
+
+
+def cuda_bytes(device: str) -> int:
+    """Memory of a CUDA device, as torch sees it: less than its nominal size by what the driver keeps."""
+    return torch.cuda.get_device_properties(device).total_memory

@@ -3,10 +3,10 @@
 import time
 
 from bench import telemetry, timing
-from bench.arms import Arm, NotFiniteError, prepared
+from bench.arms import Arm, NotFiniteError, compiled_already, prepared
 from bench.record import Record, Run, Skipped, Throughput
 from bench.timing import Policy
-from bench.worker import Case
+from bench.worker import Case, out_of_memory
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of warm-up, and again timed
@@ -16,21 +16,37 @@ def measure(case: Case) -> Record:
     """Time one case.
 
     Returns:
-        Throughput, or Skipped where the output was not finite, torch recompiled while timing, or the device
-        has no kernel of the kind asked for. Running out of memory is left to the worker.
+        Throughput, or Skipped where memory ran out, the output was not finite, torch recompiled while
+        timing, or the device has no kernel of the kind asked for.
     """
     run = case.run
     monitor = telemetry.monitor(run.environment.device_type)
     if monitor:
         monitor.measure_idle()
     try:
-        with prepared(run, case.weights) as arm:
+        with prepared(run, case.weights) as arm, compiled_already(run):
             return _dico(run, arm) if run.protocol == "dico" else _suite(run, arm, monitor)
-    except (NotFiniteError, RuntimeError) as error:
-        skipped = known_failure(run, error)
-        if skipped is None:
+    except (RuntimeError, ArithmeticError, MemoryError) as error:
+        row = skipped(run, error)
+        if row is None:
             raise
-        return skipped
+        return row
+
+
+def skipped(run: Run, error: Exception) -> Skipped | None:
+    """The row of a failure that is a result of its own; None for any other."""
+    told = str(error)
+    if isinstance(error, NotFiniteError):
+        status = "not finite"
+    elif out_of_memory(error):
+        status = "out of memory"
+    elif "No available kernel" in told or "No viable backend" in told:
+        status = "no kernel"
+    elif "recompile" in told:
+        status = "recompiled"
+    else:
+        return None
+    return Skipped(run=run, status=status, reason=told.strip().partition("\n")[0])
 
 
 def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
@@ -108,17 +124,3 @@ def _dico(run: Run, arm: Arm) -> Throughput:
         sustained_times_s=(),
         telemetry=None,
     )
-
-
-def known_failure(run: Run, error: NotFiniteError | RuntimeError) -> Skipped | None:
-    """A row for an output that is not finite, or a RuntimeError whose cause is known; None for another."""
-    told = str(error)
-    if isinstance(error, NotFiniteError):
-        status = "not finite"
-    elif "No available kernel" in told or "No viable backend" in told:
-        status = "no kernel"
-    elif "fail_on_recompile" in told or "recompile" in told:
-        status = "recompiled"
-    else:
-        return None
-    return Skipped(run=run, status=status, reason=told.strip().partition("\n")[0] or type(error).__name__)

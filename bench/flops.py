@@ -10,9 +10,10 @@ Counted: one denoising forward pass model(x, t, y), and forward plus backward pa
 without and with activation checkpointing (every block of the network computed twice). One MAC is two
 FLOPs; papers on diffusion backbones print MACs under the name of FLOPs or Gflops.
 
-Counters: torch, the default, counts convolutions, matrix products and attention. torchprofile-meta also
-counts elementwise products, means and affine norms, as the package does that the papers used; it equals
-that package to the last digit. Both run on the meta device: nothing is computed, nothing allocated.
+Counters: torch, the default, counts convolutions, matrix products and attention, linear attention as the
+recurrence that it is. torchprofile-meta also counts elementwise products, means and affine norms, but no
+linear attention, as the package does that the papers used; it equals that package to the last digit. Both
+run on the meta device: nothing is computed, nothing allocated.
 torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
 seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.
 """

@@ -9,7 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,11 @@ class Throughput:
         return self.run.batch / self.median_s
 
     @property
+    def noise(self) -> tuple[str, ...]:
+        """What disturbed the passes, by name and size; empty for a quiet machine."""
+        return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
+
+    @property
     def sustained_images_per_s(self) -> float | None:
         """Of the heat-soaked device; None if that was not asked for."""
         return self.run.batch / stats.median(self.sustained_times_s) if self.sustained_times_s else None
@@ -168,11 +173,6 @@ class Throughput:
     def images_per_s_interval(self) -> tuple[float, float] | None:
         interval = self.interval_s
         return interval and (self.run.batch / interval[1], self.run.batch / interval[0])
-
-    @property
-    def noise(self) -> tuple[str, ...]:
-        """What disturbed the passes, by name and size; empty for a quiet machine."""
-        return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +191,7 @@ class Comparison:
     Ratios are those of speeds: reference time / time of the arm.
     """
 
-    run: Run  # of the reference
-    rivals: tuple[Run, ...]  # the other arms; they differ in the model only
+    runs: tuple[Run, ...]  # of the arms; they differ in the model only
     order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
     visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
     calls: tuple[int, ...]  # in one visit of each arm
@@ -208,7 +207,7 @@ class Comparison:
     conv_tf32: bool
 
     def __post_init__(self) -> None:
-        arms = 1 + len(self.rivals)
+        arms = len(self.runs)
         if arms < 2 or len(self.calls) != arms or min(self.calls) < 1:
             raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
         if len(self.visits_s) != len(self.order) or not self.order or min(self.visits_s) <= 0:
@@ -217,11 +216,6 @@ class Comparison:
             raise ValueError("comparison: every arm needs the same number of visits")
         if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):
             raise ValueError("comparison: needs a clock for every visit, or none at all")
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """Of every arm, the reference first."""
-        return (self.run, *self.rivals)
 
     @property
     def rounds(self) -> int:
@@ -259,22 +253,75 @@ class Comparison:
 class NotCompared:
     """A comparison that gave no number."""
 
-    run: Run  # of the reference
-    rivals: tuple[Run, ...]
-    margin: float
+    runs: tuple[Run, ...]
     status: str  # as of Skipped
     reason: str
 
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes that an inference pass or a training step holds, counted by the allocator or as it would."""
+
+    passes_peak_bytes: int  # allocated at once in the forward and backward pass
+    passes_peak_phase: str  # forward or backward: where that was
+    passes_gradients_bytes: int  # of the gradients there at that peak: they come as activations go
+    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None for inference
+    parameters_bytes: int  # with buffers
+    gradients_bytes: int  # of all gradients, at the end of the backward pass
+    optimizer_bytes: int
+    ema_bytes: int
+    reserved_bytes: int | None  # the most that the allocator held of the device; None: not known
+    process_bytes: int | None  # of the whole process, as the driver counts; None: not known
+
+    def __post_init__(self) -> None:
+        if min(self.passes_peak_bytes, self.update_peak_bytes or 0) < 0:
+            raise ValueError("a peak cannot be negative")
+
     @property
-    def runs(self) -> tuple[Run, ...]:
-        """Of every arm, the reference first."""
-        return (self.run, *self.rivals)
+    def peak_bytes(self) -> int:
+        return max(self.passes_peak_bytes, self.update_peak_bytes or 0)
+
+    @property
+    def peak_phase(self) -> str:
+        """forward, backward or update."""
+        return self.passes_peak_phase if self.peak_bytes == self.passes_peak_bytes else "update"
+
+    @property
+    def gradients_at_peak_bytes(self) -> int:
+        return self.gradients_bytes if self.peak_phase == "update" else self.passes_gradients_bytes
+
+    @property
+    def activations_bytes(self) -> int:
+        """The rest at the peak: activations, casts of weights, temporaries, inputs."""
+        held = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
+        return self.peak_bytes - held - self.gradients_at_peak_bytes
 
 
-Record = Counted | Throughput | Skipped | Comparison | NotCompared
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The memory of one case, measured on a GPU or predicted; or what kept it from being known."""
+
+    run: Run
+    work: str  # inference or training
+    checkpointing: bool
+    predicted: bool  # from the sizes of tensors that were never there
+    limit_bytes: int | None  # what the allocator was held to; None: all of the device
+    status: str  # ok; or out of memory, crashed, timed out, error: then there is no use
+    reason: str  # blank if ok
+    use: MemoryUse | None
+
+    def __post_init__(self) -> None:
+        if (self.status == "ok") != (self.use is not None):
+            raise ValueError(f"{self.run.model}: status {self.status!r} with use {self.use}")
+        if self.predicted and self.use is not None and self.use.reserved_bytes is not None:
+            raise ValueError(f"{self.run.model}: nothing was reserved for a prediction")
+
+
+Record = Counted | Throughput | Memory | Skipped | Comparison | NotCompared
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
     "throughput": Throughput,
+    "memory": Memory,
     "skipped": Skipped,
     "comparison": Comparison,
     "not compared": NotCompared,
@@ -347,30 +394,32 @@ def decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annot
     raise StoreError(f"expected {annotation}, got {value!r}")
 
 
-def key(record: "Record | Run") -> str:
+def key(record: "Record | Run | tuple[Run, ...]") -> str:
     """Name the case that a record answers, by what it asks, the device and the software.
 
     The same case on the same device under the same software has the same key, whenever it was measured and
     whatever came out. Left out: the commit and the date, for which the code itself stands.
+
+    Args:
+        record: of any kind; or, of a case that is still to be measured, its run or, for a comparison, runs.
     """
-    about = record if isinstance(record, Run | Counted) else record.run
+    if isinstance(record, Counted):
+        asked = [_asked(replace(record, params=0, params_trainable=0, macs=0, not_counted=()))]
+        asked[0].update(train_macs=None, train_macs_checkpointed=None)
+    elif isinstance(record, Run):
+        asked = [_asked(record)]
+    elif isinstance(record, Throughput | Memory | Skipped):
+        asked = [_asked(record.run)]
+    else:
+        asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _asked(about: Run | Counted) -> dict[str, Any]:
     asked = asdict(about)
-    for outcome in (
-        "params",
-        "params_trainable",
-        "macs",
-        "train_macs",
-        "train_macs_checkpointed",
-        "not_counted",
-    ):
-        asked.pop(outcome, None)
-    if isinstance(record, Comparison | NotCompared):
-        asked |= {"rivals": [key(rival) for rival in record.rivals], "margin": record.margin}
-    environment = asked["environment"]
     for incidental in ("commit", "date", "platform", "python"):
-        del environment[incidental]
-    told = json.dumps([type(about).__name__, asked], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+        del asked["environment"][incidental]
+    return asked
 
 
 def parse(text: str, name: str) -> tuple[list[Record], str]:

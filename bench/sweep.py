@@ -5,10 +5,10 @@
     python -m bench.sweep paper-256 --dry-run
     python -m bench.sweep my_cases.toml --out runs.jsonl
 
-A suite is a TOML file of [[run]] tables: a command (flops, throughput, latency) and its options, each with
-the values that are combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in
-a table leaves it out on another device. quick, paper-256, paper-512 and gpu come with the project; any
-path to a .toml works as well.
+A suite is a TOML file of [[run]] tables: a command (flops, throughput, latency, versus, memory) and its
+options, each with the values that are combined, in the order in which they are to be measured;
+`device = "cuda"` or "cpu" in a table leaves it out on another device. quick, paper-256, paper-512 and gpu
+come with the project; any path to a .toml works as well.
 
 Every case is measured in a process of its own and is on disk before the next begins. What --out holds
 already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cli, output
-from bench.record import Counted, Record, Run, Skipped
+from bench.record import Counted, NotCompared, Record, Run, Skipped
 from bench.store import Store
 
 SUITES = Path(__file__).parent / "suites"
@@ -39,7 +39,7 @@ class Unit:
 
     command: str
     label: str  # of the case
-    about: Run | Counted  # what a store knows it by
+    about: Run | Counted | tuple[Run, ...]  # what a store knows it by
     estimate_s: float  # that it takes at the most, as a rule
     measure: Callable[[], Record]
 
@@ -84,7 +84,13 @@ def arguments(run: dict[str, Any]) -> list[str]:
             continue
         values = value if isinstance(value, list) else [value]
         switch = {True: "on", False: "off"}
-        words += [f"--{option}", *(switch[v] if isinstance(v, bool) else str(v) for v in values)]
+        texts = [switch[v] if isinstance(v, bool) else str(v) for v in values]
+        if option == "models":  # of versus, whose models are no option
+            words = [*texts, *words]
+        elif value is True:
+            words.append(f"--{option}")
+        else:
+            words += [f"--{option}", *texts]
     return words
 
 
@@ -158,10 +164,46 @@ def _count(blank: Counted) -> Counted:
     return flops.measure(blank)[0]
 
 
+def _compared(args: list[str], where: str) -> list[Unit]:
+    from bench import cases, versus
+
+    parser = versus.parser()
+    parser.prog = where
+    return [
+        Unit(
+            command="versus",
+            label=f"versus {versus.label(contest)}",
+            about=contest.runs,
+            estimate_s=cases.TYPICAL_STARTUP_S * len(contest.runs) + contest.run.budget_s,
+            measure=partial(versus.compare, contest),
+        )
+        for contest in versus.planned(parser.parse_args(args))
+    ]
+
+
+def _held(args: list[str], where: str) -> list[Unit]:
+    from bench import memory
+
+    parser = memory.parser()
+    parser.prog = where
+    return [
+        Unit(
+            command="memory",
+            label=f"memory {memory.label(case)}",
+            about=case.run,
+            estimate_s=memory.TYPICAL_S,
+            measure=partial(memory.result_of, case),
+        )
+        for case in memory.planned_cases(parser.parse_args(args))
+    ]
+
+
 PLANNERS: dict[str, Callable[[list[str], str], list[Unit]]] = {
     "flops": _counted,
     "throughput": _timed("throughput"),
     "latency": _timed("latency"),
+    "versus": _compared,
+    "memory": _held,
 }
 
 
@@ -203,7 +245,7 @@ def _measure(units: Sequence[Unit], args: argparse.Namespace, clock: Callable[[]
             store.append(record)
             took[unit.command] += clock() - started
             expected[unit.command] += unit.estimate_s
-            done[record.status if isinstance(record, Skipped) else "ok"] += 1
+            done[record.status if isinstance(record, Skipped | NotCompared) else "ok"] += 1
     told = ", ".join(f"{count} {status}" for status, count in done.most_common()) or "none"
     return [*notes, f"measured now: {told}; held already: {held}; {duration(clock() - begin)}; in {args.out}"]
 

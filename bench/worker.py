@@ -17,6 +17,7 @@ import typing
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from bench.record import Record, Run, Skipped, StoreError, decode, from_dict, to_line
 
@@ -31,13 +32,22 @@ class Case:
     weights: str | None  # the path of a checkpoint
 
 
-def run(measure: str, case: Case, timeout_s: float, memory_bytes: int | None = None) -> Record:
+class Asked(Protocol):
+    """Any dataclass that says what a row is about where there is no record: a command's kind of case."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def run(self) -> Run: ...
+
+
+def run(measure: str, case: Asked, timeout_s: float, memory_bytes: int | None = None) -> Record:
     """Measure one case in a process of its own.
 
     Args:
         measure: "module:function", called in the worker with the case; returns a Record. Its argument is
-            called case, and annotated with the type that the case is rebuilt as.
-        case: what to measure; a command may have a Case of its own, with more fields.
+            called case, and annotated with the type that it is rebuilt as.
+        case: what to measure: a Case, or another dataclass with a run.
         timeout_s: after this the worker is killed, and what it started with it.
         memory_bytes: that a CPU case may take, on Linux; by default most of what is free.
 
@@ -89,14 +99,11 @@ def _memory_limit(device_type: str) -> int:
     return int(HEADROOM * (free_host_bytes() or 0))
 
 
-def out_of_memory(error: BaseException) -> str | None:
-    """What a failed allocation says, in a line; None for another error."""
+def out_of_memory(error: BaseException) -> bool:
+    """Tell a failed allocation; the CPU's allocator has no exception of its own."""
     told = str(error)
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    # the CPU's allocator has no exception of its own
-    if not (named or "allocate memory" in told or "bad_alloc" in told):
-        return None
-    return told.strip().partition("\n")[0]
+    kinds = ("MemoryError", "OutOfMemoryError")  # the second is torch's, which this file does not import
+    return type(error).__name__ in kinds or "allocate memory" in told or "bad_alloc" in told
 
 
 def _die_with(parent: int) -> None:
@@ -109,21 +116,20 @@ def _die_with(parent: int) -> None:
 def main() -> int:
     measure, result, limit = sys.argv[1:]
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    module, _, name = measure.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    case: Case = decode(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
     if int(limit):
         import resource
 
         # allocations then fail in this process before the machine runs out for all
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit), resource.RLIM_INFINITY))
+    module, _, name = measure.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    case = decode(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
     try:
         record = function(case)
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        reason = out_of_memory(error)
-        if reason is None:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
-        record = Skipped(run=case.run, status="out of memory", reason=reason)
+        record = Skipped(run=case.run, status="out of memory", reason=str(error).strip().partition("\n")[0])
     Path(result).write_text(to_line(record), encoding="utf-8")
     return 0
 

@@ -35,6 +35,14 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
     return model
 
 
+def condition_width(model: nn.Module) -> int | None:
+    """What y a network takes: float vectors (N, width), or labels (N,) where this is None.
+
+    A network that takes vectors, ours or a user's, says so in an attribute `condition_width`.
+    """
+    return getattr(model, "condition_width", None)
+
+
 def check(name: str, task: Task) -> nn.Module:
     """Build a backbone on the meta device and hold it to the interface; nothing is computed.
 
@@ -47,14 +55,15 @@ def check(name: str, task: Task) -> nn.Module:
     model = build(name, task).eval()
     x = torch.empty(BATCH, task.in_channels, task.height, task.width, device="meta")
     t = torch.empty(BATCH, dtype=torch.int64, device="meta")
-    y = torch.empty(BATCH, dtype=torch.int64, device="meta")
+    width = condition_width(model)
+    y = torch.empty_like(t) if width is None else torch.empty(BATCH, width, device="meta")
     try:
         with torch.no_grad():
             out = model(x, t, y)
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"{name}: model(x {tuple(x.shape)}, t ({BATCH},), y ({BATCH},)) on the meta device raised "
+            f"{name}: model(x {tuple(x.shape)}, t ({BATCH},), y {tuple(y.shape)}) on the meta device raised "
             f"{type(error).__name__}: {reason}"
         ) from error
     wanted = (BATCH, task.out_channels, task.height, task.width)

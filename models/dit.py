@@ -2,6 +2,10 @@
 
 Source: arXiv:2212.09748; sizes from its Table 1, the S, B, L and XL at patches 2, 4 and 8.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P), D width.
+
+Long skips are DiCo's ablation (arXiv:2505.11196, Table 3): its printed parameters and MACs are those of five,
+each joined by a linear layer from 2D to D with bias. That the five first blocks' outputs go to the five last
+blocks, the latest first, is our reading.
 """
 
 from dataclasses import dataclass
@@ -11,7 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Condition, LabelDropout, Modulation, initialise, initialise_flat, modulate, zero
+from models.layers import (
+    Attention,
+    Condition,
+    LabelDropout,
+    Modulation,
+    PatchHead,
+    initialise,
+    initialise_flat,
+    modulate,
+    position_table,
+    unpatchify,
+    zero,
+)
 from models.task import Factory, Renames, Task
 
 
@@ -22,39 +38,7 @@ class Config:
     heads: int
     patch: int
     mlp_ratio: int = 4
-
-
-def position_table(height: int, width: int, channels: int) -> Tensor:
-    """Fixed 2-D sin-cos positions: (1, height * width, channels), row by row, computed in float64.
-
-    The first half of the channels encodes the column, the second the row; each half is channels/4
-    frequencies 10000^(-i / (channels/4)), their sines, then their cosines.
-    """
-    count = channels // 4
-    frequencies = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
-
-    def encode(positions: Tensor) -> Tensor:
-        angles = positions[:, None] * frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-    columns = encode(torch.arange(width, dtype=torch.float64)).repeat(height, 1)
-    rows = encode(torch.arange(height, dtype=torch.float64)).repeat_interleave(width, dim=0)
-    return torch.cat([columns, rows], dim=1)[None]
-
-
-class Attention(nn.Module):
-    """(N, T, D) -> (N, T, D)"""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.project(x.transpose(1, 2).flatten(2))
+    skips: int = 0  # from so many first blocks to as many last ones
 
 
 class Block(nn.Module):
@@ -76,18 +60,16 @@ class Block(nn.Module):
         return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
 
 
-class PatchHead(nn.Module):
-    """Norm, modulation, and P*P*C_out outputs a token: (N, T, D), (N, D) -> (N, T, P*P*C_out)."""
+class SkipBlock(nn.Module):
+    """Joins what an earlier block gave, then a block: (N, T, D), (N, T, D), (N, D) -> (N, T, D)"""
 
-    def __init__(self, width: int, patch: int, out_channels: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, count=2)
-        self.linear = nn.Linear(width, patch * patch * out_channels)
+        self.fuse = nn.Linear(2 * width, width)
+        self.block = Block(width, heads, mlp_ratio)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.modulation(c)[:, :, None]  # each (N, 1, D)
-        return self.linear(modulate(self.norm(x), shift, scale))
+    def forward(self, x: Tensor, kept: Tensor, c: Tensor) -> Tensor:
+        return self.block(self.fuse(torch.cat([x, kept], dim=2)), c)
 
 
 class DiT(nn.Module):
@@ -101,9 +83,9 @@ class DiT(nn.Module):
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
         # a parameter, as released, so that it counts among the parameters; never trained
         self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
-        )
+        sizes = (config.width, config.heads, config.mlp_ratio)
+        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(config.depth - config.skips))
+        self.skip_blocks = nn.ModuleList(SkipBlock(*sizes) for _ in range(config.skips))
         self.head = PatchHead(config.width, config.patch, task.out_channels)
         self._initialise()
 
@@ -118,11 +100,15 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c = self.condition(t, self.drop(y))  # (N, D)
         x = self.embed(x).flatten(2).transpose(1, 2) + self.positions  # (N, T, D)
+        kept: list[Tensor] = []
         for block in self.blocks:
             x = block(x, c)
-        x = self.head(x, c)  # (N, T, P*P*C_out), ordered (row in patch, column in patch, channel)
-        x = x.reshape(len(x), *self.grid, self.patch, self.patch, -1)
-        return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)  # (N, C_out, H, W)
+            if len(kept) < len(self.skip_blocks):
+                kept.append(x)
+        for block in self.skip_blocks:
+            x = block(x, kept.pop(), c)
+        x = self.head(x, c)  # (N, T, P*P*C_out)
+        return unpatchify(x, self.grid, self.patch)  # (N, C_out, H, W)
 
 
 _SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}  # Table 1
@@ -131,6 +117,10 @@ VARIANTS: dict[str, Factory] = {
     f"DiT-{size}/{patch}": partial(DiT, Config(width=width, depth=depth, heads=heads, patch=patch))
     for size, (width, depth, heads) in _SIZES.items()
     for patch in (2, 4, 8)
+}
+
+ABLATIONS: dict[str, Factory] = {
+    "DiT-S/2@skip": partial(DiT, Config(width=384, depth=12, heads=6, patch=2, skips=5)),
 }
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.

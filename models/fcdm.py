@@ -1,20 +1,42 @@
 """FCDM: a U-Net of ConvNeXt blocks with global response normalisation, conditioned at every level.
 
 Source: "Reviving ConvNeXt for Efficient Convolutional Diffusion Models", CVPR 2026; sizes from its Table 2.
-Letters: N batch, C latent channels, H and W latent sides, D width of a level.
+Letters: N batch, C latent channels, H and W latent sides, D width of a level, E width of a text embedding.
 
 In training, labels are dropped independently at each of the three levels, so that one image may be
 conditional at one level and unconditional at another. The release does this; it is kept.
+
+The ablations have no released code. Kernels (Tables 6, 10) and asymmetric depths (14) leave no freedom.
+The printed MACs fix two full 3x3 convolutions at width 336 for the ResNet block (6), and 4 D^2 for attention
+beside 6 D^2 for the MLP, a pixel, at width 416 for neighbourhood attention (13); the order of norm and
+activation in the one and heads of 32 in the other are our reading. So are the places of channel attention, of
+the feed-forward and of channel attention without inverted bottleneck (6), each at a width that gives the
+printed MACs, and the whole of the isotropic network (12), of which only 62 M parameters are printed. The
+uniform one (15) is built as stated, at width 600, and counts 66.3 G in place of the printed 62.8. All of it
+was done to FCDM-L; at the other sizes the same is done, its width in proportion and rounded down: our
+reading again.
+
+Neighbourhood attention is masked attention under its plain name, FCDM-L@na7, which works and trains on
+every device; FCDM-L@na7-flex and -natten name the other back ends.
+
+Text conditions (appendix H) replace the label table by an MLP over a pooled text embedding, given in the
+place of y as (N, E). Its two layers with SiLU between them, as for timesteps, and a vector of zeros where
+training drops the text, are our reading; sampling passes zeros for the unconditional half.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.kernels.neighbourhood import neighbourhood_attention, require_backend
 from models.layers import (
+    FREQUENCIES,
+    LABEL_DROPOUT,
+    ChannelAttention,
     ChannelNorm,
     Condition,
     Head,
@@ -24,17 +46,35 @@ from models.layers import (
     initialise,
     initialise_flat,
     modulate_addcmul,
+    require_odd,
+    timestep_features,
     zero,
 )
 from models.task import Factory, Renames, Task
 
+HEAD_WIDTH = 32  # of neighbourhood attention: our reading
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
+    """A size, and what the paper's ablations change.
+
+    Raises:
+        ValueError: for an even kernel, which has no middle.
+    """
+
     width: int  # of the first level; the others are 2 and 4 times as wide
     depths: tuple[int, int, int, int, int]  # blocks down, down, middle, up, up
-    kernel: int = 7  # of the depthwise convolution
-    mlp_ratio: int = 3
+    kernel: int = 7  # of the depthwise convolution, or the side of the attention's window
+    mlp_ratio: int = 3  # 1: no inverted bottleneck
+    enhancement: Literal["response", "attention"] = "response"  # of the hidden channels: GRN or CCA
+    feedforward_ratio: int = 0  # of a feed-forward behind every block; 0: none
+    neighbourhood: Literal["masked", "flex", "natten"] | None = None  # a back end: attention, not convolution
+    block: Literal["convnext", "resnet"] = "convnext"  # resnet takes none of the five fields above
+    text_width: int | None = None  # E; None: conditioned on labels
+
+    def __post_init__(self) -> None:
+        require_odd(self.kernel)
 
 
 class GlobalResponseNorm(nn.Module):
@@ -53,53 +93,161 @@ class GlobalResponseNorm(nn.Module):
         return self.gamma * (h * share) + self.beta + h
 
 
-class Block(nn.Module):
-    """(N, D, H, W), (N, D) -> (N, D, H, W)"""
+class NeighbourhoodAttention(nn.Module):
+    """Each pixel attends to the window around it: (N, D, H, W) -> (N, D, H, W)."""
 
-    def __init__(self, width: int, kernel: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, window: int, backend: str) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+        require_backend(backend)
+        self.heads = width // HEAD_WIDTH
+        self.window = window
+        self.backend = backend
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x.permute(0, 2, 3, 1)).unflatten(3, (3, self.heads, -1))  # (N, H, W, 3, heads, d)
+        q, k, v = qkv.unbind(3)
+        x = neighbourhood_attention(q * HEAD_WIDTH**-0.5, k, v, self.window, self.backend)
+        return self.project(x.flatten(3)).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """(N, D, H, W), (N, D) -> (N, D, H, W)
+
+    Args:
+        width: D.
+        mixer: (N, D, H, W) -> (N, D, H, W), across pixels.
+        mlp_ratio: how many times D the hidden channels are.
+        response: (N, mlp_ratio * D, H, W) -> the same, across the hidden channels.
+    """
+
+    def __init__(self, width: int, mixer: nn.Module, mlp_ratio: int, response: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
         self.norm = ChannelNorm()
         self.modulation = Modulation(width, count=3)
         self.expand = nn.Conv2d(width, mlp_ratio * width, 1)
-        self.response = GlobalResponseNorm(mlp_ratio * width)
+        self.response = response
         self.contract = nn.Conv2d(mlp_ratio * width, width, 1)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
-        h = modulate_addcmul(self.norm(self.depthwise(x)), shift, scale)
+        h = modulate_addcmul(self.norm(self.mixer(x)), shift, scale)
         h = self.contract(self.response(F.gelu(self.expand(h))))
         return x + gate * h
 
 
+class FeedforwardBlock(nn.Module):
+    """A block, then a feed-forward, each with its own modulation: (N, D, H, W), (N, D) -> (N, D, H, W)."""
+
+    def __init__(self, width: int, block: nn.Module, ratio: int) -> None:
+        super().__init__()
+        self.block = block
+        self.norm = ChannelNorm()
+        self.modulation = Modulation(width, count=3)
+        self.expand = nn.Conv2d(width, ratio * width, 1)
+        self.contract = nn.Conv2d(ratio * width, width, 1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        x = self.block(x, c)
+        shift, scale, gate = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
+        h = modulate_addcmul(self.norm(x), shift, scale)
+        return x + gate * self.contract(F.gelu(self.expand(h)))
+
+
+class ResNetBlock(nn.Module):
+    """Two full convolutions: (N, D, H, W), (N, D) -> (N, D, H, W)"""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm()
+        self.modulation = Modulation(width, count=3)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
+        h = self.conv1(F.gelu(modulate_addcmul(self.norm(x), shift, scale)))
+        return x + gate * self.conv2(F.gelu(h))
+
+
+def make_depthwise(width: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+
+
+def make_block(config: Config, width: int) -> nn.Module:
+    """The block of a configuration at the width of a level."""
+    if config.block == "resnet":
+        return ResNetBlock(width)
+    hidden = config.mlp_ratio * width
+    block = Block(
+        width,
+        mixer=make_depthwise(width, config.kernel)
+        if config.neighbourhood is None
+        else NeighbourhoodAttention(width, config.kernel, config.neighbourhood),
+        mlp_ratio=config.mlp_ratio,
+        response=GlobalResponseNorm(hidden) if config.enhancement == "response" else ChannelAttention(hidden),
+    )
+    return FeedforwardBlock(width, block, config.feedforward_ratio) if config.feedforward_ratio else block
+
+
+class TextCondition(nn.Module):
+    """Embeds timesteps and pooled texts and adds them: (N,), (N, E) -> (N, D)."""
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.time1 = nn.Linear(2 * FREQUENCIES, width)
+        self.time2 = nn.Linear(width, width)
+        self.text1 = nn.Linear(text_width, width)
+        self.text2 = nn.Linear(width, width)
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        dtype = self.time1.weight.dtype
+        embedded: Tensor = self.time2(F.silu(self.time1(timestep_features(t).to(dtype))))
+        return embedded + self.text2(F.silu(self.text1(y.to(dtype))))
+
+
+class TextDropout(nn.Module):
+    """In training mode, replaces each text by zeros with probability 0.1: (N, E) -> (N, E)."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        if not self.training:
+            return y
+        dropped = torch.rand(len(y), 1, device=y.device) < LABEL_DROPOUT
+        return y.masked_fill(dropped, 0)
+
+
 class FCDM(nn.Module):
+    """The U-Net; y are float vectors (N, condition_width), or labels (N,) where that is None."""
+
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         task.require_multiple(4, "the two downsamplings'")
+        if config.neighbourhood is not None:
+            task.require_at_least(4 * config.kernel, f"4 times the attention's window of {config.kernel}")
         w1, w2, w3 = config.width, 2 * config.width, 4 * config.width
-        self.drop1 = LabelDropout(task.num_classes)
-        self.drop2 = LabelDropout(task.num_classes)
-        self.drop3 = LabelDropout(task.num_classes)
-        self.condition1 = Condition(w1, task.num_classes)
-        self.condition2 = Condition(w2, task.num_classes)
-        self.condition3 = Condition(w3, task.num_classes)
+
+        def drop() -> nn.Module:
+            return TextDropout() if config.text_width else LabelDropout(task.num_classes)
+
+        def condition(width: int) -> nn.Module:
+            if config.text_width:
+                return TextCondition(width, config.text_width)
+            return Condition(width, task.num_classes)
+
+        self.condition_width = config.text_width
+        self.drop1, self.drop2, self.drop3 = drop(), drop(), drop()
+        self.condition1, self.condition2, self.condition3 = condition(w1), condition(w2), condition(w3)
         self.stem = nn.Conv2d(task.in_channels, w1, 3, padding=1)
         self.unet = UNet(
-            lambda width: Block(width, config.kernel, config.mlp_ratio),
+            partial(make_block, config),
             widths=(w1, w2, w3, w2, w1),
             depths=config.depths,
         )
         self.out = nn.Conv2d(w1, w1, 3, padding=1)
         self.head = Head(w1, task.out_channels)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        initialise(self)
-        initialise_flat(self.stem)
-        zero(self.head.modulation.linear, self.head.conv)
-        for module in self.modules():
-            if isinstance(module, Block):
-                zero(module.modulation.linear)
+        _initialise(self)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c1 = self.condition1(t, self.drop1(y))  # (N, D)
@@ -110,11 +258,95 @@ class FCDM(nn.Module):
         return self.head(self.out(x), c1)  # (N, C_out, H, W)
 
 
-VARIANTS: dict[str, Factory] = {  # Table 2
-    "FCDM-S": partial(FCDM, Config(width=128, depths=(2, 4, 8, 4, 2))),
-    "FCDM-B": partial(FCDM, Config(width=256, depths=(2, 4, 8, 4, 2))),
-    "FCDM-L": partial(FCDM, Config(width=512, depths=(2, 4, 8, 4, 2))),
-    "FCDM-XL": partial(FCDM, Config(width=512, depths=(3, 6, 12, 6, 3))),
+@dataclass(frozen=True, kw_only=True)
+class IsotropicConfig:
+    width: int
+    depth: int
+    patch: int
+
+
+class Isotropic(nn.Module):
+    """FCDM's blocks at one resolution, P times coarser than the latent: our reading of Table 12."""
+
+    def __init__(self, config: IsotropicConfig, task: Task) -> None:
+        super().__init__()
+        task.require_multiple(config.patch, "patch")
+        block = Config(width=config.width, depths=(0, 0, config.depth, 0, 0))
+        self.patch = config.patch
+        self.drop = LabelDropout(task.num_classes)
+        self.condition = Condition(config.width, task.num_classes)
+        self.stem = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
+        self.blocks = nn.ModuleList(make_block(block, config.width) for _ in range(config.depth))
+        self.head = Head(config.width, config.patch**2 * task.out_channels)
+        _initialise(self)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        c = self.condition(t, self.drop(y))  # (N, D)
+        x = self.stem(x)  # (N, D, H/P, W/P)
+        for block in self.blocks:
+            x = block(x, c)
+        return F.pixel_shuffle(self.head(x, c), self.patch)  # (N, C_out, H, W)
+
+
+def _initialise(model: FCDM | Isotropic) -> None:
+    initialise(model)
+    initialise_flat(model.stem)
+    zero(model.head.conv)
+    for module in model.modules():
+        if isinstance(module, Modulation):
+            zero(module.linear)
+        if isinstance(module, TextCondition):
+            for layer in (module.time1, module.time2, module.text1, module.text2):
+                nn.init.normal_(layer.weight, std=0.02)
+
+
+_SIZES = {  # Table 2
+    "FCDM-S": Config(width=128, depths=(2, 4, 8, 4, 2)),
+    "FCDM-B": Config(width=256, depths=(2, 4, 8, 4, 2)),
+    "FCDM-L": Config(width=512, depths=(2, 4, 8, 4, 2)),
+    "FCDM-XL": Config(width=512, depths=(3, 6, 12, 6, 3)),
+}
+
+
+def _changed(config: Config) -> dict[str, Config]:
+    """The ablations of one size; widths are given as for FCDM-L."""
+
+    def scaled(width: int, step: int = 2) -> int:
+        return config.width * width // 512 // step * step
+
+    def moved(blocks: int) -> tuple[int, int, int, int, int]:
+        down1, down2, middle, up2, up1 = config.depths
+        return down1, down2 - blocks, middle, up2 + blocks, up1
+
+    attention = replace(config, width=scaled(416, step=HEAD_WIDTH), neighbourhood="masked")
+    each = sum(config.depths) // 5
+    return {
+        **{f"k{kernel}": replace(config, kernel=kernel) for kernel in (3, 5, 7, 9, 11)},  # Tables 6, 10
+        "cca": replace(config, width=scaled(510), enhancement="attention"),  # Table 6
+        "ffn": replace(config, width=scaled(462), feedforward_ratio=1),
+        "noinv": replace(config, width=scaled(688), mlp_ratio=1, enhancement="attention"),
+        "resnet": replace(config, width=scaled(336), block="resnet"),
+        "na7": attention,  # Table 13; masked is the back end that works and trains everywhere
+        "na7-masked": attention,
+        "na7-flex": replace(attention, neighbourhood="flex"),
+        "na7-natten": replace(attention, neighbourhood="natten"),
+        "asym1": replace(config, depths=moved(1)),  # Table 14
+        **({"asym3": replace(config, depths=moved(3))} if config.depths[1] > 4 else {}),
+        "uniform": replace(config, width=scaled(600), depths=(each, each, each, each, each)),  # Table 15
+        "text": replace(config, text_width=768),  # appendix H
+    }
+
+
+VARIANTS: dict[str, Factory] = {name: partial(FCDM, config) for name, config in _SIZES.items()}
+
+ABLATIONS: dict[str, Factory] = {
+    **{
+        f"{name}@{change}": partial(FCDM, changed)
+        for name, config in _SIZES.items()
+        for change, changed in _changed(config).items()
+    },
+    # as many blocks as FCDM-L, at the patch of the DiT-B/2 that Table 12 sets beside it
+    "FCDM-B@iso": partial(Isotropic, IsotropicConfig(width=576, depth=20, patch=2)),
 }
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.
@@ -134,7 +366,7 @@ OFFICIAL: Renames = (
     (r"^out\.", "output_layer."),
     (r"^head\.", "final_layer."),
     (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
-    (r"\.depthwise\.", ".dwconv."),
+    (r"\.mixer\.", ".dwconv."),
     (r"\.expand\.", ".pwconv1."),
     (r"\.contract\.", ".pwconv2."),
     (r"\.response\.", ".grn."),

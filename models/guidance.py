@@ -23,9 +23,9 @@ def guide(
         model: a backbone, in eval mode.
         x: latents (N, C, H, W).
         t: timesteps (N,).
-        y: labels (N,).
+        y: labels (N,), or text embeddings (N, E).
         scale: 1 gives the conditional prediction.
-        null: the label of the null class, Task.num_classes.
+        null: the label of the null class, Task.num_classes; 0 for text embeddings, whose null is all zeros.
         channels: how many channels are guided, from the first; None guides all C of x.
 
     Returns:

@@ -3,11 +3,13 @@
 import difflib
 import fnmatch
 import importlib
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import dic, dico, dit, fcdm
+from models import adm, dic, dico, dig, dim, dimsum, dis, dit, fcdm, ldm
 from models.task import Factory, Renames, Task
 
 
@@ -15,26 +17,77 @@ from models.task import Factory, Renames, Task
 class Family:
     network: type[nn.Module]
     variants: dict[str, Factory]
+    ablations: dict[str, Factory] = field(default_factory=dict)  # "FCDM-L@k3": what a paper changed
     official: Renames  # from our names to those in released checkpoints
     task: Task  # as published, for images of 256 pixels
+    aliases: dict[str, str] = field(default_factory=dict)  # other names in print -> names of variants
+    backends: dict[str, Factory] = field(default_factory=dict)  # variants again, computed by a named one
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
+PIXELS = Task(latent_size=256, in_channels=3)  # a latent is then a pixel
+PIXELS_TWICE = replace(PIXELS, in_channels=6, given_channels=3)  # the noisy image and a low-resolution one
+QUARTERS = Task(latent_size=64, in_channels=3, learn_sigma=False)  # latents of a quarter of the side
+NOISE = Task(learn_sigma=False)  # the same latents, no variance
 
 FAMILIES = {
-    "FCDM": Family(network=fcdm.FCDM, variants=fcdm.VARIANTS, official=fcdm.OFFICIAL, task=LATENTS),
-    "DiT": Family(network=dit.DiT, variants=dit.VARIANTS, official=dit.OFFICIAL, task=LATENTS),
-    "DiCo": Family(network=dico.DiCo, variants=dico.VARIANTS, official=dico.OFFICIAL, task=LATENTS),
+    "FCDM": Family(
+        network=fcdm.FCDM,
+        variants=fcdm.VARIANTS,
+        ablations=fcdm.ABLATIONS,
+        official=fcdm.OFFICIAL,
+        task=LATENTS,
+    ),
+    "DiT": Family(
+        network=dit.DiT,
+        variants=dit.VARIANTS,
+        ablations=dit.ABLATIONS,
+        official=dit.OFFICIAL,
+        task=LATENTS,
+    ),
+    "DiCo": Family(
+        network=dico.DiCo,
+        variants=dico.VARIANTS,
+        ablations=dico.ABLATIONS,
+        official=dico.OFFICIAL,
+        task=LATENTS,
+    ),
     "DiC": Family(network=dic.DiC, variants=dic.VARIANTS, official=dic.OFFICIAL, task=LATENTS),
+    "ADM": Family(network=adm.ADM, variants=adm.VARIANTS, official=adm.OFFICIAL, task=PIXELS),
+    "ADM-up": Family(network=adm.ADM, variants=adm.UPSAMPLERS, official=adm.OFFICIAL, task=PIXELS_TWICE),
+    "LDM": Family(network=ldm.LDM, variants=ldm.VARIANTS, official=ldm.OFFICIAL, task=QUARTERS),
+    "DiS": Family(network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS),
+    "DiM": Family(
+        network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
+    ),
+    "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=NOISE),
+    "DiG": Family(
+        network=dig.DiG, variants=dig.VARIANTS, official=dig.OFFICIAL, task=LATENTS, backends=dig.BACKENDS
+    ),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()
 }
+ABLATIONS: dict[str, Factory] = {
+    name: factory for family in FAMILIES.values() for name, factory in family.ablations.items()
+}
+# found by name, never listed: the same networks, of which one may be computed by what is not there
+_BY_BACKEND: dict[str, Factory] = {
+    name: factory for family in FAMILIES.values() for name, factory in family.backends.items()
+}
 
 
 def names(pattern: str = "*") -> list[str]:
-    """List the backbones whose name matches a shell pattern, in any case: names("fcdm-*")."""
-    return [name for name in BACKBONES if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
+    """List the backbones whose name matches a shell pattern, in any case: names("fcdm-*").
+
+    A pattern with an @ is about ablations, which no other pattern matches: names("FCDM-L@*"). Those that fix
+    a back end are the same network once more, and it may not be installed: they are listed by a pattern with
+    a dash behind the @ only, names("FCDM-L@na7-*").
+    """
+    among = ABLATIONS if "@" in pattern else BACKBONES
+    if "-" not in pattern.partition("@")[2]:
+        among = {name: factory for name, factory in among.items() if "-" not in name.partition("@")[2]}
+    return [name for name in among if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 
 def is_plugin(name: str) -> bool:
@@ -46,24 +99,45 @@ def printed(name: str) -> str:
     """The name as published, found in any case; a plug-in's name as it is.
 
     Raises:
-        ValueError: an unknown name, with the nearest known ones.
+        ValueError: an unknown name, with the nearest known ones; an unknown variant, with all there are.
     """
     if is_plugin(name):
         return name
+    base, at, change = name.partition("@")
     known = {other.lower(): other for other in BACKBONES}
-    if name.lower() not in known:
-        close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
+    if base.lower() not in known:
+        close = difflib.get_close_matches(base.lower(), known, n=3, cutoff=0.5)
         hint = f"known families are {', '.join(FAMILIES)}"
         if close:
             hint = f"did you mean {' or '.join(known[other] for other in close)}?"
         raise ValueError(f"{name}: no such backbone; {hint}")
-    return known[name.lower()]
+    base = known[base.lower()]
+    if not at:
+        return base
+    changes = {other.lower(): other for other in (*ABLATIONS, *_BY_BACKEND) if other.startswith(f"{base}@")}
+    if f"{base}@{change}".lower() not in changes:
+        raise ValueError(f"{base}@{change}: no such variant; {_what_works(base, change, changes.values())}")
+    return changes[f"{base}@{change}".lower()]
+
+
+def _what_works(base: str, change: str, known: Iterable[str]) -> str:
+    ours = [name.partition("@")[2] for name in known]
+    if not ours:
+        have = dict.fromkeys(name.partition("@")[0] for name in ABLATIONS)
+        return f"{base} has none; those that have some are {', '.join(have)}"
+    listed = f"the variants of {base} are {', '.join(ours)}"
+    kernel = re.fullmatch(r"k(\d+)", change.lower())
+    if kernel and int(kernel[1]) % 2 == 0:
+        return f"kernels must be odd; {listed}"
+    close = difflib.get_close_matches(change.lower(), ours, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(f'{base}@{other}' for other in close)}? {listed}" if close else listed
 
 
 def family_of(name: str) -> str:
     """The family of one of our backbones by its printed name; a plug-in is a family of its own."""
     for family, entry in FAMILIES.items():
-        if name in entry.variants:
+        if name in entry.variants or name in entry.ablations or name in entry.backends:
             return family
     return name.partition(":")[0]
 
@@ -76,7 +150,7 @@ def find(name: str) -> Factory:
     """
     name = printed(name)
     if not is_plugin(name):
-        return BACKBONES[name]
+        return {**BACKBONES, **ABLATIONS, **_BY_BACKEND}[name]
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -142,7 +216,8 @@ def create(
         return find(name)(task)
     usual = published_task(name)
     return find(name)(
-        Task(
+        replace(
+            usual,
             latent_size=usual.latent_size if latent_size is None else latent_size,
             in_channels=usual.in_channels if in_channels is None else in_channels,
             num_classes=usual.num_classes if num_classes is None else num_classes,

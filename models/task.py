@@ -11,19 +11,21 @@ class Task:
     """Class-conditional denoising of latents.
 
     Args:
-        latent_size: side of the latent, or (height, width); an image's side / 8.
+        latent_size: side of the latent, or (height, width); an image's side / 8, for most.
         in_channels: channels C of the latent.
         num_classes: labels run from 0 to num_classes - 1; num_classes itself is the null class.
-        learn_sigma: the output holds C more channels for the variance.
+        learn_sigma: the output holds as many channels again for the variance.
+        given_channels: how many of the C, from the last, are no noise to predict: an upsampler's small image.
 
     Raises:
-        ValueError: for a size or a count below one.
+        ValueError: for a size or a count below one, or for nothing left to predict.
     """
 
     latent_size: int | tuple[int, int] = 32
     in_channels: int = 4
     num_classes: int = 1000
     learn_sigma: bool = True
+    given_channels: int = 0
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
@@ -31,6 +33,11 @@ class Task:
         for field in ("in_channels", "num_classes"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: must be at least 1, got {getattr(self, field)}")
+        if not 0 <= self.given_channels < self.in_channels:
+            raise ValueError(
+                f"given_channels: must be from 0 to below the {self.in_channels} in_channels, "
+                f"got {self.given_channels}"
+            )
 
     @property
     def height(self) -> int:
@@ -42,7 +49,8 @@ class Task:
 
     @property
     def out_channels(self) -> int:
-        return 2 * self.in_channels if self.learn_sigma else self.in_channels
+        predicted = self.in_channels - self.given_channels
+        return 2 * predicted if self.learn_sigma else predicted
 
     def require_multiple(self, of: int, what: str) -> None:
         """Refuse a latent that a network cannot divide.
@@ -55,6 +63,19 @@ class Task:
             works = above[0] if isinstance(self.latent_size, int) else above
             raise ValueError(
                 f"latent_size: must be a multiple of {what} {of}, got {self.latent_size}; {works} would work"
+            )
+
+    def require_at_least(self, side: int, what: str) -> None:
+        """Refuse a latent that is too small for a network.
+
+        Raises:
+            ValueError: names the least side, what it comes from, and a size that would work.
+        """
+        if min(self.height, self.width) < side:
+            above = (max(self.height, side), max(self.width, side))
+            works = above[0] if isinstance(self.latent_size, int) else above
+            raise ValueError(
+                f"latent_size: must be at least {side}, {what}, got {self.latent_size}; {works} would work"
             )
 
 

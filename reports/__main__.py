@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import load
-from bench.record import Record, StoreError, read
+from bench.record import Memory, Record, StoreError, read
 
 RECORDS = Path("reports/out/records.jsonl")
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="JSON lines of bench.flops and bench.throughput; only these are read",
+        help="JSON lines of the benches; only these are read",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("reports/out"), metavar="DIR", help="default: %(default)s"
@@ -56,11 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"--out {args.out}: {error.strerror}")
 
     # imported here: pandas and matplotlib take seconds that --help and a wrong argument need not wait for
-    from reports import evidence, plots, tables
+    from reports import evidence, memory, plots, tables
 
     gathered = evidence.gather(records)
     drawings = plots.draw(gathered)
     text = tables.report(gathered, [drawing.picture for drawing in drawings])
+    held = memory.section([record for record in records if isinstance(record, Memory)])
+    text += f"\n{held}\n" if held else ""
     try:
         for drawing in drawings:
             (args.out / f"{drawing.picture.name}.png").write_bytes(drawing.png)

@@ -82,29 +82,30 @@ def setting_of(run: Run) -> Setting:
     )
 
 
-def environment_of(record: Record) -> Environment:
+def environment_of(record: Counted | Timing) -> Environment:
     return record.environment if isinstance(record, Counted) else record.run.environment
 
 
 def gather(records: Iterable[Record]) -> Evidence:
     """Keep the newest count and throughput of every case: by date, then by content."""
-    distinct = {record for record in records if isinstance(record, Counted) or _is_throughput(record)}
-    newest: dict[tuple[object, ...], Record] = {}
+    distinct = {
+        record
+        for record in records
+        if isinstance(record, Counted)
+        or (isinstance(record, Throughput | Skipped) and record.run.question == "throughput")
+    }
+    newest: dict[tuple[object, ...], Counted | Timing] = {}
     for record in sorted(distinct, key=lambda record: (environment_of(record).date, to_line(record))):
         newest[_case(record)] = record
     kept = [newest[case] for case in sorted(newest, key=repr)]
     return Evidence(
         counted=tuple(record for record in kept if isinstance(record, Counted)),
-        timings=tuple(record for record in kept if isinstance(record, Throughput | Skipped)),
+        timings=tuple(record for record in kept if not isinstance(record, Counted)),
         older=len(distinct) - len(kept),
     )
 
 
-def _is_throughput(record: Record) -> bool:
-    return isinstance(record, Throughput | Skipped) and record.run.question == "throughput"
-
-
-def _case(record: Record) -> tuple[object, ...]:
+def _case(record: Counted | Timing) -> tuple[object, ...]:
     if isinstance(record, Counted):
         return ("counted", record.model, record.res, record.batch, record.counter)
     return ("timed", record.run.model, record.run.res, setting_of(record.run))

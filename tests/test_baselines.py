@@ -10,7 +10,7 @@ import pytest
 
 from baselines import load
 
-MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
+MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "DiG-S/2")
 CSV_FILES = sorted(path for path in load.ROOT.glob("**/*.csv"))
 
 
@@ -112,6 +112,19 @@ def test_every_counted_model_has_a_manifest_whose_totals_are_the_sum_of_its_shap
         assert manifest.model == model
         assert manifest.params_total == sum(sizes.values()) == macs[model, 32][0]
         assert manifest.params_trainable == manifest.params_total - sizes.get("pos_embed", 0)
+
+
+def test_digs_terms_add_up_to_its_totals() -> None:
+    traced = ("q", "k", "v", "g", "o", "gk", "mlp_gate", "dw", "ada", "patch", "temb", "final")
+    terms = load.dig_macs()
+    assert len(terms) == 4 * 3
+    for (model, latent), count in terms.items():
+        assert count["traced_matmul_conv"] == sum(count[term] for term in traced)
+        assert count["torchprofile_approx"] == count["traced_matmul_conv"] + count["muls"] + 8 * latent**2
+        assert count["matmul_conv_all"] == count["traced_matmul_conv"] + count["mlp_down"]
+        assert count["matmul_conv_gla_all"] == count["matmul_conv_all"] + count["gla_core"]
+        if latent == 32:
+            assert count["params"] == load.manifest(model).params_total
 
 
 def test_the_counts_equal_the_published_gmacs_of_the_papers_own_models() -> None:

@@ -221,7 +221,7 @@ def test_cases_that_a_store_holds_are_taken_from_it_unless_forced(
     assert run(throughput.main, *args) == 0
     again = capsys.readouterr()
     assert again.out == first.out
-    assert "1 of 1 cases were in" in again.err
+    assert "1 of 1 were in" in again.err
     assert len(record.read(path)) == 1
     assert run(throughput.main, *args, "--force") == 0
     assert len(record.read(path)) == 2

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import load
@@ -26,15 +27,15 @@ def test_torchprofile_rules_give_the_released_models_macs_to_the_last_one(name: 
 
 
 @pytest.mark.parametrize("package", ["torchprofile", "fvcore"])
-def test_packages_count_what_the_reference_says(package: str, smallest: str) -> None:
-    count = counters.count_forward(create(smallest), Task(), counter=package)
-    released = RELEASED[smallest, 32][1]
+def test_packages_count_what_torchprofiles_rules_say(package: str, published: str) -> None:
+    count = counters.count_forward(create(published), Task(), counter=package)
+    rules = counters.count_forward(meta(published), Task(), counter="torchprofile-meta").macs
     if package == "torchprofile":
-        assert count.macs == released
+        assert count.macs == rules
         assert "softmax" not in count.by_op
     else:  # attention is what fvcore does not see
-        assert count.macs == pytest.approx(released, rel=0.003 if not smallest.startswith("DiT") else 0.12)
-        assert ("scaled_dot_product_attention" in count.not_counted) == smallest.startswith("DiT")
+        assert count.macs == pytest.approx(rules, rel=0.003 if not published.startswith("DiT") else 0.12)
+        assert ("scaled_dot_product_attention" in count.not_counted) == published.startswith("DiT")
 
 
 def test_forward_macs_are_those_of_torchs_own_counter(smallest: str) -> None:
@@ -79,13 +80,11 @@ def test_checkpointed_macs_are_those_of_a_step_that_recomputes_its_blocks(name: 
     model, task = meta(name), Task()
     step = counters.count_step(model, task)
     counted = counters._Dispatched(counters.TORCH_RULES)
-    with counted, checkpointed(model):
+    # left alone, torch stops recomputing a block once it has what the gradients need: without DiC's 1x1
+    # skips, and without the last convolution of a residual branch that is added as it is, as in ADM
+    with counted, checkpointed(model), set_checkpoint_early_stop(False):
         model(*counters.inputs(task, 1, "meta")).sum().backward()
-    # torch stops recomputing a block once it has what the gradients need: DiC's 1x1 skips are left out
-    assert step.train_macs < counted.total <= step.train_macs_checkpointed
-    assert counted.total == pytest.approx(step.train_macs_checkpointed, rel=0.01)
-    if not name.startswith("DiC-"):
-        assert counted.total == step.train_macs_checkpointed
+    assert step.train_macs < counted.total == step.train_macs_checkpointed
 
 
 def test_checkpointing_changes_no_gradient_and_no_model_afterwards() -> None:
@@ -115,4 +114,4 @@ def test_parts_by_operator_and_by_module_add_up_to_the_whole(smallest: str) -> N
 def test_macs_grow_with_the_batch_and_the_operators_without_a_rule_are_named(smallest: str) -> None:
     one, three = (counters.count_forward(meta(smallest), Task(), batch=n) for n in (1, 3))
     assert three.macs == 3 * one.macs
-    assert {"gelu", "silu", "add"} <= set(one.not_counted)
+    assert {"silu", "add"} <= set(one.not_counted)

@@ -7,18 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from models.registry import FAMILIES
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "bench", "baselines", "reports")
 NO_TORCH = [
     "bench/record.py",
     "bench/stats.py",
+    "bench/capacity.py",
     "bench/cli.py",
     "bench/output.py",
     "bench/timing.py",
-    "bench/paired.py",
-    "bench/noise.py",
 ]
-COMMANDS = ["bench.flops", "bench.latency", "bench.sweep", "bench.throughput", "bench.versus", "reports"]
+COMMANDS = [
+    "bench.flops",
+    "bench.latency",
+    "bench.memory",
+    "bench.sweep",
+    "bench.throughput",
+    "bench.versus",
+    "reports",
+]
 
 
 def imports(path: Path, *, everywhere: bool = True) -> set[str]:
@@ -42,14 +51,16 @@ def backbones() -> list[Path]:
     return [path for path in files("models") if "VARIANTS" in path.read_text() and path.stem != "registry"]
 
 
-def test_there_are_four_backbone_files() -> None:
-    assert {path.stem for path in backbones()} == {"fcdm", "dit", "dico", "dic"}
+def test_the_backbone_files_are_those_of_the_families() -> None:
+    assert {path.stem for path in backbones()} == {
+        entry.network.__module__.removeprefix("models.") for entry in FAMILIES.values()
+    }
 
 
 @pytest.mark.parametrize("path", backbones(), ids=lambda path: path.stem)
-def test_a_backbone_imports_layers_and_task_of_ours_and_nothing_else(path: Path) -> None:
+def test_a_backbone_imports_layers_kernels_and_task_of_ours_and_nothing_else(path: Path) -> None:
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("models.")}
-    assert ours <= {"layers", "task"}
+    assert ours <= {"layers", "kernels", "task"}
     assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
 
 
@@ -60,7 +71,7 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
-    allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench"}
+    allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench.capacity", "bench"}
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}

@@ -236,8 +236,7 @@ def clocked(clocks: Sequence[float | None]) -> Comparison:
 
 def comparison(visits: Compared) -> Comparison:
     return Comparison(
-        run=RUN,
-        rivals=(RUN,) * (len(visits.calls) - 1),
+        runs=(RUN,) * len(visits.calls),
         order=visits.order,
         visits_s=visits.visits_s,
         calls=visits.calls,
@@ -272,9 +271,7 @@ def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
     assert record.from_dict(json.loads(record.to_line(kept))) == kept
     assert kept.rounds == 10
     assert kept.images_per_s(1) == pytest.approx(4 / 0.1)
-    failed = NotCompared(
-        run=RUN, rivals=(RUN,), margin=0.01, status="out of memory", reason="asked for 3 TiB"
-    )
+    failed = NotCompared(runs=kept.runs, status="out of memory", reason="asked for 3 TiB")
     assert record.from_dict(json.loads(record.to_line(failed))) == failed
     assert gather([COUNTED, kept, failed]).counted == (COUNTED,)
     assert gather([COUNTED, kept, failed]).timings == ()
@@ -283,7 +280,7 @@ def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"rivals": ()}, "two or more arms"),
+        ({"runs": (RUN,)}, "two or more arms"),
         ({"calls": (1, 0)}, "each with its calls"),
         ({"visits_s": (1.0,)}, "a time above zero for every visit"),
         ({"order": (0,) * 40}, "the same number of visits"),
@@ -300,8 +297,8 @@ def test_impossible_comparisons_cannot_be_made(change: dict[str, object], told: 
     [
         (["DiT-S/8"], "MODEL: a comparison needs at least two, the reference first, got DiT-S/8"),
         ([], "the following arguments are required: MODEL"),
-        (["DiT-S/8", "FDCM-XL"], "FDCM-XL: no such backbone; did you mean FCDM-XL"),
-        (["DiT-S/8", "FCDM-Z*"], "FCDM-Z*: matches no backbone"),
+        (["DiT-S/8", "FDCM-XL"], "MODEL FDCM-XL: no such backbone; did you mean FCDM-XL"),
+        (["DiT-S/8", "FCDM-Z*"], "MODEL FCDM-Z*: matches no backbone"),
         (["DiT-S/8", "FCDM-S", "--res", "264"], "must be a multiple of patch 8, got 33"),
         (["DiT-S/8", "tests.tiny:WrongShape"], "must return (2, 8, 32, 32)"),
         (["DiT-S/8", "FCDM-S", "--margin", "2"], "--margin: must be a share above 0 and below 1"),
@@ -345,17 +342,16 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
     assert run(versus.main, "DiT-S/8", "tests.tiny:Tiny", *QUICK, "--out", str(path)) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == [first, second]
-    assert "1 of 1 comparisons were in" in printed.err
+    assert "1 of 1 were in" in printed.err
 
 
-def test_a_comparison_is_another_case_with_other_models_or_another_margin() -> None:
+def test_a_comparison_is_another_case_with_other_models_or_in_another_order() -> None:
     kept = clocked([1500.0, None])
     other = replace(RUN, model="DiT-S/2")
-    changes: list[dict[str, object]] = [{}, {"rivals": (other,)}, {"margin": 0.02}, {"run": other}]
-    keys = {record.key(replace(kept, **change)) for change in changes}  # type: ignore[arg-type]
-    assert len(keys) == 4
-    failed = NotCompared(run=RUN, rivals=(RUN,), margin=0.01, status="crashed", reason="")
-    assert record.key(failed) == record.key(kept)
+    changed = [(RUN, RUN), (RUN, other), (other, RUN), (RUN, RUN, RUN)]
+    assert len({record.key(runs) for runs in changed}) == 4
+    assert record.key(kept) == record.key((RUN, RUN))
+    assert record.key(NotCompared(runs=kept.runs, status="crashed", reason="")) == record.key(kept)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +379,7 @@ def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
     from bench import output
 
     rows = versus.rows(clocked([1500.0, 1470.0]))
-    text = output.render(rows, versus.columns(rows), form)
+    text = output.render(rows, versus._columns(rows), form)
     assert "reference time / time" in text
     assert "refused" in text
     assert "MHz" in text

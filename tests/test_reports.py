@@ -241,6 +241,15 @@ def test_remarks_follow_the_cells_they_are_about() -> None:
     assert f"- {mark[0]} FID 10.72" in text
 
 
+def test_digs_full_count_stands_beside_the_published_one() -> None:
+    heading = "## What DiG's published MACs leave out"
+    row = {head: cells[-1] for head, cells in columns(page(), heading).items()}
+    assert list(row.values()) == ["DiG-XL/2", "89.40", "89.33", "25.37", "0.5285", "115.2", tables.BLANK]
+    full = load.dig_macs()["DiG-XL/2", 32]["matmul_conv_gla_all"]
+    record = counted("DiG-XL/2", macs=full, counter="torch")
+    assert columns(page(record), heading)["in full, counted here"] == [*[tables.BLANK] * 3, "115.2"]
+
+
 def test_models_pair_with_the_dit_of_their_size() -> None:
     assert [dit_of(name) for name in ("FCDM-XL", "DiT-B/4", "DiC-H", "my_mod:factory")] == [
         "DiT-XL/2",

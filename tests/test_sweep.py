@@ -1,5 +1,6 @@
 """Sweeps: planned in order, resumed wherever they were stopped, with a budget."""
 
+import importlib
 import json
 import os
 import signal
@@ -149,8 +150,6 @@ def test_an_unknown_suite_is_told_with_the_known_ones(capsys: pytest.CaptureFixt
 def test_every_suite_of_the_project_says_what_it_is_for_and_is_understood_by_its_commands(name: str) -> None:
     about, runs = sweep.read_suite(name)
     assert about.endswith(".")
-    from bench import flops, latency, throughput
-
-    parsers = {"flops": flops.parser, "throughput": throughput.parser, "latency": latency.parser}
     for table in runs:
-        parsers[table["command"]]().parse_args(sweep.arguments(table))
+        command = importlib.import_module(f"bench.{table['command']}")
+        command.parser().parse_args(sweep.arguments(table))

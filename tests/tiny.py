@@ -67,3 +67,24 @@ def not_a_module(task: Task) -> int:
 
 def takes_nothing() -> nn.Module:
     return nn.Identity()
+
+
+class TakesVectors(Tiny):
+    """Conditioned on float vectors in the place of labels, which it says in `condition_width`."""
+
+    condition_width = 6
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.text = nn.Linear(self.condition_width, 8)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        scale = self.condition(t, torch.zeros_like(t)) + self.text(y.to(x.dtype))
+        return self.head(torch.tanh(self.stem(x)) * scale[:, :, None, None])
+
+
+class RaisesInTraining(Tiny):
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("only found out in training")
+        return super().forward(x, t, y)

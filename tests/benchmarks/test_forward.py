@@ -13,12 +13,12 @@ from models.weights import randomise_zeros
 
 
 @pytest.mark.benchmark(group="forward pass, 256 px, batch 1, fp32")
-def test_forward_pass(smallest: str, benchmark: BenchmarkFixture) -> None:
+def test_forward_pass(published: str, benchmark: BenchmarkFixture) -> None:
     where = device.default()
     synchronise = device.synchronise(where)
     device.set_precision("fp32")
     with torch.device(where):
-        model = create(smallest).eval()
+        model = create(published).eval()
     randomise_zeros(model)
     args = counters.inputs(Task(), 1, where)
 

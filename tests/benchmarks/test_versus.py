@@ -16,9 +16,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import device, environment, paired, stats
-from bench.arms import Arm, prepared
-from bench.record import Run
+from bench import arms, device, paired, stats, versus
 
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
 SLOWED = (5, 20.0)
@@ -38,32 +36,14 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def arm() -> Iterator[Arm]:
-    run = Run(
-        question="versus",
-        model="DiT-S/8",
-        family="DiT",
-        res=128,
-        latent_size=16,
-        batch=1,
-        precision="fp32",
-        compile=False,
-        cuda_graphs=False,
-        channels_last=False,
-        attention="auto",
-        checkpointing=False,
-        protocol="suite",
-        soak_s=0.0,
-        budget_s=1.0,
-        precision_target=0.01,
-        weights="random",
-        environment=environment.gather(device.default(), "DiT-S/8"),
-    )
-    with prepared(run, None) as ready:
-        yield ready
+def arm() -> Iterator[arms.Arm]:
+    parser = versus.parser()
+    contest, *_ = versus.planned(parser.parse_args([*["DiT-S/8", "DiT-S/8", "--res", "128", "--batch", "1"]]))
+    with arms.prepared(contest.run, None) as made:
+        yield made
 
 
-def slowed(arm: Arm) -> Call:
+def slowed(arm: arms.Arm) -> Call:
     """The same pass, then work that takes `SLOWDOWN` of it.
 
     On a CPU both are counted in this thread's own seconds: in seconds of the wall, the pass would be
@@ -83,7 +63,7 @@ def slowed(arm: Arm) -> Call:
 
 
 def verdicts(
-    benchmark: BenchmarkFixture, arm: Arm, other: Call, repetitions: int, budget_s: float
+    benchmark: BenchmarkFixture, arm: arms.Arm, other: Call, repetitions: int, budget_s: float
 ) -> tuple[Counter[str], float]:
     """Compare over and over, each time in another order: the counts of the verdicts, and the noise."""
     seeds = itertools.count()
@@ -111,13 +91,13 @@ def verdicts(
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
-def test_a_model_against_itself_is_not_told_apart(arm: Arm, benchmark: BenchmarkFixture) -> None:
+def test_a_model_against_itself_is_not_told_apart(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
     said, _ = verdicts(benchmark, arm, arm.call, *EQUAL)
     assert said["faster"] + said["slower"] <= WRONG_OF_EQUAL, said
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
-def test_a_model_slowed_by_5_percent_is_found_slower(arm: Arm, benchmark: BenchmarkFixture) -> None:
+def test_a_model_slowed_by_5_percent_is_found_slower(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
     said, noise = verdicts(benchmark, arm, slowed(arm), *SLOWED)
     assert said["faster"] + said["same"] == 0, said
     if noise > MOST_NOISE:

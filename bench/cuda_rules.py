@@ -1,0 +1,162 @@
+"""What torch does on CUDA and leaves out on the meta device: autocast, and attention that is one kernel.
+
+For predictions only: where there is a GPU, torch itself does both. The lists are those of torch's manual
+("Autocast Op Reference", CUDA ops).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+aten = torch.ops.aten
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TO_LOWER = _names(
+    "__matmul__ __rmatmul__ addbmm addmm addmv addr baddbmm bmm chain_matmul conv1d conv2d conv3d "
+    "conv_transpose1d conv_transpose2d conv_transpose3d einsum linear matmul mm multi_dot mv prelu"
+)
+TO_FLOAT32 = _names(
+    "__pow__ __rpow__ acos asin binary_cross_entropy_with_logits cdist cosh cosine_embedding_loss "
+    "cosine_similarity dist erfinv exp expm1 group_norm hinge_embedding_loss huber_loss kl_div l1_loss "
+    "layer_norm log log10 log1p log2 logsumexp margin_ranking_loss mse_loss multi_margin_loss "
+    "multilabel_margin_loss nll_loss norm pdist poisson_nll_loss pow reciprocal renorm rms_norm rsqrt sinh "
+    "smooth_l1_loss soft_margin_loss softplus tan triplet_margin_loss"
+)
+RESULT_IN_FLOAT32 = _names(  # asked for as a type of the result, not by converting what goes in
+    "cumprod cumsum linalg_matrix_norm linalg_vector_norm log_softmax prod softmax sum"
+)
+TO_WIDEST = _names(
+    "addcdiv addcmul atan2 bilinear cat concat concatenate cross dot grid_sample index_put scatter_add stack "
+    "tensordot vdot"
+)
+
+
+class CudaRules(TorchFunctionMode):
+    """Within it, functions of torch called on meta tensors behave as on CUDA.
+
+    A weight is cast once and the copy kept until the end, as torch.autocast does.
+    Only what Python calls by itself is seen: a product inside one of torch's own Python functions, as in
+    nn.MultiheadAttention, keeps the type it is given.
+
+    Args:
+        autocast: the lower type of torch.autocast; None is no autocast.
+    """
+
+    def __init__(self, autocast: torch.dtype | None) -> None:
+        super().__init__()
+        self.autocast = autocast
+        self._casts: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - torch's own signature
+        given = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if func is F.scaled_dot_product_attention:
+            if self.autocast is not None:
+                args, given = _each(self._lower, args), _each(self._lower, given)
+            return fused_attention(*args, **given)
+        if self.autocast is None:
+            return func(*args, **given)
+        if name in TO_LOWER:
+            return func(*_each(self._lower, args), **_each(self._lower, given))
+        if name in TO_FLOAT32:
+            return func(*_each(_float32, args), **_each(_float32, given))
+        if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _asks_for_type(args, given):
+            return func(*args, **{**given, "dtype": torch.float32})
+        if name in TO_WIDEST and torch.float32 in _types((args, given)):
+            return func(*_each(_float32, args), **_each(_float32, given))
+        return func(*args, **given)
+
+    def __exit__(self, *error: object) -> None:
+        self._casts.clear()
+        super().__exit__(*error)
+
+    def _lower(self, x: Tensor) -> Tensor:
+        if x.dtype == self.autocast or not _may_cast(x):
+            return x
+        assert self.autocast is not None
+        if not (x.is_leaf and x.requires_grad and x.dtype == torch.float32):
+            return x.to(self.autocast)
+        if id(x) not in self._casts:
+            self._casts[id(x)] = (x, x.to(self.autocast))
+        return self._casts[id(x)][1]
+
+
+def fused_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention that keeps its output and a row of statistics, not the scores.
+
+    (N, heads, T, d) -> (N, heads, T, d). CUDA takes its flash kernel in half precision and its
+    memory-efficient one otherwise; what both keep is alike.
+    """
+    if enable_gqa:
+        groups = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    if attn_mask is None and q.dtype in (torch.bfloat16, torch.float16):
+        return aten._scaled_dot_product_flash_attention(q, k, v, dropout_p, is_causal, scale=scale)[0]
+    bias = attn_mask
+    if bias is not None:
+        bias = bias.to(q.dtype).expand(*q.shape[:-1], k.shape[-2])
+    keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    return aten._scaled_dot_product_efficient_attention(
+        q, k, v, bias, keeps, dropout_p, is_causal, scale=scale
+    )[0]
+
+
+def _may_cast(x: Tensor) -> bool:
+    return x.is_floating_point() and x.dtype != torch.float64
+
+
+def _is_low(x: object) -> bool:
+    return isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16)
+
+
+def _asks_for_type(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, torch.dtype) for value in (*args, *given.values()))
+
+
+def _float32(x: Tensor) -> Tensor:
+    return x.float() if _may_cast(x) else x
+
+
+def _types(value: object) -> set[torch.dtype]:
+    found = set()
+
+    def note(x: Tensor) -> Tensor:
+        found.add(x.dtype)
+        return x
+
+    _each(note, value)
+    return found
+
+
+def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:  # noqa: ANN401 - arguments of any kind
+    """Apply a change to every tensor in nested arguments."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _each(change, item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_each(change, item) for item in value)
+    return value

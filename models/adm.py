@@ -1,0 +1,164 @@
+"""ADM: a U-Net on pixels with attention at its coarse levels, conditioned by scale and shift in each block.
+
+Source: arXiv:2105.05233; sizes as released: four networks that denoise images, and two upsamplers.
+Letters: N batch, C channels of an image, H and W its sides, D width of a level, E width of the condition,
+T tokens (H * W), d width of a head.
+
+The latents of a Task are pixels here. The network is convolutional: it was published for the side in its
+name, and at another the same levels attend, so that cost grows with the square of the pixels there.
+There is no null class: ADM is guided by a classifier, not without one.
+
+An upsampler denoises a large image that it is given small: x holds the noisy image, then the small one at
+full size, made by `with_low_res`. Task.given_channels are those of the small one.
+
+What the papers print as ADM-U is no network but two, `PAIRS`: a base, then an upsampler of its samples, each
+with timesteps of its own and, if one likes, another number of them. One call model(x, t, y) of both would be
+a step that no sampler takes, so there is none: count and time the two parts, and add.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import STEPPED_OFFICIAL, ResBlock, SteppedUNet, TimeEmbedding, zero
+from models.task import Factory, Renames, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int
+    multipliers: tuple[float, ...]  # of the width, for each level
+    depth: int  # blocks a level on the way down
+    attended: tuple[int, ...]  # levels with attention, from 0; level l has sides H / 2^l
+    heads: int | None = None  # by default as many as there are 64 channels
+    by_head: bool = True  # the rows of qkv go head by head; otherwise all q, all k, all v
+    dropout: float = 0.0
+
+
+class ScaleShiftNorm(nn.Module):
+    """Group norm scaled and shifted by the condition: (N, D, H, W), (N, E) -> (N, D, H, W)"""
+
+    def __init__(self, width: int, condition_width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition_width, 2 * width)
+        self.norm = nn.GroupNorm(32, width)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.linear(F.silu(c))[..., None, None].chunk(2, dim=1)  # each (N, D, 1, 1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class Attention(nn.Module):
+    """(N, D, H, W) -> (N, D, H, W); called with the condition as every layer is, and blind to it"""
+
+    def __init__(self, width: int, heads: int, by_head: bool) -> None:
+        super().__init__()
+        self.split = (heads, 3, -1) if by_head else (3, heads, -1)
+        self.split_dim = 3 if by_head else 2
+        self.norm = nn.GroupNorm(32, width)
+        self.qkv = nn.Conv1d(width, 3 * width, 1)
+        self.project = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor, _c: Tensor) -> Tensor:
+        h = self.qkv(self.norm(x).flatten(2))  # (N, 3D, T)
+        # a head's channels side by side in memory: fused attention asks for that
+        h = h.transpose(1, 2).contiguous().unflatten(2, self.split)  # (N, T, heads and 3 in either order, d)
+        q, k, v = (part.transpose(1, 2) for part in h.unbind(self.split_dim))  # each (N, heads, T, d)
+        root = q.shape[-1] ** -0.25
+        h = F.scaled_dot_product_attention(q * root, k * root, v, scale=1.0)
+        return x + self.project(h.transpose(2, 3).flatten(1, 2)).view_as(x)
+
+
+def halve(x: Tensor) -> Tensor:
+    """Average of each 2 x 2: (N, D, H, W) -> (N, D, H/2, W/2)."""
+    return F.avg_pool2d(x, 2)
+
+
+def double(x: Tensor) -> Tensor:
+    """Each pixel four times: (N, D, H, W) -> (N, D, 2H, 2W)."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class ADM(nn.Module):
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__()
+        levels = len(config.multipliers)
+        task.require_multiple(2 ** (levels - 1), f"the {levels - 1} downsamplings'")
+        widths = [int(config.width * multiplier) for multiplier in config.multipliers]
+        embedded = 4 * config.width
+
+        def block(width: int, out_width: int) -> ResBlock:
+            norm = ScaleShiftNorm(out_width, embedded)
+            return ResBlock(width, out_width, norm, dropout=config.dropout)
+
+        def down(width: int) -> ResBlock:
+            return ResBlock(width, width, ScaleShiftNorm(width, embedded), halve, config.dropout)
+
+        def up(width: int) -> ResBlock:
+            return ResBlock(width, width, ScaleShiftNorm(width, embedded), double, config.dropout)
+
+        def attention(width: int) -> Attention:
+            return Attention(width, config.heads or width // 64, config.by_head)
+
+        self.time = TimeEmbedding(config.width, embedded)
+        self.labels = nn.Embedding(task.num_classes, embedded)
+        self.stem = nn.Conv2d(task.in_channels, widths[0], 3, padding=1)
+        self.unet = SteppedUNet(widths, config.depth, config.attended, block, attention, down, up)
+        self.norm = nn.GroupNorm(32, widths[0])
+        self.head = nn.Conv2d(widths[0], task.out_channels, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As torch initialises each layer, but every branch starts at zero."""
+        zero(self.head)
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                zero(module.conv2)
+            elif isinstance(module, Attention):
+                zero(module.project)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        c = self.time(t) + self.labels(y)  # (N, E)
+        x = self.unet(self.stem(x), c)  # (N, D, H, W)
+        return self.head(F.silu(self.norm(x)))  # (N, C_out, H, W)
+
+
+def with_low_res(x: Tensor, low_res: Tensor) -> Tensor:
+    """An upsampler's input: the noisy image, then the small one resized bilinearly to its sides.
+
+    (N, C, H, W), (N, C, h, w) -> (N, 2C, H, W)
+    """
+    resized = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([x, resized], dim=1)
+
+
+VARIANTS: dict[str, Factory] = {
+    "ADM-64": partial(
+        ADM,
+        Config(width=192, multipliers=(1, 2, 3, 4), depth=3, attended=(1, 2, 3), by_head=False, dropout=0.1),
+    ),
+    "ADM-128": partial(
+        ADM, Config(width=256, multipliers=(1, 1, 2, 3, 4), depth=2, attended=(2, 3, 4), heads=4)
+    ),
+    "ADM-256": partial(ADM, Config(width=256, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5))),
+    "ADM-512": partial(
+        ADM, Config(width=256, multipliers=(0.5, 1, 1, 2, 2, 4, 4), depth=2, attended=(4, 5, 6))
+    ),
+}
+
+UPSAMPLERS: dict[str, Factory] = {
+    "ADM-up-64-256": partial(
+        ADM, Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5), heads=4)
+    ),
+    "ADM-up-128-512": partial(
+        ADM, Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(4, 5))
+    ),
+}
+
+PAIRS = {"ADM-U-256": ("ADM-64", "ADM-up-64-256"), "ADM-U-512": ("ADM-128", "ADM-up-128-512")}
+
+# From our names to those in the released checkpoints: regular expressions, each applied in this order.
+OFFICIAL: Renames = (*STEPPED_OFFICIAL, (r"^labels\.", "label_emb."))

@@ -1,0 +1,196 @@
+"""DiM: one long scan a block, along rows and columns in turn, over patches with learned cells between them.
+
+Source: arXiv:2405.14224; what it leaves open is that of its release.
+Letters: N batch, C latent channels, H and W latent sides, P patch side, D width, G grid cells, T tokens.
+
+The grid is (H/P + 3) x (W/P + 3): the patches, three columns on their right and three rows below them, so
+that a scan meets learned cells where it turns. In front of its G cells stand the time, the label and three
+more learned tokens, T = 5 + G. A skip joins two blocks as far before the middle as after it.
+
+Not in the facts that this was written from, hence our readings: one draw drops a label in both tables; the
+head and the modulation start as PyTorch starts them, biases at zero. The releases for 256 and 512 pixels
+fill the rows below differently; above 256 patches it is done as for 512.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import (
+    Condition,
+    LabelDropout,
+    Mamba,
+    Modulation,
+    PatchHead,
+    initialise_mamba,
+    modulate,
+    timestep_features,
+    unpatchify,
+)
+from models.task import Factory, Renames, Task
+
+PADS = 3  # columns and rows of learned cells, and learned tokens in front of the grid
+FRONT = 2 + PADS  # tokens before the grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int
+    depth: int  # odd: a middle block, and as many before it as after it
+    patch: int = 2
+    kernel: int = 3  # of the causal convolutions
+    scan: str = "auto"  # back end of the scans
+
+
+def along(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
+    """Cells from rows to an order: 0 rows, 1 rows reversed, 2 columns, 3 columns reversed.
+
+    (N, T, D) -> (N, T, D); the tokens in front of the grid stay.
+    """
+    front, cells = x[:, :FRONT], x[:, FRONT:]
+    if order >= 2:
+        cells = cells.unflatten(1, grid).transpose(1, 2).flatten(1, 2)
+    return torch.cat([front, cells.flip(1) if order % 2 else cells], dim=1)
+
+
+def along_rows(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
+    """What `along` did undone: (N, T, D) -> (N, T, D)."""
+    front, cells = x[:, :FRONT], x[:, FRONT:]
+    cells = cells.flip(1) if order % 2 else cells
+    if order >= 2:
+        cells = cells.unflatten(1, grid[::-1]).transpose(1, 2).flatten(1, 2)
+    return torch.cat([front, cells], dim=1)
+
+
+class Block(nn.Module):
+    """Tokens and three vectors of the condition: (N, T, D), (3, N, D) -> (N, T, D)"""
+
+    def __init__(self, width: int, kernel: int, scan: str, grid: tuple[int, int], order: int) -> None:
+        super().__init__()
+        self.grid, self.order = grid, order
+        self.offsets = nn.Parameter(torch.randn(3, width) * width**-0.5)
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.mixer = Mamba(width, kernel, scan)
+
+    def forward(self, x: Tensor, shared: Tensor) -> Tensor:
+        shift, scale, gate = (shared + self.offsets[:, None])[:, :, None]  # each (N, 1, D)
+        h = along(modulate(self.norm(x), shift, scale), self.grid, self.order)
+        return x + (1 + gate) * along_rows(self.mixer(h), self.grid, self.order)
+
+
+class SkipBlock(Block):
+    """The same after joining what an earlier block returned: (N, T, D), (3, N, D), (N, T, D) -> (N, T, D)"""
+
+    def __init__(self, width: int, kernel: int, scan: str, grid: tuple[int, int], order: int) -> None:
+        super().__init__(width, kernel, scan, grid, order)
+        self.keep = nn.Linear(width, width)
+        self.join = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, shared: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(self.keep(x) + self.join(skip), shared)
+
+
+class Padding(nn.Module):
+    """Learned cells right of the patches and below them: (N, D, H/P, W/P) -> (N, D, H/P + 3, W/P + 3)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cells = nn.Parameter(torch.empty(1, width, PADS))
+        nn.init.normal_(self.cells, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        right = self.cells[:, :, None].expand(len(x), -1, height, -1)  # a vector a column
+        if height * width <= 256:
+            below = self.cells[..., None].expand(-1, -1, -1, width + PADS)  # a vector a row
+        else:  # all three in turn, row by row
+            below = self.cells.repeat(1, 1, width + PADS).unflatten(2, (PADS, width + PADS))
+        return torch.cat([torch.cat([x, right], dim=3), below.expand(len(x), -1, -1, -1)], dim=2)
+
+
+class DiM(nn.Module):
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__()
+        task.require_multiple(config.patch, "patch")
+        width, last = config.width, config.depth - 1
+        self.patch, self.middle = config.patch, config.depth // 2
+        self.patches = (task.height // config.patch, task.width // config.patch)
+        self.grid = (self.patches[0] + PADS, self.patches[1] + PADS)
+        self.drop = LabelDropout(task.num_classes)
+        self.embed = nn.Conv2d(task.in_channels, width, config.patch, stride=config.patch)
+        self.labels = nn.Embedding(task.num_classes + 1, width)
+        self.positions = nn.Parameter(torch.zeros(1, 2 + self.patches[0] * self.patches[1], width))
+        self.smooth_in = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.padding = Padding(width)
+        self.front = nn.Parameter(torch.empty(1, PADS, width))
+        self.condition = Condition(width, task.num_classes)
+        self.modulation = Modulation(width, count=3)
+        self.blocks = nn.ModuleList(
+            (SkipBlock if i > self.middle else Block)(
+                width, config.kernel, config.scan, self.grid, order=min(i, last - i) % 4
+            )
+            for i in range(config.depth)
+        )
+        self.smooth_out = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.head = PatchHead(width, config.patch, task.out_channels, nn.RMSNorm(width, eps=1e-5))
+        initialise_mamba(self, config.depth)
+        nn.init.normal_(self.front, std=0.02)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        y = self.drop(y)
+        time = timestep_features(t, self.front.shape[2] // 2).to(self.front.dtype)  # (N, D)
+        label = self.labels(y)  # (N, D)
+        x = torch.cat([time[:, None], label[:, None], self.embed(x).flatten(2).transpose(1, 2)], dim=1)
+        x = x + self.positions
+
+        cells = x[:, 2:].transpose(1, 2).unflatten(2, self.patches)  # (N, D, H/P, W/P)
+        cells = self.padding(self.smooth_in(cells)).flatten(2).transpose(1, 2)  # (N, G, D)
+        x = torch.cat([x[:, :2], self.front.expand(len(x), -1, -1), cells], dim=1)  # (N, T, D)
+
+        shared = self.modulation(self.condition(t, y))  # (3, N, D)
+        skips: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, shared, skips.pop()) if i > self.middle else block(x, shared)
+            if 0 < i <= self.middle:
+                skips.append(x)
+
+        cells = x[:, FRONT:].transpose(1, 2).unflatten(2, self.grid)[:, :, :-PADS, :-PADS]
+        x = self.smooth_out(cells).flatten(2).transpose(1, 2)
+        return unpatchify(self.head(x, time + label), self.patches, self.patch)  # (N, C_out, H, W)
+
+
+VARIANTS: dict[str, Factory] = {"DiM-H/2": partial(DiM, Config(width=1536, depth=49))}
+
+ALIASES = {"DiM-H": "DiM-H/2"}  # as tables print it
+
+# From our names to those in the released checkpoints: regular expressions, each applied in this order.
+# This way round, so that a key missing from a checkpoint can be named as its authors call it.
+OFFICIAL: Renames = (
+    (r"^positions$", "additional_embed"),
+    (r"^embed\.", "pos_embed.proj."),
+    (r"^labels\.", "label_emb."),
+    (r"^front$", "a4m_adapter.pad_token_dec_split"),
+    (r"^padding\.cells$", "a4m_adapter.pad_token"),
+    (r"^smooth_in\.", "a4m_adapter.first_smoother."),
+    (r"^smooth_out\.", "a4m_adapter.last_smoother."),
+    (r"^condition\.time(\d)\.", r"adaln_single.emb.timestep_embedder.linear_\1."),
+    (r"^condition\.labels\.", "adaln_single.emb.class_embedder.embedding_table."),
+    (r"^modulation\.linear\.", "adaln_single.linear."),
+    (r"^head\.norm\.", "norm_out.norm."),
+    (r"^head\.modulation\.linear\.", "proj_out_1."),
+    (r"^head\.linear\.", "proj_out_2."),
+    (r"^blocks\.", "transformer_blocks."),
+    (r"\.offsets$", ".scale_shift_table"),
+    (r"^(transformer_blocks\.\d+)\.norm\.", r"\1.norm1.norm."),
+    (r"\.keep\.", ".skip_linear.0."),
+    (r"\.join\.", ".skip_linear.1."),
+    (r"\.mixer\.", ".attn1."),
+    (r"\.project_(in|out)\.", r".\1_proj."),
+    (r"\.forwards\.decay$", ".A_log"),
+    (r"\.forwards\.skip$", ".D"),
+    (r"\.forwards\.conv\.", ".conv1d."),
+    (r"\.forwards\.select\.", ".x_proj."),
+    (r"\.forwards\.step\.", ".dt_proj."),
+)

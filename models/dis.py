@@ -1,0 +1,169 @@
+"""DiS: patches scanned in both directions by Mamba's mixers, with long skips between them.
+
+Source: arXiv:2402.05608; the sizes, the start and what the paper leaves open are those of its release.
+Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (2 + H/P * W/P), D width.
+
+The condition is two tokens in front of the patches and the last layer's modulation; blocks have neither
+attention nor feed-forward. S is 368 wide. Of the start the release leaves to PyTorch what is not in
+`initialise_mamba`, the head's weights and the backward direction's steps among it (their bias is zero).
+Our readings: labels are dropped as in DiT, and stochastic depth grows linearly from 0 to 0.1.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import (
+    LabelDropout,
+    Mamba,
+    PatchHead,
+    StateSpace,
+    initialise_mamba,
+    timestep_features,
+    unpatchify,
+)
+from models.task import Factory, Renames, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int
+    depth: int  # even; there are depth/2 blocks before and after the one in the middle
+    patch: int = 2
+    kernel: int = 4  # of the causal convolutions
+    depth_dropout: float = 0.1  # of the last block
+    scan: str = "auto"  # back end of the scans
+
+
+class StochasticDepth(nn.Module):
+    """In training mode, drops a branch for a share of the rows and scales it up for the others."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand(len(x), device=x.device) >= self.rate
+        return x * (kept / (1 - self.rate)).to(x.dtype)[:, None, None]
+
+
+class BidirectionalMamba(Mamba):
+    """A mixer whose tokens see those before and after them: (N, T, D) -> (N, T, D)."""
+
+    def __init__(self, width: int, kernel: int, scan: str) -> None:
+        super().__init__(width, kernel, scan)
+        self.backwards = StateSpace(self.inner, self.rank, kernel, scan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u, z = self.project_in(x).chunk(2, dim=2)  # each (N, T, 2D)
+        return self.project_out(self.forwards(u, z) + self.backwards(u.flip(1), z.flip(1)).flip(1))
+
+
+class Block(nn.Module):
+    """What the last block made and the sum before it: (N, T, D), (N, T, D) -> both of the next block."""
+
+    def __init__(self, width: int, kernel: int, drop: float, scan: str) -> None:
+        super().__init__()
+        self.drop = StochasticDepth(drop)
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.mixer = BidirectionalMamba(width, kernel, scan)
+
+    def forward(self, h: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        total = total + self.drop(h)
+        return self.mixer(self.norm(total)), total
+
+
+class SkipBlock(Block):
+    """A block that takes in what an earlier one made: (N, T, D) three times -> (N, T, D) twice."""
+
+    def __init__(self, width: int, kernel: int, drop: float, scan: str) -> None:
+        super().__init__(width, kernel, drop, scan)
+        self.fuse = nn.Linear(2 * width, width)
+
+    def forward(self, h: Tensor, total: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(self.fuse(torch.cat([h, skip], dim=2)), total)
+
+
+class DiS(nn.Module):
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__()
+        task.require_multiple(config.patch, "patch")
+        width, half = config.width, config.depth // 2
+        self.patch = config.patch
+        self.grid = (task.height // config.patch, task.width // config.patch)
+        self.drop = LabelDropout(task.num_classes)
+        self.embed = nn.Conv2d(task.in_channels, width, config.patch, stride=config.patch)
+        self.time1 = nn.Linear(width, 4 * width)
+        self.time2 = nn.Linear(4 * width, width)
+        self.labels = nn.Embedding(task.num_classes + 1, width)
+        self.positions = nn.Parameter(torch.zeros(1, 2 + self.grid[0] * self.grid[1], width))
+        drops = [config.depth_dropout * i / config.depth for i in range(config.depth + 1)]
+        self.encoder = nn.ModuleList(Block(width, config.kernel, d, config.scan) for d in drops[:half])
+        self.middle = nn.ModuleList([Block(width, config.kernel, drops[half], config.scan)])
+        self.decoder = nn.ModuleList(
+            SkipBlock(width, config.kernel, d, config.scan) for d in drops[half + 1 :]
+        )
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.head = PatchHead(width, config.patch, task.out_channels)
+        initialise_mamba(self, config.depth)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        features = timestep_features(t, self.time1.in_features // 2).to(self.time1.weight.dtype)
+        time = self.time2(F.silu(self.time1(features)))  # (N, D)
+        label = self.labels(self.drop(y))  # (N, D)
+        patches = self.embed(x).flatten(2).transpose(1, 2)
+        h = torch.cat([label[:, None], time[:, None], patches], dim=1) + self.positions  # (N, T, D)
+
+        total, skips = torch.zeros_like(h), []
+        for block in self.encoder:
+            h, total = block(h, total)
+            skips.append(h)
+        for block in self.middle:
+            h, total = block(h, total)
+        for block in self.decoder:
+            h, total = block(h, total, skips.pop())
+
+        x = self.head(self.norm(total + h), time + label)  # (N, T, P*P*C_out)
+        return unpatchify(x[:, 2:], self.grid, self.patch)  # (N, C_out, H, W)
+
+
+VARIANTS: dict[str, Factory] = {
+    "DiS-S/2": partial(DiS, Config(width=368, depth=24)),
+    "DiS-B/2": partial(DiS, Config(width=768, depth=24)),
+    "DiS-M/2": partial(DiS, Config(width=768, depth=48)),
+    "DiS-L/2": partial(DiS, Config(width=1024, depth=48)),
+    "DiS-H/2": partial(DiS, Config(width=1536, depth=48)),
+}
+
+# From our names to those in the released checkpoints: regular expressions, each applied in this order.
+# This way round, so that a key missing from a checkpoint can be named as its authors call it.
+OFFICIAL: Renames = (
+    (r"^positions$", "pos_embed"),
+    (r"^embed\.", "patch_embed.proj."),
+    (r"^time1\.", "time_embed.0."),
+    (r"^time2\.", "time_embed.2."),
+    (r"^labels\.", "label_emb.embedding_table."),
+    (r"^encoder\.", "in_blocks."),
+    (r"^middle\.0\.", "mid_block."),
+    (r"^decoder\.", "out_blocks."),
+    (r"^norm\.", "norm_f."),
+    (r"^head\.", "final_layer."),
+    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
+    (r"\.fuse\.", ".skip_linear."),
+    (r"\.project_(in|out)\.", r".\1_proj."),
+    (r"\.forwards\.decay$", ".A_log"),
+    (r"\.forwards\.skip$", ".D"),
+    (r"\.forwards\.conv\.", ".conv1d."),
+    (r"\.forwards\.select\.", ".x_proj."),
+    (r"\.forwards\.step\.", ".dt_proj."),
+    (r"\.backwards\.decay$", ".A_b_log"),
+    (r"\.backwards\.skip$", ".D_b"),
+    (r"\.backwards\.conv\.", ".conv1d_b."),
+    (r"\.backwards\.select\.", ".x_proj_b."),
+    (r"\.backwards\.step\.", ".dt_proj_b."),
+)

@@ -1,0 +1,12 @@
+"""Networks of published families with so few channels that a test can compute them many times."""
+
+from functools import partial
+
+from models.adm import ADM
+from models.adm import Config as ADMConfig
+from models.ldm import LDM
+from models.ldm import Config as LDMConfig
+
+# two channels or more in each of a norm's 32 groups: a group of one would take the condition away again
+adm = partial(ADM, ADMConfig(width=64, multipliers=(1, 2, 2), depth=1, attended=(1,), heads=2, dropout=0.1))
+ldm = partial(LDM, LDMConfig(width=64, multipliers=(1, 2, 3), depth=1, attended=(1,), context=32))
