@@ -19,10 +19,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import arms, device, paired, stats, versus
 
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
-SLOWED = (5, 20.0)
+SLOWED = (5, 30.0)
 SLOWDOWN = 0.05
 WRONG_OF_EQUAL = 1
-MOST_NOISE = 0.1  # interquartile range of the visits' times, as a share of their median
+MOST_NOISE = 0.1  # interquartile range of the reference's visits, as a share of their median, up to which
+# the budget must do; beyond it a comparison may stay open, but not be wrong
 
 Call = Callable[[], object]
 
@@ -64,10 +65,9 @@ def slowed(arm: arms.Arm) -> Call:
 
 def verdicts(
     benchmark: BenchmarkFixture, arm: arms.Arm, other: Call, repetitions: int, budget_s: float
-) -> tuple[Counter[str], float]:
-    """Compare over and over, each time in another order: the counts of the verdicts, and the noise."""
+) -> list[tuple[str, float]]:
+    """Compare over and over, each time in another order: every verdict with the noise it was found in."""
     seeds = itertools.count()
-    said: Counter[str] = Counter()
     compared: list[paired.Compared] = []
 
     def once() -> None:
@@ -76,30 +76,31 @@ def verdicts(
             [arm.call, other], policy, clock=time.perf_counter, synchronise=arm.synchronise
         )
         compared.append(visits)
-        said[paired.verdict(paired.ratio_interval(visits, 1), policy.margin)] += 1
 
     benchmark.pedantic(once, rounds=repetitions, iterations=1)
-    spread = []
+    said, spread = [], []
     for visits in compared:
         times = paired.seconds_per_call(visits, 0)
         spread.append((stats.quantile(times, 0.75) - stats.quantile(times, 0.25)) / stats.median(times))
-    benchmark.extra_info["verdicts"] = dict(said)
+        said.append(paired.verdict(paired.ratio_interval(visits, 1), paired.Policy.margin))
+    benchmark.extra_info["verdicts"] = dict(Counter(said))
     benchmark.extra_info["ratios"] = [round(paired.ratio(visits, 1), 4) for visits in compared]
     benchmark.extra_info["rounds"] = [len(visits.order) // 4 for visits in compared]
     benchmark.extra_info["noise: interquartile range, %"] = [round(100 * share, 1) for share in spread]
-    return said, stats.median(spread)
+    return list(zip(said, spread, strict=True))
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
 def test_a_model_against_itself_is_not_told_apart(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
-    said, _ = verdicts(benchmark, arm, arm.call, *EQUAL)
-    assert said["faster"] + said["slower"] <= WRONG_OF_EQUAL, said
+    said = verdicts(benchmark, arm, arm.call, *EQUAL)
+    assert sum(verdict in ("faster", "slower") for verdict, _ in said) <= WRONG_OF_EQUAL, said
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
 def test_a_model_slowed_by_5_percent_is_found_slower(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
-    said, noise = verdicts(benchmark, arm, slowed(arm), *SLOWED)
-    assert said["faster"] + said["same"] == 0, said
-    if noise > MOST_NOISE:
-        pytest.skip(f"visits of the same model scatter by {100 * noise:.0f} % here: {dict(said)}")
-    assert said["slower"] == sum(said.values()), said
+    said = verdicts(benchmark, arm, slowed(arm), *SLOWED)
+    assert {verdict for verdict, _ in said} <= {"slower", "too close to call"}, said
+    quiet = [verdict for verdict, noise in said if noise <= MOST_NOISE]
+    if not quiet:
+        pytest.skip(f"visits of the same model scatter by more than {100 * MOST_NOISE:g} % here: {said}")
+    assert set(quiet) == {"slower"}, said
