@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -128,12 +128,18 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Names and shapes in the authors' checkpoint, in its order, at latent side 32 where it matters."""
+    """Names and shapes in the authors' checkpoint, in its order, at one latent side."""
 
     model: str
+    latent: int
     params_total: int
-    params_trainable: int  # without a fixed pos_embed
+    params_trainable: int  # without a fixed pos_embed and what else is frozen
     shapes: dict[str, tuple[int, ...]]
+    integers: tuple[str, ...]  # ends of the keys of integer tables, which are no parameters
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        return {key: shape for key, shape in self.shapes.items() if not key.endswith(self.integers)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +147,7 @@ class Golden:
     """One call of the authors' model under `fill`, in eval mode; None is what a file does not hold."""
 
     x: NDArray[np.float32]  # (N, C, H, H)
-    t: NDArray[np.int64]  # (N,)
+    t: NDArray[np.int64] | NDArray[np.float32]  # (N,), float in SiT
     y: NDArray[np.int64]  # (N,)
     out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
     out_f32: NDArray[np.float32] | None  # the same, computed in float32
@@ -168,6 +174,12 @@ def _published(text: str) -> Published:
 def row_name(row: Row) -> str:
     """The model or the variant a row is about."""
     return next(row[column].as_printed for column in ("model", "variant") if column in row)
+
+
+def backbone_name(row: Row) -> str:
+    """The backbone of this suite that a row is about, where tables print another name for it."""
+    name = row_name(row)
+    return {"DiM-H": "DiM-H/2"}.get(name, name)
 
 
 def tables() -> tuple[PublishedTable, ...]:
@@ -207,9 +219,16 @@ def gpus() -> dict[str, Gpu]:
 
 
 def macs() -> dict[tuple[str, int], tuple[int, int]]:
-    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules."""
+    """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules.
+
+    Products of sizes, which a tracer records beside the arithmetic (traced_sizes.csv), are left out.
+    """
+    sizes = {(entry["model"], entry["latent"]): int(entry["macs"]) for entry in _rows("traced_sizes.csv")}
     return {
-        (entry["model"], int(entry["latent"])): (int(entry["params"]), int(entry["macs"]))
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs"]) - sizes.get((entry["model"], entry["latent"]), 0),
+        )
         for entry in _rows("macs.csv")
     }
 
@@ -254,19 +273,36 @@ def ablations() -> tuple[Ablation, ...]:
     return tuple(read)
 
 
+def macs_ssm() -> dict[tuple[str, int], tuple[int, int, int]]:
+    """Read (params, MACs without the scans, with them) of DiS, DiM and DiMSUM by (model, latent side)."""
+    return {
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs_without_scan"]),
+            int(entry["macs_with_scan"]),
+        )
+        for entry in _rows("macs_ssm.csv")
+    }
+
+
 def manifest(model: str) -> Manifest:
-    """Read the keys and shapes of a model, such as "DiT-S/2".
+    """Read the keys and shapes of a model, such as "DiT-S/2"; SiT's are those of DiT (same_as.csv).
 
     Raises:
         ValueError: no manifest of that model.
     """
+    for entry in _rows("same_as.csv"):
+        if entry["model"] == model:
+            return replace(manifest(entry["same_as"]), model=model)
     path = _model_file("manifest", "manifests", model, ".json")
     data = json.loads(path.read_text(encoding="utf-8"))
     return Manifest(
         model=data["model"],
+        latent=data["input_size"],
         params_total=data["params_total"],
         params_trainable=data["params_trainable"],
         shapes={key: tuple(shape) for key, shape in data["state_dict"].items()},
+        integers=tuple(data.get("integer_buffers", ())),
     )
 
 
@@ -298,7 +334,7 @@ def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterabl
     Args:
         shapes: of a manifest.
         kept: keys left out: these keep a model's own values. A golden file's meta may name them.
-        norms: keys that are norm weights, which spread about 1; for `Golden.out_n` meta names them.
+        norms: keys that are norm weights, which spread about 1; `Golden.norm_keys` of those that need it.
     """
     left_out, about_one = set(kept), set(norms)
     return {
@@ -314,7 +350,7 @@ def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
@@ -322,7 +358,7 @@ def _filled(key: str, shape: tuple[int, ...], about_one: bool) -> NDArray[np.flo
         return np.float32(0.5) * z
     if len(shape) >= 2:
         return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if about_one or key.endswith(("norm0.weight", "norm1.weight")):
+    if norm or key.endswith(("norm0.weight", "norm1.weight")):
         return np.float32(1) + np.float32(0.1) * z
     return np.float32(0.02) * z
 
@@ -354,8 +390,8 @@ def _typed(entry: Mapping[str, str]) -> dict[str, Any]:
 
 def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
-    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after a second dash
-    known = {re.sub(r"^(\w+-\w+)-(\d+)$", r"\1/\2", stem): stem for stem in stems}
+    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after the letters of a size
+    known = {re.sub(r"^([\w-]+-[A-Z]+)-(\d+)", r"\1/\2", stem): stem for stem in stems}
     if model not in known:
         raise _unknown(what, model, known)
     return ROOT / folder / (known[model] + suffix)

@@ -15,6 +15,7 @@ from bench.checkpointing import checkpointed
 from bench.record import Run, height_width
 from bench.timing import DeviceTimer
 from models.contract import build, condition_width
+from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at
 from models.weights import load_official, randomise_zeros, read_weights
 
@@ -85,6 +86,8 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
             settings.enter_context(checkpointed(model))
         if run.attention in KERNELS:
             settings.enter_context(sdpa_kernel(KERNELS[run.attention]))
+        elif run.attention == "flash-attn":
+            settings.enter_context(FlashAttention())
         settings.enter_context(torch.no_grad() if run.protocol == "dico" else torch.inference_mode())
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
         begin = time.perf_counter()

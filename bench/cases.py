@@ -172,7 +172,12 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
         for kernel in set(args.attention) - {"auto", "flash", "math"}:
             raise cli.UsageError(f"--attention {kernel}: a CPU has auto, flash and math only")
     if "flash-attn" in args.attention:
-        raise cli.UsageError("--attention flash-attn: not supported yet")
+        from bench.device import DTYPES
+        from models.kernels.flash_attn import why_not
+
+        for precision in args.precision:
+            if reason := why_not(DTYPES[precision]):
+                raise cli.UsageError(f"--attention flash-attn: {reason}")
 
 
 def _named(weights: Path | None) -> str:

@@ -107,6 +107,12 @@ def _per_output_if_affine(weight_at: int) -> Formula:
     return rule
 
 
+def _torchprofile_convolution(x: Tensor, weight: Tensor, *_args: object, out_val: Tensor) -> int:
+    """Every output times the weights of a filter, of a transposed convolution too, whatever its stride."""
+    filters_first = out_val.shape[1] == weight.shape[0]
+    return out_val.numel() * weight.shape[filters_first] * math.prod(weight.shape[2:])
+
+
 # what torchprofile 0.1.0 adds to products and convolutions, as far as it occurs in a forward pass; it has
 # no rule for operators other than torch's, and so does not see the fused ones of models.kernels
 TORCHPROFILE_RULES: Mapping[Any, Formula] = {
@@ -115,6 +121,7 @@ TORCHPROFILE_RULES: Mapping[Any, Formula] = {
         for op, rule in TORCH_RULES.items()
         if op is not aten.convolution_backward and str(op).startswith("aten.")
     },
+    aten.convolution: _torchprofile_convolution,
     aten.mul: _per_output,
     aten.mean: _per_output,
     aten.avg_pool2d: _per_output,

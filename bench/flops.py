@@ -23,9 +23,13 @@ import importlib.util
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench import cli, output
 from bench.record import Counted, Size, height_width, size_text
+
+if TYPE_CHECKING:
+    from torch import nn
 
 COUNTERS = ("torch", "torchprofile-meta", "torchprofile", "fvcore")
 TYPICAL_S = 0.5  # of one model at one size
@@ -63,26 +67,29 @@ def _blank(name: str, res: Size, counter: str, batch: int) -> Counted:
     )
 
 
-def measure(blank: Counted, by: str | None = None) -> tuple[Counted, list[Share]]:
+def measure(
+    blank: Counted, by: str | None = None, built: "nn.Module | None" = None
+) -> tuple[Counted, list[Share]]:
     """Count one model at one size under one counter.
 
     Args:
         blank: says which, as `planned` gives it.
         by: "op" or "module", to have the parts too; None for the whole alone.
+        built: the model on the meta device, where it is there already.
     """
     from bench import counters
     from models.contract import build
     from models.registry import task_at
 
     task = task_at(blank.model, *height_width(blank.res))
-    model = build(blank.model, task, device="meta" if blank.counter in META else "cpu")
+    model = built if built is not None and blank.counter in META else None
+    if model is None:
+        model = build(blank.model, task, device="meta" if blank.counter in META else "cpu")
     step = counters.count_step(model, task, blank.batch) if blank.counter == "torch" else None
-    if step is not None and by != "module":
-        forward = step.forward
-    else:
-        forward = counters.count_forward(
-            model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
-        )
+    # not the step's: a network may run another form of itself where no gradient is asked for (U-DiT)
+    forward = counters.count_forward(
+        model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
+    )
     parameters = list(model.parameters())
     counted = replace(
         blank,
@@ -150,8 +157,8 @@ _SHARE_COLUMNS: list[output.Column] = [
 ]
 
 
-def planned(args: argparse.Namespace) -> list[Counted]:
-    """Every count that is asked for, as a store knows it before it is made.
+def planned(args: argparse.Namespace) -> list[tuple[Counted, "nn.Module"]]:
+    """Every count that is asked for, as a store knows it before it is made, and its model on meta.
 
     Raises:
         UsageError: names, sizes, weights or counters that cannot be.
@@ -166,7 +173,11 @@ def planned(args: argparse.Namespace) -> list[Counted]:
     names = cli.model_names(args.model, default=["*"])
     models = cli.meta_models(names, args.res, args.weights)
     counters = dict.fromkeys(args.counter)
-    return [_blank(name, res, counter, args.batch) for name, res in models for counter in counters]
+    return [
+        (_blank(name, res, counter, args.batch), model)
+        for (name, res), model in models.items()
+        for counter in counters
+    ]
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -175,9 +186,9 @@ def _body(args: argparse.Namespace) -> int:
     counted: list[Counted] = []
     shares: list[Share] = []
     with cli.store(args.out) as store, cli.progress("counting", len(plan)) as begin:
-        for blank in plan:
+        for blank, model in plan:
             begin(f"{blank.model} {size_text(blank.res)} {blank.counter}")
-            one, parts = measure(blank, args.by)
+            one, parts = measure(blank, args.by, model)
             counted.append(one)
             shares += parts
             if store is not None and (args.force or store.held(one) is None):

@@ -154,7 +154,7 @@ def _counted(args: list[str], where: str) -> list[Unit]:
             estimate_s=flops.TYPICAL_S,
             measure=partial(_count, blank),
         )
-        for blank in flops.planned(parser.parse_args(args))
+        for blank, _ in flops.planned(parser.parse_args(args))
     ]
 
 

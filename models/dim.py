@@ -18,7 +18,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from models.kernels.selective_scan import Backend, require_backend
 from models.layers import (
+    MAMBA_KEYS,
     Condition,
     LabelDropout,
     Mamba,
@@ -41,7 +43,7 @@ class Config:
     depth: int  # odd: a middle block, and as many before it as after it
     patch: int = 2
     kernel: int = 3  # of the causal convolutions
-    scan: str = "auto"  # back end of the scans
+    backend: Backend = "auto"  # of the scans: by the device of their input, or one by name
 
 
 def along(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
@@ -67,12 +69,12 @@ def along_rows(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
 class Block(nn.Module):
     """Tokens and three vectors of the condition: (N, T, D), (3, N, D) -> (N, T, D)"""
 
-    def __init__(self, width: int, kernel: int, scan: str, grid: tuple[int, int], order: int) -> None:
+    def __init__(self, width: int, kernel: int, backend: Backend, grid: tuple[int, int], order: int) -> None:
         super().__init__()
         self.grid, self.order = grid, order
         self.offsets = nn.Parameter(torch.randn(3, width) * width**-0.5)
         self.norm = nn.RMSNorm(width, eps=1e-5)
-        self.mixer = Mamba(width, kernel, scan)
+        self.mixer = Mamba(width, kernel, backend)
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         shift, scale, gate = (shared + self.offsets[:, None])[:, :, None]  # each (N, 1, D)
@@ -83,8 +85,8 @@ class Block(nn.Module):
 class SkipBlock(Block):
     """The same after joining what an earlier block returned: (N, T, D), (3, N, D), (N, T, D) -> (N, T, D)"""
 
-    def __init__(self, width: int, kernel: int, scan: str, grid: tuple[int, int], order: int) -> None:
-        super().__init__(width, kernel, scan, grid, order)
+    def __init__(self, width: int, kernel: int, backend: Backend, grid: tuple[int, int], order: int) -> None:
+        super().__init__(width, kernel, backend, grid, order)
         self.keep = nn.Linear(width, width)
         self.join = nn.Linear(width, width)
 
@@ -114,6 +116,9 @@ class DiM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         task.require_multiple(config.patch, "patch")
+        require_backend(config.backend)
+        if config.depth % 2 == 0:
+            raise ValueError(f"depth: must be odd, since one block is the middle, got {config.depth}")
         width, last = config.width, config.depth - 1
         self.patch, self.middle = config.patch, config.depth // 2
         self.patches = (task.height // config.patch, task.width // config.patch)
@@ -129,7 +134,7 @@ class DiM(nn.Module):
         self.modulation = Modulation(width, count=3)
         self.blocks = nn.ModuleList(
             (SkipBlock if i > self.middle else Block)(
-                width, config.kernel, config.scan, self.grid, order=min(i, last - i) % 4
+                width, config.kernel, config.backend, self.grid, order=min(i, last - i) % 4
             )
             for i in range(config.depth)
         )
@@ -163,6 +168,12 @@ class DiM(nn.Module):
 
 VARIANTS: dict[str, Factory] = {"DiM-H/2": partial(DiM, Config(width=1536, depth=49))}
 
+# The same network with the scans' back end named; without one it goes by the device.
+BACKENDS: dict[str, Factory] = {
+    "DiM-H/2@torch": partial(DiM, Config(width=1536, depth=49, backend="torch")),
+    "DiM-H/2@mamba-ssm": partial(DiM, Config(width=1536, depth=49, backend="mamba-ssm")),
+}
+
 ALIASES = {"DiM-H": "DiM-H/2"}  # as tables print it
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.
@@ -187,10 +198,5 @@ OFFICIAL: Renames = (
     (r"\.keep\.", ".skip_linear.0."),
     (r"\.join\.", ".skip_linear.1."),
     (r"\.mixer\.", ".attn1."),
-    (r"\.project_(in|out)\.", r".\1_proj."),
-    (r"\.forwards\.decay$", ".A_log"),
-    (r"\.forwards\.skip$", ".D"),
-    (r"\.forwards\.conv\.", ".conv1d."),
-    (r"\.forwards\.select\.", ".x_proj."),
-    (r"\.forwards\.step\.", ".dt_proj."),
+    *MAMBA_KEYS,
 )

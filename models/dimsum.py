@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.kernels.selective_scan import Backend, require_backend
 from models.layers import (
+    MAMBA_KEYS,
     Attention,
     Condition,
     LabelDropout,
@@ -47,7 +49,7 @@ class Config:
     kernel: int = 4  # of the causal convolutions
     mlp_ratio: int = 4
     attention_every: int = 4  # blocks
-    scan: str = "auto"  # back end of the scans
+    backend: Backend = "auto"  # of the scans: by the device of their input, or one by name
 
 
 class CausalConv(nn.Conv1d):
@@ -60,8 +62,8 @@ class CausalConv(nn.Conv1d):
 class ConditionedMamba(Mamba):
     """(N, T, D/2), (N, D) -> (N, T, D/2)"""
 
-    def __init__(self, width: int, condition: int, kernel: int, scan: str) -> None:
-        super().__init__(width, kernel, scan)
+    def __init__(self, width: int, condition: int, kernel: int, backend: Backend) -> None:
+        super().__init__(width, kernel, backend)
         self.forwards.conv = CausalConv(self.inner, self.inner, kernel, groups=self.inner)
         self.unread = nn.Linear(condition, self.inner)
 
@@ -100,9 +102,8 @@ class InverseHaar(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bands = x.unflatten(1, (4, -1)).transpose(1, 2)  # (N, B, 4, h, w)
-        return F.conv_transpose2d(bands.flatten(0, 1), self.filters, stride=2).unflatten(0, bands.shape[:2])[
-            :, :, 0
-        ]
+        x = F.conv_transpose2d(bands.flatten(0, 1), self.filters, stride=2)  # (N B, 1, 2h, 2w)
+        return x.unflatten(0, bands.shape[:2])[:, :, 0]
 
 
 def haar_filters() -> Tensor:
@@ -115,11 +116,11 @@ def haar_filters() -> Tensor:
 class Scan(nn.Module):
     """A gated mixer on half of the channels, tokens in rows: (N, T, D/2), (N, D) -> (N, T, D/2)."""
 
-    def __init__(self, width: int, kernel: int, scan: str, grid: tuple[int, int], index: int) -> None:
+    def __init__(self, width: int, kernel: int, backend: Backend, grid: tuple[int, int], index: int) -> None:
         super().__init__()
         self.grid, self.index = grid, index
         self.modulation = Modulation(width, count=3, out_width=width // 2)
-        self.mixer = ConditionedMamba(width // 2, width, kernel, scan)
+        self.mixer = ConditionedMamba(width // 2, width, kernel, backend)
 
     def mix(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(c)[:, :, None]  # each (N, 1, D/2)
@@ -140,8 +141,8 @@ class SpatialScan(Scan):
 class FrequencyScan(Scan):
     """Through windows of wavelet coefficients, row by row or, in every second block, column by column."""
 
-    def __init__(self, width: int, kernel: int, scan: str, grid: tuple[int, int], index: int) -> None:
-        super().__init__(width, kernel, scan, grid, index)
+    def __init__(self, width: int, kernel: int, backend: Backend, grid: tuple[int, int], index: int) -> None:
+        super().__init__(width, kernel, backend, grid, index)
         self.haar = Haar()
         self.inverse = InverseHaar()
 
@@ -204,8 +205,8 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.norm1 = nn.RMSNorm(width, eps=1e-5)
-        self.space = SpatialScan(width, config.kernel, config.scan, grid, index)
-        self.frequency = FrequencyScan(width, config.kernel, config.scan, grid, index)
+        self.space = SpatialScan(width, config.kernel, config.backend, grid, index)
+        self.frequency = FrequencyScan(width, config.kernel, config.backend, grid, index)
         self.attention = CrossAttention(width, config.heads // 2)
         self.norm2 = nn.RMSNorm(width, eps=1e-5)
         self.modulation = Modulation(width, count=3)
@@ -240,7 +241,8 @@ class AttentionBlock(nn.Module):
 class DiMSUM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(CELL * config.patch, "two wavelet steps of patches,")
+        task.require_multiple(CELL * config.patch, "the patches' and wavelet steps'")
+        require_backend(config.backend)
         self.patch, self.every = config.patch, config.attention_every
         self.grid = (task.height // config.patch, task.width // config.patch)
         self.drop = LabelDropout(task.num_classes)
@@ -264,6 +266,12 @@ class DiMSUM(nn.Module):
 
 
 VARIANTS: dict[str, Factory] = {"DiMSUM-L/2": partial(DiMSUM, Config(width=1024, depth=16, heads=16))}
+
+# The same network with the scans' back end named; without one it goes by the device.
+BACKENDS: dict[str, Factory] = {
+    "DiMSUM-L/2@torch": partial(DiMSUM, Config(width=1024, depth=16, heads=16, backend="torch")),
+    "DiMSUM-L/2@mamba-ssm": partial(DiMSUM, Config(width=1024, depth=16, heads=16, backend="mamba-ssm")),
+}
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.
 # This way round, so that a key missing from a checkpoint can be named as its authors call it.
@@ -289,10 +297,5 @@ OFFICIAL: Renames = (
     (r"\.haar\.", ".dwt.w_"),
     (r"\.inverse\.", ".idwt."),
     (r"\.unread\.", ".cond_proj."),
-    (r"\.project_(in|out)\.", r".\1_proj."),
-    (r"\.forwards\.decay$", ".A_log"),
-    (r"\.forwards\.skip$", ".D"),
-    (r"\.forwards\.conv\.", ".conv1d."),
-    (r"\.forwards\.select\.", ".x_proj."),
-    (r"\.forwards\.step\.", ".dt_proj."),
+    *MAMBA_KEYS,
 )

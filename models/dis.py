@@ -1,12 +1,13 @@
 """DiS: patches scanned in both directions by Mamba's mixers, with long skips between them.
 
-Source: arXiv:2402.05608; the sizes, the start and what the paper leaves open are those of its release.
+Source: arXiv:2402.05608; sizes, start and what it leaves open are those of its release.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (2 + H/P * W/P), D width.
 
 The condition is two tokens in front of the patches and the last layer's modulation; blocks have neither
-attention nor feed-forward. S is 368 wide. Of the start the release leaves to PyTorch what is not in
-`initialise_mamba`, the head's weights and the backward direction's steps among it (their bias is zero).
-Our readings: labels are dropped as in DiT, and stochastic depth grows linearly from 0 to 0.1.
+attention nor feed-forward. S is 368 wide, not 384. The backward direction's steps start larger than the
+forward one's, since the release does not set them: PyTorch's weights, a bias of zero. Not in the facts that
+this was written from, hence our readings: the head's weights start as PyTorch starts them, labels are dropped
+as in DiT, and stochastic depth grows linearly from 0 in the first block to 0.1 in the last.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.kernels.selective_scan import Backend, require_backend
 from models.layers import (
+    MAMBA_KEYS,
     LabelDropout,
     Mamba,
     PatchHead,
@@ -35,7 +38,7 @@ class Config:
     patch: int = 2
     kernel: int = 4  # of the causal convolutions
     depth_dropout: float = 0.1  # of the last block
-    scan: str = "auto"  # back end of the scans
+    backend: Backend = "auto"  # of the scans: by the device of their input, or one by name
 
 
 class StochasticDepth(nn.Module):
@@ -55,9 +58,9 @@ class StochasticDepth(nn.Module):
 class BidirectionalMamba(Mamba):
     """A mixer whose tokens see those before and after them: (N, T, D) -> (N, T, D)."""
 
-    def __init__(self, width: int, kernel: int, scan: str) -> None:
-        super().__init__(width, kernel, scan)
-        self.backwards = StateSpace(self.inner, self.rank, kernel, scan)
+    def __init__(self, width: int, kernel: int, backend: Backend) -> None:
+        super().__init__(width, kernel, backend)
+        self.backwards = StateSpace(self.inner, self.rank, kernel, backend)
 
     def forward(self, x: Tensor) -> Tensor:
         u, z = self.project_in(x).chunk(2, dim=2)  # each (N, T, 2D)
@@ -67,11 +70,11 @@ class BidirectionalMamba(Mamba):
 class Block(nn.Module):
     """What the last block made and the sum before it: (N, T, D), (N, T, D) -> both of the next block."""
 
-    def __init__(self, width: int, kernel: int, drop: float, scan: str) -> None:
+    def __init__(self, width: int, kernel: int, drop: float, backend: Backend) -> None:
         super().__init__()
         self.drop = StochasticDepth(drop)
         self.norm = nn.RMSNorm(width, eps=1e-5)
-        self.mixer = BidirectionalMamba(width, kernel, scan)
+        self.mixer = BidirectionalMamba(width, kernel, backend)
 
     def forward(self, h: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         total = total + self.drop(h)
@@ -81,8 +84,8 @@ class Block(nn.Module):
 class SkipBlock(Block):
     """A block that takes in what an earlier one made: (N, T, D) three times -> (N, T, D) twice."""
 
-    def __init__(self, width: int, kernel: int, drop: float, scan: str) -> None:
-        super().__init__(width, kernel, drop, scan)
+    def __init__(self, width: int, kernel: int, drop: float, backend: Backend) -> None:
+        super().__init__(width, kernel, drop, backend)
         self.fuse = nn.Linear(2 * width, width)
 
     def forward(self, h: Tensor, total: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -93,6 +96,11 @@ class DiS(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         task.require_multiple(config.patch, "patch")
+        require_backend(config.backend)
+        if config.depth % 2:
+            raise ValueError(
+                f"depth: must be even, half before the middle and half after, got {config.depth}"
+            )
         width, half = config.width, config.depth // 2
         self.patch = config.patch
         self.grid = (task.height // config.patch, task.width // config.patch)
@@ -103,10 +111,10 @@ class DiS(nn.Module):
         self.labels = nn.Embedding(task.num_classes + 1, width)
         self.positions = nn.Parameter(torch.zeros(1, 2 + self.grid[0] * self.grid[1], width))
         drops = [config.depth_dropout * i / config.depth for i in range(config.depth + 1)]
-        self.encoder = nn.ModuleList(Block(width, config.kernel, d, config.scan) for d in drops[:half])
-        self.middle = nn.ModuleList([Block(width, config.kernel, drops[half], config.scan)])
+        self.encoder = nn.ModuleList(Block(width, config.kernel, d, config.backend) for d in drops[:half])
+        self.middle = nn.ModuleList([Block(width, config.kernel, drops[half], config.backend)])
         self.decoder = nn.ModuleList(
-            SkipBlock(width, config.kernel, d, config.scan) for d in drops[half + 1 :]
+            SkipBlock(width, config.kernel, d, config.backend) for d in drops[half + 1 :]
         )
         self.norm = nn.RMSNorm(width, eps=1e-5)
         self.head = PatchHead(width, config.patch, task.out_channels)
@@ -132,12 +140,19 @@ class DiS(nn.Module):
         return unpatchify(x[:, 2:], self.grid, self.patch)  # (N, C_out, H, W)
 
 
+_SIZES = {"S": (368, 24), "B": (768, 24), "M": (768, 48), "L": (1024, 48), "H": (1536, 48)}
+
 VARIANTS: dict[str, Factory] = {
-    "DiS-S/2": partial(DiS, Config(width=368, depth=24)),
-    "DiS-B/2": partial(DiS, Config(width=768, depth=24)),
-    "DiS-M/2": partial(DiS, Config(width=768, depth=48)),
-    "DiS-L/2": partial(DiS, Config(width=1024, depth=48)),
-    "DiS-H/2": partial(DiS, Config(width=1536, depth=48)),
+    f"DiS-{size}/2": partial(DiS, Config(width=width, depth=depth)) for size, (width, depth) in _SIZES.items()
+}
+
+_NAMED: tuple[Backend, ...] = ("torch", "mamba-ssm")
+
+# The same networks with the scans' back end named; without one it goes by the device.
+BACKENDS: dict[str, Factory] = {
+    f"DiS-{size}/2@{backend}": partial(DiS, Config(width=width, depth=depth, backend=backend))
+    for size, (width, depth) in _SIZES.items()
+    for backend in _NAMED
 }
 
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.
@@ -155,12 +170,7 @@ OFFICIAL: Renames = (
     (r"^head\.", "final_layer."),
     (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
     (r"\.fuse\.", ".skip_linear."),
-    (r"\.project_(in|out)\.", r".\1_proj."),
-    (r"\.forwards\.decay$", ".A_log"),
-    (r"\.forwards\.skip$", ".D"),
-    (r"\.forwards\.conv\.", ".conv1d."),
-    (r"\.forwards\.select\.", ".x_proj."),
-    (r"\.forwards\.step\.", ".dt_proj."),
+    *MAMBA_KEYS,
     (r"\.backwards\.decay$", ".A_b_log"),
     (r"\.backwards\.skip$", ".D_b"),
     (r"\.backwards\.conv\.", ".conv1d_b."),

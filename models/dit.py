@@ -1,7 +1,16 @@
-"""DiT: a transformer over patches with zero-initialised adaptive layer norm.
+"""DiT: a transformer over patches with zero-initialised adaptive layer norm. SiT and FasterDiT too.
 
 Source: arXiv:2212.09748; sizes from its Table 1, the S, B, L and XL at patches 2, 4 and 8.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P), D width.
+
+SiT (arXiv:2401.08740) is this network, key for key and shape for shape. What differs:
+
+- the projection still makes 2C channels, but only the first C come out: published without a variance;
+- the output is a velocity, data - noise, where x is t * data + (1 - t) * noise;
+- t is a float in [0, 1], noise at 0 and data at 1, and is embedded unscaled.
+
+FasterDiT (arXiv:2410.10356) changes the training of DiT-XL/2 and, by its title, not the architecture. No
+checkpoint of it was read: that its calls and its spare channels are SiT's is our reading.
 
 Long skips are DiCo's ablation (arXiv:2505.11196, Table 3): its printed parameters and MACs are those of five,
 each joined by a linear layer from 2D to D with bias. That the five first blocks' outputs go to the five last
@@ -11,8 +20,6 @@ blocks, the latest first, is our reading.
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers import (
@@ -21,9 +28,10 @@ from models.layers import (
     LabelDropout,
     Modulation,
     PatchHead,
+    SkipTransformerBlock,
+    TransformerBlock,
     initialise,
     initialise_flat,
-    modulate,
     position_table,
     unpatchify,
     zero,
@@ -39,37 +47,7 @@ class Config:
     patch: int
     mlp_ratio: int = 4
     skips: int = 0  # from so many first blocks to as many last ones
-
-
-class Block(nn.Module):
-    """(N, T, D), (N, D) -> (N, T, D)"""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, count=6)
-        self.attention = Attention(width, heads)
-        self.expand = nn.Linear(width, mlp_ratio * width)
-        self.contract = nn.Linear(mlp_ratio * width, width)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)[:, :, None]
-        x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
-        h = self.expand(modulate(self.norm2(x), shift2, scale2))
-        return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
-
-
-class SkipBlock(nn.Module):
-    """Joins what an earlier block gave, then a block: (N, T, D), (N, T, D), (N, D) -> (N, T, D)"""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
-        super().__init__()
-        self.fuse = nn.Linear(2 * width, width)
-        self.block = Block(width, heads, mlp_ratio)
-
-    def forward(self, x: Tensor, kept: Tensor, c: Tensor) -> Tensor:
-        return self.block(self.fuse(torch.cat([x, kept], dim=2)), c)
+    spare_variance: bool = False  # SiT: 2C channels are made although the task may ask for C of them
 
 
 class DiT(nn.Module):
@@ -83,19 +61,26 @@ class DiT(nn.Module):
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
         # a parameter, as released, so that it counts among the parameters; never trained
         self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
-        sizes = (config.width, config.heads, config.mlp_ratio)
-        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(config.depth - config.skips))
-        self.skip_blocks = nn.ModuleList(SkipBlock(*sizes) for _ in range(config.skips))
-        self.head = PatchHead(config.width, config.patch, task.out_channels)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(config.width, config.mlp_ratio, Attention(config.width, config.heads))
+            for _ in range(config.depth - config.skips)
+        )
+        self.skip_blocks = nn.ModuleList(
+            SkipTransformerBlock(config.width, config.mlp_ratio, Attention(config.width, config.heads))
+            for _ in range(config.skips)
+        )
+        self.out_channels = task.out_channels
+        made = 2 * task.in_channels if config.spare_variance else task.out_channels
+        self.head = PatchHead(config.width, config.patch, made)
         self._initialise()
 
     def _initialise(self) -> None:
         initialise(self)
         initialise_flat(self.embed)
-        zero(self.head.modulation.linear, self.head.linear)
+        zero(self.head.linear)
         for module in self.modules():
-            if isinstance(module, Block):
-                zero(module.modulation.linear)
+            if isinstance(module, Modulation):
+                zero(module.linear)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c = self.condition(t, self.drop(y))  # (N, D)
@@ -107,8 +92,8 @@ class DiT(nn.Module):
                 kept.append(x)
         for block in self.skip_blocks:
             x = block(x, kept.pop(), c)
-        x = self.head(x, c)  # (N, T, P*P*C_out)
-        return unpatchify(x, self.grid, self.patch)  # (N, C_out, H, W)
+        x = unpatchify(self.head(x, c), self.grid, self.patch)
+        return x[:, : self.out_channels]  # (N, C_out, H, W)
 
 
 _SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}  # Table 1
@@ -118,6 +103,11 @@ VARIANTS: dict[str, Factory] = {
     for size, (width, depth, heads) in _SIZES.items()
     for patch in (2, 4, 8)
 }
+SIT_VARIANTS: dict[str, Factory] = {
+    f"SiT-{size}/2": partial(DiT, Config(width=width, depth=depth, heads=heads, patch=2, spare_variance=True))
+    for size, (width, depth, heads) in _SIZES.items()
+}
+FASTERDIT_VARIANTS: dict[str, Factory] = {"FasterDiT-XL/2": SIT_VARIANTS["SiT-XL/2"]}
 
 ABLATIONS: dict[str, Factory] = {
     "DiT-S/2@skip": partial(DiT, Config(width=384, depth=12, heads=6, patch=2, skips=5)),

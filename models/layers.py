@@ -1,4 +1,4 @@
-"""What two or more backbones share: conditions, norms, modulation, patches, mixers, resampling.
+"""What two or more backbones share: conditions, norms, modulation, patches, mixers, blocks, resampling.
 
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens, D width.
 """
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.kernels.selective_scan import check_backend, selective_scan
+from models.kernels.selective_scan import Backend, selective_scan
 from models.task import Renames
 
 FREQUENCIES = 128
@@ -18,14 +18,14 @@ STATES = 16  # of each channel of a selective scan, in all three papers that hav
 LABEL_DROPOUT = 0.1  # all four papers
 
 
-def timestep_features(t: Tensor, count: int = FREQUENCIES) -> Tensor:
-    """Cosines, then sines, of t at geometric frequencies from 1 down to 1/10000: (N,) -> (N, 2 * count).
+def timestep_features(t: Tensor, frequencies: int = FREQUENCIES) -> Tensor:
+    """Cosines, then sines, of t at F geometric frequencies from 1 down to 1/10000: (N,) -> (N, 2F).
 
     Always float32, whatever the network computes in, as in every release.
     """
-    steps = torch.arange(count, dtype=torch.float32, device=t.device)
-    frequencies = torch.exp(-math.log(10000) * steps / count)
-    angles = t[:, None].float() * frequencies
+    steps = torch.arange(frequencies, dtype=torch.float32, device=t.device)
+    rates = torch.exp(-math.log(10000) * steps / frequencies)
+    angles = t[:, None].float() * rates
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
 
@@ -130,16 +130,49 @@ def position_table(height: int, width: int, channels: int) -> Tensor:
 class Attention(nn.Module):
     """(N, T, D) -> (N, T, D)"""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.project(x.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then an MLP, each behind a norm that the condition modulates and gates.
+
+    (N, T, D), (N, D) -> (N, T, D)
+    """
+
+    def __init__(self, width: int, mlp_ratio: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = Modulation(width, count=6)
+        self.attention = attention
+        self.expand = nn.Linear(width, mlp_ratio * width)
+        self.contract = nn.Linear(mlp_ratio * width, width)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)[:, :, None]
+        x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
+        h = self.expand(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2 * self.contract(F.gelu(h, approximate="tanh"))
+
+
+class SkipTransformerBlock(TransformerBlock):
+    """A block on the tokens and those of a skip: (N, T, D), (N, T, D), (N, D) -> (N, T, D)."""
+
+    def __init__(self, width: int, mlp_ratio: int, attention: nn.Module) -> None:
+        super().__init__(width, mlp_ratio, attention)
+        self.join = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor, skip: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]  # one input more
+        return super().forward(self.join(torch.cat([x, skip], dim=-1)), c)
 
 
 class PatchHead(nn.Module):
@@ -160,9 +193,10 @@ class PatchHead(nn.Module):
 
 
 def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """Outputs of patches in rows to an image, each patch ordered (row, column, channel).
+    """Lay tokens out as an image: (N, H/P * W/P, P*P*C) -> (N, C, H, W).
 
-    (N, T, P*P*C) -> (N, C, H, W)
+    A token's values are ordered (row in patch, column in patch, channel), the channel fastest. The
+    permutation is an einsum, as in the releases of DiT and MDT, whose MACs torchprofile counts one a value.
     """
     x = x.reshape(len(x), *grid, patch, patch, -1)
     return torch.einsum("nhwpqc->nchpwq", x).flatten(4, 5).flatten(2, 3)
@@ -178,12 +212,12 @@ class StateSpace(nn.Module):
         inner: channels I.
         rank: of the steps.
         kernel: of the causal convolution.
-        scan: one of models.kernels.selective_scan.BACKENDS.
+        backend: of the scan.
     """
 
-    def __init__(self, inner: int, rank: int, kernel: int, scan: str) -> None:
+    def __init__(self, inner: int, rank: int, kernel: int, backend: Backend) -> None:
         super().__init__()
-        self.scan = check_backend(scan)
+        self.backend = backend
         self.split = (rank, STATES, STATES)
         self.conv = nn.Conv1d(inner, inner, kernel, padding=kernel - 1, groups=inner)
         self.select = nn.Linear(inner, sum(self.split), bias=False)
@@ -197,17 +231,28 @@ class StateSpace(nn.Module):
         # padded on both sides; what the right side adds is cut, so that no token sees a later one
         u = F.silu(self.conv(u.transpose(1, 2))[..., : u.shape[1]]).transpose(1, 2)
         step, b, c = self.select(u).split(self.split, dim=2)
-        return selective_scan(u, self.step(step), self.decay, b, c, self.skip, z, self.scan)
+        return selective_scan(u, self.step(step), self.decay, b, c, self.skip, z, self.backend)
+
+
+# from our names to those of Mamba's own code, which the releases keep
+MAMBA_KEYS: Renames = (
+    (r"\.project_(in|out)\.", r".\1_proj."),
+    (r"\.forwards\.decay$", ".A_log"),
+    (r"\.forwards\.skip$", ".D"),
+    (r"\.forwards\.conv\.", ".conv1d."),
+    (r"\.forwards\.select\.", ".x_proj."),
+    (r"\.forwards\.step\.", ".dt_proj."),
+)
 
 
 class Mamba(nn.Module):
     """Mamba's mixer: (N, T, D) -> (N, T, D). A token sees those before it."""
 
-    def __init__(self, width: int, kernel: int, scan: str) -> None:
+    def __init__(self, width: int, kernel: int, backend: Backend) -> None:
         super().__init__()
         self.inner, self.rank = 2 * width, math.ceil(width / 16)
         self.project_in = nn.Linear(width, 2 * self.inner, bias=False)
-        self.forwards = StateSpace(self.inner, self.rank, kernel, scan)
+        self.forwards = StateSpace(self.inner, self.rank, kernel, backend)
         self.project_out = nn.Linear(self.inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from models import adm, dic, dico, dig, dim, dimsum, dis, dit, fcdm, ldm
+from models import adm, dic, dico, dig, dim, dimsum, dis, dit, fcdm, ldm, mdt, udit, uvit
 from models.task import Factory, Renames, Task
 
 
@@ -25,10 +25,11 @@ class Family:
 
 
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
+PLAIN = Task(learn_sigma=False)  # the same latents; noise or velocity alone comes out
 PIXELS = Task(latent_size=256, in_channels=3)  # a latent is then a pixel
+PIXELS_PLAIN = replace(PIXELS, learn_sigma=False)
 PIXELS_TWICE = replace(PIXELS, in_channels=6, given_channels=3)  # the noisy image and a low-resolution one
 QUARTERS = Task(latent_size=64, in_channels=3, learn_sigma=False)  # latents of a quarter of the side
-NOISE = Task(learn_sigma=False)  # the same latents, no variance
 
 FAMILIES = {
     "FCDM": Family(
@@ -56,14 +57,37 @@ FAMILIES = {
     "ADM": Family(network=adm.ADM, variants=adm.VARIANTS, official=adm.OFFICIAL, task=PIXELS),
     "ADM-up": Family(network=adm.ADM, variants=adm.UPSAMPLERS, official=adm.OFFICIAL, task=PIXELS_TWICE),
     "LDM": Family(network=ldm.LDM, variants=ldm.VARIANTS, official=ldm.OFFICIAL, task=QUARTERS),
-    "DiS": Family(network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS),
-    "DiM": Family(
-        network=dim.DiM, variants=dim.VARIANTS, official=dim.OFFICIAL, task=NOISE, aliases=dim.ALIASES
+    "DiS": Family(
+        network=dis.DiS, variants=dis.VARIANTS, official=dis.OFFICIAL, task=LATENTS, backends=dis.BACKENDS
     ),
-    "DiMSUM": Family(network=dimsum.DiMSUM, variants=dimsum.VARIANTS, official=dimsum.OFFICIAL, task=NOISE),
+    "DiM": Family(
+        network=dim.DiM,
+        variants=dim.VARIANTS,
+        official=dim.OFFICIAL,
+        task=PLAIN,
+        aliases=dim.ALIASES,
+        backends=dim.BACKENDS,
+    ),
+    "DiMSUM": Family(
+        network=dimsum.DiMSUM,
+        variants=dimsum.VARIANTS,
+        official=dimsum.OFFICIAL,
+        task=PLAIN,
+        backends=dimsum.BACKENDS,
+    ),
     "DiG": Family(
         network=dig.DiG, variants=dig.VARIANTS, official=dig.OFFICIAL, task=LATENTS, backends=dig.BACKENDS
     ),
+    "U-DiT": Family(network=udit.UDiT, variants=udit.VARIANTS, official=udit.OFFICIAL, task=LATENTS),
+    "MDT": Family(network=mdt.MDT, variants=mdt.VARIANTS, official=mdt.OFFICIAL, task=LATENTS),
+    "MDTv2": Family(network=mdt.MDTv2, variants=mdt.V2_VARIANTS, official=mdt.OFFICIAL, task=LATENTS),
+    "U-ViT": Family(network=uvit.UViT, variants=uvit.VARIANTS, official=uvit.OFFICIAL, task=PLAIN),
+    "U-ViT-img64": Family(
+        network=uvit.UViT, variants=uvit.PIXEL_VARIANTS, official=uvit.OFFICIAL, task=PIXELS_PLAIN
+    ),
+    # DiT's network under other objectives: models/dit.py says what differs
+    "SiT": Family(network=dit.DiT, variants=dit.SIT_VARIANTS, official=dit.OFFICIAL, task=PLAIN),
+    "FasterDiT": Family(network=dit.DiT, variants=dit.FASTERDIT_VARIANTS, official=dit.OFFICIAL, task=PLAIN),
 }
 BACKBONES: dict[str, Factory] = {
     name: factory for family in FAMILIES.values() for name, factory in family.variants.items()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.registry import FAMILIES
 
-COMPUTED = ("pos_embed",)  # fixed tables that a model makes itself: a checkpoint may leave them out
+COMPUTED = ("pos_embed",)  # tables that a model makes itself: where not trained, a checkpoint may lack them
 
 
 def official_name(model: nn.Module, name: str) -> str:
@@ -36,8 +36,10 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
         ValueError: names every missing, unexpected and misshapen key.
     """
     wanted = {official_name(model, name): tensor for name, tensor in model.state_dict().items()}
+    fixed = {official_name(model, name) for name, p in model.named_parameters() if not p.requires_grad}
+    optional = fixed.intersection(COMPUTED)
     odd = {
-        "missing": [key for key in wanted if key not in state_dict and key not in COMPUTED],
+        "missing": [key for key in wanted if key not in state_dict and key not in optional],
         "unexpected": [key for key in state_dict if key not in wanted],
         "misshapen": [
             f"{key} {tuple(value.shape)} in place of {tuple(wanted[key].shape)}"

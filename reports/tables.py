@@ -215,7 +215,7 @@ def _plots(pictures: Sequence[Picture]) -> str:
 
 
 def _published(table: load.PublishedTable, res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:
-    names = [load.row_name(row) for row in table.rows]
+    names = [load.backbone_name(row) for row in table.rows]
     counts = [evidence.count(name, res) for name in names]
     here = [
         setting for setting in marks if any(evidence.timing(setting, name, res) is not None for name in names)
@@ -253,7 +253,7 @@ def _compared(
     evidence: Evidence,
 ) -> tuple[Columns, list[load.Remark]]:
     """Set every published column beside what is counted or measured for it; also the remarks on its cells."""
-    names = [load.row_name(row) for row in table.rows]
+    names = [load.backbone_name(row) for row in table.rows]
     remarks = load.remarks()
     touching: dict[int, load.Remark] = {}
     columns: Columns = {}

@@ -7,21 +7,30 @@ import torch
 
 from models.registry import FAMILIES
 
-# the smallest published network of these families is too large to be computed in every test
-NARROW = {"ADM": "tests.narrow:adm", "ADM-up": "tests.narrow:adm", "LDM": "tests.narrow:ldm"}
-PUBLISHED = [next(iter(family.variants)) for name, family in FAMILIES.items() if name not in NARROW]
-SMALLEST = [*PUBLISHED, *dict.fromkeys(NARROW.values())]
+# the smallest published network of these families is too large, or too slow, to be computed in every test
+NARROW = {
+    "ADM": "tests.narrow:adm",
+    "LDM": "tests.narrow:ldm",
+    "DiS": "tests.narrow:dis",
+    "DiM": "tests.narrow:dim",
+    "DiMSUM": "tests.narrow:dimsum",
+    "U-ViT": "tests.narrow:uvit",
+}
+NETWORKS = {family.network: name for name, family in reversed(FAMILIES.items())}  # its first family
+FIRST = [name for name in FAMILIES if name in NETWORKS.values()]
+PUBLISHED = [next(iter(FAMILIES[name].variants)) for name in FIRST if name not in NARROW]
+SMALLEST = [NARROW.get(name) or next(iter(FAMILIES[name].variants)) for name in FIRST]
 
 
 @pytest.fixture(params=SMALLEST)
 def smallest(request: pytest.FixtureRequest) -> str:
-    """The smallest backbone of each family, at its real size or narrow."""
+    """The smallest backbone of each network, at its real size or narrow."""
     return str(request.param)
 
 
 @pytest.fixture(params=PUBLISHED)
 def published(request: pytest.FixtureRequest) -> str:
-    """The smallest backbone of each family at its real size, where that is small enough."""
+    """The smallest backbone of each network at its real size, where that is small enough."""
     return str(request.param)
 
 

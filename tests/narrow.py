@@ -4,9 +4,21 @@ from functools import partial
 
 from models.adm import ADM
 from models.adm import Config as ADMConfig
+from models.dim import Config as DiMConfig
+from models.dim import DiM
+from models.dimsum import Config as DiMSUMConfig
+from models.dimsum import DiMSUM
+from models.dis import Config as DiSConfig
+from models.dis import DiS
 from models.ldm import LDM
 from models.ldm import Config as LDMConfig
+from models.uvit import Config as UViTConfig
+from models.uvit import UViT
 
 # two channels or more in each of a norm's 32 groups: a group of one would take the condition away again
 adm = partial(ADM, ADMConfig(width=64, multipliers=(1, 2, 2), depth=1, attended=(1,), heads=2, dropout=0.1))
 ldm = partial(LDM, LDMConfig(width=64, multipliers=(1, 2, 3), depth=1, attended=(1,), context=32))
+uvit = partial(UViT, UViTConfig(width=64, depth=4, heads=2, patch=2))
+dis = partial(DiS, DiSConfig(width=64, depth=4))
+dim = partial(DiM, DiMConfig(width=64, depth=11))
+dimsum = partial(DiMSUM, DiMSUMConfig(width=64, depth=4, heads=2))

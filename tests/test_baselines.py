@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,7 +11,18 @@ import pytest
 
 from baselines import load
 
-MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "DiG-S/2")
+MODELS = (
+    "FCDM-S",
+    "DiT-S/2",
+    "DiCo-S",
+    "DiC-S",
+    "DiS-S/2",
+    "DiG-S/2",
+    "U-DiT-S",
+    "MDT-S/2",
+    "MDTv2-S/2",
+    "SiT-S/2",
+)
 CSV_FILES = sorted(path for path in load.ROOT.glob("**/*.csv"))
 
 
@@ -108,10 +120,23 @@ def test_every_counted_model_has_a_manifest_whose_totals_are_the_sum_of_its_shap
     assert {latent for _, latent in macs} == {32, 64, 128}
     for model in {model for model, _ in macs}:
         manifest = load.manifest(model)
-        sizes = {key: int(np.prod(shape)) for key, shape in manifest.shapes.items()}
+        sizes = {key: int(np.prod(shape)) for key, shape in manifest.parameters.items()}
         assert manifest.model == model
-        assert manifest.params_total == sum(sizes.values()) == macs[model, 32][0]
-        assert manifest.params_trainable == manifest.params_total - sizes.get("pos_embed", 0)
+        assert manifest.params_total == sum(sizes.values()) == macs[model, manifest.latent][0]
+        frozen = manifest.params_total - manifest.params_trainable
+        assert frozen in (0, sizes.get("pos_embed"), sizes.get("mask_token"))
+
+
+def test_products_of_sizes_are_a_few_for_each_block() -> None:
+    with (load.ROOT / "traced_sizes.csv").open(encoding="utf-8", newline="") as file:
+        sizes = {(row["model"], row["latent"]): int(row["macs"]) for row in csv.DictReader(file)}
+    for model, latent in sizes:
+        blocks = {key.split(".norm1")[0] for key in load.manifest(model).shapes if ".norm1." in key}
+        if model.startswith("U-ViT"):
+            assert sizes[model, latent] == 4 * (len(blocks) + 1)
+    layers = {24: 4, 48: 24, 96: 16}  # of U-DiT, two a block, by the channels of a head
+    assert all(sizes[f"U-DiT-{size}", "32"] == 21 * sum(layers.values()) for size in "SBL")
+    assert sizes["U-DiT-S", "64"] == sum(n * (22 + d // 4) for d, n in layers.items())
 
 
 def test_digs_terms_add_up_to_its_totals() -> None:
@@ -125,6 +150,19 @@ def test_digs_terms_add_up_to_its_totals() -> None:
         assert count["matmul_conv_gla_all"] == count["matmul_conv_all"] + count["gla_core"]
         if latent == 32:
             assert count["params"] == load.manifest(model).params_total
+
+
+def test_scanning_models_have_manifests_and_their_scans_cost_4_macs_a_token_channel_and_state() -> None:
+    macs = load.macs_ssm()
+    assert {latent for _, latent in macs} == {32, 64}
+    for (model, latent), (params, without, whole) in macs.items():
+        manifest = load.manifest(model)
+        rates = [shape for key, shape in manifest.shapes.items() if re.search(r"A(_b)?_log$", key)]
+        sides = {"DiS": (0, 2), "DiM": (3, 5), "DiMSUM": (0, 0)}[model.partition("-")[0]]
+        tokens = (latent // 2 + sides[0]) ** 2 + sides[1]
+        assert whole - without == 4 * tokens * sum(int(np.prod(shape)) for shape in rates)
+        if latent == 32:
+            assert params == manifest.params_total == manifest.params_trainable
 
 
 def test_the_counts_equal_the_published_gmacs_of_the_papers_own_models() -> None:
@@ -168,7 +206,7 @@ def test_the_fill_rule_gives_its_check_values(
 @pytest.mark.parametrize("model", MODELS)
 def test_filled_weights_have_the_digest_of_the_golden_file(model: str) -> None:
     golden = load.golden(model)
-    filled = load.fill(load.manifest(model).shapes)
+    filled = load.fill(load.manifest(model).parameters)
     assert load.fill_sha256(filled) == golden.meta["fill_sha256"]
     assert golden.meta["model"] == model
 
@@ -178,8 +216,10 @@ def test_golden_inputs_are_those_the_readme_describes(model: str) -> None:
     golden = load.golden(model, latent=32)
     drawn = np.random.Generator(np.random.PCG64(0)).standard_normal((2, 4, 32, 32)).astype(np.float32)
     np.testing.assert_array_equal(golden.x, drawn)
-    assert (golden.t.tolist(), golden.y.tolist()) == ([3, 977], [1, 207])
-    assert golden.out.shape == golden.out_f32.shape == (2, 8, 32, 32)
+    assert golden.t.tolist() == ([0.25, 0.875] if model.startswith("SiT") else [3, 977])
+    assert golden.y.tolist() == [1, 207]
+    channels = 4 if model.startswith("SiT") else 8
+    assert golden.out.shape == golden.out_f32.shape == (2, channels, 32, 32)
     error = golden.out - golden.out_f32
     assert np.sqrt((error**2).mean() / (golden.out**2).mean()) < 2e-6
 

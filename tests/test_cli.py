@@ -10,6 +10,7 @@ import pytest
 
 from bench import flops, latency, record, throughput
 from bench.record import Counted, Throughput
+from models import __main__ as listing
 
 
 def run(main: object, *args: str) -> int:
@@ -165,6 +166,19 @@ def test_records_are_appended_to_a_jsonl_file_once_a_case_unless_forced(tmp_path
     records = record.read(path)
     assert [one.res for one in records if isinstance(one, Counted)] == [256, 512, 256]
     assert records[0] == replace(records[2], environment=records[0].environment)
+
+
+def test_models_lists_what_each_is_and_how_well_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(listing.main, "FCDM-S", "FCDM-L@[kc]*", "DiG-S/2", "--format", "json") == 0
+    rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["FCDM-S"]["params"] == 32699912
+    assert rows["FCDM-S"]["macs"] == 3082699540
+    assert (rows["FCDM-S"]["year"], rows["FCDM-S"]["standing"]) == (2026, "pinned")
+    assert rows["FCDM-L@k3"]["standing"] == "sure by its printed numbers"
+    assert rows["FCDM-L@cca"]["standing"] == "our reading: likely"
+    assert rows["DiG-S/2"]["back_end"]
+    assert run(listing.main, "FCDM-L@k4") == 2
+    assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
 
 
 QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "3s", "--format", "json"]

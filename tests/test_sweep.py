@@ -95,24 +95,29 @@ def test_a_sweep_that_is_killed_leaves_nothing_running_and_loses_the_case_in_fli
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (out.exists() and out.read_text().count("\n") >= 2):
+    workers: set[str] = set()
+    while time.monotonic() < deadline and not (workers and out.read_text().count("\n") >= 2):
         time.sleep(0.02)
+        workers = _workers_of(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     before = record.read(out)
     assert len(before) >= 2
-    time.sleep(1.5)  # an orphaned worker looks for its parent every second
-    assert not _workers()
+    assert workers
+    while time.monotonic() < deadline and workers & _workers_of(1):
+        time.sleep(0.1)  # an orphaned worker looks for its parent every second
+    assert not workers & _workers_of(1)
     assert run(str(suite), "--out", str(out)) == 0
     after = record.read(out)
     assert after[: len(before)] == before
     assert len(after) == 3
 
 
-def _workers() -> list[str]:
-    """Command lines of this suite's workers that are still running as children of init."""
-    listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if "bench.worker" in line and line.split()[0] == "1"]
+def _workers_of(parent: int) -> set[str]:
+    """Process numbers of this suite's workers whose parent is that process; 1 adopts orphans."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return {pid for pid, ppid, args in rows if ppid == str(parent) and "bench.worker" in args}
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_output_equals_that_of_the_released_code(name: str, side: int) -> None:
 
     # float32 arithmetic accounts for 2e-6; a wrong eps would show as 1e-4 here
     assert error(golden.out) < 1e-5
-    norms = golden.meta["norm_weight_keys"]
+    norms = golden.norm_keys
     with torch.no_grad():
         for key, value in load.fill({key: shapes[key] for key in norms}, norms=norms).items():
             model.get_parameter(ours[key]).copy_(torch.from_numpy(value))

@@ -7,25 +7,28 @@ Letters: N batch, T tokens, I channels, S states a channel.
     h[t] = exp(d[t] a) h[t-1] + d[t] u[t] b[t],  h = 0 before the first token
     y[t] = (c[t] . h[t] + skip u[t]) silu(z[t])
 
-Fast on a CPU: the plain form, which prepares the decays and inputs of a chunk of tokens at once, so that one
-product-and-sum a token is left in the loop. No exponent is positive and nothing is divided, so nothing
-overflows. Fast on CUDA: the kernel of the package mamba-ssm.
+Back ends: `torch`, in plain torch for any device, prepares the decays and inputs of a chunk of tokens at
+once, so that one product-and-sum a token is left in the loop; no exponent is positive and nothing is divided,
+so nothing overflows. `mamba-ssm` is that package's CUDA kernel.
 
-The plain recurrence is one operator, `backbones::selective_scan`, with its gradient, its shapes on the meta
-device, and a FLOP formula: 4 multiply-accumulates for each token, channel and state (d a, h's decay, d u b,
-c h) and twice as many backward. Softplus, skip and gate are elementwise and free, as elsewhere.
+To torch.compile and to counters of FLOPs the recurrence is one operator with its gradient: 4 multiply-
+accumulates for each token, channel and state (d a, h's decay, d u b, c h) and twice as many backward.
+Softplus, skip and gate are elementwise and free, as elsewhere. The exception is mamba-ssm when gradients are
+wanted: it is called as it is, with its own backward pass, and torch.compile breaks the graph at it.
 """
 
 import importlib.util
+import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-BACKENDS = ("auto", "plain", "mamba-ssm")
+Backend = Literal["auto", "torch", "mamba-ssm"]
 
-_CHUNK = 16  # tokens; on a CPU core with 1 MiB of cache 8 to 32 are equally fast
+CHUNK = 16  # tokens; on a CPU core with 1 MiB of cache 8 to 32 are equally fast
 
 
 def selective_scan(
@@ -36,7 +39,7 @@ def selective_scan(
     c: Tensor,
     skip: Tensor,
     z: Tensor,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Scan the tokens in their order, all channels at once, in float32 or wider.
 
@@ -48,43 +51,20 @@ def selective_scan(
         c: how the states are read (N, T, S).
         skip: what of the input is added to the output (I,).
         z: the gate before its SiLU (N, T, I).
-        backend: one of BACKENDS; auto takes mamba-ssm for CUDA tensors where it is installed, and plain
-            elsewhere and for float64. Meta tensors always take plain, so that MACs are counted.
+        backend: auto is mamba-ssm for CUDA tensors where it is installed, otherwise torch.
 
     Returns:
         y (N, T, I), of the type of u.
 
     Raises:
-        ValueError: mamba-ssm asked for by name for float64 or for tensors that are not on a CUDA device.
+        ValueError: backend mamba-ssm where it cannot run, or for tensors that are not on CUDA.
     """
-    fits = u.is_cuda and u.dtype != torch.float64
-    if backend == "mamba-ssm" and not (fits or u.is_meta):
-        raise ValueError(
-            f"scan: mamba-ssm takes CUDA tensors of at most 32 bits, got {u.dtype} on {u.device}; "
-            "plain would work"
-        )
-    if fits and (backend == "mamba-ssm" or (backend == "auto" and installed())):
-        return selective_scan_mamba_ssm(u, delta, decay, b, c, skip, z)
-    return selective_scan_plain(u, delta, decay, b, c, skip, z)
-
-
-def check_backend(backend: str) -> str:
-    """Return a back end's name if it can be used here.
-
-    Raises:
-        ValueError: no such back end, or one that is not installed.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"scan: must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend == "mamba-ssm" and not installed():
-        raise ValueError("scan: mamba-ssm is not installed; pip install mamba-ssm beside a torch for CUDA")
-    return backend
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def installed() -> bool:
-    """Say whether mamba-ssm is there with its compiled scan; nothing is imported."""
-    return all(importlib.util.find_spec(name) for name in ("mamba_ssm", "selective_scan_cuda"))
+    given = (u, delta, decay, b, c, skip, z)
+    if backend_in_use(backend, u.device) == "torch":
+        return selective_scan_chunked(*given)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+        return selective_scan_mamba_ssm(*given)
+    return _whole_mamba_ssm(*given)
 
 
 def selective_scan_reference(
@@ -100,20 +80,47 @@ def selective_scan_reference(
     return torch.stack(y, dim=1) * F.silu(z)
 
 
-def selective_scan_plain(
-    u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
-) -> Tensor:
-    """The chunked form in plain PyTorch, for any device."""
-    d, a = F.softplus(delta.to(_wide(delta))), -torch.exp(decay.to(_wide(decay)))
-    y = _scan(u, d, a, b, c)
-    return ((y + skip * u) * F.silu(z)).to(u.dtype)
+def why_not_mamba_ssm() -> str:
+    """What keeps mamba-ssm from running here, in words; empty where nothing does. Nothing is imported."""
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device here"
+    for module in ("mamba_ssm", "selective_scan_cuda"):  # the second is its compiled part
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed (pip install mamba-ssm)"
+    return ""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+def require_backend(backend: Backend) -> None:
+    """Refuse a back end by name that cannot run here.
+
+    Raises:
+        ValueError: says what is missing.
+    """
+    if backend == "mamba-ssm" and (reason := why_not_mamba_ssm()):
+        raise ValueError(f"backend: mamba-ssm cannot run: {reason}; torch would work")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # of torch, without types
+def backend_in_use(backend: Backend, device: torch.device) -> Backend:
+    """The back end, torch or mamba-ssm, that takes tensors on a device; on meta, to be counted, torch.
+
+    Raises:
+        ValueError: mamba-ssm by name where it cannot run, or for a device that it does not take.
+    """
+    if device.type == "meta" or backend == "torch":
+        return "torch"
+    if backend == "auto":
+        return "mamba-ssm" if device.type == "cuda" and not why_not_mamba_ssm() else "torch"
+    require_backend(backend)
+    if device.type != "cuda":
+        raise ValueError(f"backend: mamba-ssm takes CUDA tensors, got {device.type}; torch would work")
+    return "mamba-ssm"
+
+
 def selective_scan_mamba_ssm(
     u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
 ) -> Tensor:
-    """The CUDA kernel of mamba-ssm, gradients included. torch.compile leaves it as it is."""
+    """By mamba-ssm's kernel, forward and backward; 32 bits at most."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     a = -torch.exp(decay.float())
@@ -123,13 +130,36 @@ def selective_scan_mamba_ssm(
     return y.transpose(1, 2)
 
 
+@torch.library.custom_op("backbones::selective_scan_mamba_ssm", mutates_args=())
+def _whole_mamba_ssm(
+    u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
+) -> Tensor:
+    """The same without gradients, as one operator for torch.compile and counters."""
+    return selective_scan_mamba_ssm(u, delta, decay, b, c, skip, z).contiguous()
+
+
+@_whole_mamba_ssm.register_fake
+def _(u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor) -> Tensor:
+    return torch.empty_like(u, memory_format=torch.contiguous_format)
+
+
+def selective_scan_chunked(
+    u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
+) -> Tensor:
+    """In plain torch, for any device."""
+    dtype = _wide(u)
+    d, a, wide = F.softplus(delta.to(dtype)), -torch.exp(decay.to(dtype)), u.to(dtype)
+    y = _scan(wide, d, a, b.to(dtype), c.to(dtype)) + skip * wide
+    return (y * F.silu(z.to(dtype))).to(u.dtype)
+
+
 def _wide(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _tokens_first(*given: Tensor) -> list[Tensor]:
-    """(N, T, ...) -> (T, N, ...), contiguous, in float32 or wider."""
-    return [x.to(_wide(x)).transpose(0, 1).contiguous() for x in given]
+    """(N, T, ...) -> (T, N, ...), contiguous."""
+    return [x.transpose(0, 1).contiguous() for x in given]
 
 
 def _chunk(u: Tensor, d: Tensor, a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,13 +173,12 @@ def _chunk(u: Tensor, d: Tensor, a: Tensor, b: Tensor, h: Tensor) -> tuple[Tenso
 
 @torch.library.custom_op("backbones::selective_scan", mutates_args=())
 def _scan(u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """c[t] . h[t] of u and d (N, T, I), a (I, S), b and c (N, T, S): (N, T, I), of the type of u."""
+    """c[t] . h[t] of u and d (N, T, I), a (I, S), b and c (N, T, S), all of one type: (N, T, I)."""
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    a = a.to(_wide(a))
     us, ds, bs, cs = _tokens_first(u, d, b, c)
     h = ds.new_zeros(len(u), *a.shape)
-    for start in range(0, len(us), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for start in range(0, len(us), CHUNK):
+        part = slice(start, start + CHUNK)
         _, states = _chunk(us[part], ds[part], a, bs[part], h)
         y[:, part] = torch.matmul(states, cs[part, ..., None])[..., 0].transpose(0, 1)
         h = states[-1]
@@ -164,10 +193,8 @@ def _scan_backward(
 
     The first pass keeps one state a chunk; the others are made again when their chunk is reached.
     """
-    types = [given.dtype for given in (u, d, a, b, c)]
-    a = a.to(_wide(a))
     gs, us, ds, bs, cs = _tokens_first(grad, u, d, b, c)
-    parts = [slice(start, start + _CHUNK) for start in range(0, len(us), _CHUNK)]
+    parts = [slice(start, start + CHUNK) for start in range(0, len(us), CHUNK)]
     befores = [ds.new_zeros(len(u), *a.shape)]  # the state before each chunk
     for part in parts[:-1]:
         befores.append(_chunk(us[part], ds[part], a, bs[part], befores[-1])[1][-1].clone())
@@ -187,8 +214,7 @@ def _scan_backward(
         du[part] = dinput * ds[part]
         dd[part] = (dpower * a).sum(-1).addcmul_(dinput, us[part])
         da += dpower.mul_(ds[part, ..., None]).sum((0, 1))
-    made = (du.transpose(0, 1), dd.transpose(0, 1), da, db.transpose(0, 1), dc.transpose(0, 1))
-    du, dd, da, db, dc = (x.to(kind).contiguous() for x, kind in zip(made, types, strict=True))
+    du, dd, db, dc = _tokens_first(du, dd, db, dc)  # and back
     return du, dd, da, db, dc
 
 
@@ -219,13 +245,18 @@ def _gradients(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[
 _scan.register_autograd(_gradients, setup_context=_keep)
 
 
-@register_flop_formula(torch.ops.backbones.selective_scan)
-def _flops(u: torch.Size, d: torch.Size, a: torch.Size, *_: object, **__: object) -> int:
-    return 2 * 4 * u.numel() * a[1]
+@register_flop_formula([torch.ops.backbones.selective_scan, torch.ops.backbones.selective_scan_mamba_ssm])
+def _flops(u: tuple[int, ...], d: tuple[int, ...], a: tuple[int, ...], *_: object, **__: object) -> int:
+    return 2 * 4 * math.prod(u) * a[1]
 
 
 @register_flop_formula(torch.ops.backbones.selective_scan_backward)
 def _flops_backward(
-    grad: torch.Size, u: torch.Size, d: torch.Size, a: torch.Size, *_: object, **__: object
+    grad: tuple[int, ...],
+    u: tuple[int, ...],
+    d: tuple[int, ...],
+    a: tuple[int, ...],
+    *_: object,
+    **__: object,
 ) -> int:
     return 2 * _flops(u, d, a)
