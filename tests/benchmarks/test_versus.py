@@ -37,11 +37,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def arm() -> Iterator[arms.Arm]:
+def built() -> Iterator[tuple[arms.Arm, arms.Arm]]:
+    """The same model twice, built in one process as the command does."""
     parser = versus.parser()
     contest, *_ = versus.planned(parser.parse_args([*["DiT-S/8", "DiT-S/8", "--res", "128", "--batch", "1"]]))
-    with arms.prepared(contest.run, None) as made:
-        yield made
+    with arms.prepared(contest.runs[0], None) as first, arms.prepared(contest.runs[1], None) as second:
+        yield first, second
 
 
 def slowed(arm: arms.Arm) -> Call:
@@ -91,14 +92,20 @@ def verdicts(
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
-def test_a_model_against_itself_is_not_told_apart(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
-    said = verdicts(benchmark, arm, arm.call, *EQUAL)
+def test_a_model_against_itself_is_not_told_apart(
+    built: tuple[arms.Arm, arms.Arm], benchmark: BenchmarkFixture
+) -> None:
+    first, second = built
+    said = verdicts(benchmark, first, second.call, *EQUAL)
     assert sum(verdict in ("faster", "slower") for verdict, _ in said) <= WRONG_OF_EQUAL, said
 
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
-def test_a_model_slowed_by_5_percent_is_found_slower(arm: arms.Arm, benchmark: BenchmarkFixture) -> None:
-    said = verdicts(benchmark, arm, slowed(arm), *SLOWED)
+def test_a_model_slowed_by_5_percent_is_found_slower(
+    built: tuple[arms.Arm, arms.Arm], benchmark: BenchmarkFixture
+) -> None:
+    first, second = built
+    said = verdicts(benchmark, first, slowed(second), *SLOWED)
     assert {verdict for verdict, _ in said} <= {"slower", "too close to call"}, said
     quiet = [verdict for verdict, noise in said if noise <= MOST_NOISE]
     if not quiet:
