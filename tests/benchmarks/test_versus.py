@@ -2,8 +2,8 @@
 
 pytest --benchmark-only tests/benchmarks/test_versus.py
 
-Timed: one whole comparison, building and warm-up included. A comparison stops when it has its verdict, or at its budget.
-On the CPU one thread is used: two on a machine shared by more programs wait for each other at every
+Timed: one whole comparison, building and warm-up included. It stops when it has its verdict, or at its
+budget. On the CPU one thread is used: two on a machine shared by more programs wait for each other at every
 operator, and a pass of 10 ms takes up to a second.
 """
 
