@@ -1,7 +1,6 @@
 """One contract over all backbones, and what each family does differently."""
 
 import math
-import re
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,7 @@ from models import Task, create, names
 from models.layers import ChannelNorm, Condition, timestep_features
 from models.registry import BACKBONES, FAMILIES, family_of, find, printed, published_task, task_at
 from models.weights import official_name, randomise_zeros
-from tests.conftest import NARROW, SMALLEST
+from tests.conftest import NARROW, SMALLEST, UNREAD
 
 # the papers that start as DiT does, with modulations at zero
 DIT_LINE = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "U-DiT-S", "MDT-S/2", "MDTv2-S/2")
@@ -25,9 +24,6 @@ AT_ZERO = [
 
 # who drops labels in training: ADM has no null class, and U-ViT's data sets hand theirs out
 DROPPING = [name for name in SMALLEST if name not in (NARROW["ADM"], NARROW["U-ViT"])]
-
-# MDT's block for the masked pass of its training, and DiMSUM's projections that its release computes in vain
-UNREAD = re.compile(r"^side\.|\.unread\.")
 
 
 def meta(name: str, **task: object) -> nn.Module:
@@ -151,6 +147,15 @@ def test_channels_last_gives_the_same_output(filled: tuple[str, nn.Module]) -> N
         torch.testing.assert_close(
             other(x.to(memory_format=torch.channels_last), t, y), model(x, t, y), atol=1e-4, rtol=1e-4
         )
+
+
+def test_it_compiles_as_one_graph(smallest: str) -> None:
+    model = meta(smallest, latent_size=16)
+    args = inputs(replace(published_task(smallest), latent_size=16), device="meta")
+    with torch.no_grad():
+        out = torch.compile(model, fullgraph=True, backend="eager")(*args)
+    assert out.shape[-2:] == (16, 16)
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("smallest", AT_ZERO)
