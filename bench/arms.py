@@ -66,18 +66,21 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
     task = task_at(run.model, *height_width(run.res))
     torch.manual_seed(0)
     begin = time.perf_counter()
-    model = build(run.model, task, device=where)
-    if weights:
-        load_official(model, read_weights(Path(weights)))
-    randomise_zeros(model)
-    model.to(dtype).eval()
-    x, t, y = counters.inputs(task, run.batch, where, condition_width(model))
-    if run.protocol == "dico":
-        t, y = t[:1], y[:1]
-    x = x.to(dtype)
-    if run.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
-        x = x.to(memory_format=torch.channels_last)
+    # within the inference_mode of an arm prepared before, this one's weights would be inference tensors,
+    # which torch dispatches on a shorter path: all arms but the first would be another thing
+    with torch.inference_mode(False):
+        model = build(run.model, task, device=where)
+        if weights:
+            load_official(model, read_weights(Path(weights)))
+        randomise_zeros(model)
+        model.to(dtype).eval()
+        x, t, y = counters.inputs(task, run.batch, where, condition_width(model))
+        if run.protocol == "dico":
+            t, y = t[:1], y[:1]
+        x = x.to(dtype)
+        if run.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+            x = x.to(memory_format=torch.channels_last)
     synchronise()
     build_s = time.perf_counter() - begin
 

@@ -18,6 +18,8 @@ NO_TORCH = [
     "bench/cli.py",
     "bench/output.py",
     "bench/timing.py",
+    "bench/paired.py",
+    "bench/noise.py",
 ]
 COMMANDS = [
     "bench.flops",

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from bench import paired, record, versus
+from bench import arms, paired, record, versus
 from bench.paired import Compared, Policy, compare
 from bench.record import Comparison, NotCompared
+from models import Task, contract
 from reports.evidence import gather
 from tests.test_cli import run
 from tests.test_record import COUNTED, RUN
@@ -372,6 +374,22 @@ def test_a_comparison_that_fails_is_rows_with_the_reason(
     assert told in rows[1]["reason"]
     assert rows[1]["ratio_reference_s_over_s"] is None
     assert isinstance(record.read(path)[0], NotCompared)
+
+
+def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[nn.Module] = []
+
+    def build(name: str, task: Task, device: str) -> nn.Module:
+        made.append(contract.build(name, task, device))
+        return made[-1]
+
+    monkeypatch.setattr(arms, "build", build)
+    tiny = replace(RUN, model="tests.tiny:Tiny", res=64, batch=1)
+    with arms.prepared(tiny, None) as first, arms.prepared(tiny, None) as second:
+        first.call()
+        second.call()
+    # inference tensors are dispatched faster: an arm that has them is not the same arm
+    assert not [p for model in made for p in model.parameters() if p.is_inference()]
 
 
 @pytest.mark.parametrize("form", ["table", "md", "latex"])
