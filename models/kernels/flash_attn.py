@@ -30,7 +30,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Te
 class FlashAttention(TorchFunctionMode):
     """Within it, every scaled_dot_product_attention without a mask is the package's, in whichever backbone.
 
-    It costs the host about a microsecond for every call of torch, which a GPU that is kept busy hides.
+    It costs the host a little for every call of torch (not measured), which a GPU that is kept busy hides.
     """
 
     def __torch_function__(
