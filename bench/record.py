@@ -54,7 +54,7 @@ class Environment:
 class Run:
     """One case that a device works on: the question, the model, the work and the settings."""
 
-    question: str  # throughput, latency or versus
+    question: str  # throughput, latency, versus, train_step, profile, sample or convergence
     model: str
     family: str
     res: Size  # pixels
@@ -317,7 +317,126 @@ class Memory:
             raise ValueError(f"{self.run.model}: nothing was reserved for a prediction")
 
 
-Record = Counted | Throughput | Memory | Skipped | Comparison | NotCompared
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Calls of one operator in one kind of module, summed over a pass."""
+
+    kind: str  # depthwise, pointwise, convolution, linear, attention, scan, norm, elementwise or movement
+    op: str  # torch's name of the operator
+    module: str  # the innermost one that called it, an index in a list as *
+    phase: str  # forward or backward
+    calls: int  # kernels that an eager pass starts for it
+    macs: int  # as bench.flops counts them by default; 0 for all but products, convolutions, attention, scans
+    eager_bytes: int  # read and written by an eager pass: every tensor that goes in or comes out of a kernel
+    fused_bytes: int  # with ideal fusion: norms, elementwise work and movements ride on the operators beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one pass of a model asks of a device, operator by operator, from the sizes of meta tensors."""
+
+    model: str
+    family: str
+    res: Size  # pixels
+    latent_size: Size
+    batch: int
+    precision: str  # of the tensors: fp32 (tf32 moves the same bytes), bf16, fp16
+    work: str  # inference or training: then forward and backward
+    parts: tuple[Part, ...]
+    environment: Environment
+
+    @property
+    def macs(self) -> int:
+        return sum(part.macs for part in self.parts)
+
+    @property
+    def eager_bytes(self) -> int:
+        return sum(part.eager_bytes for part in self.parts)
+
+    @property
+    def fused_bytes(self) -> int:
+        return sum(part.fused_bytes for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """The most that a device was seen to do of one thing: samples of one benchmark, fastest size."""
+
+    what: str  # matmul or copy
+    precision: str  # of the matrices; fp32 for copy
+    size: int  # side of the square matrices, or bytes that are read and written again
+    work: int  # FLOPs of one call, or bytes read and written by it
+    times_s: tuple[float, ...]  # wall clock, synchronised
+    environment: Environment
+
+    @property
+    def per_s(self) -> float:
+        """FLOP/s or bytes/s at the median time."""
+        return self.work / stats.median(self.times_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiled:
+    """Where the time of a pass went, as torch.profiler saw it."""
+
+    run: Run
+    passes: int
+    seconds: tuple[tuple[str, float], ...]  # of the device in one pass, by kind of Part; the rest is "other"
+    wall_s: float  # of one pass under the profiler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How backbones are trained: one for all that are compared."""
+
+    objective: str  # iddpm or flow
+    data: str  # digits, fashion-mnist, cifar10, or the name of a folder or file of latents
+    data_sha256: str  # head of the SHA-256 of the decoded training and validation images with their labels
+    channels: int
+    classes: int
+    train_images: int
+    validation_images: int
+    validation_draws: int  # of (t, noise) for every validation image, the same for all arms
+    batch: int  # images of an optimizer step, over all processes and accumulated passes
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    ema_decays: tuple[float, ...]
+    flip: bool
+    label_dropout: float
+    evaluate_every: int  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Validation loss of one arm at one step; losses are those of training, L_simple + L_vlb or velocity."""
+
+    step: int  # optimizer steps done
+    seconds: float  # of training since step 0, evaluations and pauses left out
+    joules: float | None  # of the device in those seconds; None where nothing reads it
+    train_loss: float | None  # mean over the steps since the evaluation before; None at step 0
+    loss: float  # of the trained weights on the fixed validation set
+    ema_losses: tuple[float, ...]  # of the averaged weights, in the order of Recipe.ema_decays
+    bin_losses: tuple[float, ...]  # of the trained weights, by equal ranges of t, from little noise to much
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One arm of a study of convergence: a backbone trained from one seed."""
+
+    run: Run  # question "convergence"; batch is that of one pass on one process
+    recipe: Recipe
+    seed: int  # of initialisation, data order, timesteps and noise: the same for every arm of a study
+    processes: int
+    train_macs: int  # of one image: forward and backward, counted by torch's rules
+    evaluations: tuple[Evaluation, ...]
+    status: str  # ok, or not finite: then the evaluations end before the step in reason
+    reason: str  # blank if ok
+
+
+Record = (
+    Counted | Throughput | Memory | Skipped | Comparison | NotCompared | Work | Ceiling | Profiled | Trained
+)
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
     "throughput": Throughput,
@@ -325,6 +444,10 @@ KINDS: dict[str, type[Record]] = {
     "skipped": Skipped,
     "comparison": Comparison,
     "not compared": NotCompared,
+    "work": Work,
+    "ceiling": Ceiling,
+    "profiled": Profiled,
+    "trained": Trained,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -406,16 +529,22 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     if isinstance(record, Counted):
         asked = [_asked(replace(record, params=0, params_trainable=0, macs=0, not_counted=()))]
         asked[0].update(train_macs=None, train_macs_checkpointed=None)
+    elif isinstance(record, Work):
+        asked = [_asked(replace(record, parts=()))]
+    elif isinstance(record, Ceiling):
+        asked = [_asked(replace(record, size=0, work=0, times_s=()))]
+    elif isinstance(record, Trained):
+        asked = [_asked(record.run), asdict(record.recipe), {"seed": record.seed}]
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Memory | Skipped):
+    elif isinstance(record, Throughput | Memory | Skipped | Profiled):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _asked(about: Run | Counted) -> dict[str, Any]:
+def _asked(about: Run | Counted | Work | Ceiling) -> dict[str, Any]:
     asked = asdict(about)
     for incidental in ("commit", "date", "platform", "python"):
         del asked["environment"][incidental]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.record import Counted, Record, Run, StoreError, key, parse, to_line
+from bench.record import Record, Run, StoreError, key, parse, to_line
 
 
 class Store:
@@ -23,7 +23,7 @@ class Store:
         self._descriptor = descriptor
         self._held = {key(record): record for record in records}  # the newest of each case
 
-    def held(self, case: Run | Counted | tuple[Run, ...]) -> Record | None:
+    def held(self, case: Run | Record | tuple[Run, ...]) -> Record | None:
         """The newest record of a case, by its content key; None where there is none yet."""
         return self._held.get(key(case))
 

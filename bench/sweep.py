@@ -39,7 +39,7 @@ class Unit:
 
     command: str
     label: str  # of the case
-    about: Run | Counted | tuple[Run, ...]  # what a store knows it by
+    about: Run | Record | tuple[Run, ...]  # what a store knows it by
     estimate_s: float  # that it takes at the most, as a rule
     measure: Callable[[], Record]
 

@@ -13,14 +13,17 @@ measured or downloaded.
 """
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import load
-from bench.record import Memory, Record, StoreError, read
+from bench.record import Record, StoreError, read
 
 RECORDS = Path("reports/out/records.jsonl")
+# modules of reports whose section(records) gives markdown, blank without records of theirs, and its drawings
+SECTIONS = ("memory",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,13 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"--out {args.out}: {error.strerror}")
 
     # imported here: pandas and matplotlib take seconds that --help and a wrong argument need not wait for
-    from reports import evidence, memory, plots, tables
+    from reports import evidence, plots, tables
 
     gathered = evidence.gather(records)
     drawings = plots.draw(gathered)
     text = tables.report(gathered, [drawing.picture for drawing in drawings])
-    held = memory.section([record for record in records if isinstance(record, Memory)])
-    text += f"\n{held}\n" if held else ""
+    for section in SECTIONS:
+        written, drawn = importlib.import_module(f"reports.{section}").section(records)
+        text += f"\n{written}\n" if written else ""
+        drawings += drawn
     try:
         for drawing in drawings:
             (args.out / f"{drawing.picture.name}.png").write_bytes(drawing.png)

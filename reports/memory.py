@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from bench import capacity
 from bench.capacity import GIB, MIB, Device, Verdict
-from bench.record import Memory, MemoryUse, size_text
+from bench.record import Memory, MemoryUse, Record, size_text
+from reports.plots import Drawing
 from reports.tables import BLANK, Columns, markdown
 
 DEVICES = (
@@ -17,15 +18,11 @@ DEVICES = (
 Setting = tuple[str, str, str, str, str, str]  # model, work, res, precision, checkpointing, how
 
 
-def section(memories: Sequence[Memory]) -> str:
-    """Write the section; empty without records. A case's newest record counts.
-
-    Args:
-        memories: in any order.
-    """
-    cases = _newest(memories)
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Write the section; empty without records of memory, which may be in any order. The newest counts."""
+    cases = _newest([record for record in records if isinstance(record, Memory)])
     if not cases:
-        return ""
+        return "", []
     shown = [case for case in cases if case.limit_bytes is None and case.run.batch.bit_count() == 1]
     parts = ["## Memory", _reading(cases), "### Peaks", markdown(_peaks(shown))]
     lines = _lines(cases)
@@ -34,7 +31,7 @@ def section(memories: Sequence[Memory]) -> str:
     found = capacity.verdicts(cases)
     if found:
         parts += ["### The paper's claims", _of_claims(found), markdown(_claims(found))]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts), []
 
 
 def _newest(memories: Sequence[Memory]) -> list[Memory]:

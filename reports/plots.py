@@ -51,17 +51,18 @@ class Drawing:
 def draw(evidence: Evidence) -> list[Drawing]:
     """Draw everything that the records give something for; MACs against FID always."""
     with matplotlib.rc_context(STYLE):
-        drawings = [_saved("macs_fid", *macs_against_fid(evidence))]
+        drawings = [saved("macs_fid", *macs_against_fid(evidence))]
         for setting in evidence.settings:
             if any(evidence.images_per_s(setting, t.run.model, t.run.res) for t in evidence.timings):
-                drawings.append(_saved(f"throughput_{_slug(setting)}", *throughput_bars(evidence, setting)))
+                drawings.append(saved(f"throughput_{_slug(setting)}", *throughput_bars(evidence, setting)))
             ratios = _ratios(evidence, setting)
             if ratios:
-                drawings.append(_saved(f"speed_ratio_{_slug(setting)}", *speed_ratios(setting, ratios)))
+                drawings.append(saved(f"speed_ratio_{_slug(setting)}", *speed_ratios(setting, ratios)))
     return drawings
 
 
-def _saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
+def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
+    """Make both files of a figure that was drawn under STYLE: the same bytes every time."""
     _settle(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
@@ -75,7 +76,7 @@ def _slug(setting: Setting) -> str:
     return re.sub(r"[^a-z0-9]+", "-", str(setting).lower()).strip("-")
 
 
-def _colour(model: str) -> str:
+def colour_of(model: str) -> str:
     return COLOURS.get(family(model), OTHER)
 
 
@@ -94,7 +95,7 @@ class _Point:
 def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
     """Plot FCDM Table 3's rows at 400K steps: work on x, published FID on y, parameters as area."""
     points = _points(evidence)
-    figure = _figure(8.4, 6.0)
+    figure = new_figure(8.4, 6.0)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -102,7 +103,7 @@ def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
         line = sorted((point.gmacs, point.fid) for point in points if family(point.model) == name)
         axes.plot(*zip(*line, strict=True), color=COLOURS.get(name, OTHER), linewidth=1, alpha=0.35, zorder=1)
     for point in points:
-        colour = _colour(point.model)
+        colour = colour_of(point.model)
         axes.scatter(
             point.gmacs,
             point.fid,
@@ -240,7 +241,7 @@ def _shared(a: Bbox, b: Bbox) -> float:
     return 0.0 if overlap is None else overlap.width * overlap.height
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -286,7 +287,7 @@ def throughput_bars(evidence: Evidence, setting: Setting) -> tuple[Figure, str, 
     columns = sorted({res for res, _ in speeds}, key=height_width)
     rows = sorted({panel for _, panel in speeds})
     heights = [max(len(speeds.get((res, panel), [])) for res in columns) for panel in rows]
-    figure = _figure(1.2 + 5.0 * len(columns), 1.1 + 0.30 * sum(heights) + 0.45 * len(rows))
+    figure = new_figure(1.2 + 5.0 * len(columns), 1.1 + 0.30 * sum(heights) + 0.45 * len(rows))
     grid = figure.add_gridspec(len(rows), len(columns), height_ratios=[h + 0.6 for h in heights])
     for i, panel in enumerate(rows):
         for j, res in enumerate(columns):
@@ -314,7 +315,7 @@ def _bars(axes: Axes, timings: Sequence[Timing], slots: int) -> None:
         if isinstance(timing, Throughput):
             rate = reach = timing.images_per_s
             interval = timing.images_per_s_interval
-            axes.barh(i, rate, color=_colour(timing.run.model), height=0.72)
+            axes.barh(i, rate, color=colour_of(timing.run.model), height=0.72)
             if interval is not None:
                 reach = max(rate, interval[1])
                 axes.errorbar(
@@ -364,13 +365,13 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
     """Set the measured ratio to the DiT of the same size beside the published ones."""
     columns = sorted({ratio.res for ratio in ratios})
     most = max(sum(ratio.res == res for ratio in ratios) for res in columns)
-    figure = _figure(2.2 + 4.2 * len(columns), 1.7 + 0.30 * most)
+    figure = new_figure(2.2 + 4.2 * len(columns), 1.7 + 0.30 * most)
     top = max(value for r in ratios for value in (r.measured, *(v for _, v in r.published)))
     for j, res in enumerate(columns):
         axes = figure.add_subplot(1, len(columns), j + 1)
         chosen = [ratio for ratio in ratios if ratio.res == res]
         for i, ratio in enumerate(chosen):
-            colour = _colour(ratio.model)
+            colour = colour_of(ratio.model)
             values = [ratio.measured, *(value for _, value in ratio.published)]
             axes.plot([min(values), max(values)], [i, i], color="#cccccc", linewidth=2, zorder=1)
             axes.plot(ratio.measured, i, "o", color=colour, markersize=8, zorder=3)

@@ -7,7 +7,22 @@ from pathlib import Path
 import pytest
 
 from bench import record
-from bench.record import Counted, Environment, Record, Run, Skipped, StoreError, Throughput
+from bench.record import (
+    Ceiling,
+    Counted,
+    Environment,
+    Evaluation,
+    Part,
+    Profiled,
+    Recipe,
+    Record,
+    Run,
+    Skipped,
+    StoreError,
+    Throughput,
+    Trained,
+    Work,
+)
 
 HERE = Environment(
     device="a device",
@@ -74,8 +89,72 @@ COUNTED = Counted(
 )
 SKIPPED = Skipped(run=RUN, status="out of memory", reason="asked for 3 TiB")
 
+WORK = Work(
+    model="FCDM-S",
+    family="FCDM",
+    res=256,
+    latent_size=32,
+    batch=4,
+    precision="bf16",
+    work="training",
+    parts=(
+        Part(
+            kind="depthwise",
+            op="convolution",
+            module="encoder.*.depthwise",
+            phase="forward",
+            calls=2,
+            macs=98,
+            eager_bytes=40,
+            fused_bytes=20,
+        ),
+    ),
+    environment=HERE,
+)
+CEILING = Ceiling(
+    what="matmul", precision="bf16", size=4096, work=2 * 4096**3, times_s=(0.1, 0.2), environment=HERE
+)
+PROFILED = Profiled(run=RUN, passes=3, seconds=(("depthwise", 0.1), ("other", 0.2)), wall_s=0.35)
+TRAINED = Trained(
+    run=RUN,
+    recipe=Recipe(
+        objective="iddpm",
+        data="digits",
+        data_sha256="0123",
+        channels=1,
+        classes=10,
+        train_images=1437,
+        validation_images=360,
+        validation_draws=4,
+        batch=128,
+        steps=100,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        ema_decays=(0.9999, 0.99),
+        flip=False,
+        label_dropout=0.1,
+        evaluate_every=50,
+    ),
+    seed=0,
+    processes=1,
+    train_macs=300,
+    evaluations=(
+        Evaluation(
+            step=0,
+            seconds=0.0,
+            joules=None,
+            train_loss=None,
+            loss=1.0,
+            ema_losses=(1.0, 1.0),
+            bin_losses=(1.0, 1.0),
+        ),
+    ),
+    status="ok",
+    reason="",
+)
 
-@pytest.mark.parametrize("one", [TIMED, COUNTED, SKIPPED])
+
+@pytest.mark.parametrize("one", [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED])
 def test_a_record_comes_back_from_its_line_as_it_was(one: Record) -> None:
     line = record.to_line(one)
     assert line.startswith('{"kind": ')

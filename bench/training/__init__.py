@@ -1,0 +1,1 @@
+"""What training a backbone takes: data, objectives, samplers, the loop, its checkpoints."""
