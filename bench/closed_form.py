@@ -25,6 +25,11 @@ from models.layers import FREQUENCIES, STATES
 from models.registry import find
 from models.task import Task
 
+# terms that bench.explain tells from products of elements
+AFFINE_NORMS, MEANS, EINSUM = "affine norms", "means", "einsum that only permutes"
+UNSTRIDED = "transposed convolutions counted without their stride"
+UNREAD = "projections that nothing reads"
+
 Sides = tuple[int, int]
 
 
@@ -74,7 +79,7 @@ class Terms:
     def unseen(self, term: str, macs: int) -> None:
         """An operator of this suite, which torchprofile has no rule for."""
         self.torch[term] += self.batch * macs
-        self.torchprofile[f"{term}, invisible"] -= self.batch * macs
+        self.torchprofile[f"{term}, unseen"] -= self.batch * macs
 
     def elementwise(self, term: str, elements: int) -> None:
         """Counted one an element by torchprofile, and by torch not at all."""
@@ -146,7 +151,7 @@ def gated(terms: Terms, rows: int, width: int) -> None:
 
 
 def affine_norm(terms: Terms, rows: int, width: int) -> None:
-    terms.elementwise("affine norms", rows * width)
+    terms.elementwise(AFFINE_NORMS, rows * width)
 
 
 def patch_embedding(terms: Terms, task: Task, width: int, patch: int) -> int:
@@ -164,8 +169,8 @@ def patch_head(terms: Terms, tokens: int, width: int, outputs: int) -> None:
 
 
 def unpatchified(terms: Terms, tokens: int, outputs: int) -> None:
-    """The permutation of patches to an image, written as an einsum, which torchprofile takes for a product."""
-    terms.elementwise("einsum that only permutes", tokens * outputs)
+    """The permutation of patches to an image is an einsum, which torchprofile takes for a product."""
+    terms.elementwise(EINSUM, tokens * outputs)
 
 
 def image_head(terms: Terms, pixels: int, width: int, channels: int) -> None:
@@ -209,7 +214,7 @@ def joined(terms: Terms, tokens: int, width: int) -> None:
 
 def channel_attention(terms: Terms, pixels: int, width: int) -> None:
     """A D x D product of the image's average scales every channel."""
-    terms.elementwise("means", width)
+    terms.elementwise(MEANS, width)
     terms.linear("channel attention", 1, width, width)
     terms.elementwise("channel attention", pixels * width)
 
@@ -328,7 +333,7 @@ def _fcdm_block(terms: Terms, config: fcdm.Config, pixels: int, width: int) -> N
     hidden = config.mlp_ratio * width
     terms.linear("pointwise", pixels, width, 2 * hidden)
     if config.enhancement == "response":
-        terms.elementwise("means", 1)
+        terms.elementwise(MEANS, 1)
         terms.elementwise("response norm", 2 * pixels * hidden)
     else:
         channel_attention(terms, pixels, hidden)
@@ -394,7 +399,7 @@ def _dico_block(terms: Terms, config: dico.Config, pixels: int, width: int) -> N
     if config.attention == "compact":
         channel_attention(terms, pixels, width)
     elif config.attention == "squeeze-excite":
-        terms.elementwise("means", width)
+        terms.elementwise(MEANS, width)
         terms.linear("channel attention", 1, width, 2 * (width // dico.SqueezeExcite.reduction))
         terms.elementwise("channel attention", pixels * width)
 
@@ -476,7 +481,7 @@ def count_adm(terms: Terms, config: adm.Config, task: Task) -> None:
         terms.attention(here, here, width, scaled=False)
 
     def down(here: int, width: int) -> None:
-        terms.elementwise("means", 2 * (here // 4) * width)
+        terms.elementwise(MEANS, 2 * (here // 4) * width)
         block(here, here // 4, width, width)
 
     time_embedding(terms, config.width, embedded, embedded)
@@ -579,12 +584,12 @@ def count_dimsum(terms: Terms, config: dimsum.Config, task: Task) -> None:
             modulation(terms, width, 3, half)
             modulated(terms, tokens, half)
             mamba(terms, tokens, half, config.kernel, padded=False)
-            terms.linear("mixers' unread condition", 1, width, 2 * half)
+            terms.linear(UNREAD, 1, width, 2 * half)
             gated(terms, tokens, half)
         # two steps there and two back, each of 4 coefficients a channel and place from 4 weights of 2 x 2
         terms.depthwise(tokens, half, 2 * 4, "wavelets")
         terms.depthwise(tokens, half, 2 * 4, "wavelets")
-        terms.elementwise("wavelets back, without their stride", 2 * (16 - 4) * tokens * half)
+        terms.elementwise(UNSTRIDED, 2 * (16 - 4) * tokens * half)
         terms.elementwise("wavelets' scale", tokens * half)
         for _ in range(2):
             terms.linear("attention projections", tokens, half, 3 * half)
