@@ -78,6 +78,11 @@ class Explained:
     def torch(self) -> Counted:
         return self.counted["torch"]
 
+    @property
+    def agrees(self) -> bool:
+        """False where the closed form and the traced count differ, so that one of them is wrong."""
+        return "closed-form" not in self.counted or self.counted["closed-form"].macs == self.torch.macs
+
     def of(self, counter: str) -> list[Difference]:
         return [difference for difference in self.differences if difference.counter == counter]
 
@@ -297,14 +302,14 @@ def _added(counter: str, count: "Count", side: "SideBySide", terms: "Terms | Non
 def verdict(explained: Explained) -> str:
     """Which count to trust, and by how much and why the others are off."""
     trusted = explained.torch
-    total = f"trust torch, {trusted.macs / 1e9:,.3f} GMACs"
+    total = f"trust torch, {trusted.macs / 1e9:,.4f} GMACs"
     formula = explained.counted.get("closed-form")
     if formula is None:
         total += f" (closed form: {explained.missing['closed-form']})"
-    elif formula.macs == trusted.macs:
+    elif explained.agrees:
         total += ", which the closed form gives to the last MAC"
     else:
-        total += f", but the closed form says {formula.macs / 1e9:,.3f}: one of the two is wrong"
+        total += f", but the closed form says {formula.macs / 1e9:,.4f}: one of the two is wrong"
     off: dict[tuple[str, str], list[str]] = defaultdict(list)
     for counter, counted in explained.counted.items():
         if counter in ("torch", "closed-form"):

@@ -25,8 +25,10 @@ seconds and gigabytes. What each counter saw and gave nothing for is listed belo
 --explain sets the counters side by side, names every difference to torch's count with its MACs (what finds
 no name is called unexplained), breaks the closed form into its terms, says whose count the published
 figures are and which count to trust, and ends with FCDM-XL / DiT-XL/2 under each counter. It counts
-forward passes only. Unless --counter names them, the packages run only where they are installed, at most
-4 models times sizes are explained, and one pass costs at most 150 GMACs.
+forward passes only, and exits 1 where a closed form is not the traced count. The packages run where they
+are installed, at most 4 models times sizes are explained, one pass costs at most 150 GMACs and the weights
+fit; named by --counter, they run whatever the models and their MACs are. The ratio has a package's row
+where both of its models are explained.
 """
 
 import argparse
@@ -193,6 +195,8 @@ def planned(args: argparse.Namespace) -> list[tuple[Counted, "nn.Module"]]:
     Raises:
         UsageError: names, sizes, weights or counters that cannot be.
     """
+    if args.explain:
+        raise cli.UsageError("--explain: a table of its own, which no suite runs; name a --counter instead")
     asked = list(dict.fromkeys(args.counter or ["torch"]))
     if args.by == "module" and (without := [c for c in asked if c not in BY_MODULE]):
         raise cli.UsageError(
@@ -239,7 +243,7 @@ def _explained(args: argparse.Namespace) -> int:
     with cli.store(args.out) as store, cli.progress("explaining", len(everything)) as begin:
         for (name, res), model in everything.items():
             begin(f"{name} {size_text(res)}")
-            asked = packages if (name, res) in models or args.counter else {}
+            asked = packages if (name, res) in models else {}  # the ratio alone is not worth them
             one = explain.explain(_blank(name, res, "torch", args.batch), model, asked, most_macs)
             done[name, res] = one
             for counted in one.counted.values():
@@ -249,7 +253,7 @@ def _explained(args: argparse.Namespace) -> int:
     rows = explain.rows(wanted, [one for (name, _), one in done.items() if name in explain.PAIR])
     text = explain.render(rows, args.format)
     output.emit(text, explain.notes(wanted), None if cli.keeps_records(args.out) else args.out)
-    return 0
+    return 0 if all(one.agrees for one in wanted) else 1
 
 
 def _pair(
