@@ -16,6 +16,7 @@ from bench import counters, device, explain, flops, record
 from bench.record import Counted
 from models import Task
 from models.contract import build
+from reports.explain import section
 from tests.test_cli import run
 
 MAIN = ["FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL", "DiG-XL/2"]
@@ -248,6 +249,31 @@ def test_records_of_every_counter_are_kept_once(tmp_path: Path) -> None:
     assert [one.counter for one in kept] == list(explain.COUNTERS)
     assert {one.params for one in kept} == {kept[0].params}
     assert kept[0].macs == kept[1].macs
+
+
+def test_the_report_sets_every_counter_beside_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ("--explain", *explain.PAIR, "DiT-S/8", "--res", "256", "--counter", "torch", "--out", str(path))
+    assert run(flops.main, *args) == 0
+    records = record.read(path)
+    text, drawings = section(records)
+    assert not drawings
+    assert "## The same model under every counter" in text
+    header, _, *lines = (line for line in text.splitlines() if line.startswith("|") and "px" not in line[:8])
+    assert [cell.strip() for cell in header.split("|")[3:-1]] == list(explain.COUNTERS)[:5]
+    by_model = {line.split("|")[1].strip(): line for line in lines}
+    assert "118.6630" in by_model["DiT-XL/2"]
+    assert "114.3936" in by_model["DiT-XL/2"]
+    assert "0.5440" in text
+    assert "0.5641" in text
+    assert section(list(reversed(records))) == (text, drawings)
+
+
+def test_the_report_has_no_such_section_where_each_model_has_one_count(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    assert run(flops.main, "--model", "DiT-S/8", "FCDM-S", "--res", "64", "--out", str(path)) == 0
+    assert section(record.read(path)) == ("", [])
+    assert section([]) == ("", [])
 
 
 def test_counters_that_compute_nothing_are_taken_by_name_too(capsys: pytest.CaptureFixture[str]) -> None:
