@@ -30,8 +30,6 @@ AFFINE_NORMS, MEANS, EINSUM = "affine norms", "means", "einsum that only permute
 UNSTRIDED = "transposed convolutions counted without their stride"
 UNREAD = "projections that nothing reads"
 
-Sides = tuple[int, int]
-
 
 class Terms:
     """MACs by name, as they are added up, of a batch of images.
@@ -60,21 +58,20 @@ class Terms:
         """A convolution of each channel by itself; area is the number of its weights."""
         self.torch[term] += self.batch * pixels * width * area
 
-    def attention(
-        self, tokens: int, keys: int, width: int, *, scaled: bool = True, fused: bool = True
-    ) -> None:
+    def attention(self, tokens: int, keys: int, width: int) -> None:
         """Queries by keys and weights by values, over all heads together.
 
         Args:
             tokens: queries of all windows.
             keys: that each of them sees.
             width: of all heads.
-            scaled: the queries are scaled inside of the operator, where a fused one hides the product.
-            fused: one operator; otherwise the caller names its elementwise products.
         """
         self.torch["attention products"] += 2 * self.batch * tokens * keys * width
-        if fused and scaled:
-            self.query_scaling += self.batch * tokens * width
+
+    def fused_attention(self, tokens: int, keys: int, width: int) -> None:
+        """The same as one operator, which hides that it scales the queries."""
+        self.attention(tokens, keys, width)
+        self.query_scaling += self.batch * tokens * width
 
     def unseen(self, term: str, macs: int) -> None:
         """An operator of this suite, which torchprofile has no rule for."""
@@ -180,10 +177,14 @@ def image_head(terms: Terms, pixels: int, width: int, channels: int) -> None:
     terms.conv("head", pixels, width, channels, 3)
 
 
-def self_attention(terms: Terms, tokens: int, width: int, *, fused: bool = True) -> None:
-    """Queries, keys, values and the projection out, each D x D, and the two products between them."""
+def attention_projections(terms: Terms, tokens: int, width: int) -> None:
+    """Queries, keys, values and the projection out, each D x D."""
     terms.linear("attention projections", tokens, width, 4 * width)
-    terms.attention(tokens, tokens, width, fused=fused)
+
+
+def self_attention(terms: Terms, tokens: int, width: int) -> None:
+    attention_projections(terms, tokens, width)
+    terms.fused_attention(tokens, tokens, width)
 
 
 def feed_forward(terms: Terms, rows: int, width: int, ratio: int) -> None:
@@ -197,14 +198,12 @@ def gated_feed_forward(terms: Terms, rows: int, width: int, hidden: int) -> None
     gated(terms, rows, hidden)
 
 
-def transformer_block(terms: Terms, tokens: int, width: int, ratio: int, *, fused: bool = True) -> None:
-    """DiT's: attention and feed-forward, each modulated and gated."""
+def adaptive(terms: Terms, rows: int, width: int) -> None:
+    """Two branches, each modulated and gated by the condition."""
     modulation(terms, width, 6)
     for _ in range(2):
-        modulated(terms, tokens, width)
-        gated(terms, tokens, width)
-    self_attention(terms, tokens, width, fused=fused)
-    feed_forward(terms, tokens, width, ratio)
+        modulated(terms, rows, width)
+        gated(terms, rows, width)
 
 
 def joined(terms: Terms, tokens: int, width: int) -> None:
@@ -219,9 +218,9 @@ def channel_attention(terms: Terms, pixels: int, width: int) -> None:
     terms.elementwise("channel attention", pixels * width)
 
 
-def state_space(terms: Terms, tokens: int, inner: int, rank: int, kernel: int, *, padded: bool) -> None:
-    """One direction of Mamba's mixer; padded at both ends, the convolution makes kernel - 1 tokens more."""
-    terms.depthwise(tokens + (kernel - 1 if padded else 0), inner, kernel, "causal convolutions")
+def state_space(terms: Terms, tokens: int, padding: int, inner: int, rank: int, kernel: int) -> None:
+    """One direction of Mamba's mixer; its convolution makes as many tokens more as it is padded by."""
+    terms.depthwise(tokens + padding, inner, kernel, "causal convolutions")
     terms.linear("selection", tokens, inner, rank + 2 * STATES)
     terms.linear("selection", tokens, rank, inner)
     terms.unseen("selective scan", 4 * tokens * inner * STATES)
@@ -229,13 +228,21 @@ def state_space(terms: Terms, tokens: int, inner: int, rank: int, kernel: int, *
 
 
 def mamba(
-    terms: Terms, tokens: int, width: int, kernel: int, *, directions: int = 1, padded: bool = True
+    terms: Terms, tokens: int, width: int, kernel: int, *, padding: int | None = None, directions: int = 1
 ) -> None:
-    """Mamba's mixer: D -> twice 2D, state spaces, 2D -> D."""
+    """Mamba's mixer: D -> twice 2D, state spaces, 2D -> D.
+
+    Args:
+        tokens: T.
+        width: D.
+        kernel: of the causal convolution.
+        padding: of it behind the last token; by default kernel - 1, as in Mamba's own code.
+        directions: each with a state space of its own.
+    """
     inner, rank = 2 * width, math.ceil(width / 16)
     terms.linear("mixer projections", tokens, width, 2 * inner)
     for _ in range(directions):
-        state_space(terms, tokens, inner, rank, kernel, padded=padded)
+        state_space(terms, tokens, kernel - 1 if padding is None else padding, inner, rank, kernel)
     terms.linear("mixer projections", tokens, inner, width)
 
 
@@ -269,14 +276,13 @@ def stepped_unet(
     widths: Sequence[int],
     depth: int,
     attended: Collection[int],
-    sides: Sides,
+    pixels: int,
     block: Callable[[int, int, int], None],  # of pixels, width in, width out
     attention: Callable[[int, int], None],  # of pixels, width
     down: Callable[[int, int], None],  # of the pixels before it, width
     up: Callable[[int, int], None],
 ) -> None:
     """The DDPM line's: every step down is concatenated to the input of a step up."""
-    pixels = sides[0] * sides[1]
     last = len(widths) - 1
     width, skips = widths[0], [widths[0]]
     for level, out_width in enumerate(widths):
@@ -327,7 +333,7 @@ def _fcdm_block(terms: Terms, config: fcdm.Config, pixels: int, width: int) -> N
     if config.neighbourhood is None:
         terms.depthwise(pixels, width, config.kernel**2)
     else:
-        terms.linear("attention projections", pixels, width, 4 * width)
+        attention_projections(terms, pixels, width)
         terms.elementwise("scaling of queries", pixels * width)
         terms.unseen("neighbourhood attention", 2 * pixels * config.kernel**2 * width)
     hidden = config.mlp_ratio * width
@@ -374,7 +380,9 @@ def count_dit(terms: Terms, config: dit.Config, task: Task) -> None:
     condition(terms, width)
     tokens = patch_embedding(terms, task, width, config.patch)
     for _ in range(config.depth):
-        transformer_block(terms, tokens, width, config.mlp_ratio)
+        adaptive(terms, tokens, width)
+        self_attention(terms, tokens, width)
+        feed_forward(terms, tokens, width, config.mlp_ratio)
     for _ in range(config.skips):
         joined(terms, tokens, width)
     made = 2 * task.in_channels if config.spare_variance else task.out_channels
@@ -383,16 +391,13 @@ def count_dit(terms: Terms, config: dit.Config, task: Task) -> None:
 
 
 def _dico_block(terms: Terms, config: dico.Config, pixels: int, width: int) -> None:
-    modulation(terms, width, 6)
-    for _ in range(2):
-        modulated(terms, pixels, width)
-        gated(terms, pixels, width)
+    adaptive(terms, pixels, width)
     feed_forward(terms, pixels, width, config.mlp_ratio)
     if config.heads:
         keys = config.window**2 if config.window else pixels
-        terms.linear("attention projections", pixels, width, 4 * width)
+        attention_projections(terms, pixels, width)
         terms.elementwise("scaling of queries", pixels * width)
-        terms.attention(pixels, keys, width, fused=False)
+        terms.attention(pixels, keys, width)
         return
     terms.linear("pointwise", pixels, width, 2 * width)
     terms.depthwise(pixels, width, config.kernel**2)
@@ -423,8 +428,7 @@ def count_dic(terms: Terms, config: dic.Config, task: Task) -> None:
     levels = (width, 2 * width, 4 * width, 2 * width, width)
     pixels = task.height * task.width
 
-    def block(here: int, out_width: int, joins: bool) -> None:
-        in_width = 2 * out_width if joins else out_width
+    def block(here: int, in_width: int, out_width: int) -> None:
         modulation(terms, out_width, 3)
         modulated(terms, here, out_width)
         gated(terms, here, out_width)
@@ -433,10 +437,10 @@ def count_dic(terms: Terms, config: dic.Config, task: Task) -> None:
     for level_width in levels[:3]:
         condition(terms, level_width)
     terms.conv("stem", pixels, task.in_channels, width, 3)
-    unet(terms, task, levels, (*config.depths[:3], 0, 0), lambda here, w: block(here, w, False))
+    unet(terms, task, levels, (*config.depths[:3], 0, 0), lambda here, w: block(here, w, w))
     for here, level_width, depth in zip((pixels // 4, pixels), levels[3:], config.depths[3:], strict=True):
         for i in range(depth):
-            block(here, level_width, i % dic.SKIP_EVERY == 0)
+            block(here, level_width if i % dic.SKIP_EVERY else 2 * level_width, level_width)
     terms.conv("head", pixels, width, width, 3)
     image_head(terms, pixels, width, task.out_channels)
 
@@ -448,10 +452,7 @@ def count_dig(terms: Terms, config: dig.Config, task: Task) -> None:
     condition(terms, width)
     tokens = patch_embedding(terms, task, width, dig.PATCH)
     for _ in range(config.depth):
-        modulation(terms, width, 6)
-        for _ in range(2):
-            modulated(terms, tokens, width)
-            gated(terms, tokens, width)
+        adaptive(terms, tokens, width)
         terms.linear("attention projections", tokens, width, 2 * keys + 3 * width)  # q, k, v, gate, out
         terms.linear("attention projections", tokens, dig.GATE_RANK, width + keys)  # the decay
         terms.unseen("linear attention", 2 * tokens * keys * dig.HEAD)
@@ -476,9 +477,9 @@ def count_adm(terms: Terms, config: adm.Config, task: Task) -> None:
 
     def attention(here: int, width: int) -> None:
         affine_norm(terms, here, width)
-        terms.linear("attention projections", here, width, 4 * width)
+        attention_projections(terms, here, width)
         terms.elementwise("scaling of queries", 2 * here * width)  # and keys, before the fused operator
-        terms.attention(here, here, width, scaled=False)
+        terms.attention(here, here, width)
 
     def down(here: int, width: int) -> None:
         terms.elementwise(MEANS, 2 * (here // 4) * width)
@@ -490,7 +491,7 @@ def count_adm(terms: Terms, config: adm.Config, task: Task) -> None:
         widths,
         config.depth,
         config.attended,
-        (task.height, task.width),
+        pixels,
         block=lambda here, width, out_width: block(here, here, width, out_width),
         attention=attention,
         down=down,
@@ -517,7 +518,7 @@ def count_ldm(terms: Terms, config: ldm.Config, task: Task) -> None:
         self_attention(terms, here, width)
         terms.linear("attention projections", here, width, 2 * width)
         terms.linear("attention projections", 1, config.context, 2 * width)
-        terms.attention(here, 1, width)
+        terms.fused_attention(here, 1, width)
         gated_feed_forward(terms, here, width, config.mlp_ratio * width)
 
     time_embedding(terms, config.width, embedded, embedded)
@@ -526,7 +527,7 @@ def count_ldm(terms: Terms, config: ldm.Config, task: Task) -> None:
         widths,
         config.depth,
         config.attended,
-        (task.height, task.width),
+        pixels,
         block=block,
         attention=transformer,
         down=lambda here, width: terms.conv("down and up", here // 4, width, width, 3),
@@ -583,7 +584,7 @@ def count_dimsum(terms: Terms, config: dimsum.Config, task: Task) -> None:
         for _ in range(2):
             modulation(terms, width, 3, half)
             modulated(terms, tokens, half)
-            mamba(terms, tokens, half, config.kernel, padded=False)
+            mamba(terms, tokens, half, config.kernel, padding=0)
             terms.linear(UNREAD, 1, width, 2 * half)
             gated(terms, tokens, half)
         # two steps there and two back, each of 4 coefficients a channel and place from 4 weights of 2 x 2
@@ -593,17 +594,14 @@ def count_dimsum(terms: Terms, config: dimsum.Config, task: Task) -> None:
         terms.elementwise("wavelets' scale", tokens * half)
         for _ in range(2):
             terms.linear("attention projections", tokens, half, 3 * half)
-            terms.attention(tokens, tokens, half)
+            terms.fused_attention(tokens, tokens, half)
         terms.linear("attention projections", tokens, width, width)
         modulation(terms, width, 3)
         modulated(terms, tokens, width)
         gated_feed_forward(terms, tokens, width, hidden)
         gated(terms, tokens, width)
     for _ in range(config.depth // config.attention_every):
-        modulation(terms, width, 6)
-        for _ in range(2):
-            modulated(terms, tokens, width)
-            gated(terms, tokens, width)
+        adaptive(terms, tokens, width)
         self_attention(terms, tokens, width)
         gated_feed_forward(terms, tokens, width, hidden)
     outputs = config.patch**2 * task.out_channels
@@ -617,13 +615,10 @@ def count_udit(terms: Terms, config: udit.Config, task: Task) -> None:
 
     def layer(here: int, level_width: int) -> None:
         tokens, hidden = here // 4, config.mlp_ratio * level_width
-        modulation(terms, level_width, 6)
-        for _ in range(2):
-            modulated(terms, here, level_width)
-            gated(terms, here, level_width)
+        adaptive(terms, here, level_width)
         terms.depthwise(here, level_width, 25)
-        terms.linear("attention projections", here, level_width, 4 * level_width)
-        terms.attention(here, tokens, level_width, fused=False)
+        attention_projections(terms, here, level_width)
+        terms.attention(here, tokens, level_width)
         terms.elementwise("rotations", here * level_width)  # queries and keys, complex: half the products
         terms.elementwise("scaling of logits", config.heads * here * tokens)
         feed_forward(terms, here, level_width, config.mlp_ratio)
@@ -649,8 +644,11 @@ def _mdt_ends(terms: Terms, config: mdt.Config, task: Task, blocks: int) -> int:
     condition(terms, width)
     tokens = patch_embedding(terms, task, width, config.patch)
     for _ in range(blocks):
-        transformer_block(terms, tokens, width, config.mlp_ratio, fused=False)
+        adaptive(terms, tokens, width)
+        attention_projections(terms, tokens, width)
+        terms.attention(tokens, tokens, width)
         terms.elementwise("scaling of logits", config.heads * tokens**2)
+        feed_forward(terms, tokens, width, config.mlp_ratio)
     outputs = config.patch**2 * task.out_channels
     patch_head(terms, tokens, width, outputs)
     unpatchified(terms, tokens, outputs)

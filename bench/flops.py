@@ -14,7 +14,8 @@ FLOPs; papers on diffusion backbones print MACs under the name of FLOPs or Gflop
 
 Counters: torch, the default, counts convolutions, matrix products and attention, linear attention as the
 recurrence that it is. torchprofile-meta also counts elementwise products, means and affine norms, but no
-linear attention, as the package does that the papers used; it equals that package to the last digit.
+linear attention, as the package does that the papers used; it equals that package to the last digit, but
+for what a trace on real weights drops or computes otherwise (DiMSUM, neighbourhood attention).
 torchprofile-unfused is the same where attention is not one operator and the scaling of the queries counts,
 as in the papers' DiT rows. module-hooks sees layers only and no function, so no attention, as calflops,
 thop and ptflops' default do. All of these run on the meta device: nothing is computed, nothing allocated.
