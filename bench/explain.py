@@ -28,7 +28,7 @@ COUNTERS = {
     "closed-form": "formulas of the Config and the Task; nothing is traced or walked",
     "torchprofile-meta": "torchprofile's rules: elementwise products, means and affine norms too",
     "torchprofile-unfused": "the same where attention is not one operator, as the papers counted DiT",
-    "module-hooks": "hooks on layers, as calflops, thop and ptflops' default have them; functions are not seen",
+    "module-hooks": "hooks on layers, as in calflops, thop and ptflops' default; functions are not seen",
     "torchprofile": "the package, on real weights",
     "fvcore": "the package, on real weights",
 }

@@ -335,7 +335,11 @@ def parser() -> cli.Parser:
         metavar="COUNTER",
         help=f"side by side, of {', '.join(COUNTERS)}; default: torch. With --explain: the packages to run",
     )
-    made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
+    made.add_argument(
+        "--by",
+        choices=("module", "op"),
+        help="break each model's forward MACs down; the operators of closed-form are its terms",
+    )
     made.add_argument(
         "--batch", type=cli.positive_int, default=1, help="images in the counted call (default: 1)"
     )

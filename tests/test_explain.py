@@ -43,6 +43,13 @@ def explained(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, 
     return rows
 
 
+def with_packages(name: str, res: str) -> list[dict[str, Any]]:
+    """The rows of one model under every counter, without those of the ratio."""
+    ((blank, model),) = flops.planned(flops.parser().parse_args(["--model", name, "--res", res]))
+    one = explain.explain(blank, model, dict.fromkeys(explain.PACKAGES, ""))
+    return [dict(row) for row in explain.rows([one], [])]
+
+
 def counts(rows: list[dict[str, Any]], model: str) -> dict[str, int]:
     found = [row for row in rows if row["part"] == "count" and row["model"] == model]
     return {row["counter"]: row["macs"] for row in found if row["macs"] is not None}
@@ -72,16 +79,14 @@ def test_differences_of_the_main_models_are_all_named_and_add_up(capsys: pytest.
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_differences_of_the_packages_are_all_named_and_add_up(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = explained(capsys, name, "--res", "64")
+def test_differences_of_the_packages_are_all_named_and_add_up(name: str) -> None:
+    rows = with_packages(name, "64")
     assert counts(rows, name).keys() == explain.COUNTERS.keys()
     assert_all_named(rows)
 
 
-def test_what_runs_in_a_custom_operators_place_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = explained(capsys, "FCDM-S@na7", "--res", "256")
+def test_what_runs_in_a_custom_operators_place_is_named() -> None:
+    rows = with_packages("FCDM-S@na7", "224")
     assert_all_named(rows)
     differences = named(rows, "FCDM-S@na7", "torchprofile")
     assert differences["custom operator neighbourhood_attention unseen"] < 0
@@ -89,7 +94,7 @@ def test_what_runs_in_a_custom_operators_place_is_named(capsys: pytest.CaptureFi
 
 
 def test_the_causes_carry_the_names_that_the_papers_differ_by(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = explained(capsys, "DiT-S/8", "FCDM-S", "--res", "128")
+    rows = [*with_packages("DiT-S/8", "128"), *with_packages("FCDM-S", "64")]
     attention = 12 * 2 * 4**2 * 384  # blocks, two products, tokens by tokens, width
     for counter in ("module-hooks", "fvcore"):
         assert named(rows, "DiT-S/8", counter)["attention products unseen"] == -attention
@@ -116,9 +121,9 @@ def test_an_operator_that_no_rule_names_is_unexplained() -> None:
     assert not others
 
 
-def test_functions_of_a_users_model_are_what_hooks_do_not_see(capsys: pytest.CaptureFixture[str]) -> None:
+def test_functions_of_a_users_model_are_what_hooks_do_not_see() -> None:
     name = "tests.test_explain:Functional"
-    rows = explained(capsys, name, "--res", "64")
+    rows = with_packages(name, "64")
     each = counts(rows, name)
     assert each["torch"] == 64 * (8 * 4 + 8 * 8) + 8 * 4 * 8
     assert each["module-hooks"] == 0
