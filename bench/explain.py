@@ -356,7 +356,7 @@ def published(explained: Explained) -> list[tuple[str, str, str]]:
     if isinstance(latent, int) and (terms := load.dig_macs().get((record.model, latent))) is not None:
         # in the release a function with a backward pass of its own, which no tracer looks into
         hidden = each["torchprofile-meta"] - terms["mlp_down"] / 1e9
-        each["torchprofile-meta without the down projections, hidden in the release,"] = hidden
+        each["torchprofile-meta less the down projections that the release hides"] = hidden
     found = [(source, text, _whose(each, text)) for source, text in printed]
     if isinstance(latent, int) and (record.model, latent) in (released := load.macs()):
         macs = released[record.model, latent][1]

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import counters, device, explain, flops, record
+from bench import cli, closed_form, counters, device, explain, flops, record
 from bench.record import Counted
 from models import Task
 from models.contract import build
+from models.dit import Config, DiT
 from reports.explain import section
 from tests.test_cli import run
 
@@ -178,7 +179,7 @@ def test_published_figures_are_led_back_to_the_counter_that_gives_them(
         text for (model, source, _), text in whose.items() if "released" in source and model == "FCDM-XL"
     ]
     assert released == ["torchprofile-meta, torchprofile-unfused, to the last MAC"]
-    assert "hidden in the release" in whose["DiG-S/2", "dico:table1", "4.30"]
+    assert "that the release hides" in whose["DiG-S/2", "dico:table1", "4.30"]
 
 
 def test_packages_are_left_out_by_a_rule_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +229,28 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not printed.out
     assert told in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_a_closed_form_that_is_not_the_traced_count_is_told_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_a_head(terms: closed_form.Terms, config: Config, task: Task) -> None:
+        closed_form.count_dit(terms, config, task)
+        del terms.torch["head"]
+
+    monkeypatch.setattr(closed_form, "NETWORKS", {DiT: without_a_head})
+    args = ("--explain", "DiT-S/8", "--res", "64", "--counter", "torch")
+    assert run(flops.main, *args, "--format", "json") == 1
+    rows = json.loads(capsys.readouterr().out)
+    head = 384 * 8 * 8 * 8  # one token, 8 channels of a patch of 8
+    assert named(rows, "DiT-S/8", "closed-form") == {explain.UNEXPLAINED: -head}
+    (verdict,) = (row["text"] for row in rows if row["part"] == "verdict")
+    assert "one of the two is wrong" in verdict
+
+
+def test_a_suite_cannot_explain() -> None:
+    with pytest.raises(cli.UsageError, match="--explain: a table of its own, which no suite runs"):
+        flops.planned(flops.parser().parse_args(["--explain", "DiT-S/8"]))
 
 
 def test_every_format_holds_the_same_counts(capsys: pytest.CaptureFixture[str]) -> None:
