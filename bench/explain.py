@@ -35,6 +35,7 @@ COUNTERS = {
 MOST_CASES = 4  # models times sizes that the packages are run on unasked
 MOST_MACS = 150 * 10**9  # of a pass that the packages are run on unasked
 UNEXPLAINED = "unexplained"
+_RAISED = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, NotImplementedError)  # tracing
 
 ATTENTION = "scaled_dot_product_attention"
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "matmul", ATTENTION)
@@ -127,10 +128,10 @@ def explain(
         if not reason and side.counts["torch"].macs > most_macs:
             reason = f"left out above {most_macs / 1e9:.0f} GMACs; --counter {package} runs it"
         if not reason:
-            real = real if real is not None else build(blank.model, task, device="cpu")
             try:
+                real = real if real is not None else build(blank.model, task, device="cpu")
                 counts[package] = counters.count_forward(real, task, counter=package, batch=blank.batch)
-            except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            except _RAISED as error:
                 reason = f"raised {type(error).__name__}: {' '.join(str(error).split())[:160]}"
         if reason:
             missing[package] = reason
@@ -314,12 +315,9 @@ def verdict(explained: Explained) -> str:
     for counter, counted in explained.counted.items():
         if counter in ("torch", "closed-form"):
             continue
-        by = (
-            "the same"
-            if counted.macs == trusted.macs
-            else f"{100 * (counted.macs / trusted.macs - 1):+.2f} %"
-        )
-        off[by, _main_causes(explained, counter)].append(counter)
+        more = counted.macs - trusted.macs
+        by = f"{100 * more / trusted.macs:+.2f} %" if trusted.macs else f"{more:+,d} MACs"
+        off[by if more else "the same", _main_causes(explained, counter)].append(counter)
     others = [
         f"{', '.join(counters)} {by}{f' ({causes})' if causes else ''}"
         for (by, causes), counters in off.items()

@@ -38,6 +38,17 @@ class Functional(nn.Module):
         return torch.einsum("nhwc->nchw", x)
 
 
+class Scaled(nn.Module):
+    """A user's model without a product of matrices."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(task.out_channels, 1, 1))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, x], dim=1) * self.scale
+
+
 def explained(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, Any]]:
     assert run(flops.main, "--explain", *args, "--format", "json") == 0
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
@@ -131,6 +142,22 @@ def test_functions_of_a_users_model_are_what_hooks_do_not_see() -> None:
     assert named(rows, name, "module-hooks")["functional matrix products unseen"] == -each["torch"]
     assert named(rows, name, "torchprofile")["permuting einsum counted"] == 8 * 8 * 8
     assert each["torchprofile"] == each["torchprofile-meta"]
+    assert_all_named(rows)
+
+
+def test_a_model_that_torch_counts_nothing_for_has_a_verdict() -> None:
+    rows = with_packages("tests.test_explain:Scaled", "64")
+    (verdict,) = (row["text"] for row in rows if row["part"] == "verdict")
+    assert "trust torch, 0.0000 GMACs" in verdict
+    assert "torchprofile +512 MACs (elementwise products counted)" in verdict
+    assert_all_named(rows)
+
+
+def test_a_package_that_fails_on_a_users_model_says_so_in_its_row() -> None:
+    rows = with_packages("tests.tiny:RaisesWhenReal", "64")
+    (row,) = (row for row in rows if (row["part"], row["counter"]) == ("count", "fvcore"))
+    assert row["macs"] is None
+    assert row["text"] == "raised KeyError: 'only found out now'"
     assert_all_named(rows)
 
 
