@@ -87,7 +87,7 @@ class Counted:
     res: Size  # pixels
     latent_size: Size
     batch: int
-    counter: str  # torch, torchprofile, torchprofile-meta or fvcore
+    counter: str  # of bench.flops: torch, closed-form, torchprofile-meta, module-hooks, fvcore, ...
     params: int  # every tensor the authors' checkpoint holds as a parameter
     params_trainable: int  # without fixed position tables
     macs: int  # of one forward pass of the batch

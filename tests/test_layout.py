@@ -15,6 +15,7 @@ NO_TORCH = [
     "bench/record.py",
     "bench/stats.py",
     "bench/capacity.py",
+    "bench/explain.py",
     "bench/cli.py",
     "bench/output.py",
     "bench/timing.py",
@@ -74,7 +75,15 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
-    allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench.capacity", "bench"}
+    allowed = {
+        "baselines",
+        "reports",
+        "bench.record",
+        "bench.stats",
+        "bench.capacity",
+        "bench.explain",
+        "bench",
+    }
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
