@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -216,6 +217,34 @@ def remarks() -> tuple[Remark, ...]:
 def gpus() -> dict[str, Gpu]:
     """Read the peaks of GPUs by name."""
     return {entry["gpu"]: Gpu(**_typed(entry)) for entry in _rows("gpus.csv")}
+
+
+def gpus_fitting(text: str) -> list[Gpu]:
+    """Every GPU whose name and kind of memory hold what a text says: "a100-80", "NVIDIA H200"."""
+    said = _words(text) - Counter(("nvidia", "geforce"))
+    return [gpu for gpu in gpus().values() if said and said <= _words(f"{gpu.gpu} {gpu.mem_type}")]
+
+
+def gpu(text: str) -> Gpu:
+    """Read the one GPU that a text means; of a PCIe card and an SXM module that fit it alike, the module.
+
+    Raises:
+        ValueError: it means none, with the nearest names, or several.
+    """
+    fitting = gpus_fitting(text)
+    if len(fitting) > 1:
+        fitting = [one for one in fitting if "PCIe" not in one.gpu] or fitting
+    if len(fitting) > 1:
+        names = " or ".join(one.gpu for one in fitting)
+        raise ValueError(f"{text}: may be several GPUs: {names}; say which")
+    if not fitting:
+        raise _unknown("GPU", text, gpus())
+    return fitting[0]
+
+
+def _words(text: str) -> Counter[str]:
+    """Runs of letters and runs of digits: a, 100, sxm, 4, 80, gb."""
+    return Counter(re.findall(r"[a-z]+|\d+", text.lower()))
 
 
 def macs() -> dict[tuple[str, int], tuple[int, int]]:

@@ -5,7 +5,6 @@ A peak is dense and belongs to one precision: what nobody says or measured is No
 would need it. Imports no torch.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,6 @@ OTHER = "other"  # of a profile: what belongs to no operator of a kind
 FORMS = ("eager", "fused")  # the bytes of Part.eager_bytes, or of Part.fused_bytes
 
 _NAMED = {"fp32": "fp32", "tf32": "TF32", "bf16": "bf16", "fp16": "fp16"}
-_BRANDS = frozenset({"nvidia", "geforce"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,22 +95,14 @@ def intensity(work: Work, form: str) -> float:
 
 
 def of_gpu(name: str) -> Peaks:
-    """The maker's peaks of a GPU of baselines/gpus.csv, by its name there in any case.
+    """The maker's peaks of a GPU of baselines/gpus.csv, by its name there or a part that says which.
 
     Raises:
-        ValueError: no such GPU, with the nearest names.
+        ValueError: no such GPU, or several.
     """
-    from baselines.load import gpus
+    from baselines import load
 
-    known = {gpu.gpu.lower(): gpu for gpu in gpus().values()}
-    wanted = " ".join(name.lower().split())
-    if wanted not in known:
-        parts = [key for key in known if wanted and wanted in key]
-        close = parts or difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-        names = [known[key].gpu for key in close or known]
-        hint = f"did you mean {' or '.join(names)}?" if close else f"known are {', '.join(names)}"
-        raise ValueError(f"{name}: no such GPU; {hint}")
-    gpu = known[wanted]
+    gpu = load.gpu(name)
     return Peaks(
         device=gpu.gpu,
         source=f"dense peaks as sold (baselines/gpus.csv: {gpu.source})",
@@ -134,17 +124,10 @@ def gpu_named(device: str) -> str | None:
 
     "NVIDIA H100 80GB HBM3" is the SXM5 card: the PCIe one has other memory. "NVIDIA H200" is the only one.
     """
-    from baselines.load import gpus
+    from baselines.load import gpus_fitting
 
-    said = set(device.replace("-", " ").lower().split()) - _BRANDS
-    fitting = [
-        gpu.gpu for gpu in gpus().values() if said and said <= {*_words(gpu.gpu), gpu.mem_type.lower()}
-    ]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _words(name: str) -> list[str]:
-    return name.lower().split()
+    fitting = gpus_fitting(device)
+    return fitting[0].gpu if len(fitting) == 1 else None
 
 
 def measured_peaks(records: Iterable[object], device: str) -> Peaks | None:
