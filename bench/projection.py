@@ -415,13 +415,14 @@ def _without_each(
         for group in groups
     }
     return [
-        predicted(seen, calibrations[group], _spread(e for g in groups if g != group for e in errors[g]))
+        predicted(seen, calibrations[group], spread(e for g in groups if g != group for e in errors[g]))
         for group in groups
         for seen in observations
         if group_of(seen) == group
     ]
 
 
-def _spread(errors: Iterable[float]) -> float:
+def spread(errors: Iterable[float], at_least: float = MODEL_SPREAD) -> float:
+    """Root mean square of errors; at least what is assumed where nothing is known."""
     squares = [error**2 for error in errors]
-    return max(MODEL_SPREAD, math.sqrt(sum(squares) / len(squares))) if squares else MODEL_SPREAD
+    return max(at_least, math.sqrt(sum(squares) / len(squares))) if squares else at_least

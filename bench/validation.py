@@ -1,0 +1,324 @@
+"""What a projection stands on, and how good it is: measured passes, and published rows beside predictions.
+
+Only passes of this suite's own protocol under default settings calibrate: eager, torch's choice of attention,
+no channels last, no checkpointing. Published rows never do. Imports no torch.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from baselines import load
+from bench import floors, projection
+from bench.floors import Peaks
+from bench.projection import Calibration, HeldOut, Observation, Prediction
+from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text
+
+QUESTIONS = {"throughput": "inference", "latency": "inference", "train_step": "training"}
+
+# of a pass: model, size, batch, precision of its tensors, inference or training
+Asked = tuple[str, Size, int, str, str]
+
+
+def asked(model: str, res: Size, batch: int, precision: str, work: str) -> Asked:
+    """What tells one pass's work from another's: tf32 moves the bytes of fp32."""
+    return model, res, batch, precision if precision in ("bf16", "fp16") else "fp32", work
+
+
+def asked_of(timed: Throughput) -> Asked:
+    run = timed.run
+    return asked(run.model, run.res, run.batch, run.precision, QUESTIONS[run.question])
+
+
+def works_in(records: Iterable[Record]) -> dict[Asked, Work]:
+    """The work that records hold, the newest of each; of a training step with its update, if known."""
+    found: dict[Asked, Work] = {}
+    uses: dict[Asked, Memory] = {}
+    records = [record for record in records if isinstance(record, Work | Memory)]
+    for record in sorted(records, key=lambda record: _environment(record).date):
+        if isinstance(record, Work):
+            found[asked(record.model, record.res, record.batch, record.precision, record.work)] = record
+        elif record.use is not None and not record.checkpointing:
+            run = record.run
+            uses[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
+    for key, work in list(found.items()):
+        if work.work == "training":
+            del found[key]
+            if key in uses and (use := uses[key].use) is not None:
+                found[key] = projection.with_update(work, use)
+    return found
+
+
+def _environment(record: Work | Memory) -> Environment:
+    return record.environment if isinstance(record, Work) else record.run.environment
+
+
+# measured passes
+
+
+def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
+    """Timings that could calibrate, the newest of each case, and how many others there are, by reason."""
+    others: Counter[str] = Counter()
+    newest: dict[tuple[object, ...], Throughput] = {}
+    timed = [record for record in records if isinstance(record, Throughput)]
+    for record in sorted(set(timed), key=lambda record: record.run.environment.date):
+        run = record.run
+        switched = run.compile or run.cuda_graphs or run.channels_last or run.checkpointing
+        if run.question not in QUESTIONS:
+            others["of another question"] += 1
+        elif switched or run.attention != "auto" or run.protocol != "suite":
+            others["under settings that are not predicted"] += 1
+        else:
+            case = (run.environment.device, asked_of(record), run.precision)
+            others["measured again since"] += case in newest
+            newest[case] = record
+    return list(newest.values()), +others
+
+
+def observations(
+    timed: Sequence[Throughput], records: Sequence[Record], works: Mapping[Asked, Work]
+) -> tuple[list[Observation], Counter[str]]:
+    """Timings with their work and the peaks of their devices, and how many lack something, by reason.
+
+    Args:
+        timed: as `usable` gives them.
+        records: hold ceilings, which stand for the peaks of a CPU and of an unknown GPU.
+        works: of the passes that were timed.
+    """
+    found: list[Observation] = []
+    lacking: Counter[str] = Counter()
+    ceilings = [record for record in records if isinstance(record, Ceiling)]
+    for record in timed:
+        run = record.run
+        device, peaks = peaks_of(run.environment, ceilings)
+        work = works.get(asked_of(record))
+        if peaks is None:
+            lacking[f"on {device}, which has no ceilings yet: python -m bench.ceilings"] += 1
+        elif (reason := projection.why_not(peaks, [run.precision])) is not None:
+            lacking[f"on {device}: {reason}"] += 1
+        elif work is None:
+            lacking["of passes whose work is not known here"] += 1
+        else:
+            floor = floors.floor(work, peaks, run.precision, "fused")
+            if floor is not None and record.median_s < floor.total_s:
+                lacking[f"on {device}, faster than its peaks allow: measure its ceilings again"] += 1
+                continue
+            seen = Observation(
+                model=run.model,
+                res=run.res,
+                batch=run.batch,
+                precision=run.precision,
+                work=work,
+                peaks=peaks,
+                device=device,
+                device_type=run.environment.device_type,
+                seconds=record.median_s,
+                date=run.environment.date,
+            )
+            found.append(seen)
+    order = sorted(
+        found, key=lambda s: (s.device, s.model, size_text(s.res), s.batch, s.precision, s.work.work)
+    )
+    return order, lacking
+
+
+def peaks_of(environment: Environment, ceilings: Sequence[Ceiling]) -> tuple[str, Peaks | None]:
+    """A device's name, that of baselines/gpus.csv if it is in there, and its peaks, the maker's if known."""
+    name = floors.gpu_named(environment.device) if environment.device_type == "cuda" else None
+    if name is not None:
+        return name, floors.of_gpu(name)
+    return environment.device, floors.measured_peaks(ceilings, environment.device)
+
+
+# predictions and their bars
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Basis:
+    """Calibrations of both types of device, and what they were worth for passes they were not shown."""
+
+    calibrations: Mapping[str, Calibration]
+    held_out: tuple[HeldOut, ...]
+
+    def predict(self, work: Work, peaks: Peaks, precision: str, device_type: str = "cuda") -> Prediction:
+        return projection.predict(
+            self.calibrations[device_type], work, peaks, precision, peaks.device, self.error(device_type)
+        )
+
+    def error(self, device_type: str) -> float:
+        """Of log seconds: that of the worst sort of group left out, on this type of device or else any."""
+        own = [held for held in self.held_out if held.observation.device_type == device_type]
+        return worst_error(own or self.held_out)
+
+    def words(self, device_type: str = "cuda") -> str:
+        """Where the shares come from and what the bars hold, for the reader of a prediction."""
+        calibration = self.calibrations[device_type]
+        kind = {"cuda": "GPU", "cpu": "CPU"}[device_type]
+        held = [
+            held for held in self.held_out if held.observation.device_type == device_type
+        ] or self.held_out
+        sorts = " and ".join(f"{sort}s" for sort in dict.fromkeys(held.left_out for held in held))
+        where = " and ".join(sorted({held.observation.device for held in held}))
+        error = f"{100 * math.expm1(self.error(device_type)):.0f} %"
+        if not calibration.devices:
+            text = f"no {kind} measured yet: its shares of the peaks are the priors, none calibrated"
+            if held:
+                return (
+                    f"{text}; the interval holds their spread and the error of {sorts} left out on {where} "
+                    f"only ({error}); the error of a {kind} left out is not known"
+                )
+            return f"{text}; the interval holds their spread and an assumed error of the formula, {error}"
+        text = f"calibrated on {len(calibration.observations)} passes on {' and '.join(calibration.devices)}"
+        if not held:
+            return f"{text}; too few to leave any out: the interval assumes an error of {error}"
+        text += f"; the interval holds the error of {sorts} left out ({error})"
+        if len(calibration.devices) > 1:
+            return text
+        return f"{text}; no second {kind} is measured: how two differ is assumed, not known"
+
+
+def worst_error(held: Iterable[HeldOut]) -> float:
+    """Root mean square error of log seconds of the worst sort of group; at least what is assumed without."""
+    by_sort: dict[str, list[float]] = {}
+    for one in held:
+        by_sort.setdefault(one.left_out, []).append(one.error)
+    return max(map(projection.spread, by_sort.values()), default=projection.MODEL_SPREAD)
+
+
+def basis(observations: Sequence[Observation]) -> Basis:
+    """Calibrate on everything, and on all but each group in turn."""
+    return Basis(
+        calibrations={
+            device_type: projection.calibrate(
+                device_type, [seen for seen in observations if seen.device_type == device_type]
+            )
+            for device_type in projection.PRIORS
+        },
+        held_out=tuple(projection.held_out(observations)),
+    )
+
+
+# published rows
+
+# what each table's throughput was made at; table 2 of DiCo states nothing but its size
+PUBLISHED_AT = {"dico_table01": 256, "dico_table02": 512, "fcdm_table03": 256, "fcdm_table05": 512}
+PUBLISHED_BATCH = 64
+PUBLISHED_ON = "A100 SXM4 80GB"  # an A100, which one is not said
+READINGS = ("fp32", "tf32", "torch-default")  # what a printed fp32 may have been
+_TAKEN_OVER = 18  # the remark on cells that are another paper's
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """A throughput as printed, and the conditions as its table states them; blank where it says nothing."""
+
+    source: str
+    model: str
+    res: int
+    as_printed: str
+    images_per_s: float
+    device: str
+    precision: str
+
+
+def published_rows() -> list[PublishedRow]:
+    """Every printed throughput of these tables, once; cells taken over from the other paper left out."""
+    taken_over = [remark for remark in load.remarks() if remark.id == _TAKEN_OVER]
+    rows: dict[tuple[str, str, str], PublishedRow] = {}
+    for name, res in PUBLISHED_AT.items():
+        table = load.table(name)
+        for row in table.rows:
+            rate = row["throughput"]
+            if rate.value is None or any(remark.touches(name, "throughput", row) for remark in taken_over):
+                continue
+            model = load.backbone_name(row)
+            rows[table.source, model, rate.as_printed] = PublishedRow(
+                source=table.source,
+                model=model,
+                res=res,
+                as_printed=rate.as_printed,
+                images_per_s=rate.value,
+                device=table.device,
+                precision=table.precision,
+            )
+    return list(rows.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A published throughput read as made in one precision on one GPU."""
+
+    precision: str
+    prediction: Prediction
+    published_s: float
+
+    @property
+    def impossible(self) -> bool:
+        """Faster than the peaks allow with ideal fusion."""
+        return self.published_s < self.prediction.fused_floor_s
+
+    @property
+    def inside(self) -> bool:
+        return self.prediction.low_s <= self.published_s <= self.prediction.high_s
+
+    @property
+    def error(self) -> float:
+        """log(predicted speed / published speed)."""
+        return math.log(self.published_s / self.prediction.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A published row under every reading."""
+
+    row: PublishedRow
+    gpu: str
+    readings: tuple[Reading, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Which reading fits best, in words."""
+        impossible = [reading.precision for reading in self.readings if reading.impossible]
+        possible = [reading for reading in self.readings if not reading.impossible]
+        said = f"cannot be {' or '.join(impossible)}; " if impossible else ""
+        if not possible:
+            return f"cannot be {' or '.join(impossible)}"
+        best = min(possible, key=lambda reading: abs(reading.error))
+        within = [reading.precision for reading in possible if reading.inside]
+        if not within:
+            slower = "slower" if best.error > 0 else "faster"
+            return f"{said}nearest {best.precision}, but {slower} than its interval"
+        return f"{said}nearest {best.precision}" + (
+            f", within: {', '.join(within)}" if len(within) > 1 else ""
+        )
+
+
+def judge(basis: Basis, works: Mapping[Asked, Work], gpus: Sequence[str]) -> list[Judged]:
+    """Set every published row whose work is known beside predictions in each precision, on each GPU."""
+    judged = []
+    for row in published_rows():
+        work = works.get(asked(row.model, row.res, PUBLISHED_BATCH, "fp32", "inference"))
+        if work is None:
+            continue
+        for name in gpus:
+            peaks = floors.of_gpu(name)
+            readings = [
+                Reading(
+                    precision=precision,
+                    prediction=basis.predict(work, peaks, precision),
+                    published_s=PUBLISHED_BATCH / row.images_per_s,
+                )
+                for precision in READINGS
+                if projection.why_not(peaks, [precision]) is None
+            ]
+            judged.append(Judged(row=row, gpu=peaks.device, readings=tuple(readings)))
+    return judged
+
+
+CAVEAT = (
+    "Published: not measured by this suite, and nothing here is calibrated on it. Which precision a row was "
+    "made in is not certain: DiCo's tables say fp32, but PyTorch lets convolutions use TF32 unless told "
+    "otherwise, FlashAttention-2 takes no fp32 at all, and DiCo's released timing stops its clock before the "
+    "device has finished; FCDM's tables name neither GPU nor precision"
+)
