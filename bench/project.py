@@ -34,14 +34,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bench import capacity, cli, floors, memory, operators, output, projection, validation
 from bench.capacity import GIB
 from bench.memory import MemoryCase
-from bench.projection import Observation, Prediction, Share
-from bench.record import Memory, Record, Size, StoreError, Work, read
-from bench.validation import Asked, Basis, HeldOut, Judged
+from bench.projection import HeldOut, Observation, Prediction, Share
+from bench.record import Ceiling, Memory, Record, Run, StoreError, Work, height_width, read
+from bench.validation import Asked, Basis, Derived, Judged
 
 if TYPE_CHECKING:
     from bench.store import Store
@@ -51,71 +51,71 @@ TO = ("rtx4090", "a100-80", "h100-sxm", "h200")
 SHOW = ("predictions", "shares", "held-out", "published")
 RECORDS = Path("reports/out/records.jsonl")
 
+R = TypeVar("R", Work, Memory)
+
 
 # what a prediction is derived from
 
 
-class _Derived:
-    """Work and memory of passes: from records where they hold it, else traced here; all of it is stored."""
+class _Source:
+    """Gives work and memory of passes: from records where they hold them, else traced; stores all of it."""
 
-    def __init__(self, records: Sequence[Record], store: "Store | None") -> None:
-        self.works = validation.works_in(records)
+    def __init__(self, records: Sequence[Record], store: "Store | None", force: bool) -> None:
+        self.derived = Derived(works={}, memories={}) if force else validation.derived_in(records)
         self._store = store
+        self._force = force
 
-    def work(self, model: str, res: Size, batch: int, precision: str, work: str) -> Work:
+    def work(self, key: Asked) -> Work:
         """The work of a pass; that of a training step with its update.
 
         Raises:
-            ValueError: the model cannot be built.
+            ValueError: the model cannot be built, or its memory in training not be predicted.
         """
-        key = validation.asked(model, res, batch, precision, work)
-        if key not in self.works:
-            self.works[key] = self._traced(key)
-        return self.works[key]
-
-    def _traced(self, key: Asked) -> Work:
-        from models.contract import build
-        from models.registry import task_at
-
         model, res, batch, precision, work = key
-        blank = operators.blank(model, res, batch, precision, work)
-        held = self._store.held(blank) if self._store is not None else None
-        if isinstance(held, Work):
-            traced = held
-        else:
-            task = task_at(model, *cli.height_width(res))
-            traced = operators.traced(blank, build(model, task, device="meta"))
-            self._keep(traced)
-        if work == "inference":
-            return traced
-        use = self.memory(model, res, batch, precision, work).use
-        if use is None:
-            raise ValueError(f"{model}: its memory in training cannot be predicted")
-        return projection.with_update(traced, use)
-
-    def memory(self, model: str, res: Size, batch: int, precision: str, work: str) -> Memory:
-        # tensors of torch-default are those of fp32
-        sizes = precision if precision in ("bf16", "fp16") else "fp32"
-        case = MemoryCase(
-            model=model,
-            res=res,
-            batch=batch,
-            device="meta",
-            precision=sizes,
-            work=work,
-            checkpointing=False,
-            limit_bytes=None,
-        )
-        held = self._store.held(case.run) if self._store is not None else None
-        if isinstance(held, Memory):
-            return held
-        found = memory.result_of(case)
-        self._keep(found)
+        if work == "training":
+            self.memory(key)
+        if key not in self.derived.works:
+            blank = operators.blank(model, res, batch, precision, work)
+            self.derived.works[key] = self._held(blank, Work) or _traced(blank)
+        self._keep(self.derived.works[key])
+        found = self.derived.work(key)
+        if found is None:
+            raise ValueError(f"{model}: {self.memory(key).reason}")
         return found
 
+    def memory(self, key: Asked) -> Memory:
+        """Its memory without checkpointing, predicted."""
+        model, res, batch, precision, work = key
+        if key not in self.derived.memories:
+            case = MemoryCase(
+                model=model,
+                res=res,
+                batch=batch,
+                device="meta",
+                precision=precision,
+                work=work,
+                checkpointing=False,
+                limit_bytes=None,
+            )
+            self.derived.memories[key] = self._held(case.run, Memory) or memory.result_of(case)
+        self._keep(self.derived.memories[key])
+        return self.derived.memories[key]
+
+    def _held(self, about: Run | Work, kind: type[R]) -> R | None:
+        held = None if self._store is None or self._force else self._store.held(about)
+        return held if isinstance(held, kind) else None
+
     def _keep(self, record: Work | Memory) -> None:
-        if self._store is not None:
+        if self._store is not None and self._store.held(record) is not record:
             self._store.append(record)
+
+
+def _traced(blank: Work) -> Work:
+    from models.contract import build
+    from models.registry import task_at
+
+    task = task_at(blank.model, *height_width(blank.res))
+    return operators.traced(blank, build(blank.model, task, device="meta"))
 
 
 def _records(paths: Sequence[Path] | None) -> list[Record]:
@@ -133,17 +133,17 @@ def _records(paths: Sequence[Path] | None) -> list[Record]:
     return records
 
 
-def _seen(records: Sequence[Record], derived: _Derived) -> tuple[list[Observation], Counter[str]]:
+def _seen(records: Sequence[Record], source: _Source) -> tuple[list[Observation], Counter[str]]:
     """Every measured pass that can calibrate, its work traced where no record holds it."""
     timed, others = validation.usable(records)
-    ceilings = [record for record in records if isinstance(record, validation.Ceiling)]
+    ceilings = [record for record in records if isinstance(record, Ceiling)]
     for one in timed:
         if validation.peaks_of(one.run.environment, ceilings)[1] is not None:
             try:
-                derived.work(*validation.asked_of(one))
+                source.work(validation.asked_of(one))
             except ValueError:
                 continue  # a model that is not here any more: counted below
-    seen, lacking = validation.observations(timed, records, derived.works)
+    seen, lacking = validation.observations(timed, records, source.derived)
     return seen, others + lacking
 
 
@@ -155,7 +155,7 @@ def _row(
 ) -> output.Row:
     batch = work.batch
     device = capacity.device(gpu)
-    peak = needs.use and needs.use.peak_bytes
+    peak = needs.use.peak_bytes if needs.use is not None else None
     return {
         "predicted": True,
         "gpu": gpu,
@@ -396,9 +396,9 @@ def _body(args: argparse.Namespace) -> int:
         cli.meta_models(names, args.res, weights=None)
     records = _records(args.records)
     with cli.store(args.out) as store:
-        derived = _Derived(records, store if not args.force else None)
+        source = _Source(records, store, args.force)
         notes = cli.store_notes(store) if store is not None else []
-        seen, unused = _seen(records, derived)
+        seen, unused = _seen(records, source)
         basis = validation.basis(seen)
         if args.show == "shares":
             rows = [
@@ -410,10 +410,10 @@ def _body(args: argparse.Namespace) -> int:
         elif args.show == "held-out":
             rows, columns = [_held_row(held) for held in basis.held_out], _HELD_COLUMNS
         elif published:
-            rows = [_judged_row(judged) for judged in _judged(basis, derived, list(gpus))]
+            rows = [_judged_row(judged) for judged in _judged(basis, source, list(gpus))]
             columns = _JUDGED_COLUMNS
         else:
-            rows = _predicted(args, names, gpus, basis, derived)
+            rows = _predicted(args, names, gpus, basis, source)
             columns = _COLUMNS
     text = output.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
@@ -422,7 +422,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _predicted(
-    args: argparse.Namespace, names: Sequence[str], gpus: Iterable[str], basis: Basis, derived: _Derived
+    args: argparse.Namespace, names: Sequence[str], gpus: Iterable[str], basis: Basis, source: _Source
 ) -> list[output.Row]:
     passes = [
         (name, res, batch, precision, work)
@@ -436,18 +436,19 @@ def _predicted(
     with cli.progress("predicting", len(passes)) as begin:
         for name, res, batch, precision, work in passes:
             begin(name)
+            key = validation.asked(name, res, batch, precision, work)
             try:
-                asked = derived.work(name, res, batch, precision, work)
+                asked = source.work(key)
             except ValueError as error:
                 raise cli.UsageError(f"--model {error}") from error
-            needs = derived.memory(name, res, batch, precision, work)
+            needs = source.memory(key)
             for gpu in gpus:
                 predicted = basis.predict(asked, floors.of_gpu(gpu), precision)
                 rows.append(_row(asked, gpu, precision, predicted, needs, basis.words()))
     return sorted(rows, key=lambda row: list(gpus).index(row["gpu"]))
 
 
-def _judged(basis: Basis, derived: _Derived, gpus: Sequence[str]) -> list[Judged]:
+def _judged(basis: Basis, source: _Source, gpus: Sequence[str]) -> list[Judged]:
     from models.registry import names
 
     known = set(names("*"))
@@ -455,8 +456,8 @@ def _judged(basis: Basis, derived: _Derived, gpus: Sequence[str]) -> list[Judged
     with cli.progress("tracing", len(rows)) as begin:
         for row in rows:
             begin(row.model)
-            derived.work(row.model, row.res, validation.PUBLISHED_BATCH, "fp32", "inference")
-    return validation.judge(basis, derived.works, gpus)
+            source.work(row.asked)
+    return validation.judge(basis, source.derived, gpus)
 
 
 def _notes(

@@ -73,7 +73,12 @@ PRIORS: Mapping[str, tuple[Prior, ...]] = {
         ("linear", 0.62, 0.3, "0.8 seen for large bf16 matrices on one H200 (baselines/gpus.csv), less here"),
         ("attention", 0.35, 0.5, _JUDGED + ": short sequences, 256 to 1024 tokens"),
         ("scan", 0.10, 0.8, _JUDGED),
-        ("fp32 products", 1.5, 0.5, _JUDGED + ": without tensor cores peaks are lower and better kept busy"),
+        (
+            "fp32 products",
+            1.5,
+            0.5,
+            _JUDGED + ", knowing DiT's published rows: peaks without tensor cores are kept busy",
+        ),
         ("bytes of products", 0.75, 0.4, _JUDGED),
         ("bytes of the rest", 0.80, 0.4, "0.9 seen for a copy on one H200 (baselines/gpus.csv), less here"),
         ("launch", 7e-6, 0.4, _JUDGED + ": seconds of the host for one eager kernel"),
@@ -296,7 +301,7 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
         observations=tuple(observations),
         devices=devices,
         mean=x,
-        covariance=np.linalg.inv(normal(x)[1]),
+        covariance=np.asarray(np.linalg.inv(normal(x)[1]), dtype=np.float64),
         residuals=tuple(map(float, residuals(x))),
     )
 
