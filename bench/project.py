@@ -354,7 +354,7 @@ _JUDGED_COLUMNS: list[output.Column] = [
     ("predicted for", lambda row: row["predicted_for"]),
     *map(_reading, validation.READINGS),
     ("fp32 at most", lambda row: output.significant(row["at_most_fp32"])),
-    ("verdict", lambda row: row["verdict"]),
+    ("verdict, if on that GPU", lambda row: row["verdict"]),
 ]
 
 

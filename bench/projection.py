@@ -67,7 +67,12 @@ def _priors(*rows: tuple[str, float, float, str]) -> tuple[Prior, ...]:
 _JUDGED = "our judgement"
 PRIORS: Mapping[str, tuple[Prior, ...]] = {
     "cuda": _priors(
-        ("depthwise", 0.05, 0.7, "torch's own depthwise kernels do 1 to 3 TFLOP/s on one H200; " + _JUDGED),
+        (
+            "depthwise",
+            0.05,
+            0.7,
+            _JUDGED + ": torch's own kernels are thought to do 1 to 3 TFLOP/s on an H200",
+        ),
         ("pointwise", 0.50, 0.4, _JUDGED + ": a product, with changes of layout around it"),
         ("convolution", 0.50, 0.4, _JUDGED + ": cuDNN on the layout that it is given"),
         ("linear", 0.62, 0.3, "0.8 seen for large bf16 matrices on one H200 (baselines/gpus.csv), less here"),

@@ -219,6 +219,7 @@ PUBLISHED_BATCH = 64
 PUBLISHED_ON = "A100 SXM4 80GB"  # an A100, which one is not said
 READINGS = ("fp32", "tf32", "torch-default")  # what a printed fp32 may have been
 SLACK = 0.1  # of the time: what a clock that does not wait for the device may leave out
+_ALIKE = 0.02  # of log speed: readings that fit as well
 _TAKEN_OVER = 18  # the remark on cells that are another paper's
 
 
@@ -226,7 +227,8 @@ _TAKEN_OVER = 18  # the remark on cells that are another paper's
 class PublishedRow:
     """A throughput as printed, and the conditions as its table states them; blank where it says nothing."""
 
-    source: str
+    source: str  # a table, as dico:table1
+    paper: str
     model: str
     res: int
     as_printed: str
@@ -253,6 +255,7 @@ def published_rows() -> list[PublishedRow]:
             model = load.backbone_name(row)
             rows[table.source, model, rate.as_printed] = PublishedRow(
                 source=table.source,
+                paper=table.paper,
                 model=model,
                 res=res,
                 as_printed=rate.as_printed,
@@ -299,17 +302,15 @@ class Judged:
         """Which reading fits best, in words."""
         impossible = [reading.precision for reading in self.readings if reading.impossible]
         possible = [reading for reading in self.readings if not reading.impossible]
-        said = f"cannot be {' or '.join(impossible)}; " if impossible else ""
+        said = f"cannot be {' or '.join(impossible)}" if impossible else ""
         if not possible:
-            return f"cannot be {' or '.join(impossible)}"
-        best = min(possible, key=lambda reading: abs(reading.error))
-        within = [reading.precision for reading in possible if reading.inside]
-        if not within:
-            printed = "slower" if best.error > 0 else "faster"
-            return f"{said}nearest {best.precision}, printed {printed} than its interval"
-        return f"{said}nearest {best.precision}" + (
-            f", within: {', '.join(within)}" if len(within) > 1 else ""
-        )
+            return said
+        best = min(abs(reading.error) for reading in possible)
+        near = [reading for reading in possible if abs(reading.error) < best + _ALIKE]
+        said += ("; " if said else "") + f"nearest {' or '.join(reading.precision for reading in near)}"
+        if any(reading.inside for reading in near):
+            return said
+        return f"{said}, printed {'slower' if near[0].error > 0 else 'faster'} than its interval"
 
 
 def judge(basis: Basis, derived: Derived, gpus: Sequence[str]) -> list[Judged]:

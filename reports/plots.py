@@ -376,7 +376,7 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
             axes.plot([min(values), max(values)], [i, i], color="#cccccc", linewidth=2, zorder=1)
             axes.plot(ratio.measured, i, "o", color=colour, markersize=8, zorder=3)
             for paper, value in ratio.published:
-                mark = _hollow(paper, colour)
+                mark = hollow(paper, colour)
                 mark.set_data([value], [i])
                 axes.add_line(mark)
         axes.axvline(1, color="#666666", linewidth=0.8, linestyle=":")
@@ -391,7 +391,7 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
     title = f"Speed relative to the DiT of the same size: {setting}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     figure.legend(
-        handles=[_dot(OTHER, "measured here", 8), *(_hollow(paper, OTHER) for paper in PAPER_MARKS)],
+        handles=[_dot(OTHER, "measured here", 8), *(hollow(paper, OTHER) for paper in PAPER_MARKS)],
         loc="outside lower center",
         ncols=3,
         frameon=False,
@@ -404,7 +404,8 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
     return figure, title, caption
 
 
-def _hollow(paper: str, colour: str) -> Line2D:
+def hollow(paper: str, colour: str) -> Line2D:
+    """The mark of what a paper prints."""
     marker, width = PAPER_MARKS[paper]
     return Line2D(
         [], [], linestyle="", marker=marker, markerfacecolor="white", markeredgecolor=colour,
