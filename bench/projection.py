@@ -31,7 +31,6 @@ _Z = 1.6449  # of a normal distribution: that much lies within so many standard 
 MODEL_SPREAD = 0.10  # assumed of log seconds: the formula's own error, until something held out says more
 DEVICE_SPREAD = 0.25  # assumed of logit shares: between two devices of one type
 _ROBUST = 2.0  # residuals of so many MODEL_SPREAD count half
-_STEP = 1e-4
 _ITERATIONS = 50
 
 
@@ -148,21 +147,28 @@ def _share(logit: Array) -> Array:
 
 
 def _seconds(load: _Load, x: Array) -> float:
-    of_flops = load.of_flops / _share(x[load.product] + x[FP32] * load.fp32)
-    device = float(np.maximum(of_flops, load.of_bytes / _share(x[load.riding])).sum())
+    return _seconds_and_gradient(load, x)[0]
+
+
+def _seconds_and_gradient(load: _Load, x: Array) -> tuple[float, Array]:
+    """The seconds of a pass, and the derivatives of their logarithm."""
+    n = len(x)
+    u, v = _share(x[load.product] + x[FP32] * load.fp32), _share(x[load.riding])
+    of_flops, of_bytes = load.of_flops / u, load.of_bytes / v
+    bound = of_flops > of_bytes  # by FLOPs
+    # d(1 / share) / d(logit) = -(1 - share) / share
+    by_u, by_v = np.where(bound, -of_flops * (1 - u), 0.0), np.where(bound, 0.0, -of_bytes * (1 - v))
+    gradient = np.bincount(load.product, by_u, n) + np.bincount(load.riding, by_v, n)
+    gradient[FP32] = by_u @ load.fp32
+    device = float(np.maximum(of_flops, of_bytes).sum())
     launches = load.calls * math.exp(x[LAUNCH])
-    return device + launches if load.one_after_the_other else max(device, launches)
-
-
-def _gradient(load: _Load, x: Array) -> Array:
-    """Of log seconds."""
-    gradient = np.empty(len(x))
-    for i in range(len(x)):
-        step = np.zeros(len(x))
-        step[i] = _STEP
-        ratio = _seconds(load, x + step) / _seconds(load, x - step)
-        gradient[i] = math.log(ratio) / (2 * _STEP)
-    return gradient
+    if not load.one_after_the_other and launches > device:
+        return launches, np.eye(n)[LAUNCH]
+    seconds = device
+    if load.one_after_the_other:
+        seconds += launches
+        gradient[LAUNCH] = launches
+    return seconds, gradient / seconds
 
 
 def why_not(peaks: Peaks, precisions: Sequence[str]) -> str | None:
@@ -282,7 +288,7 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
         off = residuals(x)
         slopes = np.zeros((len(loads), len(x)))
         for row, load, i in zip(slopes, loads, at, strict=True):
-            row[:n] = row[i : i + n] = _gradient(load, x[:n] + x[i : i + n])
+            row[:n] = row[i : i + n] = _seconds_and_gradient(load, x[:n] + x[i : i + n])[1]
         weighted = slopes.T / (MODEL_SPREAD**2 * (1 + (off / (_ROBUST * MODEL_SPREAD)) ** 2))
         return weighted @ off + precision @ (x - prior), weighted @ slopes + precision
 
@@ -340,8 +346,7 @@ def predict(
     """
     load = _load(work, peaks, precision, calibration.device_type)
     mean, covariance = calibration.shares(device)
-    seconds = _seconds(load, mean)
-    slope = _gradient(load, mean)
+    seconds, slope = _seconds_and_gradient(load, mean)
     reach = math.exp(_Z * math.sqrt(slope @ covariance @ slope + error**2))
     eager, fused = (floors.floor(work, peaks, precision, form) for form in floors.FORMS)
     assert eager is not None

@@ -52,7 +52,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if not cases:
         return "", []
     parts = [
-        "## Predicted for GPUs that were not measured",
+        "## Predicted for GPUs",
         _reading(basis, cases),
         *(text for gpu in GPUS for text in (f"### Predicted: {gpu}", markdown(_of_gpu(cases, gpu)))),
         "### Shares of the peaks",
@@ -106,7 +106,7 @@ def _reading(basis: Basis, cases: Sequence[_Case]) -> str:
     stamps = ", ".join(f"torch {torch}, commit {commit or BLANK}" for torch, commit in traced)
     dates = sorted({case.work.environment.date for case in cases})
     return (
-        "**Every figure here is predicted; none was measured.** Eager passes of batch "
+        "**Speed and memory under the name of a GPU are predicted, not measured.** Eager passes of batch "
         f"{BATCH} with torch's own kernels: each operator takes the longer of FLOPs over a share of the "
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). In brackets the "
         f"{_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an eager "
@@ -239,8 +239,8 @@ def _plot(cases: Sequence[_Case]) -> tuple[Figure, str, str]:
     )
     caption = (
         f"Filled: predicted, with {_percent(projection.COVERAGE)} intervals; nothing here was measured. "
-        "Hollow, in the A100's column: what the papers print. DiCo's tables name an A100 (which one is not said) and "
-        "fp32 at 256 px; FCDM's name no GPU and no precision."
+        "Hollow, in the A100's column: what the papers print. DiCo's tables name an A100, not "
+        "which one, and fp32 at 256 px; FCDM's name no GPU and no precision."
     )
     return figure, title, caption
 
@@ -262,7 +262,7 @@ def _panel(axes: Axes, cases: Sequence[_Case], res: int) -> None:
         axes.errorbar(
             at(case.gpu, model, PRECISIONS.index(case.precision)), rate,
             yerr=[[rate - batch / case.prediction.high_s], [batch / case.prediction.low_s - rate]],
-            fmt=_MARKS[case.precision], color=colour_of(model), markersize=5, capsize=2, linewidth=1, zorder=2,
+            fmt=_MARKS[case.precision], color=colour_of(model), markersize=5, capsize=2, linewidth=1,
         )  # fmt: skip
     shown = {case.work.model for case in cases}
     for row in validation.published_rows():

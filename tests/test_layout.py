@@ -20,11 +20,14 @@ NO_TORCH = [
     "bench/timing.py",
     "bench/paired.py",
     "bench/noise.py",
+    "bench/projection.py",
+    "bench/validation.py",
 ]
 COMMANDS = [
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.project",
     "bench.sweep",
     "bench.throughput",
     "bench.versus",
@@ -75,6 +78,7 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
     allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench.capacity", "bench"}
+    allowed |= {"bench.floors", "bench.projection", "bench.validation"}
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
