@@ -230,7 +230,9 @@ def _ceilings(ceilings: Sequence[Ceiling]) -> Columns:
 
 
 def _rate(per_s: float, what: str) -> str:
-    return f"{significant(per_s / 1e9)} GB/s" if what == "copy" else f"{significant(per_s / 1e12)} TFLOP/s"
+    if what == "copy":
+        return f"{significant(per_s / 1e9)} GB/s"
+    return f"{significant(per_s / 1e12)} TFLOP/s" if per_s >= 1e12 else f"{significant(per_s / 1e9)} GFLOP/s"
 
 
 def _sold(ceiling: Ceiling) -> str:
@@ -249,8 +251,8 @@ def _of_floors(roofs: Sequence[Peaks]) -> str:
     return (
         "Of every device one resolution and batch: that of most measurements on it, or else of the most "
         "work. *Achieved* is floor / measured median, of the fastest measurement of the same pass on that "
-        "device, whatever its other settings; more than 100 % of an eager floor is what fusion or "
-        "caches spare. "
+        "device, whatever its other settings; above 100 % are passes that fusion, caches or an "
+        "algorithm of fewer FLOPs (Winograd's 3x3) make faster, or ceilings measured on a busy device. "
         f"Peaks: {sources}."
     )
 
@@ -279,6 +281,7 @@ def _floors(points: Sequence[_Point]) -> Columns:
         "bound by, eager": [bound(p.eager) for p in points],
         "fused   ": [bound(p.fused) for p in points],
         "images/s, measured": [significant(p.measured.images_per_s) if p.measured else BLANK for p in points],
+        "measured on": [p.measured.run.environment.date[:10] if p.measured else BLANK for p in points],
         "achieved, eager": [achieved(p, p.eager) for p in points],
         "fused    ": [achieved(p, p.fused) for p in points],
     }
@@ -301,13 +304,18 @@ def _operators(
         "px": [size_text(work.res) for work, _ in rows],
         "batch": [str(work.batch) for work, _ in rows],
         "precision": [work.precision for work, _ in rows],
-        "profiled on": [one.run.environment.device if one else BLANK for _, one in rows],
+        "profiled": [_where(one) if one else BLANK for _, one in rows],
     }
     for kind in (*KINDS, OTHER):
         cells = [_cell(work, one, kind) for work, one in rows]
         if any(cell != BLANK for cell in cells):
             columns[kind] = cells
     return columns
+
+
+def _where(profiled: Profiled) -> str:
+    here = profiled.run.environment
+    return f"{here.device}, torch {here.torch}, {here.date[:10]}"
 
 
 def _cell(work: Work, profiled: Profiled | None, kind: str) -> str:
@@ -344,7 +352,8 @@ def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
     assert peaks.bytes_per_s is not None
     rates = {p: rate for p in precisions if (rate := peaks.flops_per_s(p, "linear")) is not None}
     ridges = [rate / peaks.bytes_per_s for rate in rates.values()]
-    left, right = min(*intensities, *ridges) / 2.5, max(*intensities, *ridges) * 4
+    left, right = min(*intensities, *ridges) / 2, max(*intensities, *ridges) * 3
+    unit = 1e12 if max(rates.values()) >= 1e12 else 1e9
     with matplotlib.rc_context(STYLE):
         figure = new_figure(0.6 + 4.3 * len(precisions), 4.9)
         panels = [(p, figure.add_subplot(1, len(precisions), i + 1)) for i, p in enumerate(precisions)]
@@ -353,17 +362,19 @@ def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlim(left, right)
-            axes.set_ylim(min(y for point in under for _, y in _places(point)) / 1.6, rates[precision] * 1.6)
+            heights = [rates[precision], *(y for point in under for _, y in _places(point))]
+            axes.set_ylim(min(heights) / 3, max(heights) * 3)
             _roof(axes, peaks.bytes_per_s, rates[precision], left, right)
             for point in under:
                 _mark(axes, point)
-            axes.set_title(precision, loc="left", weight="bold", fontsize=9)
+            peak = _rate(rates[precision], "matmul")
+            axes.set_title(f"{precision}: {peak}, {_rate(peaks.bytes_per_s, 'copy')}", loc="left", fontsize=9)
             _tick(axes.xaxis, *axes.get_xlim(), 1.0)
-            _tick(axes.yaxis, *axes.get_ylim(), 1e12)
+            _tick(axes.yaxis, *axes.get_ylim(), unit)
             axes.grid(color="#e2e2e2", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.set_xlabel("FLOP/byte of the whole pass")
-        panels[0][1].set_ylabel("TFLOP/s")
+        panels[0][1].set_ylabel("TFLOP/s" if unit == 1e12 else "GFLOP/s")
         text, batch, _ = _group(points[0].work)
         how = "measured ceilings" if peaks.measured else "peaks as sold"
         title = f"Roofline: {peaks.device} ({how}), {text} px, batch {batch}"
@@ -379,10 +390,9 @@ def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
         for precision, axes in panels:
             under = [point for point in points if point.precision == precision]
             named = [(point.work.model, *_places(point)[1], 36.0) for point in under]
-            others = [place for point in under for place in (_places(point)[0], *_places(point)[2:])]
-            label_points(
-                figure, axes, named, [*others, *_along(peaks.bytes_per_s, rates[precision], left, right)]
-            )
+            others = [place for point in under for place in (*_between(point), *_places(point)[2:])]
+            along = _along(peaks.bytes_per_s, rates[precision], left, right)
+            label_points(figure, axes, named, [*others, *along])
         caption = (
             "Circles are computed: FLOPs of a pass over its floor, at the bytes of an eager pass (hollow) "
             "and under ideal fusion (filled). They lie below the roof where some operators are held up by "
@@ -413,6 +423,12 @@ def _along(bytes_per_s: float, flops_per_s: float, left: float, right: float) ->
     return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
 
 
+def _between(point: _Point) -> list[tuple[float, float]]:
+    """Points on the line from a model's eager floor to short of its fused one."""
+    (x, y), (u, v), *_ = _places(point)
+    return [(x * (u / x) ** (i / 20), y * (v / y) ** (i / 20)) for i in range(19)]
+
+
 def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
     """Ticks at 1, 2 and 5 times the powers of ten."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -431,21 +447,6 @@ def _roof(axes: Axes, bytes_per_s: float, flops_per_s: float, left: float, right
         color="black",
         linewidth=1.4,
         zorder=1,
-    )
-    axes.text(
-        right / 1.06,
-        flops_per_s * 1.08,
-        f"{significant(flops_per_s / 1e12, 3)} TFLOP/s",
-        ha="right",
-        fontsize=7.5,
-    )
-    axes.annotate(
-        f"{significant(bytes_per_s / 1e9, 3)} GB/s",
-        (ridge, flops_per_s),
-        xytext=(-14, 2),
-        textcoords="offset points",
-        ha="right",
-        fontsize=7.5,
     )
 
 
