@@ -25,7 +25,10 @@ CONVOLUTIONS = KINDS[:3]
 OTHER = "other"  # of a profile: what belongs to no operator of a kind
 FORMS = ("eager", "fused")  # the bytes of Part.eager_bytes, or of Part.fused_bytes
 
-_NAMED = {"fp32": "fp32", "tf32": "TF32", "bf16": "bf16", "fp16": "fp16"}
+
+def tensors_of(precision: str) -> str:
+    """The precision of the tensors: tf32 and torch-default move the bytes of fp32."""
+    return precision if precision in ("bf16", "fp16") else "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +193,13 @@ def by_kind(work: Work, value: str) -> dict[str, int]:
     return sums
 
 
+def needed(precisions: Sequence[str]) -> list[str]:
+    """The peaks that floors at these precisions need, each once."""
+    both = {"torch-default": ("fp32", "tf32")}
+    return list(dict.fromkeys(key for precision in precisions for key in both.get(precision, (precision,))))
+
+
 def unknown(peaks: Peaks, precisions: Sequence[str]) -> list[str]:
-    """What nobody says of a device among what floors at these precisions need, in words."""
-    wanted = {
-        key
-        for precision in precisions
-        for key in (("fp32", "tf32") if precision == "torch-default" else (precision,))
-    }
-    lacking = [_NAMED[key] for key in _NAMED if key in wanted and getattr(peaks, key) is None]
+    """What nobody says of a device among what floors at these precisions need."""
+    lacking = [key for key in needed(precisions) if peaks.flops_per_s(key, "linear") is None]
     return [*lacking, *(["bandwidth"] if peaks.bytes_per_s is None else [])]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from bench.arms import Arm, NotFiniteError, prepared
@@ -37,11 +36,11 @@ _WHOLE = {
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution")
 # what only looks at tensors, makes room for them or calls others: the host's time, in which no kernel runs
 _HOST = names(
-    "view view_as reshape reshape_as contiguous t transpose permute movedim swapaxes expand expand_as as_strided "
-    "select slice narrow unsqueeze squeeze chunk split split_with_sizes tensor_split unbind unflatten flatten "
-    "detach alias unfold diagonal numpy_T lift_fresh _unsafe_view _reshape_alias to empty empty_like "
-    "empty_strided new_empty resize_ set_ resolve_conj resolve_neg result_type matmul einsum pad item "
-    "_local_scalar_dense is_nonzero"
+    "view view_as reshape reshape_as contiguous t transpose permute movedim swapaxes expand expand_as "
+    "as_strided select slice narrow unsqueeze squeeze chunk split split_with_sizes tensor_split unbind "
+    "unflatten flatten detach alias unfold diagonal numpy_T lift_fresh _unsafe_view _reshape_alias to empty "
+    "empty_like empty_strided new_empty resize_ set_ resolve_conj resolve_neg result_type matmul einsum pad "
+    "item _local_scalar_dense is_nonzero"
 )
 
 
@@ -98,9 +97,9 @@ def _profiled(case: Case, arm: Arm) -> Profiled:
         wall_s = time.perf_counter() - begin
     events = seen.events()
     assert events is not None
-    on_host = [event for event in events if event.device_type == DeviceType.CPU]
+    on_host = [event for event in events if event.device_type.name == "CPU"]
     if cuda:
-        kernels = sum(event.device_time_total for event in events if event.device_type == DeviceType.CUDA)
+        kernels = sum(event.device_time_total for event in events if event.device_type.name == "CUDA")
         of_kinds = seconds_by_kind((event, event.self_device_time_total) for event in on_host)
         whole = kernels / 1e6
     else:

@@ -40,7 +40,7 @@ from bench import capacity, cli, floors, memory, operators, output, projection, 
 from bench.capacity import GIB
 from bench.memory import MemoryCase
 from bench.projection import HeldOut, Observation, Prediction, Share
-from bench.record import Ceiling, Memory, Record, Run, StoreError, Work, height_width, read
+from bench.record import Ceiling, Memory, Record, Run, Work, height_width
 from bench.validation import Asked, Basis, Derived, Judged
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 TO = ("rtx4090", "a100-80", "h100-sxm", "h200")
 SHOW = ("predictions", "shares", "held-out", "published")
-RECORDS = Path("reports/out/records.jsonl")
-
 R = TypeVar("R", Work, Memory)
 
 
@@ -116,21 +114,6 @@ def _traced(blank: Work) -> Work:
 
     task = task_at(blank.model, *height_width(blank.res))
     return operators.traced(blank, build(blank.model, task, device="meta"))
-
-
-def _records(paths: Sequence[Path] | None) -> list[Record]:
-    from baselines import load
-
-    mine = [RECORDS] if RECORDS.exists() else []
-    records: list[Record] = []
-    for path in paths or [*mine, *sorted(load.MEASURED.glob("**/*.jsonl"))]:
-        try:
-            records += read(path)
-        except (StoreError, UnicodeDecodeError) as error:
-            raise cli.UsageError(f"--records {path}: {error}") from error
-        except OSError as error:
-            raise cli.UsageError(f"--records {path}: {error.strerror}") from error
-    return records
 
 
 def _seen(records: Sequence[Record], source: _Source) -> tuple[list[Observation], Counter[str]]:
@@ -394,7 +377,7 @@ def _body(args: argparse.Namespace) -> int:
     if args.show == "predictions":
         names = cli.model_names(args.model, default=MODELS)
         cli.meta_models(names, args.res, weights=None)
-    records = _records(args.records)
+    records = cli.known_records(args.records)
     with cli.store(args.out) as store:
         source = _Source(records, store, args.force)
         notes = cli.store_notes(store) if store is not None else []
@@ -522,7 +505,7 @@ def parser() -> cli.Parser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help=f"JSON lines to calibrate on; only these are read (default: {RECORDS} and the suite's own)",
+        help=f"JSON lines to calibrate on; only these are read (default: {cli.REPORTED} and the suite's own)",
     )
     cli.add_output(made)
     return made

@@ -1,19 +1,20 @@
-"""Follows a pass over meta tensors kernel by kernel: the kind of each, its MACs, its bytes, where it was called.
+"""Follows a pass over meta tensors kernel by kernel: the kind of each, its MACs, its bytes, its module.
 
 What is counted, and what moves under ideal fusion, stands in bench.operators.
 """
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.module_tracker import ModuleTracker
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from bench import counters, device
 from bench.cuda_rules import CudaRules
@@ -134,6 +135,53 @@ _RULES: Mapping[Any, counters.Formula] = {
 }
 
 
+class _Modules:
+    """Within it, knows which module of a network calls.
+
+    A backward pass belongs to the module that ran when what it differentiates was computed: autograd numbers
+    its nodes in the order in which the forward pass makes them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._paths = {module: counters.starred(name) for name, module in model.named_modules()}
+        self._running = [counters.starred("")]
+        # from each of these numbers on, the module beside it ran
+        self._numbers = [0]
+        self._ran = self._running[:]
+
+    def __enter__(self) -> Self:
+        self._hooks = [
+            register_module_forward_pre_hook(self._entered),
+            register_module_forward_hook(self._left),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _entered(self, module: nn.Module, _args: object) -> None:
+        self._running.append(self._paths.get(module, self._running[-1]))
+        self._note()
+
+    def _left(self, _module: nn.Module, _args: object, _out: object) -> None:
+        self._running.pop()
+        self._note()
+
+    def _note(self) -> None:
+        self._numbers.append(torch._C._autograd._get_sequence_nr())
+        self._ran.append(self._running[-1])
+
+    def calling(self, phase: str) -> str:
+        """The path of the module, indices in lists as *."""
+        if phase == "forward":
+            return self._running[-1]
+        node = torch._C._current_autograd_node()
+        if node is not None and node._sequence_nr() <= self._numbers[-1]:
+            self._running[-1] = self._ran[bisect_right(self._numbers, node._sequence_nr()) - 1]
+        return self._running[-1]  # sums of gradients, between two nodes, belong to the one before
+
+
 class _Traced(counters.Remembering):
     """Describes every kernel that an eager pass would start on CUDA.
 
@@ -142,7 +190,7 @@ class _Traced(counters.Remembering):
         phase: forward or backward, of the calls to come.
     """
 
-    def __init__(self, modules: ModuleTracker, linear: frozenset[str]) -> None:
+    def __init__(self, modules: _Modules, linear: frozenset[str]) -> None:
         super().__init__()
         self.made: list[_Made] = []
         self.phase = "forward"
@@ -199,7 +247,7 @@ class _Traced(counters.Remembering):
             if name == "_unsafe_view":
                 self._held[out.untyped_storage()._cdata] = self._state(taken[0])
             return
-        kind, module = described.kind, counters.innermost(self._modules)
+        kind, module = described.kind, self._modules.calling(self.phase)
         if name in _BATCHES and module in self._linear:
             kind = "linear"
         own = described.own_bytes
@@ -258,7 +306,9 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
         model = deepcopy(model).to(dtype)
     model.eval()
     x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
-    modules = ModuleTracker()
+    if not training:
+        x = x.to(dtype)
+    modules = _Modules(model)
     linear = frozenset(
         counters.starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
     )
@@ -266,7 +316,7 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     rules = CudaRules(dtype if training and dtype != torch.float32 else None)
     with modules, traced, nullcontext() if training else torch.no_grad():
         with rules:
-            out = model(x if training else x.to(dtype), t, y)
+            out = model(x, t, y)
         if training:
             traced.phase = "backward"
             out.backward(torch.empty_like(out))

@@ -22,8 +22,8 @@ Asked = tuple[str, Size, int, str, str]
 
 
 def asked(model: str, res: Size, batch: int, precision: str, work: str) -> Asked:
-    """What tells one pass's work from another's: tf32 moves the bytes of fp32."""
-    return model, res, batch, precision if precision in ("bf16", "fp16") else "fp32", work
+    """What tells one pass's work from another's."""
+    return model, res, batch, floors.tensors_of(precision), work
 
 
 def asked_of(timed: Throughput) -> Asked:

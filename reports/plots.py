@@ -63,7 +63,7 @@ def draw(evidence: Evidence) -> list[Drawing]:
 
 def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
     """Make both files of a figure that was drawn under STYLE: the same bytes every time."""
-    _settle(figure)
+    settle(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
@@ -144,8 +144,8 @@ def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
         labelspacing=1.1,
         columnspacing=2.0,
     )
-    _settle(figure)
-    _label(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
+    settle(figure)
+    label_points(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
     counted = sum(point.counted for point in points)
     caption = (
         f"FID as FCDM Table 3 prints it. {counted} of {len(points)} models are placed by GMACs counted here "
@@ -186,17 +186,24 @@ def _diamond() -> Line2D:
     )  # fmt: skip
 
 
-def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float, float]]) -> None:
+def label_points(
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[tuple[str, float, float, float]],
+    obstacles: Sequence[tuple[float, float]] = (),
+) -> None:
     """Name points where nothing overlaps: the nearest free place around each, the most crowded first.
 
     Args:
         points: (text, x, y, area in square points).
+        obstacles: (x, y) of other marks, and along lines, that names keep away from.
     """
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
     scale = figure.dpi / 72  # pixels a point
     places = [(*axes.transData.transform((x, y)), area**0.5 / 2 * scale) for _, x, y, area in points]
     taken = [Bbox([[x - r, y - r], [x + r, y + r]]) for x, y, r in places]
+    taken += [Bbox([[x - 4, y - 4], [x + 4, y + 4]]) for x, y in map(axes.transData.transform, obstacles)]
 
     def crowd(i: int) -> float:
         x, y, _ = places[i]
@@ -247,7 +254,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _settle(figure: Figure) -> None:
+def settle(figure: Figure) -> None:
     """Lay the figure out once and round: the solver's last bits differ between processes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
