@@ -127,6 +127,7 @@ def _load(work: Work, peaks: Peaks, precision: str, device_type: str) -> _Load:
         peak = peaks.fp32 if vector else peaks.flops_per_s(precision, part.kind)
         assert peak is not None
         product.append(index)
+        # also TF32 where tensor cores are no faster in it, as on a GeForce: they are kept as busy
         fp32.append(0.0 if vector else float(peak == peaks.fp32))
         flops.append(2 * part.macs / peak)
         moved.append(part.eager_bytes / peaks.bytes_per_s)

@@ -13,7 +13,7 @@ from baselines import load
 from bench import floors, projection
 from bench.floors import Peaks
 from bench.projection import Calibration, HeldOut, Observation, Prediction
-from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text
+from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text, to_line
 
 QUESTIONS = {"throughput": "inference", "latency": "inference", "train_step": "training"}
 
@@ -51,19 +51,24 @@ class Derived:
 def derived_in(records: Iterable[Record]) -> Derived:
     """What records hold of it, the newest of each."""
     found = Derived(works={}, memories={})
-    dates: dict[tuple[str, Asked], str] = {}
-    for record in records:
+    for record in by_date(record for record in records if isinstance(record, Work | Memory)):
         if isinstance(record, Work):
             key = asked(record.model, record.res, record.batch, record.precision, record.work)
-            date = record.environment.date
-            if date >= dates.get(("work", key), ""):
-                found.works[key], dates["work", key] = record, date
-        elif isinstance(record, Memory) and record.predicted and not record.checkpointing:
+            found.works[key] = record
+        elif isinstance(record, Memory) and record.predicted:
             run = record.run
-            key, date = asked(run.model, run.res, run.batch, run.precision, record.work), run.environment.date
-            if record.limit_bytes is None and date >= dates.get(("memory", key), ""):
-                found.memories[key], dates["memory", key] = record, date
+            if not record.checkpointing and record.limit_bytes is None:
+                found.memories[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
     return found
+
+
+def by_date(records: Iterable[Work | Memory | Throughput]) -> list[Work | Memory | Throughput]:
+    """The oldest first; by content where dates are equal, so that their order does not matter."""
+
+    def date(record: Work | Memory | Throughput) -> str:
+        return record.environment.date if isinstance(record, Work) else record.run.environment.date
+
+    return sorted(set(records), key=lambda record: (date(record), to_line(record)))
 
 
 # measured passes
@@ -73,8 +78,8 @@ def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
     """Timings that could calibrate, the newest of each case, and how many others there are, by reason."""
     others: Counter[str] = Counter()
     newest: dict[tuple[object, ...], Throughput] = {}
-    timed = [record for record in records if isinstance(record, Throughput)]
-    for record in sorted(set(timed), key=lambda record: record.run.environment.date):
+    for record in by_date(record for record in records if isinstance(record, Throughput)):
+        assert isinstance(record, Throughput)
         run = record.run
         switched = run.compile or run.cuda_graphs or run.channels_last or run.checkpointing
         if run.question not in QUESTIONS:
