@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -37,6 +38,9 @@ STYLE: dict[Any, Any] = {
 }
 PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8)}  # marker, its size: one shows around the other
 RATIO_TABLES = {256: ("fcdm_table03", "dico_table01"), 512: ("fcdm_table05", "dico_table02")}
+
+
+DOT = 40.0  # square pixels of overlap that a dot in a name's way counts as
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +207,7 @@ def label_points(
     scale = figure.dpi / 72  # pixels a point
     places = [(*axes.transData.transform((x, y)), area**0.5 / 2 * scale) for _, x, y, area in points]
     taken = [Bbox([[x - r, y - r], [x + r, y + r]]) for x, y, r in places]
-    taken += [Bbox([[x - 4, y - 4], [x + 4, y + 4]]) for x, y in map(axes.transData.transform, obstacles)]
+    dots = axes.transData.transform(np.asarray(obstacles, float).reshape(-1, 2))
 
     def crowd(i: int) -> float:
         x, y, _ = places[i]
@@ -222,6 +226,8 @@ def label_points(
                 low = y + dy * reach * (0.7 if dx and dy else 1) - box.height * (0.5 - 0.5 * dy)
                 place = Bbox.from_bounds(left - 2, low - 1, box.width + 4, box.height + 2)
                 cost = sum(_shared(place, other) for j, other in enumerate(taken) if j != i) + gap * 0.01
+                inside = (dots > (place.x0 - 4, place.y0 - 4)) & (dots < (place.x1 + 4, place.y1 + 4))
+                cost += DOT * int(inside.all(axis=1).sum())
                 if best is None or cost < best[0]:
                     best = (cost, left, low)
         assert best is not None

@@ -377,7 +377,7 @@ def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
         panels[0][1].set_ylabel("TFLOP/s" if unit == 1e12 else "GFLOP/s")
         text, batch, _ = _group(points[0].work)
         how = "measured ceilings" if peaks.measured else "peaks as sold"
-        title = f"Roofline: {peaks.device} ({how}), {text} px, batch {batch}"
+        title = f"Roofline: {peaks.device}, {how}; {text} px, batch {batch}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
         figure.legend(
             handles=_legend(any(point.measured for point in points)),
