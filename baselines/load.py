@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -238,7 +238,8 @@ def gpu(text: str) -> Gpu:
         names = " or ".join(one.gpu for one in fitting)
         raise ValueError(f"{text}: may be several GPUs: {names}; say which")
     if not fitting:
-        raise _unknown("GPU", text, gpus())
+        begun = [name for name in gpus() if text and text.lower() in name.lower()]
+        raise _unknown("GPU", text, gpus(), begun)
     return fitting[0]
 
 
@@ -426,9 +427,12 @@ def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     return ROOT / folder / (known[model] + suffix)
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+def _unknown(what: str, name: str, known: Iterable[str], close: Sequence[str] = ()) -> ValueError:
+    """Say that there is no such thing, with those that are close, by default in their letters."""
     ordered = sorted(known)
     lower = {entry.lower(): entry for entry in ordered}
-    close = [lower[entry] for entry in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.6)]
+    close = close or [
+        lower[entry] for entry in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.6)
+    ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(ordered) or 'none'}"
     return ValueError(f"{name}: no such {what}; {hint}")

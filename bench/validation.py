@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from baselines import load
 from bench import floors, projection
@@ -16,6 +17,8 @@ from bench.projection import Calibration, HeldOut, Observation, Prediction
 from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text, to_line
 
 QUESTIONS = {"throughput": "inference", "latency": "inference", "train_step": "training"}
+
+R = TypeVar("R", bound=Work | Memory | Throughput)
 
 # of a pass: model, size, batch, precision of its tensors, inference or training
 Asked = tuple[str, Size, int, str, str]
@@ -55,17 +58,16 @@ def derived_in(records: Iterable[Record]) -> Derived:
         if isinstance(record, Work):
             key = asked(record.model, record.res, record.batch, record.precision, record.work)
             found.works[key] = record
-        elif isinstance(record, Memory) and record.predicted:
+        elif record.predicted and not record.checkpointing and record.limit_bytes is None:
             run = record.run
-            if not record.checkpointing and record.limit_bytes is None:
-                found.memories[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
+            found.memories[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
     return found
 
 
-def by_date(records: Iterable[Work | Memory | Throughput]) -> list[Work | Memory | Throughput]:
+def by_date(records: Iterable[R]) -> list[R]:
     """The oldest first; by content where dates are equal, so that their order does not matter."""
 
-    def date(record: Work | Memory | Throughput) -> str:
+    def date(record: R) -> str:
         return record.environment.date if isinstance(record, Work) else record.run.environment.date
 
     return sorted(set(records), key=lambda record: (date(record), to_line(record)))
@@ -79,7 +81,6 @@ def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
     others: Counter[str] = Counter()
     newest: dict[tuple[object, ...], Throughput] = {}
     for record in by_date(record for record in records if isinstance(record, Throughput)):
-        assert isinstance(record, Throughput)
         run = record.run
         switched = run.compile or run.cuda_graphs or run.channels_last or run.checkpointing
         if run.question not in QUESTIONS:

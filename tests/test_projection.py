@@ -420,7 +420,8 @@ def test_a_gpu_is_found_by_a_part_of_its_name(said: str, name: str) -> None:
     [
         ("a100", "a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
         ("rtx 4900", "rtx 4900: no such GPU; did you mean RTX 4090?"),
-        ("a10", "a10: no such GPU; known are "),
+        ("a10", "a10: no such GPU; did you mean A100 PCIe 40GB or "),
+        ("b200", "b200: no such GPU; known are "),
         ("NVIDIA GeForce RTX 4090 D", "no such GPU"),
         ("", "no such GPU"),
     ],

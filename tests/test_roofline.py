@@ -270,7 +270,7 @@ def test_ceilings_that_no_record_has_are_measured(
     [
         (["--model", "FDCM-XL"], "did you mean FCDM-XL"),
         (["--device-peaks", "H20"], "--device-peaks H20: no such GPU; did you mean H200 SXM5 141GB?"),
-        (["--device-peaks", "A100"], "A100 PCIe 40GB or A100 PCIe 80GB or A100 SXM4 40GB"),
+        (["--device-peaks", "A100"], "may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
         (["--records", "absent.jsonl"], "--records absent.jsonl: No such file"),
         (["--records", __file__], "line 1: not a record of this suite"),
         (["--precision", "int8"], "--precision: invalid choice: 'int8'"),
