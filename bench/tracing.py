@@ -8,12 +8,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from bench import counters, device
@@ -302,14 +302,14 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     """The parts of a pass, those of the most eager bytes first; the arguments are those of operators.work."""
     dtype = device.DTYPES[precision]
     training = work == "training"
+    if training:
+        model = deepcopy(model)  # which gets the gradients
+    elif dtype != torch.float32:
+        model = deepcopy(model).to(dtype)
     model.eval()
     x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
-    # in place of the model's own, which keep their type and get no gradients
-    weights = {name: p.detach().requires_grad_(p.requires_grad) for name, p in model.named_parameters()}
     if not training:
         x = x.to(dtype)
-        held = [*model.named_parameters(), *model.named_buffers()]
-        weights = {name: tensor.to(dtype) for name, tensor in held if tensor.is_floating_point()}
     modules = _Modules(model)
     linear = frozenset(
         counters.starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
@@ -318,7 +318,7 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     rules = CudaRules(dtype if training and dtype != torch.float32 else None)
     with modules, traced, nullcontext() if training else torch.no_grad():
         with rules:
-            out = functional_call(model, weights, (x, t, y))
+            out = model(x, t, y)
         if training:
             traced.phase = "backward"
             out.backward(torch.empty_like(out))
