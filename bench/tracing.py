@@ -302,7 +302,9 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     """The parts of a pass, those of the most eager bytes first; the arguments are those of operators.work."""
     dtype = device.DTYPES[precision]
     training = work == "training"
-    if not training and dtype != torch.float32:
+    if training:
+        model = deepcopy(model)  # which gets the gradients
+    elif dtype != torch.float32:
         model = deepcopy(model).to(dtype)
     model.eval()
     x, t, y = counters.inputs(task, batch, "meta", condition_width(model))

@@ -221,9 +221,11 @@ def test_macs_are_those_of_the_counters_in_inference_and_in_training(smallest: s
 
 def test_tracing_leaves_the_model_as_it_was() -> None:
     model, task = built("DiT-S/2")
+    first = operators.work(model, task, batch=1, precision="bf16", work="training")
     operators.work(model, task, batch=1, precision="bf16")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(p.grad is None for p in model.parameters())
+    assert operators.work(model, task, batch=1, precision="bf16", work="training") == first
 
 
 def test_a_backward_pass_belongs_to_the_modules_of_the_forward_pass() -> None:
