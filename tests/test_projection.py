@@ -566,3 +566,12 @@ def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
     svg = drawing.svg.decode()
     assert "predicted" in drawing.picture.caption
     assert svg.startswith("<?xml")
+
+
+def test_the_report_calibrates_on_what_was_measured_and_shows_what_was_left_out() -> None:
+    work = replace(zoo()[1], model="FCDM-XL")
+    text, _ = report.section([work, *on_h200()])
+    assert "Basis: calibrated on 9 passes on H200 SXM5 141GB" in text
+    assert "### Left out and predicted" in text
+    assert "| its model | H200 SXM5 141GB" in text
+    assert "no GPU measured yet" not in text
