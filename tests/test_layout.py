@@ -21,11 +21,18 @@ NO_TORCH = [
     "bench/timing.py",
     "bench/paired.py",
     "bench/noise.py",
+    "bench/floors.py",
+    "bench/projection.py",
+    "bench/validation.py",
 ]
 COMMANDS = [
+    "bench.ceilings",
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.operators",
+    "bench.project",
+    "bench.roofline",
     "bench.sweep",
     "bench.throughput",
     "bench.versus",
@@ -82,6 +89,9 @@ def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
         "bench.stats",
         "bench.capacity",
         "bench.explain",
+        "bench.floors",
+        "bench.projection",
+        "bench.validation",
         "bench",
     }
     for path in files(package):
