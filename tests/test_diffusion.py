@@ -74,9 +74,7 @@ def test_the_variational_term_teaches_the_variance_and_not_the_noise() -> None:
     assert (gradient[:, 4:].flatten(1).abs().sum(1) > 0).all()
 
 
-def test_without_channels_for_the_variance_the_loss_is_the_squared_error_and_the_variance_the_posteriors() -> (
-    None
-):
+def test_without_channels_for_the_variance_the_loss_is_the_squared_error_alone() -> None:
     objective = IDDPM()
     same(objective.losses(noise_alone, X0, T, Y, NOISE), "train_mse")
     reverse = objective.diffusion.reverse(noise_alone(X, T, Y), X, T)

@@ -60,7 +60,7 @@ class Diffusion:
     """
 
     def __init__(self, timesteps: Sequence[int] = range(STEPS)) -> None:
-        whole = np.cumprod(1 - np.linspace(*BETAS, STEPS, dtype=np.float64))
+        whole: Values = np.cumprod(1 - np.linspace(*BETAS, STEPS), dtype=np.float64)
         chosen = np.asarray(timesteps, dtype=np.int64)
         if chosen.ndim != 1 or not chosen.size or chosen[0] < 0 or chosen[-1] >= STEPS:
             raise ValueError(f"timesteps: must be from 0 to {STEPS - 1}, at least one, got {timesteps}")
@@ -132,7 +132,7 @@ class Diffusion:
         x0 = _take(at.signal_inverse, step) * x - _take(at.noise_inverse, step) * eps
         mean, least = self.posterior(x0, x, step)
         if v is None:
-            return Reverse(mean=mean, log_variance=least.expand_as(x), x0=x0)
+            return Reverse(mean=mean, log_variance=least.to(x.dtype).expand_as(x), x0=x0)
         share = (v + 1) / 2
         return Reverse(mean=mean, log_variance=share * _take(at.log_beta, step) + (1 - share) * least, x0=x0)
 
@@ -177,8 +177,7 @@ class IDDPM:
         The variational term teaches the variance only: it sees the predicted noise detached.
         """
         x = self.q_sample(x0, t, noise)
-        out = model(x, t, y).to(x.dtype)
-        eps, v = split(out, x)
+        eps, v = split(model(x, t, y), x)
         squared = _mean((noise - eps) ** 2)
         if v is None:
             return squared, None
@@ -206,12 +205,12 @@ def respaced(steps: int) -> tuple[int, ...]:
 
 
 def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The noise and, where the output has channels for it, v of the variance, each (N, C, H, W).
+    """The noise and, where the output has channels for it, v of the variance, each (N, C, H, W) as x is.
 
     Raises:
         ValueError: neither C nor 2C channels.
     """
-    channels = x.shape[1]
+    channels, out = x.shape[1], out.to(x.dtype)
     if out.shape[1] == channels:
         return out, None
     if out.shape[1] == 2 * channels:

@@ -1,7 +1,7 @@
 """Flow matching as SiT trains it: a straight path from noise to data, and the velocity along it.
 
-Source: N. Ma et al., 2024, arXiv:2401.08740. t runs from 0 (noise z) to 1 (data x): x_t = t x + (1 - t) z, and
-the network is to predict dx_t/dt = x - z. It is given t as it is, in [0, 1].
+Source: N. Ma et al., 2024, arXiv:2401.08740. t runs from 0 (noise z) to 1 (data x): x_t = t x + (1 - t) z,
+and the network is to predict dx_t/dt = x - z. It is given t as it is, in [0, 1].
 """
 
 import torch
