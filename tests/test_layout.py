@@ -22,6 +22,7 @@ NO_TORCH = [
     "bench/noise.py",
 ]
 COMMANDS = [
+    "bench.data",
     "bench.flops",
     "bench.latency",
     "bench.memory",
