@@ -434,8 +434,89 @@ class Trained:
     reason: str  # blank if ok
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Seconds of whole sampling chains, from noise to samples: every step, and the guidance, is in them."""
+
+    run: Run  # question "sample: ..." and all that follows here in words; batch is the images of a chain
+    objective: str  # iddpm or flow
+    sampler: str  # ancestral, ddim, sde, euler or heun
+    steps: int
+    passes: int  # of the network in a chain, each over twice the batch under guidance
+    guidance: float  # scale; 1: none
+    guided_channels: int
+    images: int  # asked for; those of a smaller last chain are not in the times
+    seed: int
+    times_s: tuple[
+        float, ...
+    ]  # wall clock of every full chain, from its noise to after the device has finished
+    build_s: float
+    compile_s: float | None  # the first pass of the compiled model; None without torch.compile
+    matmul_tf32: bool
+    conv_tf32: bool
+    telemetry: Telemetry | None  # of the chains of the session that made the last of them
+
+    def __post_init__(self) -> None:
+        if not self.times_s or min(self.times_s) <= 0:
+            raise ValueError(f"{self.run.model}: needs at least one time, all above zero")
+
+    @property
+    def median_s(self) -> float:
+        return stats.median(self.times_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.run.batch / self.median_s
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        """95 % interval; None with fewer than six chains."""
+        interval = stats.median_interval(self.times_s)
+        return interval and (self.run.batch / interval[1], self.run.batch / interval[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How far samples lie from real images, in the features that are named."""
+
+    samples: str  # the file's name with the head of its SHA-256
+    reference: str  # a data set and its split, or a file's name with the head of its SHA-256
+    distance: str  # what the Fréchet distance in these features is called
+    n_samples: int
+    n_reference: int
+    dimensions: int  # of the features
+    frechet: float
+    kid: tuple[float, ...]  # of every random subset
+    kid_subset: int  # samples of each set in a subset
+    precision: float
+    recall: float
+    neighbours: int
+    compared: int  # samples of each set, at the most, that precision and recall are of
+    environment: Environment
+
+    @property
+    def kid_mean(self) -> float:
+        return sum(self.kid) / len(self.kid)
+
+    @property
+    def kid_spread(self) -> tuple[float, float]:
+        """What the middle 95 % of the subsets gave."""
+        return stats.quantile(self.kid, 0.025), stats.quantile(self.kid, 0.975)
+
+
 Record = (
-    Counted | Throughput | Memory | Skipped | Comparison | NotCompared | Work | Ceiling | Profiled | Trained
+    Counted
+    | Throughput
+    | Memory
+    | Skipped
+    | Comparison
+    | NotCompared
+    | Work
+    | Ceiling
+    | Profiled
+    | Trained
+    | Sampled
+    | Quality
 )
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
@@ -448,6 +529,8 @@ KINDS: dict[str, type[Record]] = {
     "ceiling": Ceiling,
     "profiled": Profiled,
     "trained": Trained,
+    "sampled": Sampled,
+    "quality": Quality,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -535,16 +618,19 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
         asked = [_asked(replace(record, size=0, work=0, times_s=()))]
     elif isinstance(record, Trained):
         asked = [_asked(record.run), asdict(record.recipe), {"seed": record.seed}]
+    elif isinstance(record, Quality):
+        blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
+        asked = [_asked(blank)]
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Memory | Skipped | Profiled):
+    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _asked(about: Run | Counted | Work | Ceiling) -> dict[str, Any]:
+def _asked(about: Run | Counted | Work | Ceiling | Quality) -> dict[str, Any]:
     asked = asdict(about)
     for incidental in ("commit", "date", "platform", "python"):
         del asked["environment"][incidental]

@@ -26,6 +26,8 @@ COMMANDS = [
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.quality",
+    "bench.sample",
     "bench.sweep",
     "bench.throughput",
     "bench.versus",
