@@ -23,6 +23,7 @@ NO_TORCH = [
     "bench/noise.py",
 ]
 COMMANDS = [
+    "bench.data",
     "bench.flops",
     "bench.latency",
     "bench.memory",

@@ -1,22 +1,28 @@
 """Images or latents with their labels, in memory, that backbones are trained on; always split alike."""
 
-import hashlib
 import importlib.util
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.generic]
+from bench.training import latents
+from bench.training.archives import Images, digest
+
+Array = NDArray[Any]
 
 FOLDER = Path("data")  # of decoded data, under the current directory; git ignores it
-NAMED = ("digits", "fashion-mnist", "cifar10")
-LATENTS = ("latents", "features")  # what an array or a folder of them may be called
-HELD_OUT = 10_000  # latents at the most, of a tenth, for validation
+DECODED = ("fashion-mnist", "cifar10")  # by bench.data, into the folder
+CLASSES = 10  # of digits and of both of them
 DIGITS_TOP = 16  # their grey levels run from 0
+SIDE = 32  # smaller images but the digits are padded to it
+HELD_OUT = 10_000  # latents at the most, of a tenth, for validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +69,60 @@ def load(name_or_path: str, data_dir: Path | None = None) -> Dataset:
     Raises:
         ValueError: missing, truncated or contradictory data, told in one line with what would work.
     """
+    folder = FOLDER if data_dir is None else data_dir
     if name_or_path == "digits":
         return _digits()
-    if name_or_path in NAMED:
-        return _decoded(name_or_path, (data_dir or FOLDER) / f"{name_or_path}.npz")
-    raise ValueError(f"{name_or_path}: no such data; known are {', '.join(NAMED)}")
+    if name_or_path in DECODED:
+        return from_images(name_or_path, read_decoded(name_or_path, folder))
+    if not Path(name_or_path).exists():
+        known = ", ".join(("digits", *DECODED))
+        raise ValueError(f"{name_or_path}: no such data: neither {known} nor a file or folder of latents")
+    return _latents(Path(name_or_path))
+
+
+def decoded_path(name: str, folder: Path) -> Path:
+    return folder / f"{name}.npz"
+
+
+def read_decoded(name: str, folder: Path) -> Images:
+    """Read what `python -m bench.data` decoded.
+
+    Raises:
+        ValueError: it is not there, cut off, or something else.
+    """
+    path = decoded_path(name, folder)
+    if not path.exists():
+        raise ValueError(f"{name}: not in {folder}; python -m bench.data {name} brings it")
+    parts = ("train", "train_labels", "validation", "validation_labels")
+    try:
+        with np.load(path) as held:
+            return Images(**{part: held[part] for part in parts})
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        works = f"python -m bench.data {name} --again"
+        raise ValueError(f"{path}: not what bench.data decoded: {error}; {works}") from error
+
+
+def from_images(name: str, images: Images) -> Dataset:
+    """Lay decoded images out for a network: channels first, at least 32 x 32.
+
+    Raises:
+        ValueError: counts, shapes or labels that cannot be.
+    """
+
+    def planes(of: Array, what: str) -> Array:
+        if of.ndim != 4 or of.dtype != np.uint8 or max(of.shape[1:3]) > SIDE:
+            raise ValueError(f"{name}: {what} images must be uint8 (n, H, W, C), got {of.dtype} {of.shape}")
+        rows, columns = (SIDE - side for side in of.shape[1:3])
+        halves = [(0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0)]
+        return np.pad(of, halves).transpose(0, 3, 1, 2)
+
+    return _dataset(
+        name,
+        (planes(images.train, "training"), images.train_labels),
+        (planes(images.validation, "validation"), images.validation_labels),
+        classes=CLASSES,
+        top=255,
+    )
 
 
 def held_out(labels: Array, every: int) -> NDArray[np.bool_]:
@@ -92,8 +147,22 @@ def _digits() -> Dataset:
         "digits",
         (images[~marked], labels[~marked]),
         (images[marked], labels[marked]),
-        classes=10,
+        classes=CLASSES,
         top=DIGITS_TOP,
+    )
+
+
+def _latents(path: Path) -> Dataset:
+    features, labels = latents.read(path)
+    if len(labels) < 2:
+        raise ValueError(f"{path}: needs a latent to train on and one to validate on, got {len(labels)}")
+    marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
+    return _dataset(
+        path.name,
+        (features[~marked], labels[~marked]),
+        (features[marked], labels[marked]),
+        classes=int(labels.max()) + 1,
+        top=None,
     )
 
 
@@ -105,14 +174,19 @@ def _dataset(
     classes: int,
     top: int | None,
 ) -> Dataset:
+    for what, (images, labels) in (("training", train), ("validation", validation)):
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(f"{name}: {len(images)} {what} images and {len(labels)} labels")
+        if labels.min() < 0 or labels.max() >= classes:
+            wrong = labels[(labels < 0) | (labels >= classes)][0]
+            raise ValueError(f"{name}: {what} labels must be from 0 to {classes - 1}, got {wrong}")
+    if train[0].shape[1:] != validation[0].shape[1:]:
+        raise ValueError(f"{name}: images of {train[0].shape[1:]} and of {validation[0].shape[1:]}")
     arrays = [
-        np.ascontiguousarray(images if at % 2 == 0 else images.astype(np.int64))
-        for at, images in enumerate((*train, *validation))
+        np.ascontiguousarray(array)
+        for images, labels in (train, validation)
+        for array in (images, labels.astype(np.int64))
     ]
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(array.data)
     tensors = [torch.from_numpy(array) for array in arrays]
     return Dataset(
         name=name,
@@ -123,9 +197,5 @@ def _dataset(
         classes=classes,
         kind="latents" if top is None else "pixels",
         top=top,
-        sha256=digest.hexdigest()[:12],
+        sha256=digest(arrays)[:12],
     )
-
-
-def _decoded(name: str, path: Path) -> Dataset:
-    raise ValueError(f"{name}: not at {path}; python -m bench.data {name} fetches it")
