@@ -100,7 +100,7 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
         raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
     names = cli.model_names(args.model, default=["*"] if where == "cuda" else CPU_MODELS)
     cli.meta_models(names, args.res, args.weights)
-    weights = _named(args.weights)
+    weights = named(args.weights) if args.weights else "random"
     budget = args.budget or (CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S)
     return [
         Case(
@@ -195,12 +195,10 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
                 raise cli.UsageError(f"--attention flash-attn: {reason}")
 
 
-def _named(weights: Path | None) -> str:
-    """A checkpoint's name with the head of its SHA-256."""
-    if weights is None:
-        return "random"
-    with weights.open("rb") as file:
-        return f"{weights.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+def named(file: Path) -> str:
+    """A file's name with the head of its SHA-256."""
+    with file.open("rb") as opened:
+        return f"{file.name} sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()[:12]}"
 
 
 def label(case: Case) -> str:

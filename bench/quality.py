@@ -19,7 +19,6 @@ neighbour, of random images of each set if there are more than --compared.
 """
 
 import argparse
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench import cli, output
+from bench import cases, cli, output
 from bench.record import Quality
 
 if TYPE_CHECKING:
@@ -66,11 +65,6 @@ def _read(path: Path, args: argparse.Namespace) -> "Levels":
     return images
 
 
-def _named(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"{path.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
-
-
 def _data(flag: str, name: str, args: argparse.Namespace) -> "Dataset":
     from bench.training.datasets import load
 
@@ -87,7 +81,7 @@ def _reference(args: argparse.Namespace) -> Reference:
 
     if args.reference.endswith(".npz") and Path(args.reference).exists():
         path = Path(args.reference)
-        return Reference(name=_named(path), images=_read(path, args))
+        return Reference(name=cases.named(path), images=_read(path, args))
     data = _data("--reference", args.reference, args)
     if data.kind != "pixels":
         raise cli.UsageError(f"--reference {args.reference}: holds latents; a data set of images would work")
@@ -248,7 +242,7 @@ def _body(args: argparse.Namespace) -> int:
     here = environment.gather(where, "")
     asked = [
         Quality(
-            samples=_named(path),
+            samples=cases.named(path),
             reference=reference.name,
             distance=source.distance,
             n_samples=len(images),
