@@ -13,9 +13,10 @@ One MAC is two FLOPs. Everything returned here is in MACs.
 import math
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,22 +174,25 @@ def _like(out: Any) -> Any:  # noqa: ANN401
     return out
 
 
-class _Dispatched(TorchDispatchMode):
-    """Applies rules to every operator that reaches the dispatcher.
+class Remembering(TorchDispatchMode, ABC):
+    """Within it, every operator that reaches the dispatcher is described once for each signature.
 
     Networks repeat their blocks, and most of torch's shape functions are slow Python: the result of an
-    operator on shapes seen before is made anew from the one before, without asking the operator.
+    operator on shapes seen before is made anew from the one before, without asking the operator. Views are
+    passed over.
     """
 
-    def __init__(self, rules: Mapping[Any, Formula], modules: ModuleTracker | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.rules = rules
-        self.modules = modules
-        self.by_op: Counter[str] = Counter()
-        self.by_module: Counter[str] = Counter()
-        self.without_rule: set[str] = set()
-        self.total = 0
-        self._seen: dict[Any, tuple[Any, int | None]] = {}  # signature -> result, MACs
+        self._seen: dict[Any, tuple[Any, Any]] = {}  # signature -> result, what describes it
+
+    @abstractmethod
+    def describe(self, func: Any, args: tuple[Any, ...], keywords: Mapping[str, Any], out: Any) -> Any:  # noqa: ANN401
+        """Whatever is to be known of an operator, from the shapes and types alone of what goes in and out."""
+
+    @abstractmethod
+    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: Any) -> None:  # noqa: ANN401
+        """Take note of one call; described is what `describe` gave for its signature."""
 
     def __torch_dispatch__(
         self,
@@ -198,35 +202,70 @@ class _Dispatched(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         keywords = kwargs or {}
-        if func.is_view or func._schema.is_mutable:
+        if func.is_view:
             return func(*args, **keywords)
-        name = func._overloadpacket.__name__
-        try:
-            signature = (func, _signature(args), _signature(tuple(keywords.items())))
-        except TypeError:
-            signature = None
+        signature = None
+        if not func._schema.is_mutable:
+            with suppress(TypeError):
+                signature = (func, _signature(args), _signature(tuple(keywords.items())))
         if signature in self._seen:
-            held, macs = self._seen[signature]
+            held, described = self._seen[signature]
             out = _like(held)
         else:
             out = func(*args, **keywords)
-            rule = self.rules.get(func._overloadpacket)
-            macs = None if rule is None else rule(*args, **keywords, out_val=out)
+            described = self.describe(func, args, keywords, out)
             if signature is not None:
-                self._seen[signature] = (_like(out), macs)
-        if macs is not None:
-            self.add(name, macs)
-        elif not name.startswith(_SILENT):
-            self.without_rule.add(name)
+                self._seen[signature] = (_like(out), described)
+        self.saw(func, args, out, described)
         return out
+
+
+def innermost(modules: ModuleTracker) -> str:
+    """The path of the module that runs now, `starred`."""
+    name = max(modules.parents, key=lambda name: (name != "Global", name.count(".")))
+    return starred(name.partition(".")[2])  # the first is the network
+
+
+def starred(path: str) -> str:
+    """A module's path with indices in lists as *; of the network itself, "(itself)"."""
+    return ".".join("*" if part.isdigit() else part for part in path.split(".")) or "(itself)"
+
+
+class _Dispatched(Remembering):
+    """Applies rules to every operator that reaches the dispatcher."""
+
+    def __init__(self, rules: Mapping[Any, Formula], modules: ModuleTracker | None = None) -> None:
+        super().__init__()
+        self.rules = rules
+        self.modules = modules
+        self.by_op: Counter[str] = Counter()
+        self.by_module: Counter[str] = Counter()
+        self.without_rule: set[str] = set()
+        self.total = 0
+
+    def describe(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        out: Any,  # noqa: ANN401
+    ) -> int | None:
+        """MACs; None without a rule."""
+        rule = self.rules.get(func._overloadpacket)
+        return None if rule is None else rule(*args, **keywords, out_val=out)
+
+    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: int | None) -> None:  # noqa: ANN401
+        name = func._overloadpacket.__name__
+        if described is not None:
+            self.add(name, described)
+        elif not func._schema.is_mutable and not name.startswith(_SILENT):
+            self.without_rule.add(name)
 
     def add(self, op: str, macs: int) -> None:
         self.total += macs
         self.by_op[op] += macs
         if self.modules is not None:
-            innermost = max(self.modules.parents, key=lambda name: (name != "Global", name.count(".")))
-            path = innermost.split(".")[1:]  # the first is the network
-            self.by_module[".".join("*" if part.isdigit() else part for part in path) or "(itself)"] += macs
+            self.by_module[innermost(self.modules)] += macs
 
     def count(self) -> Count:
         return Count(

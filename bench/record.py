@@ -54,7 +54,9 @@ class Environment:
 class Run:
     """One case that a device works on: the question, the model, the work and the settings."""
 
-    question: str  # throughput, latency, versus, train_step, profile, sample or convergence
+    # throughput, latency, versus, train_step, profile, sample or convergence; memory of WORK or scaling of
+    # WORK, with what else tells the case from others
+    question: str
     model: str
     family: str
     res: Size  # pixels
@@ -76,6 +78,12 @@ class Run:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch: must be at least 1, got {self.batch}")
+
+    @property
+    def work(self) -> str:
+        """What a pass of it is: inference, or training for a whole step."""
+        trains = self.question == "train_step" or " of training" in self.question
+        return "training" if trains else "inference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +127,7 @@ class Telemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Seconds of every timed pass of one denoising forward call."""
+    """Seconds of every timed pass: one denoising forward call, or one training step (Run.work)."""
 
     run: Run
     times_s: tuple[float, ...]  # wall clock, from before the call to after the device has finished
