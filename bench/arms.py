@@ -67,7 +67,7 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
     if run.protocol == "dico":
         t, y = t[:1], y[:1]
     with ExitStack() as settings:
-        _enter(settings, run, model)
+        enter(settings, run, model)
         settings.enter_context(torch.no_grad() if run.protocol == "dico" else torch.inference_mode())
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
@@ -94,7 +94,7 @@ def training(run: Run, weights: str | None) -> Iterator[Arm]:
         return torch.autocast(where, torch.bfloat16) if run.precision == "bf16" else nullcontext()
 
     with ExitStack() as settings:
-        _enter(settings, run, model)
+        enter(settings, run, model)
         step = Step(
             model,
             inputs,
@@ -148,7 +148,7 @@ def _built(run: Run, weights: str | None, dtype: torch.dtype) -> _Built:
     )
 
 
-def _enter(settings: ExitStack, run: Run, model: nn.Module) -> None:
+def enter(settings: ExitStack, run: Run, model: nn.Module) -> None:
     """Put the settings of a case in force that hold while its model is called."""
     if run.checkpointing:
         settings.enter_context(checkpointed(model))
