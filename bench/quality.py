@@ -49,7 +49,10 @@ class Reference:
 
 
 def _limited(args: argparse.Namespace, images: "Levels") -> "Levels":
-    return images if args.limit is None else images[: args.limit]
+    """So many of the images, the same random ones every time: a file may be sorted by class."""
+    if args.limit is None or len(images) <= args.limit:
+        return images
+    return images[np.sort(np.random.default_rng(0).choice(len(images), args.limit, replace=False))]
 
 
 def _read(path: Path, args: argparse.Namespace) -> "Levels":
@@ -302,7 +305,7 @@ def parser() -> cli.Parser:
     )
     made.add_argument("--data-dir", type=Path, metavar="DIR", help="of bench.data (default: data)")
     made.add_argument(
-        "--limit", type=cli.positive_int, metavar="N", help="compare the first N images of each set only"
+        "--limit", type=cli.positive_int, metavar="N", help="compare N random images of each set only"
     )
     made.add_argument(
         "--kid-subset",

@@ -25,7 +25,9 @@ def digits() -> datasets.Dataset:
 
 @pytest.fixture(scope="module")
 def extractor(digits: datasets.Dataset) -> features.Extractor:
-    return features.classifier(digits, "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 250)
+        return features.classifier(digits, "cpu")
 
 
 def levels(digits: datasets.Dataset) -> images.Levels:

@@ -22,9 +22,10 @@ from bench.training.images import Levels
 
 INCEPTION_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 INCEPTION_SIDE = 299
-STEPS = 400
+STEPS = 600
 BATCH = 128
 WIDTHS = (32, 64, 128)
+LARGE = 16  # side of an image above which the first convolution halves it as well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +99,18 @@ def inception(path: Path, device: str) -> Extractor:
 class Classifier(nn.Module):
     """Three convolutions and a linear layer; the features are what the last one sees."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        widths = (channels, *WIDTHS)
+        widths = (shape[0], *WIDTHS)
+        strides = (2 if max(shape[1:]) > LARGE else 1, 2, 2)
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(narrow, wide, 3, stride=1 if i == 0 else 2, padding=1),
+                    nn.Conv2d(narrow, wide, 3, stride=stride, padding=1),
                     nn.GroupNorm(8, wide),
                     nn.SiLU(),
                 )
-                for i, (narrow, wide) in enumerate(pairwise(widths))
+                for (narrow, wide), stride in zip(pairwise(widths), strides, strict=True)
             )
         )
         self.head = nn.Linear(widths[-1], classes)
@@ -142,7 +144,7 @@ def classifier(
     distance = classifier_distance(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Classifier(data.shape[0], data.classes).to(device)
+        network = Classifier(data.shape, data.classes).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=STEPS)
     order = torch.Generator().manual_seed(seed)
