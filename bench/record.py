@@ -188,7 +188,7 @@ class Skipped:
     """A case that gave no number: a row with its reason, not a gap."""
 
     run: Run
-    status: str  # out of memory, crashed, timed out, error, not finite
+    status: str  # out of memory, crashed, timed out, error, not finite, not timed
     reason: str
 
 
