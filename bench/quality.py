@@ -58,7 +58,7 @@ def _limited(args: argparse.Namespace, images: "Levels") -> "Levels":
 def _read(path: Path, args: argparse.Namespace) -> "Levels":
     from bench.training.images import read_samples
 
-    least = args.neighbours + 1
+    least = max(4, args.neighbours + 1)
     try:
         images = _limited(args, read_samples(path))
     except ValueError as error:
@@ -253,7 +253,8 @@ def _body(args: argparse.Namespace) -> int:
             dimensions=0,
             frechet=0.0,
             kid=(),
-            kid_subset=min(args.kid_subset, len(images), len(reference.images)),
+            # of fewer images subsets of half: one that is the whole set would have no spread
+            kid_subset=min(args.kid_subset, len(images) // 2, len(reference.images) // 2),
             precision=0.0,
             recall=0.0,
             neighbours=args.neighbours,
@@ -312,7 +313,7 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         default=1000,
         metavar="N",
-        help="images of each set (default: 1000)",
+        help="images of each set, at the most half of them (default: 1000)",
     )
     made.add_argument(
         "--kid-subsets", type=cli.positive_int, default=100, metavar="N", help="how many (default: 100)"
