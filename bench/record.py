@@ -430,7 +430,7 @@ class Trained:
     processes: int
     train_macs: int  # of one image: forward and backward, counted by torch's rules
     evaluations: tuple[Evaluation, ...]
-    status: str  # ok, or not finite: then the evaluations end before the step in reason
+    status: str  # ok; not finite: then the evaluations end before the step in reason; or as of Skipped
     reason: str  # blank if ok
 
 
@@ -534,7 +534,8 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Ceiling):
         asked = [_asked(replace(record, size=0, work=0, times_s=()))]
     elif isinstance(record, Trained):
-        asked = [_asked(record.run), asdict(record.recipe), {"seed": record.seed}]
+        where = {"seed": record.seed, "processes": record.processes}
+        asked = [_asked(record.run), asdict(record.recipe), where]
     elif isinstance(record, Run):
         asked = [_asked(record)]
     elif isinstance(record, Throughput | Memory | Skipped | Profiled):

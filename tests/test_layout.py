@@ -23,6 +23,7 @@ NO_TORCH = [
     "bench/noise.py",
 ]
 COMMANDS = [
+    "bench.convergence",
     "bench.data",
     "bench.flops",
     "bench.latency",
