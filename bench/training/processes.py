@@ -98,9 +98,7 @@ class Together:
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
 
-        self._engine.ddp_handler = DistributedDataParallelKwargs(
-            find_unused_parameters=not all_used, broadcast_buffers=False
-        )
+        self._engine.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
         return cast("nn.Module", self._engine.prepare_model(model))
 
     def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
