@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bench import curves
 from bench.curves import Axis, Study
@@ -50,22 +51,24 @@ def _seeds(study: Study) -> str:
     )
 
 
-def _curve(axes: Axes, study: Study, model: str, axis: Axis, dashes: str) -> list[float]:
-    """Draw the mean and the range of the seeds behind step 0; returns the means."""
-    points = [point for point in curves.mean_curve(study, model, axis) if point.place > 0]
-    places = [point.place for point in points]
-    means = [point.loss.mean for point in points]
-    colour = colour_of(model)
-    axes.plot(places, means, color=colour, linestyle=dashes, linewidth=1.5, label=model, zorder=3)
-    axes.fill_between(
-        places,
-        [min(point.loss.values) for point in points],
-        [max(point.loss.values) for point in points],
-        color=colour,
-        alpha=0.2,
-        linewidth=0,
-    )
-    return means
+def _curves(axes: Axes, study: Study, axis: Axis) -> None:
+    """Draw the mean and the range of the seeds of every arm on logarithmic axes, which have no step 0."""
+    places, reached = [], []
+    dashes = _dashes(study)
+    for model in study.arms:
+        points = [point for point in curves.mean_curve(study, model, axis) if point.place > 0]
+        at = [point.place for point in points]
+        lows = [min(point.loss.values) for point in points]
+        highs = [max(point.loss.values) for point in points]
+        colour = colour_of(model)
+        means = [point.loss.mean for point in points]
+        axes.plot(at, means, color=colour, linestyle=dashes[model], linewidth=1.5, label=model, zorder=3)
+        axes.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
+        places += at
+        reached += lows + highs
+    _logarithmic(axes, "x", places)
+    _logarithmic(axes, "y", reached)
+    _grid(axes)
 
 
 def _grid(axes: Axes) -> None:
@@ -73,29 +76,35 @@ def _grid(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _log_loss(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis of losses whose ticks are plain numbers, some five of them."""
+def _logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Make an axis logarithmic, with some round numbers on it that are written out."""
     low, high = min(values), max(values)
-    axes.set_yscale("log")
-    axes.set_ylim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
-    axes.set_yticks(_ticks(low, high))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.yaxis.set_minor_locator(LogLocator(subs=()))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    room = (high / low) ** 0.05 if high > low else 1.1
+    along = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low / room, high * room)})
+    ticks = _ticks(low / room, high * room)
+    along.set_ticks(ticks, [_written(tick) for tick in ticks])
+    along.set_minor_locator(NullLocator())
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range, of the coarsest kind that gives four or more."""
-    span = high - low
-    for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    """Round numbers within a range: two to seven of the coarsest kind that gives enough."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         found = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
         if len(found) >= 4:
             return found
-    step = 10.0 ** math.floor(math.log10(span / 3))
-    step *= next((m for m in (5, 2, 1) if span / (m * step) >= 3), 1)
-    first = math.ceil(low / step)
-    return [i * step for i in range(first, math.floor(high / step) + 1)]
+    spacing = 10.0 ** math.floor(math.log10(high - low))
+    spacing *= next(m for m in (1, 0.5, 0.2, 0.1) if (high - low) / (m * spacing) >= 3)
+    return [i * spacing for i in range(math.ceil(low / spacing), math.floor(high / spacing) + 1)]
+
+
+def _written(value: float) -> str:
+    """500, 2K, 30T."""
+    for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= unit * 0.999:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def losses(study: Study) -> tuple[Figure, str, str]:
@@ -103,15 +112,12 @@ def losses(study: Study) -> tuple[Figure, str, str]:
     axes_of = [axis for axis in PANELS if all(curves.mean_curve(study, model, axis) for model in study.arms)]
     recipe = study.setting.recipe
     figure = new_figure(1.2 + 3.3 * len(axes_of), 4.0)
-    dashes = _dashes(study)
-    panels = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(axes_of), squeeze=False)[0]
     for axes, axis in zip(panels, axes_of, strict=True):
-        axes.set_xscale("log")
-        means = [mean for model in study.arms for mean in _curve(axes, study, model, axis, dashes[model])]
-        _log_loss(axes, means)
+        _curves(axes, study, axis)
+        axes.set_ylim(panels[0].get_ylim())  # steps are there on every evaluation, joules are not
         text = f"{PANELS[axis]}, each of {recipe.batch} images" if axis == "steps" else PANELS[axis]
         axes.set_xlabel(f"{text} (log)", fontsize=8)
-        _grid(axes)
     panels[0].set_ylabel("validation loss (log)")
     title = f"Validation loss on {recipe.data}: mean of {_seeds(study)}, {study.setting.precision}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
@@ -178,15 +184,11 @@ def papers(study: Study, fids: Mapping[str, float], published: Lines) -> tuple[F
     figure = new_figure(12.0, 4.4)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
     _published(left, published)
-    dashes = _dashes(study)
-    means = [mean for model in study.arms for mean in _curve(middle, study, model, "steps", dashes[model])]
-    middle.set_xscale("log")
-    _log_loss(middle, means)
+    _curves(middle, study, "steps")
     middle.set_xlabel("steps (log)", fontsize=8)
     middle.set_ylabel("validation loss (log)")
     middle.set_title("Measured here: loss", loc="left", fontsize=9, weight="bold")
     middle.legend(frameon=False, fontsize=8, loc="lower left")
-    _grid(middle)
     _ends(right, study, fids)
     recipe = study.setting.recipe
     title = f"Published FID by step, and the loss of a short run on {recipe.data}"
@@ -221,7 +223,7 @@ def _published(axes: Axes, published: Lines) -> None:
         )
     axes.set_yscale("log")
     axes.set_yticks([10, 15, 20, 30, 50, 70, 100], ["10", "15", "20", "30", "50", "70", "100"])
-    axes.yaxis.set_minor_locator(LogLocator(subs=()))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xticks([100, 200, 300, 400], ["100K", "200K", "300K", "400K"])
     axes.set_xlim(35, 440)
     axes.set_xlabel("steps", fontsize=8)
@@ -253,15 +255,16 @@ def _ends(axes: Axes, study: Study, fids: Mapping[str, float]) -> None:
         axes.errorbar(loss.mean, fid, xerr=reach, fmt="o", color=colour_of(model), capsize=2.5, markersize=6)
     low = min(min(loss.values) for loss in found.values())
     high = max(max(loss.values) for loss in found.values())
-    room = (high - low) * 0.15 or 0.1 * high
+    room = (high - low) * 0.3 or 0.1 * high
     axes.set_xlim(low - room, high + room)
-    middle = (low + high) / 2
     for model, fid in fids.items():
-        onwards = found[model].mean <= middle
+        loss = found[model]
+        left = loss.mean > (low + high) / 2
         axes.annotate(
-            model, (found[model].mean, fid), xytext=(0, 8), textcoords="offset points",
-            ha="left" if onwards else "right", va="bottom", fontsize=8, color="#222222",
+            model, (min(loss.values) if left else max(loss.values), fid), xytext=(-7 if left else 7, 0),
+            textcoords="offset points", ha="right" if left else "left", va="center", fontsize=8,
         )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     span = max(fids.values()) - min(fids.values())
     axes.set_ylim(min(fids.values()) - 0.08 * span - 0.5, max(fids.values()) + 0.15 * span + 0.5)
     axes.set_xlabel("validation loss at the last step", fontsize=8)
