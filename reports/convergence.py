@@ -10,7 +10,7 @@ from bench.record import Record, Trained, height_width
 from reports import convergence_plots
 from reports.naming import family, order, size
 from reports.plots import Drawing
-from reports.tables import BLANK, Columns, markdown
+from reports.tables import BLANK, Columns, Picture, markdown
 
 Curves = dict[str, list[tuple[float, float]]]  # of a published table, by model: (step, FID)
 
@@ -31,41 +31,52 @@ AXIS_NAMES: dict[Axis, str] = {
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without records of training, which may be in any order. The newest counts."""
-    found = [study for study in curves.studies(_ordered(records)) if any(study.arms.values())]
+    found = studies(records)
+    drawn = [
+        convergence_plots.draw(study, name, published_fids(study), _published_curves())
+        for study, name in zip(found, names(found), strict=True)
+    ]
+    drawings = [drawing for of_study in drawn for drawing in of_study]
+    return text(found, [[drawing.picture for drawing in of_study] for of_study in drawn]), drawings
+
+
+def text(found: Sequence[Study], pictures: Sequence[Sequence[Picture]]) -> str:
+    """The markdown of some studies, each with its pictures; blank without a study."""
     if not found:
-        return "", []
-    parts, drawings = ["## Training convergence", _reading()], []
-    for study, name in zip(found, _names(found), strict=True):
-        drawn = convergence_plots.draw(study, name, published_fids(study), _published_curves())
-        parts += [f"### {_title(study)}", *_study(study), *map(_shown, drawn)]
-        drawings += drawn
+        return ""
+    parts = ["## Training convergence", _reading()]
+    for study, shown in zip(found, pictures, strict=True):
+        parts += [f"### {_title(study)}", *_study(study), *map(_shown, shown)]
     parts += ["### The papers' own curves", _of_published(), markdown(_published_orders())]
-    return "\n\n".join(part for part in parts if part), drawings
+    return "\n\n".join(part for part in parts if part)
+
+
+def studies(records: Sequence[Record]) -> list[Study]:
+    """The studies among records of any kind, their arms in the order of the papers' families."""
+    return curves.studies(_ordered(records))
 
 
 def _ordered(records: Sequence[Record]) -> list[Trained]:
-    """Arms in the order of the papers' families, whatever the order of the records."""
     trained = [record for record in records if isinstance(record, Trained)]
     return sorted(
         trained, key=lambda one: (one.recipe.data, one.recipe.objective, *order(one.run.model), one.seed)
     )
 
 
-def _names(studies: Sequence[Study]) -> list[str]:
+def names(found: Sequence[Study]) -> list[str]:
     """A name for the files of each study; those that would be alike are numbered."""
-    names: list[str] = []
-    for study in studies:
+    made: list[str] = []
+    for study in found:
         recipe = study.setting.recipe
         slug = re.sub(r"[^a-z0-9]+", "-", f"{recipe.data}-{recipe.objective}".lower()).strip("-")
-        names.append(slug)
+        made.append(slug)
     return [
-        name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}"
-        for i, name in enumerate(names)
+        name if made.count(name) == 1 else f"{name}-{made[: i + 1].count(name)}"
+        for i, name in enumerate(made)
     ]
 
 
-def _shown(drawing: Drawing) -> str:
-    picture = drawing.picture
+def _shown(picture: Picture) -> str:
     return f"![{picture.title}]({picture.name}.png)\n\n{picture.caption} ([SVG]({picture.name}.svg))"
 
 

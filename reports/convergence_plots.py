@@ -82,12 +82,12 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) 
     room = (high / low) ** 0.05 if high > low else 1.1
     along = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low / room, high * room)})
-    ticks = _ticks(low / room, high * room)
-    along.set_ticks(ticks, [_written(tick) for tick in ticks])
+    places = ticks(low / room, high * room)
+    along.set_ticks(places, [written(place) for place in places])
     along.set_minor_locator(NullLocator())
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers within a range: two to seven of the coarsest kind that gives enough."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
@@ -99,12 +99,12 @@ def _ticks(low: float, high: float) -> list[float]:
     return [i * spacing for i in range(math.ceil(low / spacing), math.floor(high / spacing) + 1)]
 
 
-def _written(value: float) -> str:
+def written(value: float) -> str:
     """500, 2K, 30T."""
     for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if value >= unit * 0.999:
-            return f"{value / unit:.3g}{letter}"
-    return f"{value:.3g}"
+            return f"{value / unit:.6g}{letter}"
+    return f"{value:.6g}"
 
 
 def losses(study: Study) -> tuple[Figure, str, str]:
