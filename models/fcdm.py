@@ -339,6 +339,9 @@ def _changed(config: Config) -> dict[str, Config]:
 
 VARIANTS: dict[str, Factory] = {name: partial(FCDM, config) for name, config in _SIZES.items()}
 
+# Ours, in no paper: models/registry.py says what the Ti sizes have in common
+SMALL: dict[str, Factory] = {"FCDM-Ti": partial(FCDM, Config(width=24, depths=(2, 1, 1, 1, 2)))}
+
 ABLATIONS: dict[str, Factory] = {
     **{
         f"{name}@{change}": partial(FCDM, changed)
