@@ -5,11 +5,13 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from bench import cli, output, stats, worker
 from bench.record import Record, Run, Size, Skipped, Throughput, height_width, size_text
+from bench.unit import Unit
 from bench.worker import Case
 
 C = TypeVar("C")
@@ -115,6 +117,19 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
         for group in runs(args, question, where, names)
         for protocol in dict.fromkeys(args.protocol)
         for run in group
+    ]
+
+
+def units(args: argparse.Namespace, question: str) -> list[Unit]:
+    """The cases of `planned` for a sweep."""
+    return [
+        Unit(
+            label=label(case),
+            about=case.run,
+            estimate_s=TYPICAL_STARTUP_S + case.run.budget_s + 2 * case.run.soak_s,
+            measure=partial(measure, case),
+        )
+        for case in planned(args, question)
     ]
 
 
