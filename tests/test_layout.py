@@ -18,15 +18,18 @@ NO_TORCH = [
     "bench/capacity.py",
     "bench/cli.py",
     "bench/output.py",
+    "bench/probing.py",
     "bench/timing.py",
     "bench/paired.py",
     "bench/noise.py",
 ]
 COMMANDS = [
+    "bench.channels",
     "bench.data",
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.spectrum",
     "bench.sweep",
     "bench.throughput",
     "bench.versus",
