@@ -21,6 +21,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -167,7 +168,7 @@ def _body(args: argparse.Namespace) -> int:
     results, found = cases.each(
         subjects,
         about=lambda subject: blanks[id(subject)],
-        measure=lambda subject: measure(subject, shown, args.layer),
+        measure=lambda subject: probe.guarded(subject, partial(measure, subject, shown, args.layer)),
         label=lambda subject: f"{subject.run.model}, {subject.probe.trained}",
         args=args,
     )

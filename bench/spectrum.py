@@ -142,7 +142,7 @@ def _body(args: argparse.Namespace) -> int:
     results, found = cases.each(
         subjects,
         about=_blank,
-        measure=lambda subject: measure(subject, shown),
+        measure=lambda subject: probe.guarded(subject, partial(measure, subject, shown)),
         label=lambda subject: f"{subject.run.model}, {subject.probe.trained}",
         args=args,
     )

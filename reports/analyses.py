@@ -17,11 +17,7 @@ A = TypeVar("A", Spectrum, ChannelScores)
 DASHES = ("-", "--", ":", "-.")
 MARKS = ("o", "s", "^", "D", "v", "P")
 FLOOR = 1e-4  # of a plotted score, in means of its layer; a channel that is never used lies on it
-THIRDS = {
-    "low": "below 1/6 cycle a pixel, the mean among them",
-    "mid": "1/6 to 1/3",
-    "high": "above 1/3, corners included",
-}
+THIRDS = {"low": "below 1/6", "mid": "1/6 to 1/3", "high": "above 1/3"}  # cycles a pixel
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
@@ -124,7 +120,7 @@ def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
                 axes.plot(one.probe.levels, _band(one, powers, band), label=label, **_lines(group, at))
             if row == 0:
                 axes.axhline(1, color="#999999", linewidth=0.8, zorder=0)
-                axes.set_title(f"{band}: {THIRDS[band]}", loc="left", fontsize=8.5, weight="bold")
+                axes.set_title(f"{band}: {THIRDS[band]} cycle a pixel", loc="left", fontsize=9)
             else:
                 axes.set_yscale("log")
                 axes.set_xlabel("level of noise (timestep)")
@@ -137,7 +133,8 @@ def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
         "Mean squared Fourier coefficient in a band, 1 being standard normal noise at every frequency (grey "
-        "line). Below the line a network predicts less noise of these frequencies than was added."
+        "line). Below the line a network predicts less noise of these frequencies than was added. The low "
+        "band includes the mean, the high one the corners beyond half a cycle a pixel."
     )
     return figure, title, caption
 

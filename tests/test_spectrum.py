@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench import spectrum
 from bench.record import BANDS, Skipped, Spectrum, key
 from bench.training.diffusion import IDDPM
+from bench.training.probe import guarded
 from tests.probes import SHOWN, command, subject, trained_run
 
 
@@ -122,6 +123,15 @@ def test_an_output_that_is_not_finite_is_a_row_that_says_where() -> None:
     result = spectrum.measure(subject(Fails), SHOWN)
     assert isinstance(result, Skipped)
     assert result.reason == "the output at level 0"
+
+
+def test_running_out_of_memory_is_a_row_that_names_the_batch() -> None:
+    def look() -> Spectrum:
+        raise torch.OutOfMemoryError("tried to allocate 3 TiB\nand more")
+
+    result = guarded(subject(Knows), look)
+    assert isinstance(result, Skipped)
+    assert (result.status, result.reason) == ("out of memory", "at batch 6: tried to allocate 3 TiB")
 
 
 def test_what_a_network_is_shown_is_the_image_noised_to_the_level() -> None:

@@ -1,15 +1,16 @@
 """Trained networks on validation images at chosen levels of noise: what their analyses share."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from bench import cli, device, environment
-from bench.record import Probe, Run, Size
+from bench.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
 from bench.training import checkpoint, diffusion, flow, objective, rng, validation
 from bench.training.archives import digest
 from bench.training.datasets import Dataset, load
@@ -17,6 +18,8 @@ from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, published_task
 from models.task import Task
 from models.weights import load_official, read_weights
+
+R = TypeVar("R", Spectrum, ChannelScores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,7 @@ def _from_checkpoint(path: Path, args: argparse.Namespace, question: str, where:
         batch=args.batch,
         precision="fp32",
         compile=False,
+        channels_last=False,
         checkpointing=False,
         weights=_named(path, model),
         environment=environment.gather(where, trained.run.model),
@@ -208,6 +212,17 @@ def _check_fit(one: _Trained, data: Dataset) -> None:
         raise ValueError(
             f"--data {data.name}: {data.classes} classes of {data.shape}; {one.run.model} is built for "
             f"{one.task.num_classes} of {wanted}"
+        )
+
+
+def guarded(subject: Subject, look: Callable[[], R | Skipped]) -> R | Skipped:
+    """What looking into a network gives; running out of memory is a result."""
+    try:
+        return look()
+    except torch.OutOfMemoryError as error:
+        told = str(error).partition("\n")[0]
+        return Skipped(
+            run=subject.run, status="out of memory", reason=f"at batch {subject.run.batch}: {told}"
         )
 
 
