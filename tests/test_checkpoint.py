@@ -14,7 +14,8 @@ import torch
 
 from bench.record import Evaluation, Recipe
 from bench.training import checkpoint, rng
-from bench.training.checkpoint import CheckpointError, Identity, State
+from bench.training.checkpoint import CheckpointError, State
+from bench.training.identity import Identity
 from models.contract import build
 from tests.test_record import RUN
 
@@ -150,13 +151,13 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
     with pytest.raises(CheckpointError, match="holds a checkpoint of another run") as refused:
         checkpoint.check(tmp_path, other)
     assert told in str(refused.value)
-    assert checkpoint.check(tmp_path, IDENTITY) == 2
+    assert checkpoint.check(tmp_path, IDENTITY) == (2, [])
 
 
 def test_a_run_goes_on_under_another_commit_date_and_driver(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, state_at(2))
     later = replace(IDENTITY.run.environment, commit="def", date="2027-01-01T00:00:00Z", driver="600")
-    assert checkpoint.check(tmp_path, replace(IDENTITY, run=replace(IDENTITY.run, environment=later))) == 2
+    assert checkpoint.check(tmp_path, replace(IDENTITY, run=replace(IDENTITY.run, environment=later)))[0] == 2
 
 
 def test_an_empty_folder_is_the_beginning(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_differences_are_taken_within_a_seed() -> None:
     assert found.place == 400
     assert found.difference.values == pytest.approx([-math.log(2)] * 3)
     assert found.difference.verdict == "lower"
-    assert statistics.stdev(found.loss.values) == pytest.approx(0.5)
+    assert statistics.stdev(found.losses) == pytest.approx(0.5)
 
 
 def test_an_arm_as_good_as_the_reference_is_not_told_apart() -> None:
@@ -176,6 +176,14 @@ def test_joules_are_compared_where_they_were_read_and_nowhere_else() -> None:
     assert curves.reach(without, "FCDM-S", "joules") is None
     assert curves.mean_curve(without, "DiT-S/2", "joules") == ()
     assert curves.mean_curve(without, "FCDM-S", "joules")[-1].place == 2000
+
+
+def test_joules_that_come_after_some_seconds_are_read_from_there_and_from_zero_at_the_start() -> None:
+    losses = [power(step) for step in STEPS]
+    late = trained("DiT-S/2", 0, losses, joules=True)
+    unread = [replace(at, joules=None) if at.step < 200 else at for at in late.evaluations]
+    points = curves.curve(replace(late, evaluations=tuple(unread)), "joules")
+    assert [place for place, _ in points] == [0, 1000, 1250, 1500, 1750, 2000]
 
 
 def test_a_loss_that_one_seed_never_reaches_gives_no_ratio_but_a_bound() -> None:
@@ -228,7 +236,9 @@ def test_differences_by_range_of_timesteps_keep_their_order() -> None:
         *(trained("DiT-S/2", seed, [1.0] * 9, bins=(0.0, 1.0, 2.0)) for seed in range(3)),
         *(trained("FCDM-S", seed, [1.0] * 9, bins=(0.5, 1.0, 1.0)) for seed in range(3)),
     )
-    assert [bin_.mean for bin_ in curves.bin_differences(made, "FCDM-S")] == [0.5, 0.0, -1.0]
+    found = curves.bin_differences(made, "FCDM-S")
+    assert [bin_.difference.mean for bin_ in found] == [0.5, 0.0, -1.0]
+    assert [bin_.percent.mean for bin_ in found] == pytest.approx([50, 0, -100 / 3])
 
 
 def test_arms_of_another_recipe_or_device_are_another_study() -> None:

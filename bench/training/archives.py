@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def read_package(path: Path, begin: Begin) -> Images:
     def labels(name: str) -> Array:
         try:
             return np.array(json.loads(held[name]), np.int64)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path}: {name}: not a list of labels: {error}") from error
 
     return Images(
@@ -169,6 +170,22 @@ def read_idx(folder: Path, begin: Begin) -> Images:
         validation=values(validation, 3)[..., None],
         validation_labels=values(validation_labels, 1).astype(np.int64),
     )
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read every array of an .npz by its name.
+
+    Raises:
+        ValueError: it is cut off, no .npz, or holds more than arrays.
+    """
+    try:
+        with path.open("rb") as file:
+            held = np.load(file)
+            if not isinstance(held, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            return dict(held)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole .npz: {error}") from error
 
 
 def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:

@@ -34,40 +34,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.record import Evaluation, Recipe, Run, StoreError, decode
+from bench.record import Evaluation, StoreError, decode
+from bench.training.identity import Identity, differences
 from models.contract import build
-from models.task import Task
 
 FORMAT = 1
 KEPT = 2
 HEAD = 16  # hex digits of the SHA-256 in a name
 NAME = re.compile(rf"step-(\d{{8,}})\.([0-9a-f]{{{HEAD}}})\.pt")
-# of the software and the machine, what a run may go on without
-INCIDENTAL = ("commit", "date", "platform", "python", "driver", "cuda")
 
 
 class CheckpointError(ValueError):
     """A run folder or a file in it that training cannot go on from: told in one line, nothing overwritten."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """What determines a training curve; a run goes on from checkpoints of its own only."""
-
-    run: Run  # question "convergence"; batch is that of one pass on one process
-    recipe: Recipe
-    seed: int
-    processes: int
-
-    @property
-    def task(self) -> Task:
-        """What the network is built for."""
-        return Task(
-            latent_size=self.run.latent_size,
-            in_channels=self.recipe.channels,
-            num_classes=self.recipe.classes,
-            learn_sigma=self.recipe.objective == "iddpm",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,22 +67,6 @@ class State:
 def decay_name(decay: float) -> str:
     """What a checkpoint calls the average with this decay: 0.9999."""
     return f"{decay:g}"
-
-
-def differences(there: Identity, asked: Identity) -> list[str]:
-    """What tells two runs apart, in words; empty where one may go on from the other's checkpoints."""
-    held, wanted = _flat(asdict(there)), _flat(asdict(asked))
-    return [f"{name} {held[name]} there, {wanted[name]} asked" for name in held if held[name] != wanted[name]]
-
-
-def _flat(fields: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value))
-        elif name not in INCIDENTAL:
-            flat[name] = value
-    return flat
 
 
 @contextmanager
@@ -196,23 +158,23 @@ def paths(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def check(folder: Path, asked: Identity) -> int:
+def check(folder: Path, asked: Identity) -> tuple[int, list[str]]:
     """Whether a run may begin, or go on, in a folder; the content of its files is not verified yet.
 
     Returns:
-        The step of the newest checkpoint, 0 without any.
+        The step of the newest checkpoint, 0 without any, and notes on damaged ones.
 
     Raises:
         CheckpointError: it holds those of another run, or damaged ones only.
     """
-    state, _ = _first_readable(folder, whole=False)
+    state, notes = _first_readable(folder, whole=False)
     if state is None:
-        return 0
+        return 0, notes
     if apart := differences(state.identity, asked):
         raise CheckpointError(
             f"{folder}: holds a checkpoint of another run: {'; '.join(apart)}; another --dir would work"
         )
-    return state.step
+    return state.step, notes
 
 
 def latest(folder: Path, asked: Identity) -> tuple[State | None, list[str]]:

@@ -1,8 +1,6 @@
 """Images or latents with their labels, in memory, that backbones are trained on; always split alike."""
 
 import importlib.util
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.training import latents
-from bench.training.archives import Images, digest
+from bench.training.archives import Images, digest, read_npz
 
 Array = NDArray[Any]
 
@@ -95,9 +93,9 @@ def read_decoded(name: str, folder: Path) -> Images:
         raise ValueError(f"{name}: not in {folder}; python -m bench.data {name} brings it")
     parts = ("train", "train_labels", "validation", "validation_labels")
     try:
-        with np.load(path) as held:
-            return Images(**{part: held[part] for part in parts})
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        held = read_npz(path)
+        return Images(**{part: held[part] for part in parts})
+    except (ValueError, KeyError) as error:
         works = f"python -m bench.data {name} --again"
         raise ValueError(f"{path}: not what bench.data decoded: {error}; {works}") from error
 

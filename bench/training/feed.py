@@ -58,9 +58,7 @@ class Feed:
         self.data = data
         self.resident = not device.startswith("cuda") or _fits(data, device)
         if self.resident:
-            self.data = replace(
-                data, train=data.train.to(device), train_labels=data.train_labels.to(device)
-            )
+            self.data = replace(data, train=data.train.to(device), train_labels=data.train_labels.to(device))
         self._epoch = lru_cache(maxsize=2)(self._order)
 
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:

@@ -1,8 +1,6 @@
 """Latents and labels that an encoder left: a folder of .npy files, an .npz, or a zarr store."""
 
 import importlib.util
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import cli
+from bench.training.archives import read_npz
 
 Array = NDArray[Any]
 
@@ -64,18 +63,16 @@ def _latents(latents: Array, path: Path) -> Array:
         finite = np.isfinite(latents[start : start + READ_AT_ONCE]).all(axis=(1, 2, 3))
         if not finite.all():
             raise ValueError(f"{path}: latent {start + int(np.argmin(finite))} is not finite")
-    return latents if latents.dtype.itemsize <= 4 else latents.astype(np.float32)
+    native = latents.dtype.newbyteorder("=") if latents.dtype.itemsize <= 4 else np.float32
+    return latents.astype(native, copy=False)
 
 
 def _npz(path: Path) -> tuple[Array, Array]:
-    try:
-        with np.load(path) as held:
-            name = next((name for name in NAMES if name in held), None)
-            if name is None or "labels" not in held:
-                raise ValueError(f"holds {', '.join(held) or 'nothing'}; needs latents and labels")
-            return held[name], held["labels"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole .npz of latents: {error}") from error
+    held = read_npz(path)
+    name = next((name for name in NAMES if name in held), None)
+    if name is None or "labels" not in held:
+        raise ValueError(f"{path}: holds {', '.join(held) or 'nothing'}; needs latents and labels")
+    return held[name], held["labels"]
 
 
 def _zarr(path: Path) -> tuple[Array, Array]:

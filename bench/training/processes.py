@@ -1,17 +1,17 @@
 """One process or several that train together: who is there, and what they must agree on.
 
 Alone nothing but torch is needed. Under torchrun (WORLD_SIZE above 1) accelerate starts the process group:
-NCCL on CUDA, gloo on a CPU.
+NCCL on CUDA, gloo on a CPU. Imports no torch at the top.
 """
 
 import importlib.util
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Processes(Protocol):
     @property
     def device(self) -> str: ...
 
-    def wrap(self, model: nn.Module, all_used: bool) -> nn.Module:
+    def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         """A model whose gradients are averaged over the processes.
 
         Args:
@@ -36,10 +36,10 @@ class Processes(Protocol):
             all_used: every parameter gets a gradient in every pass.
         """
 
-    def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+    def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
         """Within it gradients add up in this process and are not averaged."""
 
-    def sum(self, values: Tensor) -> Tensor:
+    def sum(self, values: "Tensor") -> "Tensor":
         """The sum over the processes of a tensor on their devices, for each of them."""
 
     def gather(self, value: T) -> list[T]:
@@ -61,13 +61,13 @@ class Alone:
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def wrap(self, model: nn.Module, all_used: bool) -> nn.Module:  # noqa: ARG002 - of the Protocol
+    def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         return model
 
-    def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager[object]:  # noqa: ARG002
+    def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
         return nullcontext()
 
-    def sum(self, values: Tensor) -> Tensor:
+    def sum(self, values: "Tensor") -> "Tensor":
         return values
 
     def gather(self, value: T) -> list[T]:
@@ -95,31 +95,35 @@ class Together:
         self.count: int = self._engine.num_processes
         self.device = str(self._engine.device)
 
-    def wrap(self, model: nn.Module, all_used: bool) -> nn.Module:
+    def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
 
-        self._engine.ddp_handler = DistributedDataParallelKwargs(
-            find_unused_parameters=not all_used, broadcast_buffers=False
-        )
-        return cast(nn.Module, self._engine.prepare_model(model))
+        self._engine.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
+        return cast("nn.Module", self._engine.prepare_model(model))
 
-    def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+    def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
         return cast(AbstractContextManager[object], self._engine.no_sync(wrapped))
 
-    def sum(self, values: Tensor) -> Tensor:
-        return cast(Tensor, self._engine.reduce(values, reduction="sum"))
+    def sum(self, values: "Tensor") -> "Tensor":
+        return cast("Tensor", self._engine.reduce(values, reduction="sum"))
 
     def gather(self, value: T) -> list[T]:
+        import torch
+
         held: list[T | None] = [None] * self.count
         torch.distributed.all_gather_object(held, value)
         return cast(list[T], held)
 
     def first(self, decide: Callable[[], T]) -> T:
+        import torch
+
         decided: list[Any] = [decide() if self.rank == 0 else None]
         torch.distributed.broadcast_object_list(decided, src=0)
         return cast(T, decided[0])
 
     def close(self) -> None:
+        import torch
+
         torch.distributed.destroy_process_group()
 
 

@@ -1,8 +1,8 @@
 """Trains one backbone from one seed: steps, evaluations between them, checkpoints, and the record of it all.
 
 A run is a function of its Identity: what a step needs is determined by the seed and the step's number
-(`bench.training.feed`), and what layers draw by themselves comes from global generators that checkpoints hold.
-On a CPU it is the same to the last bit however often it was killed and went on.
+(`bench.training.feed`), and what layers draw by themselves comes from global generators, which checkpoints
+hold. On a CPU it is the same to the last bit however often it was killed and went on.
 
 The clock stands still in evaluations, while checkpoints are written, and in the first pass, which compiles
 and looks for the fastest kernels; so do the joules. Nothing waits for a GPU between two checks of the losses.
@@ -22,9 +22,10 @@ from bench import device, telemetry
 from bench.checkpointing import checkpointed
 from bench.record import Evaluation, Trained
 from bench.training import checkpoint, objective, rng
-from bench.training.checkpoint import CheckpointError, Identity, State, decay_name
+from bench.training.checkpoint import CheckpointError, State, decay_name
 from bench.training.datasets import Dataset
 from bench.training.feed import Feed
+from bench.training.identity import Identity
 from bench.training.processes import Processes
 from bench.training.validation import Losses, Validation
 from models.contract import build
@@ -164,7 +165,7 @@ class Trainer:
             yield
 
     def _first_pass(self) -> bool:
-        """Run forwards and backwards once and leave no trace; tells whether every parameter had a gradient."""
+        """Run forwards and backwards once without a trace; tells whether every parameter got a gradient."""
         held = rng.state(self.processes.device)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         self._passes(self.model, self.step)
@@ -408,9 +409,7 @@ def _run(
             if trainer.step % recipe.evaluate_every == 0 or done:
                 trainer.evaluate()
             if processes.rank == 0 and loss is not None:
-                progress(
-                    Progress(step=trainer.step, steps=recipe.steps, loss=loss, seconds=trainer.seconds)
-                )
+                progress(Progress(step=trainer.step, steps=recipe.steps, loss=loss, seconds=trainer.seconds))
             late = not done and processes.first(out_of_time)
             if done or late or trainer.step % checkpoint_every == 0:
                 save(keep=1 if done else checkpoint.KEPT)
