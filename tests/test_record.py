@@ -211,7 +211,6 @@ QUALITY = Quality(
 )
 
 
-@pytest.mark.parametrize("one", [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SAMPLED, QUALITY])
 @pytest.mark.parametrize(
     "one",
     [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS, SAMPLED, QUALITY],
