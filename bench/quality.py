@@ -68,6 +68,11 @@ def _read(path: Path, args: argparse.Namespace) -> "Levels":
     return images
 
 
+def _named(path: Path) -> str:
+    """The file with its folder, as bench.sample gives all files of so many images one name."""
+    return f"{path.absolute().parent.name}/{cases.named(path)}"
+
+
 def _data(flag: str, name: str, args: argparse.Namespace) -> "Dataset":
     from bench.training.datasets import load
 
@@ -84,7 +89,7 @@ def _reference(args: argparse.Namespace) -> Reference:
 
     if args.reference.endswith(".npz") and Path(args.reference).exists():
         path = Path(args.reference)
-        return Reference(name=cases.named(path), images=_read(path, args))
+        return Reference(name=_named(path), images=_read(path, args))
     data = _data("--reference", args.reference, args)
     if data.kind != "pixels":
         raise cli.UsageError(f"--reference {args.reference}: holds latents; a data set of images would work")
@@ -245,7 +250,7 @@ def _body(args: argparse.Namespace) -> int:
     here = environment.gather(where, "")
     asked = [
         Quality(
-            samples=cases.named(path),
+            samples=_named(path),
             reference=reference.name,
             distance=source.distance,
             n_samples=len(images),

@@ -485,8 +485,8 @@ class Sampled:
 class Quality:
     """How far samples lie from real images, in the features that are named."""
 
-    samples: str  # the file's name with the head of its SHA-256
-    reference: str  # a data set and its split, or a file's name with the head of its SHA-256
+    samples: str  # the file, with its folder's name and the head of its SHA-256
+    reference: str  # a data set, its split and digest, or a file as above
     distance: str  # what the Fréchet distance in these features is called
     n_samples: int
     n_reference: int

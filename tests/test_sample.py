@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import record, sample, worker
+from bench.cli import UsageError
 from bench.record import Sampled, Skipped
 from bench.training import checkpoint, drawing, images, parts
 from models import Task
@@ -294,3 +295,17 @@ def test_a_part_that_was_damaged_is_told(tmp_path: Path) -> None:
     (tmp_path / "part-000000.npz").write_bytes(b"not an archive")
     with pytest.raises(ValueError, match=r"part-000000\.npz: not a part of samples.*remove it"):
         parts.read(tmp_path, 0)
+
+
+def test_a_sweep_gets_a_case_for_every_combination_and_keeps_no_samples() -> None:
+    args = sample.parser().parse_args([*TINY, "--batch", "2", "4", "--precision", "fp32", "bf16"])
+    units = sample.units(args)
+    abouts = [unit.about for unit in units]
+    assert [(run.batch, run.precision) for run in abouts if isinstance(run, record.Run)] == [
+        (2, "fp32"),
+        (2, "bf16"),
+        (4, "fp32"),
+        (4, "bf16"),
+    ]
+    with pytest.raises(UsageError, match="a sweep keeps no samples"):
+        sample.units(sample.parser().parse_args([*TINY, "--out-dir", "x"]))
