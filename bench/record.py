@@ -54,7 +54,9 @@ class Environment:
 class Run:
     """One case that a device works on: the question, the model, the work and the settings."""
 
-    question: str  # throughput, latency, versus, train_step, profile, sample or convergence
+    # throughput, latency, versus, train_step, profile, convergence, spectrum or channels; memory of WORK,
+    # scaling of WORK or sample: ..., with what else tells the case from others
+    question: str
     model: str
     family: str
     res: Size  # pixels
@@ -76,6 +78,12 @@ class Run:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch: must be at least 1, got {self.batch}")
+
+    @property
+    def work(self) -> str:
+        """What a pass of it is: inference, or training for a whole step."""
+        trains = self.question == "train_step" or " of training" in self.question
+        return "training" if trains else "inference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +127,7 @@ class Telemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Seconds of every timed pass of one denoising forward call."""
+    """Seconds of every timed pass: one denoising forward call, or one training step (Run.work)."""
 
     run: Run
     times_s: tuple[float, ...]  # wall clock, from before the call to after the device has finished
@@ -180,7 +188,7 @@ class Skipped:
     """A case that gave no number: a row with its reason, not a gap."""
 
     run: Run
-    status: str  # out of memory, crashed, timed out, error, not finite
+    status: str  # out of memory, crashed, timed out, error, not finite, not timed
     reason: str
 
 
@@ -430,12 +438,192 @@ class Trained:
     processes: int
     train_macs: int  # of one image: forward and backward, counted by torch's rules
     evaluations: tuple[Evaluation, ...]
-    status: str  # ok, or not finite: then the evaluations end before the step in reason
+    status: str  # ok; not finite: then the evaluations end before the step in reason; or as of Skipped
     reason: str  # blank if ok
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Seconds of whole sampling chains, from noise to samples: every step, and the guidance, is in them."""
+
+    run: Run  # question "sample: ..." and all that follows here in words; batch is the images of a chain
+    objective: str  # iddpm or flow
+    sampler: str  # ancestral, ddim, sde, euler or heun
+    steps: int
+    passes: int  # of the network in a chain, each over twice the batch under guidance
+    guidance: float  # scale; 1: none
+    guided_channels: int
+    images: int  # asked for; every chain is of a whole batch
+    seed: int
+    times_s: tuple[float, ...]  # wall clock, from before a chain's noise to after the device has finished
+    build_s: float
+    compile_s: float | None  # the first pass of the compiled model; None without torch.compile
+    matmul_tf32: bool
+    conv_tf32: bool
+    telemetry: Telemetry | None  # of the chains of the session that made the last of them
+
+    def __post_init__(self) -> None:
+        if not self.times_s or min(self.times_s) <= 0:
+            raise ValueError(f"{self.run.model}: needs at least one time, all above zero")
+
+    @property
+    def median_s(self) -> float:
+        return stats.median(self.times_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.run.batch / self.median_s
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        """95 % interval; None with fewer than six chains."""
+        interval = stats.median_interval(self.times_s)
+        return interval and (self.run.batch / interval[1], self.run.batch / interval[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How far samples lie from real images, in the features that are named."""
+
+    samples: str  # the file, with its folder's name and the head of its SHA-256
+    reference: str  # a data set, its split and digest, or a file as above
+    distance: str  # what the Fréchet distance in these features is called
+    n_samples: int
+    n_reference: int
+    dimensions: int  # of the features
+    frechet: float
+    kid: tuple[float, ...]  # of every random subset
+    kid_subset: int  # samples of each set in a subset
+    precision: float
+    recall: float
+    neighbours: int
+    compared: int  # samples of each set, at the most, that precision and recall are of
+    environment: Environment
+
+    @property
+    def kid_mean(self) -> float:
+        return sum(self.kid) / len(self.kid)
+
+    @property
+    def kid_spread(self) -> tuple[float, float]:
+        """What the middle 95 % of the subsets gave."""
+        return stats.quantile(self.kid, 0.025), stats.quantile(self.kid, 0.975)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a trained network was shown: validation images, noised to several levels."""
+
+    trained: str  # in words: which checkpoint or file, and which of its weights
+    objective: str  # iddpm or flow
+    data: str  # as of Recipe
+    data_sha256: str
+    images: int  # the same ones at every level and for every network, with the same noise
+    levels: tuple[int, ...]  # of noise, in thousandths: a timestep of iddpm; of flow 1000 (1 - t)
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or not self.levels:
+            raise ValueError("probe: needs at least one image and one level of noise")
+
+
+BANDS = (
+    ("low", 0.0, 1 / 6),
+    ("mid", 1 / 6, 1 / 3),
+    ("high", 1 / 3, 1.0),
+)  # cycles a pixel, up to the corners
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """Power by spatial frequency of the noise that a network sees in noised images.
+
+    Powers are means of squared coefficients of an orthonormal Fourier transform, over images, channels and
+    the coefficients of a ring: 1 for standard normal noise at every frequency.
+    """
+
+    run: Run  # question "spectrum"
+    probe: Probe
+    radii: tuple[float, ...]  # mean frequency of every ring, in cycles a pixel
+    counts: tuple[int, ...]  # coefficients in every ring
+    predicted: tuple[tuple[float, ...], ...]  # for every level, the power in every ring: of the prediction,
+    added: tuple[tuple[float, ...], ...]  # of the noise that was there,
+    error: tuple[tuple[float, ...], ...]  # and of their difference
+
+    def __post_init__(self) -> None:
+        for powers in (self.predicted, self.added, self.error):
+            if len(powers) != len(self.probe.levels) or {len(rings) for rings in powers} != {len(self.radii)}:
+                raise ValueError(f"{self.run.model}: needs a power for every level and ring")
+
+    def energy(self, powers: tuple[float, ...], band: str) -> float:
+        """Sum of the squared coefficients of an image's channel in a band, from the powers in the rings."""
+        low, high = next((low, high) for name, low, high in BANDS if name == band)
+        rings = zip(self.radii, self.counts, powers, strict=True)
+        return sum(count * power for radius, count, power in rings if low <= radius < high)
+
+    def power(self, powers: tuple[float, ...], band: str) -> float:
+        """Mean squared coefficient in a band; nan where the images are too small to have it."""
+        count = self.energy((1.0,) * len(self.radii), band)
+        return self.energy(powers, band) / count if count else float("nan")
+
+
+DEAD = 0.01  # of the mean score of a layer: a channel below it counts as near-dead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How much every channel of one hidden layer is used."""
+
+    layer: str  # name of the module that reads these channels
+    scores: tuple[float, ...]  # of every channel: the mean over images, levels and places of max(0, value)
+
+    def __post_init__(self) -> None:
+        if not self.scores or min(self.scores) < 0:
+            raise ValueError(f"{self.layer}: needs scores of 0 and above")
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the channels that are near-dead: below DEAD of the layer's mean score, or all zero."""
+        mean = sum(self.scores) / len(self.scores)
+        return sum(score < DEAD * mean or score == 0 for score in self.scores) / len(self.scores)
+
+    @property
+    def gini(self) -> float:
+        return stats.gini(self.scores)
+
+    @property
+    def effective_share(self) -> float:
+        """Equally used channels with the entropy of these, as a share of the channels."""
+        return stats.effective_count(self.scores) / len(self.scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelScores:
+    """How evenly a network uses its hidden channels, layer by layer."""
+
+    run: Run  # question "channels"
+    probe: Probe
+    layers: tuple[Scores, ...]  # in the order in which the network has them
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError(f"{self.run.model}: needs the scores of at least one layer")
+
+
 Record = (
-    Counted | Throughput | Memory | Skipped | Comparison | NotCompared | Work | Ceiling | Profiled | Trained
+    Counted
+    | Throughput
+    | Memory
+    | Skipped
+    | Comparison
+    | NotCompared
+    | Work
+    | Ceiling
+    | Profiled
+    | Trained
+    | Sampled
+    | Quality
+    | Spectrum
+    | ChannelScores
 )
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
@@ -448,6 +636,10 @@ KINDS: dict[str, type[Record]] = {
     "ceiling": Ceiling,
     "profiled": Profiled,
     "trained": Trained,
+    "sampled": Sampled,
+    "quality": Quality,
+    "spectrum": Spectrum,
+    "channel scores": ChannelScores,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -534,17 +726,25 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Ceiling):
         asked = [_asked(replace(record, size=0, work=0, times_s=()))]
     elif isinstance(record, Trained):
-        asked = [_asked(record.run), asdict(record.recipe), {"seed": record.seed}]
+        where = {"seed": record.seed, "processes": record.processes}
+        asked = [_asked(record.run), asdict(record.recipe), where]
+    elif isinstance(record, Spectrum | ChannelScores):
+        asked = [_asked(record.run), asdict(record.probe)]
+        if isinstance(record, ChannelScores):
+            asked += [{"layers": [layer.layer for layer in record.layers]}]
+    elif isinstance(record, Quality):
+        blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
+        asked = [_asked(blank)]
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Memory | Skipped | Profiled):
+    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _asked(about: Run | Counted | Work | Ceiling) -> dict[str, Any]:
+def _asked(about: Run | Counted | Work | Ceiling | Quality) -> dict[str, Any]:
     asked = asdict(about)
     for incidental in ("commit", "date", "platform", "python"):
         del asked["environment"][incidental]

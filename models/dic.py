@@ -139,6 +139,9 @@ VARIANTS: dict[str, Factory] = {
     "DiC-H": partial(DiC, Config(width=384, depths=(14, 14, 10, 14, 14))),
 }
 
+# Ours, in no paper: models/registry.py says what the Ti sizes have in common
+SMALL: dict[str, Factory] = {"DiC-Ti": partial(DiC, Config(width=16, depths=(2, 2, 2, 2, 2)))}
+
 # From our names to those in the released checkpoints: regular expressions, each applied in this order.
 # This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (

@@ -209,6 +209,9 @@ VARIANTS: dict[str, Factory] = {  # Table 5
     "DiCo-H": partial(DiCo, Config(width=416, depths=(14, 12, 10, 12, 14), mlp_ratio=4)),
 }
 
+# Ours, in no paper: models/registry.py says what the Ti sizes have in common
+SMALL: dict[str, Factory] = {"DiCo-Ti": partial(DiCo, Config(width=22, depths=(2, 1, 1, 1, 2)))}
+
 _CHANGED = {
     "relu": replace(_SMALL, activation="relu"),  # Table 4
     "k5": replace(_SMALL, kernel=5),

@@ -151,6 +151,9 @@ VARIANTS: dict[str, Factory] = {
     f"DiG-{size}/2": partial(DiG, Config(width=width, depth=depth)) for size, (width, depth) in _SIZES.items()
 }
 
+# Ours, in no paper: models/registry.py says what the Ti sizes have in common
+SMALL: dict[str, Factory] = {"DiG-Ti/2": partial(DiG, Config(width=64, depth=4))}
+
 _NAMED: tuple[Backend, ...] = ("torch", "fla")
 
 # The same networks with the attention's back end named; without one it goes by the device.

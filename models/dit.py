@@ -109,6 +109,9 @@ SIT_VARIANTS: dict[str, Factory] = {
 }
 FASTERDIT_VARIANTS: dict[str, Factory] = {"FasterDiT-XL/2": SIT_VARIANTS["SiT-XL/2"]}
 
+# Ours, in no paper: models/registry.py says what the Ti sizes have in common
+SMALL: dict[str, Factory] = {"DiT-Ti/2": partial(DiT, Config(width=72, depth=4, heads=3, patch=2))}
+
 ABLATIONS: dict[str, Factory] = {
     "DiT-S/2@skip": partial(DiT, Config(width=384, depth=12, heads=6, patch=2, skips=5)),
 }

@@ -3,8 +3,8 @@
 import re
 
 FAMILIES = ("FCDM", "DiT", "DiCo", "DiC", "DiG")
-SIZES = ("S", "M", "B", "L", "XL", "H")
-_NAME = re.compile(r"([^@]+?)-(S|M|B|L|XL|H)\b")
+SIZES = ("Ti", "S", "M", "B", "L", "XL", "H")
+_NAME = re.compile(r"([^@]+?)-(Ti|S|M|B|L|XL|H)\b")
 
 
 def family(model: str) -> str:

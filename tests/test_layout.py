@@ -14,10 +14,12 @@ PACKAGES = ("models", "bench", "baselines", "reports")
 NO_TORCH = [
     "bench/record.py",
     "bench/stats.py",
+    "bench/curves.py",
     "bench/capacity.py",
     "bench/explain.py",
     "bench/cli.py",
     "bench/output.py",
+    "bench/probing.py",
     "bench/timing.py",
     "bench/paired.py",
     "bench/noise.py",
@@ -33,6 +35,12 @@ COMMANDS = [
     "bench.operators",
     "bench.project",
     "bench.roofline",
+    "bench.channels",
+    "bench.convergence",
+    "bench.data",
+    "bench.quality",
+    "bench.sample",
+    "bench.spectrum",
     "bench.sweep",
     "bench.throughput",
     "bench.versus",
@@ -92,6 +100,7 @@ def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
         "bench.floors",
         "bench.projection",
         "bench.validation",
+        "bench.curves",
         "bench",
     }
     for path in files(package):

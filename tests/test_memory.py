@@ -300,7 +300,7 @@ def test_the_parts_of_a_training_step_have_known_sizes_and_add_up(smallest: str)
     rounding = 512 * 2 * len(list(model.parameters()))
     assert use.gradients_bytes == trained - unread
     assert use.parameters_bytes == use.ema_bytes == pytest.approx(held, abs=rounding)
-    assert use.optimizer_bytes == pytest.approx(2 * trained, abs=rounding)
+    assert use.optimizer_bytes == pytest.approx(2 * (trained - unread), abs=rounding)
     parts = use.parameters_bytes + use.gradients_at_peak_bytes + use.optimizer_bytes + use.ema_bytes
     assert parts + use.activations_bytes == use.peak_bytes
     assert (use.reserved_bytes, use.process_bytes) == (None, None)
@@ -433,10 +433,9 @@ def test_devices_are_gpus_by_name_or_sizes() -> None:
     assert capacity.device("A100 PCIe 40GB").usable_bytes == 39 * GIB
     assert capacity.device("1.5GiB", 0).usable_bytes == 1.5 * GIB
     assert capacity.device("24GB").capacity_bytes == 24 * 10**9
-    assert capacity.device("4090").name == "RTX 4090"
-    with pytest.raises(ValueError, match="a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say"):
-        capacity.device("a100")
-    with pytest.raises(ValueError, match=r"RTX 4900: no such GPU; did you mean RTX 4090\?; a size"):
+    with pytest.raises(ValueError, match=r"4090: no such GPU, nor a size.*; did you mean RTX 4090"):
+        capacity.device("4090")
+    with pytest.raises(ValueError, match=r"RTX 4900: no such GPU.* did you mean RTX 4090"):
         capacity.device("RTX 4900")
     with pytest.raises(ValueError, match="600MiB: nothing is left of it after a reserve of 1 GiB"):
         capacity.device("600MiB")
@@ -557,10 +556,7 @@ def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
         (["--precision", "fp16"], "--precision: invalid choice: 'fp16'"),
         (["--device", "cpu"], "--device: invalid choice: 'cpu'"),
-        (
-            ["--fits", "RTX 4900"],
-            "--fits RTX 4900: no such GPU; did you mean RTX 4090?; a size such as 24GiB would",
-        ),
+        (["--fits", "RTX 4900"], "--fits RTX 4900: no such GPU, nor a size such as 24GiB; did you mean RTX"),
         (["--fits", "0GiB"], "--fits 0GiB: nothing is left of it"),
         (["--fits", "24GiB", "--batch", "1", "2"], "--batch 1 2: a line needs at least 3 batches"),
         (["--find-max-batch", "--device", "meta"], "--find-max-batch: no GPU here; name one or a size"),
@@ -619,7 +615,8 @@ def test_on_a_gpu_a_case_over_its_limit_is_out_of_memory() -> None:
 
 def test_the_reports_section_has_peaks_lines_and_claims() -> None:
     cases = [known(batch, 10 * GIB + batch * MIB, 11 * GIB) for batch in (64, 128, 256)]
-    text, _ = report.section([*cases, OUT])
+    text, drawings = report.section([*cases, OUT])
+    assert drawings == []
     assert report.section([OUT, *reversed(cases)]) == (text, [])
     assert "**Predicted** figures" in text
     assert "out of memory" in text

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from baselines import load
+from bench import counters
 from models import Task, create, names
 from models.layers import ChannelNorm, Condition, timestep_features
-from models.registry import BACKBONES, FAMILIES, family_of, find, printed, published_task, task_at
+from models.registry import BACKBONES, FAMILIES, SMALL, family_of, find, printed, published_task, task_at
 from models.weights import official_name, randomise_zeros
 from tests.conftest import NARROW, SMALLEST, UNREAD
 
@@ -62,6 +63,39 @@ def test_output_has_the_shape_that_the_task_asks_for(name: str, res: tuple[int, 
     assert out.shape == (2, task.out_channels, task.height, task.width)
 
 
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (32, 3), ((8, 12), 1)])
+def test_sizes_of_ours_take_the_images_of_digits_and_of_cifar(
+    name: str, size: int | tuple[int, int], channels: int
+) -> None:
+    task = Task(latent_size=size, in_channels=channels, num_classes=10)
+    out = meta(name, **vars(task))(*inputs(task, device="meta"))
+    assert out.shape == (2, 2 * channels, task.height, task.width)
+
+
+def test_sizes_of_ours_are_matched_in_parameters_and_macs_for_digits() -> None:
+    task = Task(latent_size=8, in_channels=1, num_classes=10)
+    params, macs = {}, {}
+    for name in SMALL:
+        model = meta(name, **vars(task))
+        params[name] = sum(p.numel() for p in model.parameters())
+        macs[name] = counters.count_forward(model, task).macs
+    for sizes in (params, macs):
+        four = [size for name, size in sizes.items() if not name.startswith("DiG")]
+        assert len(four) == 4
+        assert max(four) < 1.15 * min(four)
+        assert max(sizes.values()) < 1.2 * min(sizes.values())
+
+
+def test_sizes_of_ours_are_found_by_name_and_listed_by_their_own_pattern_only() -> None:
+    assert names("*-Ti*") == ["FCDM-Ti", "DiT-Ti/2", "DiCo-Ti", "DiC-Ti", "DiG-Ti/2"]
+    assert not {*SMALL} & {*names(), *names("DiT-*"), *names("*@*")}
+    assert printed("dit-ti/2") == "DiT-Ti/2"
+    assert family_of("DiCo-Ti") == "DiCo"
+    with pytest.raises(ValueError, match="did you mean FCDM-Ti"):
+        find("FDCM-Ti")
+
+
 def test_output_without_learned_variance_has_the_channels_of_the_input(smallest: str) -> None:
     task = Task(latent_size=8, in_channels=3, num_classes=10, learn_sigma=False)
     x = torch.empty(1, 3, 8, 8, device="meta")
@@ -69,7 +103,7 @@ def test_output_without_learned_variance_has_the_channels_of_the_input(smallest:
     assert meta(smallest, **vars(task))(x, label, label).shape == (1, 3, 8, 8)
 
 
-@pytest.fixture(scope="module", params=SMALLEST)
+@pytest.fixture(scope="module", params=[*SMALLEST, *SMALL])
 def filled(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     """The smallest model of a network for 16 x 16 latents, with no layer left at zero."""
     model = create(request.param, latent_size=16).eval()
