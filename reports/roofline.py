@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from bench import floors
 from bench.floors import KINDS, OTHER, Floor, Peaks
 from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
-from reports.naming import FAMILIES, family, order, size
+from reports.naming import FAMILIES, order, size
 from reports.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
 from reports.tables import BLANK, Columns, markdown, significant
 
@@ -119,7 +119,7 @@ def _most(works: Sequence[Work], first: Collection[str] = ()) -> list[Work]:
     seen: Counter[str] = Counter()
     ranked: list[tuple[tuple[bool, int, bool, str], Work]] = []
     for work in sorted(works, key=preferred):
-        name = family(work.model)
+        name = work.family
         ranked.append(((work.model not in first, seen[name], name not in FAMILIES, name), work))
         seen[name] += 1
     ranked.sort(key=lambda pair: pair[0])
