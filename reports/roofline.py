@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from bench import floors
 from bench.floors import KINDS, OTHER, Floor, Peaks
-from bench.record import Ceiling, Profiled, Record, Throughput, Work, size_text
-from reports.naming import FAMILIES, SIZES, family, order, size
+from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
+from reports.naming import FAMILIES, order, size
 from reports.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
 from reports.tables import BLANK, Columns, markdown, significant
 
@@ -26,7 +27,8 @@ GPUS = (
     "H200 SXM5 141GB",
 )  # whose floors are shown beside those of devices at hand
 DRAWN = "H200 SXM5 141GB"  # of them
-MOST = 12  # models in one picture
+MOST = 8  # models in one picture
+PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes, of one family
 # convolutions in warm colours, products of tokens in blue, what has no MACs in grey
 KIND_COLOURS = {
     "depthwise": "#E69F00",
@@ -108,31 +110,39 @@ def _at_hand(records: Sequence[Record]) -> list[Peaks]:
 
 
 def _most(works: Sequence[Work], first: Collection[str] = ()) -> list[Work]:
-    """At most MOST models: those named first, then the families of the papers, the largest sizes before."""
+    """At most MOST models: those named first, then one of each family, its XL if any, the papers' first."""
 
-    def rank(work: Work) -> tuple[bool, bool, int, tuple[int, int, str]]:
+    def preferred(work: Work) -> tuple[int, str]:
         letters = size(work.model)
-        return (
-            work.model not in first,
-            family(work.model) not in FAMILIES,
-            -SIZES.index(letters) if letters in SIZES else 1,
-            order(work.model),
-        )
+        return PREFERRED.index(letters) if letters in PREFERRED else len(PREFERRED), work.model
 
-    return sorted(sorted(works, key=rank)[:MOST], key=lambda work: order(work.model))
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[tuple[bool, int, bool, str], Work]] = []
+    for work in sorted(works, key=preferred):
+        name = work.family
+        ranked.append(((work.model not in first, seen[name], name not in FAMILIES, name), work))
+        seen[name] += 1
+    ranked.sort(key=lambda pair: pair[0])
+    return sorted((work for _, work in ranked[:MOST]), key=lambda work: order(work.model))
+
+
+def _prominence(works: Sequence[Work]) -> tuple[int, int]:
+    """A key to choose among sizes of work: large batches before small, small images before large."""
+    height, width = height_width(works[0].res)
+    return works[0].batch, -height * width
 
 
 def _groups(works: Sequence[Work], profiles: Mapping[tuple[str, Group], Profiled]) -> dict[Group, list[Work]]:
-    """What is broken down: every group that was profiled, and the one of the most work."""
+    """What is broken down: every group that was profiled, and the one of most models."""
     by_group: dict[Group, list[Work]] = {}
     for work in works:
         by_group.setdefault(_group(work), []).append(work)
     profiled = {group for model, group in profiles if any(w.model == model for w in by_group.get(group, ()))}
-    heaviest = max(sorted(by_group), key=lambda group: (sum(w.macs for w in by_group[group]), group[2]))
+    fullest = max(sorted(by_group), key=lambda group: (len(by_group[group]), *_prominence(by_group[group])))
     return {
         group: _most(of, {model for model, where in profiles if where == group})
         for group, of in sorted(by_group.items())
-        if group in profiled or group == heaviest
+        if group in profiled or group == fullest
     }
 
 
@@ -155,7 +165,7 @@ class _Point:
 
 
 def _points(peaks: Peaks, works: Sequence[Work], timings: Sequence[Throughput]) -> list[_Point]:
-    """The models at one resolution and batch: that of most measurements on the device, or most work."""
+    """The models at one resolution and batch: that of most measurements on the device, or most models."""
     found: dict[tuple[str, int], list[_Point]] = {}
     for work in works:
         for precision in ("fp32", "tf32") if work.precision == "fp32" else (work.precision,):
@@ -173,9 +183,10 @@ def _points(peaks: Peaks, works: Sequence[Work], timings: Sequence[Throughput]) 
     if not found:
         return []
 
-    def weight(setting: tuple[str, int]) -> tuple[int, int]:
+    def weight(setting: tuple[str, int]) -> tuple[int, ...]:
         of = found[setting]
-        return sum(point.measured is not None for point in of), sum(point.work.macs for point in of)
+        works = _distinct([point.work for point in of])
+        return sum(point.measured is not None for point in of), len(works), *_prominence(works)
 
     points = found[max(sorted(found), key=weight)]
     measured = {point.work.model for point in points if point.measured}
@@ -249,8 +260,8 @@ def _of_floors(roofs: Sequence[Peaks]) -> str:
         f"{peaks.device}: {peaks.source}" for peaks in sorted(roofs, key=lambda peaks: not peaks.measured)
     )
     return (
-        "Of every device one resolution and batch: that of most measurements on it, or else of the most "
-        "work. *Achieved* is floor / measured median, of the fastest measurement of the same pass on that "
+        "Of every device one resolution and batch: that of most measurements on it, or else of most "
+        "models. *Achieved* is floor / measured median, of the fastest measurement of the same pass on that "
         "device, whatever its other settings; above 100 % are passes that fusion, caches or an "
         "algorithm of fewer FLOPs (Winograd's 3x3) make faster, or ceilings measured on a busy device. "
         f"Peaks: {sources}."
@@ -355,7 +366,7 @@ def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
     left, right = min(*intensities, *ridges) / 2, max(*intensities, *ridges) * 3
     unit = 1e12 if max(rates.values()) >= 1e12 else 1e9
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(0.6 + 4.3 * len(precisions), 4.9)
+        figure = new_figure(max(6.8, 0.6 + 4.3 * len(precisions)), 4.9)
         panels = [(p, figure.add_subplot(1, len(precisions), i + 1)) for i, p in enumerate(precisions)]
         for precision, axes in panels:
             under = [point for point in points if point.precision == precision]
