@@ -242,7 +242,7 @@ def measure(case: Case) -> Throughput | Skipped:
 def each(
     cases: Sequence[C],
     *,
-    about: Callable[[C], Run | tuple[Run, ...]],
+    about: Callable[[C], Record | Run | tuple[Run, ...]],
     measure: Callable[[C], R],
     label: Callable[[C], str],
     args: argparse.Namespace,

@@ -222,7 +222,7 @@ class Remembering(TorchDispatchMode, ABC):
 
 def innermost(modules: ModuleTracker) -> str:
     """The path of the module that runs now, `starred`."""
-    name = max(modules.parents, key=lambda name: (name != "Global", name.count(".")))
+    name = max(modules.parents, key=lambda name: (name != "Global", name.count("."), name))
     return starred(name.partition(".")[2])  # the first is the network
 
 

@@ -1,253 +1,58 @@
-"""What does a pass ask of a device, operator by operator: kernels, multiply-accumulates, bytes?"""
+"""What does a pass ask of a device, operator by operator, and where does its time go?
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+    python -m bench.operators --model FCDM-XL DiT-XL/2 --precision bf16
+    python -m bench.operators --model FCDM-XL --by module --precision bf16
+    python -m bench.operators --model FCDM-XL --by op --work training --batch 256 --precision bf16
+    python -m bench.operators --model FCDM-S DiT-S/2 --batch 4 --profile --out records.jsonl
 
-import torch
-from torch import Tensor, nn
-from torch.utils.module_tracker import ModuleTracker
+Counted, from the sizes of meta tensors: nothing is computed. A kind is depthwise, pointwise (1x1) or any
+other convolution, linear (products with weights), attention (with its softmax, fused or not), scan (linear
+attention and selective scans), norm, elementwise (with reductions and pooling) or movement (copies, casts,
+concatenation, padding, pixel shuffles, look-ups). MACs are those of bench.flops; one MAC is two FLOPs.
 
-from bench import counters, device
-from bench.cuda_rules import CudaRules
-from bench.record import Part
-from models.contract import condition_width
-from models.task import Task
+Eager bytes: each kernel of an eager pass on CUDA reads its inputs and writes its outputs, caches aside; views
+are free, and an expanded dimension is read once. One kernel for an operator, but two for a convolution with
+bias that is not depthwise (cuDNN has none), a group norm, and a layer norm of rows that do not lie together
+(copied first), and one for each gradient of a convolution. Attention is one kernel that writes no scores.
 
-Shape = Sequence[int]
+Fused bytes, ideal fusion: only products move anything, convolutions, linear layers, attention and scans: each
+reads its operands and its weights and writes its result, once. Norms, elementwise work and movements ride on
+the product that their largest input comes from, the latest of equals, and cost nothing, however much of the
+image they look at; what they take from elsewhere, a residual, a saved activation, a vector of the condition,
+that product reads, once. A softmax between two products rides too, but its scores are written and read:
+attention is not fused where the network does not.
 
+Inference: weights and x in the precision itself. Training: forward and backward pass, without loss and
+optimizer, in eval mode; bf16 and fp16 are torch.autocast. Gradients of attention cost twice its forward pass.
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+--profile runs the pass on the device at hand, in a process of its own, under torch.profiler, and sets the
+measured share of time beside each kind; "other" is time in no operator, on a CPU that of Python. It slows a
+pass; only the shares are for comparing. The part for CUDA was written without a GPU and has never run.
+"""
 
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-# they start no kernel
-_FREE = _names(
-    "_unsafe_view empty empty_like empty_strided empty_permuted new_empty new_empty_strided lift_fresh "
-    "resize_ set_"
-)
-_CONVOLUTIONS = _names("convolution convolution_backward")
-_MATRICES = _names("mm addmm mv addmv")
-_BATCHES = _names("bmm baddbmm")
-_SCANS = _names("gla gla_fla gla_backward selective_scan selective_scan_backward selective_scan_mamba_ssm")
-_ATTENTION = ("_scaled_dot_product_", "neighbourhood_attention", "_softmax", "_safe_softmax")
-_NORMS = (
-    "native_layer_norm",
-    "native_group_norm",
-    "native_batch_norm",
-    "_fused_rms_norm",
-    "linalg_vector_norm",
-)
-_MOVEMENTS = _names(
-    "clone copy copy_ _to_copy cat stack pixel_shuffle pixel_unshuffle constant_pad_nd index index_select "
-    "gather scatter scatter_add index_put index_put_ _index_put_impl_ flip roll repeat embedding "
-    "embedding_dense_backward slice_backward select_backward slice_scatter select_scatter fill fill_ zero_ "
-    "zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full arange upsample_nearest2d "
-    "upsample_nearest2d_backward"
-)
-_GATHERS = _names("embedding index index_select gather")  # they read as much as they write, and the indices
-_OVERWRITES = _names("copy_ fill_ zero_")  # they do not read what they change
+from bench import cases, cli, output, worker
+from bench.floors import KINDS, OTHER
+from bench.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
+from bench.worker import Case
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
-    """The kind of an operator, one of bench.floors.KINDS.
+    from models.task import Task
 
-    Args:
-        op: torch's name of it, without aten:: and overload.
-        weight: shape of a convolution's weight.
-        channels: of a convolution's input.
-    """
-    if op in _CONVOLUTIONS:
-        if weight[1] == 1 and channels > 1:
-            return "depthwise"
-        return "pointwise" if weight[1] == channels and math.prod(weight[2:]) == 1 else "convolution"
-    if op in _MATRICES:
-        return "linear"
-    if op in _BATCHES or op.startswith(_ATTENTION):
-        return "attention"
-    if op in _SCANS:
-        return "scan"
-    if op.startswith(_NORMS):
-        return "norm"
-    return "movement" if op in _MOVEMENTS else "elementwise"
-
-
-def size_bytes(x: Tensor) -> int:
-    """Bytes of the elements that a tensor really has: an expanded dimension repeats the same ones."""
-    return _elements(x) * x.element_size()
-
-
-def _elements(x: Tensor) -> int:
-    return math.prod(side for side, stride in zip(x.shape, x.stride(), strict=True) if stride)
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        if value.is_meta:
-            yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What one call costs, by the shapes and types alone."""
-
-    kind: str
-    calls: int
-    macs: int
-    eager_bytes: int
-    own_bytes: int | None  # of a product under ideal fusion, without what rides on it; None: it is none
-
-
-@dataclass
-class _Made:
-    """A call that happened, and what it moves under ideal fusion, which may still grow."""
-
-    call: _Call
-    kind: str
-    op: str
-    module: str
-    phase: str
-    fused_bytes: int
-    read: set[int]  # tensors from further back that work riding on it has read already
-
-
-def _attention_backward_macs(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
-    """Twice the forward pass, as of any product; making the scores again does not count."""
-    return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-
-
-_RULES: Mapping[Any, counters.Formula] = {
-    **counters.TORCH_RULES,
-    torch.ops.aten._scaled_dot_product_flash_attention_backward: _attention_backward_macs,
-    torch.ops.aten._scaled_dot_product_efficient_attention_backward: _attention_backward_macs,
-}
-
-
-class _Traced(counters.Remembering):
-    """Describes every kernel that an eager pass would start on CUDA.
-
-    Attributes:
-        made: every call so far, in order.
-        phase: forward or backward, of the calls to come.
-    """
-
-    def __init__(self, modules: ModuleTracker, linear: frozenset[str]) -> None:
-        super().__init__()
-        self.made: list[_Made] = []
-        self.phase = "forward"
-        self._modules = modules
-        self._linear = linear  # paths of linear layers: batched products in them are not attention
-        # of every storage, what it holds now: its number, and the product that made it or that it rides on
-        self._held: dict[int, tuple[int, int | None]] = {}
-        self._numbers = 0
-
-    def describe(
-        self,
-        func: Any,  # noqa: ANN401
-        args: tuple[Any, ...],
-        keywords: Mapping[str, Any],
-        out: Any,  # noqa: ANN401
-    ) -> _Call | None:
-        name = func._overloadpacket.__name__
-        if name in _FREE:
-            return None
-        rule = _RULES.get(func._overloadpacket)
-        macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
-        taken = [*_tensors(args), *_tensors(tuple(keywords.values()))]
-        if name == "convolution":
-            kind = kind_of(name, args[1].shape, args[0].shape[1])
-        elif name == "convolution_backward":
-            kind = kind_of(name, args[2].shape, args[1].shape[1])
-            return _convolution_backward(kind, macs, args, out)
-        else:
-            kind = kind_of(name)
-        if name in _GATHERS:
-            read = size_bytes(out) + sum(map(size_bytes, taken[1:]))
-        elif name in _OVERWRITES:
-            read = sum(map(size_bytes, taken[1:]))
-        else:
-            read = sum(map(size_bytes, taken))
-        fused_attention = name.startswith("_scaled_dot_product_") and not name.endswith("backward")
-        written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
-        calls = 1
-        if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
-            # it takes rows of neighbours only, and copies what is not
-            calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
-        moved = read + written
-        if name == "convolution" and args[2] is not None and kind != "depthwise":
-            # cuDNN's convolutions have no bias: torch adds it to the output
-            return _Call(kind, 2, macs, moved + 2 * size_bytes(out), moved)
-        if name == "native_group_norm":  # once for the statistics, once to apply them
-            return _Call(kind, 2, macs, moved + size_bytes(taken[0]), None)
-        return _Call(kind, calls, macs, moved, None if rule is None else moved)
-
-    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: _Call | None) -> None:  # noqa: ANN401
-        name = func._overloadpacket.__name__
-        taken = list(_tensors(args))
-        if described is None:
-            if name == "_unsafe_view":
-                self._held[out.untyped_storage()._cdata] = self._state(taken[0])
-            return
-        kind, module = described.kind, counters.innermost(self._modules)
-        if name in _BATCHES and module in self._linear:
-            kind = "linear"
-        own = described.own_bytes
-        self.made.append(_Made(described, kind, name, module, self.phase, own or 0, set()))
-        carrier = self._ride(kind, taken) if own is None else len(self.made) - 1
-        for tensor in _tensors(out):
-            self._hold(tensor, carrier)
-
-    def _ride(self, kind: str, taken: Sequence[Tensor]) -> int | None:
-        """Find the product that a call rides on, and have it read what comes from elsewhere."""
-        states = [self._state(tensor) for tensor in taken]
-        carriers = [
-            (_elements(tensor), carrier)
-            for tensor, (_, carrier) in zip(taken, states, strict=True)
-            if carrier is not None
-        ]
-        if not carriers:
-            return None
-        _, chosen = max(carriers)
-        if kind != "movement":
-            product = self.made[chosen]
-            for tensor, (number, carrier) in zip(taken, states, strict=True):
-                if carrier != chosen and number not in product.read:
-                    product.read.add(number)
-                    product.fused_bytes += size_bytes(tensor)
-        return chosen
-
-    def _state(self, tensor: Tensor) -> tuple[int, int | None]:
-        """The number of what a tensor's storage holds, and the product that it comes from."""
-        key = tensor.untyped_storage()._cdata
-        if (
-            key not in self._held
-        ):  # a parameter or an input, which outlive the pass: their keys are not reused
-            self._hold(tensor, None)
-        return self._held[key]
-
-    def _hold(self, tensor: Tensor, carrier: int | None) -> None:
-        self._held[tensor.untyped_storage()._cdata] = (self._numbers, carrier)
-        self._numbers += 1
-
-
-def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequence[Tensor | None]) -> _Call:
-    """One kernel for each gradient that is asked for; each reads the gradient of the output."""
-    grad, x, weight = map(size_bytes, args[:3])
-    to_x, to_weight, to_bias = (0 if tensor is None else size_bytes(tensor) for tensor in out)
-    wanted = args[-1]
-    of_products = wanted[0] * (grad + weight + to_x) + wanted[1] * (grad + x + to_weight)
-    return _Call(kind, sum(wanted), macs, of_products + wanted[2] * (grad + to_bias), of_products + to_bias)
+MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
+WORK = ("inference", "training")
+PROFILE_TIMEOUT_S = 600.0  # for one case in its process
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def work(
-    model: nn.Module, task: Task, *, batch: int, precision: str, work: str = "inference"
+    model: "nn.Module", task: "Task", *, batch: int, precision: str, work: str = "inference"
 ) -> tuple[Part, ...]:
     """Trace a pass over meta tensors and give its parts, those of the most eager bytes first.
 
@@ -260,43 +65,299 @@ def work(
         precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
         work: inference, or training: forward and backward, x needing no gradient.
     """
-    dtype = device.DTYPES[precision]
-    training = work == "training"
-    if not training and dtype != torch.float32:
-        model = deepcopy(model).to(dtype)
-    model.eval()
-    x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
-    modules = ModuleTracker()
-    linear = frozenset(
-        counters.starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    )
-    traced = _Traced(modules, linear)
-    rules = CudaRules(dtype if training and dtype != torch.float32 else None)
-    with modules, traced, nullcontext() if training else torch.no_grad():
-        with rules:
-            out = model(x if training else x.to(dtype), t, y)
-        if training:
-            traced.phase = "backward"
-            out.backward(torch.empty_like(out))
-    return _parts(traced.made)
+    from bench import tracing
+
+    return tracing.trace(model, task, batch, precision, work)
 
 
-def _parts(made: Sequence[_Made]) -> tuple[Part, ...]:
-    alike = Counter(
-        (m.kind, m.op, m.module, m.phase, m.call.calls, m.call.macs, m.call.eager_bytes, m.fused_bytes)
-        for m in made
+def tensors_of(precision: str) -> str:
+    """The precision of the tensors: tf32 and torch-default move the bytes of fp32."""
+    return precision if precision in ("bf16", "fp16") else "fp32"
+
+
+def blank(name: str, res: Size, batch: int, precision: str, work: str) -> Work:
+    """The record of a pass before it is traced."""
+    from bench import environment
+    from models.registry import family_of, task_at
+
+    return Work(
+        model=name,
+        family=family_of(name),
+        res=res,
+        latent_size=task_at(name, *height_width(res)).latent_size,
+        batch=batch,
+        precision=tensors_of(precision),
+        work=work,
+        parts=(),
+        environment=environment.gather("meta", name),
     )
-    parts = [
-        Part(
-            kind=kind,
-            op=op,
-            module=module,
-            phase=phase,
-            calls=n * calls,
-            macs=n * macs,
-            eager_bytes=n * eager,
-            fused_bytes=n * fused,
+
+
+def traced(asked: Work, model: "nn.Module") -> Work:
+    """Fill in the parts of a record; the model is on the meta device."""
+    from models.registry import task_at
+
+    task = task_at(asked.model, *height_width(asked.res))
+    parts = work(model, task, batch=asked.batch, precision=asked.precision, work=asked.work)
+    return replace(asked, parts=parts)
+
+
+def all_traced(
+    plan: Sequence[tuple[Work, "nn.Module"]], args: argparse.Namespace
+) -> tuple[list[Work], list[str]]:
+    """A record for every pass that is asked for, those that --out holds from there; and notes on that."""
+
+    def measure(case: tuple[Work, "nn.Module"]) -> Work:
+        return traced(*case)
+
+    def label(case: tuple[Work, "nn.Module"]) -> str:
+        return f"{case[0].model} {size_text(case[0].res)} px, {case[0].precision}, {case[0].work}"
+
+    return cases.each(plan, about=lambda case: case[0], measure=measure, label=label, args=args)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A line of a table: what one kind, module or operator has of a pass."""
+
+    work: Work
+    part: str
+    calls: int
+    macs: int
+    eager_bytes: int
+    fused_bytes: int
+    seconds: float | None  # as measured under the profiler; None without
+
+
+def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
+    """The lines of one pass, kinds in their order, modules and operators by their eager bytes."""
+    named: dict[str, list[Part]] = {}
+    for part in work.parts:
+        named.setdefault({"kind": part.kind, "module": part.module, "op": part.op}[by], []).append(part)
+    seconds = dict(profiled.seconds) if profiled else {}
+    lines = [
+        Share(
+            work=work,
+            part=name,
+            calls=sum(part.calls for part in parts),
+            macs=sum(part.macs for part in parts),
+            eager_bytes=sum(part.eager_bytes for part in parts),
+            fused_bytes=sum(part.fused_bytes for part in parts),
+            seconds=seconds.get(name, 0.0) if profiled else None,
         )
-        for (kind, op, module, phase, calls, macs, eager, fused), n in alike.items()
+        for name, parts in [*named.items(), *((kind, []) for kind in seconds if kind not in named)]
     ]
-    return tuple(sorted(parts, key=lambda part: -part.eager_bytes))
+    if by == "kind":
+        order = (*KINDS, OTHER)
+        return sorted(lines, key=lambda line: order.index(line.part))
+    return sorted(lines, key=lambda line: -line.eager_bytes)
+
+
+def _row(share: Share) -> output.Row:
+    work = share.work
+    seconds = share.seconds
+    return {
+        "model": work.model,
+        "family": work.family,
+        "res": output.size(work.res),
+        "latent_size": output.size(work.latent_size),
+        "batch": work.batch,
+        "precision": work.precision,
+        "work": work.work,
+        "part": share.part,
+        "calls": share.calls,
+        "macs": share.macs,
+        "flops": 2 * share.macs,
+        "eager_bytes": share.eager_bytes,
+        "fused_bytes": share.fused_bytes,
+        "eager_intensity": 2 * share.macs / share.eager_bytes if share.eager_bytes else None,
+        "fused_intensity": 2 * share.macs / share.fused_bytes if share.fused_bytes else None,
+        "macs_share": share.macs / work.macs if work.macs else 0.0,
+        "eager_bytes_share": share.eager_bytes / work.eager_bytes if work.eager_bytes else 0.0,
+        "fused_bytes_share": share.fused_bytes / work.fused_bytes if work.fused_bytes else 0.0,
+        "seconds": seconds,
+    }
+
+
+def _rows(work: Work, by: str, profiled: Profiled | None) -> list[output.Row]:
+    """The lines of one pass, and one for the whole."""
+    lines = shares(work, by, profiled)
+    whole = Share(
+        work=work,
+        part="all",
+        calls=sum(line.calls for line in lines),
+        macs=work.macs,
+        eager_bytes=work.eager_bytes,
+        fused_bytes=work.fused_bytes,
+        seconds=sum(line.seconds or 0.0 for line in lines) if profiled else None,
+    )
+    rows = [_row(line) for line in (*lines, whole)]
+    total = whole.seconds
+    return [
+        {**row, "seconds_share": row["seconds"] / total if total and row["seconds"] is not None else None}
+        for row in rows
+    ]
+
+
+def _scaled(key: str, scale: float, digits: int) -> Callable[[output.Row], str]:
+    return lambda row: output.fixed(digits, None if row[key] is None else row[key] * scale)
+
+
+_COLUMNS: list[output.Column] = [
+    ("model", lambda row: row["model"]),
+    ("res", lambda row: str(row["res"])),
+    ("part", lambda row: row["part"]),
+    ("kernels", lambda row: str(row["calls"])),
+    ("GMACs", _scaled("macs", 1e-9, 2)),
+    ("GFLOPs", _scaled("flops", 1e-9, 2)),
+    ("MACs %", _scaled("macs_share", 100, 1)),
+    ("GB eager", _scaled("eager_bytes", 1e-9, 3)),
+    ("eager %", _scaled("eager_bytes_share", 100, 1)),
+    ("GB fused", _scaled("fused_bytes", 1e-9, 3)),
+    ("fused %", _scaled("fused_bytes_share", 100, 1)),
+    ("FLOP/B eager", _scaled("eager_intensity", 1, 1)),
+    ("FLOP/B fused", _scaled("fused_intensity", 1, 1)),
+]
+_TIMES: list[output.Column] = [
+    ("ms measured", lambda row: output.milliseconds(row["seconds"])),
+    ("time %", _scaled("seconds_share", 100, 1)),
+]
+
+
+def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
+    """Every pass that is asked for, as a store knows it before it is traced, and its model on meta.
+
+    Raises:
+        UsageError: names or sizes that cannot be.
+    """
+    names = cli.model_names(args.model, default=MODELS)
+    models = cli.meta_models(names, args.res, args.weights)
+    return [
+        (blank(name, res, args.batch, args.precision, args.work), model)
+        for (name, res), model in models.items()
+    ]
+
+
+def _cases(works: Sequence[Work], where: str) -> list[Case]:
+    """What is profiled: each pass once, under torch's own settings."""
+    from bench import environment
+
+    return [
+        Case(
+            run=Run(
+                question="profile",
+                model=work.model,
+                family=work.family,
+                res=work.res,
+                latent_size=work.latent_size,
+                batch=work.batch,
+                precision=work.precision,
+                compile=False,
+                cuda_graphs=False,
+                channels_last=False,
+                attention="auto",
+                checkpointing=False,
+                protocol="suite",
+                soak_s=0.0,
+                budget_s=0.0,
+                precision_target=0.0,
+                weights="random",
+                environment=environment.gather(where, work.model),
+            ),
+            weights=None,
+        )
+        for work in works
+    ]
+
+
+def _profile(case: Case) -> Profiled | Skipped:
+    """Profile one case in a worker of its own, dated now."""
+    dated = replace(case, run=cases.dated(case.run))
+    found = worker.run("bench.profiling:measure", dated, PROFILE_TIMEOUT_S)
+    assert isinstance(found, Profiled | Skipped)
+    return found
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    if args.weights:
+        raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
+    if args.profile and (args.by != "kind" or args.work != "inference"):
+        raise cli.UsageError(
+            f"--profile: goes with --by kind and --work inference, got --by {args.by} --work {args.work}"
+        )
+    if args.device and not args.profile:
+        raise cli.UsageError(f"--device {args.device}: is what --profile runs on; nothing else runs on one")
+    plan = planned(args)
+    works, notes = all_traced(plan, args)
+    profiles: list[Profiled | Skipped] = []
+    if args.profile:
+        from bench import device
+
+        where = args.device or device.default()
+        if (reason := device.why_not(where, args.precision)) is not None:
+            raise cli.UsageError(reason)
+        profiles, found = cases.each(
+            _cases(works, where), about=lambda case: case.run, measure=_profile, label=cases.label, args=args
+        )
+        notes += found
+    seen: list[Profiled | Skipped | None] = [*profiles] if args.profile else [None] * len(works)
+    rows = [
+        row
+        for work, one in zip(works, seen, strict=True)
+        for row in _rows(work, args.by, one if isinstance(one, Profiled) else None)
+    ]
+    columns = [*_COLUMNS, *_TIMES] if args.profile else _COLUMNS
+    text = output.render(rows, columns, args.format)
+    output.emit(
+        text,
+        [*notes, *_notes(works[0], profiles)],
+        None if cli.keeps_records(args.out) else args.out,
+    )
+    return 0
+
+
+def _notes(work: Work, profiles: Sequence[Profiled | Skipped]) -> list[str]:
+    here = work.environment
+    notes = [
+        f"{work.work}, batch {work.batch}, {work.precision}; 1 MAC = 2 FLOPs; GB are 10**9 bytes; kernels "
+        f"and bytes as of CUDA, from the sizes of tensors, not measured; torch {here.torch}; {here.date}"
+    ]
+    for one in profiles:
+        if isinstance(one, Skipped):
+            notes.append(f"not profiled: {one.run.model}: {one.status}: {one.reason}")
+        else:
+            notes.append(
+                f"measured: {one.run.model} on {one.run.environment.device}, mean of {one.passes} passes "
+                f"under torch.profiler, {output.milliseconds(one.wall_s)} ms of wall clock each; "
+                f"torch {one.run.environment.torch}; {one.run.environment.date}"
+            )
+    return notes
+
+
+def parser() -> cli.Parser:
+    made = cli.parser("bench.operators", __doc__)
+    cli.add_models(made, default=" ".join(MODELS))
+    cli.add_res(made, default=(256,))
+    made.add_argument("--by", choices=("kind", "module", "op"), default="kind", help="default: kind")
+    made.add_argument("--batch", type=cli.positive_int, default=64, help="images a pass (default: 64)")
+    made.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="of the tensors; tf32 moves the bytes of fp32"
+    )
+    made.add_argument("--work", choices=WORK, default="inference", help="default: inference")
+    made.add_argument("--profile", action="store_true", help="run it too, and set the measured time beside")
+    made.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="of --profile (default: cuda where torch sees one, else cpu)",
+    )
+    cli.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(parser(), _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
