@@ -113,6 +113,19 @@ def _between(values: "NDArray[float64]") -> Interval:
     return float(low), float(high)
 
 
+def intervals(curve: Curve) -> list[Interval | None]:
+    """The interval of the cost at every size; None for counts, or with too few samples."""
+    import numpy
+
+    if curve.exact:
+        return [None] * len(curve.points)
+    drawn = numpy.exp(draws(curve, 0))
+    return [
+        _between(drawn[:, i]) if sum(map(len, point.visits)) >= MIN_SAMPLES else None
+        for i, point in enumerate(curve.points)
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exponent:
     """cost ~ side ** slope, fitted by least squares on logarithms; twice the exponent in pixels."""

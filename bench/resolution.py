@@ -1,6 +1,6 @@
 """What records say of models at several sizes: curves of time, MACs, bytes and memory. Imports no torch.
 
-All of one image. Memory is what a pass holds beside parameters, gradients, moments and EMA, by its peak.
+All of one image. Memory is what the passes hold beside parameters, moments and EMA, by their peak.
 """
 
 import math
@@ -13,6 +13,7 @@ from itertools import combinations
 from baselines import load
 from bench import exponents
 from bench.exponents import CrossOver, Curve, Exponent, Growth, Interval, Point
+from bench.operators import tensors_of
 from bench.record import Memory, MemoryUse, Record, Run, Size, Skipped, Throughput, Work, height_width
 
 COSTS = ("time", "MACs", "bytes", "memory")
@@ -48,12 +49,17 @@ class Setting:
     attention: str = "auto"
     checkpointing: bool = False
 
+    @property
+    def unusual(self) -> str:
+        """The settings that are not as usual, in words."""
+        switches = ("compile", "cuda_graphs", "channels_last", "checkpointing")
+        words = [name.replace("_", "-") for name in switches if getattr(self, name)]
+        return ", ".join(words + [f"{self.attention} attention"] * (self.attention != "auto"))
+
     def __str__(self) -> str:
         words = [self.work, *([self.device] if self.device else []), self.precision]
         words.append(f"from batch {self.from_batch}" if self.device else f"batch {self.from_batch}")
-        switches = ("compile", "cuda_graphs", "channels_last", "checkpointing")
-        words += [name.replace("_", "-") for name in switches if getattr(self, name)]
-        return ", ".join(words + [f"{self.attention} attention"] * (self.attention != "auto"))
+        return ", ".join([*words, self.unusual] if self.unusual else words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +96,7 @@ class Sized:
         """What the passes hold for each image, by their peak."""
         if self.memory is None or self.memory.use is None:
             return None
-        return activations(self.memory.use) / self.memory.run.batch
+        return passes_bytes(self.memory.use) / self.memory.run.batch
 
     def point(self, cost: str) -> Point | None:
         if cost == "time":
@@ -99,10 +105,12 @@ class Sized:
         return exponents.counted(self.side, value) if value else None
 
 
-def activations(use: MemoryUse) -> int:
-    """The peak of the passes less what does not grow with the batch."""
-    fixed = use.parameters_bytes + use.optimizer_bytes + use.ema_bytes + use.passes_gradients_bytes
-    return use.passes_peak_bytes - fixed
+def passes_bytes(use: MemoryUse) -> int:
+    """The peak of the passes less what is there before them.
+
+    Gradients count: where they and not the activations make the peak, leaving them out would leave nothing.
+    """
+    return use.passes_peak_bytes - use.parameters_bytes - use.optimizer_bytes - use.ema_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,18 +231,13 @@ def _sized(
     )
 
 
-def counted_as(precision: str) -> str:
-    """The precision whose tensors a precision's are: TF32 moves what fp32 moves."""
-    return {"tf32": "fp32", "torch-default": "fp32"}.get(precision, precision)
-
-
 def _work_of(run: Run, work: str, works: Sequence[Work]) -> Work | None:
     """The count of the batch that ran, or of the nearest."""
     fitting = [
         one
         for one in works
         if (one.model, one.res, one.work) == (run.model, run.res, work)
-        and one.precision == counted_as(run.precision)
+        and one.precision == tensors_of(run.precision)
     ]
     near = [(abs(one.batch - run.batch), one.environment.date, i) for i, one in enumerate(fitting)]
     return fitting[min(near)[2]] if near else None
@@ -247,7 +250,7 @@ def _memory_of(run: Run, setting: Setting, memories: Sequence[Memory]) -> Memory
         for one in memories
         if (one.run.model, one.run.res, one.run.batch) == (run.model, run.res, run.batch)
         and (one.work, one.limit_bytes) == (setting.work, None)
-        and counted_as(one.run.precision) == counted_as(run.precision)
+        and tensors_of(one.run.precision) == tensors_of(run.precision)
         and (one.work == "inference" or one.checkpointing == run.checkpointing)
         and (one.predicted or one.run.environment.device == setting.device)
     ]
