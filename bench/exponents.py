@@ -11,6 +11,7 @@ the sizes is another matter, of which residuals speak.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
 from bench import paired, stats
@@ -42,7 +43,7 @@ class Point:
     @property
     def cost(self) -> float:
         """The geometric mean of the visits' medians."""
-        return math.exp(sum(math.log(stats.median(visit)) for visit in self.visits) / len(self.visits))
+        return geometric_mean([stats.median(visit) for visit in self.visits])
 
 
 def counted(side: float, cost: float) -> Point:
@@ -117,7 +118,7 @@ def intervals(curve: Curve) -> list[Interval | None]:
     """The interval of the cost at every size; None for counts, or with too few samples."""
     import numpy
 
-    if curve.exact:
+    if curve.exact or not curve.points:
         return [None] * len(curve.points)
     drawn = numpy.exp(draws(curve, 0))
     return [

@@ -10,8 +10,8 @@ that the table prints, "from counted" from those counted here by the same rules 
 
 Real FLOPs are twice the MACs of every forward and backward pass, counted by torch's rules, without the
 optimizer: "kept" with all activations kept, "recomputed" with every block computed again in the backward
-pass, as FCDM's release does. "as released" says which of them it is, at least: MDT's second pass, over masked tokens,
-is in none of them. All at 256 px.
+pass, as FCDM's release does. "as released" says which of them it is; over it where a release has passes
+that are not counted, as MDT's over masked tokens. All at 256 px.
 
 --records names records of bench.train_step: each device, precision and batch in them is a row with the
 device-hours of the whole training at that speed, and, where the device's energy was read, its joules.

@@ -19,14 +19,20 @@ NO_TORCH = [
     "bench/output.py",
     "bench/timing.py",
     "bench/paired.py",
+    "bench/exponents.py",
+    "bench/resolution.py",
+    "bench/cost.py",
     "bench/noise.py",
 ]
 COMMANDS = [
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.scaling",
     "bench.sweep",
     "bench.throughput",
+    "bench.train_step",
+    "bench.training_cost",
     "bench.versus",
     "reports",
 ]
@@ -75,6 +81,7 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
     allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench.capacity", "bench"}
+    allowed |= {"bench.exponents", "bench.resolution", "bench.cost"}
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
