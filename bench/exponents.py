@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-MIN_SAMPLES = 6  # of one size, in all visits; fewer give no interval
+MIN_SAMPLES = 6  # of a size that was visited once; fewer give no interval
 FARTHEST = 4.0  # sides beyond the largest that are still worth an extrapolation, as a multiple of it
 # two-sided 95 % quantiles of Student's t by degrees of freedom, and of the normal distribution beyond
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -44,6 +44,11 @@ class Point:
     def cost(self) -> float:
         """The geometric mean of the visits' medians."""
         return geometric_mean([stats.median(visit) for visit in self.visits])
+
+    @property
+    def resamplable(self) -> bool:
+        """Whether there is an interval: two visits tell how far they differ, one needs samples enough."""
+        return len(self.visits) > 1 or len(self.visits[0]) >= MIN_SAMPLES
 
 
 def counted(side: float, cost: float) -> Point:
@@ -70,8 +75,8 @@ class Curve:
 
     @property
     def resamplable(self) -> bool:
-        """Whether every point has samples enough for an interval."""
-        return not self.exact and all(sum(map(len, point.visits)) >= MIN_SAMPLES for point in self.points)
+        """Whether every point has an interval."""
+        return not self.exact and all(point.resamplable for point in self.points)
 
     def among(self, sides: Sequence[float]) -> "Curve":
         """The curve at these sides only."""
@@ -121,10 +126,7 @@ def intervals(curve: Curve) -> list[Interval | None]:
     if curve.exact or not curve.points:
         return [None] * len(curve.points)
     drawn = numpy.exp(draws(curve, 0))
-    return [
-        _between(drawn[:, i]) if sum(map(len, point.visits)) >= MIN_SAMPLES else None
-        for i, point in enumerate(curve.points)
-    ]
+    return [_between(drawn[:, i]) if point.resamplable else None for i, point in enumerate(curve.points)]
 
 
 @dataclass(frozen=True, kw_only=True)

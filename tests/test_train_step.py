@@ -38,18 +38,19 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-def test_a_step_updates_every_parameter_that_is_read_and_their_average(smallest: str) -> None:
-    model, step = step_of(smallest)
+@pytest.mark.parametrize("name", ["FCDM-S", "MDT-S/2", "tests.narrow:dimsum", "tests.narrow:ldm"])
+def test_a_step_updates_every_parameter_that_is_read_and_their_average(name: str) -> None:
+    model, step = step_of(name)
     before = weights(model)
     step()
     after, averaged = weights(model), weights(step.ema)
-    for name, p in model.named_parameters():
-        moved = not torch.equal(before[name], after[name])
-        assert moved == (p.requires_grad and not UNREAD.search(name)), name
-        torch.testing.assert_close(averaged[name], before[name].lerp(after[name], 1 - EMA_DECAY))
+    for key, p in model.named_parameters():
+        moved = not torch.equal(before[key], after[key])
+        assert moved == (p.requires_grad and not UNREAD.search(key)), key
+        torch.testing.assert_close(averaged[key], before[key].lerp(after[key], 1 - EMA_DECAY))
         assert p.grad is None
         # AdamW's first step moves a weight by the learning rate, whatever its gradient
-        assert (after[name] - before[name]).abs().max() <= 1.01 * LEARNING_RATE
+        assert (after[key] - before[key]).abs().max() <= 1.01 * LEARNING_RATE
 
 
 def test_steps_lower_the_loss_over_their_batch() -> None:
@@ -60,12 +61,14 @@ def test_steps_lower_the_loss_over_their_batch() -> None:
 
 
 def test_the_fused_update_is_the_unfused_one() -> None:
-    (one, fused), (two, unfused) = step_of("FCDM-S"), step_of("FCDM-S", fused=False)
-    fused(), unfused()
+    (one, fused), (two, unfused) = step_of("tests.tiny:Tiny"), step_of("tests.tiny:Tiny", fused=False)
+    for step in (fused, unfused):
+        torch.manual_seed(1)  # of dropped labels
+        step()
     torch.testing.assert_close(weights(one), weights(two))
 
 
-@pytest.mark.parametrize("name", ["FCDM-S", "DiT-S/8", "DiCo-S"])
+@pytest.mark.parametrize("name", ["FCDM-S", "DiT-S/8"])
 def test_checkpointing_gives_the_same_gradients(name: str) -> None:
     model, step = step_of(name)
     found = []
@@ -194,12 +197,9 @@ TIMED_STEP = replace(TIMED, run=replace(STEP, model="FCDM-XL", res=256, batch=4)
 
 
 def test_real_flops_are_twice_the_macs_of_both_passes_and_of_what_is_recomputed() -> None:
-    papers = replace(
-        COUNT, counter="torchprofile-meta", macs=11, train_macs=None, train_macs_checkpointed=None
-    )
-    fcdm, dit = cost.costs(
-        [XL, replace(XL, model="DiT-XL/2")], [COUNT, papers, replace(COUNT, model="DiT-XL/2")]
-    )
+    papers = replace(COUNT, counter="torchprofile-meta", macs=11, train_macs=None)
+    other = replace(COUNT, model="DiT-XL/2")
+    fcdm, dit = cost.costs([XL, replace(XL, model="DiT-XL/2")], [COUNT, papers, other])
     assert fcdm.from_counted == pytest.approx(3 * 11 * 1000 / 1e21)
     assert (fcdm.flops(False), fcdm.flops(True), fcdm.release_flops) == (60_000, 76_000, 76_000)
     assert dit.release_flops == 60_000
@@ -227,9 +227,8 @@ def test_the_command_gives_table_17_again(capsys: pytest.CaptureFixture[str]) ->
     for row in rows:
         assert row["verdict"] == "as the printed MACs give; as the counted MACs give"
         assert f"{row['zetta_macs_from_counted']:.3f}" == row["as_printed"]
-        assert (
-            row["flops_as_released"] == row["flops_recomputed" if row["release_recomputes"] else "flops_kept"]
-        )
+        released = "flops_recomputed" if row["release_recomputes"] else "flops_kept"
+        assert row["flops_as_released"] == row[released]
     assert [row["release_recomputes"] for row in rows] == [False, False, True]
 
 
