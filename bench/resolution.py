@@ -320,25 +320,26 @@ class Doubling:
         """The measured growth beside that of the MACs and those that papers print."""
         if self.time is None:
             return ""
-        against = [(f"{fall.paper} prints for {fall.model}", fall.ratio) for fall in self.falls]
+        against = [(f"{fall.paper} ({fall.model})", fall.ratio) for fall in self.falls]
         macs = self.other("MACs")
-        told = [f"{_beside(self.time.interval, ratio)} {what}" for what, ratio in against]
-        if macs is not None:
-            told.append(f"{_beside(self.time.interval, macs)} its MACs grow")
-        return "; ".join(told)
+        against += [] if macs is None else [("its MACs", macs)]
+        told: dict[str, list[str]] = {}
+        for what, ratio in against:
+            told.setdefault(_beside(self.time.interval, ratio), []).append(what)
+        return "; ".join(f"{how} {', '.join(what)}" for how, what in told.items())
 
 
 def _beside(interval: Interval | None, ratio: float) -> str:
     """Say how an interval lies to a ratio, within MARGIN of which all is the same."""
     if interval is None:
-        return "too few samples to compare with what"
+        return "too few samples to set beside"
     low, high = interval
     if low > ratio * (1 + MARGIN):
         return "more than"
     if high < ratio * (1 - MARGIN):
         return "less than"
     inside = ratio * (1 - MARGIN) <= low and high <= ratio * (1 + MARGIN)
-    return "as" if inside else "not told apart from what"
+    return "as" if inside else "not told apart from"
 
 
 def doublings(study: Study, model: str) -> list[Doubling]:
@@ -393,11 +394,11 @@ class Contrast:
         told = []
         for paper, ratio in self.published:
             if high < ratio * (1 - MARGIN):
-                told.append(f"{paper}'s difference is not there")
+                told.append(f"{paper}'s {ratio:.2f} ruled out")
             elif low >= ratio * (1 - MARGIN):
-                told.append(f"{paper}'s difference is there")
+                told.append(f"{paper}'s {ratio:.2f} reached")
             else:
-                told.append(f"{paper}'s difference is neither shown nor ruled out")
+                told.append(f"{paper}'s {ratio:.2f} neither reached nor ruled out")
         if low > 1 + MARGIN:
             told.append(f"{self.reference} slows more")
         elif high < 1 - MARGIN:

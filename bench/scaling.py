@@ -20,10 +20,14 @@ all cases are visited before any is visited again, in the reverse order: a machi
 for all sizes. Intervals are 95 %, from a bootstrap of the samples of every size, widened by what two visits
 of a case differ by over all cases. exponent "by residuals" says how far from a straight line the sizes lie.
 
---show claim answers, on one device in one run, a paper's "DiT slows 4 times, ours 2 times when the side
+The table "claim" answers, on one device in one run, a paper's "DiT slows 4 times, ours 2 times when the side
 doubles": each model's slow-down beside the published one and that of its MACs, and DiT's slow-down as a
 multiple of the others'. Cross-overs are interpolated between measured sizes; what lies beyond them is said to
-be extrapolated. A suite of bench.sweep visits cases as they are given, without halving a batch.
+be extrapolated.
+
+Without a GPU the S sizes are timed at 128, 256 and 512 px. Counts alone (--no-measure) are by default those of
+all models at four sizes, 16 images each. A suite of bench.sweep visits cases as they are given, without
+halving a batch.
 """
 
 import argparse
@@ -81,7 +85,11 @@ def planned(args: argparse.Namespace) -> list[Run]:
         raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
     cli.meta_models(names, sizes, None)
     filled = argparse.Namespace(
-        **{**vars(args), "res": sizes, "batch": args.batch or [CPU_BATCH if on_cpu else BATCH]}
+        **{
+            **vars(args),
+            "res": sizes,
+            "batch": args.batch or [CPU_BATCH if on_cpu and not args.no_measure else BATCH],
+        }
     )
     return [
         replace(
@@ -395,7 +403,9 @@ def _scaled(key: str, scale: float) -> Callable[[output.Row], str]:
 
 
 def _time(row: output.Row) -> str:
-    return row["status"] or "-" if row["s_per_image"] is None else output.milliseconds(row["s_per_image"])
+    if row["s_per_image"] is None:
+        return "-" if row["status"] in ("", "ok") else str(row["status"])
+    return output.milliseconds(row["s_per_image"])
 
 
 def _range(key: str, scale: float = 1.0) -> Callable[[output.Row], str]:
@@ -452,7 +462,7 @@ _COLUMNS: dict[str, list[output.Column]] = {
         ("batch", lambda row: str(row["batch"])),
         ("ms/image", _time),
         ("95 % interval", _range("s_per_image_interval", 1e-3)),
-        ("samples", lambda row: str(row["samples"])),
+        ("samples", lambda row: str(row["samples"] or "-")),
         ("GMACs/image", _scaled("macs_per_image", 1e9)),
         ("eager MB/image", _scaled("eager_bytes_per_image", 1e6)),
         ("fused MB/image", _scaled("fused_bytes_per_image", 1e6)),
@@ -516,7 +526,7 @@ def rendered(studies: Sequence[Study], tables: Sequence[str], form: str) -> str:
         columns = [
             (head, write)
             for head, write in _COLUMNS[table]
-            if head != "settings" or any(row["settings"] for row in rows[table])
+            if any(write(row) not in ("", "-") for row in rows[table])
         ]
         text = output.render(rows[table], columns, form)
         heading = {"md": f"### {_HEADINGS[table]}\n\n", "latex": f"% {_HEADINGS[table]}\n"}

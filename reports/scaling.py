@@ -7,6 +7,7 @@ from statistics import geometric_mean
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from bench import exponents, resolution
 from bench.exponents import Exponent, Interval
@@ -24,6 +25,7 @@ AXES = {
     "memory": ("memory", "MiB per image", MIB),
 }
 MARKERS = "osD^v<>Pp*"
+APART = 0.04  # doublings of the side between the points of two models at one size
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
@@ -241,11 +243,13 @@ def curves(study: Study) -> tuple[Figure, str, str]:
         _panel(figure.add_subplot(grid[i // 2, i % 2]), study, cost)
     title = f"Growth with resolution: {study.setting}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    memory = "predicted" if any(s.memory and s.memory.predicted for s in study.sizes) else "measured"
+    predicted = {sized.memory.predicted for sized in study.sizes if sized.memory}
+    memory = f", memory is {'predicted' if True in predicted else 'measured'}" if predicted else ""
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
         "side^e, brackets the 95 % interval of e from the samples. Whiskers: 95 % interval of the time. "
-        f"MACs and bytes are counted, memory is {memory}."
+        "Points of one size stand side by side. "
+        f"MACs and bytes are counted{memory}."
     )
     return figure, title, caption
 
@@ -253,29 +257,34 @@ def curves(study: Study) -> tuple[Figure, str, str]:
 def _panel(axes: Axes, study: Study, cost: str) -> None:
     title, unit, scale = AXES[cost]
     sides: set[float] = set()
-    for i, model in enumerate(_models(study)):
+    models = _models(study)
+    for i, model in enumerate(models):
         curve = study.curve(model, cost)
         if not curve.points:
             continue
         sides |= set(curve.sides)
         costs = [point.cost / scale for point in curve.points]
+        # side by side: whiskers of one size would hide each other
+        places = [side * 2 ** (APART * (i - (len(models) - 1) / 2)) for side in curve.sides]
         colour, marker = colour_of(model), MARKERS[i % len(MARKERS)]
-        for side, value, interval in zip(curve.sides, costs, exponents.intervals(curve), strict=True):
+        for place, value, interval in zip(places, costs, exponents.intervals(curve), strict=True):
             if interval is not None:
                 reach = [[value - interval[0] / scale], [interval[1] / scale - value]]
-                axes.errorbar(side, value, yerr=reach, color=colour, capsize=2.5, linewidth=1, fmt="none")
+                axes.errorbar(place, value, yerr=reach, color=colour, capsize=2.5, linewidth=1, fmt="none")
         fit = exponents.exponent(curve)
         axes.plot(
-            curve.sides, costs, marker, color=colour, markersize=5, label=_label(model, fit), linestyle="",
+            places, costs, marker, color=colour, markersize=5, label=_label(model, fit), linestyle="",
             markeredgecolor="white", markeredgewidth=0.6, zorder=3,
         )  # fmt: skip
         if fit is not None:
-            axes.plot(*_line(curve.sides, costs, fit), color=colour, linewidth=1, alpha=0.7, zorder=2)
+            axes.plot(*_line(places, costs, fit), color=colour, linewidth=1, alpha=0.7, zorder=2)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted(sides)
     axes.set_xticks(ticks, [f"{side:.0f}" for side in ticks])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("side, px (log)")

@@ -236,22 +236,19 @@ def test_a_published_slow_down_that_is_not_measured_is_told() -> None:
     assert ours.time.ratio == pytest.approx(4)
     assert ours.other("MACs") == pytest.approx(4)
     assert [(fall.paper, round(fall.ratio, 2)) for fall in ours.falls] == [("FCDM", 2.10)]
-    assert ours.verdict == "more than FCDM prints for FCDM-XL; as its MACs grow"
+    assert ours.verdict == "more than FCDM (FCDM-XL); as its MACs"
     assert [(fall.paper, round(fall.ratio, 2)) for fall in dit.falls] == [("DiCo", 4.14), ("FCDM", 4.33)]
     (contrast,) = resolution.contrasts(study)
     assert contrast.ratio == pytest.approx(2**0.1)
     assert contrast.published[0][1] == pytest.approx(4.33 / 2.10, rel=0.01)
-    assert contrast.verdict == "FCDM's difference is not there; DiT-XL/2 slows more"
+    assert contrast.verdict == "FCDM's 2.06 ruled out; DiT-XL/2 slows more"
 
 
 def test_a_published_slow_down_that_is_measured_is_told() -> None:
     slower = {**AS_MACS, "FCDM-XL": lambda side: 3e-7 * side**1.07}
     (study,) = resolution.studies(made(slower))
-    assert (
-        resolution.doublings(study, "FCDM-XL")[0].verdict
-        == "as FCDM prints for FCDM-XL; less than its MACs grow"
-    )
-    assert resolution.contrasts(study)[0].verdict == "FCDM's difference is there; DiT-XL/2 slows more"
+    assert resolution.doublings(study, "FCDM-XL")[0].verdict == "as FCDM (FCDM-XL); less than its MACs"
+    assert resolution.contrasts(study)[0].verdict == "FCDM's 2.06 reached; DiT-XL/2 slows more"
 
 
 def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
@@ -365,8 +362,8 @@ def test_the_report_sets_slow_downs_beside_published_ones_and_draws_the_curves()
     flat = " ".join(text.split())
     assert "| FCDM-XL | 256 to 512 | 4.00 [3.99, 4.01] |" in flat
     assert "| 2.10 (FCDM, FCDM-XL) |" in flat
-    assert "more than FCDM prints for FCDM-XL; as its MACs grow" in flat
-    assert "FCDM's difference is not there" in flat
+    assert "more than FCDM (FCDM-XL); as its MACs" in flat
+    assert "FCDM's 2.06 ruled out" in flat
     assert "none in the range" in flat
     assert f"![{drawing.picture.title}]({drawing.picture.name}.png)" in text
     assert drawing.png.startswith(b"\x89PNG")
