@@ -130,6 +130,13 @@ class Study:
         """What visits of one case differ by, as `exponents.drift_of` gives it."""
         return exponents.drift_of([p for sized in self.sizes if (p := sized.point("time"))])
 
+    def interval(self, sized: Sized) -> Interval | None:
+        """The interval of one size's time; None where it has no time, or too few samples."""
+        point = sized.point("time")
+        if point is None:
+            return None
+        return exponents.intervals(Curve(points=(point,), drift=self.drift))[0]
+
     def curve(self, model: str, cost: str) -> Curve:
         """The curve of a cost; of two sizes with as many pixels, the first counts."""
         by_side: dict[float, Point] = {}

@@ -25,8 +25,8 @@ doubles": each model's slow-down beside the published one and that of its MACs, 
 multiple of the others'. Cross-overs are interpolated between measured sizes; what lies beyond them is said to
 be extrapolated.
 
-Without a GPU the S sizes are timed at 128, 256 and 512 px. Counts alone (--no-measure) are by default those of
-all models at four sizes, 16 images each. A suite of bench.sweep visits cases as they are given, without
+Without a GPU the S sizes are timed at 128, 256 and 512 px. Counts alone (--no-measure) are by default those
+of all models at four sizes, 16 images each. A suite of bench.sweep visits cases as they are given, without
 halving a batch.
 """
 
@@ -277,27 +277,20 @@ def _px(side: float) -> str:
 def size_rows(study: Study) -> list[output.Row]:
     """One object for every size, and before it one for every attempt that failed."""
     rows: list[output.Row] = []
-    for model in study.models:
-        curve = study.curve(model, "time")
-        bounds = dict(zip(curve.sides, exponents.intervals(curve), strict=True))
-        for sized in (sized for sized in study.sizes if sized.model == model):
-            failed = [(one.run.batch, one.status, one.reason) for one in sized.failed]
-            rows += [
-                {
-                    **_of_size(study, replace(sized, visits=(), work=None, memory=None), None),
-                    "batch": batch,
-                    "status": status,
-                    "reason": reason,
-                }
-                for batch, status, reason in dict.fromkeys(failed)
-            ]
-            if sized.visits or not failed:
-                rows.append(_of_size(study, sized, bounds.get(sized.side)))
+    for sized in study.sizes:
+        blank = replace(sized, visits=(), work=None, memory=None)
+        failed = [(one.run.batch, one.status, one.reason) for one in sized.failed]
+        rows += [
+            {**_of_size(study, blank), "batch": batch, "status": status, "reason": reason}
+            for batch, status, reason in dict.fromkeys(failed)
+        ]
+        if sized.visits or not failed:
+            rows.append(_of_size(study, sized))
     return rows
 
 
-def _of_size(study: Study, sized: Sized, interval: exponents.Interval | None) -> output.Row:
-    point, held = sized.point("time"), sized.memory
+def _of_size(study: Study, sized: Sized) -> output.Row:
+    point, held, interval = sized.point("time"), sized.memory, study.interval(sized)
     return {
         "model": sized.model,
         **_setting(study),
@@ -573,7 +566,11 @@ def _notes(records: Sequence[Record], found: Sequence[Study], args: argparse.Nam
         drifts = ", ".join(
             f"{study.setting.work} {study.setting.precision} {100 * study.drift:.1f} %" for study in found
         )
-        notes.append(f"visits of a case differ by, as a standard deviation: {drifts}; it is in the intervals")
+        notes.append(
+            f"visits of a case differ by, as a standard deviation: {drifts}; it is in the intervals"
+            if args.visits > 1
+            else "one visit of each case: what visits differ by is not in the intervals"
+        )
     notes.append(
         f"{here.device or 'counted only'}; torch {here.torch}; {here.threads} CPU threads; "
         f"commit {here.commit or '-'}; {here.date}"

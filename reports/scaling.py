@@ -105,11 +105,8 @@ def _scaled(value: float | None, scale: float) -> str:
 
 
 def _sizes(study: Study) -> Columns:
-    rows: list[tuple[Sized, Interval | None]] = []
-    for model in _models(study):
-        curve = study.curve(model, "time")
-        bounds = dict(zip(curve.sides, exponents.intervals(curve), strict=True))
-        rows += [(sized, bounds.get(sized.side)) for sized in study.sizes if sized.model == model]
+    ordered = sorted(study.sizes, key=lambda sized: (order(sized.model), sized.side))
+    rows = [(sized, study.interval(sized)) for sized in ordered]
     return {
         "model": [sized.model for sized, _ in rows],
         "px": [size_text(sized.res) for sized, _ in rows],

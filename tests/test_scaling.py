@@ -271,6 +271,15 @@ def test_the_newest_record_of_a_visit_counts_and_settings_are_kept_apart() -> No
     assert len(resolution.studies([*records, *half])) == 2
 
 
+def test_of_two_sizes_with_as_many_pixels_the_first_is_on_the_curve_and_both_are_rows() -> None:
+    runs = [asked("FCDM-S", res) for res in (64, (64, 256), (256, 64))]
+    attempts, _ = scaling.timed(runs, 2, lambda run: answer(run, lambda run: 1.0 + (run.res == (256, 64))))
+    (study,) = resolution.studies(attempts)
+    assert study.curve("FCDM-S", "time").sides == (64, 128)
+    rows = {str(row["res"]): row["s_per_image_interval"] for row in scaling.size_rows(study)}
+    assert rows["256x64"][0] > 1.5 * rows["64x256"][1]
+
+
 # the command
 
 

@@ -82,6 +82,27 @@ def test_checkpointing_gives_the_same_gradients(name: str) -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_a_checkpointed_model_can_be_compiled() -> None:
+    model, x = Blocks(), torch.randn(2, 8)
+    model(x).sum().backward()
+    kept = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    with checkpointed(model):
+        torch.compile(model, backend="aot_eager")(x).sum().backward()
+    torch.testing.assert_close([p.grad for p in model.parameters()], kept)
+
+
 def test_an_upsamplers_small_image_is_no_noise_to_predict() -> None:
     task = replace(task_at("FCDM-S", 64, 64), in_channels=6, given_channels=3)
     assert noise_of(torch.zeros(2, 6, 8, 8), task).shape == (2, 3, 8, 8)
