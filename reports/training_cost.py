@@ -59,7 +59,8 @@ def _of_steps() -> str:
         "One step is the forward pass, the squared error of the noise, the backward pass, AdamW and the "
         "average of the weights; parameters, moments and average are float32, bf16 is autocast. Loading data "
         "and averaging gradients across devices are not in it. Checkpointing computes every block again in "
-        "the backward pass, as FCDM's release does. Median step with its 95 % interval."
+        "the backward pass, as FCDM's release does. Median step with its 95 % interval; "
+        "† marks a case whose budget ended before the median was known to 1 %."
     )
 
 
