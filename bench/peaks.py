@@ -160,7 +160,7 @@ def training(
     region: Region,
     around_recomputation: Region | None,
 ) -> MemoryUse:
-    """One training step in its steady state, the second: AdamW's moments are there, gradients not yet.
+    """One training step in its steady state: the optimizer's moments are there, gradients not yet.
 
     Args:
         make, task, batch: as for `predict`.
