@@ -526,6 +526,7 @@ class ChannelScores:
 
     run: Run  # question "channels"
     probe: Probe
+    pattern: str  # regular expression that the names of the layers match
     layers: tuple[Scores, ...]  # in the order in which the network has them
 
     def __post_init__(self) -> None:
@@ -651,7 +652,7 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Spectrum | ChannelScores):
         asked = [_asked(record.run), asdict(record.probe)]
         if isinstance(record, ChannelScores):
-            asked += [{"layers": [layer.layer for layer in record.layers]}]
+            asked += [{"pattern": record.pattern}]
     elif isinstance(record, Run):
         asked = [_asked(record)]
     elif isinstance(record, Throughput | Memory | Skipped | Profiled):

@@ -1,7 +1,8 @@
 """Which spatial frequencies are in the noise that a trained network predicts, from little noise to much?
 
-    python -m bench.spectrum --checkpoint runs/FCDM-Ti runs/DiT-Ti
-    python -m bench.spectrum --checkpoint runs/FCDM-Ti --ema 0.999 --levels 10 100 500 900
+    python -m bench.convergence --model FCDM-S DiT-S/2 --data cifar10 --dir runs
+    python -m bench.spectrum --checkpoint runs/FCDM-S-seed0 runs/DiT-S-2-seed0
+    python -m bench.spectrum --checkpoint runs/FCDM-S-seed0 --ema 0.9999 --levels 10 100 500 900
     python -m bench.spectrum --model FCDM-XL --weights FCDM-XL.pt --data path/to/latents --out spectra.jsonl
 
 Validation images are noised to each level; what the network then says the noise is, is Fourier transformed,
