@@ -15,7 +15,7 @@ near-dead: channels below 1 % of their layer's mean score. Gini: 0 where all cha
 where one has it all. effective: channels that, used equally, would have the entropy of these scores. Of a
 network each is the mean over its layers.
 
-The published figure (FCDM, Figure 7) gives no numbers, so none stand beside these.
+FCDM's Figure 7 shows such scores; no numbers of it are at hand to compare with.
 """
 
 import argparse

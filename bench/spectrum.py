@@ -11,7 +11,8 @@ noise: 1 at every frequency is what was added (less, for so few images). Below 1
 than there is; error is the power of what it got wrong. Bands are thirds of the frequencies up to half a cycle
 a pixel: low with the mean, high with the corners beyond. A velocity is turned into the noise it stands for.
 
-The published figure (FCDM, appendix F) gives no numbers, so none stand beside these.
+FCDM's appendix F shows such energies over the diffusion process; no numbers of it are at hand to compare
+with. That images are noised to each level here, and none sampled, is our reading.
 """
 
 import argparse

@@ -328,7 +328,7 @@ def _changed(config: Config) -> dict[str, Config]:
     return {
         **{f"k{kernel}": replace(config, kernel=kernel) for kernel in (3, 5, 7, 9, 11)},  # Tables 6, 10
         "cca": replace(config, width=scaled(510), enhancement="attention"),  # Table 6
-        "nogrn": replace(config, enhancement=None),  # Figure 7, whose widths are not printed
+        "nogrn": replace(config, enhancement=None),  # for Figure 7, at the same width: our reading
         "ffn": replace(config, width=scaled(462), feedforward_ratio=1),
         "noinv": replace(config, width=scaled(688), mlp_ratio=1, enhancement="attention"),
         "resnet": replace(config, width=scaled(336), block="resnet"),
