@@ -5,7 +5,9 @@ from statistics import fmean
 from typing import TypeVar
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.record import BANDS, DEAD, ChannelScores, Environment, Probe, Record, Spectrum, key, to_line
 from reports.naming import order
@@ -17,6 +19,7 @@ A = TypeVar("A", Spectrum, ChannelScores)
 DASHES = ("-", "--", ":", "-.")
 MARKS = ("o", "s", "^", "D", "v", "P")
 OTHERS = (OTHER, "#56B4E9", "#000000", "#8C6D31")  # of networks that no family has a colour for
+LEGEND_LETTERS = 120  # side by side under a figure, a line's sample being 8
 TABLE_LEVELS = 5  # in a table at the most, evenly out of all
 FLOOR = 1e-4  # of a plotted score, in means of its layer; a channel that is never used lies on it
 THIRDS = {"low": "below 1/6", "mid": "1/6 to 1/3", "high": "above 1/3"}  # cycles a pixel
@@ -108,6 +111,13 @@ def _line(group: Sequence[A], at: int) -> dict[str, object]:
     }
 
 
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Name the lines of one of the panels below all of them, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = LEGEND_LETTERS // (max(map(len, labels)) + 8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(4, columns)), frameon=False)
+
+
 # spectra
 
 
@@ -130,8 +140,7 @@ def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         panels[row][0].set_ylabel(what)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(group)), frameon=False)
+    _legend(figure, panels[0][0])
     title = f"Spectral energy of the predicted noise, by level of noise: {group[0].probe.data}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
@@ -209,11 +218,11 @@ def _channels_figure(group: Sequence[ChannelScores]) -> tuple[Figure, str, str]:
     used.set_xlabel("layer, from input to output")
     used.set_ylabel("effective channels of the layer, %")
     used.set_ylim(0, 100)
+    used.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (ranked, used):
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-    handles, labels = ranked.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(group)), frameon=False)
+    _legend(figure, ranked)
     title = f"Use of hidden channels: {group[0].probe.data}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
