@@ -9,7 +9,8 @@ Validation images are noised to each level; what the network then says the noise
 channel by channel, and its power averaged over rings of one frequency. Power is relative to standard normal
 noise: 1 at every frequency is what was added (less, for so few images). Below 1 the network sees less noise
 than there is; error is the power of what it got wrong. Bands are thirds of the frequencies up to half a cycle
-a pixel: low with the mean, high with the corners beyond. A velocity is turned into the noise it stands for.
+a pixel: low with the mean, high with the corners beyond. A velocity v is turned into the noise that it stands
+for, x - t v, the error of which is t times that of the velocity: small where there is much noise.
 
 FCDM's appendix F shows such energies over the diffusion process; no numbers of it are at hand to compare
 with. That images are noised to each level here, and none sampled, is our reading.

@@ -14,7 +14,8 @@ the feed-forward and of channel attention without inverted bottleneck (6), each 
 printed MACs, and the whole of the isotropic network (12), of which only 62 M parameters are printed. The
 uniform one (15) is built as stated, at width 600, and counts 66.3 G in place of the printed 62.8. All of it
 was done to FCDM-L; at the other sizes the same is done, its width in proportion and rounded down: our
-reading again.
+reading again. So is the network of Figure 7 with neither response normalisation nor channel attention: the
+first is left out, and no width changes.
 
 Neighbourhood attention is masked attention under its plain name, FCDM-L@na7, which works and trains on
 every device; FCDM-L@na7-flex and -natten name the other back ends.
