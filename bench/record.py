@@ -602,6 +602,7 @@ class ChannelScores:
 
     run: Run  # question "channels"
     probe: Probe
+    pattern: str  # regular expression that the names of the layers match
     layers: tuple[Scores, ...]  # in the order in which the network has them
 
     def __post_init__(self) -> None:
@@ -731,7 +732,7 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Spectrum | ChannelScores):
         asked = [_asked(record.run), asdict(record.probe)]
         if isinstance(record, ChannelScores):
-            asked += [{"layers": [layer.layer for layer in record.layers]}]
+            asked += [{"pattern": record.pattern}]
     elif isinstance(record, Quality):
         blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
         asked = [_asked(blank)]

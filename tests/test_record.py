@@ -175,7 +175,9 @@ SPECTRUM = Spectrum(
     added=((1.0, 1.0), (1.0, 1.0)),
     error=((0.5, 0.4), (0.0, 0.1)),
 )
-CHANNELS = ChannelScores(run=RUN, probe=PROBE, layers=(Scores(layer="middle.0", scores=(0.0, 0.5)),))
+CHANNELS = ChannelScores(
+    run=RUN, probe=PROBE, pattern="middle.*", layers=(Scores(layer="middle.0", scores=(0.0, 0.5)),)
+)
 SAMPLED = Sampled(
     run=RUN,
     objective="flow",
