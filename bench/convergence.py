@@ -136,21 +136,24 @@ def _train(arm: Arm, together: "Processes", tell: "Callable[[Progress], None]") 
 
 def train(arm: Arm) -> Trained:
     """Train in a worker, dated now; whatever becomes of it is a record."""
-    while True:
-        arm = replace(arm, identity=replace(arm.identity, run=cases.dated(arm.run)))
-        result = worker.run("bench.convergence:measure", arm, TIMEOUT_S)
-        if isinstance(result, Trained):
-            return result
-        assert isinstance(result, Skipped)
-        if not (arm.halve and result.status == "out of memory" and arm.run.batch > 1):
-            return blank(arm, result.status, result.reason)
-        arm = _halved(arm)
+    for smaller in _halvings(arm):
+        now = replace(smaller, identity=replace(smaller.identity, run=cases.dated(smaller.run)))
+        result = worker.run("bench.convergence:measure", now, TIMEOUT_S)
+        if not isinstance(result, Skipped) or result.status != "out of memory":
+            break
+    if isinstance(result, Trained):
+        return result
+    assert isinstance(result, Skipped)
+    return blank(now, result.status, result.reason)
 
 
-def _halved(arm: Arm) -> Arm:
-    return replace(
-        arm, identity=replace(arm.identity, run=replace(arm.run, batch=max(1, arm.run.batch // 2)))
-    )
+def _halvings(arm: Arm) -> Iterator[Arm]:
+    """The arm, and with half as many images a pass again and again if it may."""
+    yield arm
+    while arm.halve and arm.run.batch > 1:
+        run = replace(arm.run, batch=arm.run.batch // 2)
+        arm = replace(arm, identity=replace(arm.identity, run=run))
+        yield arm
 
 
 def blank(arm: Arm, status: str = "ok", reason: str = "") -> Trained:
@@ -226,7 +229,7 @@ def planned(args: argparse.Namespace) -> list[Arm]:
         UsageError: data, models, settings or run folders that cannot be.
     """
     from bench import device, environment
-    from bench.training import checkpoint, objective
+    from bench.training import objective
     from models.registry import family_of
 
     where = args.device or device.default()
@@ -283,12 +286,26 @@ def planned(args: argparse.Namespace) -> list[Arm]:
                 budget_s=None,
             )
             arms.append(replace(arm, folder=str(_folder(arm, args.dir))))
-    for arm in arms:
+    return list(map(_placed, arms))
+
+
+def _placed(arm: Arm) -> Arm:
+    """The arm as its run folder lets it go on: with fewer images a pass where they were halved before.
+
+    Raises:
+        UsageError: the folder holds another run's checkpoints, or damaged ones only.
+    """
+    from bench.training import checkpoint
+
+    wrong: checkpoint.CheckpointError | None = None
+    for smaller in _halvings(arm):
         try:
-            checkpoint.check(Path(arm.folder), arm.identity)
+            checkpoint.check(Path(arm.folder), smaller.identity)
         except checkpoint.CheckpointError as error:
-            raise cli.UsageError(f"--dir {error}") from error
-    return arms
+            wrong = wrong or error
+        else:
+            return smaller
+    raise cli.UsageError(f"--dir {wrong}") from wrong
 
 
 def _data(args: argparse.Namespace) -> "Dataset":
@@ -508,14 +525,11 @@ def _remarks(row: output.Row) -> str:
 
 
 def _held(store: Store | None, arm: Arm) -> Trained | None:
-    """What a store holds of an arm, with fewer images a pass too if memory may have run out."""
-    while store is not None:
-        found = store.held(blank(arm))
+    """What a store holds of an arm that ended, with fewer images a pass too if memory may have run out."""
+    for smaller in _halvings(arm):
+        found = store.held(blank(smaller)) if store is not None else None
         if isinstance(found, Trained) and found.status in ("ok", "not finite"):
             return found
-        if not arm.halve or arm.run.batch == 1:
-            break
-        arm = _halved(arm)
     return None
 
 
@@ -643,10 +657,11 @@ def _body(args: argparse.Namespace) -> int:
     finally:
         if together is not None:
             together.close()
-    if first and records:
+    if first:
         told = rows(records, arms[0].run.model)
-        text = output.render(told, _columns(told), args.format)
-        output.emit(text, notes + _notes(records, arms), None if cli.keeps_records(args.out) else args.out)
+        text = output.render(told, _columns(told), args.format) if records else ""
+        notes += _notes(records, arms) if records else []
+        output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
     return 0
 
 

@@ -136,3 +136,10 @@ class PartlyUnused(Tiny):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.idle = nn.Linear(2, 2)
+
+
+class RaisesInBackward(Tiny):
+    """Passes the check without gradients; its output cannot be derived."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return super().forward(x, t, y).detach()

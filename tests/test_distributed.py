@@ -1,0 +1,89 @@
+"""Several processes under torchrun learn what one does, and only the first of them writes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import convergence, record
+from bench.record import Trained
+from bench.training import checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+# one whose every parameter is used and one with an idle one, from one seed each
+ASKED = [
+    *("--model", "tests.tiny:Tiny", "tests.tiny:PartlyUnused"),
+    *("--steps", "8", "--batch", "12", "--seeds", "1", "--evaluate-every", "4", "--validation-images", "30"),
+    *("--learning-rate", "0.01"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Trained]]]:
+    """The records of one process, and of two whose shares are split unevenly into passes."""
+    folder = tmp_path_factory.mktemp("processes")
+
+    def out(name: str) -> list[str]:
+        return ["--dir", str(folder / name), "--out", str(folder / f"{name}.jsonl")]
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    two = subprocess.run(
+        [*torchrun, "-m", "bench.convergence", *ASKED, "--micro-batch", "4", *out("two")],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("tests.tiny:PartlyUnused") == 1  # a row, printed by the first
+    for arm in convergence.planned(convergence.parser().parse_args([*ASKED, *out("one")])):
+        with (folder / "one.jsonl").open("a") as file:
+            file.write(record.to_line(convergence.measure(arm)))
+    return {
+        name: (
+            folder / name,
+            [one for one in record.read(folder / f"{name}.jsonl") if isinstance(one, Trained)],
+        )
+        for name in ("one", "two")
+    }
+
+
+def test_two_processes_learn_what_one_does(trained: dict[str, tuple[Path, list[Trained]]]) -> None:
+    (_, alone), (_, together) = trained["one"], trained["two"]
+    assert [one.processes for one in alone] == [1, 1]
+    assert [one.processes for one in together] == [2, 2]
+    assert [one.run.model for one in together] == [one.run.model for one in alone]
+    for a, b in zip(alone, together, strict=True):
+        assert (a.status, b.status) == ("ok", "ok")
+        assert [at.step for at in b.evaluations] == [at.step for at in a.evaluations] == [0, 4, 8]
+        assert a.evaluations[-1].loss < 0.99 * a.evaluations[0].loss
+        for here, there in zip(a.evaluations, b.evaluations, strict=True):
+            assert there.loss == pytest.approx(here.loss, rel=1e-4)
+            assert there.ema_losses == pytest.approx(here.ema_losses, rel=1e-4)
+            assert there.bin_losses == pytest.approx(here.bin_losses, rel=1e-4)
+            assert (there.train_loss is None) == (here.train_loss is None)
+            if here.train_loss is not None:
+                assert there.train_loss == pytest.approx(here.train_loss, rel=1e-4)
+
+
+def test_the_first_process_alone_writes(trained: dict[str, tuple[Path, list[Trained]]]) -> None:
+    folder, together = trained["two"]
+    assert len(together) == 2
+    for run in folder.iterdir():
+        (only,) = checkpoint.paths(run)
+        state = checkpoint.read(only)
+        assert state.step == 8
+        assert state.identity.processes == 2
+        assert len(state.rng) == 2
+        assert not (run / "unfinished").exists()
+
+
+def test_what_two_processes_trained_is_not_gone_on_with_by_one(
+    trained: dict[str, tuple[Path, list[Trained]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = trained["two"]
+    assert convergence.main([*ASKED, "--micro-batch", "4", "--dir", str(folder)]) == 2
+    assert "processes 2 there, 1 asked" in capsys.readouterr().err
