@@ -326,6 +326,12 @@ def golden(model: str, latent: int = 32) -> Golden:
         )
 
 
+def diffusion() -> dict[str, NDArray[Any]]:
+    """Read the released diffusion process: schedule, training loss, reverse step, sampler; see README.md."""
+    with np.load(ROOT / "golden" / "diffusion.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
 def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
     """Make the weights under which the golden outputs were computed; README.md states the rule.
 

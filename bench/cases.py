@@ -5,11 +5,13 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from bench import cli, output, stats, worker
 from bench.record import Record, Run, Size, Skipped, Throughput, height_width, size_text
+from bench.unit import Unit
 from bench.worker import Case
 
 C = TypeVar("C")
@@ -118,6 +120,19 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
     ]
 
 
+def units(args: argparse.Namespace, question: str) -> list[Unit]:
+    """The cases of `planned` for a sweep."""
+    return [
+        Unit(
+            label=label(case),
+            about=case.run,
+            estimate_s=TYPICAL_STARTUP_S + case.run.budget_s + 2 * case.run.soak_s,
+            measure=partial(measure, case),
+        )
+        for case in planned(args, question)
+    ]
+
+
 def device_of(args: argparse.Namespace) -> str:
     """The device asked for, or the one at hand, checked against the settings that go with it.
 
@@ -217,7 +232,7 @@ def measure(case: Case) -> Throughput | Skipped:
 def each(
     cases: Sequence[C],
     *,
-    about: Callable[[C], Run | tuple[Run, ...]],
+    about: Callable[[C], Run | Record | tuple[Run, ...]],
     measure: Callable[[C], R],
     label: Callable[[C], str],
     args: argparse.Namespace,

@@ -23,10 +23,12 @@ import importlib.util
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench import cli, output
 from bench.record import Counted, Size, height_width, size_text
+from bench.unit import Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -178,6 +180,23 @@ def planned(args: argparse.Namespace) -> list[tuple[Counted, "nn.Module"]]:
         for (name, res), model in models.items()
         for counter in counters
     ]
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    """The counts of `planned` for a sweep."""
+    return [
+        Unit(
+            label=f"{blank.model} {size_text(blank.res)} px, {blank.counter}",
+            about=blank,
+            estimate_s=TYPICAL_S,
+            measure=partial(_whole, blank),
+        )
+        for blank, _ in planned(args)
+    ]
+
+
+def _whole(blank: Counted) -> Counted:
+    return measure(blank)[0]
 
 
 def _body(args: argparse.Namespace) -> int:

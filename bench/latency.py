@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 
 from bench import cases, cli, output
+from bench.unit import Unit
 
 COLUMNS: list[output.Column] = [
     ("p50 ms", lambda row: row["status"] if row["p50_s"] is None else output.milliseconds(row["p50_s"])),
@@ -28,6 +29,10 @@ def parser() -> cli.Parser:
     cases.add_options(made, batch=1)
     cli.add_output(made)
     return made
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    return cases.units(args, "latency")
 
 
 def _body(args: argparse.Namespace) -> int:

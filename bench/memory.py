@@ -33,12 +33,13 @@ import argparse
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from bench import capacity, cli, output, worker
 from bench import cases as timed_cases
 from bench.capacity import GIB, MIB, Device, Fit, Verdict
 from bench.record import Memory, MemoryUse, Run, Size, Skipped, height_width, size_text
+from bench.unit import Unit
 
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 RES = (256,)
@@ -496,6 +497,14 @@ def planned_cases(args: argparse.Namespace) -> list[MemoryCase]:
     names = cli.model_names(args.model, default=MODELS)
     cli.meta_models(names, args.res or RES, weights=None)
     return _cases(args, names, devices)
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    """The cases of `planned_cases` for a sweep."""
+    return [
+        Unit(label=label(case), about=case.run, estimate_s=TYPICAL_S, measure=partial(result_of, case))
+        for case in planned_cases(args)
+    ]
 
 
 def _body(args: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ class Environment:
 class Run:
     """One case that a device works on: the question, the model, the work and the settings."""
 
-    question: str  # throughput, latency, versus, train_step, profile, sample or convergence
+    question: str  # throughput, latency, versus, train_step, profile, sample, convergence, spectrum, channels
     model: str
     family: str
     res: Size  # pixels
@@ -430,12 +430,122 @@ class Trained:
     processes: int
     train_macs: int  # of one image: forward and backward, counted by torch's rules
     evaluations: tuple[Evaluation, ...]
-    status: str  # ok, or not finite: then the evaluations end before the step in reason
+    status: str  # ok; not finite: then the evaluations end before the step in reason; or as of Skipped
     reason: str  # blank if ok
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a trained network was shown: validation images, noised to several levels."""
+
+    trained: str  # in words: which checkpoint or file, and which of its weights
+    objective: str  # iddpm or flow
+    data: str  # as of Recipe
+    data_sha256: str
+    images: int  # the same ones at every level and for every network, with the same noise
+    levels: tuple[int, ...]  # of noise, in thousandths: a timestep of iddpm; of flow 1000 (1 - t)
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or not self.levels:
+            raise ValueError("probe: needs at least one image and one level of noise")
+
+
+BANDS = (
+    ("low", 0.0, 1 / 6),
+    ("mid", 1 / 6, 1 / 3),
+    ("high", 1 / 3, 1.0),
+)  # cycles a pixel, up to the corners
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """Power by spatial frequency of the noise that a network sees in noised images.
+
+    Powers are means of squared coefficients of an orthonormal Fourier transform, over images, channels and
+    the coefficients of a ring: 1 for standard normal noise at every frequency.
+    """
+
+    run: Run  # question "spectrum"
+    probe: Probe
+    radii: tuple[float, ...]  # mean frequency of every ring, in cycles a pixel
+    counts: tuple[int, ...]  # coefficients in every ring
+    predicted: tuple[tuple[float, ...], ...]  # for every level, the power in every ring: of the prediction,
+    added: tuple[tuple[float, ...], ...]  # of the noise that was there,
+    error: tuple[tuple[float, ...], ...]  # and of their difference
+
+    def __post_init__(self) -> None:
+        for powers in (self.predicted, self.added, self.error):
+            if len(powers) != len(self.probe.levels) or {len(rings) for rings in powers} != {len(self.radii)}:
+                raise ValueError(f"{self.run.model}: needs a power for every level and ring")
+
+    def energy(self, powers: tuple[float, ...], band: str) -> float:
+        """Sum of the squared coefficients of an image's channel in a band, from the powers in the rings."""
+        low, high = next((low, high) for name, low, high in BANDS if name == band)
+        rings = zip(self.radii, self.counts, powers, strict=True)
+        return sum(count * power for radius, count, power in rings if low <= radius < high)
+
+    def power(self, powers: tuple[float, ...], band: str) -> float:
+        """Mean squared coefficient in a band; nan where the images are too small to have it."""
+        count = self.energy((1.0,) * len(self.radii), band)
+        return self.energy(powers, band) / count if count else float("nan")
+
+
+DEAD = 0.01  # of the mean score of a layer: a channel below it counts as near-dead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How much every channel of one hidden layer is used."""
+
+    layer: str  # name of the module that reads these channels
+    scores: tuple[float, ...]  # of every channel: the mean over images, levels and places of max(0, value)
+
+    def __post_init__(self) -> None:
+        if not self.scores or min(self.scores) < 0:
+            raise ValueError(f"{self.layer}: needs scores of 0 and above")
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the channels that are near-dead: below DEAD of the layer's mean score, or all zero."""
+        mean = sum(self.scores) / len(self.scores)
+        return sum(score < DEAD * mean or score == 0 for score in self.scores) / len(self.scores)
+
+    @property
+    def gini(self) -> float:
+        return stats.gini(self.scores)
+
+    @property
+    def effective_share(self) -> float:
+        """Equally used channels with the entropy of these, as a share of the channels."""
+        return stats.effective_count(self.scores) / len(self.scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelScores:
+    """How evenly a network uses its hidden channels, layer by layer."""
+
+    run: Run  # question "channels"
+    probe: Probe
+    layers: tuple[Scores, ...]  # in the order in which the network has them
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError(f"{self.run.model}: needs the scores of at least one layer")
+
+
 Record = (
-    Counted | Throughput | Memory | Skipped | Comparison | NotCompared | Work | Ceiling | Profiled | Trained
+    Counted
+    | Throughput
+    | Memory
+    | Skipped
+    | Comparison
+    | NotCompared
+    | Work
+    | Ceiling
+    | Profiled
+    | Trained
+    | Spectrum
+    | ChannelScores
 )
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
@@ -448,6 +558,8 @@ KINDS: dict[str, type[Record]] = {
     "ceiling": Ceiling,
     "profiled": Profiled,
     "trained": Trained,
+    "spectrum": Spectrum,
+    "channel scores": ChannelScores,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -534,7 +646,12 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Ceiling):
         asked = [_asked(replace(record, size=0, work=0, times_s=()))]
     elif isinstance(record, Trained):
-        asked = [_asked(record.run), asdict(record.recipe), {"seed": record.seed}]
+        where = {"seed": record.seed, "processes": record.processes}
+        asked = [_asked(record.run), asdict(record.recipe), where]
+    elif isinstance(record, Spectrum | ChannelScores):
+        asked = [_asked(record.run), asdict(record.probe)]
+        if isinstance(record, ChannelScores):
+            asked += [{"layers": [layer.layer for layer in record.layers]}]
     elif isinstance(record, Run):
         asked = [_asked(record)]
     elif isinstance(record, Throughput | Memory | Skipped | Profiled):

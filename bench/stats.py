@@ -1,10 +1,18 @@
-"""Order statistics of timed samples and intervals of means, with no torch and no SciPy."""
+"""Order statistics of samples, intervals of means, inequality of shares, with no torch and no SciPy."""
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, median, stdev
 
-__all__ = ["mean_interval", "median", "median_interval", "quantile", "student_t"]
+__all__ = [
+    "effective_count",
+    "gini",
+    "mean_interval",
+    "median",
+    "median_interval",
+    "quantile",
+    "student_t",
+]
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -79,3 +87,25 @@ def _within(angle: float, freedom: int) -> float:
         total += term
         term *= square * ((2 * k + 1) / (2 * k + 2) if even else (2 * k + 2) / (2 * k + 3))
     return sine * total if even else 2 / math.pi * (angle + sine * total)
+
+
+def gini(shares: Sequence[float]) -> float:
+    """Gini's coefficient of values from 0: 0 where all are equal, towards 1 where one has everything.
+
+    Of nothing but zeros it is 0: they are equal.
+    """
+    total, n = math.fsum(shares), len(shares)
+    if total == 0:
+        return 0.0
+    return sum((2 * rank - n - 1) * share for rank, share in enumerate(sorted(shares), start=1)) / (n * total)
+
+
+def effective_count(shares: Sequence[float]) -> float:
+    """How many equal values have the entropy of these, all from 0: their number where they are equal.
+
+    Of nothing but zeros it is 0.
+    """
+    total = math.fsum(shares)
+    if total == 0:
+        return 0.0
+    return math.exp(-math.fsum(s / total * math.log(s / total) for s in shares if s > 0))

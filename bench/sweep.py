@@ -16,32 +16,33 @@ or by a kill, goes on when the same command is given again.
 """
 
 import argparse
+import importlib
 import time
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import cli, output
-from bench.record import Counted, NotCompared, Record, Run, Skipped
+from bench.record import NotCompared, Skipped
 from bench.store import Store
+from bench.unit import Unit
 
 SUITES = Path(__file__).parent / "suites"
 OUT = Path("reports/out/records.jsonl")
+# modules of bench that a suite may name: each has a parser() and units(args)
+COMMANDS = ("flops", "throughput", "latency", "versus", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One case of a sweep."""
+class Planned:
+    """A case in its place in a sweep."""
 
     command: str
-    label: str  # of the case
-    about: Run | Record | tuple[Run, ...]  # what a store knows it by
-    estimate_s: float  # that it takes at the most, as a rule
-    measure: Callable[[], Record]
+    label: str  # with the command
+    unit: Unit
 
 
 def suites() -> dict[str, Path]:
@@ -70,8 +71,8 @@ def read_suite(name: str) -> tuple[str, list[dict[str, Any]]]:
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise cli.UsageError(f"{name}: holds no [[run]] table")
     for number, run in enumerate(runs, start=1):
-        if run.get("command") not in PLANNERS:
-            what = f"command {run.get('command')!r}; known are {', '.join(PLANNERS)}"
+        if run.get("command") not in COMMANDS:
+            what = f"command {run.get('command')!r}; known are {', '.join(COMMANDS)}"
             raise cli.UsageError(f"{name}: [[run]] {number}: {what}")
     return str(held.get("about", "")), runs
 
@@ -94,7 +95,7 @@ def arguments(run: dict[str, Any]) -> list[str]:
     return words
 
 
-def plan(name: str) -> tuple[str, list[Unit], list[str]]:
+def plan(name: str) -> tuple[str, list[Planned], list[str]]:
     """Every case of a suite in its order, each once, and notes on what this device leaves out.
 
     Raises:
@@ -104,107 +105,22 @@ def plan(name: str) -> tuple[str, list[Unit], list[str]]:
 
     about, runs = read_suite(name)
     here = device.default()
-    units: dict[str, Unit] = {}
+    units: dict[str, Planned] = {}
     left_out: Counter[str] = Counter()
     for number, run in enumerate(runs, start=1):
         if run.get("device", here) != here:
             left_out[f"{run['command']} on {run['device']}"] += 1
             continue
-        planner = PLANNERS[run["command"]]
-        for unit in planner(arguments(run), f"{name}: [[run]] {number}"):
-            units.setdefault(unit.label, unit)
+        command = importlib.import_module(f"bench.{run['command']}")
+        parser = command.parser()
+        parser.prog = f"{name}: [[run]] {number}"
+        for unit in command.units(parser.parse_args(arguments(run))):
+            label = f"{run['command']} {unit.label}"
+            units.setdefault(label, Planned(command=run["command"], label=label, unit=unit))
     if not units:
         raise cli.UsageError(f"{name}: every table of it is for another device than the {here} here")
     notes = [f"left out without such a device: {what} ({n} tables)" for what, n in left_out.items()]
     return about, list(units.values()), notes
-
-
-def _timed(question: str) -> Callable[[list[str], str], list[Unit]]:
-    """A planner for the commands that time a case in a worker."""
-
-    def planner(args: list[str], where: str) -> list[Unit]:
-        from bench import cases, latency, throughput
-
-        parser = {"throughput": throughput, "latency": latency}[question].parser()
-        parser.prog = where
-        return [
-            Unit(
-                command=question,
-                label=f"{question} {cases.label(case)}",
-                about=case.run,
-                estimate_s=cases.TYPICAL_STARTUP_S + case.run.budget_s + 2 * case.run.soak_s,
-                measure=partial(cases.measure, case),
-            )
-            for case in cases.planned(parser.parse_args(args), question)
-        ]
-
-    return planner
-
-
-def _counted(args: list[str], where: str) -> list[Unit]:
-    from bench import flops
-
-    parser = flops.parser()
-    parser.prog = where
-    return [
-        Unit(
-            command="flops",
-            label=f"flops {blank.model} {output.size(blank.res)} px, {blank.counter}",
-            about=blank,
-            estimate_s=flops.TYPICAL_S,
-            measure=partial(_count, blank),
-        )
-        for blank, _ in flops.planned(parser.parse_args(args))
-    ]
-
-
-def _count(blank: Counted) -> Counted:
-    from bench import flops
-
-    return flops.measure(blank)[0]
-
-
-def _compared(args: list[str], where: str) -> list[Unit]:
-    from bench import cases, versus
-
-    parser = versus.parser()
-    parser.prog = where
-    return [
-        Unit(
-            command="versus",
-            label=f"versus {versus.label(contest)}",
-            about=contest.runs,
-            estimate_s=cases.TYPICAL_STARTUP_S * len(contest.runs) + contest.run.budget_s,
-            measure=partial(versus.compare, contest),
-        )
-        for contest in versus.planned(parser.parse_args(args))
-    ]
-
-
-def _held(args: list[str], where: str) -> list[Unit]:
-    from bench import memory
-
-    parser = memory.parser()
-    parser.prog = where
-    return [
-        Unit(
-            command="memory",
-            label=f"memory {memory.label(case)}",
-            about=case.run,
-            estimate_s=memory.TYPICAL_S,
-            measure=partial(memory.result_of, case),
-        )
-        for case in memory.planned_cases(parser.parse_args(args))
-    ]
-
-
-PLANNERS: dict[str, Callable[[list[str], str], list[Unit]]] = {
-    "flops": _counted,
-    "throughput": _timed("throughput"),
-    "latency": _timed("latency"),
-    "versus": _compared,
-    "memory": _held,
-}
 
 
 def duration(seconds: float) -> str:
@@ -214,37 +130,37 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _measure(units: Sequence[Unit], args: argparse.Namespace, clock: Callable[[], float]) -> list[str]:
+def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable[[], float]) -> list[str]:
     """Measure what the store does not hold, while the budget lasts; returns what there is to say of it."""
     begin = clock()
     done: Counter[str] = Counter()
     took: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command; of estimates likewise
     expected: defaultdict[str, float] = defaultdict(float)
 
-    def likely(unit: Unit) -> float:
+    def likely(one: Planned) -> float:
         """The estimate, which is an upper bound, corrected by what that command's cases took so far."""
-        pace = took[unit.command] / expected[unit.command] if expected[unit.command] else 1.0
-        return unit.estimate_s * pace
+        pace = took[one.command] / expected[one.command] if expected[one.command] else 1.0
+        return one.unit.estimate_s * pace
 
     with cli.store(args.out) as store, cli.progress("measuring", len(units)) as say:
         assert store is not None
         notes = cli.store_notes(store)
-        missing = [unit for unit in units if args.force or store.held(unit.about) is None]
+        missing = [one for one in units if args.force or store.held(one.unit.about) is None]
         held = len(units) - len(missing)
-        for at, unit in enumerate(missing):
+        for at, one in enumerate(missing):
             left = sum(map(likely, missing[at:]))
-            if args.budget is not None and at and clock() - begin + likely(unit) > args.budget:
+            if args.budget is not None and at and clock() - begin + likely(one) > args.budget:
                 notes.append(
                     f"stopped by --budget with {len(missing) - at} of {len(units)} cases left, about "
                     f"{duration(left)}; the same command goes on with them"
                 )
                 break
-            say(f"{unit.label}; about {duration(left)} left")
+            say(f"{one.label}; about {duration(left)} left")
             started = clock()
-            record = unit.measure()
+            record = one.unit.measure()
             store.append(record)
-            took[unit.command] += clock() - started
-            expected[unit.command] += unit.estimate_s
+            took[one.command] += clock() - started
+            expected[one.command] += one.unit.estimate_s
             done[record.status if isinstance(record, Skipped | NotCompared) else "ok"] += 1
     told = ", ".join(f"{count} {status}" for status, count in done.most_common()) or "none"
     return [*notes, f"measured now: {told}; held already: {held}; {duration(clock() - begin)}; in {args.out}"]
@@ -255,7 +171,7 @@ def _body(args: argparse.Namespace) -> int:
     about, units, notes = plan(args.suite)
     if args.dry_run:
         with cli.store(args.out if args.out.exists() else None) as store:
-            rows = [_row(unit, store) for unit in units]
+            rows = [_row(one, store) for one in units]
         text = output.render(rows, _COLUMNS, args.format)
         left = sum(row["estimate_s"] for row in rows if not row["held"])
         output.emit(text, [about, *notes, f"at the most about {duration(left)} are left"], None)
@@ -265,9 +181,9 @@ def _body(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(unit: Unit, store: Store | None) -> output.Row:
-    held = store is not None and store.held(unit.about) is not None
-    return {"case": unit.label, "held": held, "estimate_s": unit.estimate_s}
+def _row(one: Planned, store: Store | None) -> output.Row:
+    held = store is not None and store.held(one.unit.about) is not None
+    return {"case": one.label, "held": held, "estimate_s": one.unit.estimate_s}
 
 
 _COLUMNS: list[output.Column] = [

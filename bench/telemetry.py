@@ -37,7 +37,7 @@ class Monitor:
     def restart(self) -> None:
         """Forget the readings and begin a window now."""
         self._begin = self._last = self._clock()
-        self._energy = self._energy_j()
+        self._energy = self.energy_j()
         self._clocks: list[float] = []
         self._power: list[float] = []
         self._temperature: list[float] = []
@@ -71,7 +71,7 @@ class Monitor:
     def finish(self) -> Telemetry:
         """Close the window that `restart` began."""
         window = self._clock() - self._begin
-        end = self._energy_j()
+        end = self.energy_j()
         long_enough = window >= SHORTEST_ENERGY_WINDOW_S
         known = self._energy is not None and end is not None and long_enough
         return Telemetry(
@@ -87,7 +87,7 @@ class Monitor:
         milliwatts = self._read("nvmlDeviceGetPowerUsage")
         return None if milliwatts is None else milliwatts / 1e3
 
-    def _energy_j(self) -> float | None:
+    def energy_j(self) -> float | None:
         millijoules = self._read("nvmlDeviceGetTotalEnergyConsumption")
         return None if millijoules is None else millijoules / 1e3
 

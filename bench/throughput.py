@@ -22,6 +22,7 @@ import argparse
 from collections.abc import Sequence
 
 from bench import cases, cli, output
+from bench.unit import Unit
 
 
 def images_per_s(row: output.Row) -> str:
@@ -49,6 +50,10 @@ def parser() -> cli.Parser:
     cases.add_options(made, batch=64)
     cli.add_output(made)
     return made
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    return cases.units(args, "throughput")
 
 
 def _body(args: argparse.Namespace) -> int:

@@ -24,9 +24,11 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bench import cases, cli, output, paired, worker
 from bench.record import Comparison, NotCompared, Run, Skipped
+from bench.unit import Unit
 
 CPU_BUDGET_S = 30.0  # for each model of a comparison
 CUDA_BUDGET_S = 15.0
@@ -211,6 +213,19 @@ def label(contest: Contest) -> str:
     """The comparison in words."""
     others = ", ".join(run.model for run in contest.runs[1:])
     return f"{cases.label(worker.Case(run=contest.run, weights=None))}, against {others}"
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    """The comparisons of `planned` for a sweep."""
+    return [
+        Unit(
+            label=label(contest),
+            about=contest.runs,
+            estimate_s=cases.TYPICAL_STARTUP_S * len(contest.runs) + contest.run.budget_s,
+            measure=partial(compare, contest),
+        )
+        for contest in planned(args)
+    ]
 
 
 def _body(args: argparse.Namespace) -> int:

@@ -67,7 +67,7 @@ class Config:
     depths: tuple[int, int, int, int, int]  # blocks down, down, middle, up, up
     kernel: int = 7  # of the depthwise convolution, or the side of the attention's window
     mlp_ratio: int = 3  # 1: no inverted bottleneck
-    enhancement: Literal["response", "attention"] = "response"  # of the hidden channels: GRN or CCA
+    enhancement: Literal["response", "attention"] | None = "response"  # of the hidden channels: GRN, CCA
     feedforward_ratio: int = 0  # of a feed-forward behind every block; 0: none
     neighbourhood: Literal["masked", "flex", "natten"] | None = None  # a back end: attention, not convolution
     block: Literal["convnext", "resnet"] = "convnext"  # resnet takes none of the five fields above
@@ -176,18 +176,23 @@ def make_depthwise(width: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
 
 
+def make_enhancement(config: Config, hidden: int) -> nn.Module:
+    if config.enhancement is None:
+        return nn.Identity()
+    return GlobalResponseNorm(hidden) if config.enhancement == "response" else ChannelAttention(hidden)
+
+
 def make_block(config: Config, width: int) -> nn.Module:
     """The block of a configuration at the width of a level."""
     if config.block == "resnet":
         return ResNetBlock(width)
-    hidden = config.mlp_ratio * width
     block = Block(
         width,
         mixer=make_depthwise(width, config.kernel)
         if config.neighbourhood is None
         else NeighbourhoodAttention(width, config.kernel, config.neighbourhood),
         mlp_ratio=config.mlp_ratio,
-        response=GlobalResponseNorm(hidden) if config.enhancement == "response" else ChannelAttention(hidden),
+        response=make_enhancement(config, config.mlp_ratio * width),
     )
     return FeedforwardBlock(width, block, config.feedforward_ratio) if config.feedforward_ratio else block
 
@@ -323,6 +328,7 @@ def _changed(config: Config) -> dict[str, Config]:
     return {
         **{f"k{kernel}": replace(config, kernel=kernel) for kernel in (3, 5, 7, 9, 11)},  # Tables 6, 10
         "cca": replace(config, width=scaled(510), enhancement="attention"),  # Table 6
+        "nogrn": replace(config, enhancement=None),  # Figure 7, whose widths are not printed
         "ffn": replace(config, width=scaled(462), feedforward_ratio=1),
         "noinv": replace(config, width=scaled(688), mlp_ratio=1, enhancement="attention"),
         "resnet": replace(config, width=scaled(336), block="resnet"),

@@ -1,11 +1,13 @@
 """Classifier-free guidance, the same for every backbone."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def guide(
-    model: nn.Module,
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
     x: Tensor,
     t: Tensor,
     y: Tensor,

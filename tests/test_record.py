@@ -9,15 +9,19 @@ import pytest
 from bench import record
 from bench.record import (
     Ceiling,
+    ChannelScores,
     Counted,
     Environment,
     Evaluation,
     Part,
+    Probe,
     Profiled,
     Recipe,
     Record,
     Run,
+    Scores,
     Skipped,
+    Spectrum,
     StoreError,
     Throughput,
     Trained,
@@ -152,9 +156,29 @@ TRAINED = Trained(
     status="ok",
     reason="",
 )
+PROBE = Probe(
+    trained="step 800, seed 0",
+    objective="iddpm",
+    data="digits",
+    data_sha256="0123",
+    images=256,
+    levels=(0, 999),
+)
+SPECTRUM = Spectrum(
+    run=RUN,
+    probe=PROBE,
+    radii=(0.0, 0.25),
+    counts=(1, 3),
+    predicted=((0.5, 0.6), (1.0, 1.1)),
+    added=((1.0, 1.0), (1.0, 1.0)),
+    error=((0.5, 0.4), (0.0, 0.1)),
+)
+CHANNELS = ChannelScores(run=RUN, probe=PROBE, layers=(Scores(layer="middle.0", scores=(0.0, 0.5)),))
 
 
-@pytest.mark.parametrize("one", [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED])
+@pytest.mark.parametrize(
+    "one", [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS]
+)
 def test_a_record_comes_back_from_its_line_as_it_was(one: Record) -> None:
     line = record.to_line(one)
     assert line.startswith('{"kind": ')

@@ -1,13 +1,15 @@
 """A user's backbone, small but complete, and what becomes of broken ones."""
 
 import os
+import random
 import signal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models import Task
-from models.layers import Condition
+from models.layers import Condition, LabelDropout
 
 
 class Tiny(nn.Module):
@@ -88,3 +90,49 @@ class RaisesInTraining(Tiny):
         if self.training:
             raise RuntimeError("only found out in training")
         return super().forward(x, t, y)
+
+
+class DrawsByItself(Tiny):
+    """In training, layers draw from every global generator there is."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if self.training and not x.is_meta:
+            x = nn.functional.dropout(x, 0.3) * (1 + 0.1 * random.random()) + 0.1 * np.random.rand()
+        return super().forward(x, t, y)
+
+
+class DropsLabels(Tiny):
+    """Drops labels as ours do, and keeps those that were left of the last batch."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.drop = LabelDropout(task.num_classes)
+        self.left: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        y = self.drop(y)
+        self.left.append(y)
+        return super().forward(x, t, y)
+
+
+class BlowsUp(Tiny):
+    """Gives nan from its fifth pass of training on."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        out = super().forward(x, t, y)
+        if self.training and not x.is_meta:
+            self.passes += 1
+            return out / (self.passes < 5)
+        return out
+
+
+class PartlyUnused(Tiny):
+    """A parameter of it gets no gradient."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.idle = nn.Linear(2, 2)

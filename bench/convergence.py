@@ -1,0 +1,807 @@
+"""Which backbone learns faster under one recipe?
+
+    python -m bench.convergence --out runs.jsonl
+    python -m bench.convergence --model DiT-S/2 FCDM-S DiCo-S --data cifar10 --steps 5000 --precision bf16
+    python -m bench.convergence --model DiT-B/2 FCDM-B --data path/to/latents --objective flow --steps 50000
+    python -m bench.convergence --model DiT-S/2 my_pkg.my_mod:factory --seeds 5 --steps 500 --budget 30m
+    torchrun --nproc_per_node 4 -m bench.convergence --model DiT-XL/2 FCDM-XL --data path/to/latents
+
+Every model is trained from every seed: AdamW at a constant rate, averages of the weights (EMA), flips and
+dropped labels as asked for. For one seed the order of the images, flips, dropped labels, timesteps and noise
+are the same for all models. A label is dropped at every level of a network that embeds it more than once.
+All models at seed 0 come first, then all at seed 1: what is there of a study that was stopped is balanced.
+
+The loss is that of training (iddpm: L_simple + L_vlb; flow: the velocity's squared error), on validation
+images with timesteps and noise that are the same for all models, seeds and evaluations, no label dropped.
+Timesteps are spread evenly over their range. The first model is the reference: differences are taken within
+a seed, and intervals are 95 %, Student's t, over the seeds; below three seeds there are none.
+
+Seconds and joules are those of training steps; evaluations, checkpoints and the first pass, which compiles,
+are left out. FLOPs are 2 x the MACs of forward and backward, without what checkpointing computes again.
+fp32 is fp32 everywhere, bf16 is torch.autocast around the network, weights and loss in fp32. A GPU does not
+repeat itself to the last bit; a CPU does, with as many threads.
+
+Each run trains in a process of its own and leaves checkpoints in a folder of its own: the same command goes
+on where it was stopped, by a kill, by hand or by --budget. A loss that is not finite ends a run with a row
+that says where. Under torchrun the processes share each batch, with the same images, noise and timesteps as
+one process has; that needs accelerate and a --dir and data that every machine sees.
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import cases, cli, curves, output, worker
+from bench.record import Recipe, Run, Size, Skipped, Trained, key, size_text
+from bench.store import Store
+from bench.training import processes
+from bench.training.identity import Identity
+from bench.unit import Unit
+
+if TYPE_CHECKING:
+    from bench.training.datasets import Dataset
+    from bench.training.processes import Processes
+    from bench.training.trainer import Progress
+
+MODELS = cases.CPU_MODELS
+RUNS = Path("reports/out/convergence")
+PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 would need a scaled loss
+FLIPPED = (
+    "cifar10",
+    "fashion-mnist",
+)  # by default: a mirrored digit is none, a mirrored latent not an image's
+EVALUATIONS = 10  # by default, after the one before the first step
+BINS = 10  # ranges of t that losses are kept for, each of which needs a validation timestep
+FLOPS_PER_S = {"cpu": 3e10, "cuda": 5e13}  # that training does at the least, as a rule
+TIMEOUT_S = 20 * 24 * 3600.0  # about the longest that a wait can be
+FOLLOW_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One model from one seed: what a worker is asked to train."""
+
+    identity: Identity
+    data: str
+    data_dir: str | None
+    folder: str  # of the run
+    checkpoint_every: int
+    train_macs: int
+    halve: bool  # the images of a pass when memory runs out
+    budget_s: float | None  # of this attempt; None: until it is done
+
+    @property
+    def run(self) -> Run:
+        return self.identity.run
+
+    @property
+    def seed(self) -> int:
+        return self.identity.seed
+
+
+class _ChangedError(ValueError):
+    """The data is not what it was when the study was planned."""
+
+
+# training
+
+
+def measure(case: Arm) -> Trained | Skipped:
+    """Train in this process, alone."""
+    folder = Path(case.folder)
+    told = 0.0
+
+    def tell(progress: "Progress") -> None:
+        nonlocal told
+        if time.monotonic() - told > FOLLOW_S:
+            told = time.monotonic()
+            _progress_file(folder).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+
+    return _train(case, processes.join(case.run.environment.device_type), tell)
+
+
+def _train(arm: Arm, together: "Processes", tell: "Callable[[Progress], None]") -> Trained | Skipped:
+    from bench.training import datasets, trainer
+
+    begin = time.monotonic()
+    budget = math.inf if arm.budget_s is None else arm.budget_s
+    data = datasets.load(arm.data, None if arm.data_dir is None else Path(arm.data_dir))
+    if data.sha256 != arm.identity.recipe.data_sha256:
+        raise _ChangedError(f"{arm.data}: changed since the study was planned")
+    try:
+        return trainer.train(
+            arm.identity,
+            data,
+            Path(arm.folder),
+            processes=together,
+            checkpoint_every=arm.checkpoint_every,
+            train_macs=arm.train_macs,
+            progress=tell,
+            out_of_time=lambda: time.monotonic() - begin > budget,
+        )
+    except trainer.OutOfTimeError as stopped:
+        reason = f"at step {stopped.step} of {arm.identity.recipe.steps}: the time was up"
+        return Skipped(run=arm.run, status="stopped", reason=reason)
+
+
+def train(arm: Arm) -> Trained:
+    """Train in a worker, dated now; whatever becomes of it is a record."""
+    while True:
+        arm = replace(arm, identity=replace(arm.identity, run=cases.dated(arm.run)))
+        result = worker.run("bench.convergence:measure", arm, TIMEOUT_S)
+        if isinstance(result, Trained):
+            return result
+        assert isinstance(result, Skipped)
+        if not (arm.halve and result.status == "out of memory" and arm.run.batch > 1):
+            return blank(arm, result.status, result.reason)
+        arm = _halved(arm)
+
+
+def _halved(arm: Arm) -> Arm:
+    return replace(
+        arm, identity=replace(arm.identity, run=replace(arm.run, batch=max(1, arm.run.batch // 2)))
+    )
+
+
+def blank(arm: Arm, status: str = "ok", reason: str = "") -> Trained:
+    """The record of an arm without evaluations: what a store knows it by, or what became of it."""
+    return Trained(
+        run=arm.run,
+        recipe=arm.identity.recipe,
+        seed=arm.seed,
+        processes=arm.identity.processes,
+        train_macs=arm.train_macs,
+        evaluations=(),
+        status=status,
+        reason=reason,
+    )
+
+
+def _progress_file(folder: Path) -> Path:
+    return folder / "progress.json"
+
+
+@contextmanager
+def _followed(arm: Arm, say: Callable[[str], None]) -> Iterator[None]:
+    """Within it, what the worker of an arm writes of its progress is said."""
+    path, over = _progress_file(Path(arm.folder)), threading.Event()
+
+    def follow() -> None:
+        while not over.wait(FOLLOW_S):
+            try:
+                say(_told(arm, **json.loads(path.read_text(encoding="utf-8"))))
+            except (OSError, json.JSONDecodeError):
+                continue  # not there yet, or being written
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _told(arm: Arm, step: int, steps: int, loss: float, seconds: float) -> str:
+    left = seconds / step * (steps - step) if step else math.nan
+    return f"{_short(arm)}: step {step} of {steps}, loss {loss:.4f}, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 or math.isnan(seconds) else f"{seconds / 60:.0f} min"
+
+
+def _short(arm: Arm) -> str:
+    return f"{arm.run.model} seed {arm.seed}"
+
+
+def label(arm: Arm) -> str:
+    """The arm in words."""
+    run, recipe = arm.run, arm.identity.recipe
+    words = [f"{_short(arm)}, {recipe.data} {recipe.objective}", f"{recipe.steps} steps of {recipe.batch}"]
+    words += [run.precision]
+    switches = ("compile", "channels_last", "checkpointing")
+    words += [name.replace("_", "-") for name in switches if getattr(run, name)]
+    words += [f"{arm.identity.processes} processes"] if arm.identity.processes > 1 else []
+    return ", ".join(words)
+
+
+# planning
+
+
+def planned(args: argparse.Namespace) -> list[Arm]:
+    """Every model from every seed, all models of a seed together, checked before anything is trained.
+
+    Raises:
+        UsageError: data, models, settings or run folders that cannot be.
+    """
+    from bench import device, environment
+    from bench.training import checkpoint, objective
+    from models.registry import family_of
+
+    where = args.device or device.default()
+    count = processes.expected()
+    for reason in (device.why_not(where, args.precision), processes.why_not(count)):
+        if reason is not None:
+            raise cli.UsageError(reason)
+    share, rest = divmod(args.batch, count)
+    if rest:
+        raise cli.UsageError(
+            f"--batch {args.batch}: must be a multiple of the {count} processes; "
+            f"{(share + 1) * count} would work"
+        )
+    data = _data(args)
+    C, H, W = data.shape
+    size: Size = H if H == W else (H, W)
+    recipe = _recipe(args, data)
+    task_of = {"in_channels": C, "num_classes": data.classes, "latent_size": size}
+    learn_sigma = objective.find(recipe.objective).learn_sigma
+    names = cli.model_names(args.model, default=MODELS)
+    macs = {name: _train_macs(name, {**task_of, "learn_sigma": learn_sigma}, args.data) for name in names}
+    halve = args.micro_batch == "auto"
+    arms = []
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for name in names:
+            run = Run(
+                question="convergence",
+                model=name,
+                family=family_of(name),
+                res=size if data.kind == "pixels" else _pixels(size),
+                latent_size=size,
+                batch=share if halve or args.micro_batch is None else min(args.micro_batch, share),
+                precision=args.precision,
+                compile=args.compile,
+                cuda_graphs=False,
+                channels_last=args.channels_last,
+                attention="auto",
+                checkpointing=args.checkpointing,
+                protocol="suite",
+                soak_s=0.0,
+                budget_s=0.0,
+                precision_target=0.0,
+                weights="random",
+                environment=environment.gather(where, name),
+            )
+            arm = Arm(
+                identity=Identity(run=run, recipe=recipe, seed=seed, processes=count),
+                data=args.data,
+                data_dir=None if args.data_dir is None else str(args.data_dir),
+                folder="",
+                checkpoint_every=args.checkpoint_every or recipe.evaluate_every,
+                train_macs=macs[name],
+                halve=halve,
+                budget_s=None,
+            )
+            arms.append(replace(arm, folder=str(_folder(arm, args.dir))))
+    for arm in arms:
+        try:
+            checkpoint.check(Path(arm.folder), arm.identity)
+        except checkpoint.CheckpointError as error:
+            raise cli.UsageError(f"--dir {error}") from error
+    return arms
+
+
+def _data(args: argparse.Namespace) -> "Dataset":
+    from bench.training import datasets
+
+    try:
+        return datasets.load(args.data, args.data_dir)
+    except ValueError as error:
+        raise cli.UsageError(f"--data {error}") from error
+
+
+def _recipe(args: argparse.Namespace, data: "Dataset") -> Recipe:
+    images = min(args.validation_images, len(data.validation))
+    if images * args.validation_draws < BINS:
+        raise cli.UsageError(
+            f"--validation-images {images}: with --validation-draws {args.validation_draws} they make "
+            f"{images * args.validation_draws} pairs, fewer than the {BINS} ranges of timesteps; "
+            f"--validation-draws {math.ceil(BINS / images)} would work"
+        )
+    return Recipe(
+        objective=args.objective,
+        data=data.name,
+        data_sha256=data.sha256,
+        channels=data.shape[0],
+        classes=data.classes,
+        train_images=len(data.train),
+        validation_images=images,
+        validation_draws=args.validation_draws,
+        batch=args.batch,
+        steps=args.steps,
+        learning_rate=args.learning_rate,
+        weight_decay=args.weight_decay,
+        ema_decays=tuple(dict.fromkeys(args.ema_decay)),
+        flip=data.name in FLIPPED if args.flip is None else args.flip,
+        label_dropout=args.label_dropout,
+        evaluate_every=args.evaluate_every or max(1, args.steps // EVALUATIONS),
+    )
+
+
+def _pixels(latent_size: Size) -> Size:
+    """The size of the images that latents are of."""
+    pixels = cli.PIXELS_PER_LATENT
+    if isinstance(latent_size, int):
+        return pixels * latent_size
+    return pixels * latent_size[0], pixels * latent_size[1]
+
+
+def _train_macs(name: str, task_of: dict[str, Any], data: str) -> int:
+    """MACs of forward and backward of one image; a model that cannot be trained so is known by it now."""
+    from bench import counters
+    from models.contract import build, check, condition_width
+    from models.registry import is_plugin
+    from models.task import Task
+
+    task: Task = Task(**task_of)
+    where = f"(for --data {data}, {task.in_channels} x {task.height} x {task.width})"
+    try:
+        model = check(name, task) if is_plugin(name) else build(name, task)
+    except ValueError as error:
+        raise cli.UsageError(f"--model {error} {where}") from error
+    if condition_width(model) is not None:
+        raise cli.UsageError(f"--model {name}: takes float vectors for y; only labels are trained on here")
+    try:
+        return counters.count_step(model, task).train_macs
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
+        told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise cli.UsageError(
+            f"--model {name}: a training pass on the meta device raised {told} {where}"
+        ) from error
+
+
+def _folder(arm: Arm, base: Path | None) -> Path:
+    """The run folder: below --dir, or one for this model, recipe, device and software alone."""
+    name = re.sub(r"[^\w.@-]+", "-", f"{arm.run.model}-seed{arm.seed}")
+    if base is not None:
+        return base / name
+    recipe = arm.identity.recipe
+    study = re.sub(r"[^\w.@-]+", "-", f"{recipe.data}-{recipe.objective}-{recipe.steps}")
+    return RUNS / study / f"{name}-{key(blank(arm))[:8]}"
+
+
+def estimate_s(arm: Arm) -> float:
+    """Seconds that an arm takes at the most, as a rule: its FLOPs at a slow pace, evaluations included."""
+    recipe = arm.identity.recipe
+    evaluations = 1 + math.ceil(recipe.steps / recipe.evaluate_every)
+    looked_at = (
+        evaluations * (1 + len(recipe.ema_decays)) * recipe.validation_images * recipe.validation_draws
+    )
+    images = recipe.steps * recipe.batch / arm.identity.processes + looked_at / 3  # a third: forward only
+    pace = FLOPS_PER_S[arm.run.environment.device_type]
+    return 2 * cases.TYPICAL_STARTUP_S + 2 * arm.train_macs * images / pace
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    """The arms of `planned` for a sweep."""
+    return [
+        Unit(label=label(arm), about=blank(arm), estimate_s=estimate_s(arm), measure=partial(train, arm))
+        for arm in planned(args)
+    ]
+
+
+# what came out, one row a model
+
+
+def rows(records: Sequence[Trained], reference: str) -> list[output.Row]:
+    """One object of the JSON output for each model; what is not known is None."""
+    found = curves.studies(records)
+    study = found[0] if found else None
+    return [_row(model, records, study, reference) for model in dict.fromkeys(r.run.model for r in records)]
+
+
+def _row(model: str, records: Sequence[Trained], study: curves.Study | None, reference: str) -> output.Row:
+    ours = [record for record in records if record.run.model == model]
+    run, recipe = ours[0].run, ours[0].recipe
+    ended = study is not None and model in study.arms
+    loss = curves.final_loss(study, model) if study and ended else None
+    averaged = (
+        [curves.final_loss(study, model, i).mean for i in range(len(recipe.ema_decays))]
+        if study and ended
+        else []
+    )
+    compared = study and ended and model != reference and reference in study.arms
+    apart = curves.difference(study, model, reference=reference) if study and compared else None
+    last = [record.evaluations[-1] for record in ours if record.status == "ok"]
+    joules = [at.joules for at in last if at.joules is not None]
+    return {
+        "model": model,
+        "family": run.family,
+        "data": recipe.data,
+        "data_sha256": recipe.data_sha256,
+        "objective": recipe.objective,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "pass_batch": sorted({record.run.batch for record in ours}),
+        "processes": ours[0].processes,
+        "precision": run.precision,
+        "compile": run.compile,
+        "channels_last": run.channels_last,
+        "checkpointing": run.checkpointing,
+        "device": run.environment.device,
+        "torch": run.environment.torch,
+        "date": run.environment.date,
+        "seeds": [record.seed for record in ours],
+        "status": [record.status for record in ours],
+        "reason": [record.reason for record in ours],
+        "losses": [record.evaluations[-1].loss for record in ours if record.status == "ok"],
+        "loss": loss and loss.mean,
+        "loss_interval": list(loss.interval) if loss and loss.interval else None,
+        "ema_decays": list(recipe.ema_decays),
+        "ema_losses": averaged,
+        "reference": reference,
+        "difference": apart and apart.difference.mean,
+        "difference_interval": list(apart.difference.interval)
+        if apart and apart.difference.interval
+        else None,
+        "verdict": apart.difference.verdict if apart else None,
+        "train_macs": ours[0].train_macs,
+        "train_flops": 2 * ours[0].train_macs * recipe.batch * recipe.steps,
+        "seconds": [at.seconds for at in last],
+        "joules": joules if len(joules) == len(last) and last else None,
+    }
+
+
+def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
+    """The columns; those that every row leaves blank are left out."""
+    reference, decays = rows[0]["reference"], rows[0]["ema_decays"]
+
+    def averaged(i: int) -> output.Column:
+        return f"EMA {decays[i]:g}", lambda row: _loss(row["ema_losses"][i] if row["ema_losses"] else None)
+
+    joules: list[output.Column] = [("kJ", lambda row: _mean(row["joules"], 1e3))]
+    failed: list[output.Column] = [("remarks", _remarks)]
+    apart: list[output.Column] = [
+        (f"loss - {reference}'s", lambda row: output.fixed(5, row["difference"])),
+        ("95 % interval of that", lambda row: _interval(row["difference_interval"])),
+        ("verdict", lambda row: row["verdict"] or "-"),
+    ]
+    return [
+        ("model", lambda row: row["model"]),
+        ("seeds", lambda row: str(len(row["losses"]))),
+        ("loss", lambda row: _loss(row["loss"])),
+        ("95 % interval", lambda row: _interval(row["loss_interval"])),
+        *map(averaged, range(len(decays))),
+        *(apart if len(rows) > 1 else []),
+        ("training TFLOPs", lambda row: output.significant(row["train_flops"] / 1e12)),
+        ("s", lambda row: _mean(row["seconds"], 1.0)),
+        *(joules if any(row["joules"] for row in rows) else []),
+        *(failed if any(_remarks(row) for row in rows) else []),
+    ]
+
+
+def _loss(value: float | None) -> str:
+    return output.fixed(4, value)
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
+
+
+def _mean(values: Sequence[float] | None, unit: float) -> str:
+    return output.significant(sum(values) / len(values) / unit) if values else "-"
+
+
+def _remarks(row: output.Row) -> str:
+    """What became of seeds that did not end well, and the images of a pass where memory ran out."""
+    odd = [
+        f"seed {seed} {status}: {reason}"
+        for seed, status, reason in zip(row["seeds"], row["status"], row["reason"], strict=True)
+        if status != "ok"
+    ]
+    if len(row["pass_batch"]) > 1:
+        odd.append(f"passes of {', '.join(map(str, row['pass_batch']))} images")
+    return "; ".join(odd)
+
+
+# the command
+
+
+def _held(store: Store | None, arm: Arm) -> Trained | None:
+    """What a store holds of an arm, with fewer images a pass too if memory may have run out."""
+    while store is not None:
+        found = store.held(blank(arm))
+        if isinstance(found, Trained) and found.status in ("ok", "not finite"):
+            return found
+        if not arm.halve or arm.run.batch == 1:
+            break
+        arm = _halved(arm)
+    return None
+
+
+def _study(
+    arms: Sequence[Arm], args: argparse.Namespace, together: "Processes | None"
+) -> tuple[list[Trained], list[str]]:
+    """Train what the store does not hold, while the budget lasts.
+
+    Args:
+        arms: in order.
+        args: --out, --force and --budget.
+        together: the processes of torchrun, all of which are here; None: each arm has a worker.
+    """
+    begin = time.monotonic()
+    first = together is None or together.rank == 0
+    records: list[Trained] = []
+    notes: list[str] = []
+    found = 0
+    with (
+        cli.store(args.out if first else None) as store,
+        cli.live_progress("training", len(arms)) as (next_arm, say),
+    ):
+        notes += cli.store_notes(store) if store is not None else []
+        for at, arm in enumerate(arms):
+            next_arm(_short(arm))
+            left = None if args.budget is None else args.budget - (time.monotonic() - begin)
+            ask = partial(_ask, store, arm, args.force, left)
+            answer, held = ask() if together is None else together.first(ask)
+            if answer == "stop":
+                notes.append(f"stopped by --budget with {len(arms) - at} of {len(arms)} runs not begun")
+                break
+            if held is not None:
+                found += 1
+                records.append(held)
+                continue
+            if first and args.force:
+                _forget(arm)
+            arm = replace(arm, budget_s=left)
+            if together is None:
+                with _followed(arm, say):
+                    record = train(arm)
+            else:
+                record = _train_together(arm, together, say)
+            records.append(record)
+            if store is not None and record.status != "stopped":
+                store.append(record)
+    if found:
+        notes.append(f"{found} of {len(arms)} were in {args.out} already; --force trains them again")
+    if any(record.status == "stopped" for record in records):
+        notes.append("the same command goes on where it was stopped")
+    return records, notes
+
+
+def _ask(store: Store | None, arm: Arm, force: bool, left: float | None) -> tuple[str, Trained | None]:
+    """What to do with an arm: take what is held, stop, or train."""
+    held = None if force else _held(store, arm)
+    if held is not None:
+        return "held", held
+    return ("stop" if left is not None and left <= 0 else "train"), None
+
+
+def _forget(arm: Arm) -> None:
+    from bench.training import checkpoint
+
+    checkpoint.forget(Path(arm.folder))
+
+
+def _train_together(arm: Arm, together: "Processes", say: Callable[[str], None]) -> Trained:
+    """Train among the processes of torchrun; the first says how it goes, in a pipe at every evaluation."""
+    every = arm.identity.recipe.evaluate_every
+
+    def tell(progress: "Progress") -> None:
+        text = _told(arm, **asdict(progress))
+        if sys.stderr.isatty():
+            say(text)
+        elif progress.step % every == 0:
+            print(text, file=sys.stderr, flush=True)
+
+    arm = replace(arm, identity=replace(arm.identity, run=cases.dated(arm.run)))
+    result = _train(arm, together, tell)
+    return result if isinstance(result, Trained) else blank(arm, result.status, result.reason)
+
+
+def _plan_rows(arms: Sequence[Arm], store: Store | None) -> list[output.Row]:
+    from bench.training import checkpoint
+
+    return [
+        {
+            "case": label(arm),
+            "held": _held(store, arm) is not None,
+            "step": checkpoint.check(Path(arm.folder), arm.identity)[0],
+            "estimate_s": estimate_s(arm),
+            "folder": arm.folder,
+        }
+        for arm in arms
+    ]
+
+
+_PLAN: list[output.Column] = [
+    ("run", lambda row: row["case"]),
+    ("held", lambda row: "yes" if row["held"] else "no"),
+    ("at step", lambda row: str(row["step"])),
+    ("at most", lambda row: _duration(row["estimate_s"])),
+    ("folder", lambda row: row["folder"]),
+]
+
+
+def _body(args: argparse.Namespace) -> int:
+    from bench.training.checkpoint import CheckpointError
+
+    several = processes.expected() > 1
+    first = processes.rank() == 0
+    if first:
+        cli.check_output(args.out, args.force)
+    arms = planned(args)
+    if args.dry_run:
+        with cli.store(args.out if args.out and args.out.exists() else None) as store:
+            output.emit(output.render(_plan_rows(arms, store), _PLAN, args.format), [], None)
+        return 0
+    together = processes.join(arms[0].run.environment.device_type) if several else None
+    try:
+        records, notes = _study(arms, args, together)
+    except CheckpointError as error:
+        raise cli.UsageError(f"--dir {error}") from error
+    finally:
+        if together is not None:
+            together.close()
+    if first and records:
+        told = rows(records, arms[0].run.model)
+        text = output.render(told, _columns(told), args.format)
+        output.emit(text, notes + _notes(records, arms), None if cli.keeps_records(args.out) else args.out)
+    return 0
+
+
+def _notes(records: Sequence[Trained], arms: Sequence[Arm]) -> list[str]:
+    here, recipe, run = records[0].run.environment, records[0].recipe, records[0].run
+    return [
+        f"validation loss after {recipe.steps} steps of {recipe.batch} images, {recipe.objective}; "
+        f"{recipe.data} ({recipe.train_images} + {recipe.validation_images} images of "
+        f"{recipe.channels} x {size_text(run.latent_size)}), {recipe.validation_draws} timesteps for each",
+        f"{here.device}; torch {here.torch}; driver {here.driver or '-'}; {here.threads} CPU threads; "
+        f"{run.precision}; processes {records[0].processes}; commit {here.commit or '-'}; {here.date}",
+        f"checkpoints: {Path(arms[0].folder).parent}",
+    ]
+
+
+def _micro_batch(text: str) -> int | str:
+    return text if text == "auto" else cli.positive_int(text)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _number(low: float, high: float, what: str) -> Callable[[str], float]:
+    """A type of numbers from low, inclusive, to high, exclusive."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < high:
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+        return value
+
+    return parse
+
+
+def parser() -> cli.Parser:
+    made = cli.parser("bench.convergence", __doc__)
+    made.add_argument(
+        "--model",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="the reference first: as published, in any case; a pattern such as 'FCDM-*'; or your own "
+        f"my_pkg.my_mod:factory, a callable that takes a models.Task (default: {' '.join(MODELS)})",
+    )
+    data = made.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        default="digits",
+        metavar="NAME|PATH",
+        help="digits, fashion-mnist, cifar10 (python -m bench.data fetches the last two), or latents: a "
+        "folder of .npy files, an .npz or a zarr store (default: digits)",
+    )
+    data.add_argument("--data-dir", type=Path, metavar="DIR", help="of fetched data (default: data)")
+    data.add_argument(
+        "--validation-images",
+        type=cli.positive_int,
+        default=2000,
+        metavar="N",
+        help="(default: 2000, or all)",
+    )
+    data.add_argument(
+        "--validation-draws",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="timesteps for each (default: 1)",
+    )
+    recipe = made.add_argument_group("recipe")
+    recipe.add_argument("--objective", choices=("iddpm", "flow"), default="iddpm", help="default: iddpm")
+    recipe.add_argument("--steps", type=cli.positive_int, default=300, help="default: 300")
+    recipe.add_argument(
+        "--seeds", type=cli.positive_int, default=3, metavar="N", help="how many (default: 3)"
+    )
+    recipe.add_argument("--first-seed", type=_whole, default=0, metavar="K", help="default: 0")
+    recipe.add_argument(
+        "--batch", type=cli.positive_int, default=256, help="images of an optimizer step (default: 256)"
+    )
+    recipe.add_argument(
+        "--learning-rate",
+        type=_number(0, math.inf, "0 or above"),
+        default=1e-4,
+        metavar="LR",
+        help="default: 1e-4",
+    )
+    recipe.add_argument(
+        "--weight-decay", type=_number(0, math.inf, "0 or above"), default=0.0, metavar="W", help="default: 0"
+    )
+    share = _number(0, 1, "from 0 to below 1")
+    recipe.add_argument(
+        "--ema-decay",
+        nargs="*",
+        type=share,
+        default=[0.9999, 0.99],
+        metavar="D",
+        help="of averages of the weights, each evaluated (default: 0.9999 0.99)",
+    )
+    recipe.add_argument("--label-dropout", type=share, default=0.1, metavar="SHARE", help="default: 0.1")
+    recipe.add_argument(
+        "--flip",
+        nargs="?",
+        const=True,
+        type=cli.on_or_off,
+        metavar="on|off",
+        help=f"mirror half of the images (default: on for {' and '.join(FLIPPED)})",
+    )
+    recipe.add_argument(
+        "--evaluate-every", type=cli.positive_int, metavar="STEPS", help="default: a tenth of the steps"
+    )
+    how = made.add_argument_group("how it is computed")
+    how.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu")
+    how.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
+    how.add_argument("--compile", action="store_true", help="train under torch.compile")
+    how.add_argument("--channels-last", action="store_true", help="lay images and kernels out channels last")
+    how.add_argument(
+        "--checkpointing", action="store_true", help="keep blocks' inputs only, and compute them again"
+    )
+    how.add_argument(
+        "--micro-batch",
+        type=_micro_batch,
+        metavar="N|auto",
+        help="images of one pass on one process; gradients of several add up to --batch (default: all at "
+        "once). auto: all at once, and half as many for each time that memory runs out, which is recorded",
+    )
+    keep = made.add_argument_group("stopping and going on")
+    keep.add_argument(
+        "--dir",
+        type=Path,
+        help="below it each run has its folder, MODEL-seedK, with its checkpoints (default: one below "
+        f"{RUNS}, by what is trained on which software)",
+    )
+    keep.add_argument(
+        "--checkpoint-every", type=cli.positive_int, metavar="STEPS", help="default: at every evaluation"
+    )
+    keep.add_argument(
+        "--budget",
+        type=cli.positive_seconds,
+        metavar="TIME",
+        help="stop then, to go on another time: 90s, 8m or 1h",
+    )
+    keep.add_argument(
+        "--dry-run", action="store_true", help="print the runs and where they stand; train nothing"
+    )
+    cli.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(parser(), _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

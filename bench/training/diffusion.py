@@ -1,0 +1,252 @@
+"""The diffusion process of the DiT family: iDDPM's schedule, training loss and reverse step.
+
+Source: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (learned variance, hybrid loss, respacing), on
+J. Ho et al., 2020, arXiv:2006.11239, with the linear schedule of 1000 steps. Predicts the noise. Nothing is
+clipped. A test holds every quantity to the released process (baselines/golden/diffusion.npz), which computes
+its coefficients in float64 and rounds them to float32 before they meet a sample of any type; so does this.
+Letters: N batch, C H W of the samples, S steps of the schedule.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.training.objective import Model
+
+STEPS = 1000
+BETAS = (1e-4, 0.02)  # of the first and the last step
+HALF_BIN = 1 / 255  # of pixel values 0 to 255 laid out on [-1, 1]
+LEAST_PROBABILITY = 1e-12  # of a bin, before its logarithm is taken
+OUTERMOST = 0.999  # beyond it lie the first and the last bin, which reach to infinity
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coefficients:
+    """What the formulas need at every step, each (S,) float32."""
+
+    signal: Tensor  # sqrt(a), with a the product of 1 - beta up to the step
+    noise: Tensor  # sqrt(1 - a)
+    signal_inverse: Tensor  # sqrt(1 / a)
+    noise_inverse: Tensor  # sqrt(1 / a - 1)
+    posterior_x0: Tensor  # the posterior's mean is this times x0 and the next times x_t
+    posterior_x: Tensor
+    posterior_log_variance: Tensor  # that of step 1 in place of step 0, whose variance is none
+    log_beta: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reverse:
+    """The distribution of x_{t-1} that a network's output stands for, each (N, C, H, W)."""
+
+    mean: Tensor
+    log_variance: Tensor
+    x0: Tensor  # the data that the network's output points to
+
+
+class Diffusion:
+    """Noising and its reversal over chosen steps of the 1000, by default all.
+
+    Attributes:
+        timesteps: the original number of each step, increasing: what a network is given as t.
+        betas, alphas_cumprod: (S,) float64; with fewer steps, such that the noise at each stays.
+    """
+
+    def __init__(self, timesteps: Sequence[int] = range(STEPS)) -> None:
+        whole: Values = np.cumprod(1 - np.linspace(*BETAS, STEPS), dtype=np.float64)
+        chosen = np.asarray(timesteps, dtype=np.int64)
+        if chosen.ndim != 1 or not chosen.size or chosen[0] < 0 or chosen[-1] >= STEPS:
+            raise ValueError(f"timesteps: must be from 0 to {STEPS - 1}, at least one, got {timesteps}")
+        if (np.diff(chosen) <= 0).any():
+            raise ValueError(f"timesteps: must increase, got {timesteps}")
+        self.timesteps = torch.from_numpy(chosen)
+        self.alphas_cumprod: Values = whole[chosen]
+        before = np.append(1.0, self.alphas_cumprod[:-1])
+        self.betas: Values = 1 - self.alphas_cumprod / before
+        self._before: Values = before
+        self._placed: dict[torch.device, Coefficients] = {}
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+    @cached_property
+    def _rounded(self) -> Coefficients:
+        a, before, betas = self.alphas_cumprod, self._before, self.betas
+        variance = betas * (1 - before) / (1 - a)
+        # the first step's posterior has no variance: the logarithm takes the second's, or, alone, beta
+        variance[0] = variance[1] if len(variance) > 1 else betas[0]
+        values = {
+            "signal": np.sqrt(a),
+            "noise": np.sqrt(1 - a),
+            "signal_inverse": np.sqrt(1 / a),
+            "noise_inverse": np.sqrt(1 / a - 1),
+            "posterior_x0": betas * np.sqrt(before) / (1 - a),
+            "posterior_x": (1 - before) * np.sqrt(1 - betas) / (1 - a),
+            "posterior_log_variance": np.log(variance),
+            "log_beta": np.log(betas),
+        }
+        return Coefficients(**{name: torch.from_numpy(value).float() for name, value in values.items()})
+
+    def coefficients(self, device: torch.device) -> Coefficients:
+        """Those of all steps on a device, moved there once."""
+        if device not in self._placed:
+            moved = {
+                field.name: getattr(self._rounded, field.name).to(device) for field in fields(Coefficients)
+            }
+            self._placed[device] = Coefficients(**moved)
+        return self._placed[device]
+
+    def q_sample(self, x0: Tensor, step: Tensor, noise: Tensor) -> Tensor:
+        """Noise x0 (N, C, H, W) up to a step (N,), an index into `timesteps`."""
+        at = self.coefficients(x0.device)
+        return _take(at.signal, step) * x0 + _take(at.noise, step) * noise
+
+    def posterior(self, x0: Tensor, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (N, C, H, W) and log variance (N, 1, 1, 1) of the step before, both ends being known."""
+        at = self.coefficients(x.device)
+        mean = _take(at.posterior_x0, step) * x0 + _take(at.posterior_x, step) * x
+        return mean, _take(at.posterior_log_variance, step)
+
+    def reverse(self, out: Tensor, x: Tensor, step: Tensor) -> Reverse:
+        """Read a network's output at x (N, C, H, W) as the distribution of the step before.
+
+        Args:
+            out: (N, 2C, H, W): the noise, then v in [-1, 1], which interpolates between the logarithms of the
+                posterior's variance and of beta; (N, C, H, W): the noise alone, the variance then being the
+                posterior's.
+            x: what the network was given.
+            step: (N,) int64, index into `timesteps`.
+
+        Raises:
+            ValueError: another number of channels.
+        """
+        eps, v = split(out, x)
+        at = self.coefficients(x.device)
+        x0 = _take(at.signal_inverse, step) * x - _take(at.noise_inverse, step) * eps
+        mean, least = self.posterior(x0, x, step)
+        if v is None:
+            return Reverse(mean=mean, log_variance=least.to(x.dtype).expand_as(x), x0=x0)
+        share = (v + 1) / 2
+        return Reverse(mean=mean, log_variance=share * _take(at.log_beta, step) + (1 - share) * least, x0=x0)
+
+    def variational(self, out: Tensor, x0: Tensor, x: Tensor, step: Tensor) -> Tensor:
+        """The variational bound's term of a step, in bits per dimension (N,).
+
+        That is the divergence of the reverse step from the posterior; at step 0 the negative log likelihood
+        of x0 on the grid of 255 pixel values.
+        """
+        mean, log_variance = self.posterior(x0, x, step)
+        reverse = self.reverse(out, x, step)
+        divergence = gaussian_divergence(mean, log_variance, reverse.mean, reverse.log_variance)
+        likelihood = grid_log_likelihood(x0, reverse.mean, reverse.log_variance / 2)
+        nats = torch.where(step == 0, -_mean(likelihood), _mean(divergence))
+        return nats / math.log(2)
+
+
+class IDDPM:
+    """Training as the DiT family does: the noise's squared error plus the variational term of the variance.
+
+    A network without a half for the variance (Task.learn_sigma=False) is trained on the squared error alone.
+    """
+
+    name = "iddpm"
+    learn_sigma = True
+
+    def __init__(self) -> None:
+        self.diffusion = Diffusion()
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Timesteps (n,), int64 from 0 to 999, each as likely."""
+        return torch.randint(STEPS, (n,), generator=generator, device=generator.device)
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        return self.diffusion.q_sample(x0, t, noise)
+
+    def terms(
+        self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The squared error and the variational term (N,), None without a variance to learn.
+
+        The variational term teaches the variance only: it sees the predicted noise detached.
+        """
+        x = self.q_sample(x0, t, noise)
+        eps, v = split(model(x, t, y), x)
+        squared = _mean((noise - eps) ** 2)
+        if v is None:
+            return squared, None
+        return squared, self.diffusion.variational(torch.cat([eps.detach(), v], dim=1), x0, x, t)
+
+    def losses(self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        """L_simple + L_vlb, the second in bits per dimension and not rescaled."""
+        squared, variational = self.terms(model, x0, t, y, noise)
+        return squared if variational is None else squared + variational
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        return t / STEPS
+
+
+def respaced(steps: int) -> tuple[int, ...]:
+    """So many of the 1000 timesteps, the first and the last among them, evenly apart before rounding.
+
+    Raises:
+        ValueError: fewer than 2 or more than 1000.
+    """
+    if not 2 <= steps <= STEPS:
+        raise ValueError(f"steps: must be from 2 to {STEPS}, got {steps}")
+    stride = (STEPS - 1) / (steps - 1)
+    return tuple(round(i * stride) for i in range(steps))
+
+
+def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The noise and, where the output has channels for it, v of the variance, each (N, C, H, W) as x is.
+
+    Raises:
+        ValueError: neither C nor 2C channels.
+    """
+    channels, out = x.shape[1], out.to(x.dtype)
+    if out.shape[1] == channels:
+        return out, None
+    if out.shape[1] == 2 * channels:
+        return out[:, :channels], out[:, channels:]
+    raise ValueError(f"output: must have {channels} or {2 * channels} channels for x, got {out.shape[1]}")
+
+
+def gaussian_divergence(
+    mean: Tensor, log_variance: Tensor, of_mean: Tensor, of_log_variance: Tensor
+) -> Tensor:
+    """Kullback-Leibler divergence of the second normal distribution from the first, elementwise, in nats."""
+    apart = (mean - of_mean) ** 2 * torch.exp(-of_log_variance)
+    return (of_log_variance - log_variance + torch.exp(log_variance - of_log_variance) + apart - 1) / 2
+
+
+def grid_log_likelihood(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log probability of the pixel value's bin around x0 in [-1, 1] under a normal distribution, elementwise.
+
+    The distribution function is approximated by a tanh, as the released process does.
+    """
+    centred, per_std = x0 - mean, torch.exp(-log_std)
+    above = _normal_cdf((centred + HALF_BIN) * per_std)
+    below = _normal_cdf((centred - HALF_BIN) * per_std)
+    probability = torch.where(x0 < -OUTERMOST, above, torch.where(x0 > OUTERMOST, 1 - below, above - below))
+    return torch.log(probability.clamp(min=LEAST_PROBABILITY))
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
+def _take(values: Tensor, step: Tensor) -> Tensor:
+    """(S,), (N,) -> (N, 1, 1, 1)."""
+    return values[step][:, None, None, None]
+
+
+def _mean(values: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N,)."""
+    return values.flatten(1).mean(1)

@@ -1,0 +1,47 @@
+"""Flow matching as SiT trains it: a straight path from noise to data, and the velocity along it.
+
+Source: N. Ma et al., 2024, arXiv:2401.08740. t runs from 0 (noise z) to 1 (data x): x_t = t x + (1 - t) z,
+and the network is to predict dx_t/dt = x - z. It is given t as it is, in [0, 1].
+"""
+
+import torch
+from torch import Tensor
+
+from bench.training.objective import Model
+
+
+class Flow:
+    """The velocity's mean squared error, t uniform in [0, 1]."""
+
+    name = "flow"
+    learn_sigma = False
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Timesteps (n,), float32, uniform in [0, 1)."""
+        return torch.rand(n, generator=generator, device=generator.device)
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        share = t[:, None, None, None]
+        return share * x0 + (1 - share) * noise
+
+    def losses(self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        x = self.q_sample(x0, t, noise)
+        error = velocity(model(x, t, y), x) - (x0 - noise)
+        return (error**2).flatten(1).mean(1)
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+
+def velocity(out: Tensor, x: Tensor) -> Tensor:
+    """The velocity (N, C, H, W) in a network's output, in the precision of x.
+
+    Released networks of this line have C channels more, which nothing reads: they are left out here too.
+
+    Raises:
+        ValueError: neither C nor 2C channels.
+    """
+    channels = x.shape[1]
+    if out.shape[1] not in (channels, 2 * channels):
+        raise ValueError(f"output: must have {channels} channels for x, or twice as many, got {out.shape[1]}")
+    return out[:, :channels].to(x.dtype)

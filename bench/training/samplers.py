@@ -1,0 +1,173 @@
+"""From noise to samples: the ancestral sampler and DDIM for iDDPM, Euler, Heun and the SDE for flow matching.
+
+Sources: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (ancestral, respaced); J. Song et al., 2021,
+arXiv:2010.02502 (DDIM, without noise); N. Ma et al., 2024, arXiv:2401.08740 (flow: the ODE, and the SDE by
+Euler-Maruyama). The samples stay in the precision of the start; a network may answer in another, as under
+autocast. No step waits for the device.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.training.diffusion import STEPS, Diffusion, respaced, split
+from bench.training.flow import velocity
+from bench.training.objective import Model
+from models.guidance import guide
+
+Predict = Callable[[Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,) -> the network's output
+Noise = Callable[[int], Tensor]  # number of the step from 0 -> standard normal (N, C, H, W)
+
+LAST_STEP = 0.04  # of the SDE's time, taken without noise
+
+
+def ancestral(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Draw from every reverse step of iDDPM, respaced; the last one gives its mean."""
+    diffusion = Diffusion(respaced(steps))
+    timesteps, places = _on(diffusion, x)
+    for i in reversed(range(steps)):
+        reverse = diffusion.reverse(predict(x, timesteps[i].expand(len(x))), x, places[i].expand(len(x)))
+        x = reverse.mean
+        if i:
+            x = x + torch.exp(reverse.log_variance / 2) * noise(steps - 1 - i)
+    return x
+
+
+def ddim(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Go to the predicted data and back to the next step's noise level along the same direction."""
+    diffusion = Diffusion(respaced(steps))
+    timesteps, places = _on(diffusion, x)
+    for i in reversed(range(steps)):
+        out = predict(x, timesteps[i].expand(len(x)))
+        x0 = diffusion.reverse(out, x, places[i].expand(len(x))).x0
+        a = float(diffusion.alphas_cumprod[i - 1]) if i else 1.0
+        x = math.sqrt(a) * x0 + math.sqrt(1 - a) * split(out, x)[0]
+    return x
+
+
+def euler(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Follow the velocity from t = 0 to 1 in equal steps."""
+    for k in range(steps):
+        x = x + velocity(predict(x, _time(k / steps, x)), x) / steps
+    return x
+
+
+def heun(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Euler's step with the mean of the velocities at both of its ends."""
+    for k in range(steps):
+        first = velocity(predict(x, _time(k / steps, x)), x)
+        there = x + first / steps
+        second = velocity(predict(there, _time((k + 1) / steps, x)), x)
+        x = x + (first + second) / (2 * steps)
+    return x
+
+
+def sde(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Euler-Maruyama from t = 0 to 0.96 in all steps but one, then the last 0.04 without noise.
+
+    Drift v + w s with w = 1 - t and the score s = (t v - x) / (1 - t), that is (1 + t) v - x; noise of
+    standard deviation sqrt(2 w dt).
+    """
+    dt = (1 - LAST_STEP) / (steps - 1)
+    for k in range(steps - 1):
+        t = k * dt
+        drift = (1 + t) * velocity(predict(x, _time(t, x)), x) - x
+        x = x + drift * dt + math.sqrt(2 * (1 - t) * dt) * noise(k)
+    t = 1 - LAST_STEP
+    return x + ((1 + t) * velocity(predict(x, _time(t, x)), x) - x) * LAST_STEP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How samples are drawn under an objective."""
+
+    objective: str
+    draw: Callable[[Predict, Tensor, Noise, int], Tensor]  # predict, start, noise, steps -> samples
+    passes: int  # of the network in a step
+    steps: tuple[int, float]  # the fewest and the most
+
+
+SAMPLERS = {  # the first of an objective is its default
+    "ancestral": Sampler(objective="iddpm", draw=ancestral, passes=1, steps=(2, STEPS)),
+    "ddim": Sampler(objective="iddpm", draw=ddim, passes=1, steps=(2, STEPS)),
+    "sde": Sampler(objective="flow", draw=sde, passes=1, steps=(2, math.inf)),
+    "euler": Sampler(objective="flow", draw=euler, passes=1, steps=(1, math.inf)),
+    "heun": Sampler(objective="flow", draw=heun, passes=2, steps=(1, math.inf)),
+}
+
+
+def find(name: str | None, objective: str, steps: int) -> str:
+    """The name of a sampler that draws from an objective's networks in so many steps.
+
+    Args:
+        name: None takes the objective's default.
+
+    Raises:
+        ValueError: no such sampler, one for another objective, or a number of steps that it has not.
+    """
+    fitting = [known for known, sampler in SAMPLERS.items() if sampler.objective == objective]
+    found = fitting[0] if name is None else name
+    if found not in fitting:
+        raise ValueError(f"sampler: {objective} has {', '.join(fitting)}, got {found}")
+    least, most = SAMPLERS[found].steps
+    if not least <= steps <= most:
+        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"steps: must be {bounds} with {found}, got {steps}")
+    return found
+
+
+class ImageNoise:
+    """Noise of every image from a generator of its own: no image depends on the batch it is drawn in.
+
+    The same seed gives the same noise on the same kind of device.
+    """
+
+    def __init__(self, seed: int, images: Sequence[int], shape: tuple[int, int, int], device: str) -> None:
+        """For the images of these numbers, each (C, H, W)."""
+        # a CPU's generator reads 32 bits of its seed: neighbours of a hashed start share none in one run
+        start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
+        self._generators = [torch.Generator(device).manual_seed((start + image) % 2**32) for image in images]
+        self._shape = (len(images), *shape)
+        self._device = device
+
+    def draw(self) -> Tensor:
+        """The next standard normal numbers of every image, (N, C, H, W) float32."""
+        drawn = torch.empty(self._shape, device=self._device)
+        for image, generator in zip(drawn, self._generators, strict=True):
+            image.normal_(generator=generator)
+        return drawn
+
+    def __call__(self, step: int) -> Tensor:
+        return self.draw()
+
+
+def guided(model: Model, y: Tensor, *, scale: float, null: int, channels: int) -> Predict:
+    """A network's predictions for labels y (N,), under classifier-free guidance unless the scale is 1.
+
+    Args:
+        model: its output is taken to float32 before the two predictions meet.
+        y: labels, or float vectors (N, width), whose null is all zeros.
+        scale: 1 calls the network once, on the batch as it is; any other on twice the batch.
+        null: the label of the null class.
+        channels: how many are guided, from the first.
+    """
+
+    def plain(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return model(x, t, y).float()
+
+    if scale == 1:
+        return lambda x, t: plain(x, t, y)
+    return lambda x, t: guide(plain, x, t, y, scale=scale, null=null, channels=channels)
+
+
+def _on(diffusion: Diffusion, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The timesteps of every step and the steps themselves, moved to x once."""
+    return diffusion.timesteps.to(x.device), torch.arange(len(diffusion), device=x.device)
+
+
+def _time(t: float, x: Tensor) -> Tensor:
+    return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
