@@ -427,15 +427,15 @@ def _papers(study: Study) -> list[str]:
     ours = any(size(model) == "Ti" for model in study.arms)
     parts = [
         "Does the short run's ranking foretell the published ranking by FID after 400K steps (FCDM Table 3: "
-        "ImageNet at 256 px, no guidance)? "
+        "diffusion on ImageNet at 256 px, no guidance)? "
         + (
             "The Ti sizes are ours and published nowhere; each stands for its family, with the FID of the "
             "family's S. "
             if ours
             else ""
         )
-        + "The runs differ in data, length, size or all three, and a loss is no FID: this is a question, not "
-        "a check."
+        + "The runs differ in data, length and, some, in size or objective, and a loss is no FID: this is a "
+        "question, not a check."
     ]
     rows = [("trained", curves.foretells(study, fids))]
     rows += [
