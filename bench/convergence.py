@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from bench.training.processes import Processes
     from bench.training.trainer import Progress
 
-MODELS = cases.CPU_MODELS
+MODELS = ("DiT-Ti/2", "FCDM-Ti", "DiCo-Ti", "DiC-Ti")
 RUNS = Path("reports/out/convergence")
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 would need a scaled loss
 FLIPPED = (

@@ -10,6 +10,10 @@ from models.dimsum import Config as DiMSUMConfig
 from models.dimsum import DiMSUM
 from models.dis import Config as DiSConfig
 from models.dis import DiS
+from models.dit import Config as DiTConfig
+from models.dit import DiT
+from models.fcdm import FCDM
+from models.fcdm import Config as FCDMConfig
 from models.ldm import LDM
 from models.ldm import Config as LDMConfig
 from models.uvit import Config as UViTConfig
@@ -22,3 +26,5 @@ uvit = partial(UViT, UViTConfig(width=64, depth=4, heads=2, patch=2))
 dis = partial(DiS, DiSConfig(width=64, depth=4))
 dim = partial(DiM, DiMConfig(width=64, depth=11))
 dimsum = partial(DiMSUM, DiMSUMConfig(width=64, depth=4, heads=2))
+fcdm = partial(FCDM, FCDMConfig(width=16, depths=(1, 1, 1, 1, 1)))
+dit = partial(DiT, DiTConfig(width=48, depth=2, heads=2, patch=2))

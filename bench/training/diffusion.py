@@ -166,6 +166,9 @@ class IDDPM:
         """Timesteps (n,), int64 from 0 to 999, each as likely."""
         return torch.randint(STEPS, (n,), generator=generator, device=generator.device)
 
+    def quantile(self, share: Tensor) -> Tensor:
+        return (STEPS * share).long()
+
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         return self.diffusion.q_sample(x0, t, noise)
 

@@ -20,6 +20,9 @@ class Flow:
         """Timesteps (n,), float32, uniform in [0, 1)."""
         return torch.rand(n, generator=generator, device=generator.device)
 
+    def quantile(self, share: Tensor) -> Tensor:
+        return share.float()
+
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         share = t[:, None, None, None]
         return share * x0 + (1 - share) * noise

@@ -28,6 +28,9 @@ class Objective(Protocol):
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n timesteps (n,) as training does, on the generator's device."""
 
+    def quantile(self, share: Tensor) -> Tensor:
+        """The timesteps (n,) that such shares (n,) in [0, 1) of those that `draw` gives lie below."""
+
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The noised sample x_t (N, C, H, W)."""
 
