@@ -13,7 +13,8 @@ concatenation, padding, pixel shuffles, look-ups). MACs are those of bench.flops
 Eager bytes: each kernel of an eager pass on CUDA reads its inputs and writes its outputs, caches aside; views
 are free, and an expanded dimension is read once. One kernel for an operator, but two for a convolution with
 bias that is not depthwise (cuDNN has none), a group norm, and a layer norm of rows that do not lie together
-(copied first), and one for each gradient of a convolution. Attention is one kernel that writes no scores.
+(copied first), and one for each gradient of a convolution. Attention is one kernel that writes no scores; an
+RMS norm counts as the operators that it falls into on meta, where CUDA may have one kernel for it.
 
 Fused bytes, ideal fusion: only products move anything, convolutions, linear layers, attention and scans: each
 reads its operands and its weights and writes its result, once. Norms, elementwise work and movements ride on

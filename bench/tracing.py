@@ -302,10 +302,14 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     """The parts of a pass, those of the most eager bytes first; the arguments are those of operators.work."""
     dtype = device.DTYPES[precision]
     training = work == "training"
-    if not training and dtype != torch.float32:
+    if training:
+        model = deepcopy(model)  # which gets the gradients
+    elif dtype != torch.float32:
         model = deepcopy(model).to(dtype)
     model.eval()
     x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
+    if not training:
+        x = x.to(dtype)
     modules = _Modules(model)
     linear = frozenset(
         counters.starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
@@ -314,7 +318,7 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     rules = CudaRules(dtype if training and dtype != torch.float32 else None)
     with modules, traced, nullcontext() if training else torch.no_grad():
         with rules:
-            out = model(x if training else x.to(dtype), t, y)
+            out = model(x, t, y)
         if training:
             traced.phase = "backward"
             out.backward(torch.empty_like(out))

@@ -23,7 +23,7 @@ from bench.record import Record, StoreError, read
 
 RECORDS = Path("reports/out/records.jsonl")
 # modules of reports whose section(records) gives markdown, blank without records of theirs, and its drawings
-SECTIONS = ("memory", "scaling", "training_cost")
+SECTIONS = ("memory", "roofline", "scaling", "training_cost")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

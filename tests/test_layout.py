@@ -23,11 +23,15 @@ NO_TORCH = [
     "bench/resolution.py",
     "bench/cost.py",
     "bench/noise.py",
+    "bench/floors.py",
 ]
 COMMANDS = [
+    "bench.ceilings",
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.operators",
+    "bench.roofline",
     "bench.scaling",
     "bench.sweep",
     "bench.throughput",
@@ -80,8 +84,18 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
-    allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench.capacity", "bench"}
-    allowed |= {"bench.exponents", "bench.resolution", "bench.cost"}
+    allowed = {
+        "baselines",
+        "reports",
+        "bench.record",
+        "bench.stats",
+        "bench.capacity",
+        "bench.floors",
+        "bench.exponents",
+        "bench.resolution",
+        "bench.cost",
+        "bench",
+    }
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
