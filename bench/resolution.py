@@ -13,7 +13,7 @@ from itertools import combinations
 from baselines import load
 from bench import exponents
 from bench.exponents import CrossOver, Curve, Exponent, Growth, Interval, Point
-from bench.operators import tensors_of
+from bench.floors import tensors_of
 from bench.record import Memory, MemoryUse, Record, Run, Size, Skipped, Throughput, Work, height_width
 
 COSTS = ("time", "MACs", "bytes", "memory")

@@ -24,15 +24,15 @@ from bench.record import Record, StoreError, read
 RECORDS = Path("reports/out/records.jsonl")
 # modules of reports whose section(records) gives markdown, blank without records of theirs, and its drawings
 SECTIONS = (
-    "memory",
     "explain",
     "roofline",
-    "projection",
-    "convergence",
-    "analyses",
-    "samples",
     "scaling",
+    "memory",
+    "projection",
     "training_cost",
+    "convergence",
+    "samples",
+    "analyses",
 )
 
 

@@ -30,21 +30,35 @@ NO_TORCH = [
     "bench/projection.py",
     "bench/validation.py",
 ]
+# what reports may take from bench
+LIGHT = [
+    "bench.capacity",
+    "bench.cost",
+    "bench.curves",
+    "bench.explain",
+    "bench.exponents",
+    "bench.floors",
+    "bench.projection",
+    "bench.record",
+    "bench.resolution",
+    "bench.stats",
+    "bench.validation",
+]
 COMMANDS = [
     "bench.ceilings",
+    "bench.channels",
+    "bench.convergence",
+    "bench.data",
     "bench.flops",
     "bench.latency",
     "bench.memory",
     "bench.operators",
     "bench.project",
-    "bench.roofline",
-    "bench.channels",
-    "bench.convergence",
-    "bench.data",
     "bench.quality",
+    "bench.roofline",
     "bench.sample",
-    "bench.spectrum",
     "bench.scaling",
+    "bench.spectrum",
     "bench.sweep",
     "bench.throughput",
     "bench.train_step",
@@ -96,21 +110,7 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
-    allowed = {
-        "baselines",
-        "reports",
-        "bench.record",
-        "bench.stats",
-        "bench.capacity",
-        "bench.explain",
-        "bench.floors",
-        "bench.projection",
-        "bench.validation",
-        "bench.curves",
-        "bench",
-    }
-    allowed = {"baselines", "reports", "bench.record", "bench.stats", "bench.capacity", "bench"}
-    allowed |= {"bench.exponents", "bench.resolution", "bench.cost"}
+    allowed = {"baselines", "reports", "bench", *LIGHT}
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
