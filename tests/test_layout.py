@@ -22,6 +22,9 @@ NO_TORCH = [
     "bench/timing.py",
     "bench/paired.py",
     "bench/noise.py",
+    "bench/convergence.py",
+    "bench/training/identity.py",
+    "bench/training/processes.py",
 ]
 COMMANDS = [
     "bench.channels",
