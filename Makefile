@@ -8,7 +8,7 @@ SETUP := $(if $(filter $(VENV)/bin/python,$(PY)),$(VENV)/.installed)
 .PHONY: report test bench lint clean
 
 report: $(SETUP) ## measure on the device at hand, then write reports/out/report.md
-	$(PY) -m bench.sweep quick && $(PY) -m reports
+	$(PY) -m bench.sweep quick convergence-digits && $(PY) -m reports
 
 test: $(SETUP) ## the tests; timed bodies run once
 	$(PY) -m pytest --benchmark-disable

@@ -1,6 +1,6 @@
 """What does a named list of cases say, one after another, resumed wherever it was stopped?
 
-    python -m bench.sweep quick
+    python -m bench.sweep quick convergence-digits
     python -m bench.sweep gpu --budget 8m
     python -m bench.sweep paper-256 --dry-run
     python -m bench.sweep my_cases.toml --out runs.jsonl
@@ -108,32 +108,40 @@ def arguments(run: dict[str, Any]) -> list[str]:
     return words
 
 
-def plan(name: str) -> tuple[str, list[Planned], list[str]]:
-    """Every case of a suite in its order, each once, and notes on what this device leaves out.
+def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
+    """Every case of some suites in their order, each once.
+
+    Returns:
+        What each suite is for, the cases, and notes on what this device leaves out.
 
     Raises:
-        UsageError: the suite, or an option in it, is not one that the command knows.
+        UsageError: no such suite, an option that its command does not know, or nothing for this device.
     """
     from bench import device
 
-    about, runs = read_suite(name)
     here = device.default()
     units: dict[str, Planned] = {}
     left_out: Counter[str] = Counter()
-    for number, run in enumerate(runs, start=1):
-        if run.get("device", here) != here:
-            left_out[f"{run['command']} on {run['device']}"] += 1
-            continue
-        command = importlib.import_module(f"bench.{run['command']}")
-        parser = command.parser()
-        parser.prog = f"{name}: [[run]] {number}"
-        for unit in command.units(parser.parse_args(arguments(run))):
-            label = f"{run['command']} {unit.label}"
-            units.setdefault(label, Planned(command=run["command"], label=label, unit=unit))
+    purposes = []
+    for name in names:
+        about, runs = read_suite(name)
+        purposes.append(about)
+        for number, run in enumerate(runs, start=1):
+            if run.get("device", here) != here:
+                left_out[f"{run['command']} on {run['device']}"] += 1
+                continue
+            command = importlib.import_module(f"bench.{run['command']}")
+            parser = command.parser()
+            parser.prog = f"{name}: [[run]] {number}"
+            for unit in command.units(parser.parse_args(arguments(run))):
+                label = f"{run['command']} {unit.label}"
+                units.setdefault(label, Planned(command=run["command"], label=label, unit=unit))
     if not units:
-        raise cli.UsageError(f"{name}: every table of it is for another device than the {here} here")
+        raise cli.UsageError(
+            f"{', '.join(names)}: every table of it is for another device than the {here} here"
+        )
     notes = [f"left out without such a device: {what} ({n} tables)" for what, n in left_out.items()]
-    return about, list(units.values()), notes
+    return purposes, list(units.values()), notes
 
 
 def duration(seconds: float) -> str:
@@ -181,13 +189,13 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
 
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
-    about, units, notes = plan(args.suite)
+    purposes, units, notes = plan(args.suite)
     if args.dry_run:
         with cli.store(args.out if args.out.exists() else None) as store:
             rows = [_row(one, store) for one in units]
         text = output.render(rows, _COLUMNS, args.format)
         left = sum(row["estimate_s"] for row in rows if not row["held"])
-        output.emit(text, [about, *notes, f"at the most about {duration(left)} are left"], None)
+        output.emit(text, [*purposes, *notes, f"at the most about {duration(left)} are left"], None)
         return 0
     notes += _measure(units, args, time.monotonic)
     output.emit("", notes, None)
@@ -208,7 +216,12 @@ _COLUMNS: list[output.Column] = [
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("bench.sweep", __doc__)
-    parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(suites())}, or the path of a .toml file")
+    parser.add_argument(
+        "suite",
+        nargs="+",
+        metavar="SUITE",
+        help=f"{', '.join(suites())}, or the path of a .toml file; several are measured one after another",
+    )
     parser.add_argument(
         "--budget", type=cli.positive_seconds, metavar="TIME", help="begin no case that would end later: 8m"
     )
