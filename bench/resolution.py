@@ -494,7 +494,7 @@ class Crossing:
         text = f"none in the range: {self.below} {more} throughout"
         if not self.at.certain:
             text = "none in the range, but too close to be sure"
-        if self.at.extrapolated is not None:
+        if self.at.certain and self.at.extrapolated is not None:
             text += f"; extrapolated, not measured: {self.at.extrapolated:.0f} px"
         return text
 
