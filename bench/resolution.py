@@ -18,6 +18,7 @@ from bench.record import Memory, MemoryUse, Record, Run, Size, Skipped, Throughp
 
 COSTS = ("time", "MACs", "bytes", "memory")
 MARGIN = 0.05  # ratios closer than this are the same
+MAX_DRIFT = 0.2  # visits that differ by more judge nothing: such noise has tails that no interval knows
 _QUESTION = re.compile(r"scaling of (inference|training) from batch (\d+), visit (\d+)")
 # tables of one paper at 256 and at 512 px: what falls from the first to the second
 PUBLISHED = (("FCDM", "fcdm_table03", "fcdm_table05"), ("DiCo", "dico_table01", "dico_table02"))
@@ -318,6 +319,7 @@ class Doubling:
     to_side: float
     others: tuple[tuple[str, float], ...]  # growth of MACs, bytes and memory, as far as they are known
     falls: tuple[Fall, ...]  # published, from 256 to 512 px; empty for other sizes
+    drift: float  # of the study
 
     def other(self, cost: str) -> float | None:
         return dict(self.others).get(cost)
@@ -327,6 +329,8 @@ class Doubling:
         """The measured growth beside that of the MACs and those that papers print."""
         if self.time is None:
             return ""
+        if self.drift > MAX_DRIFT:
+            return _disturbed(self.drift)
         against = [(f"{fall.paper} ({fall.model})", fall.ratio) for fall in self.falls]
         macs = self.other("MACs")
         against += [] if macs is None else [("its MACs", macs)]
@@ -334,6 +338,10 @@ class Doubling:
         for what, ratio in against:
             told.setdefault(_beside(self.time.interval, ratio), []).append(what)
         return "; ".join(f"{how} {', '.join(what)}" for how, what in told.items())
+
+
+def _disturbed(drift: float) -> str:
+    return f"not judged: visits of one case differ by {100 * drift:.0f} %"
 
 
 def _beside(interval: Interval | None, ratio: float) -> str:
@@ -368,6 +376,7 @@ def doublings(study: Study, model: str) -> list[Doubling]:
             falls=falls_of(model, family)
             if step == PUBLISHED_SIDES and study.setting.work == "inference"
             else (),
+            drift=study.drift,
         )
         for step in steps
     ]
@@ -391,12 +400,15 @@ class Contrast:
     interval: Interval | None
     macs: float | None  # the same ratio of MACs
     published: tuple[tuple[str, float], ...]  # (paper, ratio), from 256 to 512 px
+    drift: float  # of the study
 
     @property
     def verdict(self) -> str:
         """Whether the difference that a paper prints is there on this device."""
         if self.interval is None:
             return "too few samples"
+        if self.drift > MAX_DRIFT:
+            return _disturbed(self.drift)
         low, high = self.interval
         told = []
         for paper, ratio in self.published:
@@ -446,6 +458,7 @@ def contrasts(study: Study) -> list[Contrast]:
                             for fall in ours.falls
                             if fall.paper in papers
                         ),
+                        drift=study.drift,
                     )
                 )
     return found
@@ -460,6 +473,7 @@ class Crossing:
     cost: str
     at: CrossOver
     sides: tuple[float, float]  # the range of sizes that both have
+    drift: float  # of the study; 0 for counts
 
     @property
     def below(self) -> str:
@@ -469,6 +483,8 @@ class Crossing:
     @property
     def verdict(self) -> str:
         """What was found in the range, and, said so, where the lines would lead."""
+        if self.drift > MAX_DRIFT:
+            return _disturbed(self.drift)
         dear = self.second if self.at.below == "first" else self.first
         more = {"time": "faster", "MACs": "fewer MACs"}[self.cost]
         if self.at.side is not None:
@@ -478,7 +494,7 @@ class Crossing:
         text = f"none in the range: {self.below} {more} throughout"
         if not self.at.certain:
             text = "none in the range, but too close to be sure"
-        if self.at.extrapolated is not None:
+        if self.at.certain and self.at.extrapolated is not None:
             text += f"; extrapolated, not measured: {self.at.extrapolated:.0f} px"
         return text
 
@@ -491,7 +507,14 @@ def crossings(study: Study, cost: str = "time") -> list[Crossing]:
         shared = sorted(set(curves[first].sides) & set(curves[second].sides))
         if len(shared) >= 2:
             found += [
-                Crossing(first=first, second=second, cost=cost, at=at, sides=(shared[0], shared[-1]))
+                Crossing(
+                    first=first,
+                    second=second,
+                    cost=cost,
+                    at=at,
+                    sides=(shared[0], shared[-1]),
+                    drift=curves[first].drift,
+                )
                 for at in exponents.cross_overs(curves[first], curves[second])
             ]
     return found

@@ -19,6 +19,7 @@ Every case is visited in a process of its own, so that neither memory nor caches
 all cases are visited before any is visited again, in the reverse order: a machine that drifts does so alike
 for all sizes. Intervals are 95 %, from a bootstrap of the samples of every size, widened by what two visits
 of a case differ by over all cases. exponent "by residuals" says how far from a straight line the sizes lie.
+Where visits differ by more than 20 % nothing is judged.
 
 The table "claim" answers, on one device in one run, a paper's "DiT slows 4 times, ours 2 times when the side
 doubles": each model's slow-down beside the published one and that of its MACs, and DiT's slow-down as a

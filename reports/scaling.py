@@ -81,7 +81,8 @@ def _conditions(study: Study) -> str:
     return (
         f"{last.device}; torch {last.torch}; {last.threads} CPU threads; commit {last.commit or BLANK}; "
         f"{dates}. "
-        f"Visits of one case differ by {100 * study.drift:.1f} % (standard deviation, all cases)."
+        f"Visits of one case differ by {100 * study.drift:.1f} % (standard deviation, all cases); above "
+        f"{100 * resolution.MAX_DRIFT:.0f} % nothing is judged."
     )
 
 

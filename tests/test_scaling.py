@@ -251,6 +251,20 @@ def test_a_published_slow_down_that_is_measured_is_told() -> None:
     assert resolution.contrasts(study)[0].verdict == "FCDM's 2.06 reached; DiT-XL/2 slows more"
 
 
+def test_a_disturbed_machine_judges_nothing() -> None:
+    records = [
+        replace(one, times_s=tuple(2 * time for time in one.times_s))
+        if isinstance(one, Throughput) and one.run.question.endswith("visit 2")
+        else one
+        for one in made(AS_MACS)
+    ]
+    (study,) = resolution.studies(records)
+    told = [resolution.doublings(study, "FCDM-XL")[0].verdict, resolution.contrasts(study)[0].verdict]
+    told.append(resolution.crossings(study)[0].verdict)
+    assert told == ["not judged: visits of one case differ by 49 %"] * 3
+    assert resolution.crossings(study, "MACs")[0].verdict.startswith("none in the range")
+
+
 def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
     assert {fall.model for fall in resolution.falls_of("FCDM-S", "FCDM")} == {"FCDM-XL"}
     assert {fall.model for fall in resolution.falls_of("DiC-S", "DiC")} == {"DiC-XL", "DiC-H"}
