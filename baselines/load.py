@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -218,6 +219,35 @@ def gpus() -> dict[str, Gpu]:
     return {entry["gpu"]: Gpu(**_typed(entry)) for entry in _rows("gpus.csv")}
 
 
+def gpus_fitting(text: str) -> list[Gpu]:
+    """Every GPU whose name and kind of memory hold what a text says: "a100-80", "NVIDIA H200"."""
+    said = _words(text) - Counter(("nvidia", "geforce"))
+    return [gpu for gpu in gpus().values() if said and said <= _words(f"{gpu.gpu} {gpu.mem_type}")]
+
+
+def gpu(text: str) -> Gpu:
+    """Read the one GPU that a text means; of a PCIe card and an SXM module that fit it alike, the module.
+
+    Raises:
+        ValueError: it means none, with the nearest names, or several.
+    """
+    fitting = gpus_fitting(text)
+    if len(fitting) > 1:
+        fitting = [one for one in fitting if "PCIe" not in one.gpu] or fitting
+    if len(fitting) > 1:
+        names = " or ".join(one.gpu for one in fitting)
+        raise ValueError(f"{text}: may be several GPUs: {names}; say which")
+    if not fitting:
+        begun = [name for name in gpus() if text and text.lower() in name.lower()]
+        raise _unknown("GPU", text, gpus(), begun)
+    return fitting[0]
+
+
+def _words(text: str) -> Counter[str]:
+    """Runs of letters and runs of digits: a, 100, sxm, 4, 80, gb."""
+    return Counter(re.findall(r"[a-z]+|\d+", text.lower()))
+
+
 def macs() -> dict[tuple[str, int], tuple[int, int]]:
     """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules.
 
@@ -403,9 +433,12 @@ def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     return ROOT / folder / (known[model] + suffix)
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+def _unknown(what: str, name: str, known: Iterable[str], close: Sequence[str] = ()) -> ValueError:
+    """Say that there is no such thing, with those that are close, by default in their letters."""
     ordered = sorted(known)
     lower = {entry.lower(): entry for entry in ordered}
-    close = [lower[entry] for entry in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.6)]
+    close = close or [
+        lower[entry] for entry in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.6)
+    ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(ordered) or 'none'}"
     return ValueError(f"{name}: no such {what}; {hint}")

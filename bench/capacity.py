@@ -3,7 +3,6 @@
 Imports no torch. GiB are 2**30 bytes; what makers call GB on a GPU are GiB.
 """
 
-import difflib
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -121,7 +120,7 @@ def largest(holds: Callable[[int], bool], guess: int) -> int:
 
 
 def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
-    """A GPU of baselines/gpus.csv by its name there, in any case, or a size such as 24GiB.
+    """A GPU of baselines/gpus.csv by its name there, or a part that says which, or a size such as 24GiB.
 
     Raises:
         ValueError: neither, with the nearest names.
@@ -132,17 +131,12 @@ def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
         if capacity <= reserve_bytes:
             raise ValueError(f"{text}: nothing is left of it after a reserve of {reserve_bytes / GIB:g} GiB")
         return Device(name=text, capacity_bytes=capacity, reserve_bytes=reserve_bytes)
-    from baselines.load import gpus
+    from baselines import load
 
-    known = {name.lower(): gpu for name, gpu in gpus().items()}
-    wanted = " ".join(text.lower().split())
-    if wanted not in known:
-        parts = [name for name in known if wanted and wanted in name]
-        close = parts or difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-        names = [known[name].gpu for name in close or known]
-        hint = f"did you mean {' or '.join(names)}?" if close else f"known are {', '.join(names)}"
-        raise ValueError(f"{text}: no such GPU, nor a size such as 24GiB; {hint}")
-    gpu = known[wanted]
+    try:
+        gpu = load.gpu(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; a size such as 24GiB would work too") from error
     return Device(name=gpu.gpu, capacity_bytes=int(gpu.mem_gb * GIB), reserve_bytes=reserve_bytes)
 
 

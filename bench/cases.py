@@ -25,15 +25,22 @@ TYPICAL_STARTUP_S = 5.0
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
-def add_settings(parser: cli.Parser, batch: int) -> None:
-    """How a model is built and called; settings that take several values are all combined."""
+def add_settings(parser: cli.Parser, batch: int, *, cpu_batch: int | None = None) -> None:
+    """How a model is built and called; settings that take several values are all combined.
+
+    Args:
+        parser: gets the options.
+        batch: by default.
+        cpu_batch: where a CPU gets another one, which the command then fills in.
+    """
     several = "; several are combined with the rest"
+    on_cpu = "" if cpu_batch is None else f" on a GPU, {cpu_batch} on a CPU"
     parser.add_argument(
         "--batch",
         nargs="+",
         type=cli.positive_int,
-        default=[batch],
-        help=f"images a pass (default: {batch}){several}",
+        default=[batch] if cpu_batch is None else None,
+        help=f"images a pass (default: {batch}{on_cpu}){several}",
     )
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
@@ -56,9 +63,11 @@ def add_settings(parser: cli.Parser, batch: int) -> None:
     )
 
 
-def add_options(parser: cli.Parser, batch: int) -> None:
+def add_options(
+    parser: cli.Parser, batch: int, *, cpu_batch: int | None = None, cpu_budget_s: float = CPU_BUDGET_S
+) -> None:
     """The settings of a timed case, and when its sampling ends."""
-    add_settings(parser, batch)
+    add_settings(parser, batch, cpu_batch=cpu_batch)
     parser.add_argument(
         "--protocol",
         nargs="+",
@@ -71,7 +80,8 @@ def add_options(parser: cli.Parser, batch: int) -> None:
         "--budget",
         type=cli.positive_seconds,
         metavar="SECONDS",
-        help="of each case, warm-up and samples: 90, 90s or 2m (default: 30 s on a GPU, 45 s on a CPU)",
+        help="of each case, warm-up and samples: 90, 90s or 2m (default: "
+        f"{CUDA_BUDGET_S:g} s on a GPU, {cpu_budget_s:g} s on a CPU)",
     )
     parser.add_argument(
         "--precision-target",
@@ -100,7 +110,7 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
         raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
     names = cli.model_names(args.model, default=["*"] if where == "cuda" else CPU_MODELS)
     cli.meta_models(names, args.res, args.weights)
-    weights = _named(args.weights)
+    weights = named(args.weights) if args.weights else "random"
     budget = args.budget or (CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S)
     return [
         Case(
@@ -195,12 +205,10 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
                 raise cli.UsageError(f"--attention flash-attn: {reason}")
 
 
-def _named(weights: Path | None) -> str:
-    """A checkpoint's name with the head of its SHA-256."""
-    if weights is None:
-        return "random"
-    with weights.open("rb") as file:
-        return f"{weights.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+def named(file: Path) -> str:
+    """A file's name with the head of its SHA-256."""
+    with file.open("rb") as opened:
+        return f"{file.name} sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()[:12]}"
 
 
 def label(case: Case) -> str:

@@ -1,8 +1,9 @@
 """How many of its hidden channels does a trained network use?
 
-    python -m bench.channels --checkpoint runs/FCDM-Ti runs/FCDM-Ti@cca
-    python -m bench.channels --checkpoint runs/DiT-Ti --ema 0.999 --by layer
-    python -m bench.channels --checkpoint runs/ADM --layer '.*conv2'
+    python -m bench.convergence --model FCDM-S FCDM-S@cca FCDM-S@nogrn --data cifar10 --dir runs
+    python -m bench.channels --checkpoint runs/FCDM-S-seed0 runs/FCDM-S@cca-seed0 runs/FCDM-S@nogrn-seed0
+    python -m bench.channels --checkpoint runs/DiT-S-2-seed0 --ema 0.9999 --by layer
+    python -m bench.channels --checkpoint runs/DiC-S-seed0 --layer '.*conv2'
     python -m bench.channels --model FCDM-XL --weights FCDM-XL.pt --data path/to/latents --out channels.jsonl
 
 A channel's score is the mean over images, places and levels of noise of max(0, value), taken where the layer
@@ -14,7 +15,7 @@ near-dead: channels below 1 % of their layer's mean score. Gini: 0 where all cha
 where one has it all. effective: channels that, used equally, would have the entropy of these scores. Of a
 network each is the mean over its layers.
 
-The published figure (FCDM, Figure 7) gives no numbers, so none stand beside these.
+FCDM's Figure 7 shows such scores; no numbers of it are at hand to compare with.
 """
 
 import argparse
@@ -106,16 +107,17 @@ def measure(subject: "Subject", shown: "Shown", pattern: str) -> ChannelScores |
         )
     if not finite:
         return Skipped(run=subject.run, status="not finite", reason="the network's output")
-    if unread := [name for name, tally in tallies.items() if not tally.count]:
-        return Skipped(run=subject.run, status="error", reason=f"never reached: {', '.join(unread)}")
-    layers = tuple(Scores(layer=name, scores=tally.scores) for name, tally in tallies.items())
-    return ChannelScores(run=subject.run, probe=subject.probe, layers=layers)
+    # MDT has a block for its masked training alone: what no image reaches has no score
+    layers = tuple(Scores(layer=name, scores=tally.scores) for name, tally in tallies.items() if tally.count)
+    if not layers:
+        return Skipped(run=subject.run, status="error", reason=f"never reached: {', '.join(tallies)}")
+    return ChannelScores(run=subject.run, probe=subject.probe, pattern=pattern, layers=layers)
 
 
 def _blank(subject: "Subject", pattern: str) -> ChannelScores:
     """What a store knows the scores by."""
     layers = tuple(Scores(layer=name, scores=(0.0,)) for name in find_layers(subject.model, pattern))
-    return ChannelScores(run=subject.run, probe=subject.probe, layers=layers)
+    return ChannelScores(run=subject.run, probe=subject.probe, pattern=pattern, layers=layers)
 
 
 def _rows(result: ChannelScores | Skipped, by_layer: bool) -> list[output.Row]:

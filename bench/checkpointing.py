@@ -40,6 +40,8 @@ def checkpointed(
     """
 
     def recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
+        if around_recomputation is nullcontext:  # torch.compile takes no context_fn of ours
+            return lambda *args: checkpoint(forward, *args, use_reentrant=False)
         return lambda *args: checkpoint(
             forward,
             *args,

@@ -7,13 +7,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench.record import Size, StoreError, height_width, size_text
+from bench.record import Record, Size, StoreError, height_width, read, size_text
 from bench.store import Store, open_store
 
 if TYPE_CHECKING:
     from torch import nn
 
 PIXELS_PER_LATENT = 8
+REPORTED = Path("reports/out/records.jsonl")  # what a sweep leaves, from where it was started
 FORMATS = ("table", "md", "csv", "json", "latex")
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
@@ -210,6 +211,28 @@ def store_notes(opened: Store) -> list[str]:
         return []
     where = f"{opened.path}.torn"
     return [f"{opened.path}: a killed writer left its last line unfinished; it is now in {where}"]
+
+
+def known_records(given: Sequence[Path] | None) -> list[Record]:
+    """The records of --records; by default those that python -m reports reads.
+
+    Raises:
+        UsageError: a file that cannot be read, or a line in it that is not a record.
+    """
+    from baselines import load
+
+    mine = [REPORTED] if REPORTED.exists() else []
+    records: list[Record] = []
+    for path in given or [*mine, *sorted(load.MEASURED.glob("**/*.jsonl"))]:
+        try:
+            records += read(path)
+        except StoreError as error:
+            raise UsageError(f"--records {error}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"--records {path}: not a text file: byte {error.start}") from error
+        except OSError as error:
+            raise UsageError(f"--records {path}: {error.strerror}") from error
+    return records
 
 
 def records_file(text: str) -> Path:

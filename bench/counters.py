@@ -1,11 +1,13 @@
-"""Multiply-accumulates of a forward pass or a training step, under four counters.
+"""Multiply-accumulates of a forward pass or a training step, under every counter that traces or hooks.
 
 `torch` takes torch's own table of FLOP formulas (torch.utils.flop_counter) and runs the model on the
 meta device, so nothing is computed or allocated: convolutions, matrix products, attention and the fused
 operators of models.kernels, which bring their formulas along, count.
 `torchprofile-meta` applies torchprofile's rules in the same way: it counts elementwise products, means
-and affine norms too, which is what the papers print. `torchprofile` and `fvcore` are the packages
-themselves, which trace a model with real weights.
+and affine norms too, which is what the papers print. `torchprofile-unfused` does so where attention is not
+one operator, so that the scaling of the queries counts as well. `module-hooks` sees the layers alone, each
+by a hook on its forward pass: no function that a network calls itself. `torchprofile` and `fvcore` are the
+packages themselves, which trace a model with real weights.
 
 One MAC is two FLOPs. Everything returned here is in MACs.
 """
@@ -13,9 +15,10 @@ One MAC is two FLOPs. Everything returned here is in MACs.
 import math
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,22 +176,25 @@ def _like(out: Any) -> Any:  # noqa: ANN401
     return out
 
 
-class _Dispatched(TorchDispatchMode):
-    """Applies rules to every operator that reaches the dispatcher.
+class Remembering(TorchDispatchMode, ABC):
+    """Within it, every operator that reaches the dispatcher is described once for each signature.
 
     Networks repeat their blocks, and most of torch's shape functions are slow Python: the result of an
-    operator on shapes seen before is made anew from the one before, without asking the operator.
+    operator on shapes seen before is made anew from the one before, without asking the operator. Views are
+    passed over.
     """
 
-    def __init__(self, rules: Mapping[Any, Formula], modules: ModuleTracker | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.rules = rules
-        self.modules = modules
-        self.by_op: Counter[str] = Counter()
-        self.by_module: Counter[str] = Counter()
-        self.without_rule: set[str] = set()
-        self.total = 0
-        self._seen: dict[Any, tuple[Any, int | None]] = {}  # signature -> result, MACs
+        self._seen: dict[Any, tuple[Any, Any]] = {}  # signature -> result, what describes it
+
+    @abstractmethod
+    def describe(self, func: Any, args: tuple[Any, ...], keywords: Mapping[str, Any], out: Any) -> Any:  # noqa: ANN401
+        """Whatever is to be known of an operator, from the shapes and types alone of what goes in and out."""
+
+    @abstractmethod
+    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: Any) -> None:  # noqa: ANN401
+        """Take note of one call; described is what `describe` gave for its signature."""
 
     def __torch_dispatch__(
         self,
@@ -198,35 +204,82 @@ class _Dispatched(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         keywords = kwargs or {}
-        if func.is_view or func._schema.is_mutable:
+        if func.is_view:
             return func(*args, **keywords)
-        name = func._overloadpacket.__name__
-        try:
-            signature = (func, _signature(args), _signature(tuple(keywords.items())))
-        except TypeError:
-            signature = None
+        signature = None
+        if not func._schema.is_mutable:
+            with suppress(TypeError):
+                signature = (func, _signature(args), _signature(tuple(keywords.items())))
         if signature in self._seen:
-            held, macs = self._seen[signature]
+            held, described = self._seen[signature]
             out = _like(held)
         else:
             out = func(*args, **keywords)
-            rule = self.rules.get(func._overloadpacket)
-            macs = None if rule is None else rule(*args, **keywords, out_val=out)
+            described = self.describe(func, args, keywords, out)
             if signature is not None:
-                self._seen[signature] = (_like(out), macs)
-        if macs is not None:
-            self.add(name, macs)
-        elif not name.startswith(_SILENT):
-            self.without_rule.add(name)
+                self._seen[signature] = (_like(out), described)
+        self.saw(func, args, out, described)
         return out
 
+
+def innermost(modules: ModuleTracker) -> str:
+    """The path of the module that runs now, `starred`."""
+    name = max(modules.parents, key=lambda name: (name != "Global", name.count("."), name))
+    return starred(name.partition(".")[2])  # the first is the network
+
+
+def starred(path: str) -> str:
+    """A module's path with indices in lists as *; of the network itself, "(itself)"."""
+    return ".".join("*" if part.isdigit() else part for part in path.split(".")) or "(itself)"
+
+
+class _Dispatched(Remembering):
+    """Applies rules to every operator that reaches the dispatcher."""
+
+    def __init__(self, rules: Mapping[Any, Formula], modules: ModuleTracker | None = None) -> None:
+        super().__init__()
+        self.rules = rules
+        self.modules = modules
+        self.by_op: Counter[str] = Counter()
+        self.by_module: Counter[str] = Counter()
+        self.without_rule: set[str] = set()
+        self.total = 0
+        self.listening = True
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Count nothing of what runs within."""
+        self.listening = False
+        try:
+            yield
+        finally:
+            self.listening = True
+
+    def describe(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        out: Any,  # noqa: ANN401
+    ) -> int | None:
+        """MACs; None without a rule."""
+        rule = self.rules.get(func._overloadpacket)
+        return None if rule is None else rule(*args, **keywords, out_val=out)
+
+    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: int | None) -> None:  # noqa: ANN401
+        name = func._overloadpacket.__name__
+        if described is not None:
+            self.add(name, described)
+        elif not func._schema.is_mutable and not name.startswith(_SILENT):
+            self.without_rule.add(name)
+
     def add(self, op: str, macs: int) -> None:
+        if not self.listening:
+            return
         self.total += macs
         self.by_op[op] += macs
         if self.modules is not None:
-            innermost = max(self.modules.parents, key=lambda name: (name != "Global", name.count(".")))
-            path = innermost.split(".")[1:]  # the first is the network
-            self.by_module[".".join("*" if part.isdigit() else part for part in path) or "(itself)"] += macs
+            self.by_module[innermost(self.modules)] += macs
 
     def count(self) -> Count:
         return Count(
@@ -234,6 +287,20 @@ class _Dispatched(TorchDispatchMode):
             by_module=dict(self.by_module.most_common()),
             not_counted=tuple(sorted(self.without_rule)),
         )
+
+
+class _BesideLayers(_Dispatched):
+    """Also tells apart what runs while no layer's forward pass does, which hooks on layers do not see."""
+
+    def __init__(self, rules: Mapping[Any, Formula]) -> None:
+        super().__init__(rules)
+        self.layers_running = 0
+        self.beside: Counter[str] = Counter()
+
+    def add(self, op: str, macs: int) -> None:
+        super().add(op, macs)
+        if not self.layers_running:
+            self.beside[op] += macs
 
 
 class _TracedWhole(TorchFunctionMode):
@@ -246,6 +313,8 @@ class _TracedWhole(TorchFunctionMode):
     def __init__(self, counted: _Dispatched) -> None:
         super().__init__()
         self.counted = counted
+        self.scaled_queries = 0  # products of the queries with a scale, which a fused operator hides
+        self.permuted = 0  # MACs given to einsums that multiply nothing
 
     def __torch_function__(
         self,
@@ -258,6 +327,8 @@ class _TracedWhole(TorchFunctionMode):
             q, k, v = args[:3]
             macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
             self.counted.add("scaled_dot_product_attention", macs)
+            if (kwargs or {}).get("scale") is None:
+                self.scaled_queries += q.numel()
             return q.new_empty(*q.shape[:-1], v.shape[-1])
         if func in (F.rms_norm, torch.rms_norm):
             self.counted.without_rule.add("rms_norm")
@@ -267,7 +338,12 @@ class _TracedWhole(TorchFunctionMode):
             sides: dict[str, int] = {}
             for letters, operand in zip(equation.partition("->")[0].split(","), operands, strict=True):
                 sides.update(zip(letters.strip(), operand.shape, strict=True))
+            with self.counted.unheard():
+                out = func(*args, **(kwargs or {}))
             self.counted.add("einsum", math.prod(sides.values()))
+            if math.prod(sides.values()) == out.numel():
+                self.permuted += out.numel()
+            return out
         return func(*args, **(kwargs or {}))
 
 
@@ -335,17 +411,98 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
     )
 
 
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+
+
+def _layer_macs(layer: nn.Module, x: Tensor, out: Tensor) -> int:
+    """What a hook makes of a layer's shapes, biases left out."""
+    if isinstance(layer, nn.Linear):
+        return out.numel() * layer.in_features
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.modules.conv._ConvTransposeNd)
+    kernel = math.prod(layer.kernel_size)
+    if isinstance(layer, _TRANSPOSED):
+        return x.numel() * (layer.out_channels // layer.groups) * kernel
+    return out.numel() * (layer.in_channels // layer.groups) * kernel
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One forward pass under every counter that computes nothing."""
+
+    counts: Mapping[str, Count]  # by counter
+    permuted: int  # of torchprofile's: MACs given to einsums that multiply nothing
+    beside_layers: Mapping[str, int]  # what hooks on layers do not see, by operator, under torch's rules
+
+
+def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySide:
+    """Count a forward pass in eval mode, without gradients, in two passes over meta tensors.
+
+    Args:
+        model: on the meta device.
+        task: gives the shapes of the inputs.
+        batch: images N; the MACs are those of all of them.
+    """
+    model.eval()
+    args = inputs(task, batch, "meta", condition_width(model))
+    running = _BesideLayers(TORCH_RULES)
+    by_layer: Counter[str] = Counter()
+
+    def enter(*_: object) -> None:
+        running.layers_running += 1
+
+    def leave(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        running.layers_running -= 1
+        by_layer[type(layer).__name__] += _layer_macs(layer, given[0], out)
+
+    hooks = [
+        hook
+        for layer in model.modules()
+        if isinstance(layer, _LAYERS)
+        for hook in (layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave))
+    ]
+    try:
+        with torch.no_grad(), running:
+            model(*args)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    counted = _Dispatched(TORCHPROFILE_RULES)
+    whole = _TracedWhole(counted)
+    with torch.no_grad(), counted, whole:
+        model(*args)
+    fused = counted.count()
+    scaling = {"query_scaling": whole.scaled_queries} if whole.scaled_queries else {}
+    plain = running.count()
+    return SideBySide(
+        counts={
+            "torch": plain,
+            "torchprofile-meta": fused,
+            "torchprofile-unfused": Count(
+                by_op={**fused.by_op, **scaling}, by_module={}, not_counted=fused.not_counted
+            ),
+            "module-hooks": Count(
+                by_op=dict(by_layer.most_common()),
+                by_module={},
+                not_counted=tuple(sorted({*running.beside, *plain.not_counted})),
+            ),
+        },
+        permuted=whole.permuted,
+        beside_layers=dict(running.beside),
+    )
+
+
 def count_forward(
     model: nn.Module, task: Task, *, counter: str = "torch", batch: int = 1, by_module: bool = False
 ) -> Count:
     """Count a forward pass in eval mode, without gradients.
 
     Args:
-        model: on the meta device for torch and torchprofile-meta, on the CPU for the packages.
+        model: on the meta device, but on the CPU for the packages.
         task: gives the shapes of the inputs.
-        counter: torch, torchprofile-meta, torchprofile or fvcore.
+        counter: torch, torchprofile-meta, torchprofile-unfused, module-hooks, torchprofile or fvcore.
         batch: images N; the MACs are those of all of them.
-        by_module: fill in Count.by_module too (slower; not for the packages).
+        by_module: fill in Count.by_module too (slower; for torch and torchprofile-meta).
 
     Raises:
         ImportError: the package that a counter is is not installed.
@@ -357,6 +514,8 @@ def count_forward(
         return _count_torchprofile(model, args)
     if counter == "fvcore":
         return _count_fvcore(model, args)
+    if counter in ("torchprofile-unfused", "module-hooks"):
+        return count_side_by_side(model, task, batch).counts[counter]
     modules = ModuleTracker() if by_module else None
     counted = _Dispatched(TORCH_RULES if counter == "torch" else TORCHPROFILE_RULES, modules)
     whole = nullcontext() if counter == "torch" else _TracedWhole(counted)

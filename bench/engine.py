@@ -1,9 +1,9 @@
-"""Times one case in this process: the engine under bench.throughput and bench.latency."""
+"""Times one case in this process: the engine under the commands that time passes or training steps."""
 
 import time
 
 from bench import telemetry, timing
-from bench.arms import Arm, NotFiniteError, compiled_already, prepared
+from bench.arms import Arm, NotFiniteError, compiled_already, prepared, training
 from bench.record import Record, Run, Skipped, Throughput
 from bench.timing import Policy
 from bench.worker import Case, out_of_memory
@@ -24,7 +24,8 @@ def measure(case: Case) -> Record:
     if monitor:
         monitor.measure_idle()
     try:
-        with prepared(run, case.weights) as arm, compiled_already(run):
+        ready = training if run.work == "training" else prepared
+        with ready(run, case.weights) as arm, compiled_already(run):
             return _dico(run, arm) if run.protocol == "dico" else _suite(run, arm, monitor)
     except (RuntimeError, ArithmeticError, MemoryError) as error:
         row = skipped(run, error)

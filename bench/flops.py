@@ -5,6 +5,8 @@
     python -m bench.flops --model FCDM-XL --by op
     python -m bench.flops --model FCDM-S DiT-S/2 --counter torch torchprofile-meta torchprofile fvcore
     python -m bench.flops --model my_pkg.my_mod:factory
+    python -m bench.flops --explain FCDM-XL DiT-XL/2
+    python -m bench.flops --explain '*' --res 256 512 1024 2048
 
 Counted: one denoising forward pass model(x, t, y), and forward plus backward pass of a training step,
 without and with activation checkpointing (every block of the network computed twice). One MAC is two
@@ -12,30 +14,48 @@ FLOPs; papers on diffusion backbones print MACs under the name of FLOPs or Gflop
 
 Counters: torch, the default, counts convolutions, matrix products and attention, linear attention as the
 recurrence that it is. torchprofile-meta also counts elementwise products, means and affine norms, but no
-linear attention, as the package does that the papers used; it equals that package to the last digit. Both
-run on the meta device: nothing is computed, nothing allocated.
+linear attention, as the package does that the papers used; it equals that package to the last digit, but
+for what a trace on real weights drops or computes otherwise (DiMSUM, neighbourhood attention).
+torchprofile-unfused is the same where attention is not one operator and the scaling of the queries counts,
+as in the papers' DiT rows. module-hooks sees layers only and no function, so no attention, as calflops
+and thop do. All of these run on the meta device: nothing is computed, nothing allocated.
+closed-form does not run the model at all: formulas of its Config and the Task, in bench/closed_form.py.
 torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
 seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.
+
+--explain sets the counters side by side, names every difference to torch's count with its MACs (what finds
+no name is called unexplained), breaks the closed form into its terms, says whose count the published
+figures are and which count to trust, and ends with FCDM-XL / DiT-XL/2 under each counter. It counts
+forward passes only, and exits 1 where a closed form is not the traced count. The packages run where they
+are installed, at most 4 models times sizes are explained, one pass costs at most 150 GMACs and the weights
+fit; named by --counter, they run whatever the models and their MACs are. The ratio has a package's row
+where both of its models are explained.
 """
 
 import argparse
 import importlib.util
+import math
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import cli, output
+from bench import cli, explain, output
 from bench.record import Counted, Size, height_width, size_text
 from bench.unit import Unit
 
 if TYPE_CHECKING:
     from torch import nn
 
-COUNTERS = ("torch", "torchprofile-meta", "torchprofile", "fvcore")
+    from bench.counters import Count
+
+COUNTERS = tuple(explain.COUNTERS)
 TYPICAL_S = 0.5  # of one model at one size
-META = COUNTERS[:2]  # these compute nothing; the packages trace real weights
+SIZES = (256, 512, 1024)
+EXPLAINED_SIZES = (256,)
+BY_MODULE = ("torch", "torchprofile-meta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +85,7 @@ def _blank(name: str, res: Size, counter: str, batch: int) -> Counted:
         train_macs=None,
         train_macs_checkpointed=None,
         not_counted=(),
-        environment=environment.gather("meta" if counter in META else "cpu", name),
+        environment=environment.gather("cpu" if counter in explain.PACKAGES else "meta", name),
     )
 
 
@@ -84,14 +104,18 @@ def measure(
     from models.registry import task_at
 
     task = task_at(blank.model, *height_width(blank.res))
-    model = built if built is not None and blank.counter in META else None
+    real = blank.counter in explain.PACKAGES
+    model = None if real else built
     if model is None:
-        model = build(blank.model, task, device="meta" if blank.counter in META else "cpu")
+        model = build(blank.model, task, device="cpu" if real else "meta")
     step = counters.count_step(model, task, blank.batch) if blank.counter == "torch" else None
-    # not the step's: a network may run another form of itself where no gradient is asked for (U-DiT)
-    forward = counters.count_forward(
-        model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
-    )
+    if blank.counter == "closed-form":
+        forward = _formula(blank)
+    else:
+        # not the step's: a network may run another form of itself where no gradient is asked for (U-DiT)
+        forward = counters.count_forward(
+            model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
+        )
     parameters = list(model.parameters())
     counted = replace(
         blank,
@@ -104,6 +128,15 @@ def measure(
     )
     parts = {"op": forward.by_op, "module": forward.by_module, None: {}}[by]
     return counted, [Share(counted=counted, part=part, macs=macs) for part, macs in parts.items() if macs]
+
+
+def _formula(blank: Counted) -> "Count":
+    from bench import closed_form, counters
+    from models.registry import task_at
+
+    terms = closed_form.count(blank.model, task_at(blank.model, *height_width(blank.res)), blank.batch)
+    assert terms is not None  # `planned` has seen to it
+    return counters.Count(by_op=dict(terms.torch.most_common()), by_module={}, not_counted=())
 
 
 def _row(counted: Counted) -> output.Row:
@@ -165,20 +198,24 @@ def planned(args: argparse.Namespace) -> list[tuple[Counted, "nn.Module"]]:
     Raises:
         UsageError: names, sizes, weights or counters that cannot be.
     """
-    if args.by == "module" and (tracing := [c for c in args.counter if c not in META]):
+    if args.explain:
+        raise cli.UsageError("--explain: a table of its own, which no suite runs; name a --counter instead")
+    asked = list(dict.fromkeys(args.counter or ["torch"]))
+    if args.by == "module" and (without := [c for c in asked if c not in BY_MODULE]):
         raise cli.UsageError(
-            f"--by module: not with --counter {' '.join(tracing)}; works with {' '.join(META)}"
+            f"--by module: not with --counter {' '.join(without)}; works with {' '.join(BY_MODULE)}"
         )
-    for package in ("torchprofile", "fvcore"):
-        if package in args.counter and importlib.util.find_spec(package) is None:
+    for package in explain.PACKAGES:
+        if package in asked and importlib.util.find_spec(package) is None:
             raise cli.UsageError(f"--counter {package}: not installed here; pip install {package}")
     names = cli.model_names(args.model, default=["*"])
-    models = cli.meta_models(names, args.res, args.weights)
-    counters = dict.fromkeys(args.counter)
+    models = cli.meta_models(names, args.res or SIZES, args.weights)
+    if "closed-form" in asked:
+        _require_formulas(models)
     return [
         (_blank(name, res, counter, args.batch), model)
         for (name, res), model in models.items()
-        for counter in counters
+        for counter in asked
     ]
 
 
@@ -199,8 +236,71 @@ def _whole(blank: Counted) -> Counted:
     return measure(blank)[0]
 
 
+def _require_formulas(models: Iterable[tuple[str, Size]]) -> None:
+    from bench import closed_form
+    from models.registry import task_at
+
+    for name, res in models:
+        if closed_form.count(name, task_at(name, *height_width(res))) is None:
+            raise cli.UsageError(
+                f"--counter closed-form: {name} has no formula; torch counts it; bench/closed_form.py "
+                "says how a backbone gets one"
+            )
+
+
+def _explained(args: argparse.Namespace) -> int:
+    """--explain: other tables than the counts alone, of the same records."""
+    for flag, given in (("--model", args.model), ("--by", args.by), ("--weights", args.weights)):
+        if given:
+            raise cli.UsageError(f"--explain: names its models itself and takes no {flag}; leave {flag} out")
+    sizes = args.res or EXPLAINED_SIZES
+    models = cli.meta_models(cli.model_names(args.explain, [], "--explain"), sizes, None, "--explain")
+    packages = explain.packages_asked(args.counter, len(models))
+    of_pair = _pair(sizes, models)
+    done: dict[tuple[str, Size], explain.Explained] = {}
+    everything = {**models, **of_pair}
+    most_macs = math.inf if args.counter else explain.MOST_MACS
+    with cli.store(args.out) as store, cli.progress("explaining", len(everything)) as begin:
+        for (name, res), model in everything.items():
+            begin(f"{name} {size_text(res)}")
+            asked = packages if (name, res) in models else {}  # the ratio alone is not worth them
+            one = explain.explain(_blank(name, res, "torch", args.batch), model, asked, most_macs)
+            done[name, res] = one
+            for counted in one.counted.values():
+                if store is not None and (args.force or store.held(counted) is None):
+                    store.append(counted)
+    wanted = [done[case] for case in models]
+    rows = explain.rows(wanted, [one for (name, _), one in done.items() if name in explain.PAIR])
+    text = explain.render(rows, args.format)
+    output.emit(text, explain.notes(wanted), None if cli.keeps_records(args.out) else args.out)
+    return 0 if all(one.agrees for one in wanted) else 1
+
+
+def _pair(
+    sizes: Sequence[Size], known: Mapping[tuple[str, Size], "nn.Module"]
+) -> dict[tuple[str, Size], "nn.Module"]:
+    """The two models of the ending ratio at the sizes that both take, where they are not asked for anyway."""
+    from models.contract import build
+    from models.registry import task_at
+
+    found: dict[tuple[str, Size], nn.Module] = {}
+    for res in sizes:
+        try:
+            both = {
+                (name, res): known.get((name, res)) or build(name, task_at(name, *height_width(res)))
+                for name in explain.PAIR
+            }
+        except ValueError as error:
+            print(f"no ratio at {size_text(res)} px: {error}", file=sys.stderr)
+            continue
+        found |= both
+    return found
+
+
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
+    if args.explain:
+        return _explained(args)
     plan = planned(args)
     counted: list[Counted] = []
     shares: list[Share] = []
@@ -239,11 +339,26 @@ def _notes(counted: Sequence[Counted]) -> list[str]:
 def parser() -> cli.Parser:
     made = cli.parser("bench.flops", __doc__)
     cli.add_models(made, default="all of them")
-    cli.add_res(made, default=(256, 512, 1024))
     made.add_argument(
-        "--counter", nargs="+", choices=COUNTERS, default=["torch"], help="side by side; default: torch"
+        "--explain",
+        nargs="+",
+        metavar="NAME",
+        help="why the counters disagree on these models, named as for --model; at 256 px unless --res says",
     )
-    made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
+    cli.add_res(made, default=SIZES)
+    made.set_defaults(res=None)  # --explain has another default
+    made.add_argument(
+        "--counter",
+        nargs="+",
+        choices=COUNTERS,
+        metavar="COUNTER",
+        help=f"side by side, of {', '.join(COUNTERS)}; default: torch. With --explain: the packages to run",
+    )
+    made.add_argument(
+        "--by",
+        choices=("module", "op"),
+        help="break each model's forward MACs down; the operators of closed-form are its terms",
+    )
     made.add_argument(
         "--batch", type=cli.positive_int, default=1, help="images in the counted call (default: 1)"
     )

@@ -70,7 +70,7 @@ def render(rows: Sequence[Row], columns: Sequence[Column], form: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text in ("-", "")
+    return text.lstrip("+-")[:1].isdigit() or text in ("-", "")
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -17,6 +17,7 @@ from bench import stats, timing
 
 if TYPE_CHECKING:
     from numpy import float64, int64
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
 LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
@@ -239,15 +240,15 @@ def ratio_interval(visits: Visits, arm: int) -> tuple[float, float] | None:
     return math.exp(low), math.exp(high)
 
 
-def resampled_medians(values: Sequence[float]) -> "NDArray[float64]":
-    """Medians of `RESAMPLES` resamples with replacement, seeded.
+def resampled_medians(values: Sequence[float], draw: "Generator | None" = None) -> "NDArray[float64]":
+    """Medians of `RESAMPLES` resamples with replacement; by default seeded, the same every time.
 
     A resample's k-th smallest value is the one at the rank of the k-th smallest of n uniform numbers, which
     has a beta distribution: that is drawn, so the cost does not grow with n.
     """
     import numpy
 
-    draw = numpy.random.default_rng(0)
+    draw = numpy.random.default_rng(0) if draw is None else draw
     ordered = numpy.sort(values)
     n = len(ordered)
     k = (n + 1) // 2

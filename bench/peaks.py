@@ -4,12 +4,10 @@ import importlib.util
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import counters, device
@@ -17,12 +15,9 @@ from bench.checkpointing import checkpointed
 from bench.cuda_rules import CudaRules
 from bench.footprint import CUDA_BLOCK_BYTES, Footprint, PeakWatch
 from bench.record import MemoryUse
+from bench.step import Region, Step, noise_of
+from models.contract import condition_width
 from models.task import Task
-
-LEARNING_RATE = 1e-4
-EMA_DECAY = 0.9999
-
-Region = Callable[[], AbstractContextManager[object]]  # makes what a forward pass runs in
 
 
 class Ledger(Protocol):
@@ -135,7 +130,7 @@ def inference(
     dtype = device.DTYPES[precision]
     model = make().to(dtype).eval()
     parameters = ledger.live_bytes - before
-    x, t, y = counters.inputs(task, batch, on)
+    x, t, y = counters.inputs(task, batch, on, condition_width(model))
     x = x.to(dtype)
     with torch.inference_mode(), region():
         if on != "meta":
@@ -177,64 +172,54 @@ def training(
     before = ledger.live_bytes
     model = make().train()
     parameters = ledger.live_bytes - before
-    ema = deepcopy(model).requires_grad_(False)
-    ema_bytes = ledger.live_bytes - before - parameters
-    trained = [p for p in model.parameters() if p.requires_grad]
-    # torch's default on CUDA is foreach; said here so that meta tensors get the same
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0, foreach=True)
-    optimizer_bytes = ledger.live_bytes
-    for p in trained:
-        p.grad = torch.zeros_like(p)
-    optimizer.step()
-    optimizer.zero_grad()
-    optimizer_bytes = ledger.live_bytes - optimizer_bytes
-
-    inputs = counters.inputs(task, batch, on)
-    noise = torch.randn_like(inputs[0])
+    inputs = counters.inputs(task, batch, on, condition_width(model))
+    noise = noise_of(inputs[0], task)
+    before = ledger.live_bytes
+    # not fused: torch's default on CUDA, and so what the releases run
+    step = Step(model, inputs, noise, region, fused=False)
+    ema_bytes = ledger.live_bytes - before
+    watched = _Watched(step, ledger)
     wrapped = nullcontext() if around_recomputation is None else checkpointed(model, around_recomputation)
-    step = _Step(model, ema, trained, optimizer, inputs, noise, ledger, region)
     with wrapped:
+        # it makes the moments, for the parameters that get a gradient
+        first = steady = watched.run()
         if on != "meta":
-            step.run()
-        watch, gradients, update_peak = step.run()
+            steady = watched.run()
+    # sums of sizes need no second step: its passes hold the moments beside what those of the first held
+    not_yet = first.made_bytes if steady is first else 0
     return MemoryUse(
-        passes_peak_bytes=watch.peak_bytes,
-        passes_peak_phase=watch.peak_at.phase,
-        passes_gradients_bytes=watch.peak_at.gradients_bytes,
-        update_peak_bytes=update_peak,
+        passes_peak_bytes=steady.watch.peak_bytes + not_yet,
+        passes_peak_phase=steady.watch.peak_at.phase,
+        passes_gradients_bytes=steady.watch.peak_at.gradients_bytes,
+        update_peak_bytes=steady.update_peak_bytes,
         parameters_bytes=parameters,
-        gradients_bytes=gradients,
-        optimizer_bytes=optimizer_bytes,
+        gradients_bytes=steady.gradients_bytes,
+        optimizer_bytes=first.made_bytes,
         ema_bytes=ema_bytes,
         reserved_bytes=None,
         process_bytes=None,
     )
 
 
-class _Step:
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What one training step held."""
+
+    watch: PeakWatch  # of both passes
+    gradients_bytes: int  # of all gradients
+    made_bytes: int  # by the optimizer, and kept
+    update_peak_bytes: int
+
+
+class _Watched:
     """A training step whose parts are watched; run it as often as you like."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        ema: nn.Module,
-        trained: list[nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        noise: Tensor,
-        ledger: Ledger,
-        region: Region,
-    ) -> None:
-        self.model = model
-        self.ema = ema
-        self.optimizer = optimizer
-        self.inputs = inputs
-        self.noise = noise
+    def __init__(self, step: Step, ledger: Ledger) -> None:
+        self.step = step
         self.ledger = ledger
-        self.region = region
         self.gradients = 0
         self.watch = PeakWatch(lambda: ledger.peak_bytes)
-        for p in trained:
+        for p in step.trained:
             p.register_post_accumulate_grad_hook(self._accumulated)
 
     def _accumulated(self, p: Tensor) -> None:
@@ -242,28 +227,25 @@ class _Step:
         self.gradients += p.grad.untyped_storage().nbytes()
         self.watch.begin("backward", self.gradients)
 
-    def run(self) -> tuple[PeakWatch, int, int]:
-        """Give what was watched in both passes, the bytes of all gradients, and the peak of the update."""
+    def run(self) -> _Seen:
         self.gradients = 0
         self.ledger.reset_peak()
         self.watch = watch = PeakWatch(lambda: self.ledger.peak_bytes)
         watch.begin("forward", 0)
-        with self.region():
-            out = self.model(*self.inputs)
-            # of the noise alone; the variance that some outputs learn adds tensors as small as x
-            loss = F.mse_loss(out[:, : self.noise.shape[1]], self.noise)
-        del out
+        loss = self.step.loss()
         watch.begin("backward", 0)
         loss.backward()
         watch.begin("update", self.gradients)
         self.ledger.reset_peak()
-        self.optimizer.step()
-        with torch.no_grad():
-            for old, new in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-                old.lerp_(new, 1 - EMA_DECAY)
+        before = self.ledger.live_bytes
+        self.step.optimize()
+        made = self.ledger.live_bytes - before
+        self.step.average()
         update_peak = self.ledger.peak_bytes
-        self.optimizer.zero_grad()
-        return watch, self.gradients, update_peak
+        self.step.clear()
+        return _Seen(
+            watch=watch, gradients_bytes=self.gradients, made_bytes=made, update_peak_bytes=update_peak
+        )
 
 
 def _of_process(on: str) -> int | None:

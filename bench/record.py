@@ -54,7 +54,9 @@ class Environment:
 class Run:
     """One case that a device works on: the question, the model, the work and the settings."""
 
-    question: str  # throughput, latency, versus, train_step, profile, sample, convergence, spectrum, channels
+    # throughput, latency, versus, train_step, profile, convergence, spectrum or channels; memory of WORK,
+    # scaling of WORK or sample: ..., with what else tells the case from others
+    question: str
     model: str
     family: str
     res: Size  # pixels
@@ -77,6 +79,12 @@ class Run:
         if self.batch < 1:
             raise ValueError(f"batch: must be at least 1, got {self.batch}")
 
+    @property
+    def work(self) -> str:
+        """What a pass of it is: inference, or training for a whole step."""
+        trains = self.question == "train_step" or " of training" in self.question
+        return "training" if trains else "inference"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
@@ -87,7 +95,7 @@ class Counted:
     res: Size  # pixels
     latent_size: Size
     batch: int
-    counter: str  # torch, torchprofile, torchprofile-meta or fvcore
+    counter: str  # of bench.flops: torch, closed-form, torchprofile-meta, module-hooks, fvcore, ...
     params: int  # every tensor the authors' checkpoint holds as a parameter
     params_trainable: int  # without fixed position tables
     macs: int  # of one forward pass of the batch
@@ -119,7 +127,7 @@ class Telemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Seconds of every timed pass of one denoising forward call."""
+    """Seconds of every timed pass: one denoising forward call, or one training step (Run.work)."""
 
     run: Run
     times_s: tuple[float, ...]  # wall clock, from before the call to after the device has finished
@@ -180,7 +188,7 @@ class Skipped:
     """A case that gave no number: a row with its reason, not a gap."""
 
     run: Run
-    status: str  # out of memory, crashed, timed out, error, not finite
+    status: str  # out of memory, crashed, timed out, error, not finite, not timed
     reason: str
 
 
@@ -435,6 +443,74 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Seconds of whole sampling chains, from noise to samples: every step, and the guidance, is in them."""
+
+    run: Run  # question "sample: ..." and all that follows here in words; batch is the images of a chain
+    objective: str  # iddpm or flow
+    sampler: str  # ancestral, ddim, sde, euler or heun
+    steps: int
+    passes: int  # of the network in a chain, each over twice the batch under guidance
+    guidance: float  # scale; 1: none
+    guided_channels: int
+    images: int  # asked for; every chain is of a whole batch
+    seed: int
+    times_s: tuple[float, ...]  # wall clock, from before a chain's noise to after the device has finished
+    build_s: float
+    compile_s: float | None  # the first pass of the compiled model; None without torch.compile
+    matmul_tf32: bool
+    conv_tf32: bool
+    telemetry: Telemetry | None  # of the chains of the session that made the last of them
+
+    def __post_init__(self) -> None:
+        if not self.times_s or min(self.times_s) <= 0:
+            raise ValueError(f"{self.run.model}: needs at least one time, all above zero")
+
+    @property
+    def median_s(self) -> float:
+        return stats.median(self.times_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.run.batch / self.median_s
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        """95 % interval; None with fewer than six chains."""
+        interval = stats.median_interval(self.times_s)
+        return interval and (self.run.batch / interval[1], self.run.batch / interval[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How far samples lie from real images, in the features that are named."""
+
+    samples: str  # the file, with its folder's name and the head of its SHA-256
+    reference: str  # a data set, its split and digest, or a file as above
+    distance: str  # what the Fréchet distance in these features is called
+    n_samples: int
+    n_reference: int
+    dimensions: int  # of the features
+    frechet: float
+    kid: tuple[float, ...]  # of every random subset
+    kid_subset: int  # samples of each set in a subset
+    precision: float
+    recall: float
+    neighbours: int
+    compared: int  # samples of each set, at the most, that precision and recall are of
+    environment: Environment
+
+    @property
+    def kid_mean(self) -> float:
+        return sum(self.kid) / len(self.kid)
+
+    @property
+    def kid_spread(self) -> tuple[float, float]:
+        """What the middle 95 % of the subsets gave."""
+        return stats.quantile(self.kid, 0.025), stats.quantile(self.kid, 0.975)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """What a trained network was shown: validation images, noised to several levels."""
 
@@ -526,6 +602,7 @@ class ChannelScores:
 
     run: Run  # question "channels"
     probe: Probe
+    pattern: str  # regular expression that the names of the layers match
     layers: tuple[Scores, ...]  # in the order in which the network has them
 
     def __post_init__(self) -> None:
@@ -544,6 +621,8 @@ Record = (
     | Ceiling
     | Profiled
     | Trained
+    | Sampled
+    | Quality
     | Spectrum
     | ChannelScores
 )
@@ -558,6 +637,8 @@ KINDS: dict[str, type[Record]] = {
     "ceiling": Ceiling,
     "profiled": Profiled,
     "trained": Trained,
+    "sampled": Sampled,
+    "quality": Quality,
     "spectrum": Spectrum,
     "channel scores": ChannelScores,
 }
@@ -651,17 +732,20 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Spectrum | ChannelScores):
         asked = [_asked(record.run), asdict(record.probe)]
         if isinstance(record, ChannelScores):
-            asked += [{"layers": [layer.layer for layer in record.layers]}]
+            asked += [{"pattern": record.pattern}]
+    elif isinstance(record, Quality):
+        blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
+        asked = [_asked(blank)]
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Memory | Skipped | Profiled):
+    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _asked(about: Run | Counted | Work | Ceiling) -> dict[str, Any]:
+def _asked(about: Run | Counted | Work | Ceiling | Quality) -> dict[str, Any]:
     asked = asdict(about)
     for incidental in ("commit", "date", "platform", "python"):
         del asked["environment"][incidental]

@@ -1,16 +1,19 @@
 """Which spatial frequencies are in the noise that a trained network predicts, from little noise to much?
 
-    python -m bench.spectrum --checkpoint runs/FCDM-Ti runs/DiT-Ti
-    python -m bench.spectrum --checkpoint runs/FCDM-Ti --ema 0.999 --levels 10 100 500 900
+    python -m bench.convergence --model FCDM-S DiT-S/2 --data cifar10 --dir runs
+    python -m bench.spectrum --checkpoint runs/FCDM-S-seed0 runs/DiT-S-2-seed0
+    python -m bench.spectrum --checkpoint runs/FCDM-S-seed0 --ema 0.9999 --levels 10 100 500 900
     python -m bench.spectrum --model FCDM-XL --weights FCDM-XL.pt --data path/to/latents --out spectra.jsonl
 
 Validation images are noised to each level; what the network then says the noise is, is Fourier transformed,
 channel by channel, and its power averaged over rings of one frequency. Power is relative to standard normal
 noise: 1 at every frequency is what was added (less, for so few images). Below 1 the network sees less noise
 than there is; error is the power of what it got wrong. Bands are thirds of the frequencies up to half a cycle
-a pixel: low with the mean, high with the corners beyond. A velocity is turned into the noise it stands for.
+a pixel: low with the mean, high with the corners beyond. A velocity v is turned into the noise that it stands
+for, x - t v, the error of which is t times that of the velocity: small where there is much noise.
 
-The published figure (FCDM, appendix F) gives no numbers, so none stand beside these.
+FCDM's appendix F shows such energies over the diffusion process; no numbers of it are at hand to compare
+with. That images are noised to each level here, and none sampled, is our reading.
 """
 
 import argparse

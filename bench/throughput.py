@@ -31,14 +31,14 @@ def images_per_s(row: output.Row) -> str:
     return output.significant(row["images_per_s"])
 
 
-def _interval(row: output.Row) -> str:
+def interval(row: output.Row) -> str:
     bounds = row["images_per_s_interval"]
     return f"{output.significant(bounds[0])} to {output.significant(bounds[1])}" if bounds else "-"
 
 
 COLUMNS: list[output.Column] = [
     ("images/s", images_per_s),
-    ("95 % interval", _interval),
+    ("95 % interval", interval),
     ("ms/pass", lambda row: output.milliseconds(row["median_s"])),
 ]
 

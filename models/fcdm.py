@@ -14,7 +14,8 @@ the feed-forward and of channel attention without inverted bottleneck (6), each 
 printed MACs, and the whole of the isotropic network (12), of which only 62 M parameters are printed. The
 uniform one (15) is built as stated, at width 600, and counts 66.3 G in place of the printed 62.8. All of it
 was done to FCDM-L; at the other sizes the same is done, its width in proportion and rounded down: our
-reading again.
+reading again. So is the network of Figure 7 with neither response normalisation nor channel attention: the
+first is left out, and no width changes.
 
 Neighbourhood attention is masked attention under its plain name, FCDM-L@na7, which works and trains on
 every device; FCDM-L@na7-flex and -natten name the other back ends.
@@ -328,7 +329,7 @@ def _changed(config: Config) -> dict[str, Config]:
     return {
         **{f"k{kernel}": replace(config, kernel=kernel) for kernel in (3, 5, 7, 9, 11)},  # Tables 6, 10
         "cca": replace(config, width=scaled(510), enhancement="attention"),  # Table 6
-        "nogrn": replace(config, enhancement=None),  # Figure 7, whose widths are not printed
+        "nogrn": replace(config, enhancement=None),  # for Figure 7, at the same width: our reading
         "ffn": replace(config, width=scaled(462), feedforward_ratio=1),
         "noinv": replace(config, width=scaled(688), mlp_ratio=1, enhancement="attention"),
         "resnet": replace(config, width=scaled(336), block="resnet"),

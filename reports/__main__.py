@@ -23,7 +23,17 @@ from bench.record import Record, StoreError, read
 
 RECORDS = Path("reports/out/records.jsonl")
 # modules of reports whose section(records) gives markdown, blank without records of theirs, and its drawings
-SECTIONS = ("memory", "convergence", "analyses")
+SECTIONS = (
+    "explain",
+    "roofline",
+    "scaling",
+    "memory",
+    "projection",
+    "training_cost",
+    "convergence",
+    "samples",
+    "analyses",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

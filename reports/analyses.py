@@ -5,17 +5,22 @@ from statistics import fmean
 from typing import TypeVar
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.record import BANDS, DEAD, ChannelScores, Environment, Probe, Record, Spectrum, key, to_line
 from reports.naming import order
-from reports.plots import STYLE, Drawing, colour_of, new_figure, saved
+from reports.plots import OTHER, STYLE, Drawing, colour_of, new_figure, saved
 from reports.tables import BLANK, Columns, markdown
 
 A = TypeVar("A", Spectrum, ChannelScores)
 
 DASHES = ("-", "--", ":", "-.")
 MARKS = ("o", "s", "^", "D", "v", "P")
+OTHERS = (OTHER, "#56B4E9", "#000000", "#8C6D31")  # of networks that no family has a colour for
+LEGEND_LETTERS = 120  # side by side under a figure, a line's sample being 8
+TABLE_LEVELS = 5  # in a table at the most, evenly out of all
 FLOOR = 1e-4  # of a plotted score, in means of its layer; a channel that is never used lies on it
 THIRDS = {"low": "below 1/6", "mid": "1/6 to 1/3", "high": "above 1/3"}  # cycles a pixel
 
@@ -92,17 +97,25 @@ def _picture(drawing: Drawing) -> list[str]:
     return [f"![{picture.title}]({picture.name}.png)", f"*{picture.caption}* ([SVG]({picture.name}.svg))"]
 
 
-def _lines(group: Sequence[A], at: int) -> dict[str, object]:
+def _line(group: Sequence[A], at: int) -> dict[str, object]:
     """How the line of a network looks: a colour for its family, dashes and a mark within it."""
-    colours = [colour_of(one.run.model) for one in group]
-    among = [i for i, colour in enumerate(colours) if colour == colours[at]].index(at)
+    alike = [one for one in group if colour_of(one.run.model) == colour_of(group[at].run.model)]
+    place = alike.index(group[at])
+    colour = colour_of(group[at].run.model)
     return {
-        "color": colours[at],
-        "linestyle": DASHES[among % len(DASHES)],
-        "marker": MARKS[among % len(MARKS)],
+        "color": OTHERS[place % len(OTHERS)] if colour == OTHER else colour,
+        "linestyle": DASHES[place % len(DASHES)],
+        "marker": MARKS[place % len(MARKS)],
         "markersize": 3.5,
         "linewidth": 1.4,
     }
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Name the lines of one of the panels below all of them, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = LEGEND_LETTERS // (max(map(len, labels)) + 8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(4, columns)), frameon=False)
 
 
 # spectra
@@ -117,7 +130,7 @@ def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
         for column, (band, _, _) in enumerate(BANDS):
             axes = panels[row][column]
             for at, (one, label) in enumerate(zip(group, _labels(group), strict=True)):
-                axes.plot(one.probe.levels, _band(one, powers, band), label=label, **_lines(group, at))
+                axes.plot(one.probe.levels, _band(one, powers, band), label=label, **_line(group, at))
             if row == 0:
                 axes.axhline(1, color="#999999", linewidth=0.8, zorder=0)
                 axes.set_title(f"{band}: {THIRDS[band]} cycle a pixel", loc="left", fontsize=9)
@@ -127,8 +140,7 @@ def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         panels[row][0].set_ylabel(what)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(group)), frameon=False)
+    _legend(figure, panels[0][0])
     title = f"Spectral energy of the predicted noise, by level of noise: {group[0].probe.data}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
@@ -147,9 +159,10 @@ def _band(one: Spectrum, powers: str, band: str) -> list[float]:
 def _spectrum_text(group: Sequence[Spectrum], drawing: Drawing) -> list[str]:
     return [
         f"### Spectral energy of the predicted noise: {group[0].probe.data}",
-        "Power of the predicted noise in the low / mid / high band, and of its error, by level of noise. "
-        "FCDM's appendix F plots such energies along sampling and prints no numbers; these are of validation "
-        "images noised to each level.",
+        "Power of the predicted noise in the low / mid / high band, and of its error, by level of noise; the "
+        "picture has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
+        "process; no numbers of it are at hand. That validation images are noised to each level here, and "
+        "none sampled, is our reading.",
         markdown(_powers(group, "predicted")),
         "The error's power:",
         markdown(_powers(group, "error")),
@@ -160,8 +173,10 @@ def _spectrum_text(group: Sequence[Spectrum], drawing: Drawing) -> list[str]:
 
 def _powers(group: Sequence[Spectrum], powers: str) -> Columns:
     columns: Columns = {"model": _labels(group), "weights": [one.probe.trained for one in group]}
-    for at, level in enumerate(group[0].probe.levels):
-        columns[f"level {level}"] = [
+    levels = group[0].probe.levels
+    shown = min(TABLE_LEVELS, len(levels))
+    for at in (round(i * (len(levels) - 1) / max(1, shown - 1)) for i in range(shown)):
+        columns[f"level {levels[at]}"] = [
             " / ".join(_number(_band(one, powers, band)[at]) for band, _, _ in BANDS) for one in group
         ]
     return columns
@@ -181,7 +196,7 @@ def _channels_figure(group: Sequence[ChannelScores]) -> tuple[Figure, str, str]:
     figure = new_figure(9.6, 4.2)
     ranked, used = figure.subplots(1, 2)
     for at, (one, label) in enumerate(zip(group, _labels(group), strict=True)):
-        style = _lines(group, at)
+        style = _line(group, at)
         scores = sorted((score for layer in one.layers for score in _relative(layer.scores)), reverse=True)
         places = [100 * (i + 0.5) / len(scores) for i in range(len(scores))]
         ranked.plot(
@@ -203,11 +218,11 @@ def _channels_figure(group: Sequence[ChannelScores]) -> tuple[Figure, str, str]:
     used.set_xlabel("layer, from input to output")
     used.set_ylabel("effective channels of the layer, %")
     used.set_ylim(0, 100)
+    used.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (ranked, used):
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-    handles, labels = ranked.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(group)), frameon=False)
+    _legend(figure, ranked)
     title = f"Use of hidden channels: {group[0].probe.data}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
@@ -228,7 +243,7 @@ def _channels_text(group: Sequence[ChannelScores], drawing: Drawing) -> list[str
     return [
         f"### Use of hidden channels: {group[0].probe.data}",
         f"Near-dead channels score below {100 * DEAD:g} % of their layer's mean. All but the counts are "
-        "means over the layers. FCDM's Figure 7 plots such scores and prints no numbers.",
+        "means over the layers. FCDM's Figure 7 shows such scores; no numbers of it are at hand.",
         markdown(_uses(group)),
         f"Levels of noise: {', '.join(map(str, group[0].probe.levels))}. {_shown(group)}",
         *_picture(drawing),

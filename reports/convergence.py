@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from baselines import load
 from bench import curves
@@ -21,6 +22,7 @@ OBJECTIVES = {
 BY_STEP = {"fcdm_table08": "FCDM, diffusion", "fcdm_table09": "FCDM, flow matching", "dico_table07": "DiCo"}
 AT_400K = "fcdm_table03"
 ROWS = 10  # of a ranking at the most
+UNSTEADY = 1.1  # seconds of the slowest seed as a multiple of the fastest's, beyond which it is said
 AXIS_NAMES: dict[Axis, str] = {
     "steps": "steps",
     "flops": "training FLOPs",
@@ -106,7 +108,7 @@ def _title(study: Study) -> str:
 def _study(study: Study) -> list[str]:
     others = study.others
     parts = [_conditions(study), markdown(_recipe(study)), _failed(study), "#### Loss at the end"]
-    parts += [_told(study), markdown(_final(study))]
+    parts += [_told(study), markdown(_final(study)), _unsteady(study)]
     if others:
         parts += [f"#### At equal cost, against {study.reference}", _of_differences(study)]
         parts += [
@@ -238,6 +240,21 @@ def _seconds(values: Sequence[float]) -> str:
     return f"{low:,.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:,.1f} to {high:,.1f}"
 
 
+def _unsteady(study: Study) -> str:
+    """What the seeds say of the clock: the same work should take the same time with each of them."""
+    odd = []
+    for model, runs in study.arms.items():
+        values = [run.evaluations[-1].seconds for run in runs.values()]
+        if min(values) > 0 and max(values) > UNSTEADY * min(values):
+            odd.append(f"{model} {100 * (max(values) / min(values) - 1):.0f} %")
+    if not odd:
+        return ""
+    return (
+        f"**The machine was not quiet:** by seed the seconds of the same work differ by {', '.join(odd)}. "
+        "What stands by seconds here holds for this run only."
+    )
+
+
 def _axes(study: Study) -> list[Axis]:
     """Those on which every arm can be read; images are those of the steps."""
     known: list[Axis] = ["steps", "flops", "seconds", "joules"]
@@ -339,9 +356,11 @@ def _of_bins(study: Study) -> str:
 
 def _bins(study: Study) -> Columns:
     found = {model: curves.bin_differences(study, model) for model in study.others}
+    by_bin = next(iter(found.values()))
     count = min(len(bins) for bins in found.values())
     return {
         "timesteps": [f"{i / count:.3g} to {(i + 1) / count:.3g}" for i in range(count)],
+        f"{study.reference}'s loss": [f"{fmean(by_bin[i].references):.4f}" for i in range(count)],
         **{
             model: [_estimate(bins[i].percent, 1, sign=True) for i in range(count)]
             for model, bins in found.items()
@@ -408,15 +427,15 @@ def _papers(study: Study) -> list[str]:
     ours = any(size(model) == "Ti" for model in study.arms)
     parts = [
         "Does the short run's ranking foretell the published ranking by FID after 400K steps (FCDM Table 3: "
-        "ImageNet at 256 px, no guidance)? "
+        "diffusion on ImageNet at 256 px, no guidance)? "
         + (
             "The Ti sizes are ours and published nowhere; each stands for its family, with the FID of the "
             "family's S. "
             if ours
             else ""
         )
-        + "The runs differ in data, length, size or all three, and a loss is no FID: this is a question, not "
-        "a check."
+        + "The runs differ in data, length and, some, in size or objective, and a loss is no FID: this is a "
+        "question, not a check."
     ]
     rows = [("trained", curves.foretells(study, fids))]
     rows += [

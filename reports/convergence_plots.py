@@ -16,6 +16,7 @@ from reports.naming import size
 from reports.plots import COLOURS, STYLE, Drawing, colour_of, new_figure, saved
 
 DASHES = ("-", "--", ":", "-.")
+HATCHES = ("", "////", "....", "xxxx")  # of bars, in the place of dashes
 PANELS: dict[Axis, str] = {
     "steps": "steps of the optimizer",
     "flops": "training FLOPs",
@@ -149,10 +150,10 @@ def timesteps(study: Study) -> tuple[Figure, str, str]:
         places = [k + (i - (len(found) - 1) / 2) * wide for k in range(count)]
         means = [estimate.mean for estimate in estimates]
         colour = colour_of(model)
-        filled = dashes[model] == DASHES[0]
+        hatch = HATCHES[DASHES.index(dashes[model])]
         axes.bar(
             places, means, wide * 0.9, label=model, zorder=2, edgecolor=colour, linewidth=0.8,
-            color=colour if filled else "white",
+            color="white" if hatch else colour, hatch=hatch,
         )  # fmt: skip
         intervals = [estimate.interval for estimate in estimates]
         for place, mean, interval in zip(places, means, intervals, strict=True):
@@ -181,14 +182,20 @@ def timesteps(study: Study) -> tuple[Figure, str, str]:
 
 def papers(study: Study, fids: Mapping[str, float], published: Lines) -> tuple[Figure, str, str]:
     """Draw the published FID by step, our loss by step, and the one's end against the other's."""
-    figure = new_figure(12.0, 4.4)
+    figure = new_figure(12.0, 4.8)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
     _published(left, published)
     _curves(middle, study, "steps")
     middle.set_xlabel("steps (log)", fontsize=8)
     middle.set_ylabel("validation loss (log)")
     middle.set_title("Measured here: loss", loc="left", fontsize=9, weight="bold")
-    middle.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.legend(
+        handles=middle.get_legend_handles_labels()[0],
+        loc="outside lower center",
+        ncols=min(6, len(study.arms)),
+        frameon=False,
+        fontsize=8,
+    )
     _ends(right, study, fids)
     recipe = study.setting.recipe
     title = f"Published FID by step, and the loss of a short run on {recipe.data}"

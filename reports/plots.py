@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -39,6 +40,9 @@ PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8)}  # marker, its size: one show
 RATIO_TABLES = {256: ("fcdm_table03", "dico_table01"), 512: ("fcdm_table05", "dico_table02")}
 
 
+DOT = 40.0  # square pixels of overlap that a dot in a name's way counts as
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """A picture's words and its two files."""
@@ -63,7 +67,7 @@ def draw(evidence: Evidence) -> list[Drawing]:
 
 def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
     """Make both files of a figure that was drawn under STYLE: the same bytes every time."""
-    _settle(figure)
+    settle(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
@@ -144,8 +148,8 @@ def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
         labelspacing=1.1,
         columnspacing=2.0,
     )
-    _settle(figure)
-    _label(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
+    settle(figure)
+    label_points(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
     counted = sum(point.counted for point in points)
     caption = (
         f"FID as FCDM Table 3 prints it. {counted} of {len(points)} models are placed by GMACs counted here "
@@ -186,17 +190,24 @@ def _diamond() -> Line2D:
     )  # fmt: skip
 
 
-def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float, float]]) -> None:
+def label_points(
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[tuple[str, float, float, float]],
+    obstacles: Sequence[tuple[float, float]] = (),
+) -> None:
     """Name points where nothing overlaps: the nearest free place around each, the most crowded first.
 
     Args:
         points: (text, x, y, area in square points).
+        obstacles: (x, y) of other marks, and along lines, that names keep away from.
     """
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
     scale = figure.dpi / 72  # pixels a point
     places = [(*axes.transData.transform((x, y)), area**0.5 / 2 * scale) for _, x, y, area in points]
     taken = [Bbox([[x - r, y - r], [x + r, y + r]]) for x, y, r in places]
+    dots = axes.transData.transform(np.asarray(obstacles, float).reshape(-1, 2))
 
     def crowd(i: int) -> float:
         x, y, _ = places[i]
@@ -215,6 +226,8 @@ def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float,
                 low = y + dy * reach * (0.7 if dx and dy else 1) - box.height * (0.5 - 0.5 * dy)
                 place = Bbox.from_bounds(left - 2, low - 1, box.width + 4, box.height + 2)
                 cost = sum(_shared(place, other) for j, other in enumerate(taken) if j != i) + gap * 0.01
+                inside = (dots > (place.x0 - 4, place.y0 - 4)) & (dots < (place.x1 + 4, place.y1 + 4))
+                cost += DOT * int(inside.all(axis=1).sum())
                 if best is None or cost < best[0]:
                     best = (cost, left, low)
         assert best is not None
@@ -247,7 +260,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _settle(figure: Figure) -> None:
+def settle(figure: Figure) -> None:
     """Lay the figure out once and round: the solver's last bits differ between processes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -376,7 +389,7 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
             axes.plot([min(values), max(values)], [i, i], color="#cccccc", linewidth=2, zorder=1)
             axes.plot(ratio.measured, i, "o", color=colour, markersize=8, zorder=3)
             for paper, value in ratio.published:
-                mark = _hollow(paper, colour)
+                mark = hollow(paper, colour)
                 mark.set_data([value], [i])
                 axes.add_line(mark)
         axes.axvline(1, color="#666666", linewidth=0.8, linestyle=":")
@@ -391,7 +404,7 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
     title = f"Speed relative to the DiT of the same size: {setting}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     figure.legend(
-        handles=[_dot(OTHER, "measured here", 8), *(_hollow(paper, OTHER) for paper in PAPER_MARKS)],
+        handles=[_dot(OTHER, "measured here", 8), *(hollow(paper, OTHER) for paper in PAPER_MARKS)],
         loc="outside lower center",
         ncols=3,
         frameon=False,
@@ -404,7 +417,8 @@ def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, st
     return figure, title, caption
 
 
-def _hollow(paper: str, colour: str) -> Line2D:
+def hollow(paper: str, colour: str) -> Line2D:
+    """The mark of what a paper prints."""
     marker, width = PAPER_MARKS[paper]
     return Line2D(
         [], [], linestyle="", marker=marker, markerfacecolor="white", markeredgecolor=colour,

@@ -12,8 +12,8 @@ from torch import nn
 from bench import environment
 from bench.record import Probe, Recipe, Run
 from bench.training import objective
-from bench.training.checkpoint import Identity
 from bench.training.datasets import load
+from bench.training.identity import Identity
 from bench.training.probe import Shown, Subject
 from bench.training.processes import Alone
 from bench.training.trainer import train

@@ -82,6 +82,7 @@ TINY: dict[str, Callable[[Task], nn.Module]] = {
             "cca": {"enhancement": "attention"},
             "ffn": {"feedforward_ratio": 1},
             "noinv": {"mlp_ratio": 1, "enhancement": "attention"},
+            "nogrn": {"enhancement": None},
             "resnet": {"block": "resnet"},
             "na7": {"neighbourhood": "masked"},
             "text": {"text_width": 12},

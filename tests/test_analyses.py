@@ -36,7 +36,9 @@ def scored(model: str, dead: int = 3) -> ChannelScores:
     layers = tuple(
         Scores(layer=f"middle.{at}.contract", scores=(0.0,) * dead + (1.0,) * (10 - dead)) for at in range(2)
     )
-    return ChannelScores(run=replace(RUN, question="channels", model=model), probe=PROBE, layers=layers)
+    return ChannelScores(
+        run=replace(RUN, question="channels", model=model), probe=PROBE, pattern="c", layers=layers
+    )
 
 
 ALL: list[Record] = [

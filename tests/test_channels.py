@@ -63,6 +63,14 @@ class NeverReads(Hides):
         return torch.cat([x, x], dim=1)
 
 
+class HasASide(Hides):
+    """Has a second layer of that name, which no image reaches."""
+
+    def __init__(self, dead: int) -> None:
+        super().__init__(dead)
+        self.side = Hides(dead)
+
+
 class Overflows(Hides):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         return super().forward(x, t, y) / 0
@@ -152,13 +160,22 @@ def test_layers_that_are_not_there_or_read_no_channels_are_refused() -> None:
         channels.find_layers(nn.Sequential(nn.Sequential(nn.Conv2d(1, 1, 1))), "0")
 
 
-def test_a_layer_that_is_never_reached_and_numbers_that_are_none_are_rows_with_a_reason() -> None:
+def test_a_network_whose_layers_are_never_reached_or_that_overflows_is_a_row_with_a_reason() -> None:
     unread = channels.measure(subject(partial(NeverReads, 0)), SHOWN, channels.LAYER)
     assert isinstance(unread, Skipped)
     assert unread.reason == "never reached: contract"
     infinite = channels.measure(subject(partial(Overflows, 0)), SHOWN, channels.LAYER)
     assert isinstance(infinite, Skipped)
     assert infinite.status == "not finite"
+
+
+def test_a_layer_that_no_image_reaches_is_left_out() -> None:
+    one = subject(partial(HasASide, 3))
+    assert set(channels.find_layers(one.model, channels.LAYER)) == {"contract", "side.contract"}
+    result = channels.measure(one, SHOWN, channels.LAYER)
+    assert isinstance(result, ChannelScores)
+    assert [layer.layer for layer in result.layers] == ["contract"]
+    assert key(result) == key(channels._blank(one, channels.LAYER))
 
 
 def test_other_layers_are_another_case() -> None:

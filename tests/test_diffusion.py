@@ -136,3 +136,15 @@ def test_objectives_are_found_by_name() -> None:
     assert (find("iddpm").learn_sigma, find("flow").learn_sigma) == (True, False)
     with pytest.raises(ValueError, match="ddpm: no such objective; known are iddpm, flow"):
         find("ddpm")
+
+
+@pytest.mark.parametrize("name", ["iddpm", "flow"])
+def test_no_loss_waits_for_the_device(name: str) -> None:
+    """Meta tensors have no values: to read one raises."""
+    objective = find(name)
+    x0 = X0.float().to("meta")
+    t = objective.draw(len(x0), torch.Generator()).to("meta")
+    losses = objective.losses(stand_in, x0, t, Y.to("meta"), torch.empty_like(x0))
+    assert losses.device.type == "meta"
+    assert losses.shape == (len(x0),)
+    assert objective.noise_level(t).shape == (len(x0),)

@@ -16,26 +16,56 @@ NO_TORCH = [
     "bench/stats.py",
     "bench/curves.py",
     "bench/capacity.py",
+    "bench/explain.py",
     "bench/cli.py",
     "bench/output.py",
     "bench/probing.py",
     "bench/timing.py",
     "bench/paired.py",
+    "bench/exponents.py",
+    "bench/resolution.py",
+    "bench/cost.py",
     "bench/noise.py",
     "bench/convergence.py",
     "bench/training/identity.py",
     "bench/training/processes.py",
+    "bench/floors.py",
+    "bench/projection.py",
+    "bench/validation.py",
+]
+# what reports may take from bench
+LIGHT = [
+    "bench.capacity",
+    "bench.cost",
+    "bench.curves",
+    "bench.explain",
+    "bench.exponents",
+    "bench.floors",
+    "bench.projection",
+    "bench.record",
+    "bench.resolution",
+    "bench.stats",
+    "bench.validation",
 ]
 COMMANDS = [
+    "bench.ceilings",
     "bench.channels",
     "bench.convergence",
     "bench.data",
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.operators",
+    "bench.project",
+    "bench.quality",
+    "bench.roofline",
+    "bench.sample",
+    "bench.scaling",
     "bench.spectrum",
     "bench.sweep",
     "bench.throughput",
+    "bench.train_step",
+    "bench.training_cost",
     "bench.versus",
     "reports",
 ]
@@ -83,15 +113,7 @@ def test_models_know_nothing_of_measuring(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["baselines", "reports"])
 def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
-    allowed = {
-        "baselines",
-        "reports",
-        "bench.record",
-        "bench.stats",
-        "bench.capacity",
-        "bench.curves",
-        "bench",
-    }
+    allowed = {"baselines", "reports", "bench", *LIGHT}
     for path in files(package):
         names = imports(path)
         assert not {name for name in names if name.split(".")[0] in ("torch", "models")}

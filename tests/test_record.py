@@ -16,9 +16,11 @@ from bench.record import (
     Part,
     Probe,
     Profiled,
+    Quality,
     Recipe,
     Record,
     Run,
+    Sampled,
     Scores,
     Skipped,
     Spectrum,
@@ -173,11 +175,47 @@ SPECTRUM = Spectrum(
     added=((1.0, 1.0), (1.0, 1.0)),
     error=((0.5, 0.4), (0.0, 0.1)),
 )
-CHANNELS = ChannelScores(run=RUN, probe=PROBE, layers=(Scores(layer="middle.0", scores=(0.0, 0.5)),))
+CHANNELS = ChannelScores(
+    run=RUN, probe=PROBE, pattern="middle.*", layers=(Scores(layer="middle.0", scores=(0.0, 0.5)),)
+)
+SAMPLED = Sampled(
+    run=RUN,
+    objective="flow",
+    sampler="heun",
+    steps=50,
+    passes=100,
+    guidance=1.5,
+    guided_channels=3,
+    images=8,
+    seed=0,
+    times_s=(2.0, 4.0),
+    build_s=1.0,
+    compile_s=None,
+    matmul_tf32=False,
+    conv_tf32=False,
+    telemetry=None,
+)
+QUALITY = Quality(
+    samples="samples.npz sha256:0123",
+    reference="digits, train, 4567",
+    distance="FID (fid-helper weights)",
+    n_samples=50,
+    n_reference=60,
+    dimensions=2048,
+    frechet=12.5,
+    kid=(0.1, -0.1, 0.3),
+    kid_subset=50,
+    precision=0.5,
+    recall=0.25,
+    neighbours=3,
+    compared=10_000,
+    environment=HERE,
+)
 
 
 @pytest.mark.parametrize(
-    "one", [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS]
+    "one",
+    [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS, SAMPLED, QUALITY],
 )
 def test_a_record_comes_back_from_its_line_as_it_was(one: Record) -> None:
     line = record.to_line(one)
@@ -226,3 +264,16 @@ def test_impossible_measurements_cannot_be_made() -> None:
         replace(TIMED, times_s=())
     with pytest.raises(ValueError, match="batch: must be at least 1"):
         replace(RUN, batch=0)
+
+
+def test_images_a_second_are_those_of_the_median_chain() -> None:
+    assert SAMPLED.images_per_s == 4 / 3.0
+    assert SAMPLED.images_per_s_interval is None
+    with pytest.raises(ValueError, match="needs at least one time"):
+        replace(SAMPLED, times_s=())
+
+
+def test_the_distance_of_samples_is_known_by_what_was_compared_and_not_by_what_came_out() -> None:
+    assert record.key(replace(QUALITY, frechet=1.0, kid=(0.0,), precision=0.0)) == record.key(QUALITY)
+    assert record.key(replace(QUALITY, n_samples=49)) != record.key(QUALITY)
+    assert QUALITY.kid_mean == pytest.approx(0.1)

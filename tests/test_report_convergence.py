@@ -91,6 +91,7 @@ def test_an_arm_that_never_gets_to_dits_loss_is_told_so_with_the_reverse(page: s
 def test_differences_by_timestep_are_in_per_cent_of_dits_loss(page: str) -> None:
     found = table(page, "#### By timestep")
     assert found["timesteps"] == ["0 to 0.333", "0.333 to 0.667", "0.667 to 1"]
+    assert found["DiT-Ti/2's loss"][0] == f"{8.1 - math.log(400):.4f}"
     assert found["FCDM-Ti"][0].startswith("-32.9 [")  # ln 2 of a mean of 2.11, the mean of the seeds' shares
 
 
@@ -148,6 +149,14 @@ def test_two_seeds_are_shown_without_an_interval() -> None:
     assert "(n = 2, no interval) at 400 steps" in page
     assert "[" not in table(page, "#### Loss at the end")["loss"][0]
     assert "not told apart from" not in page
+
+
+def test_seconds_that_differ_by_seed_are_said_to_be_those_of_a_machine_at_other_work() -> None:
+    slow = trained("DiT-Ti/2", 2, [power(step) + 5 for step in STEPS], s_per_step=0.15)
+    quiet = study()
+    assert "not quiet" not in text(quiet)
+    page = text([slow if (run.run.model, run.seed) == ("DiT-Ti/2", 2) else run for run in quiet])
+    assert "The machine was not quiet:** by seed the seconds of the same work differ by DiT-Ti/2 50 %" in page
 
 
 def test_one_arm_is_shown_alone() -> None:

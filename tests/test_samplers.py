@@ -146,3 +146,11 @@ def test_a_sampler_is_found_for_its_objective_and_refused_for_another() -> None:
     with pytest.raises(ValueError, match="steps: must be at least 2 with sde, got 1"):
         samplers.find(None, "flow", 1)
     assert samplers.SAMPLERS["euler"].steps == (1, math.inf)
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_no_step_waits_for_the_device(name: str) -> None:
+    start = torch.empty(2, 4, 8, 8, device="meta")
+    noise = torch.empty_like(start)
+    drawn = samplers.SAMPLERS[name].draw(lambda x, t: stand_in(x, t, t), start, lambda k: noise, 3)
+    assert drawn.shape == start.shape

@@ -148,7 +148,10 @@ def test_a_suite_that_cannot_be_is_one_line_and_exit_code_2(
 
 def test_an_unknown_suite_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fast") == 2
-    assert "fast: no such suite; known are gpu, paper-256, paper-512, quick" in capsys.readouterr().err
+    assert (
+        "fast: no such suite; known are convergence-digits, convergence-s, gpu, paper-256, paper-512, quick"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", sweep.suites())

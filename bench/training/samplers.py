@@ -30,7 +30,7 @@ def ancestral(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     diffusion = Diffusion(respaced(steps))
     timesteps, places = _on(diffusion, x)
     for i in reversed(range(steps)):
-        reverse = diffusion.reverse(predict(x, timesteps[i].expand(len(x))), x, places[i].expand(len(x)))
+        reverse = diffusion.reverse(predict(x, timesteps[i]), x, places[i])
         x = reverse.mean
         if i:
             x = x + torch.exp(reverse.log_variance / 2) * noise(steps - 1 - i)
@@ -42,8 +42,8 @@ def ddim(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     diffusion = Diffusion(respaced(steps))
     timesteps, places = _on(diffusion, x)
     for i in reversed(range(steps)):
-        out = predict(x, timesteps[i].expand(len(x)))
-        x0 = diffusion.reverse(out, x, places[i].expand(len(x))).x0
+        out = predict(x, timesteps[i])
+        x0 = diffusion.reverse(out, x, places[i]).x0
         a = float(diffusion.alphas_cumprod[i - 1]) if i else 1.0
         x = math.sqrt(a) * x0 + math.sqrt(1 - a) * split(out, x)[0]
     return x
@@ -165,8 +165,9 @@ def guided(model: Model, y: Tensor, *, scale: float, null: int, channels: int) -
 
 
 def _on(diffusion: Diffusion, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The timesteps of every step and the steps themselves, moved to x once."""
-    return diffusion.timesteps.to(x.device), torch.arange(len(diffusion), device=x.device)
+    """For every step its timestep and its place, of each sample: (S, N) both, moved to x once."""
+    places = torch.arange(len(diffusion)).repeat(len(x), 1).T.contiguous()
+    return diffusion.timesteps[places].to(x.device), places.to(x.device)
 
 
 def _time(t: float, x: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""Where does the time of a pass go? Seconds by kind of operator, from torch.profiler.
+
+Self time only, so that the kinds and what is left sum to the pass: an operator that calls others, as a linear
+layer calls its product, has them counted to it, and nothing twice. On a CPU what is left, "other", is Python
+and the dispatcher: the wall clock less the operators. On CUDA seconds are those of kernels, and "other" are
+those that belong to no operator; the CUDA part was written without a GPU and has never run.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from torch.profiler import ProfilerActivity, profile
+
+from bench.arms import Arm, NotFiniteError, prepared
+from bench.engine import skipped
+from bench.floors import KINDS, OTHER
+from bench.record import Profiled, Skipped
+from bench.tracing import kind_of, names
+from bench.worker import Case
+
+WARM_UP = 1
+PASSES = 3
+_OURS = ("backbones", "diffusion_bench")  # namespaces of models.kernels
+
+# what is one operator, called so before it falls apart into others, beside those that kind_of knows
+_WHOLE = {
+    "linear": "linear",
+    "scaled_dot_product_attention": "attention",
+    "softmax": "attention",
+    "layer_norm": "norm",
+    "group_norm": "norm",
+    "batch_norm": "norm",
+    "rms_norm": "norm",
+}
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution")
+# what only looks at tensors, makes room for them or calls others: the host's time, in which no kernel runs
+_HOST = names(
+    "view view_as reshape reshape_as contiguous t transpose permute movedim swapaxes expand expand_as "
+    "as_strided select slice narrow unsqueeze squeeze chunk split split_with_sizes tensor_split unbind "
+    "unflatten flatten detach alias unfold diagonal numpy_T lift_fresh _unsafe_view _reshape_alias to empty "
+    "empty_like empty_strided new_empty resize_ set_ resolve_conj resolve_neg result_type matmul einsum pad "
+    "item _local_scalar_dense is_nonzero"
+)
+
+
+class Event(Protocol):
+    """What is read of an event of torch.profiler."""
+
+    name: str
+    cpu_parent: Any  # an Event, or None
+    input_shapes: Any  # of its arguments, in order
+
+
+def kind(event: Event) -> str | None:
+    """The kind of operator whose time an event is: that of the outermost one around it that has a kind."""
+    around = [event]
+    while around[-1].cpu_parent is not None:
+        around.append(around[-1].cpu_parent)
+    for each in reversed(around):
+        space, _, name = each.name.partition("::")
+        if name in _CONVOLUTIONS:
+            x, weight = each.input_shapes[:2]
+            return kind_of("convolution", weight, x[1])
+        if name in _WHOLE:
+            return _WHOLE[name]
+        if space == "aten" and name not in _HOST:
+            return kind_of(name)
+        if space in _OURS:
+            return kind_of(name)
+    return None
+
+
+def measure(case: Case) -> Profiled | Skipped:
+    """Profile a few denoising passes of a case in this process."""
+    try:
+        with prepared(case.run, case.weights) as arm:
+            return _profiled(case, arm)
+    except (RuntimeError, NotFiniteError, MemoryError) as error:
+        row = skipped(case.run, error)
+        if row is None:
+            raise
+        return row
+
+
+def _profiled(case: Case, arm: Arm) -> Profiled:
+    cuda = case.run.environment.device_type == "cuda"
+    for _ in range(WARM_UP):
+        arm.call()
+    arm.synchronise()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities, record_shapes=True) as seen:
+        begin = time.perf_counter()
+        for _ in range(PASSES):
+            arm.call()
+        arm.synchronise()
+        wall_s = time.perf_counter() - begin
+    events = seen.events()
+    assert events is not None
+    on_host = [event for event in events if event.device_type.name == "CPU"]
+    if cuda:
+        kernels = sum(event.device_time_total for event in events if event.device_type.name == "CUDA")
+        of_kinds = seconds_by_kind((event, event.self_device_time_total) for event in on_host)
+        whole = kernels / 1e6
+    else:
+        of_kinds = seconds_by_kind((event, event.self_cpu_time_total) for event in on_host)
+        whole = wall_s
+    of_kinds[OTHER] = max(0.0, whole - sum(of_kinds.values()))
+    return Profiled(
+        run=case.run,
+        passes=PASSES,
+        seconds=tuple((kind, seconds / PASSES) for kind, seconds in of_kinds.items()),
+        wall_s=wall_s / PASSES,
+    )
+
+
+def seconds_by_kind(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
+    """Sum self times in microseconds by the kind of operator, in the order of KINDS."""
+    sums = dict.fromkeys(KINDS, 0.0)
+    for event, microseconds in times:
+        found = kind(event) if microseconds else None
+        if found is not None:
+            sums[found] += microseconds / 1e6
+    return {name: seconds for name, seconds in sums.items() if seconds}

@@ -1,0 +1,283 @@
+"""How fast could a pass be on a device, and how near does a measured one come?
+
+    python -m bench.roofline
+    python -m bench.roofline --model FCDM-XL DiT-XL/2 --precision bf16 --device-peaks "H200 SXM5 141GB" here
+    python -m bench.roofline --model 'FCDM-*' --res 256 512 --precision fp32 tf32 --device-peaks "RTX 4090"
+    python -m bench.roofline --model FCDM-S DiT-S/2 --batch 4 --records runs.jsonl --format json
+
+Computed, not measured: the floor, the least time of a pass, is max(FLOPs / peak, bytes / bandwidth) of every
+operator, summed. Eager: every kernel reads its inputs and writes its outputs. Fused: only products move
+anything, ideally; bench.operators says what is counted and shows it by operator. No launches, no caches, one
+kernel at a time: nothing eager on that device should be faster than its eager floor, unless caches hold much
+of a pass, and nothing at all faster than the fused one. One MAC is two FLOPs. Bound by: the share of the
+floor in operators that their FLOPs hold up (compute) or their bytes (memory).
+
+Peaks: a GPU's are those of baselines/gpus.csv, dense and as sold, from the sources named there; what no
+source says stays blank, and so do its floors. "here" is the device at hand with the ceilings that
+bench.ceilings measured of it: those of the records if they are there, measured now if not. fp32 has no tensor
+cores in it, tf32 has; torch-default is TF32 in convolutions and fp32 in the rest. Depthwise convolutions are
+held to the same peak, which no kernel of theirs reaches.
+
+Achieved: floor / measured median, where the records hold a throughput of the same model, resolution, batch,
+precision and device; the fastest of them, whatever its other settings. --records names the files; by default
+those that python -m reports reads.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import ceilings, cli, floors, operators, output
+from bench.floors import Floor, Peaks
+from bench.record import Ceiling, Record, Size, Skipped, Throughput, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HERE = "here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One pass under one roof."""
+
+    work: Work
+    precision: str  # of the arithmetic
+    peaks: Peaks
+    eager: Floor | None
+    fused: Floor | None
+    measured: Throughput | None
+
+
+def point(work: Work, precision: str, peaks: Peaks, records: Sequence[Record]) -> Point:
+    return Point(
+        work=work,
+        precision=precision,
+        peaks=peaks,
+        eager=floors.floor(work, peaks, precision, "eager"),
+        fused=floors.floor(work, peaks, precision, "fused"),
+        measured=floors.fastest(records, work, precision, peaks.device),
+    )
+
+
+def row(point: Point) -> output.Row:
+    """One object of the JSON output; what is not known is None."""
+    work, peaks, measured = point.work, point.peaks, point.measured
+
+    def of(floor: Floor | None) -> dict[str, float | None]:
+        if floor is None:
+            return dict.fromkeys(("floor_s", "images_per_s", "compute_share", "achieved"))
+        return {
+            "floor_s": floor.total_s,
+            "images_per_s": work.batch / floor.total_s,
+            "compute_share": floor.compute_share,
+            "achieved": floor.total_s / measured.median_s if measured else None,
+        }
+
+    return {
+        "model": work.model,
+        "family": work.family,
+        "res": output.size(work.res),
+        "latent_size": output.size(work.latent_size),
+        "batch": work.batch,
+        "precision": point.precision,
+        "work": work.work,
+        "device": peaks.device,
+        "peaks": "measured" if peaks.measured else "as sold",
+        "peaks_source": peaks.source,
+        "matmul_flops_per_s": peaks.flops_per_s(point.precision, "linear"),
+        "convolution_flops_per_s": peaks.flops_per_s(point.precision, "convolution"),
+        "bytes_per_s": peaks.bytes_per_s,
+        "flops": 2 * work.macs,
+        "eager_bytes": work.eager_bytes,
+        "fused_bytes": work.fused_bytes,
+        "eager_intensity": floors.intensity(work, "eager"),
+        "fused_intensity": floors.intensity(work, "fused"),
+        **{f"eager_{key}": value for key, value in of(point.eager).items()},
+        **{f"fused_{key}": value for key, value in of(point.fused).items()},
+        "measured_images_per_s": measured and measured.images_per_s,
+        "measured_on": measured and measured.run.environment.device,
+        "measured_date": measured and measured.run.environment.date,
+    }
+
+
+def _bound(key: str) -> Callable[[output.Row], str]:
+    def write(row: output.Row) -> str:
+        share = row[key]
+        if share is None:
+            return "-"
+        return f"compute {100 * share:.0f} %" if share > 0.5 else f"memory {100 * (1 - share):.0f} %"
+
+    return write
+
+
+def _significant(key: str) -> Callable[[output.Row], str]:
+    return lambda row: output.significant(row[key])
+
+
+def _percent(key: str) -> Callable[[output.Row], str]:
+    return lambda row: output.fixed(1, None if row[key] is None else 100 * row[key])
+
+
+def _milliseconds(key: str) -> Callable[[output.Row], str]:
+    return lambda row: output.milliseconds(row[key])
+
+
+_COLUMNS: list[output.Column] = [
+    ("model", lambda row: row["model"]),
+    ("res", lambda row: str(row["res"])),
+    ("precision", lambda row: row["precision"]),
+    ("device", lambda row: row["device"]),
+    ("peaks", lambda row: row["peaks"]),
+    ("FLOP/B eager", _significant("eager_intensity")),
+    ("FLOP/B fused", _significant("fused_intensity")),
+    ("floor ms eager", _milliseconds("eager_floor_s")),
+    ("floor ms fused", _milliseconds("fused_floor_s")),
+    ("images/s eager", _significant("eager_images_per_s")),
+    ("images/s fused", _significant("fused_images_per_s")),
+    ("bound by eager", _bound("eager_compute_share")),
+    ("bound by fused", _bound("fused_compute_share")),
+]
+_MEASURED: list[output.Column] = [
+    ("images/s measured", _significant("measured_images_per_s")),
+    ("achieved % eager", _percent("eager_achieved")),
+    ("achieved % fused", _percent("fused_achieved")),
+]
+
+
+# the command
+
+
+def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
+    """Every pass that is asked for, each once: fp32, tf32 and torch-default share one.
+
+    Raises:
+        UsageError: names or sizes that cannot be.
+    """
+    models = cli.meta_models(cli.model_names(args.model, default=["*"]), args.res, args.weights)
+    plan: dict[tuple[str, Size, str], tuple[Work, nn.Module]] = {}
+    for (name, res), model in models.items():
+        for precision in args.precision:
+            work = operators.blank(name, res, args.batch, precision, args.work)
+            plan.setdefault((name, res, work.precision), (work, model))
+    return list(plan.values())
+
+
+def _here(args: argparse.Namespace, records: Sequence[Record]) -> tuple[Peaks | None, list[str]]:
+    """The ceilings of the device at hand, those that no record holds measured now; and notes on that."""
+    from bench import device, environment
+
+    where = device.default()
+    name = environment.gather(where, "").device
+    known = floors.measured_peaks(records, name)
+    possible = [
+        key
+        for key in floors.needed(args.precision)
+        if device.why_not(where, key) is None and key in ceilings.DEFAULT[where]
+    ]
+    missing = [key for key in possible if known is None or known.flops_per_s(key, "linear") is None]
+    if not missing and known is not None and known.bytes_per_s is not None:
+        return known, []
+    found, notes = ceilings.each(ceilings.planned(where, missing, ceilings.BUDGET_S), args)
+    notes += [f"no ceiling: {one.run.model}: {one.reason}" for one in found if isinstance(one, Skipped)]
+    seen = [one for one in found if isinstance(one, Ceiling)]
+    return floors.measured_peaks([*records, *seen], name), notes
+
+
+def _specified(asked: Sequence[str] | None) -> list[Peaks]:
+    """The peaks as sold that are asked for; by default those of the GPU at hand, if its name tells which.
+
+    Raises:
+        UsageError: no such GPU.
+    """
+    if asked is None:
+        from bench import device, environment
+
+        where = device.default()
+        named = floors.gpu_named(environment.gather(where, "").device) if where == "cuda" else None
+        return [floors.of_gpu(named)] if named else []
+    try:
+        return [floors.of_gpu(name) for name in dict.fromkeys(asked) if name != HERE]
+    except ValueError as error:
+        raise cli.UsageError(f"--device-peaks {error} ({HERE} is the device at hand)") from error
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    if args.weights:
+        raise cli.UsageError(f"--weights {args.weights}: their values change no floor; leave it out")
+    roofs = _specified(args.device_peaks)
+    records = cli.known_records(args.records)
+    plan = planned(args)
+    notes: list[str] = []
+    if args.device_peaks is None or HERE in args.device_peaks:
+        here, notes = _here(args, records)
+        roofs += [here] if here else []
+    works, found = operators.all_traced(plan, args)
+    points = [
+        point(work, precision, peaks, records)
+        for work in works
+        for precision in dict.fromkeys(args.precision)
+        if floors.tensors_of(precision) == work.precision
+        for peaks in roofs
+    ]
+    rows = [row(one) for one in points]
+    columns = [*_COLUMNS, *_MEASURED] if any(one.measured for one in points) else _COLUMNS
+    text = output.render(rows, columns, args.format)
+    notes = [*notes, *found, *_notes(works, roofs, args.precision)]
+    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    return 0
+
+
+def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:
+    first = works[0]
+    notes = [
+        f"floors are computed, not measured: {first.work}, batch {first.batch}; 1 MAC = 2 FLOPs; "
+        f"torch {first.environment.torch}; {first.environment.date}"
+    ]
+    for peaks in roofs:
+        rates = [
+            f"{key} {output.significant(rate / 1e12)} TFLOP/s"
+            for key in floors.needed(precisions)
+            if (rate := peaks.flops_per_s(key, "linear")) is not None
+        ]
+        if peaks.bytes_per_s is not None:
+            rates.append(f"{output.significant(peaks.bytes_per_s / 1e9)} GB/s")
+        lacking = floors.unknown(peaks, precisions)
+        blank = f"; not known, and its floors blank: {', '.join(lacking)}" if lacking else ""
+        notes.append(f"{peaks.device}: {', '.join(rates)}{blank}; {peaks.source}")
+    return notes
+
+
+def parser() -> cli.Parser:
+    made = cli.parser("bench.roofline", __doc__)
+    cli.add_models(made, default="all of them")
+    cli.add_res(made, default=(256,))
+    made.add_argument("--batch", type=cli.positive_int, default=64, help="images a pass (default: 64)")
+    made.add_argument(
+        "--precision", nargs="+", choices=cli.PRECISIONS, default=["fp32"], help="default: fp32"
+    )
+    made.add_argument("--work", choices=operators.WORK, default="inference", help="default: inference")
+    made.add_argument(
+        "--device-peaks",
+        nargs="+",
+        metavar="DEVICE",
+        help="GPUs of baselines/gpus.csv by their full names, as 'H200 SXM5 141GB', and here, the device at "
+        "hand with its measured ceilings (default: here; on a GPU its peaks as sold as well, where its name "
+        "says which it is)",
+    )
+    made.add_argument(
+        "--records", type=Path, nargs="+", metavar="FILE", help="JSON lines with ceilings and throughputs"
+    )
+    cli.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(parser(), _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+"""What does a training cost: in the papers' unit, in real FLOPs, in joules and GPU-hours?
+
+    python -m bench.training_cost
+    python -m bench.training_cost --records runs.jsonl
+    python -m bench.training_cost --model FCDM-XL DiT-XL/2 --steps 400000 --batch 256
+
+Without --model: the rows of FCDM's Table 17, beside what it prints. Its unit, Z, is 3 x MACs of a forward
+pass x steps x batch, in zetta (1e21), a MAC counted as one FLOP. "from printed" works it out from the MACs
+that the table prints, "from counted" from those counted here by the same rules (torchprofile's).
+
+Real FLOPs are twice the MACs of every forward and backward pass, counted by torch's rules, without the
+optimizer: "kept" with all activations kept, "recomputed" with every block computed again in the backward
+pass, as FCDM's release does. "as released" says which of them it is; over it where a release has passes
+that are not counted, as MDT's over masked tokens. All at 256 px.
+
+--records names records of bench.train_step: each device, precision and batch in them is a row with the
+device-hours of the whole training at that speed, and, where the device's energy was read, its joules.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import cli, cost, output
+from bench.cost import Cost, Measured, Training
+from bench.record import Counted, Record, StoreError, read
+
+COUNTERS = ("torch", "torchprofile-meta")
+STEPS = 400_000
+
+
+def planned(args: argparse.Namespace) -> list[Training]:
+    """The trainings that are asked about.
+
+    Raises:
+        UsageError: no such model, or steps without one.
+    """
+    if args.model is None:
+        for option in ("steps", "batch"):
+            if getattr(args, option) is not None:
+                raise cli.UsageError(f"--{option}: Table 17 says its own; name a --model with it")
+        return list(cost.published())
+    if args.weights:
+        raise cli.UsageError(f"--weights {args.weights}: their values change no cost; leave it out")
+    return [
+        Training(
+            model=name,
+            steps=args.steps or STEPS,
+            batch=args.batch or cost.BATCH,
+            source="",
+            printed_macs=None,
+            printed=None,
+        )
+        for name in cli.model_names(args.model, default=())
+    ]
+
+
+def counted(trainings: Sequence[Training]) -> list[Counted]:
+    """Count every model under both rules.
+
+    Raises:
+        UsageError: a model that cannot be built.
+    """
+    from bench import flops
+
+    args = flops.parser().parse_args(
+        ["--model", *(one.model for one in trainings), "--res", str(cost.RES), "--counter", *COUNTERS]
+    )
+    return [flops.measure(blank, built=model)[0] for blank, model in flops.planned(args)]
+
+
+def rows(costs: Sequence[Cost]) -> list[output.Row]:
+    """One object for every training, or for every setting that its steps were measured under."""
+    return [_row(one, measured) for one in costs for measured in one.measured or (None,)]
+
+
+def _row(one: Cost, measured: Measured | None) -> output.Row:
+    training = one.training
+    run = measured.of.run if measured else None
+    return {
+        "model": training.model,
+        "steps": training.steps,
+        "batch": training.batch,
+        "source": training.source,
+        "printed_zetta_macs": training.printed.value if training.printed else None,
+        "as_printed": training.printed.as_printed if training.printed else "",
+        "zetta_macs_from_printed": one.from_printed,
+        "zetta_macs_from_counted": one.from_counted,
+        "verdict": one.verdict,
+        "flops_kept": one.flops(False),
+        "flops_recomputed": one.flops(True),
+        "release_recomputes": one.recomputes,
+        "flops_as_released": one.release_flops,
+        "released_passes_not_counted": one.at_least,
+        "device": run.environment.device if run else "",
+        "precision": run.precision if run else "",
+        "step_batch": run.batch if run else None,
+        "checkpointing": run.checkpointing if run else None,
+        "date": run.environment.date if run else "",
+        "images_per_s": measured.of.images_per_s if measured else None,
+        "device_hours": measured.hours if measured else None,
+        "joules": measured.joules if measured else None,
+    }
+
+
+def _zetta(key: str, digits: int) -> Callable[[output.Row], str]:
+    return lambda row: output.fixed(digits, None if row[key] is None else row[key] / cost.ZETTA)
+
+
+def _released(row: output.Row) -> str:
+    text = _zetta("flops_as_released", 4)(row)
+    return f"over {text}" if row["released_passes_not_counted"] else text
+
+
+_COLUMNS: list[output.Column] = [
+    ("model", lambda row: row["model"]),
+    ("steps", lambda row: str(row["steps"])),
+    ("batch", lambda row: str(row["batch"])),
+    ("published ZMACs", lambda row: row["as_printed"] or "-"),
+    ("from printed", lambda row: output.fixed(4, row["zetta_macs_from_printed"])),
+    ("from counted", lambda row: output.fixed(4, row["zetta_macs_from_counted"])),
+    ("printed is", lambda row: row["verdict"] or "-"),
+    ("ZFLOPs kept", _zetta("flops_kept", 4)),
+    ("recomputed", _zetta("flops_recomputed", 4)),
+    ("as released", _released),
+]
+_MEASURED: list[output.Column] = [
+    ("device", lambda row: row["device"] or "-"),
+    ("precision", lambda row: row["precision"] or "-"),
+    ("step batch", lambda row: str(row["step_batch"] or "-")),
+    ("checkpointing", lambda row: {None: "-", True: "on", False: "off"}[row["checkpointing"]]),
+    ("images/s", lambda row: output.significant(row["images_per_s"])),
+    ("device-hours", lambda row: output.significant(row["device_hours"])),
+    ("MJ", lambda row: output.significant(None if row["joules"] is None else row["joules"] / 1e6)),
+]
+
+
+def _read(paths: Sequence[Path]) -> list[Record]:
+    records: list[Record] = []
+    for path in paths:
+        try:
+            records += read(path)
+        except StoreError as error:
+            raise cli.UsageError(f"--records {error}") from error
+        except OSError as error:
+            raise cli.UsageError(f"--records {path}: {error.strerror}") from error
+    return records
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    trainings = planned(args)
+    steps = _read(args.records or ())
+    counts = counted(trainings)
+    if args.out is not None and cli.keeps_records(args.out):
+        with cli.store(args.out) as store:
+            assert store is not None
+            for one in counts:
+                if args.force or store.held(one) is None:
+                    store.append(one)
+    found = rows(cost.costs(trainings, [*counts, *steps]))
+    measured = any(row["device"] for row in found)
+    text = output.render(found, [*_COLUMNS, *(_MEASURED if measured else [])], args.format)
+    here = counts[0].environment
+    notes = [
+        "ZMACs are the papers' Z: 3 x MACs x steps x batch / 1e21; 1 MAC = 2 FLOPs; 256 px; "
+        f"torch {here.torch}; {here.date}",
+        *(
+            [f"published: FCDM Table 17. {statement}" for statement in cost.remarks()]
+            if args.model is None
+            else []
+        ),
+    ]
+    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    return 0
+
+
+def parser() -> cli.Parser:
+    made = cli.parser("bench.training_cost", __doc__)
+    cli.add_models(made, default="those of FCDM's Table 17")
+    made.add_argument("--steps", type=cli.positive_int, help=f"of a --model's training (default: {STEPS})")
+    made.add_argument("--batch", type=cli.positive_int, help=f"images of a step (default: {cost.BATCH})")
+    made.add_argument(
+        "--records", type=cli.records_file, nargs="+", metavar="FILE.jsonl", help="of bench.train_step"
+    )
+    cli.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(parser(), _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

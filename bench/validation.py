@@ -1,0 +1,350 @@
+"""What a projection stands on, and how good it is: measured passes, and published rows beside predictions.
+
+Only passes of this suite's own protocol under default settings calibrate: eager, torch's choice of attention,
+no channels last, no checkpointing. Published rows never do. Imports no torch.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from baselines import load
+from bench import floors, projection
+from bench.floors import Peaks
+from bench.projection import Calibration, HeldOut, Observation, Prediction
+from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text, to_line
+
+QUESTIONS = {"throughput": "inference", "latency": "inference", "train_step": "training"}
+
+R = TypeVar("R", bound=Work | Memory | Throughput)
+
+# of a pass: model, size, batch, precision of its tensors, inference or training
+Asked = tuple[str, Size, int, str, str]
+
+
+def asked(model: str, res: Size, batch: int, precision: str, work: str) -> Asked:
+    """What tells one pass's work from another's."""
+    return model, res, batch, floors.tensors_of(precision), work
+
+
+def asked_of(timed: Throughput) -> Asked:
+    run = timed.run
+    return asked(run.model, run.res, run.batch, run.precision, QUESTIONS[run.question])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """What predictions are derived from: work and predicted memory of passes, both without checkpointing."""
+
+    works: dict[Asked, Work]
+    memories: dict[Asked, Memory]
+
+    def work(self, key: Asked) -> Work | None:
+        """The work of a pass, that of a training step with its update; None where it is not known."""
+        work = self.works.get(key)
+        if work is None or work.work == "inference":
+            return work
+        memory = self.memories.get(key)
+        use = memory.use if memory is not None else None
+        return None if use is None else projection.with_update(work, use)
+
+
+def derived_in(records: Iterable[Record]) -> Derived:
+    """What records hold of it, the newest of each."""
+    found = Derived(works={}, memories={})
+    for record in by_date(record for record in records if isinstance(record, Work | Memory)):
+        if isinstance(record, Work):
+            key = asked(record.model, record.res, record.batch, record.precision, record.work)
+            found.works[key] = record
+        elif record.predicted and not record.checkpointing and record.limit_bytes is None:
+            run = record.run
+            found.memories[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
+    return found
+
+
+def by_date(records: Iterable[R]) -> list[R]:
+    """The oldest first; by content where dates are equal, so that their order does not matter."""
+
+    def date(record: R) -> str:
+        return record.environment.date if isinstance(record, Work) else record.run.environment.date
+
+    return sorted(set(records), key=lambda record: (date(record), to_line(record)))
+
+
+# measured passes
+
+
+def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
+    """Timings that could calibrate, the newest of each case, and how many others there are, by reason."""
+    others: Counter[str] = Counter()
+    newest: dict[tuple[object, ...], Throughput] = {}
+    for record in by_date(record for record in records if isinstance(record, Throughput)):
+        run = record.run
+        switched = run.compile or run.cuda_graphs or run.channels_last or run.checkpointing
+        if run.question not in QUESTIONS:
+            others["of another question"] += 1
+        elif switched or run.attention != "auto" or run.protocol != "suite":
+            others["under settings that are not predicted"] += 1
+        else:
+            case = (run.environment.device, asked_of(record), run.precision)
+            others["measured again since"] += case in newest
+            newest[case] = record
+    return list(newest.values()), +others
+
+
+def observations(
+    timed: Sequence[Throughput], records: Sequence[Record], derived: Derived
+) -> tuple[list[Observation], Counter[str]]:
+    """Timings with their work and the peaks of their devices, and how many lack something, by reason.
+
+    Args:
+        timed: as `usable` gives them.
+        records: hold ceilings, which stand for the peaks of a CPU and of an unknown GPU.
+        derived: holds the work of the passes that were timed.
+    """
+    found: list[Observation] = []
+    lacking: Counter[str] = Counter()
+    ceilings = [record for record in records if isinstance(record, Ceiling)]
+    for record in timed:
+        run = record.run
+        device, peaks = peaks_of(run.environment, ceilings)
+        work = derived.work(asked_of(record))
+        if peaks is None:
+            lacking[f"on {device}, which has no ceilings yet: python -m bench.ceilings"] += 1
+        elif (reason := projection.why_not(peaks, [run.precision])) is not None:
+            lacking[f"on {device}: {reason}"] += 1
+        elif work is None:
+            lacking["of passes whose work is not known here"] += 1
+        else:
+            floor = floors.floor(work, peaks, run.precision, "fused")
+            if floor is not None and record.median_s < floor.total_s:
+                lacking[f"on {device}, faster than its peaks allow: measure its ceilings again"] += 1
+                continue
+            seen = Observation(
+                model=run.model,
+                res=run.res,
+                batch=run.batch,
+                precision=run.precision,
+                work=work,
+                peaks=peaks,
+                device=device,
+                device_type=run.environment.device_type,
+                seconds=record.median_s,
+                date=run.environment.date,
+            )
+            found.append(seen)
+    order = sorted(
+        found, key=lambda s: (s.device, s.model, size_text(s.res), s.batch, s.precision, s.work.work)
+    )
+    return order, lacking
+
+
+def peaks_of(environment: Environment, ceilings: Sequence[Ceiling]) -> tuple[str, Peaks | None]:
+    """A device's name, that of baselines/gpus.csv if it is in there, and its peaks, the maker's if known."""
+    name = floors.gpu_named(environment.device) if environment.device_type == "cuda" else None
+    if name is not None:
+        return name, floors.of_gpu(name)
+    return environment.device, floors.measured_peaks(ceilings, environment.device)
+
+
+# predictions and their bars
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Basis:
+    """Calibrations of both types of device, and what they were worth for passes they were not shown."""
+
+    calibrations: Mapping[str, Calibration]
+    held_out: tuple[HeldOut, ...]
+
+    def predict(self, work: Work, peaks: Peaks, precision: str, device_type: str = "cuda") -> Prediction:
+        return projection.predict(
+            self.calibrations[device_type], work, peaks, precision, peaks.device, self.error(device_type)
+        )
+
+    def error(self, device_type: str) -> float:
+        """Of log seconds: that of the worst sort of group left out, on this type of device or else any."""
+        own = [held for held in self.held_out if held.observation.device_type == device_type]
+        return worst_error(own or self.held_out)
+
+    def words(self, device_type: str = "cuda") -> str:
+        """Where the shares come from and what the bars hold, for the reader of a prediction."""
+        calibration = self.calibrations[device_type]
+        kind = {"cuda": "GPU", "cpu": "CPU"}[device_type]
+        held = [
+            held for held in self.held_out if held.observation.device_type == device_type
+        ] or self.held_out
+        sorts = " and ".join(f"{sort}s" for sort in dict.fromkeys(held.left_out for held in held))
+        where = " and ".join(sorted({held.observation.device for held in held}))
+        error = f"{100 * math.expm1(self.error(device_type)):.0f} %"
+        if not calibration.devices:
+            text = f"no {kind} measured yet: its shares of the peaks are the priors, none calibrated"
+            if held:
+                return (
+                    f"{text}; the interval holds their spread and the error of {sorts} left out on {where} "
+                    f"only ({error}); the error of a {kind} left out is not known"
+                )
+            return f"{text}; the interval holds their spread and an assumed error of the formula, {error}"
+        text = f"calibrated on {len(calibration.observations)} passes on {' and '.join(calibration.devices)}"
+        if not held:
+            return f"{text}; too few to leave any out: the interval assumes an error of {error}"
+        text += f"; the interval holds the error of {sorts} left out ({error})"
+        if len(calibration.devices) > 1:
+            return text
+        return f"{text}; no second {kind} is measured: how two differ is assumed, not known"
+
+
+def worst_error(held: Iterable[HeldOut]) -> float:
+    """Root mean square error of log seconds of the worst sort of group; at least what is assumed without."""
+    by_sort: dict[str, list[float]] = {}
+    for one in held:
+        by_sort.setdefault(one.left_out, []).append(one.error)
+    return max(map(projection.spread, by_sort.values()), default=projection.MODEL_SPREAD)
+
+
+def basis(observations: Sequence[Observation]) -> Basis:
+    """Calibrate on everything, and on all but each group in turn."""
+    return Basis(
+        calibrations={
+            device_type: projection.calibrate(
+                device_type, [seen for seen in observations if seen.device_type == device_type]
+            )
+            for device_type in projection.PRIORS
+        },
+        held_out=tuple(projection.held_out(observations)),
+    )
+
+
+# published rows
+
+# what each table's throughput was made at; table 2 of DiCo states nothing but its size
+PUBLISHED_AT = {"dico_table01": 256, "dico_table02": 512, "fcdm_table03": 256, "fcdm_table05": 512}
+PUBLISHED_BATCH = 64
+PUBLISHED_ON = "A100 SXM4 80GB"  # an A100, which one is not said
+READINGS = ("fp32", "tf32", "torch-default")  # what a printed fp32 may have been
+SLACK = 0.1  # of the time: what a clock that does not wait for the device may leave out
+_ALIKE = 0.02  # of log speed: readings that fit as well
+_TAKEN_OVER = 18  # the remark on cells that are another paper's
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """A throughput as printed, and the conditions as its table states them; blank where it says nothing."""
+
+    source: str  # a table, as dico:table1
+    paper: str
+    model: str
+    res: int
+    as_printed: str
+    images_per_s: float
+    device: str
+    precision: str
+
+    @property
+    def asked(self) -> Asked:
+        """The pass that it was of, in any precision with the tensors of fp32."""
+        return asked(self.model, self.res, PUBLISHED_BATCH, "fp32", "inference")
+
+
+def published_rows() -> list[PublishedRow]:
+    """Every printed throughput of these tables, once; cells taken over from the other paper left out."""
+    taken_over = [remark for remark in load.remarks() if remark.id == _TAKEN_OVER]
+    rows: dict[tuple[str, str, str], PublishedRow] = {}
+    for name, res in PUBLISHED_AT.items():
+        table = load.table(name)
+        for row in table.rows:
+            rate = row["throughput"]
+            if rate.value is None or any(remark.touches(name, "throughput", row) for remark in taken_over):
+                continue
+            model = load.backbone_name(row)
+            rows[table.source, model, rate.as_printed] = PublishedRow(
+                source=table.source,
+                paper=table.paper,
+                model=model,
+                res=res,
+                as_printed=rate.as_printed,
+                images_per_s=rate.value,
+                device=table.device,
+                precision=table.precision,
+            )
+    return list(rows.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A published throughput read as made in one precision on one GPU."""
+
+    precision: str
+    prediction: Prediction
+    published_s: float
+
+    @property
+    def impossible(self) -> bool:
+        """Faster than the peaks allow with ideal fusion, and by more than a careless clock explains."""
+        return self.published_s < (1 - SLACK) * self.prediction.fused_floor_s
+
+    @property
+    def inside(self) -> bool:
+        return self.prediction.low_s <= self.published_s <= self.prediction.high_s
+
+    @property
+    def error(self) -> float:
+        """log(predicted speed / published speed)."""
+        return math.log(self.published_s / self.prediction.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A published row under every reading."""
+
+    row: PublishedRow
+    gpu: str
+    readings: tuple[Reading, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Which reading fits best, in words."""
+        impossible = [reading.precision for reading in self.readings if reading.impossible]
+        possible = [reading for reading in self.readings if not reading.impossible]
+        said = f"cannot be {' or '.join(impossible)}" if impossible else ""
+        if not possible:
+            return said
+        best = min(abs(reading.error) for reading in possible)
+        near = [reading for reading in possible if abs(reading.error) < best + _ALIKE]
+        said += ("; " if said else "") + f"nearest {' or '.join(reading.precision for reading in near)}"
+        if any(reading.inside for reading in near):
+            return said
+        return f"{said}, printed {'slower' if near[0].error > 0 else 'faster'} than its interval"
+
+
+def judge(basis: Basis, derived: Derived, gpus: Sequence[str]) -> list[Judged]:
+    """Set every published row whose work is known beside predictions in each precision, on each GPU."""
+    judged = []
+    for row in published_rows():
+        work = derived.work(row.asked)
+        if work is None:
+            continue
+        for name in gpus:
+            peaks = floors.of_gpu(name)
+            readings = [
+                Reading(
+                    precision=precision,
+                    prediction=basis.predict(work, peaks, precision),
+                    published_s=PUBLISHED_BATCH / row.images_per_s,
+                )
+                for precision in READINGS
+                if projection.why_not(peaks, [precision]) is None
+            ]
+            judged.append(Judged(row=row, gpu=peaks.device, readings=tuple(readings)))
+    return judged
+
+
+CAVEAT = (
+    "Published: not measured by this suite, and nothing is calibrated on it, but the prior for fp32 products "
+    "was set by someone who knew DiT's rows. Which precision a row was "
+    "made in is not certain: DiCo's tables say fp32, but PyTorch lets convolutions use TF32 unless told "
+    "otherwise, FlashAttention-2 takes no fp32 at all, and DiCo's released timing stops its clock before the "
+    "device has finished; FCDM's tables name neither GPU nor precision"
+)

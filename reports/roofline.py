@@ -1,0 +1,557 @@
+"""Writes the report's section on what passes ask of devices: floors, rooflines, shares of the operators."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from bench import floors
+from bench.floors import KINDS, OTHER, Floor, Peaks
+from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
+from reports.naming import FAMILIES, order, size
+from reports.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
+from reports.tables import BLANK, Columns, markdown, significant
+
+GPUS = (
+    "RTX 4090",
+    "A100 SXM4 80GB",
+    "H200 SXM5 141GB",
+)  # whose floors are shown beside those of devices at hand
+DRAWN = "H200 SXM5 141GB"  # of them
+MOST = 8  # models in one picture
+PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes, of one family
+# convolutions in warm colours, products of tokens in blue, what has no MACs in grey
+KIND_COLOURS = {
+    "depthwise": "#E69F00",
+    "pointwise": "#D55E00",
+    "convolution": "#882255",
+    "linear": "#0072B2",
+    "attention": "#56B4E9",
+    "scan": "#009E73",
+    "norm": "#404040",
+    "elementwise": "#8C8C8C",
+    "movement": "#BDBDBD",
+    OTHER: "#E6E6E6",
+}
+
+Group = tuple[str, int, str]  # pixels in words, batch, precision of the tensors
+
+
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Write the section and draw its figures; "" and none without records of the work of denoising passes."""
+    works = _newest([record for record in records if isinstance(record, Work) and record.work == "inference"])
+    if not works:
+        return "", []
+    timings = [record for record in records if isinstance(record, Throughput)]
+    profiles = _by_case([record for record in records if isinstance(record, Profiled)])
+    roofs = [*_at_hand(records), *map(floors.of_gpu, GPUS)]
+    points = {peaks.device: _points(peaks, works, timings) for peaks in roofs}
+    groups = _groups(works, profiles)
+
+    parts = ["## Floors and rooflines", _reading(works[0])]
+    drawings: list[Drawing] = []
+    ceilings = [record for record in records if isinstance(record, Ceiling)]
+    if ceilings:
+        parts += ["### Ceilings", _of_ceilings(), markdown(_ceilings(ceilings))]
+    if any(points.values()):
+        parts += [
+            "### Floors",
+            _of_floors(roofs),
+            markdown(_floors([p for of in points.values() for p in of])),
+        ]
+    for peaks in roofs:
+        if points[peaks.device] and (peaks.measured or peaks.device == DRAWN):
+            drawings.append(_roofline(peaks, points[peaks.device]))
+    parts += ["### Operators", _of_operators(), markdown(_operators(groups, profiles))]
+    drawings += [_bars(group, chosen, profiles) for group, chosen in groups.items()]
+    parts += [
+        f"![{d.picture.title}]({d.picture.name}.png)\n\n{d.picture.caption} ([SVG]({d.picture.name}.svg))"
+        for d in drawings
+    ]
+    return "\n\n".join(parts), drawings
+
+
+# what there is, and what of it is shown
+
+
+def _newest(works: Sequence[Work]) -> list[Work]:
+    by_case = {
+        (order(work.model), size_text(work.res), work.batch, work.precision): work
+        for work in sorted(works, key=lambda work: work.environment.date)
+    }
+    return [by_case[case] for case in sorted(by_case)]
+
+
+def _by_case(profiles: Sequence[Profiled]) -> dict[tuple[str, Group], Profiled]:
+    """The newest profile of a model at a resolution, batch and precision, on whatever device."""
+    ordered = sorted(profiles, key=lambda one: (one.run.environment.date, one.run.environment.device))
+    return {
+        (one.run.model, (size_text(one.run.res), one.run.batch, one.run.precision)): one for one in ordered
+    }
+
+
+def _group(work: Work) -> Group:
+    return size_text(work.res), work.batch, work.precision
+
+
+def _at_hand(records: Sequence[Record]) -> list[Peaks]:
+    """The devices that ceilings were measured of."""
+    names = sorted({record.environment.device for record in records if isinstance(record, Ceiling)})
+    return [peaks for name in names if (peaks := floors.measured_peaks(records, name)) is not None]
+
+
+def _most(works: Sequence[Work], first: Collection[str] = ()) -> list[Work]:
+    """At most MOST models: those named first, then one of each family, its XL if any, the papers' first."""
+
+    def preferred(work: Work) -> tuple[int, str]:
+        letters = size(work.model)
+        return PREFERRED.index(letters) if letters in PREFERRED else len(PREFERRED), work.model
+
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[tuple[bool, int, bool, str], Work]] = []
+    for work in sorted(works, key=preferred):
+        name = work.family
+        ranked.append(((work.model not in first, seen[name], name not in FAMILIES, name), work))
+        seen[name] += 1
+    ranked.sort(key=lambda pair: pair[0])
+    return sorted((work for _, work in ranked[:MOST]), key=lambda work: order(work.model))
+
+
+def _prominence(works: Sequence[Work]) -> tuple[int, int]:
+    """A key to choose among sizes of work: large batches before small, small images before large."""
+    height, width = height_width(works[0].res)
+    return works[0].batch, -height * width
+
+
+def _groups(works: Sequence[Work], profiles: Mapping[tuple[str, Group], Profiled]) -> dict[Group, list[Work]]:
+    """What is broken down: every group that was profiled, and the one of most models."""
+    by_group: dict[Group, list[Work]] = {}
+    for work in works:
+        by_group.setdefault(_group(work), []).append(work)
+    profiled = {group for model, group in profiles if any(w.model == model for w in by_group.get(group, ()))}
+    fullest = max(sorted(by_group), key=lambda group: (len(by_group[group]), *_prominence(by_group[group])))
+    return {
+        group: _most(of, {model for model, where in profiles if where == group})
+        for group, of in sorted(by_group.items())
+        if group in profiled or group == fullest
+    }
+
+
+# floors
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """One model under one roof."""
+
+    work: Work
+    precision: str
+    peaks: Peaks
+    eager: Floor
+    fused: Floor
+    measured: Throughput | None
+
+    def flops_per_s(self, seconds: float) -> float:
+        return 2 * self.work.macs / seconds
+
+
+def _points(peaks: Peaks, works: Sequence[Work], timings: Sequence[Throughput]) -> list[_Point]:
+    """The models at one resolution and batch: that of most measurements on the device, or most models."""
+    found: dict[tuple[str, int], list[_Point]] = {}
+    for work in works:
+        for precision in ("fp32", "tf32") if work.precision == "fp32" else (work.precision,):
+            eager, fused = (floors.floor(work, peaks, precision, form) for form in floors.FORMS)
+            if eager is not None and fused is not None:
+                point = _Point(
+                    work=work,
+                    precision=precision,
+                    peaks=peaks,
+                    eager=eager,
+                    fused=fused,
+                    measured=floors.fastest(timings, work, precision, peaks.device),
+                )
+                found.setdefault(_group(work)[:2], []).append(point)
+    if not found:
+        return []
+
+    def weight(setting: tuple[str, int]) -> tuple[int, ...]:
+        of = found[setting]
+        works = _distinct([point.work for point in of])
+        return sum(point.measured is not None for point in of), len(works), *_prominence(works)
+
+    points = found[max(sorted(found), key=weight)]
+    measured = {point.work.model for point in points if point.measured}
+    names = {work.model for work in _most(_distinct([point.work for point in points]), measured)}
+    return [point for point in points if point.work.model in names]
+
+
+def _distinct(works: Sequence[Work]) -> list[Work]:
+    return list({work.model: work for work in works}.values())
+
+
+# text and tables
+
+
+def _reading(work: Work) -> str:
+    return (
+        "A floor is the least time of one denoising pass on a device, max(FLOPs / peak, bytes / bandwidth) "
+        "of every operator, summed; it is **computed**, not measured. *Eager*: every kernel reads its inputs "
+        "and writes its outputs. *Fused*: only convolutions, linear layers, attention and scans move "
+        "anything, each once, and all else rides on them. One MAC is two FLOPs. MACs and bytes are from meta "
+        f"tensors: torch {work.environment.torch}, commit {work.environment.commit or BLANK}, "
+        f"{work.environment.date[:10]}."
+    )
+
+
+def _of_ceilings() -> str:
+    return (
+        "What a device was seen to do: the median of the fastest size of a square matrix product, and a "
+        "copy, whose bytes count twice, read and written. *As sold*: the dense peak in "
+        "baselines/gpus.csv, where the device's name says which GPU it is."
+    )
+
+
+def _ceilings(ceilings: Sequence[Ceiling]) -> Columns:
+    newest = {
+        (one.environment.device, one.what != "matmul", one.precision): one
+        for one in sorted(ceilings, key=lambda one: one.environment.date)
+    }
+    found = [newest[key] for key in sorted(newest)]
+    return {
+        "device": [one.environment.device for one in found],
+        "what": [one.what for one in found],
+        "precision": [one.precision if one.what == "matmul" else BLANK for one in found],
+        "side or bytes": [str(one.size) for one in found],
+        "measured": [_rate(one.per_s, one.what) for one in found],
+        "as sold": [_sold(one) for one in found],
+        "samples": [str(len(one.times_s)) for one in found],
+        "torch": [one.environment.torch for one in found],
+        "commit": [one.environment.commit or BLANK for one in found],
+        "date": [one.environment.date[:10] for one in found],
+    }
+
+
+def _rate(per_s: float, what: str) -> str:
+    if what == "copy":
+        return f"{significant(per_s / 1e9)} GB/s"
+    return f"{significant(per_s / 1e12)} TFLOP/s" if per_s >= 1e12 else f"{significant(per_s / 1e9)} GFLOP/s"
+
+
+def _sold(ceiling: Ceiling) -> str:
+    name = floors.gpu_named(ceiling.environment.device)
+    if name is None:
+        return BLANK
+    peaks = floors.of_gpu(name)
+    rate = peaks.bytes_per_s if ceiling.what == "copy" else peaks.flops_per_s(ceiling.precision, "linear")
+    return BLANK if rate is None else _rate(rate, ceiling.what)
+
+
+def _of_floors(roofs: Sequence[Peaks]) -> str:
+    sources = "; ".join(
+        f"{peaks.device}: {peaks.source}" for peaks in sorted(roofs, key=lambda peaks: not peaks.measured)
+    )
+    return (
+        "Of every device one resolution and batch: that of most measurements on it, or else of most "
+        "models. *Achieved* is floor / measured median, of the fastest measurement of the same pass on that "
+        "device, whatever its other settings; above 100 % are passes that fusion, caches or an "
+        "algorithm of fewer FLOPs (Winograd's 3x3) make faster, or ceilings measured on a busy device. "
+        f"Peaks: {sources}."
+    )
+
+
+def _floors(points: Sequence[_Point]) -> Columns:
+    def achieved(point: _Point, floor: Floor) -> str:
+        return f"{100 * floor.total_s / point.measured.median_s:.1f} %" if point.measured else BLANK
+
+    def bound(floor: Floor) -> str:
+        share = floor.compute_share
+        return f"compute {100 * share:.0f} %" if share > 0.5 else f"memory {100 * (1 - share):.0f} %"
+
+    return {
+        "device": [p.peaks.device for p in points],
+        "peaks": ["measured" if p.peaks.measured else "as sold" for p in points],
+        "model": [p.work.model for p in points],
+        "px": [size_text(p.work.res) for p in points],
+        "batch": [str(p.work.batch) for p in points],
+        "precision": [p.precision for p in points],
+        "FLOP/byte, eager": [significant(floors.intensity(p.work, "eager")) for p in points],
+        "fused": [significant(floors.intensity(p.work, "fused")) for p in points],
+        "floor, ms, eager": [significant(1e3 * p.eager.total_s) for p in points],
+        "fused ": [significant(1e3 * p.fused.total_s) for p in points],
+        "images/s at it, eager": [significant(p.work.batch / p.eager.total_s) for p in points],
+        "fused  ": [significant(p.work.batch / p.fused.total_s) for p in points],
+        "bound by, eager": [bound(p.eager) for p in points],
+        "fused   ": [bound(p.fused) for p in points],
+        "images/s, measured": [significant(p.measured.images_per_s) if p.measured else BLANK for p in points],
+        "measured on": [p.measured.run.environment.date[:10] if p.measured else BLANK for p in points],
+        "achieved, eager": [achieved(p, p.eager) for p in points],
+        "fused    ": [achieved(p, p.fused) for p in points],
+    }
+
+
+def _of_operators() -> str:
+    return (
+        "Shares in %, MACs / eager bytes / time: time is that of operators under torch.profiler on the "
+        f"device named, and {BLANK} where nothing was profiled. *Other* is time in no operator, on a "
+        "CPU that of Python."
+    )
+
+
+def _operators(
+    groups: Mapping[Group, Sequence[Work]], profiles: Mapping[tuple[str, Group], Profiled]
+) -> Columns:
+    rows = [(work, profiles.get((work.model, group))) for group, of in groups.items() for work in of]
+    columns: Columns = {
+        "model": [work.model for work, _ in rows],
+        "px": [size_text(work.res) for work, _ in rows],
+        "batch": [str(work.batch) for work, _ in rows],
+        "precision": [work.precision for work, _ in rows],
+        "profiled": [_where(one) if one else BLANK for _, one in rows],
+    }
+    for kind in (*KINDS, OTHER):
+        cells = [_cell(work, one, kind) for work, one in rows]
+        if any(cell != BLANK for cell in cells):
+            columns[kind] = cells
+    return columns
+
+
+def _where(profiled: Profiled) -> str:
+    here = profiled.run.environment
+    return f"{here.device}, torch {here.torch}, {here.date[:10]}"
+
+
+def _cell(work: Work, profiled: Profiled | None, kind: str) -> str:
+    macs, moved, spent = (shares.get(kind, 0.0) for shares in _shares(work, profiled))
+    if not macs + moved + spent:
+        return BLANK
+    time = f"{100 * spent:.1f}" if profiled else BLANK
+    return f"{100 * macs:.1f} / {100 * moved:.1f} / {time}"
+
+
+def _shares(work: Work, profiled: Profiled | None) -> tuple[dict[str, float], ...]:
+    """Shares of the kinds in a pass's MACs, eager bytes and time, the last empty without a profile."""
+    sums = (
+        floors.by_kind(work, "macs"),
+        floors.by_kind(work, "eager_bytes"),
+        dict(profiled.seconds) if profiled else {},
+    )
+    return tuple({kind: value / sum(of.values()) for kind, value in of.items() if value} for of in sums)
+
+
+# figures
+
+
+def _slug(*words: object) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
+
+
+def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
+    """Intensity against FLOP/s, a panel for each precision: the roof, and every model under it."""
+    precisions = [
+        p for p in ("fp32", "tf32", "bf16", "fp16") if any(point.precision == p for point in points)
+    ]
+    intensities = [floors.intensity(point.work, form) for point in points for form in floors.FORMS]
+    assert peaks.bytes_per_s is not None
+    rates = {p: rate for p in precisions if (rate := peaks.flops_per_s(p, "linear")) is not None}
+    ridges = [rate / peaks.bytes_per_s for rate in rates.values()]
+    left, right = min(*intensities, *ridges) / 2, max(*intensities, *ridges) * 3
+    unit = 1e12 if max(rates.values()) >= 1e12 else 1e9
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(max(6.8, 0.6 + 4.3 * len(precisions)), 4.9)
+        panels = [(p, figure.add_subplot(1, len(precisions), i + 1)) for i, p in enumerate(precisions)]
+        for precision, axes in panels:
+            under = [point for point in points if point.precision == precision]
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlim(left, right)
+            heights = [rates[precision], *(y for point in under for _, y in _places(point))]
+            axes.set_ylim(min(heights) / 3, max(heights) * 3)
+            _roof(axes, peaks.bytes_per_s, rates[precision], left, right)
+            for point in under:
+                _mark(axes, point)
+            peak = _rate(rates[precision], "matmul")
+            axes.set_title(f"{precision}: {peak}, {_rate(peaks.bytes_per_s, 'copy')}", loc="left", fontsize=9)
+            _tick(axes.xaxis, *axes.get_xlim(), 1.0)
+            _tick(axes.yaxis, *axes.get_ylim(), unit)
+            axes.grid(color="#e2e2e2", linewidth=0.6)
+            axes.set_axisbelow(True)
+            axes.set_xlabel("FLOP/byte of the whole pass")
+        panels[0][1].set_ylabel("TFLOP/s" if unit == 1e12 else "GFLOP/s")
+        text, batch, _ = _group(points[0].work)
+        how = "measured ceilings" if peaks.measured else "peaks as sold"
+        title = f"Roofline: {peaks.device}, {how}; {text} px, batch {batch}"
+        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+        figure.legend(
+            handles=_legend(any(point.measured for point in points)),
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+            fontsize=8,
+        )
+        settle(figure)
+        for precision, axes in panels:
+            under = [point for point in points if point.precision == precision]
+            named = [(point.work.model, *_places(point)[1], 36.0) for point in under]
+            others = [place for point in under for place in (*_between(point), *_places(point)[2:])]
+            along = _along(peaks.bytes_per_s, rates[precision], left, right)
+            label_points(figure, axes, named, [*others, *along])
+        caption = (
+            "Circles are computed: FLOPs of a pass over its floor, at the bytes of an eager pass (hollow) "
+            "and under ideal fusion (filled). They lie below the roof where some operators are held up by "
+            "memory and others by arithmetic. "
+            + (
+                "Diamonds are measured, at the eager pass's FLOP/byte. "
+                if any(p.measured for p in points)
+                else ""
+            )
+            + f"{peaks.device}: {peaks.source}."
+        )
+        return saved(f"roofline_{_slug(peaks.device, text, 'px', batch)}", figure, title, caption)
+
+
+def _places(point: _Point) -> list[tuple[float, float]]:
+    """Where a model stands: its eager floor, its fused floor and, if there is one, its measurement."""
+    eager, fused = (floors.intensity(point.work, form) for form in floors.FORMS)
+    places = [
+        (eager, point.flops_per_s(point.eager.total_s)),
+        (fused, point.flops_per_s(point.fused.total_s)),
+    ]
+    return places + ([(eager, point.flops_per_s(point.measured.median_s))] if point.measured else [])
+
+
+def _along(bytes_per_s: float, flops_per_s: float, left: float, right: float) -> list[tuple[float, float]]:
+    """Points on a roof, close enough together to keep names off it."""
+    xs = [left * (right / left) ** (i / 120) for i in range(121)]
+    return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
+
+
+def _between(point: _Point) -> list[tuple[float, float]]:
+    """Points on the line from a model's eager floor to short of its fused one."""
+    (x, y), (u, v), *_ = _places(point)
+    return [(x * (u / x) ** (i / 20), y * (v / y) ** (i / 20)) for i in range(19)]
+
+
+def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
+
+
+def _roof(axes: Axes, bytes_per_s: float, flops_per_s: float, left: float, right: float) -> None:
+    ridge = flops_per_s / bytes_per_s
+    axes.plot(
+        [left, ridge, right],
+        [left * bytes_per_s, flops_per_s, flops_per_s],
+        color="black",
+        linewidth=1.4,
+        zorder=1,
+    )
+
+
+def _mark(axes: Axes, point: _Point) -> None:
+    colour = colour_of(point.work.model)
+    eager, fused, *measured = _places(point)
+    axes.plot(*zip(eager, fused, strict=True), color=colour, linewidth=0.9, alpha=0.6, zorder=2)
+    axes.plot(*eager, "o", markerfacecolor="white", markeredgecolor=colour, markersize=5.5, zorder=3)
+    axes.plot(*fused, "o", color=colour, markersize=6, zorder=4)
+    for place in measured:
+        axes.plot(
+            *place, "D", color=colour, markersize=5.5, markeredgecolor="black", markeredgewidth=0.6, zorder=5
+        )
+
+
+def _legend(measured: bool) -> list[Line2D]:
+    def mark(label: str, **look: Any) -> Line2D:  # noqa: ANN401 - matplotlib's own options
+        return Line2D([], [], linestyle="", label=label, **look)
+
+    handles = [
+        mark("floor, eager (computed)", marker="o", markerfacecolor="white", markeredgecolor="#444444"),
+        mark("floor, fused (computed)", marker="o", color="#444444"),
+    ]
+    if measured:
+        handles.append(mark("measured", marker="D", color="#444444", markeredgecolor="black"))
+    return handles
+
+
+def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Group], Profiled]) -> Drawing:
+    """Beside each other, for every model: who has its MACs, its eager bytes and its time."""
+    text, batch, precision = group
+    rows: list[tuple[str, dict[str, float]]] = []
+    places: list[float] = []
+    middles: list[float] = []
+    at = 0.0
+    for work in works:
+        begin = at
+        profiled = profiles.get((work.model, group))
+        for name, shares in zip(("MACs", "bytes", "time"), _shares(work, profiled), strict=True):
+            if shares:
+                rows.append((name, shares))
+                places.append(at)
+                at += 1
+        middles.append((begin + at - 1) / 2)
+        at += 0.7
+    used = [kind for kind in (*KINDS, OTHER) if any(shares.get(kind) for _, shares in rows)]
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(8.6, 1.5 + 0.235 * at)
+        axes = figure.add_subplot()
+        lefts = [0.0] * len(rows)
+        for kind in used:
+            widths = [100 * shares.get(kind, 0.0) for _, shares in rows]
+            axes.barh(
+                places,
+                widths,
+                left=lefts,
+                height=0.86,
+                color=KIND_COLOURS[kind],
+                edgecolor="white",
+                linewidth=0.4,
+            )
+            for place, left, width in zip(places, lefts, widths, strict=True):
+                if width >= 4:
+                    dark = kind in ("norm", "linear", "convolution", "pointwise")
+                    axes.text(
+                        left + width / 2, place, f"{width:.0f}", ha="center", va="center", fontsize=7,
+                        color="white" if dark else "black",
+                    )  # fmt: skip
+            lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+        axes.set_yticks(places, [name for name, _ in rows], fontsize=7.5)
+        for work, middle in zip(works, middles, strict=True):
+            axes.text(
+                -0.085, middle, work.model, transform=axes.get_yaxis_transform(), ha="right", va="center",
+                weight="bold", fontsize=8.5, color=colour_of(work.model),
+            )  # fmt: skip
+        axes.set_ylim(at - 0.7 - 0.4, -0.6)
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("% of the pass")
+        axes.spines["left"].set_visible(False)
+        devices = sorted({profiles[key].run.environment.device for key in profiles if key[1] == group})
+        title = f"Who has the MACs, the bytes and the time: {text} px, batch {batch}, {precision}"
+        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+        figure.legend(
+            handles=[Patch(color=KIND_COLOURS[kind], label=kind) for kind in used],
+            loc="outside lower center",
+            ncols=min(5, len(used)),
+            frameon=False,
+            fontsize=8,
+        )
+        caption = (
+            "MACs and bytes of an eager pass from the sizes of tensors; time measured under torch.profiler "
+            f"on {', '.join(devices)}."
+            if devices
+            else "MACs and bytes of an eager pass, from the sizes of tensors; no time was measured."
+        )
+        return saved(f"operators_{_slug(text, 'px', batch, precision)}", figure, title, caption)
