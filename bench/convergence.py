@@ -23,8 +23,9 @@ repeat itself to the last bit; a CPU does, with as many threads.
 
 Each run trains in a process of its own and leaves checkpoints in a folder of its own: the same command goes
 on where it was stopped, by a kill, by hand or by --budget; --force begins anew. A run that crashed is tried
-again by the same command; a loss that is not finite ends one with a row that says where. Under torchrun the processes share each batch, with the same images, noise and timesteps as
-one process has; that needs accelerate and a --dir and data that every machine sees.
+again by the same command; a loss that is not finite ends one, with a row that says where. Under torchrun the
+processes share each batch, with the same images, noise and timesteps as one process has; that needs
+accelerate, and a --dir and data that every machine sees.
 """
 
 import argparse
