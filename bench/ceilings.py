@@ -18,9 +18,11 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bench import cases, cli, output, stats, worker
 from bench.record import Ceiling, Environment, Record, Run, Skipped
+from bench.unit import Unit
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 DEFAULT = {"cpu": ("fp32", "bf16"), "cuda": PRECISIONS}
@@ -156,7 +158,7 @@ def each(found: Sequence[CeilingCase], args: argparse.Namespace) -> tuple[list[C
         found,
         about=lambda case: case.blank,
         measure=result_of,
-        label=lambda case: f"{case.what} {case.precision}",
+        label=_label,
         args=args,
     )
 
@@ -229,12 +231,33 @@ def parser() -> cli.Parser:
     return made
 
 
-def _body(args: argparse.Namespace) -> int:
+def _asked(args: argparse.Namespace) -> list[CeilingCase]:
     from bench import device
 
-    cli.check_output(args.out, args.force)
     where = args.device or device.default()
-    results, notes = each(planned(where, args.precision or DEFAULT[where], args.budget), args)
+    return planned(where, args.precision or DEFAULT[where], args.budget)
+
+
+def units(args: argparse.Namespace) -> list[Unit]:
+    """The ceilings for a sweep."""
+    return [
+        Unit(
+            label=_label(case),
+            about=case.blank,
+            estimate_s=cases.TYPICAL_STARTUP_S + 2 * case.budget_s,
+            measure=partial(result_of, case),
+        )
+        for case in _asked(args)
+    ]
+
+
+def _label(case: CeilingCase) -> str:
+    return f"{case.what} {case.precision}"
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    results, notes = each(_asked(args), args)
     first = row(results[0])
     notes.append(
         f"{first['device']}; torch {first['torch']}; {first['threads']} CPU threads; {first['date']}; "

@@ -34,11 +34,13 @@ pass; only the shares are for comparing. The part for CUDA was written without a
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench import cases, cli, floors, output, worker
 from bench.floors import KINDS, OTHER
 from bench.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
+from bench.unit import Unit
 from bench.worker import Case
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 WORK = ("inference", "training")
 PROFILE_TIMEOUT_S = 600.0  # for one case in its process
+TYPICAL_S = 0.5  # of one pass traced
+TYPICAL_PROFILE_S = 15.0  # of one profiled
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -106,10 +110,13 @@ def all_traced(
     def measure(case: tuple[Work, "nn.Module"]) -> Work:
         return traced(*case)
 
-    def label(case: tuple[Work, "nn.Module"]) -> str:
-        return f"{case[0].model} {size_text(case[0].res)} px, {case[0].precision}, {case[0].work}"
+    return cases.each(
+        plan, about=lambda case: case[0], measure=measure, label=lambda case: _label(case[0]), args=args
+    )
 
-    return cases.each(plan, about=lambda case: case[0], measure=measure, label=label, args=args)
+
+def _label(work: Work) -> str:
+    return f"{work.model} {size_text(work.res)} px, batch {work.batch}, {work.precision}, {work.work}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,25 +281,59 @@ def _profile(case: Case) -> Profiled | Skipped:
     return found
 
 
-def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+def units(args: argparse.Namespace) -> list[Unit]:
+    """The passes of `planned` for a sweep, and with --profile what the device makes of them."""
+    where = _checked(args)
+    works = planned(args)
+    found = [
+        Unit(
+            label=f"of {_label(blank)}",
+            about=blank,
+            estimate_s=TYPICAL_S,
+            measure=partial(traced, blank, model),
+        )
+        for blank, model in works
+    ]
+    for case in _cases([blank for blank, _ in works], where) if where else []:
+        found.append(
+            Unit(
+                label=f"profile of {cases.label(case)}",
+                about=case.run,
+                estimate_s=TYPICAL_PROFILE_S,
+                measure=partial(_profile, case),
+            )
+        )
+    return found
+
+
+def _checked(args: argparse.Namespace) -> str | None:
+    """Refuse what does not go together; gives the device of --profile, None without it."""
     if args.weights:
         raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
     if args.profile and (args.by != "kind" or args.work != "inference"):
         raise cli.UsageError(
             f"--profile: goes with --by kind and --work inference, got --by {args.by} --work {args.work}"
         )
-    if args.device and not args.profile:
-        raise cli.UsageError(f"--device {args.device}: is what --profile runs on; nothing else runs on one")
-    plan = planned(args)
-    works, notes = all_traced(plan, args)
-    profiles: list[Profiled | Skipped] = []
-    if args.profile:
-        from bench import device
+    if not args.profile:
+        if args.device:
+            raise cli.UsageError(
+                f"--device {args.device}: is what --profile runs on; nothing else runs on one"
+            )
+        return None
+    from bench import device
 
-        where = args.device or device.default()
-        if (reason := device.why_not(where, args.precision)) is not None:
-            raise cli.UsageError(reason)
+    where: str = args.device or device.default()
+    if (reason := device.why_not(where, args.precision)) is not None:
+        raise cli.UsageError(reason)
+    return where
+
+
+def _body(args: argparse.Namespace) -> int:
+    cli.check_output(args.out, args.force)
+    where = _checked(args)
+    works, notes = all_traced(planned(args), args)
+    profiles: list[Profiled | Skipped] = []
+    if where:
         profiles, found = cases.each(
             _cases(works, where), about=lambda case: case.run, measure=_profile, label=cases.label, args=args
         )

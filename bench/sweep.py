@@ -5,10 +5,11 @@
     python -m bench.sweep paper-256 --dry-run
     python -m bench.sweep my_cases.toml --out runs.jsonl
 
-A suite is a TOML file of [[run]] tables: a command (flops, throughput, latency, versus, memory) and its
-options, each with the values that are combined, in the order in which they are to be measured;
-`device = "cuda"` or "cpu" in a table leaves it out on another device. quick, paper-256, paper-512 and gpu
-come with the project; any path to a .toml works as well.
+A suite is a TOML file of [[run]] tables: a command (flops, operators, ceilings, throughput, latency,
+train_step, versus, scaling, memory, convergence, sample) and its options, each with the values that are
+combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in a table leaves it out
+on another device. quick, paper-256, paper-512, gpu, convergence-digits and convergence-s come with the
+project; any path to a .toml works as well.
 
 Every case is measured in a process of its own and is on disk before the next begins. What --out holds
 already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
@@ -33,7 +34,19 @@ from bench.unit import Unit
 SUITES = Path(__file__).parent / "suites"
 OUT = Path("reports/out/records.jsonl")
 # modules of bench that a suite may name: each has a parser() and units(args)
-COMMANDS = ("flops", "throughput", "latency", "versus", "memory")
+COMMANDS = (
+    "flops",
+    "operators",
+    "ceilings",
+    "throughput",
+    "latency",
+    "train_step",
+    "versus",
+    "scaling",
+    "memory",
+    "convergence",
+    "sample",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

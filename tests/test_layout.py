@@ -32,6 +32,9 @@ NO_TORCH = [
     "bench/floors.py",
     "bench/projection.py",
     "bench/validation.py",
+    "bench/convergence.py",
+    "bench/training/identity.py",
+    "bench/training/processes.py",
 ]
 # what reports may take from bench
 LIGHT = [
