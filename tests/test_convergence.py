@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from bench import convergence, record, worker
+from bench import convergence, convergence_rows, record, worker
 from bench.convergence import Arm
 from bench.record import Evaluation, Skipped, Trained
+from bench.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--batch", "8", "--steps", "6", "--evaluate-every", "3", "--validation-images", "20"]
@@ -220,6 +221,20 @@ def test_a_checkpoint_of_another_run_in_the_folder_is_refused_and_left_as_it_is(
     assert {path: path.read_bytes() for path in sorted(folder.iterdir())} == before
 
 
+def test_force_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun_at = []
+
+    def watched(measure: str, case: Arm, timeout_s: float) -> Trained | Skipped:
+        begun_at.append(checkpoint.check(Path(case.folder), case.identity)[0])
+        return in_this_process(measure, case, timeout_s)
+
+    monkeypatch.setattr(worker, "run", watched)
+    args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--dir", str(tmp_path)]
+    for more in ([], [], ["--force"]):
+        assert run(*args, *more) == 0
+    assert begun_at == [0, 6, 0]
+
+
 @pytest.mark.usefixtures("here")
 def test_a_budget_stops_a_run_and_the_same_command_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -271,8 +286,8 @@ def test_a_worker_that_crashes_is_a_row_and_is_tried_again(
         return convergence.blank(case)
 
     monkeypatch.setattr(worker, "run", ends)
-    monkeypatch.setattr(convergence, "rows", lambda records, reference: [{"ended": len(records)}])
-    monkeypatch.setattr(convergence, "_columns", lambda rows: [("ended", lambda row: str(row["ended"]))])
+    monkeypatch.setattr(convergence_rows, "rows", lambda records, reference: [{"ended": len(records)}])
+    monkeypatch.setattr(convergence_rows, "columns", lambda rows: [("ended", lambda row: str(row["ended"]))])
     assert run(*args) == 0
     assert asked == [0]
 

@@ -232,7 +232,12 @@ def test_arms_of_one_seed_begin_alike_and_those_of_another_do_not() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_weights_and_losses_are_float32_in_every_precision(precision: str) -> None:
     of = identity()
-    made = after(replace(of, run=replace(of.run, precision=precision)))
+    made = Trainer(replace(of, run=replace(of.run, precision=precision)), DIGITS, Alone("cpu"))
+    computed = set()
+    made.model.head.register_forward_hook(lambda _, __, out: computed.add(out.dtype))  # type: ignore[union-attr]
+    made.train_step()
+    made.look()
+    assert computed == {torch.bfloat16 if precision == "bf16" else torch.float32}
     assert {p.dtype for p in made.parameters.values()} == {torch.float32}
     assert made._losses[0].dtype == torch.float32
 
