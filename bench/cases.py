@@ -171,11 +171,6 @@ def runs(args: argparse.Namespace, question: str, where: str, names: Sequence[st
             family=family_of(name),
             res=res,
             latent_size=task_at(name, *height_width(res)).latent_size,
-            protocol="suite",
-            soak_s=0.0,
-            budget_s=0.0,
-            precision_target=0.0,
-            weights="random",
             environment=environment.gather(where, name),
             **settings,
         )

@@ -265,15 +265,8 @@ def planned(args: argparse.Namespace) -> list[Arm]:
                 batch=share if halve or args.micro_batch is None else min(args.micro_batch, share),
                 precision=args.precision,
                 compile=args.compile,
-                cuda_graphs=False,
                 channels_last=args.channels_last,
-                attention="auto",
                 checkpointing=args.checkpointing,
-                protocol="suite",
-                soak_s=0.0,
-                budget_s=0.0,
-                precision_target=0.0,
-                weights="random",
                 environment=environment.gather(where, name),
             )
             arm = Arm(

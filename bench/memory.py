@@ -126,16 +126,7 @@ def planned(case: MemoryCase) -> Run:
         latent_size=task_at(case.model, *height_width(case.res)).latent_size,
         batch=case.batch,
         precision=case.precision,
-        compile=False,
-        cuda_graphs=False,
-        channels_last=False,
-        attention="auto",
         checkpointing=case.checkpointing,
-        protocol="suite",
-        soak_s=0.0,
-        budget_s=0.0,
-        precision_target=0.0,
-        weights="random",
         environment=environment.gather(case.device, case.model),
     )
 

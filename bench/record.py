@@ -52,7 +52,7 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One case that a device works on: the question, the model, the work and the settings."""
+    """One case that a device works on: question, model, work and settings, by default torch's own."""
 
     # throughput, latency, versus, train_step, profile, convergence, spectrum or channels; memory of WORK,
     # scaling of WORK or sample: ..., with what else tells the case from others
@@ -63,16 +63,16 @@ class Run:
     latent_size: Size
     batch: int
     precision: str  # fp32 (no TF32 anywhere), tf32, torch-default (TF32 in convolutions only), bf16, fp16
-    compile: bool
-    cuda_graphs: bool
-    channels_last: bool
-    attention: str  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
-    checkpointing: bool
-    protocol: str  # suite, or the published one that is replayed: dico
-    soak_s: float  # of continuous work before the sustained samples; 0: none are taken
-    budget_s: float
-    precision_target: float  # half-width of the median's 95 % interval, as a share of the median
-    weights: str  # "random" or the file's name with the head of its SHA-256
+    compile: bool = False
+    cuda_graphs: bool = False
+    channels_last: bool = False
+    attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
+    checkpointing: bool = False
+    protocol: str = "suite"  # suite, or the published one that is replayed: dico
+    soak_s: float = 0.0  # of continuous work before the sustained samples; 0: none are taken
+    budget_s: float = 0.0
+    precision_target: float = 0.0  # half-width of the median's 95 % interval, as a share of the median
+    weights: str = "random"  # "random" or the file's name with the head of its SHA-256
     environment: Environment
 
     def __post_init__(self) -> None:

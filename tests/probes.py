@@ -35,16 +35,6 @@ def run_of(question: str, model: str, batch: int) -> Run:
         latent_size=8,
         batch=batch,
         precision="fp32",
-        compile=False,
-        cuda_graphs=False,
-        channels_last=False,
-        attention="auto",
-        checkpointing=False,
-        protocol="suite",
-        soak_s=0.0,
-        budget_s=0.0,
-        precision_target=0.0,
-        weights="random",
         environment=environment.gather("cpu", model),
     )
 

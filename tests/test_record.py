@@ -51,16 +51,8 @@ RUN = Run(
     latent_size=32,
     batch=4,
     precision="fp32",
-    compile=False,
-    cuda_graphs=False,
-    channels_last=False,
-    attention="auto",
-    checkpointing=False,
-    protocol="suite",
-    soak_s=0.0,
     budget_s=30.0,
     precision_target=0.01,
-    weights="random",
     environment=HERE,
 )
 TIMED = Throughput(

@@ -59,16 +59,8 @@ def run(model: str = "FCDM-XL", *, res: int = 256, date: str = CPU.date, precisi
         latent_size=res // 8,
         batch=8,
         precision=precision,
-        compile=False,
-        cuda_graphs=False,
-        channels_last=False,
-        attention="auto",
-        checkpointing=False,
-        protocol="suite",
-        soak_s=0.0,
         budget_s=30.0,
         precision_target=0.01,
-        weights="random",
         environment=replace(CPU, date=date),
     )
 
