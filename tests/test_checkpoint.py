@@ -12,30 +12,23 @@ import numpy as np
 import pytest
 import torch
 
-from bench.record import Evaluation, Recipe
+from bench.record import Evaluation
 from bench.training import checkpoint, rng
 from bench.training.checkpoint import CheckpointError, State
 from bench.training.identity import Identity
 from models.contract import build
+from tests.test_record import RECIPE as A_RECIPE
 from tests.test_record import RUN
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE = Recipe(
-    objective="iddpm",
-    data="digits",
-    data_sha256="0123",
-    channels=1,
-    classes=10,
-    train_images=1437,
-    validation_images=360,
+RECIPE = replace(
+    A_RECIPE,
     validation_draws=1,
     batch=4,
     steps=8,
     learning_rate=1e-4,
-    weight_decay=0.0,
     ema_decays=(0.9999, 0.9),
     flip=True,
-    label_dropout=0.1,
     evaluate_every=4,
 )
 IDENTITY = Identity(

@@ -10,27 +10,11 @@ import pytest
 
 from bench import curves, stats
 from bench.curves import Estimate, Study
-from bench.record import Evaluation, Recipe, Trained
+from bench.record import Evaluation, Trained
+from tests.test_record import RECIPE as A_RECIPE
 from tests.test_record import RUN
 
-RECIPE = Recipe(
-    objective="iddpm",
-    data="digits",
-    data_sha256="0123",
-    channels=1,
-    classes=10,
-    train_images=1500,
-    validation_images=297,
-    validation_draws=4,
-    batch=64,
-    steps=400,
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    ema_decays=(0.9999, 0.99),
-    flip=False,
-    label_dropout=0.1,
-    evaluate_every=50,
-)
+RECIPE = replace(A_RECIPE, train_images=1500, validation_images=297, batch=64, steps=400)
 STEPS = tuple(range(0, 401, 50))
 
 
