@@ -341,7 +341,7 @@ def _fcdm_block(terms: Terms, config: fcdm.Config, pixels: int, width: int) -> N
     if config.enhancement == "response":
         terms.elementwise(MEANS, 1)
         terms.elementwise("response norm", 2 * pixels * hidden)
-    else:
+    elif config.enhancement == "attention":
         channel_attention(terms, pixels, hidden)
     if config.feedforward_ratio:
         modulation(terms, width, 3)
