@@ -1,4 +1,4 @@
-"""What is the most that this device does: FLOP/s of a matrix product, bytes/s of a copy?
+"""What is the most that this device does: FLOP/s of a product, bytes/s of a copy?
 
     python -m bench.ceilings
     python -m bench.ceilings --precision fp32 bf16 --out records.jsonl
@@ -8,6 +8,9 @@ Timed: one product of square matrices of normal numbers, torch.matmul with its o
 sizes, of which the fastest is kept; and one copy of a tensor far larger than the caches, which counts its
 bytes twice, read and written. Not timed: making the tensors, the warm-up. fp32 has no TF32 in it; tf32 is
 there on CUDA only, and so is fp16. FLOPs are twice the multiply-accumulates.
+
+On a CPU torch hands matrix products and convolutions to different libraries, of which either may be the
+faster one: there a 3x3 convolution is timed as well, and the higher of both rates is the roof.
 
 A ceiling is what a real kernel reaches on this device as it is now, with its clocks and its neighbours, and
 so lies below the figure that a maker prints; bench.roofline sets both beside each other. The budget is that
@@ -27,6 +30,7 @@ from bench.unit import Unit
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 DEFAULT = {"cpu": ("fp32", "bf16"), "cuda": PRECISIONS}
 SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # of the matrices
+CHANNELS, LATENT, IMAGES = 256, 32, 4  # of the convolution: in and out, side, batch
 COPIED = {"cpu": 2**29, "cuda": 2**31}  # bytes
 BUDGET_S = 2.0
 STARTUP_S = 120.0
@@ -36,7 +40,7 @@ STARTUP_S = 120.0
 class CeilingCase:
     """One ceiling to be measured."""
 
-    what: str  # matmul or copy
+    what: str  # matmul, convolution or copy
     precision: str
     budget_s: float
     environment: Environment
@@ -69,6 +73,8 @@ def measure(case: CeilingCase) -> Ceiling:
     """Measure one ceiling in this process."""
     if case.what == "copy":
         return copy(case)
+    if case.what == "convolution":
+        return convolution(case)
     sides = SIDES[case.environment.device_type]
     return fastest([matmul(case, side, case.budget_s / len(sides)) for side in sides])
 
@@ -90,6 +96,21 @@ def matmul(case: CeilingCase, side: int, budget_s: float) -> Ceiling:
     out = torch.empty_like(a)
     times = _times(lambda: torch.matmul(a, b, out=out), where, budget_s)
     return replace(case.blank, size=side, work=2 * side**3, times_s=times)
+
+
+def convolution(case: CeilingCase) -> Ceiling:
+    """Time a 3x3 convolution with as many channels in as out; its size is their number."""
+    import torch
+
+    from bench import device
+
+    where = case.environment.device_type
+    device.set_precision(case.precision)
+    dtype = device.DTYPES[case.precision]
+    x = torch.randn(IMAGES, CHANNELS, LATENT, LATENT, device=where).to(dtype)
+    weight = torch.randn(CHANNELS, CHANNELS, 3, 3, device=where).to(dtype)
+    times = _times(lambda: torch.conv2d(x, weight, padding=1), where, case.budget_s)
+    return replace(case.blank, size=CHANNELS, work=2 * IMAGES * LATENT**2 * 9 * CHANNELS**2, times_s=times)
 
 
 def copy(case: CeilingCase) -> Ceiling:
@@ -117,7 +138,7 @@ def _times(call: Callable[[], object], where: str, budget_s: float) -> tuple[flo
 
 
 def planned(where: str, precisions: Sequence[str], budget_s: float) -> list[CeilingCase]:
-    """A matrix product of every precision, then the copy.
+    """A matrix product of every precision, on a CPU a convolution too, then the copy.
 
     Raises:
         UsageError: a precision that the device does not have.
@@ -129,7 +150,9 @@ def planned(where: str, precisions: Sequence[str], budget_s: float) -> list[Ceil
             raise cli.UsageError(reason)
         if precision == "fp16" and where == "cpu":
             raise cli.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
-    asked = [*(("matmul", precision) for precision in dict.fromkeys(precisions)), ("copy", "fp32")]
+    products = ("matmul", "convolution") if where == "cpu" else ("matmul",)
+    asked = [(what, precision) for precision in dict.fromkeys(precisions) for what in products]
+    asked.append(("copy", "fp32"))
     here = environment.gather(where, "")
     return [
         CeilingCase(what=what, precision=precision, budget_s=budget_s, environment=here)

@@ -146,18 +146,18 @@ def measured_peaks(records: Iterable[object], device: str) -> Peaks | None:
     copy = newest.get(("copy", "fp32"))
     dates = sorted({ceiling.environment.date for ceiling in newest.values()})
 
-    def matmul(precision: str) -> float | None:
-        found = newest.get(("matmul", precision))
-        return None if found is None else found.per_s
+    def product(precision: str) -> float | None:
+        found = [newest.get((what, precision)) for what in ("matmul", "convolution")]
+        return max((one.per_s for one in found if one is not None), default=None)
 
     return Peaks(
         device=device,
-        source=f"ceilings measured on it: matmul and copy, {dates[-1]}",
+        source=f"ceilings measured on it: products and copy, {dates[-1]}",
         measured=True,
-        fp32=matmul("fp32"),
-        tf32=matmul("tf32"),
-        bf16=matmul("bf16"),
-        fp16=matmul("fp16"),
+        fp32=product("fp32"),
+        tf32=product("tf32"),
+        bf16=product("bf16"),
+        fp16=product("fp16"),
         bytes_per_s=None if copy is None else copy.per_s,
     )
 

@@ -370,9 +370,9 @@ class Work:
 class Ceiling:
     """The most that a device was seen to do of one thing: samples of one benchmark, fastest size."""
 
-    what: str  # matmul or copy
-    precision: str  # of the matrices; fp32 for copy
-    size: int  # side of the square matrices, or bytes that are read and written again
+    what: str  # matmul, convolution or copy
+    precision: str  # of what is multiplied; fp32 for copy
+    size: int  # side of the square matrices, channels, or bytes that are read and written again
     work: int  # FLOPs of one call, or bytes read and written by it
     times_s: tuple[float, ...]  # wall clock, synchronised
     environment: Environment

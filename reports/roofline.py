@@ -214,23 +214,24 @@ def _reading(work: Work) -> str:
 
 def _of_ceilings() -> str:
     return (
-        "What a device was seen to do: the median of the fastest size of a square matrix product, and a "
-        "copy, whose bytes count twice, read and written. *As sold*: the dense peak in "
+        "What a device was seen to do: the median of the fastest size of a square matrix product, on a CPU "
+        "of a 3x3 convolution too, which another library may compute, and of a copy, whose bytes count "
+        "twice, read and written. The faster product is the roof. *As sold*: the dense peak in "
         "baselines/gpus.csv, where the device's name says which GPU it is."
     )
 
 
 def _ceilings(ceilings: Sequence[Ceiling]) -> Columns:
     newest = {
-        (one.environment.device, one.what != "matmul", one.precision): one
+        (one.environment.device, one.what == "copy", one.precision, one.what): one
         for one in sorted(ceilings, key=lambda one: one.environment.date)
     }
     found = [newest[key] for key in sorted(newest)]
     return {
         "device": [one.environment.device for one in found],
         "what": [one.what for one in found],
-        "precision": [one.precision if one.what == "matmul" else BLANK for one in found],
-        "side or bytes": [str(one.size) for one in found],
+        "precision": [BLANK if one.what == "copy" else one.precision for one in found],
+        "side, channels or bytes": [str(one.size) for one in found],
         "measured": [_rate(one.per_s, one.what) for one in found],
         "as sold": [_sold(one) for one in found],
         "samples": [str(len(one.times_s)) for one in found],

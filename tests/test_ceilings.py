@@ -23,6 +23,20 @@ def test_a_matrix_product_counts_two_flops_a_multiply_accumulate() -> None:
     assert len(ceiling.times_s) >= 1
 
 
+def test_a_convolution_counts_nine_products_for_each_pair_of_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ceilings, "CHANNELS", 8)
+    ceiling = ceilings.measure(replace(MATMUL, what="convolution"))
+    assert (ceiling.size, ceiling.work) == (8, 2 * 4 * 32 * 32 * 9 * 8 * 8)
+
+
+def test_only_a_cpu_has_a_ceiling_of_convolutions() -> None:
+    cpu = [(case.what, case.precision) for case in ceilings.planned("cpu", ["fp32", "bf16"], 1.0)]
+    products = [("matmul", "fp32"), ("convolution", "fp32"), ("matmul", "bf16"), ("convolution", "bf16")]
+    assert cpu == [*products, ("copy", "fp32")]
+
+
 def test_a_copy_counts_its_bytes_read_and_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "COPIED", {"cpu": 2**14})
     ceiling = ceilings.measure(COPY)
@@ -76,16 +90,22 @@ def test_the_command_keeps_what_it_measured_and_measures_again_what_failed(
     store = tmp_path / "ceilings.jsonl"
     asked = ["--device", "cpu", "--budget", "0.05", "--out", str(store), "--format", "json"]
     assert run(ceilings.main, *asked) == 0
-    assert small == ["matmul fp32", "matmul bf16", "copy fp32"]
+    assert small == [
+        "matmul fp32",
+        "convolution fp32",
+        "matmul bf16",
+        "convolution bf16",
+        "copy fp32",
+    ]
     rows = json.loads(capsys.readouterr().out)
-    assert [row["status"] for row in rows] == ["ok", "out of memory", "ok"]
-    assert [row["per_s"] is None for row in rows] == [False, True, False]
-    assert [type(record) for record in read(store)] == [Ceiling, Skipped, Ceiling]
+    assert [row["status"] for row in rows] == ["ok", "ok", "out of memory", "out of memory", "ok"]
+    assert [row["per_s"] is None for row in rows] == [False, False, True, True, False]
+    assert [type(record) for record in read(store)] == [Ceiling, Ceiling, Skipped, Skipped, Ceiling]
 
     small.clear()
     assert run(ceilings.main, *asked) == 0
-    assert small == ["matmul bf16"]
-    assert "2 of 3 were in" in capsys.readouterr().err
+    assert small == ["matmul bf16", "convolution bf16"]
+    assert "3 of 5 were in" in capsys.readouterr().err
 
 
 def test_a_table_names_units_and_reasons(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:

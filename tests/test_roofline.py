@@ -132,6 +132,13 @@ def ceiling(what: str, per_s: float, *, precision: str = "fp32", on: Environment
     return Ceiling(what=what, precision=precision, size=8, work=100, times_s=(100 / per_s,), environment=on)
 
 
+def test_the_faster_of_two_products_is_the_roof() -> None:
+    records = [ceiling("matmul", 20), ceiling("convolution", 45), ceiling("copy", 5)]
+    peaks = floors.measured_peaks(records, "a device")
+    assert peaks is not None
+    assert (peaks.fp32, peaks.bytes_per_s) == (45, 5)
+
+
 def test_measured_peaks_are_the_newest_of_their_device() -> None:
     later = replace(HERE, date="2026-12-01T00:00:00Z")
     records: list[Record] = [
@@ -262,7 +269,7 @@ def test_ceilings_that_no_record_has_are_measured(
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["matmul_flops_per_s"], row["bytes_per_s"]) == (1e12, 1e11)
     kinds = [json.loads(line)["kind"] for line in store.read_text().splitlines()]
-    assert kinds == ["ceiling", "ceiling", "work"]
+    assert kinds == ["ceiling", "ceiling", "ceiling", "work"]
 
 
 @pytest.mark.parametrize(
