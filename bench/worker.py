@@ -1,17 +1,18 @@
-"""One case in a fresh process: what happens to it there is a record, never the end of the sweep.
+"""One case in a process of its own: what happens to it there is a record, never the end of the sweep.
 
-The parent calls `run`; the child is `python -m bench.worker`, which reads the case as JSON from standard
-input and writes its record to a file that the parent names.
+The parent calls `run`; the child, forked by `bench.nursery`, calls `work`. The case goes there as JSON, and
+its record comes back in a file that the parent names.
 """
 
+import atexit
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import typing
 from contextlib import suppress
@@ -21,6 +22,9 @@ from typing import Any, ClassVar, Protocol
 
 from bench.record import Record, Run, Skipped, StoreError, decode, from_dict, to_line
 
+IMPORTS_S = 300.0  # at the most, for what all workers need
+# NumPy's own, which nothing timed uses, would be there when the nursery forks
+NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
 
 
@@ -54,40 +58,170 @@ def run(measure: str, case: Asked, timeout_s: float, memory_bytes: int | None = 
     Returns:
         The worker's record, or Skipped with what became of the worker.
     """
+    device_type = case.run.environment.device_type
     with tempfile.TemporaryDirectory() as folder:
-        result, errors = Path(folder) / "record", Path(folder) / "stderr"
-        limit = str(_memory_limit(case.run.environment.device_type) if memory_bytes is None else memory_bytes)
-        with errors.open("wb") as stderr:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker", measure, str(result), limit],
-                stdin=subprocess.PIPE,
-                stdout=stderr,
-                stderr=stderr,
-                # the user's own modules are found as in the parent: from the folder it was started in
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,
-            )
+        result, errors = Path(folder) / "record", Path(folder) / "errors"
+        request = {
+            "measure": measure,
+            "case": asdict(case),
+            "result": str(result),
+            "errors": str(errors),
+            "memory_bytes": _memory_limit(device_type) if memory_bytes is None else memory_bytes,
+        }
         try:
-            worker.communicate(json.dumps(asdict(case)).encode(), timeout=timeout_s)
-        except subprocess.TimeoutExpired:
+            code = _nursery().work(request, timeout_s)
+        except NurseryError as error:
+            return Skipped(run=case.run, status="error", reason=str(error))
+        if code is None:
             reason = f"still running after {timeout_s:g} s; killed"
             return Skipped(run=case.run, status="timed out", reason=reason)
-        finally:
-            with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-        said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = said[-1] if said else "it said nothing"
-        if worker.returncode < 0:
-            name = signal.Signals(-worker.returncode).name
-            killed = name == "SIGKILL" and case.run.environment.device_type == "cpu"
-            hint = "; the system kills a process so when memory runs out" if killed else ""
-            return Skipped(run=case.run, status="crashed", reason=f"the worker died of {name}{hint}")
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "; the system kills a process so when memory runs out" if name == "SIGKILL" else ""
+            reason = f"the worker died of {name}{hint if device_type == 'cpu' else ''}"
+            return Skipped(run=case.run, status="crashed", reason=reason)
         try:
             return from_dict(json.loads(result.read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError, StoreError):
-            reason = f"the worker ended with exit code {worker.returncode}: {last}"
+            reason = f"the worker ended with exit code {code}: {_last_line(errors)}"
             return Skipped(run=case.run, status="error", reason=reason)
+
+
+def work(measure: str, case: dict[str, Any], result: Path, memory_bytes: int) -> None:
+    """What a worker does: measure, and write the record.
+
+    Args:
+        measure: as of `run`.
+        case: as JSON has it.
+        result: the file that the record goes to.
+        memory_bytes: that this process may take from now on; 0: no limit.
+    """
+    if memory_bytes:
+        import resource
+
+        # allocations then fail in this process before the machine runs out for all
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, resource.RLIM_INFINITY))
+    module, _, name = measure.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    asked = decode(typing.get_type_hints(function)["case"], case)
+    try:
+        record = function(asked)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        record = Skipped(run=asked.run, status="out of memory", reason=str(error).strip().partition("\n")[0])
+    result.write_text(to_line(record), encoding="utf-8")
+
+
+class NurseryError(RuntimeError):
+    """No worker could be started, with the last that was said of it."""
+
+
+class _Nursery:
+    """The parent's side of `bench.nursery`: one such process, and one worker of it at a time."""
+
+    def __init__(self, surroundings: object) -> None:
+        self.surroundings = surroundings
+        self._answers = b""
+        self._errors = Path(tempfile.mkstemp(prefix="bench-nursery-")[1])
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.nursery"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                # the user's own modules are found as in the parent: from the folder it was started in
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **NO_THREADS},
+                start_new_session=True,
+            )
+        self._answer(IMPORTS_S)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def work(self, request: dict[str, object], timeout_s: float) -> int | None:
+        """Have one case measured.
+
+        Returns:
+            The worker's exit code, minus the number of a signal that ended it; None: killed for its time.
+
+        Raises:
+            NurseryError: the nursery ended first.
+        """
+        assert self._process.stdin is not None
+        finished = False
+        try:
+            try:
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
+            except BrokenPipeError as error:
+                raise self._gone() from error
+            worker = self._answer(IMPORTS_S)
+            assert worker is not None
+            code = self._answer(timeout_s)
+            with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+                os.killpg(worker, signal.SIGKILL)
+            if code is None:
+                self._answer(IMPORTS_S)
+            finished = True
+            return code
+        finally:
+            if not finished:  # interrupted: its next answer would be this worker's
+                self.close()
+
+    def _answer(self, timeout_s: float) -> int | None:
+        """The next line of the nursery, a number or "ready", which is 0; None if it does not come in time."""
+        assert self._process.stdout is not None
+        until = time.monotonic() + timeout_s
+        while b"\n" not in self._answers:
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                return None
+            read = os.read(self._process.stdout.fileno(), 4096)
+            if not read:
+                raise self._gone()
+            self._answers += read
+        line, _, self._answers = self._answers.partition(b"\n")
+        return 0 if line == b"ready" else int(line)
+
+    def _gone(self) -> NurseryError:
+        return NurseryError(f"no worker could be started: {_last_line(self._errors)}")
+
+    def close(self) -> None:
+        """End it, and a worker that it may have."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.unlink(missing_ok=True)
+
+
+_nurseries: list[_Nursery] = []  # the one in use, if any
+
+
+def _nursery() -> _Nursery:
+    """The nursery of this process, another if it is gone, or if what it was started in has changed since."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    surroundings = (variables, list(sys.path), Path.cwd())
+    if _nurseries and not (_nurseries[0].alive and _nurseries[0].surroundings == surroundings):
+        _close()
+    if not _nurseries:
+        _nurseries.append(_Nursery(surroundings))
+    return _nurseries[0]
+
+
+@atexit.register
+def _close() -> None:
+    while _nurseries:
+        _nurseries.pop().close()
+
+
+def _last_line(errors: Path) -> str:
+    said = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors.exists() else []
+    return next((line for line in reversed(said) if line.strip()), "it said nothing")
 
 
 def _memory_limit(device_type: str) -> int:
@@ -104,35 +238,3 @@ def out_of_memory(error: BaseException) -> bool:
     told = str(error)
     kinds = ("MemoryError", "OutOfMemoryError")  # the second is torch's, which this file does not import
     return type(error).__name__ in kinds or "allocate memory" in told or "bad_alloc" in told
-
-
-def _die_with(parent: int) -> None:
-    """End this process once its parent is gone: a sweep that was killed must leave nothing running."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def main() -> int:
-    measure, result, limit = sys.argv[1:]
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    if int(limit):
-        import resource
-
-        # allocations then fail in this process before the machine runs out for all
-        resource.setrlimit(resource.RLIMIT_DATA, (int(limit), resource.RLIM_INFINITY))
-    module, _, name = measure.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    case = decode(typing.get_type_hints(function)["case"], json.loads(sys.stdin.buffer.read()))
-    try:
-        record = function(case)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        record = Skipped(run=case.run, status="out of memory", reason=str(error).strip().partition("\n")[0])
-    Path(result).write_text(to_line(record), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

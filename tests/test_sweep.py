@@ -96,17 +96,17 @@ def test_a_sweep_that_is_killed_leaves_nothing_running_and_loses_the_case_in_fli
     )
     deadline = time.monotonic() + 60
     workers: set[str] = set()
-    while time.monotonic() < deadline and not (workers and out.read_text().count("\n") >= 2):
+    while time.monotonic() < deadline and not (len(workers) == 2 and out.read_text().count("\n") >= 2):
         time.sleep(0.02)
-        workers = _workers_of(killed.pid)
+        workers = _workers_of(killed.pid)  # the nursery and the worker in flight
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     before = record.read(out)
     assert len(before) >= 2
     assert workers
-    while time.monotonic() < deadline and workers & _workers_of(1):
-        time.sleep(0.1)  # an orphaned worker looks for its parent every second
-    assert not workers & _workers_of(1)
+    while time.monotonic() < deadline and workers & set(_processes()):
+        time.sleep(0.1)
+    assert not workers & set(_processes())
     assert run(str(suite), "--out", str(out)) == 0
     after = record.read(out)
     assert after[: len(before)] == before
@@ -114,10 +114,19 @@ def test_a_sweep_that_is_killed_leaves_nothing_running_and_loses_the_case_in_fli
 
 
 def _workers_of(parent: int) -> set[str]:
-    """Process numbers of this suite's workers whose parent is that process; 1 adopts orphans."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    return {pid for pid, ppid, args in rows if ppid == str(parent) and "bench.worker" in args}
+    """Process numbers of the nursery of a sweep and of its workers."""
+    parents = _processes()
+    nurseries = {pid for pid, ppid in parents.items() if ppid == str(parent)}
+    return nurseries | {pid for pid, ppid in parents.items() if ppid in nurseries}
+
+
+def _processes() -> dict[str, str]:
+    """Process numbers of all nurseries and workers at work, and those of their parents."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
+    return {pid: ppid for pid, ppid, state, args in rows if "bench.nursery" in args and state[0] != "Z"}
 
 
 @pytest.mark.parametrize(

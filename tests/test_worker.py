@@ -1,17 +1,23 @@
 """Workers: whatever becomes of one is a row with its reason."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
-from bench import worker
+from bench import record, worker
 from bench.record import Record, Skipped, Throughput
 from bench.worker import Case
 from tests.test_record import RUN, TIMED
 
 CASE = Case(run=RUN, weights=None)
+ROOT = Path(__file__).resolve().parent.parent
 
 
 # what a worker is asked to call: found by name in its own process
@@ -54,9 +60,6 @@ def segfaults(case: Case) -> Record:
 
 
 def kills_itself(case: Case) -> Record:
-    import os
-    import signal
-
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("still there")
 
@@ -66,6 +69,20 @@ def takes_all_memory(case: Case) -> Record:
 
     kept = [torch.ones(2**28) for _ in range(10**4)]  # 1 GiB each
     raise AssertionError(f"{len(kept)} GiB were there")
+
+
+def tells_its_surroundings(case: Case) -> Record:
+    told = f"{os.environ.get('COLOUR')} in {Path.cwd()}, child of {os.getppid()}"
+    return Skipped(run=case.run, status="told", reason=told)
+
+
+calls = 0
+
+
+def counts_its_calls(case: Case) -> Record:
+    global calls
+    calls += 1
+    return Skipped(run=case.run, status="told", reason=f"call {calls}")
 
 
 def work(name: str, timeout_s: float = 60) -> Record:
@@ -105,6 +122,61 @@ def test_a_worker_that_hangs_is_killed_at_its_time_limit(name: str) -> None:
     assert time.monotonic() - begin < 30
 
 
+def test_a_worker_leaves_nothing_to_the_next() -> None:
+    for _ in range(2):
+        assert work("counts_its_calls") == Skipped(run=RUN, status="told", reason="call 1")
+
+
+def test_a_worker_has_the_environment_and_the_folder_of_its_parent_as_they_are_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLOUR", "green")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT)
+    told = work("tells_its_surroundings")
+    assert isinstance(told, Skipped)
+    assert told.reason.startswith(f"green in {tmp_path}")
+
+
+def test_a_nursery_that_was_killed_is_replaced() -> None:
+    def nursery() -> int:
+        told = work("tells_its_surroundings")
+        assert isinstance(told, Skipped)
+        return int(told.reason.rpartition(" ")[2])
+
+    first = nursery()
+    assert nursery() == first
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    assert nursery() != first
+
+
+def test_a_nursery_that_imports_nothing_serves_as_well(tmp_path: Path) -> None:
+    request = {
+        "measure": "tests.test_worker:answers",
+        "case": asdict(CASE),
+        "result": str(tmp_path / "record"),
+        "errors": str(tmp_path / "errors"),
+        "memory_bytes": 0,
+    }
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "bench.nursery", "--bare"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    with serving:
+        assert serving.stdin
+        assert serving.stdout
+        serving.stdin.write(json.dumps(request) + "\n")
+        serving.stdin.flush()
+        ready, _, code = (serving.stdout.readline().strip() for _ in range(3))
+    assert (ready, code) == ("ready", "0")
+    assert serving.returncode == 0
+    assert record.read(tmp_path / "record") == [replace(TIMED, run=RUN)]
+
+
 def test_a_worker_that_wants_more_memory_than_there_is_ends_without_the_machine() -> None:
     result = worker.run("tests.test_worker:takes_all_memory", CASE, 120, memory_bytes=3 * 2**30)
     assert isinstance(result, Skipped)
@@ -113,8 +185,6 @@ def test_a_worker_that_wants_more_memory_than_there_is_ends_without_the_machine(
 
 
 def test_a_case_survives_its_journey_to_the_worker() -> None:
-    from dataclasses import asdict
-
     from bench.record import decode
 
     case = Case(run=replace(RUN, res=(256, 512), latent_size=(32, 64)), weights="a.pt")
