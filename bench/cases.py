@@ -95,7 +95,8 @@ def add_options(
         type=cli.positive_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="work on for so long after the burst samples, then take sustained ones (default: none)",
+        help="work on for so long after the burst samples, then take sustained ones; with 5 and more the "
+        "energy of a GPU is known too (default: none)",
     )
 
 

@@ -21,7 +21,7 @@ def measure(case: Case) -> Record:
     """
     run = case.run
     monitor = telemetry.monitor(run.environment.device_type)
-    if monitor:
+    if monitor and run.soak_s:  # without, the energy is not known either: its window would be too short
         monitor.measure_idle()
     try:
         ready = training if run.work == "training" else prepared
@@ -60,6 +60,7 @@ def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
     clock = time.perf_counter
     begin = clock()
     warm = timing.warm_up(arm.call, policy, clock=clock, synchronise=arm.synchronise)
+    between = monitor.between_passes if monitor else lambda: None
     if monitor:
         monitor.restart()
     samples = timing.sample(
@@ -69,13 +70,14 @@ def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
         clock=clock,
         synchronise=arm.synchronise,
         device_timer=arm.device_timer,
-        between=monitor.between_passes if monitor else lambda: None,
+        between=between,
     )
-    seen = monitor.finish() if monitor else None
     sustained: tuple[float, ...] = ()
     if run.soak_s:
-        timing.soak(arm.call, run.soak_s, clock=clock, synchronise=arm.synchronise)
-        after = timing.sample(arm.call, policy, spent_s=0.0, clock=clock, synchronise=arm.synchronise)
+        timing.soak(arm.call, run.soak_s, clock=clock, synchronise=arm.synchronise, between=between)
+        after = timing.sample(
+            arm.call, policy, spent_s=0.0, clock=clock, synchronise=arm.synchronise, between=between
+        )
         sustained = after.wall_s
     return Throughput(
         run=run,
@@ -90,7 +92,7 @@ def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
         matmul_tf32=arm.matmul_tf32,
         conv_tf32=arm.conv_tf32,
         sustained_times_s=sustained,
-        telemetry=seen,
+        telemetry=monitor.finish() if monitor else None,
     )
 
 

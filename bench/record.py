@@ -115,14 +115,20 @@ class Counted:
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """What the GPU said of itself while the samples were taken. What it did not say is None or empty."""
+    """What the GPU said of itself while passes were timed. What it did not say is None or empty.
+
+    The window goes from the first timed pass to the last, through a soak and the sustained passes after it.
+    """
 
     clocks_mhz: tuple[float, ...]  # of the streaming multiprocessors, in order of time
     power_w: tuple[float, ...]
     temperature_c: tuple[float, ...]
-    window_s: float  # from the first sample to the last
+    window_s: float
     energy_j: float | None  # of the energy counter over the window; None below 5 s, which it resolves badly
-    idle_w: float | None  # before the model was there
+    idle_w: float | None  # before the model was there; None where no soak was asked for
+    calls: int | None = (
+        None  # passes within the window; None in records from before this field: the timed ones
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +181,8 @@ class Throughput:
         """From the energy counter, the device's idle draw included; None without a reading."""
         if self.telemetry is None or self.telemetry.energy_j is None:
             return None
-        return self.telemetry.energy_j / (len(self.times_s) * self.run.batch)
+        calls = len(self.times_s) if self.telemetry.calls is None else self.telemetry.calls
+        return self.telemetry.energy_j / (calls * self.run.batch)
 
     @property
     def images_per_s_interval(self) -> tuple[float, float] | None:

@@ -38,6 +38,7 @@ class Monitor:
         """Forget the readings and begin a window now."""
         self._begin = self._last = self._clock()
         self._energy = self.energy_j()
+        self._calls = 0
         self._clocks: list[float] = []
         self._power: list[float] = []
         self._temperature: list[float] = []
@@ -52,7 +53,8 @@ class Monitor:
         self._idle_w = sum(known) / len(known) if known else None
 
     def between_passes(self) -> None:
-        """Take a reading if the last is a tenth of a second old."""
+        """Count a pass, and take a reading if the last is a tenth of a second old."""
+        self._calls += 1
         now = self._clock()
         if now - self._last < EVERY_S:
             return
@@ -79,6 +81,7 @@ class Monitor:
             power_w=tuple(self._power),
             temperature_c=tuple(self._temperature),
             window_s=window,
+            calls=self._calls,
             energy_j=end - self._energy if known and end is not None and self._energy is not None else None,
             idle_w=self._idle_w,
         )

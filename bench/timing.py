@@ -111,13 +111,19 @@ def sample(
 
 
 def soak(
-    call: Callable[[], object], seconds: float, *, clock: Clock, synchronise: Callable[[], None]
+    call: Callable[[], object],
+    seconds: float,
+    *,
+    clock: Clock,
+    synchronise: Callable[[], None],
+    between: Callable[[], None] = lambda: None,
 ) -> None:
     """Keep a device busy for so long, and let it reach the heat and the clocks of long work."""
     started = clock()
     while clock() - started < seconds:
         call()
         synchronise()
+        between()
 
 
 def _one(

@@ -1,9 +1,14 @@
 """Readings of a GPU, from a stand-in for NVML whose clock and counters the test moves."""
 
+from dataclasses import replace
+
 import pytest
 
-from bench import telemetry
+from bench import engine, telemetry
+from bench.record import Throughput
 from bench.telemetry import Monitor
+from bench.worker import Case
+from tests.test_record import RUN
 
 
 class NVMLError(Exception):
@@ -59,6 +64,7 @@ def watched(nvml: FakeNvml, passes: int, pass_s: float) -> Monitor:
 def test_energy_is_the_difference_of_the_counter_over_the_window() -> None:
     seen = watched(FakeNvml(), passes=60, pass_s=0.1).finish()
     assert seen.window_s == pytest.approx(6.0)
+    assert seen.calls == 60
     assert seen.energy_j == pytest.approx(2400.0)
     assert seen.idle_w == pytest.approx(50.0)
     assert set(seen.clocks_mhz) == {1980.0}
@@ -88,3 +94,18 @@ def test_a_figure_that_the_gpu_does_not_give_is_blank_and_the_rest_is_there(what
 
 def test_a_cpu_has_no_monitor() -> None:
     assert telemetry.monitor("cpu") is None
+
+
+def test_the_window_of_a_soaked_case_holds_every_pass_and_the_energy_is_shared_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telemetry, "monitor", lambda _: Monitor(FakeNvml(), None))
+    run = replace(RUN, model="tests.tiny:Tiny", soak_s=0.05, budget_s=0.5)
+    timed = engine.measure(Case(run=run, weights=None))
+    assert isinstance(timed, Throughput)
+    assert timed.telemetry
+    assert timed.telemetry.calls
+    assert timed.telemetry.idle_w == 50.0
+    assert timed.telemetry.calls > len(timed.times_s) + len(timed.sustained_times_s)
+    spent = replace(timed.telemetry, energy_j=3.0 * timed.telemetry.calls * run.batch)
+    assert replace(timed, telemetry=spent).joules_per_image == pytest.approx(3.0)
