@@ -273,8 +273,12 @@ def claims() -> tuple[Claim, ...]:
     """Read what the papers claim, FCDM's first."""
     read = []
     for entry in _rows("claims.csv"):
-        texts = {**entry, "stated": _published(entry["stated"]), "headline": entry["headline"] == "yes"}
-        claim = Claim(**texts)
+        fields_of: dict[str, Any] = {
+            **entry,
+            "stated": _published(entry["stated"]),
+            "headline": entry["headline"] == "yes",
+        }
+        claim = Claim(**fields_of)
         assert claim.quantity in QUANTITIES, claim.id
         read.append(claim)
     return tuple(read)
@@ -309,7 +313,7 @@ def _cell(reference: str) -> tuple[float, float, float]:
 
 def _half_a_digit(printed: Published) -> float:
     """Half a unit of the last printed digit."""
-    unit = _POWER[printed.as_printed[-1]] if printed.as_printed[-1] in _POWER else 0
+    unit = _POWER.get(printed.as_printed[-1], 0)
     return 0.5 * 10.0 ** (unit - printed.decimals)
 
 

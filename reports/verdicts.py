@@ -8,9 +8,10 @@ told. 10 %, because published settings are not known to more: precision, batch a
 ratios of these papers by that and more. A prediction is never a verdict.
 
 A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
-models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits of
-one case differ by. Slow-downs come from bench.scaling, or else from two sizes timed apart. Of several settings
-on a device the one nearest to the published decides: in switches, precision and batch; the others are told.
+models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
+of one case differ by. Slow-downs come from bench.scaling, or else from two sizes timed apart. Of several
+settings on a device the one nearest to the published decides: in switches, precision if one is published, and
+batch; the others are told.
 """
 
 import math
@@ -65,6 +66,7 @@ class Finding:
     reference: str
     counted: float | None = None
     counter: str = ""
+    counted_in: tuple[Environment, ...] = ()
     measured: Measured | None = None
     others: tuple[Measured, ...] = ()  # under other settings of the device
     fits: Verdict | None = None  # measured memory
@@ -132,6 +134,7 @@ class Timings:
 
     comparisons: tuple[Comparison, ...]
     apart: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # every visit of the newest code
+    drifts: Mapping[Setting, float]  # what visits of one case differ by
     studies: tuple[resolution.Study, ...]
 
     @property
@@ -141,26 +144,10 @@ class Timings:
         names |= {model for study in self.studies for model in study.models}
         return sorted(names, key=order)
 
-    @property
-    def devices(self) -> list[str]:
-        names = {setting.device for setting, _, _ in self.apart}
-        names |= {comparison.runs[0].environment.device for comparison in self.comparisons}
-        return sorted(names | {study.setting.device for study in self.studies})
-
     def point(self, setting: Setting, model: str, res: Size) -> Point | None:
-        """Seconds of a pass at a size."""
+        """Seconds of a pass at a size; None where it was not timed."""
         visits = self.apart.get((setting, model, res))
-        side = resolution.side_of(res)
-        return None if visits is None else Point(side=side, visits=tuple(one.times_s for one in visits))
-
-    @property
-    def settings(self) -> list[Setting]:
-        return sorted({setting for setting, _, _ in self.apart})
-
-    def drift(self, setting: Setting) -> float:
-        """What visits of one case differ by under a setting."""
-        cases = sorted((case for case in self.apart if case[0] == setting), key=repr)
-        return exponents.drift_of([point for case in cases if (point := self.point(*case))])
+        return None if visits is None else _point(res, visits)
 
     def newest(self, *cases: tuple[Setting, str, Size]) -> Environment:
         runs = [visit.run.environment for case in cases for visit in self.apart[case]]
@@ -181,11 +168,20 @@ def timings(records: Iterable[Record]) -> Timings:
         key=lambda r: _date(r.run),
     ):
         visits.setdefault((setting_of(record.run), record.run.model, record.run.res), []).append(record)
+    apart = {case: _of_newest_code(visits[case]) for case in sorted(visits, key=repr)}
+    points: dict[Setting, list[Point]] = {}
+    for (setting, _, res), kept in apart.items():
+        points.setdefault(setting, []).append(_point(res, kept))
     return Timings(
         comparisons=tuple(compared[name] for name in sorted(compared)),
-        apart={case: _of_newest_code(visits[case]) for case in sorted(visits, key=repr)},
+        apart=apart,
+        drifts={setting: exponents.drift_of(points[setting]) for setting in sorted(points)},
         studies=tuple(resolution.studies(held)),
     )
+
+
+def _point(res: Size, visits: Sequence[Throughput]) -> Point:
+    return Point(side=resolution.side_of(res), visits=tuple(one.times_s for one in visits))
 
 
 def _date(run: Run) -> str:
@@ -212,10 +208,9 @@ def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measure
             refused = paired.why_refused(comparison, arm, against) or ""
             found.append(_measured(setting_of(comparison.runs[arm]), value, interval, PAIRED,
                                    comparison.runs[arm].environment, refused))  # fmt: skip
-    for setting in held.settings:
+    for setting, drift in held.drifts.items():
         ours, theirs = held.point(setting, model, res), held.point(setting, reference, res)
         if ours is not None and theirs is not None:
-            drift = held.drift(setting)
             value, interval = exponents.cost_ratio(theirs, ours, drift)
             newest = held.newest((setting, model, res), (setting, reference, res))
             found.append(_measured(setting, value, interval, APART, newest, _disturbed(drift)))
@@ -232,13 +227,14 @@ def slow_downs(held: Timings, model: str, sizes: tuple[int, ...]) -> list[Measur
     return _over_sizes(held, (model,), sizes, lambda curves: grown(curves[0]))
 
 
-def relative_slow_downs(
-    held: Timings, model: str, reference: str, sizes: tuple[int, ...]
-) -> list[Measured]:
+def relative_slow_downs(held: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
     """Every growth of a model's time between two sizes, as a multiple of another's."""
     small, large = map(float, sizes)
     return _over_sizes(
-        held, (model, reference), sizes, lambda curves: exponents.growth_ratio(*curves, small, large)
+        held,
+        (model, reference),
+        sizes,
+        lambda curves: exponents.growth_ratio(curves[0], curves[1], small, large),
     )
 
 
@@ -265,8 +261,7 @@ def _over_sizes(
                 refused=_disturbed(study.drift),
             )
             found.append(one)
-    for setting in held.settings:
-        drift = held.drift(setting)
+    for setting, drift in held.drifts.items():
         points = [[held.point(setting, model, res) for res in sizes] for model in models]
         known = [[point for point in of if point is not None] for of in points]
         if all(len(of) == len(sizes) for of in known):
@@ -388,11 +383,15 @@ def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
     """How far a setting is from the published one, for sorting; the newer of two alike first."""
     likely = _PRECISIONS[claim.precision]
     published = int(claim.batch.split()[0]) if claim.batch else 64
+    batch, how = abs(math.log(one.batch / published)), (PAIRED, STUDY, APART).index(one.how)
+    precision = likely.index(one.precision)
     return (
         len(one.switches.split(", ")) if one.switches else 0,
-        likely.index(one.precision),
-        abs(math.log(one.batch / published)),
-        (PAIRED, STUDY, APART).index(one.how),
+        precision if claim.precision else 0,
+        one.interval is None,
+        # what grows with the size hardly depends on the batch, but on visits that alternate
+        (batch, how) if claim.quantity == "speed" else (how, batch),
+        precision,
         [-ord(letter) for letter in one.environment.date],
         one.value,
     )
@@ -405,9 +404,15 @@ def _of_counts(claim: Claim, evidence: Evidence) -> list[Finding]:
         ours, theirs = (evidence.count(name, res, PAPERS_RULES) for name in (model, reference))
         if ours is not None and theirs is not None and ours.counter == theirs.counter:
             ratio = (ours.macs / ours.batch) / (theirs.macs / theirs.batch)
-            found.append(
-                Finding(claim=claim, model=model, reference=reference, counted=ratio, counter=ours.counter)
+            one = Finding(
+                claim=claim,
+                model=model,
+                reference=reference,
+                counted=ratio,
+                counter=ours.counter,
+                counted_in=(ours.environment, theirs.environment),
             )
+            found.append(one)
     return list({(one.model, one.reference): one for one in found}.values())
 
 
