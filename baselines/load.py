@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,7 @@ def claims() -> tuple[Claim, ...]:
     return tuple(read)
 
 
+@cache
 def _computed(cells: str) -> tuple[float, float, float]:
     """The value of cells joined by " / " and " * ", left to right, and the bounds of what rounds to them."""
     first, *others = re.split(r" ([/*]) ", cells)

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from baselines import load
-from baselines.load import Claim
+from baselines.load import Claim, Remark
 from bench.capacity import GIB, Verdict
 from bench.record import Environment, Record, height_width, size_text
 from reports import roofline, surprises
@@ -66,7 +66,8 @@ def page(records: Sequence[Record]) -> Page:
     evidence = gather(records)
     drawings = _drawings(found, evidence)
     parts = ["# What holds of the papers' claims", _reading(), _tally(found)]
-    parts += _surprises(surprises.ranked(records, found))
+    ranked = surprises.ranked(records, found)
+    parts += _surprises(ranked)
     parts += [
         f"![{d.picture.title}]({d.picture.name}.png)\n\n{d.picture.caption} ([SVG]({d.picture.name}.svg))"
         for d in drawings
@@ -77,7 +78,7 @@ def page(records: Sequence[Record]) -> Page:
     stamps = _stamps(found)
     if stamps["of"]:
         parts += ["## Where the values come from", markdown(stamps)]
-    summary = _summary(found, surprises.ranked(records, found))
+    summary = _summary(found, ranked)
     return Page(text="\n\n".join(parts) + "\n", summary=summary, drawings=drawings)
 
 
@@ -235,9 +236,11 @@ def _predicted(verdicts: Sequence[Verdict]) -> str:
 
 
 def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) -> list[str]:
+    remarks = load.remarks()
+    touching = {one.claim.id: _remarks(one.claim, remarks) for one in of}
     columns: Columns = {
         "claim": [_claim(one) for one in of],
-        "paper": [f"{one.claim.paper}, {one.claim.where}{_marks(one.claim)}" for one in of],
+        "paper": [f"{one.claim.paper}, {one.claim.where}{_marks(touching[one.claim.id])}" for one in of],
         "px": [one.claim.res_px for one in of],
         "published": [_published(one.claim) for one in of],
     }
@@ -264,9 +267,9 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
             "Steps a second are those of one GPU of the published sort with its share of the batch, "
             "checkpointing on; averaging gradients across GPUs is not in them."
         )
-    remarks = {remark.id: remark for one in of for remark in _remarks(one.claim)}
-    if remarks:
-        parts.append("\n".join(f"- [r{id_}] {remarks[id_].statement}" for id_ in sorted(remarks)))
+    said = {remark.id: remark.statement for found in touching.values() for remark in found}
+    if said:
+        parts.append("\n".join(f"- [r{number}] {said[number]}" for number in sorted(said)))
     commands: dict[str, None] = {}
     for one in of:
         if one.verdict in (UNMEASURED, UNCOUNTED):
@@ -312,18 +315,18 @@ def _setting(measured: Measured) -> str:
     return f"{significant(measured.value, 3)} ({', '.join(filter(None, words))})"
 
 
-def _remarks(claim: Claim) -> list[load.Remark]:
+def _remarks(claim: Claim, remarks: Sequence[Remark]) -> list[Remark]:
     """What a reader of the claim's cells should know."""
     cells = re.split(r" [/*] ", claim.cells)
     return [
         remark
-        for remark in load.remarks()
+        for remark in remarks
         if any(fnmatchcase(cell, pattern) for cell in cells for pattern in remark.cells)
     ]
 
 
-def _marks(claim: Claim) -> str:
-    return "".join(f" [r{remark.id}]" for remark in _remarks(claim))
+def _marks(remarks: Sequence[Remark]) -> str:
+    return "".join(f" [r{remark.id}]" for remark in remarks)
 
 
 def _surprises(ranked: Sequence[Surprise]) -> list[str]:

@@ -383,10 +383,14 @@ def full() -> list[Record]:
         *apart(speeds, precision="tf32"),
         *apart({name: speed / 4 for name, speed in speeds.items()}, res=512, precision="tf32"),
         *scaled({"DiT-XL/2": 4.4, "FCDM-XL": 3.9}),
-        *(counted(name, macs=m * 10**6, counter=c) for name, m in macs.items() for c in ("torch", "torchprofile-meta")),
+        *(
+            counted(name, macs=mega * 10**6, counter=counter)
+            for name, mega in macs.items()
+            for counter in ("torch", "torchprofile-meta")
+        ),
         memory(batch=64, gib=18, predicted=True),
         memory(batch=64, gib=21, predicted=False),
-    ]  # fmt: skip
+    ]
 
 
 def test_surprises_are_ranked_by_their_factor_whatever_their_kind() -> None:
@@ -408,13 +412,14 @@ def test_surprises_are_ranked_by_their_factor_whatever_their_kind() -> None:
 
 
 def test_shares_of_the_roofline_have_intervals_and_their_spread_is_a_surprise() -> None:
-    work = replace(WORK, work="inference", batch=64)
+    part = replace(WORK.parts[0], eager_bytes=10**9)
+    work = replace(WORK, work="inference", batch=64, parts=(part,))
     records: list[Record] = [
         replace(CEILING, environment=H200, times_s=(0.1,)),
         replace(CEILING, what="copy", precision="fp32", work=10**9, environment=H200, times_s=(0.001,)),
-        *(replace(work, model=model, parts=(replace(work.parts[0], eager_bytes=10**9),)) for model in ("DiT-S/2", "FCDM-S")),
+        *(replace(work, model=model) for model in ("DiT-S/2", "FCDM-S")),
         *(passes(run(model), seconds) for model, seconds in (("DiT-S/2", 0.002), ("FCDM-S", 0.004))),
-    ]  # fmt: skip
+    ]
     table = columns(claims.page(records).text, "## Shares of the roofline")
     assert table["model"] == ["FCDM-S", "DiT-S/2"]
     assert all(re.fullmatch(r"\d+\.\d % \[\d+\.\d, \d+\.\d\]", cell) for cell in table["of the eager floor"])
