@@ -18,6 +18,7 @@ from bench.capacity import GIB, Verdict
 from bench.record import Environment, Record, height_width, size_text
 from reports import roofline, surprises
 from reports.evidence import Evidence, gather
+from reports.naming import order
 from reports.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
 from reports.roofline import Point
 from reports.surprises import Surprise, conditions, macs_ratio, with_interval
@@ -135,14 +136,24 @@ def _device(finding: Finding) -> str:
 
 def _summary(found: Sequence[Finding], ranked: Sequence[Surprise]) -> str:
     """The main claims and what came of them, for the top of the report."""
-    shown = [one for _, quantities in PARTS for one in _of(found, quantities) if one.claim.headline]
+    by_claim: dict[tuple[str, str], list[Finding]] = {}
+    for _, quantities in PARTS:
+        for one in _of(found, quantities):
+            if one.claim.headline:
+                by_claim.setdefault((one.claim.id, _device(one)), []).append(one)
+    # of a claim about a family the largest, and how many of the others came out how
+    of_each = [sorted(held, key=lambda one: order(one.model)) for held in by_claim.values()]
+    shown = [held[-1] for held in of_each]
     columns: Columns = {
         "claim": [_claim(one) for one in shown],
         "px": [one.claim.res_px for one in shown],
         "published": [_published(one.claim) for one in shown],
         "counted or measured here": [_here(one) for one in shown],
         "on": [_where(one) for one in shown],
-        "verdict": [_verdict(one) for one in shown],
+        "verdict": [
+            _verdict(held[-1]) + (f"; other sizes: {_verdicts(held[:-1])}" if held[1:] else "")
+            for held in of_each
+        ],
         "predicted, not measured": [_predicted(one.predicted) for one in shown],
     }
     parts = [

@@ -95,8 +95,11 @@ def with_interval(measured: Measured) -> str:
     text = significant(measured.value, 3)
     if measured.interval is None:
         return f"{text} (no interval)"
+    low, high = measured.interval
     places = len(text.partition(".")[2])
-    return f"{text} [{measured.interval[0]:.{places}f}, {measured.interval[1]:.{places}f}]"
+    if f"{low:.{places}f}" == f"{high:.{places}f}":
+        places += 1
+    return f"{measured.value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
 def conditions(measured: Measured) -> str:

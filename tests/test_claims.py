@@ -270,7 +270,7 @@ def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
     assert "visits of one case differ by" in found.measured.refused
 
 
-def test_the_order_of_equal_costs_gives_a_ratio_of_one_within_its_interval() -> None:
+def test_two_equal_costs_have_a_ratio_of_one_within_its_interval() -> None:
     points = [exponents.Point(side=1, visits=((1.0, 1.1, 0.9, 1.0, 1.05, 0.95),)) for _ in range(2)]
     ratio, interval = exponents.cost_ratio(*points)
     assert ratio == 1
@@ -334,6 +334,14 @@ def test_a_family_is_judged_at_every_size_that_was_counted() -> None:
         ("FCDM-S", "DiT-S/2", HOLDS),
         ("FCDM-XL", "DiT-XL/2", HOLDS),
     ]
+
+
+def test_the_summary_has_a_familys_largest_and_counts_the_others() -> None:
+    macs = {"FCDM-S": 50, "DiT-S/2": 100, "FCDM-L": 60, "DiT-L/2": 100, "FCDM-XL": 54, "DiT-XL/2": 100}
+    table = columns(claims.page([counted(name, macs=one) for name, one in macs.items()]).summary, "## What")
+    at = table["claim"].index("FCDM takes about half the MACs of the DiT of its size (FCDM-XL / DiT-XL/2)")
+    assert table["verdict"][at] == "**holds**; other sizes: holds: 1; does not hold: 1"
+    assert not any("FCDM-S" in claim for claim in table["claim"] if "half" in claim)
 
 
 def test_a_prediction_is_shown_and_decides_nothing() -> None:
