@@ -99,10 +99,11 @@ def _reading() -> str:
         "is 3.5 to 4.5). **Does not hold**: the whole interval lies outside. **Cannot tell**: it straddles "
         "an end, or there are too few samples, or the machine was disturbed. A ratio of speeds is that of "
         "interleaved rounds (bench.versus, 99 % interval), or else of two models timed apart under one "
-        "setting (95 %); a slow-down is that of bench.scaling, or else of two sizes timed apart. Of a "
-        "device's settings the one nearest to the published decides, and brackets say what is published "
-        "where that is another; *other settings* are the least and the most of the rest. Predictions stand "
-        "in a column of their own and decide nothing. A device without a row for a claim measured nothing "
+        "setting (95 %, widened by what repeated visits of a case differ by); a slow-down is that of "
+        "bench.scaling, or else of two sizes timed apart. Of a device's settings the one nearest to the "
+        "published decides, and brackets say what is published where that is another; *other settings* are "
+        "the least and the most of the rest. Predictions stand in a column of their own and decide nothing. "
+        "A device without a row for a claim measured nothing "
         "of it."
     )
 

@@ -130,11 +130,13 @@ def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:
 
 
 def _against_macs(findings: Iterable[Finding], evidence: Evidence) -> list[Surprise]:
+    """Ratios whose interval leaves out what MACs would make of them."""
     found = []
     for finding in findings:
         expected = macs_ratio(evidence, finding)
         for measured in filter(None, (finding.measured, *finding.others)):
-            if expected is not None and not measured.refused:
+            interval = measured.interval
+            if expected and interval and not measured.refused and not interval[0] <= expected <= interval[1]:
                 one = Surprise(
                     kind=AGAINST_MACS,
                     about=subject(finding),

@@ -9,9 +9,9 @@ ratios of these papers by that and more. A prediction is never a verdict.
 
 A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
 models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
-of one case differ by. Slow-downs come from bench.scaling, or else from two sizes timed apart. Of several
-settings on a device the one nearest to the published decides: in switches, precision if one is published, and
-batch; the others are told.
+of one case differ by, there or in bench.scaling on that device. Slow-downs come from bench.scaling, or else
+from two sizes timed apart. Of several settings on a device the one nearest to the published decides: in
+switches, precision if one is published, and batch; the others are told.
 """
 
 import math
@@ -172,12 +172,25 @@ def timings(records: Iterable[Record]) -> Timings:
     points: dict[Setting, list[Point]] = {}
     for (setting, _, res), kept in apart.items():
         points.setdefault(setting, []).append(_point(res, kept))
+    studies = resolution.studies(held)
     return Timings(
         comparisons=tuple(compared[name] for name in sorted(compared)),
         apart=apart,
-        drifts={setting: exponents.drift_of(points[setting]) for setting in sorted(points)},
-        studies=tuple(resolution.studies(held)),
+        drifts={setting: _drift(setting, points[setting], studies) for setting in sorted(points)},
+        studies=tuple(studies),
     )
+
+
+def _drift(setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study]) -> float:
+    """What visits of one case differ by; where every case was visited once, as in the device's studies."""
+    if any(len(point.visits) > 1 for point in points):
+        return exponents.drift_of(points)
+    alike = [
+        study.drift
+        for study in studies
+        if (study.setting.device, study.setting.precision) == (setting.device, setting.precision)
+    ]
+    return max(alike, default=0.0)
 
 
 def _point(res: Size, visits: Sequence[Throughput]) -> Point:

@@ -270,6 +270,19 @@ def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
     assert "visits of one case differ by" in found.measured.refused
 
 
+def test_single_visits_are_as_uncertain_as_those_of_a_study_on_the_device() -> None:
+    once = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    shaky = [*scaled({"DiT-S/2": 4}), *(replace(r, times_s=tuple(1.1 * t for t in r.times_s)) if "visit 2" in
+             r.run.question else r for r in scaled({"FCDM-S": 4}) if isinstance(r, Throughput))]  # fmt: skip
+    alone, beside = (only(records, "fcdm-speed-fcdm-xl-dit-xl-256") for records in (once, [*once, *shaky]))
+    assert alone.measured is not None
+    assert beside.measured is not None
+    assert alone.measured.interval is not None
+    assert beside.measured.interval is not None
+    assert beside.measured.interval[1] > 1.05 * alone.measured.interval[1]
+    assert (alone.verdict, beside.verdict) == (HOLDS, OPEN)
+
+
 def test_two_equal_costs_have_a_ratio_of_one_within_its_interval() -> None:
     points = [exponents.Point(side=1, visits=((1.0, 1.1, 0.9, 1.0, 1.05, 0.95),)) for _ in range(2)]
     ratio, interval = exponents.cost_ratio(*points)
