@@ -144,6 +144,7 @@ def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
 class Claim:
     """What a paper says a model can be trained on."""
 
+    id: str  # in baselines/claims.csv
     source: str
     text: str
     model: str
@@ -155,6 +156,7 @@ class Claim:
 
 CLAIMS = (
     Claim(
+        id="fcdm-memory-40",
         source="FCDM, training at 256 px",
         text="batch 256 on one A100 40 GB",
         model="FCDM-XL",
@@ -164,6 +166,7 @@ CLAIMS = (
         gpu="A100 PCIe 40GB",
     ),
     Claim(
+        id="fcdm-memory-24",
         source="FCDM, training at 256 px",
         text="batch 256 on 4 x RTX 4090 24 GB, 64 each",
         model="FCDM-XL",

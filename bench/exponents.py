@@ -200,6 +200,24 @@ def growth(curve: Curve, from_side: float, to_side: float) -> Growth:
     return Growth(from_side=from_side, to_side=to_side, ratio=high.cost / low.cost, interval=interval)
 
 
+def cost_ratio(over: Point, under: Point, drift: float = 0.0) -> tuple[float, Interval | None]:
+    """The ratio of two costs that were sampled apart, with its interval; None with too few samples.
+
+    Args:
+        over: the numerator.
+        under: the denominator.
+        drift: of visits of one case, as `drift_of` gives it.
+    """
+    import numpy
+
+    ratio = over.cost / under.cost
+    curves = [Curve(points=(point,), drift=drift) for point in (over, under)]
+    if not all(curve.resamplable for curve in curves):
+        return ratio, None
+    drawn = [draws(curve, seed)[:, 0] for seed, curve in enumerate(curves)]
+    return ratio, _between(numpy.exp(drawn[0] - drawn[1]))
+
+
 def _growths(ends: Curve, seed: int) -> "NDArray[float64]":
     drawn = draws(ends, seed)
     return drawn[:, 1] - drawn[:, 0]

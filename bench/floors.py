@@ -177,7 +177,7 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
         record
         for record in records
         if isinstance(record, Throughput)
-        and record.run.protocol == "suite"
+        and (record.run.work, record.run.protocol) == ("inference", "suite")
         and (record.run.model, record.run.res, record.run.batch) == (work.model, work.res, work.batch)
         and record.run.precision == precision
         and device in (record.run.environment.device, gpu_named(record.run.environment.device))

@@ -204,21 +204,21 @@ def seconds_per_call(visits: Visits, arm: int) -> tuple[float, ...]:
     )
 
 
-def log_ratios(visits: Visits, arm: int) -> tuple[float, ...]:
-    """log(reference time / arm time) of every round, each time the geometric mean of its two visits."""
-    reference, other = seconds_per_call(visits, 0), seconds_per_call(visits, arm)
+def log_ratios(visits: Visits, arm: int, against: int = 0) -> tuple[float, ...]:
+    """log(time of `against` / arm time) of every round, each time the geometric mean of its two visits."""
+    reference, other = seconds_per_call(visits, against), seconds_per_call(visits, arm)
     return tuple(
         (math.log(reference[i] * reference[i + 1]) - math.log(other[i] * other[i + 1])) / 2
         for i in range(0, len(reference), 2)
     )
 
 
-def ratio(visits: Visits, arm: int) -> float:
-    """Speed of an arm as a multiple of the reference's: the median round's reference time / arm time."""
-    return math.exp(stats.median(log_ratios(visits, arm)))
+def ratio(visits: Visits, arm: int, against: int = 0) -> float:
+    """Speed of an arm as a multiple of another's, the reference's: the median round's ratio of times."""
+    return math.exp(stats.median(log_ratios(visits, arm, against)))
 
 
-def ratio_interval(visits: Visits, arm: int) -> tuple[float, float] | None:
+def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, float] | None:
     """99 % interval of the ratio of speeds: a percentile bootstrap of the median round.
 
     Rounds are resampled, each with its pair of times, so what disturbs both arms of a round cancels. The
@@ -232,7 +232,7 @@ def ratio_interval(visits: Visits, arm: int) -> tuple[float, float] | None:
     """
     import numpy
 
-    rounds = log_ratios(visits, arm)
+    rounds = log_ratios(visits, arm, against)
     if len(rounds) < MIN_ROUNDS:
         return None
     ends = [(1 - LOOK_CONFIDENCE) / 2, (1 + LOOK_CONFIDENCE) / 2]
@@ -287,12 +287,12 @@ def mean_clock_mhz(visits: Visits, arm: int) -> float | None:
     return sum(clocks) / len(clocks) if clocks else None
 
 
-def why_refused(visits: Visits, arm: int) -> str | None:
-    """Say why an arm must not be compared with the reference: their clocks differ; None where they do not.
+def why_refused(visits: Visits, arm: int, against: int = 0) -> str | None:
+    """Say why an arm must not be compared with another, the reference: their clocks differ; None else.
 
     Without readings of either there is nothing to refuse.
     """
-    reference, other = mean_clock_mhz(visits, 0), mean_clock_mhz(visits, arm)
+    reference, other = mean_clock_mhz(visits, against), mean_clock_mhz(visits, arm)
     if reference is None or other is None or abs(other / reference - 1) <= MAX_CLOCK_GAP:
         return None
     return (

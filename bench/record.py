@@ -243,13 +243,13 @@ class Comparison:
     def images_per_s(self, arm: int) -> float:
         return self.runs[arm].batch / stats.median(self.times_s(arm))
 
-    def ratio(self, arm: int) -> float:
-        """Speed of an arm as a multiple of the reference's."""
-        return paired.ratio(self, arm)
+    def ratio(self, arm: int, against: int = 0) -> float:
+        """Speed of an arm as a multiple of another's, by default the reference's."""
+        return paired.ratio(self, arm, against)
 
-    def interval(self, arm: int) -> tuple[float, float] | None:
+    def interval(self, arm: int, against: int = 0) -> tuple[float, float] | None:
         """99 % interval of the ratio; None with too few rounds."""
-        return paired.ratio_interval(self, arm)
+        return paired.ratio_interval(self, arm, against)
 
     def verdict(self, arm: int) -> str:
         """Faster, slower, same, too close to call or refused; see `paired.verdict`."""

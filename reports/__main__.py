@@ -3,7 +3,8 @@
     python -m reports
     python -m reports --records a.jsonl b.jsonl --out /tmp/report
 
-Writes report.md with its plots, as PNG and SVG, to --out and prints where. Without
+Writes report.md, claims.md (what holds of the papers' claims) and their plots, as PNG
+and SVG, to --out and prints where. Without
 --records it reads reports/out/records.jsonl, if there is one, and the records that come
 with the suite (baselines/measured). Without any record it still writes the published
 tables, with blanks beside them and the command that fills them.
@@ -69,11 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"--out {args.out}: {error.strerror}")
 
     # imported here: pandas and matplotlib take seconds that --help and a wrong argument need not wait for
-    from reports import evidence, plots, tables
+    from reports import claims, evidence, plots, tables
 
     gathered = evidence.gather(records)
     drawings = plots.draw(gathered)
-    text = tables.report(gathered, [drawing.picture for drawing in drawings])
+    judged = claims.page(records)
+    text = tables.report(gathered, [drawing.picture for drawing in drawings], judged.summary)
+    drawings += judged.drawings
     for section in SECTIONS:
         written, drawn = importlib.import_module(f"reports.{section}").section(records)
         text += f"\n{written}\n" if written else ""
@@ -82,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for drawing in drawings:
             (args.out / f"{drawing.picture.name}.png").write_bytes(drawing.png)
             (args.out / f"{drawing.picture.name}.svg").write_bytes(drawing.svg)
-        (args.out / "report.md").write_text(text, encoding="utf-8", newline="\n")
+        for name, page in (("report.md", text), (claims.FILE, judged.text)):
+            (args.out / name).write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
         return _refuse(f"--out {args.out}: {error.strerror}")
     if not records:

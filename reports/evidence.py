@@ -30,12 +30,18 @@ class Setting:
     checkpointing: bool
     protocol: str
 
+    @property
+    def switches(self) -> str:
+        """What is not as usual, in words."""
+        words = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
+        words += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
+        words += [f"{self.attention} attention"] * (self.attention != "auto")
+        words += [f"protocol {self.protocol}"] * (self.protocol != "suite")
+        return ", ".join(words)
+
     def __str__(self) -> str:
-        switches = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
-        switches += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
-        switches += [f"{self.attention} attention"] * (self.attention != "auto")
-        switches += [f"protocol {self.protocol}"] * (self.protocol != "suite")
-        return ", ".join([self.device, self.precision, f"batch {self.batch}", *switches])
+        words = [self.device, self.precision, f"batch {self.batch}"]
+        return ", ".join([*words, self.switches] if self.switches else words)
 
 
 @dataclass(frozen=True, kw_only=True)

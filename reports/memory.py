@@ -20,7 +20,7 @@ Setting = tuple[str, str, str, str, str, str]  # model, work, res, precision, ch
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without records of memory, which may be in any order. The newest counts."""
-    cases = _newest([record for record in records if isinstance(record, Memory)])
+    cases = newest([record for record in records if isinstance(record, Memory)])
     if not cases:
         return "", []
     shown = [case for case in cases if case.limit_bytes is None and case.run.batch.bit_count() == 1]
@@ -34,7 +34,8 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     return "\n\n".join(parts), []
 
 
-def _newest(memories: Sequence[Memory]) -> list[Memory]:
+def newest(memories: Sequence[Memory]) -> list[Memory]:
+    """The newest of every case, by setting."""
     by_case = {
         (*_setting(memory), memory.run.batch, memory.limit_bytes or 0): memory
         for memory in sorted(memories, key=lambda memory: memory.run.environment.date)

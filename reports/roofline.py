@@ -48,13 +48,12 @@ Group = tuple[str, int, str]  # pixels in words, batch, precision of the tensors
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section and draw its figures; "" and none without records of the work of denoising passes."""
-    works = _newest([record for record in records if isinstance(record, Work) and record.work == "inference"])
+    works = newest([record for record in records if isinstance(record, Work) and record.work == "inference"])
     if not works:
         return "", []
-    timings = [record for record in records if isinstance(record, Throughput)]
     profiles = _by_case([record for record in records if isinstance(record, Profiled)])
-    roofs = [*_at_hand(records), *map(floors.of_gpu, GPUS)]
-    points = {peaks.device: _points(peaks, works, timings) for peaks in roofs}
+    roofs = [*at_hand(records), *map(floors.of_gpu, GPUS)]
+    points = {peaks.device: _under(peaks, records) for peaks in roofs}
     groups = _groups(works, profiles)
 
     parts = ["## Floors and rooflines", _reading(works[0])]
@@ -83,7 +82,8 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 # what there is, and what of it is shown
 
 
-def _newest(works: Sequence[Work]) -> list[Work]:
+def newest(works: Sequence[Work]) -> list[Work]:
+    """The newest of every case, by model."""
     by_case = {
         (order(work.model), size_text(work.res), work.batch, work.precision): work
         for work in sorted(works, key=lambda work: work.environment.date)
@@ -103,7 +103,7 @@ def _group(work: Work) -> Group:
     return size_text(work.res), work.batch, work.precision
 
 
-def _at_hand(records: Sequence[Record]) -> list[Peaks]:
+def at_hand(records: Sequence[Record]) -> list[Peaks]:
     """The devices that ceilings were measured of."""
     names = sorted({record.environment.device for record in records if isinstance(record, Ceiling)})
     return [peaks for name in names if (peaks := floors.measured_peaks(records, name)) is not None]
@@ -150,8 +150,8 @@ def _groups(works: Sequence[Work], profiles: Mapping[tuple[str, Group], Profiled
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Point:
-    """One model under one roof."""
+class Point:
+    """One model under one roof, in one precision."""
 
     work: Work
     precision: str
@@ -163,15 +163,30 @@ class _Point:
     def flops_per_s(self, seconds: float) -> float:
         return 2 * self.work.macs / seconds
 
+    def floor(self, form: str) -> Floor:
+        return self.eager if form == "eager" else self.fused
 
-def _points(peaks: Peaks, works: Sequence[Work], timings: Sequence[Throughput]) -> list[_Point]:
-    """The models at one resolution and batch: that of most measurements on the device, or most models."""
-    found: dict[tuple[str, int], list[_Point]] = {}
+    def achieved(self, form: str) -> float | None:
+        """The floor as a share of the measured median; None without a measurement."""
+        return None if self.measured is None else self.floor(form).total_s / self.measured.median_s
+
+    def achieved_interval(self, form: str) -> tuple[float, float] | None:
+        """95 % interval of the share, from that of the median; None with too few samples."""
+        interval = self.measured.interval_s if self.measured else None
+        total_s = self.floor(form).total_s
+        return interval and (total_s / interval[1], total_s / interval[0])
+
+
+def every_point(peaks: Peaks, records: Sequence[Record]) -> list[Point]:
+    """Every model whose work is known, at every resolution, batch and precision whose peaks are known."""
+    works = newest([record for record in records if isinstance(record, Work) and record.work == "inference"])
+    timings = [record for record in records if isinstance(record, Throughput)]
+    found = []
     for work in works:
         for precision in ("fp32", "tf32") if work.precision == "fp32" else (work.precision,):
             eager, fused = (floors.floor(work, peaks, precision, form) for form in floors.FORMS)
             if eager is not None and fused is not None:
-                point = _Point(
+                point = Point(
                     work=work,
                     precision=precision,
                     peaks=peaks,
@@ -179,7 +194,15 @@ def _points(peaks: Peaks, works: Sequence[Work], timings: Sequence[Throughput]) 
                     fused=fused,
                     measured=floors.fastest(timings, work, precision, peaks.device),
                 )
-                found.setdefault(_group(work)[:2], []).append(point)
+                found.append(point)
+    return found
+
+
+def _under(peaks: Peaks, records: Sequence[Record]) -> list[Point]:
+    """The models at one resolution and batch: that of most measurements on the device, or most models."""
+    found: dict[tuple[str, int], list[Point]] = {}
+    for point in every_point(peaks, records):
+        found.setdefault(_group(point.work)[:2], []).append(point)
     if not found:
         return []
 
@@ -269,9 +292,10 @@ def _of_floors(roofs: Sequence[Peaks]) -> str:
     )
 
 
-def _floors(points: Sequence[_Point]) -> Columns:
-    def achieved(point: _Point, floor: Floor) -> str:
-        return f"{100 * floor.total_s / point.measured.median_s:.1f} %" if point.measured else BLANK
+def _floors(points: Sequence[Point]) -> Columns:
+    def achieved(point: Point, form: str) -> str:
+        share = point.achieved(form)
+        return BLANK if share is None else f"{100 * share:.1f} %"
 
     def bound(floor: Floor) -> str:
         share = floor.compute_share
@@ -294,8 +318,8 @@ def _floors(points: Sequence[_Point]) -> Columns:
         "fused   ": [bound(p.fused) for p in points],
         "images/s, measured": [significant(p.measured.images_per_s) if p.measured else BLANK for p in points],
         "measured on": [p.measured.run.environment.date[:10] if p.measured else BLANK for p in points],
-        "achieved, eager": [achieved(p, p.eager) for p in points],
-        "fused    ": [achieved(p, p.fused) for p in points],
+        "achieved, eager": [achieved(p, "eager") for p in points],
+        "fused    ": [achieved(p, "fused") for p in points],
     }
 
 
@@ -355,7 +379,7 @@ def _slug(*words: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
 
 
-def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
+def _roofline(peaks: Peaks, points: Sequence[Point]) -> Drawing:
     """Intensity against FLOP/s, a panel for each precision: the roof, and every model under it."""
     precisions = [
         p for p in ("fp32", "tf32", "bf16", "fp16") if any(point.precision == p for point in points)
@@ -419,7 +443,7 @@ def _roofline(peaks: Peaks, points: Sequence[_Point]) -> Drawing:
         return saved(f"roofline_{_slug(peaks.device, text, 'px', batch)}", figure, title, caption)
 
 
-def _places(point: _Point) -> list[tuple[float, float]]:
+def _places(point: Point) -> list[tuple[float, float]]:
     """Where a model stands: its eager floor, its fused floor and, if there is one, its measurement."""
     eager, fused = (floors.intensity(point.work, form) for form in floors.FORMS)
     places = [
@@ -435,7 +459,7 @@ def _along(bytes_per_s: float, flops_per_s: float, left: float, right: float) ->
     return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
 
 
-def _between(point: _Point) -> list[tuple[float, float]]:
+def _between(point: Point) -> list[tuple[float, float]]:
     """Points on the line from a model's eager floor to short of its fused one."""
     (x, y), (u, v), *_ = _places(point)
     return [(x * (u / x) ** (i / 20), y * (v / y) ** (i / 20)) for i in range(19)]
@@ -462,7 +486,7 @@ def _roof(axes: Axes, bytes_per_s: float, flops_per_s: float, left: float, right
     )
 
 
-def _mark(axes: Axes, point: _Point) -> None:
+def _mark(axes: Axes, point: Point) -> None:
     colour = colour_of(point.work.model)
     eager, fused, *measured = _places(point)
     axes.plot(*zip(eager, fused, strict=True), color=colour, linewidth=0.9, alpha=0.6, zorder=2)

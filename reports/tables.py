@@ -54,11 +54,12 @@ class Picture:
     caption: str
 
 
-def report(evidence: Evidence, pictures: Sequence[Picture]) -> str:
-    """Write the whole page."""
+def report(evidence: Evidence, pictures: Sequence[Picture], verdicts: str = "") -> str:
+    """Write the whole page, what holds of the papers' claims first."""
     marks = setting_marks(evidence)
     sections = [
         _head(evidence),
+        verdicts,
         _overview(evidence, marks),
         _reading(),
         _plots(pictures),

@@ -44,6 +44,7 @@ LIGHT = [
     "bench.explain",
     "bench.exponents",
     "bench.floors",
+    "bench.paired",
     "bench.projection",
     "bench.record",
     "bench.resolution",

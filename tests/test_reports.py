@@ -278,6 +278,9 @@ def test_two_processes_over_the_same_records_write_the_same_bytes(tmp_path: Path
     assert written[0] == written[1]
     kinds = sorted(re.sub(r"_some.*(?=\.)", "", name) for name in written[0])
     assert kinds == [
+        "claims.md",
+        "claims.png",
+        "claims.svg",
         "macs_fid.png",
         "macs_fid.svg",
         "report.md",
@@ -286,7 +289,8 @@ def test_two_processes_over_the_same_records_write_the_same_bytes(tmp_path: Path
         "throughput.png",
         "throughput.svg",
     ]
-    links = re.findall(r"\(([\w-]+\.(?:png|svg))\)", written[0]["report.md"].decode())
+    pages = written[0]["report.md"].decode() + written[0]["claims.md"].decode()
+    links = re.findall(r"\(([\w-]+\.(?:png|svg|md))\)", pages)
     assert set(links) == set(written[0]) - {"report.md"}
 
 

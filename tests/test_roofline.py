@@ -170,6 +170,7 @@ def test_the_fastest_measurement_of_the_same_pass_on_the_same_device_counts() ->
             {"res": 512},
             {"precision": "bf16"},
             {"protocol": "dico"},
+            {"question": "train_step"},
             {"environment": GPU},
         )
     ]

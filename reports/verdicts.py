@@ -1,0 +1,507 @@
+"""Judges what the papers claim by the records: values, their intervals, and what follows from them.
+
+A claim is a number, as stated or as printed cells give it. *Counted* values are exact: they hold if they lie
+within what rounds to the printed digits; within 10 % they nearly hold. *Measured* values come with an
+interval, and hold if all of it lies within 10 % of the claim, or within its printed digits where these are
+coarser ("2 times" is 1.5 to 2.5); they do not hold if all of it lies outside, and otherwise it cannot be
+told. 10 %, because published settings are not known to more: precision, batch and timing function move the
+ratios of these papers by that and more. A prediction is never a verdict.
+
+A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
+models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
+of one case differ by, there or in bench.scaling on that device. Slow-downs come from bench.scaling, or else
+from two sizes timed apart. Of several settings on a device the one nearest to the published decides: in
+switches, precision if one is published, and batch; the others are told.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from baselines import load
+from baselines.load import Claim
+from bench import capacity, cost, exponents, floors, paired, resolution
+from bench.capacity import Verdict
+from bench.exponents import Curve, Interval, Point
+from bench.record import Comparison, Environment, Memory, Record, Run, Size, Throughput, key, to_line
+from reports import memory
+from reports.evidence import PAPERS_RULES, Evidence, Setting, gather, setting_of
+from reports.naming import order, size
+
+BAND = 0.10  # around a claimed ratio, within which a measured one is the same
+HOLDS, NEARLY, FAILS = "holds", "holds within 10 %, not to its digits", "does not hold"
+OPEN, UNMEASURED, UNCOUNTED = "cannot tell", "not measured here", "not counted here"
+COUNTS = ("MACs", "training MACs")
+OUT = "reports/out/records.jsonl"
+# what a published precision may have been, the likeliest first; blank: torch's own switches
+_PRECISIONS = {
+    "fp32": ("fp32", "torch-default", "tf32", "bf16", "fp16"),
+    "": ("torch-default", "tf32", "fp32", "bf16", "fp16"),
+}
+PAIRED, STUDY, APART = "interleaved, 99 %", "bench.scaling, 95 %", "timed apart, 95 %"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A value that was measured under one setting."""
+
+    value: float
+    interval: Interval | None  # None: too few samples
+    how: str
+    device: str
+    precision: str
+    batch: int
+    switches: str  # what else was not as usual; blank if nothing
+    environment: Environment  # of the newest sample
+    refused: str  # why it judges nothing; blank if it does
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One claim, for one model and on one device: what was counted, measured and predicted of it."""
+
+    claim: Claim
+    model: str  # of a claim about a family, which one of it
+    reference: str
+    counted: float | None = None
+    counter: str = ""
+    counted_in: tuple[Environment, ...] = ()
+    measured: Measured | None = None
+    others: tuple[Measured, ...] = ()  # under other settings of the device
+    fits: Verdict | None = None  # measured memory
+    other_fits: tuple[Verdict, ...] = ()
+    predicted: tuple[Verdict, ...] = ()
+    note: str = ""
+
+    @property
+    def here(self) -> float | None:
+        """The counted or the measured value."""
+        if self.counted is not None:
+            return self.counted
+        return None if self.measured is None else self.measured.value
+
+    @property
+    def verdict(self) -> str:
+        if self.claim.quantity == "training memory":
+            if self.fits is None or self.fits.text not in ("fits", "does not fit"):
+                return UNMEASURED
+            return HOLDS if self.fits.text == "fits" else FAILS
+        if self.claim.quantity in COUNTS:
+            return UNCOUNTED if self.counted is None else judge_count(self.claim, self.counted)
+        if self.measured is None:
+            return UNMEASURED
+        return OPEN if self.measured.refused else judge(self.claim, self.measured.interval)
+
+
+def band(claim: Claim) -> Interval:
+    """The values at which a measured claim holds."""
+    assert claim.value is not None
+    assert claim.bounds is not None
+    low, high = claim.bounds
+    return min(low, claim.value * (1 - BAND)), max(high, claim.value * (1 + BAND))
+
+
+def judge(claim: Claim, interval: Interval | None) -> str:
+    """What the interval of a measured value says of a claim."""
+    if interval is None:
+        return OPEN
+    least, most = band(claim)
+    low, high = interval
+    if least <= low and high <= most:
+        return HOLDS
+    return FAILS if high < least or most < low else OPEN
+
+
+def judge_count(claim: Claim, counted: float) -> str:
+    """What an exact value says of a claim."""
+    assert claim.bounds is not None
+    low, high = claim.bounds
+    if low <= counted <= high:
+        return HOLDS
+    least, most = band(claim)
+    if not least <= counted <= most:
+        return FAILS
+    return NEARLY if claim.stated.value is None else HOLDS
+
+
+# what was timed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timings:
+    """Passes that were timed, as ratios are made of them."""
+
+    comparisons: tuple[Comparison, ...]
+    apart: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # every visit of the newest code
+    drifts: Mapping[Setting, float]  # what visits of one case differ by
+    studies: tuple[resolution.Study, ...]
+
+    @property
+    def models(self) -> list[str]:
+        names = {model for _, model, _ in self.apart}
+        names |= {run.model for comparison in self.comparisons for run in comparison.runs}
+        names |= {model for study in self.studies for model in study.models}
+        return sorted(names, key=order)
+
+    def point(self, setting: Setting, model: str, res: Size) -> Point | None:
+        """Seconds of a pass at a size; None where it was not timed."""
+        visits = self.apart.get((setting, model, res))
+        return None if visits is None else _point(res, visits)
+
+    def newest(self, *cases: tuple[Setting, str, Size]) -> Environment:
+        runs = [visit.run.environment for case in cases for visit in self.apart[case]]
+        return max(runs, key=lambda environment: environment.date)
+
+
+def timings(records: Iterable[Record]) -> Timings:
+    """Sort out what was timed; order and repetition of the records do not matter."""
+    held = sorted(set(records), key=to_line)
+    compared: dict[str, Comparison] = {}
+    for comparison in sorted(
+        (record for record in held if isinstance(record, Comparison)), key=lambda one: _date(one.runs[0])
+    ):
+        compared[key(comparison)] = comparison
+    visits: dict[tuple[Setting, str, Size], list[Throughput]] = {}
+    for record in sorted(
+        (r for r in held if isinstance(r, Throughput) and r.run.question == "throughput"),
+        key=lambda r: _date(r.run),
+    ):
+        visits.setdefault((setting_of(record.run), record.run.model, record.run.res), []).append(record)
+    apart = {case: _of_newest_code(visits[case]) for case in sorted(visits, key=repr)}
+    points: dict[Setting, list[Point]] = {}
+    for (setting, _, res), kept in apart.items():
+        points.setdefault(setting, []).append(_point(res, kept))
+    studies = resolution.studies(held)
+    return Timings(
+        comparisons=tuple(compared[name] for name in sorted(compared)),
+        apart=apart,
+        drifts={setting: _drift(setting, points[setting], studies) for setting in sorted(points)},
+        studies=tuple(studies),
+    )
+
+
+def _drift(setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study]) -> float:
+    """What visits of one case differ by; where every case was visited once, as in the device's studies."""
+    if any(len(point.visits) > 1 for point in points):
+        return exponents.drift_of(points)
+    alike = [
+        study.drift
+        for study in studies
+        if (study.setting.device, study.setting.precision) == (setting.device, setting.precision)
+    ]
+    return max(alike, default=0.0)
+
+
+def _point(res: Size, visits: Sequence[Throughput]) -> Point:
+    return Point(side=resolution.side_of(res), visits=tuple(one.times_s for one in visits))
+
+
+def _date(run: Run) -> str:
+    return run.environment.date
+
+
+def _of_newest_code(visits: Sequence[Throughput]) -> tuple[Throughput, ...]:
+    newest = visits[-1].run.environment
+    return tuple(
+        one
+        for one in visits
+        if (one.run.environment.code, one.run.environment.torch) == (newest.code, newest.torch)
+    )
+
+
+def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measured]:
+    """Every ratio of speeds of two models at a size, above 1 where the first is faster."""
+    found = []
+    for comparison in held.comparisons:
+        names = [run.model for run in comparison.runs]
+        if comparison.runs[0].res == res and model in names and reference in names:
+            arm, against = names.index(model), names.index(reference)
+            value, interval = comparison.ratio(arm, against), comparison.interval(arm, against)
+            refused = paired.why_refused(comparison, arm, against) or ""
+            found.append(_measured(setting_of(comparison.runs[arm]), value, interval, PAIRED,
+                                   comparison.runs[arm].environment, refused))  # fmt: skip
+    for setting, drift in held.drifts.items():
+        ours, theirs = held.point(setting, model, res), held.point(setting, reference, res)
+        if ours is not None and theirs is not None:
+            value, interval = exponents.cost_ratio(theirs, ours, drift)
+            newest = held.newest((setting, model, res), (setting, reference, res))
+            found.append(_measured(setting, value, interval, APART, newest, _disturbed(drift)))
+    return found
+
+
+def slow_downs(held: Timings, model: str, sizes: tuple[int, ...]) -> list[Measured]:
+    """Every growth of a model's time of an image between two sizes."""
+
+    def grown(curve: Curve) -> tuple[float, Interval | None]:
+        growth = exponents.growth(curve, *map(float, sizes))
+        return growth.ratio, growth.interval
+
+    return _over_sizes(held, (model,), sizes, lambda curves: grown(curves[0]))
+
+
+def relative_slow_downs(held: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
+    """Every growth of a model's time between two sizes, as a multiple of another's."""
+    small, large = map(float, sizes)
+    return _over_sizes(
+        held,
+        (model, reference),
+        sizes,
+        lambda curves: exponents.growth_ratio(curves[0], curves[1], small, large),
+    )
+
+
+def _over_sizes(
+    held: Timings,
+    models: tuple[str, ...],
+    sizes: tuple[int, ...],
+    value_of: Callable[[Sequence[Curve]], tuple[float, Interval | None]],
+) -> list[Measured]:
+    found = []
+    for study in held.studies:
+        curves = [study.curve(model, "time") for model in models]
+        if study.setting.work == "inference" and all(set(sizes) <= set(curve.sides) for curve in curves):
+            value, interval = value_of(curves)
+            one = Measured(
+                value=value,
+                interval=interval,
+                how=STUDY,
+                device=study.setting.device,
+                precision=study.setting.precision,
+                batch=study.setting.from_batch,
+                switches=study.setting.unusual,
+                environment=study.runs[-1].environment,
+                refused=_disturbed(study.drift),
+            )
+            found.append(one)
+    for setting, drift in held.drifts.items():
+        points = [[held.point(setting, model, res) for res in sizes] for model in models]
+        known = [[point for point in of if point is not None] for of in points]
+        if all(len(of) == len(sizes) for of in known):
+            value, interval = value_of([Curve(points=tuple(of), drift=drift) for of in known])
+            newest = held.newest(*((setting, model, res) for model in models for res in sizes))
+            found.append(_measured(setting, value, interval, APART, newest, _disturbed(drift)))
+    return found
+
+
+def steps_per_s(records: Iterable[Record], claim: Claim) -> list[Measured]:
+    """Steps a second of one GPU at its share of the batch, on GPUs of the claim's sort only."""
+    batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
+    steps = [
+        record
+        for record in sorted(set(records), key=to_line)
+        if isinstance(record, Throughput)
+        and record.run.question == "train_step"
+        and (record.run.model, (record.run.res,), record.run.batch) == (claim.model, claim.sizes, batch)
+        and gpu in (floors.gpu_named(record.run.environment.device) or "")
+        and record.run.checkpointing
+    ]
+    found = []
+    for step in steps:
+        interval = step.interval_s and (1 / step.interval_s[1], 1 / step.interval_s[0])
+        setting = setting_of(step.run)
+        found.append(_measured(setting, 1 / step.median_s, interval, APART, step.run.environment, ""))
+    return found
+
+
+def _measured(
+    setting: Setting,
+    value: float,
+    interval: Interval | None,
+    how: str,
+    environment: Environment,
+    refused: str,
+) -> Measured:
+    return Measured(
+        value=value,
+        interval=interval,
+        how=how,
+        device=setting.device,
+        precision=setting.precision,
+        batch=setting.batch,
+        switches=setting.switches,
+        environment=environment,
+        refused=refused,
+    )
+
+
+def _disturbed(drift: float) -> str:
+    if drift <= resolution.MAX_DRIFT:
+        return ""
+    return f"visits of one case differ by {100 * drift:.0f} %"
+
+
+# claims
+
+
+def findings(records: Sequence[Record]) -> list[Finding]:
+    """Every claim by every device that has something on it; one without anything where none has."""
+    evidence, held = gather(records), timings(records)
+    return [
+        finding
+        for claim in load.claims()
+        for finding in _findings(claim, records, evidence, held)
+        or [Finding(claim=claim, model=claim.model, reference=claim.reference)]
+    ]
+
+
+def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, held: Timings) -> list[Finding]:
+    match claim.quantity:
+        case "MACs":
+            return _of_counts(claim, evidence)
+        case "training MACs":
+            return _of_training_macs(claim, records)
+        case "training memory":
+            return _of_memory(claim, records)
+        case "training steps/s":
+            return _by_device(claim, claim.model, "", steps_per_s(records, claim))
+        case "training steps":
+            return []
+    found = []
+    for model, reference in _named(claim, held.models):
+        if claim.quantity == "speed":
+            measured = speeds(held, model, reference, claim.sizes[0])
+        elif claim.quantity == "slow-down":
+            measured = slow_downs(held, model, claim.sizes)
+        else:
+            measured = relative_slow_downs(held, model, reference, claim.sizes)
+        found += _by_device(claim, model, reference, measured)
+    return found
+
+
+def _named(claim: Claim, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The model and its reference; of a claim about families, every pair of one size."""
+    if "*" not in claim.model:
+        return [(claim.model, claim.reference)]
+    ours = [name for name in names if fnmatchcase(name, claim.model) and "@" not in name]
+    if not claim.reference:
+        return [(name, "") for name in ours]
+    theirs = {size(n): n for n in names if fnmatchcase(n, claim.reference) and "@" not in n}
+    return [(name, theirs[size(name)]) for name in ours if size(name) in theirs]
+
+
+def _by_device(claim: Claim, model: str, reference: str, measured: Sequence[Measured]) -> list[Finding]:
+    found = []
+    for device in sorted({one.device for one in measured}):
+        ranked = sorted((one for one in measured if one.device == device), key=lambda one: _far(claim, one))
+        found.append(
+            Finding(
+                claim=claim, model=model, reference=reference, measured=ranked[0], others=tuple(ranked[1:])
+            )
+        )
+    return found
+
+
+def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
+    """How far a setting is from the published one, for sorting; the newer of two alike first."""
+    likely = _PRECISIONS[claim.precision]
+    published = int(claim.batch.split()[0]) if claim.batch else 64
+    batch, how = abs(math.log(one.batch / published)), (PAIRED, STUDY, APART).index(one.how)
+    precision = likely.index(one.precision)
+    return (
+        len(one.switches.split(", ")) if one.switches else 0,
+        precision if claim.precision else 0,
+        one.interval is None,
+        # what grows with the size hardly depends on the batch, but on visits that alternate
+        (batch, how) if claim.quantity == "speed" else (how, batch),
+        precision,
+        [-ord(letter) for letter in one.environment.date],
+        one.value,
+    )
+
+
+def _of_counts(claim: Claim, evidence: Evidence) -> list[Finding]:
+    found = []
+    (res,) = claim.sizes
+    for model, reference in _named(claim, [count.model for count in evidence.counted if count.res == res]):
+        ours, theirs = (evidence.count(name, res, PAPERS_RULES) for name in (model, reference))
+        if ours is not None and theirs is not None and ours.counter == theirs.counter:
+            ratio = (ours.macs / ours.batch) / (theirs.macs / theirs.batch)
+            one = Finding(
+                claim=claim,
+                model=model,
+                reference=reference,
+                counted=ratio,
+                counter=ours.counter,
+                counted_in=(ours.environment, theirs.environment),
+            )
+            found.append(one)
+    return list({(one.model, one.reference): one for one in found}.values())
+
+
+def _of_training_macs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
+    costs = {one.training.model: one for one in cost.costs(cost.published(), sorted(records, key=repr))}
+    ours, theirs = costs[claim.model], costs[claim.reference]
+    if ours.from_counted is None or theirs.from_counted is None:
+        return []
+    note = ""
+    if ours.release_flops and theirs.release_flops:
+        least = "at most " if theirs.at_least else ""
+        ratio = ours.release_flops / theirs.release_flops
+        note = f"of FLOPs as the releases run, recomputed blocks included: {least}{ratio:.3f}"
+    return [
+        Finding(
+            claim=claim,
+            model=claim.model,
+            reference=claim.reference,
+            counted=ours.from_counted / theirs.from_counted,
+            counter="3 x MACs x images",
+            note=note,
+        )
+    ]
+
+
+def _of_memory(claim: Claim, records: Sequence[Record]) -> list[Finding]:
+    cases = memory.newest([record for record in records if isinstance(record, Memory)])
+    found = [verdict for verdict in capacity.verdicts(cases) if verdict.claim.id == claim.id]
+    ranked = sorted(found, key=_far_memory)
+    measured = [verdict for verdict in ranked if not verdict.memory.predicted]
+    if not ranked:
+        return []
+    return [
+        Finding(
+            claim=claim,
+            model=claim.model,
+            reference="",
+            fits=measured[0] if measured else None,
+            other_fits=tuple(measured[1:]),
+            predicted=tuple(verdict for verdict in ranked if verdict.memory.predicted),
+        )
+    ]
+
+
+def _far_memory(verdict: Verdict) -> tuple[object, ...]:
+    """The release checkpoints; the paper's table says fp32, under which the suite's tf32 holds as much."""
+    precisions = ("fp32", "tf32", "bf16")
+    of = verdict.memory
+    return not of.checkpointing, precisions.index(of.run.precision), of.run.environment.device
+
+
+def command(claim: Claim) -> str:
+    """What would count or measure a claim; blank where nothing here does."""
+    model, reference = (_instance(claim, name) for name in (claim.model, claim.reference))
+    names = f"{model} {reference}".strip()
+    small = claim.sizes[0]
+    precision = claim.precision or "torch-default"
+    if precision == "fp32":
+        precision = "fp32 torch-default"
+    batch = claim.batch.split()[0] if claim.batch else "64"
+    timed = f"--batch {batch} --precision {precision} --out {OUT}"
+    return {
+        "MACs": f"python -m bench.flops --model {names} --res {small} --counter torch torchprofile-meta "
+        f"--out {OUT}",
+        "training MACs": f"python -m bench.flops --model {names} --res {small} "
+        f"--counter torch torchprofile-meta --out {OUT}",
+        "speed": f"python -m bench.versus {reference} {model} --res {small} {timed}",
+        "slow-down": f"python -m bench.scaling --model {names} --res 256 512 {timed}",
+        "relative slow-down": f"python -m bench.scaling --model {names} --res 256 512 {timed}",
+        "training memory": f"python -m bench.memory --claims --device cuda --out {OUT}",
+        "training steps/s": f"python -m bench.train_step --model {model} --res {small} --checkpointing on "
+        f"{timed}",
+        "training steps": "",
+    }[claim.quantity]
+
+
+def _instance(claim: Claim, name: str) -> str:
+    """A model that a pattern stands for: the XL, of which the papers' tables are."""
+    return name.replace("*", "XL")
