@@ -33,6 +33,8 @@ SECTIONS = (
     "convergence",
     "samples",
     "analyses",
+    "agreement",
+    "notes",
 )
 
 
