@@ -21,7 +21,8 @@ why: what differs in the records of a pair that does not agree: environment, clo
 noise, a warm-up that was not stationary, sampling that its budget ended. What differs in all pairs, and a
 factor that all times moved by, are told once, on stderr with the summary.
 
-Exit code: 0 if no pair differs, 1 if some do, 2 for bad input (no case in common, the same file twice).
+Exit code: 0 if no pair differs, 1 if one does or a case gave a number on one side only, 2 for bad input (no
+case in common, the same file twice).
 Nothing is measured, and no file is changed but by --note, which appends the summary to the last file.
 """
 
@@ -30,7 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import agreement, cli, note, output
-from bench.agreement import AGREE, DIFFER, Agreement, Matched, Pair
+from bench.agreement import AGREE, Agreement, Matched, Pair
 from bench.record import Note
 
 
@@ -46,14 +47,15 @@ def within(text: str) -> float:
     return value
 
 
-def _matched(files: Sequence[Path], across: bool) -> list[Matched]:
+def _matched(files: Sequence[Path], across: bool) -> tuple[list[Matched], list[str]]:
+    """Pairs of records, and what there is to say of cases that have no partner."""
     if len(files) == 1:
         if across:
             raise cli.UsageError("--across: one file alone is compared with itself, device by device")
         found = agreement.repeats(cli.records_of(files[0]))
         if not found:
             raise cli.UsageError(f"{files[0]}: no case is in it twice; name a second file to compare it with")
-        return found
+        return found, []
     if len(files) > 2:
         raise cli.UsageError(f"compares two files, or one with itself, got {len(files)}")
     first, second = cli.records_of(files[0]), cli.records_of(files[1])
@@ -61,7 +63,9 @@ def _matched(files: Sequence[Path], across: bool) -> list[Matched]:
         raise cli.UsageError(f"{files[0]}: named twice; alone it is compared with itself")
     found = agreement.match(first, second, across=across)
     if found:
-        return found
+        counts = agreement.alone(first, second, across=across)
+        told = [f"{count} only in {file.name}" for count, file in zip(counts, files, strict=True) if count]
+        return found, [f"cases without a partner: {', '.join(told)}"] if told else []
     if not across and agreement.match(first, second, across=True):
         a, b = (", ".join(agreement.devices(records)) for records in (first, second))
         raise cli.UsageError(f"{files[0]} is of {a}, {files[1]} of {b}: --across compares them all the same")
@@ -149,17 +153,23 @@ def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
     if args.note and not cli.keeps_records(args.files[-1]):
         raise cli.UsageError(f"--note: {args.files[-1]} must end in .jsonl")
-    compared = agreement.compare(_matched(args.files, args.across), args.within)
+    matched, told = _matched(args.files, args.across)
+    compared = agreement.compare(matched, args.within)
+    if not compared.pairs and not compared.lacking:
+        raise cli.UsageError(
+            f"{', '.join(map(str, args.files))}: no case in common gave a number on any side"
+        )
     rows = [_row(compared, pair) for pair in compared.pairs]
-    summary = _summary(args.files, compared)
+    summary = [*_summary(args.files, compared), *told]
     moved = any(row["residual"] is not None for row in rows)
     text = output.render(rows, _columns(len(args.files) == 1, moved), args.format)
     if args.note:
         devices = tuple(sorted({pair.device for pair in compared.pairs}))
-        told = Note(text="; ".join(summary), about="", devices=devices, author="bench.agree", date=note.now())
-        summary += note.append(args.files[-1], told)
+        text_of_it = "; ".join(summary)
+        finding = Note(text=text_of_it, about="", devices=devices, author="bench.agree", date=note.now())
+        summary += note.append(args.files[-1], finding)
     output.emit(text, summary, args.out)
-    return int(bool(compared.verdicts[DIFFER]))
+    return int(compared.differs)
 
 
 def parser() -> cli.Parser:

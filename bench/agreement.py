@@ -12,7 +12,7 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from bench import about, noise, output, paired, stats
-from bench.record import Ceiling, Comparison, Memory, Record, Skipped, Throughput, case, to_line
+from bench.record import Ceiling, Comparison, Memory, NotCompared, Record, Skipped, Throughput, case, to_line
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -167,6 +167,11 @@ class Agreement:
         return Counter(map(self.verdict, self.pairs))
 
     @property
+    def differs(self) -> bool:
+        """A pair differs, or a case gave a number in one session only."""
+        return bool(self.verdicts[DIFFER] or self.lacking)
+
+    @property
     def summaries(self) -> list[Summary]:
         found = []
         for group in GROUPS:
@@ -186,10 +191,11 @@ class Agreement:
         return found
 
     def residual(self, pair: Pair) -> Pair | None:
-        """The pair of a time with the common factor divided out; None where there is none."""
-        if self.common is None or not self.common.explains or pair.group != TIMES or pair.interval is None:
+        """The pair of a time, burst or sustained, with the common factor divided out; None without one."""
+        if self.common is None or not self.common.explains:
             return None
-        return _divided(pair, self.common.factor)
+        of_it = pair.group in (TIMES, SUSTAINED) and pair.interval is not None
+        return _divided(pair, self.common.factor) if of_it else None
 
     def why(self, pair: Pair) -> list[str]:
         """What may be why a pair does not agree; nothing for one that does."""
@@ -295,14 +301,25 @@ def devices(records: Iterable[Record]) -> list[str]:
     return sorted(found - {""})
 
 
+def alone(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> tuple[int, int]:
+    """How many cases only the one session holds, and only the other."""
+    one, other = _newest(first, across).keys(), _newest(second, across).keys()
+    return len(one - other), len(other - one)
+
+
 def _newest(records: Iterable[Record], across: bool) -> dict[tuple[str, str], Record]:
     return {_identity(record, across): record for record in _dated(records)}
 
 
 def _dated(records: Iterable[Record]) -> list[Record]:
-    """Records that may be paired, in the order they were made."""
-    paired_at_all = [record for record in records if isinstance(record, Skipped) or quantities(record)]
-    return sorted(paired_at_all, key=_date)
+    """Records of cases that were measured or tried, in the order they were made."""
+    return sorted((record for record in records if quantities(record) or _failed(record)), key=_date)
+
+
+def _failed(record: Record) -> bool:
+    if isinstance(record, Memory):
+        return record.use is None and not record.predicted
+    return isinstance(record, Skipped | NotCompared)
 
 
 def _date(record: Record) -> str:
@@ -410,7 +427,9 @@ def _common(pairs: Sequence[Pair], within: float) -> Common | None:
 
 
 def _outcome(side: str, record: Record) -> str:
-    return f"{side} {record.status}" if isinstance(record, Skipped) else f"{side} measured"
+    if isinstance(record, Skipped | NotCompared | Memory) and record.status != "ok":
+        return f"{side} {record.status}"
+    return f"{side} measured"
 
 
 def _pair(both: Matched, a: Quantity, b: Quantity) -> Pair:

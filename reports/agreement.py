@@ -15,7 +15,8 @@ from bench.record import Record, to_line
 from reports.plots import OTHER, STYLE, Drawing, new_figure, saved
 from reports.tables import BLANK, Columns, markdown
 
-LISTED = 60  # pairs of a device in its table and plot at the most, the farthest apart first
+LISTED = 60  # pairs of a device in its table at the most, the farthest apart first
+NAMED = 40  # pairs of a plot at the most that have their names beside them
 COLOURS = {AGREE: "#009E73", DIFFER: "#D55E00", OPEN: OTHER}
 MARKS = {AGREE: "o", DIFFER: "D", OPEN: "o"}
 WIDEST = math.log(2)  # of the plot's axis to either side
@@ -129,10 +130,11 @@ def _drawing(device: str, compared: Agreement) -> Drawing:
 
 def ratios(device: str, compared: Agreement) -> tuple[Figure, str, str]:
     """Draw a row for every pair, sorted: the ratio of medians, its interval, and a band of the limit."""
-    pairs = sorted(_farthest(compared), key=lambda pair: (-pair.ratio, pair.case, pair.quantity, pair.dates))
+    pairs = sorted(compared.pairs, key=lambda pair: (-pair.ratio, pair.case, pair.quantity, pair.dates))
+    named = len(pairs) <= NAMED
     reach = min(WIDEST, max(3 * WITHIN, *(1.15 * abs(math.log(pair.ratio)) for pair in pairs)))
     ends = math.exp(-reach), math.exp(reach)
-    figure = new_figure(10.4, 1.5 + 0.2 * len(pairs))
+    figure = new_figure(10.4 if named else 8.0, 1.5 + (0.2 * len(pairs) if named else 4.5))
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_xlim(*ends)
@@ -145,12 +147,12 @@ def ratios(device: str, compared: Agreement) -> tuple[Figure, str, str]:
         verdict = compared.verdict(pair)
         colour = COLOURS[verdict]
         if pair.interval is not None:
-            axes.plot(pair.interval, [row, row], color=colour, linewidth=1.3, zorder=2)
+            axes.plot(pair.interval, [row, row], color=colour, linewidth=1.3 if named else 0.8, zorder=2)
         inside = ends[0] < pair.ratio < ends[1]
         mark = MARKS[verdict] if inside else (">" if pair.ratio > 1 else "<")
         axes.plot(
-            min(max(pair.ratio, ends[0]), ends[1]), row, mark, color=colour, markersize=5, zorder=3,
-            markerfacecolor="white" if verdict == OPEN else colour, clip_on=False,
+            min(max(pair.ratio, ends[0]), ends[1]), row, mark, color=colour, clip_on=False, zorder=3,
+            markersize=5 if named else 3, markerfacecolor="white" if verdict == OPEN else colour,
         )  # fmt: skip
         if not inside:
             above = pair.ratio > 1
@@ -159,7 +161,11 @@ def ratios(device: str, compared: Agreement) -> tuple[Figure, str, str]:
                 textcoords="offset points", ha="right" if above else "left", va="center", fontsize=6.5,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=4,
             )  # fmt: skip
-    axes.set_yticks(range(len(pairs)), _labels(pairs), fontsize=6.5)
+    if named:
+        axes.set_yticks(range(len(pairs)), _labels(pairs), fontsize=6.5)
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel(f"{len(pairs)} pairs, sorted")
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, pad=7)
     axes.xaxis.set_minor_locator(NullLocator())
@@ -180,8 +186,7 @@ def ratios(device: str, compared: Agreement) -> tuple[Figure, str, str]:
         f"Every case that was measured again: the newest median over an older one's with its 95 % interval, "
         f"sorted{beyond}. In the band, {LIMIT} to either side, medians agree."
     )
-    if len(compared.pairs) > len(pairs):
-        caption += f" The {len(pairs)} of {len(compared.pairs)} pairs that are farthest apart."
+    caption += "" if named else " The table names those that are farthest apart."
     return figure, title, caption
 
 

@@ -10,7 +10,18 @@ import pytest
 
 from bench import agree, agreement, note
 from bench.agreement import AGREE, DIFFER, OPEN, compare, match, repeats
-from bench.record import Comparison, Note, Record, Run, Telemetry, Throughput, read, to_line
+from bench.record import (
+    Comparison,
+    Memory,
+    MemoryUse,
+    Note,
+    Record,
+    Run,
+    Telemetry,
+    Throughput,
+    read,
+    to_line,
+)
 from reports import notes
 from reports.agreement import section
 from tests.test_cli import run
@@ -234,6 +245,39 @@ def test_the_newest_of_a_case_counts_and_repeats_pair_it_with_every_older_one() 
     assert both.b == history[0]
 
 
+def test_measured_memory_is_compared_and_running_out_of_it_on_one_side_is_told() -> None:
+    use = MemoryUse(
+        passes_peak_bytes=1000,
+        passes_peak_phase="forward",
+        passes_gradients_bytes=0,
+        update_peak_bytes=None,
+        parameters_bytes=500,
+        gradients_bytes=0,
+        optimizer_bytes=0,
+        ema_bytes=0,
+        reserved_bytes=None,
+        process_bytes=None,
+    )
+    held = Memory(
+        run=replace(RUN, question="memory of inference"),
+        work="inference",
+        checkpointing=False,
+        predicted=False,
+        limit_bytes=None,
+        status="ok",
+        reason="",
+        use=use,
+    )
+    more = replace(held, use=replace(use, passes_peak_bytes=1030))
+    full = replace(held, use=None, status="out of memory", reason="asked for more")
+    compared = compare(match([held], [more], across=False), 0.02)
+    assert [compared.verdict(pair) for pair in compared.pairs] == [DIFFER]
+    failed = compare(match([held], [full], across=False), 0.02)
+    assert failed.differs
+    assert "A measured, B out of memory" in failed.lacking[0]
+    assert match([replace(held, predicted=True)], [replace(more, predicted=True)], across=False) == []
+
+
 # the command
 
 
@@ -251,6 +295,21 @@ def test_two_files_are_compared_and_the_exit_code_says_whether_any_pair_differs(
     rows = json.loads(capsys.readouterr().out)
     assert {row["verdict"] for row in rows} == {AGREE}
     assert rows[3]["interval"][0] < 1.05 < rows[3]["interval"][1]
+
+
+def test_a_case_that_failed_on_one_side_differs_and_one_that_failed_on_both_is_no_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = stored(tmp_path / "a.jsonl", [TIMED, *MONDAY[1:]])
+    b = stored(tmp_path / "b.jsonl", [SKIPPED, *friday(lambda i: 1.0)[2:]])
+    c = stored(tmp_path / "c.jsonl", [replace(SKIPPED, reason="again")])
+    assert run(agree.main, a, b) == 1
+    told = capsys.readouterr().err
+    assert "8 of 8 pairs agree" in told
+    assert "A measured, B out of memory" in told
+    assert "cases without a partner: 1 only in a.jsonl" in told
+    assert run(agree.main, b, c) == 2
+    assert "no case in common gave a number on any side" in capsys.readouterr().err
 
 
 def test_one_file_alone_is_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
