@@ -19,6 +19,7 @@ from bench.record import (
     Run,
     Telemetry,
     Throughput,
+    from_dict,
     read,
     to_line,
 )
@@ -113,6 +114,11 @@ def test_one_odd_case_is_more_than_the_common_factor_and_scatter_has_none() -> N
     assert scattered.common is not None
     assert not scattered.common.explains
     assert scattered.why(scattered.pairs[0]) == ["nothing in the records"]
+    slower = (1.03, 1.04, 1.05, 1.06, 1.08, 1.2, 1.4, 1.6, 1.8, 2.0)
+    uneven = compare(match(MONDAY, friday(lambda i: slower[i]), across=False), 0.02)
+    assert uneven.common is not None
+    assert uneven.common.interval[0] > 1
+    assert not uneven.common.explains
     still = compare(match(MONDAY, friday(lambda i: 1.0), across=False), 0.02)
     assert still.common is not None
     assert not still.common.explains
@@ -238,7 +244,7 @@ def test_the_newest_of_a_case_counts_and_repeats_pair_it_with_every_older_one() 
         timed(median=0.2, seed=3, environment=middle),
         timed("DiT-S/2", 0.5, 4),
     ]
-    found = repeats([*history, *history])
+    found = repeats([*history, *(from_dict(json.loads(to_line(one))) for one in history)])
     assert [(one.a, one.b) for one in found] == [(history[1], history[0]), (history[2], history[0])]
     again = timed(median=0.3, seed=9)
     (both,) = match([again], history, across=False)
