@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bench import cli, output, stats, worker
-from bench.record import Record, Run, Size, Skipped, Throughput, height_width, size_text
+from bench import about, cli, output, stats, worker
+from bench.record import Record, Run, Size, Skipped, Throughput, height_width
 from bench.unit import Unit
 from bench.worker import Case
 
@@ -209,13 +209,7 @@ def named(file: Path) -> str:
 
 def label(case: Case) -> str:
     """The case in words, with the settings that are not as usual."""
-    run = case.run
-    words = [f"{run.model} {size_text(run.res)} px", f"batch {run.batch}", run.precision]
-    switches = ("compile", "cuda_graphs", "channels_last", "checkpointing")
-    words += [name.replace("_", "-") for name in switches if getattr(run, name)]
-    words += [f"{run.attention} attention"] if run.attention != "auto" else []
-    words += [f"protocol {run.protocol}"] if run.protocol != "suite" else []
-    return ", ".join(words)
+    return about.words(case.run)
 
 
 def dated(run: Run) -> Run:

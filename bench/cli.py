@@ -224,15 +224,24 @@ def known_records(given: Sequence[Path] | None) -> list[Record]:
     mine = [REPORTED] if REPORTED.exists() else []
     records: list[Record] = []
     for path in given or [*mine, *sorted(load.MEASURED.glob("**/*.jsonl"))]:
-        try:
-            records += read(path)
-        except StoreError as error:
-            raise UsageError(f"--records {error}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"--records {path}: not a text file: byte {error.start}") from error
-        except OSError as error:
-            raise UsageError(f"--records {path}: {error.strerror}") from error
+        records += records_of(path, "--records ")
     return records
+
+
+def records_of(path: Path, flag: str = "") -> list[Record]:
+    """Every whole record of a file that an option, or an argument of its own, names.
+
+    Raises:
+        UsageError: the file cannot be read, or a line in it is not a record.
+    """
+    try:
+        return read(path)
+    except StoreError as error:
+        raise UsageError(f"{flag}{error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{flag}{path}: not a text file: byte {error.start}") from error
+    except OSError as error:
+        raise UsageError(f"{flag}{path}: {error.strerror}") from error
 
 
 def records_file(text: str) -> Path:

@@ -617,6 +617,21 @@ class ChannelScores:
             raise ValueError(f"{self.run.model}: needs the scores of at least one layer")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A remark on records of the file it stands in: by a person, or what a command found out about them."""
+
+    text: str
+    about: str  # a pattern of the names of cases, as `about.name` gives them; blank: all that was held then
+    devices: tuple[str, ...]  # of the records it is about, as their environments name them
+    author: str  # blank: not said
+    date: str  # UTC, ISO 8601, to the second
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError("note: needs a text")
+
+
 Record = (
     Counted
     | Throughput
@@ -632,6 +647,7 @@ Record = (
     | Quality
     | Spectrum
     | ChannelScores
+    | Note
 )
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
@@ -648,6 +664,7 @@ KINDS: dict[str, type[Record]] = {
     "quality": Quality,
     "spectrum": Spectrum,
     "channel scores": ChannelScores,
+    "note": Note,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -726,6 +743,27 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     Args:
         record: of any kind; or, of a case that is still to be measured, its run or, for a comparison, runs.
     """
+    return _digest(_questions(record))
+
+
+def case(record: "Record") -> str:
+    """Name the case that a record answers by what it asks alone: two sessions have it in common.
+
+    Left out beside the device and the software: how long it may be sampled.
+    """
+    asked = _questions(record)
+    for one in asked:
+        for circumstance in ("environment", "budget_s", "precision_target"):
+            one.pop(circumstance, None)
+    return _digest(asked)
+
+
+def _digest(asked: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]:
+    """What a record was asked, without what came out."""
     if isinstance(record, Counted):
         asked = [_asked(replace(record, params=0, params_trainable=0, macs=0, not_counted=()))]
         asked[0].update(train_macs=None, train_macs_checkpointed=None)
@@ -743,13 +781,15 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     elif isinstance(record, Quality):
         blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
         asked = [_asked(blank)]
+    elif isinstance(record, Note):
+        asked = [asdict(record)]
     elif isinstance(record, Run):
         asked = [_asked(record)]
     elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    return asked
 
 
 def _asked(about: Run | Counted | Work | Ceiling | Quality) -> dict[str, Any]:

@@ -34,6 +34,8 @@ SECTIONS = (
     "convergence",
     "samples",
     "analyses",
+    "agreement",
+    "notes",
 )
 
 

@@ -12,6 +12,8 @@ from models.registry import FAMILIES
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "bench", "baselines", "reports")
 NO_TORCH = [
+    "bench/about.py",
+    "bench/agreement.py",
     "bench/record.py",
     "bench/stats.py",
     "bench/curves.py",
@@ -38,6 +40,8 @@ NO_TORCH = [
 ]
 # what reports may take from bench
 LIGHT = [
+    "bench.about",
+    "bench.agreement",
     "bench.capacity",
     "bench.cost",
     "bench.curves",
@@ -52,6 +56,7 @@ LIGHT = [
     "bench.validation",
 ]
 COMMANDS = [
+    "bench.agree",
     "bench.ceilings",
     "bench.channels",
     "bench.convergence",
@@ -59,6 +64,7 @@ COMMANDS = [
     "bench.flops",
     "bench.latency",
     "bench.memory",
+    "bench.note",
     "bench.operators",
     "bench.project",
     "bench.quality",

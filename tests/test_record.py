@@ -13,6 +13,7 @@ from bench.record import (
     Counted,
     Environment,
     Evaluation,
+    Note,
     Part,
     Probe,
     Profiled,
@@ -204,11 +205,14 @@ QUALITY = Quality(
     compared=10_000,
     environment=HERE,
 )
+NOTE = Note(
+    text="the fan was off", about="throughput*", devices=("a device",), author="", date="2026-11-21T00:00:00Z"
+)
 
 
 @pytest.mark.parametrize(
     "one",
-    [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS, SAMPLED, QUALITY],
+    [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS, SAMPLED, QUALITY, NOTE],
 )
 def test_a_record_comes_back_from_its_line_as_it_was(one: Record) -> None:
     line = record.to_line(one)
@@ -257,6 +261,8 @@ def test_impossible_measurements_cannot_be_made() -> None:
         replace(TIMED, times_s=())
     with pytest.raises(ValueError, match="batch: must be at least 1"):
         replace(RUN, batch=0)
+    with pytest.raises(ValueError, match="note: needs a text"):
+        replace(NOTE, text=" ")
 
 
 def test_images_a_second_are_those_of_the_median_chain() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import record
-from bench.record import StoreError, key
+from bench.record import StoreError, case, key
 from bench.store import open_store
 from tests.test_record import COUNTED, RUN, SKIPPED, TIMED
 
@@ -40,6 +40,15 @@ def test_a_key_stands_for_case_device_and_software_and_not_for_the_day() -> None
     for field, value in [("precision", "bf16"), ("question", "latency"), ("res", 512), ("budget_s", 60.0)]:
         assert key(replace(RUN, **{field: value})) != key(RUN)
     assert key(replace(COUNTED, macs=7)) == key(COUNTED)
+
+
+def test_a_case_is_what_was_asked_whatever_the_machine_the_software_and_the_budget() -> None:
+    elsewhere = replace(RUN.environment, device="another", torch="2.14.0", code="4567", threads=9)
+    there = replace(TIMED, run=replace(RUN, environment=elsewhere, budget_s=60.0, precision_target=0.02))
+    assert case(there) == case(TIMED) == case(SKIPPED)
+    assert case(replace(COUNTED, environment=elsewhere)) == case(COUNTED) != case(TIMED)
+    for field, value in [("precision", "bf16"), ("batch", 5), ("soak_s", 60.0), ("weights", "a file")]:
+        assert case(replace(TIMED, run=replace(RUN, **{field: value}))) != case(TIMED)
 
 
 def test_a_second_writer_is_refused_and_a_third_after_the_first_is_not(tmp_path: Path) -> None:
