@@ -558,6 +558,10 @@ def _of_telemetry(both: Matched) -> list[Reason]:
     clocks = _both(_median(_clocks(both.a)), _median(_clocks(both.b)))
     if clocks and abs(clocks[1] / clocks[0] - 1) > CLOCK:
         found.append(Reason(what="clock", detail=_change(*clocks)))
+    for side, record in (("A", both.a), ("B", both.b)):
+        telemetry = getattr(record, "telemetry", None)
+        if telemetry is not None and telemetry.held_back:
+            found.append(Reason(what=f"clocks of {side} held back:", detail=", ".join(telemetry.held_back)))
     power = _both(_reading(both.a, "power_w"), _reading(both.b, "power_w"))
     if power and abs(power[1] / power[0] - 1) > POWER:
         found.append(Reason(what="power", detail=f"{power[0]:.0f} -> {power[1]:.0f} W"))

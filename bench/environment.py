@@ -4,6 +4,7 @@ import datetime
 import functools
 import hashlib
 import importlib.util
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -36,6 +37,7 @@ def gather(device: str, model: str) -> Environment:
         threads=torch.get_num_threads(),
         commit=_commit(),
         code=_code(model),
+        unit=_unit(device) if cuda else "",
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
 
@@ -45,6 +47,11 @@ def _name(device: str, kind: str) -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_name()} ({torch.get_num_threads()} threads)" if kind == "cpu" else ""
+
+
+def _unit(device: str) -> str:
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return hashlib.sha256(uuid.encode()).hexdigest()[:8]
 
 
 @functools.cache
@@ -88,9 +95,13 @@ def _driver() -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout that this module lies in; blank for an installed copy."""
+    """The commit of the checkout that this module lies in.
+
+    An installed copy, or one that was taken to another machine without its history, does not know: there the
+    variable BENCH_COMMIT says it, if it is set.
+    """
     if not (ROOT / ".git").exists():
-        return ""
+        return os.environ.get("BENCH_COMMIT", "")
     commit = _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if commit and changed else commit

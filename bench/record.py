@@ -48,6 +48,7 @@ class Environment:
     commit: str  # of this suite; "+dirty" with uncommitted changes, blank outside a checkout
     code: str  # head of the SHA-256 of the sources that make the number: models, bench and a user's module
     date: str  # UTC, ISO 8601, to the second
+    unit: str = ""  # which GPU of its kind: head of the SHA-256 of its UUID; blank on a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +127,9 @@ class Telemetry:
     window_s: float
     energy_j: float | None  # of the energy counter over the window; None below 5 s, which it resolves badly
     idle_w: float | None  # before the model was there; None where no soak was asked for
-    calls: int | None = (
-        None  # passes within the window; None in records from before this field: the timed ones
-    )
+    # passes within the window; None in records from before this field: the timed ones
+    calls: int | None = None
+    held_back: tuple[str, ...] = ()  # what held the clocks down at any reading: power cap, thermal, ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -794,7 +795,7 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
 
 def _asked(about: Run | Counted | Work | Ceiling | Quality) -> dict[str, Any]:
     asked = asdict(about)
-    for incidental in ("commit", "date", "platform", "python"):
+    for incidental in ("commit", "date", "platform", "python", "unit"):
         del asked["environment"][incidental]
     return asked
 

@@ -16,6 +16,14 @@ from bench.record import Telemetry
 EVERY_S = 0.1
 SHORTEST_ENERGY_WINDOW_S = 5.0
 IDLE_READINGS = 10
+# bits of nvmlDeviceGetCurrentClocksEventReasons; idleness and clocks that an owner set are no disturbance
+HELD_BACK = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
 
 
 class Monitor:
@@ -39,6 +47,7 @@ class Monitor:
         self._begin = self._last = self._clock()
         self._energy = self.energy_j()
         self._calls = 0
+        self._reasons = 0
         self._clocks: list[float] = []
         self._power: list[float] = []
         self._temperature: list[float] = []
@@ -66,6 +75,7 @@ class Monitor:
         ):
             if reading is not None:
                 kept.append(reading)
+        self._reasons |= int(self._read("nvmlDeviceGetCurrentClocksEventReasons") or 0)
 
     def clock_mhz(self) -> float | None:
         return self._read("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
@@ -82,6 +92,7 @@ class Monitor:
             temperature_c=tuple(self._temperature),
             window_s=window,
             calls=self._calls,
+            held_back=tuple(name for bit, name in HELD_BACK.items() if self._reasons & bit),
             energy_j=end - self._energy if known and end is not None and self._energy is not None else None,
             idle_w=self._idle_w,
         )

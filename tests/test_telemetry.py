@@ -43,6 +43,9 @@ class FakeNvml:
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: object) -> float:  # noqa: N802
         return self._give("energy", 1e3 * self.energy_j)
 
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: object) -> int:  # noqa: N802
+        return int(self._give("reasons", 0x04 | 0x01 if self.power_w > 50 else 0x01))  # 0x01: idle
+
     def nvmlDeviceGetTemperature(self, handle: object, kind: int) -> float:  # noqa: N802
         return self._give("temperature", 60)
 
@@ -65,6 +68,7 @@ def test_energy_is_the_difference_of_the_counter_over_the_window() -> None:
     seen = watched(FakeNvml(), passes=60, pass_s=0.1).finish()
     assert seen.window_s == pytest.approx(6.0)
     assert seen.calls == 60
+    assert seen.held_back == ("power cap",)
     assert seen.energy_j == pytest.approx(2400.0)
     assert seen.idle_w == pytest.approx(50.0)
     assert set(seen.clocks_mhz) == {1980.0}
@@ -80,7 +84,7 @@ def test_readings_are_taken_ten_times_a_second_at_most() -> None:
     assert 90 <= len(seen.clocks_mhz) <= 100
 
 
-@pytest.mark.parametrize("what", ["power", "energy", "temperature", "clock"])
+@pytest.mark.parametrize("what", ["power", "energy", "temperature", "clock", "reasons"])
 def test_a_figure_that_the_gpu_does_not_give_is_blank_and_the_rest_is_there(what: str) -> None:
     seen = watched(FakeNvml(missing=(what,)), passes=60, pass_s=0.1).finish()
     blank = {
@@ -88,6 +92,7 @@ def test_a_figure_that_the_gpu_does_not_give_is_blank_and_the_rest_is_there(what
         "energy": seen.energy_j is None,
         "temperature": seen.temperature_c == (),
         "clock": seen.clocks_mhz == (),
+        "reasons": seen.held_back == (),
     }
     assert blank == {name: name == what for name in blank}
 
