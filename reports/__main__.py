@@ -33,6 +33,7 @@ SECTIONS = (
     "convergence",
     "samples",
     "analyses",
+    "golden",
 )
 
 

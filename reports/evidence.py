@@ -30,12 +30,16 @@ class Setting:
     checkpointing: bool
     protocol: str
 
-    def __str__(self) -> str:
+    @property
+    def switches(self) -> list[str]:
+        """What is not as usual, in words."""
         switches = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
         switches += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
         switches += [f"{self.attention} attention"] * (self.attention != "auto")
-        switches += [f"protocol {self.protocol}"] * (self.protocol != "suite")
-        return ", ".join([self.device, self.precision, f"batch {self.batch}", *switches])
+        return switches + [f"protocol {self.protocol}"] * (self.protocol != "suite")
+
+    def __str__(self) -> str:
+        return ", ".join([self.device, self.precision, f"batch {self.batch}", *self.switches])
 
 
 @dataclass(frozen=True, kw_only=True)
