@@ -27,10 +27,10 @@ def _said(answers: Sequence[Answer]) -> str:
     done = sum(_verdict(one) == REPRODUCED for one in answers)
     return (
         f"{done} of {len(answers)} cases reproduced what the authors' released code gives for the same "
-        "weights and inputs. Cells are the root mean square of the difference as a share of that of the released "
-        "output, and in brackets what rounding explains in that precision (`python -m bench.golden --help`). "
-        "out_n is the call under sharper weights; other inputs are those of a later call, held to the same "
-        "model run eagerly. fp32 has no TF32 in it."
+        "weights and inputs. Cells are the root mean square of the difference as a share of that of the "
+        "released output, and in brackets what rounding explains in that precision (`python -m bench.golden "
+        "--help`). out_n is the call under sharper weights; other inputs are those of a later call, held to "
+        "the same model run eagerly. fp32 has no TF32 in it."
     )
 
 

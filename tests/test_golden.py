@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from baselines import load
 from baselines.load import Golden as Kept
 from bench import arms, cases, golden, released
-from bench.record import Deviation, Golden, Record, Run, Skipped, read
+from bench.record import Deviation, Golden, Record, Run, Skipped, key, read
 from bench.worker import Case
 from models.registry import names
 from reports.golden import section
@@ -266,7 +266,7 @@ def test_a_worker_reproduces_a_golden(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_sweep_gets_the_same_cases() -> None:
     args = golden.parser().parse_args(["--device", "cpu", "--model", S_MODEL, "--compile", "off", "on"])
     units = golden.units(args)
-    assert [unit.about for unit in units] == [case.run for case in golden.planned(args)]
+    assert [key(unit.about) for unit in units] == [key(case.run) for case in golden.planned(args)]
     assert units[0].label == "DiT-S/2 256 px, batch 2, fp32"
     assert [unit.label.endswith("compile") for unit in units] == [False, True, False, True]
 
