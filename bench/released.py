@@ -35,13 +35,13 @@ def build(name: str, golden: Golden) -> nn.Module:
     manifest = load.manifest(str(golden.meta["model"]))
     filled = load.fill(manifest.parameters, kept=golden.kept_keys, norms=golden.norms_of_out)
     with torch.device("meta"):
-        model = create(name, latent_size=golden.x.shape[-1]).eval()
+        model = create(name, latent_size=golden.x.shape[-1])
     ours = {official_name(model, key): key for key in model.state_dict()}
     # what the rule leaves out is as a model made it; a large model is not made twice where nothing is
     own = create(name, latent_size=golden.x.shape[-1]).state_dict() if ours.keys() - filled.keys() else {}
     weights = own | {ours[key]: torch.from_numpy(value) for key, value in filled.items()}
     model.load_state_dict(weights, assign=True)  # a copy would double the memory
-    return model
+    return model.eval()
 
 
 def sharpen(model: nn.Module, golden: Golden) -> None:
