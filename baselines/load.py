@@ -217,6 +217,30 @@ class Golden:
         """Keys of the norm weights that `out_n` has near 1."""
         return frozenset(self.meta.get("norm_weight_keys", ()))
 
+    @property
+    def kept_keys(self) -> frozenset[str]:
+        """Keys that `out` has as the model made them."""
+        return frozenset(self.meta.get("kept_as_built", ("pos_embed",)))
+
+    @property
+    def outputs(self) -> dict[str, NDArray[np.float32]]:
+        """The outputs by name, each under weights of its own; one under those of another is left out."""
+        if self.out_n is None or np.array_equal(self.out, self.out_n):
+            return {"out": self.out}
+        return {"out": self.out, "out_n": self.out_n}
+
+    @property
+    def norms_of_out(self) -> frozenset[str]:
+        """Keys of the norm weights that `out` has near 1: those of `out_n` in U-ViT, where both are one."""
+        same = self.out_n is not None and "out_n" not in self.outputs
+        return self.norm_keys if same else frozenset()
+
+    def released_error(self, output: str) -> float:
+        """Relative rms by which the released code differs between float32 and float64."""
+        return float(
+            self.meta[{"out": "float32_vs_float64", "out_n": "float32_vs_float64_n"}[output]]["rel_rms"]
+        )
+
 
 def number(text: str) -> float | None:
     """Read a printed number: 12.20, 1e-4, 400K, 1.3M, 1.0B; None for any other text."""
@@ -439,6 +463,15 @@ def manifest(model: str) -> Manifest:
         shapes={key: tuple(shape) for key, shape in data["state_dict"].items()},
         integers=tuple(data.get("integer_buffers", ())),
     )
+
+
+def goldens() -> dict[str, int]:
+    """List the models that have a golden file, with its latent side."""
+    found = {}
+    for path in sorted((ROOT / "golden").glob("*_latent*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            found[str(json.loads(str(file["meta"]))["model"])] = int(path.stem.rpartition("_latent")[2])
+    return found
 
 
 def golden(model: str, latent: int = 32) -> Golden:

@@ -72,7 +72,7 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
         compile_s = _first(call, run, "output")
-        yield _arm(run, built, _captured(call) if run.cuda_graphs else call, compile_s)
+        yield _arm(run, built, captured(call) if run.cuda_graphs else call, compile_s)
 
 
 @contextmanager
@@ -185,8 +185,22 @@ def compiled_already(run: Run) -> AbstractContextManager[object]:
     return torch.compiler.set_stance("fail_on_recompile") if run.compile else nullcontext()
 
 
-def _captured(call: Callable[[], object]) -> Callable[[], object]:
-    """Record one pass as a CUDA graph and return what replays it over the same tensors."""
+@dataclass(frozen=True, kw_only=True)
+class CompiledSoFar:
+    """What torch.compile did in this process, as torch counts it."""
+
+    frames: int  # functions compiled, again included
+    graph_breaks: int
+
+
+def compiled_so_far() -> CompiledSoFar:
+    from torch._dynamo.utils import counters as counted  # takes a second to import
+
+    return CompiledSoFar(frames=counted["frames"]["total"], graph_breaks=sum(counted["graph_break"].values()))
+
+
+def captured(call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """Record one pass as a CUDA graph; what is returned replays it over the same tensors, output included."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -195,5 +209,10 @@ def _captured(call: Callable[[], object]) -> Callable[[], object]:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        call()
-    return graph.replay
+        out = call()
+
+    def replay() -> torch.Tensor:
+        graph.replay()
+        return out
+
+    return replay

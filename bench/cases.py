@@ -184,12 +184,19 @@ def runs(args: argparse.Namespace, question: str, where: str, names: Sequence[st
     ]
 
 
+def check_graphs(cuda_graphs: Sequence[bool], where: str) -> None:
+    """Refuse CUDA graphs on a CPU.
+
+    Raises:
+        UsageError: they were asked for there.
+    """
+    if where == "cpu" and any(cuda_graphs):
+        raise cli.UsageError("--cuda-graphs: needs a CUDA device, got --device cpu; leave one of them out")
+
+
 def _check_contradictions(args: argparse.Namespace, where: str) -> None:
+    check_graphs(args.cuda_graphs, where)
     if where == "cpu":
-        if any(args.cuda_graphs):
-            raise cli.UsageError(
-                "--cuda-graphs: needs a CUDA device, got --device cpu; leave one of them out"
-            )
         for kernel in set(args.attention) - {"auto", "flash", "math"}:
             raise cli.UsageError(f"--attention {kernel}: a CPU has auto, flash and math only")
     if "flash-attn" in args.attention:

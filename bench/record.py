@@ -55,8 +55,8 @@ class Environment:
 class Run:
     """One case that a device works on: question, model, work and settings, by default torch's own."""
 
-    # throughput, latency, versus, train_step, profile, convergence, spectrum or channels; memory of WORK,
-    # scaling of WORK or sample: ..., with what else tells the case from others
+    # throughput, latency, versus, train_step, profile, convergence, spectrum, channels or golden; memory of
+    # WORK, scaling of WORK or sample: ..., with what else tells the case from others
     question: str
     model: str
     family: str
@@ -73,7 +73,7 @@ class Run:
     soak_s: float = 0.0  # of continuous work before the sustained samples; 0: none are taken
     budget_s: float = 0.0
     precision_target: float = 0.0  # half-width of the median's 95 % interval, as a share of the median
-    weights: str = "random"  # "random" or the file's name with the head of its SHA-256
+    weights: str = "random"  # "random", "golden" as baselines/README.md fills them, or file and its SHA-256
     environment: Environment
 
     def __post_init__(self) -> None:
@@ -633,6 +633,49 @@ class Note:
             raise ValueError("note: needs a text")
 
 
+REPRODUCED = "reproduced"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """How far one output lies from what was wanted of it."""
+
+    output: (
+        str  # out or out_n of the golden; "other inputs": a later call, against the same model run eagerly
+    )
+    error: float  # rms of the difference, as a share of that of what was wanted
+    tolerance: float  # for the error, in this precision
+
+    def __post_init__(self) -> None:
+        if not self.error >= 0 or not self.tolerance > 0:
+            raise ValueError(
+                f"{self.output}: an error of {self.error} and a tolerance of {self.tolerance} cannot be"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """What a network gave for the inputs, and under the weights, of a call of the released code."""
+
+    run: Run  # question "golden"
+    deviations: tuple[Deviation, ...]
+    graph_breaks: int | None  # of the first call; None without torch.compile, as the next
+    recompilations: int | None  # of all later calls, with other values of the same shapes
+    matmul_tf32: bool  # the two switches as they stood
+    conv_tf32: bool
+
+    def __post_init__(self) -> None:
+        if not self.deviations:
+            raise ValueError(f"{self.run.model}: needs the deviation of at least one output")
+
+    @property
+    def verdict(self) -> str:
+        """Reproduced; not reproduced; or recompiled, where the outputs are right but were compiled again."""
+        if any(one.error > one.tolerance for one in self.deviations):
+            return f"not {REPRODUCED}"
+        return "recompiled" if self.recompilations else REPRODUCED
+
+
 Record = (
     Counted
     | Throughput
@@ -649,6 +692,7 @@ Record = (
     | Spectrum
     | ChannelScores
     | Note
+    | Golden
 )
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
@@ -666,6 +710,7 @@ KINDS: dict[str, type[Record]] = {
     "spectrum": Spectrum,
     "channel scores": ChannelScores,
     "note": Note,
+    "golden": Golden,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -786,7 +831,7 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
         asked = [asdict(record)]
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled):
+    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled | Golden):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]

@@ -36,6 +36,7 @@ SECTIONS = (
     "analyses",
     "agreement",
     "notes",
+    "golden",
 )
 
 

@@ -31,17 +31,15 @@ class Setting:
     protocol: str
 
     @property
-    def switches(self) -> str:
+    def switches(self) -> list[str]:
         """What is not as usual, in words."""
-        words = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
-        words += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
-        words += [f"{self.attention} attention"] * (self.attention != "auto")
-        words += [f"protocol {self.protocol}"] * (self.protocol != "suite")
-        return ", ".join(words)
+        switches = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
+        switches += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
+        switches += [f"{self.attention} attention"] * (self.attention != "auto")
+        return switches + [f"protocol {self.protocol}"] * (self.protocol != "suite")
 
     def __str__(self) -> str:
-        words = [self.device, self.precision, f"batch {self.batch}"]
-        return ", ".join([*words, self.switches] if self.switches else words)
+        return ", ".join([self.device, self.precision, f"batch {self.batch}", *self.switches])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -319,7 +319,7 @@ def _measured(
         device=setting.device,
         precision=setting.precision,
         batch=setting.batch,
-        switches=setting.switches,
+        switches=", ".join(setting.switches),
         environment=environment,
         refused=refused,
     )

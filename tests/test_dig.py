@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines import load
-from bench import counters
-from models import Task, create, load_official, names
+from bench import counters, released
+from models import Task, create, names
 from models.contract import build
 from models.dig import Block, Config, DiG
 from models.registry import family_of, printed, task_at
@@ -21,15 +21,13 @@ def meta(name: str, latent: int = 32) -> DiG:
 
 
 def test_output_equals_that_of_the_released_code_with_norm_weights_near_1() -> None:
-    golden = load.golden("DiG-S/2")
-    assert golden.out_n is not None
-    filled = load.fill(load.manifest("DiG-S/2").shapes, norms=golden.norm_keys)
-    model = create("DiG-S/2").eval()
-    load_official(model, {key: torch.from_numpy(value) for key, value in filled.items()})
+    golden = released.read("DiG-S/2")
+    model = released.build("DiG-S/2", golden)
+    released.sharpen(model, golden)
     with torch.no_grad():
-        out = model(*(torch.from_numpy(values) for values in (golden.x, golden.t, golden.y)))
-    wanted = torch.from_numpy(golden.out_n)
-    assert (out - wanted).norm() / wanted.norm() < 1e-5  # float32 arithmetic: 1e-6
+        out = model(*released.inputs(golden))
+    # float32 arithmetic: 1e-6
+    assert released.error(out, torch.from_numpy(golden.outputs["out_n"])) < 1e-5
 
 
 @pytest.mark.parametrize(("name", "latent"), load.dig_macs())

@@ -11,8 +11,10 @@ from bench.record import (
     Ceiling,
     ChannelScores,
     Counted,
+    Deviation,
     Environment,
     Evaluation,
+    Golden,
     Note,
     Part,
     Probe,
@@ -209,10 +211,25 @@ NOTE = Note(
     text="the fan was off", about="throughput*", devices=("a device",), author="", date="2026-11-21T00:00:00Z"
 )
 
+GOLDEN = Golden(
+    run=replace(RUN, question="golden", weights="golden", batch=2),
+    deviations=(
+        Deviation(output="out", error=1.9e-6, tolerance=1e-5),
+        Deviation(output="out_n", error=3.1e-6, tolerance=3e-5),
+    ),
+    graph_breaks=None,
+    recompilations=None,
+    matmul_tf32=False,
+    conv_tf32=False,
+)
+
 
 @pytest.mark.parametrize(
     "one",
-    [TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS, SAMPLED, QUALITY, NOTE],
+    [
+        *(TIMED, COUNTED, SKIPPED, WORK, CEILING, PROFILED, TRAINED, SPECTRUM, CHANNELS, SAMPLED, QUALITY),
+        *(NOTE, GOLDEN),
+    ],
 )
 def test_a_record_comes_back_from_its_line_as_it_was(one: Record) -> None:
     line = record.to_line(one)
@@ -276,3 +293,15 @@ def test_the_distance_of_samples_is_known_by_what_was_compared_and_not_by_what_c
     assert record.key(replace(QUALITY, frechet=1.0, kid=(0.0,), precision=0.0)) == record.key(QUALITY)
     assert record.key(replace(QUALITY, n_samples=49)) != record.key(QUALITY)
     assert QUALITY.kid_mean == pytest.approx(0.1)
+
+
+def test_a_golden_is_reproduced_with_every_output_within_its_tolerance_and_nothing_compiled_again() -> None:
+    assert GOLDEN.verdict == "reproduced"
+    assert replace(GOLDEN, recompilations=0).verdict == "reproduced"
+    assert replace(GOLDEN, recompilations=1).verdict == "recompiled"
+    far = replace(GOLDEN.deviations[1], error=3.1e-5)
+    assert (
+        replace(GOLDEN, deviations=(GOLDEN.deviations[0], far), recompilations=1).verdict == "not reproduced"
+    )
+    with pytest.raises(ValueError, match="out: an error of nan"):
+        replace(GOLDEN.deviations[0], error=float("nan"))

@@ -3,53 +3,36 @@
 from dataclasses import replace
 from functools import cache, partial
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from baselines import load
-from bench import counters
+from bench import counters, released
 from models import Task, create
 from models.adm import PAIRS, Attention, with_low_res
 from models.registry import family_of, published_task
-from models.weights import official_name, randomise_zeros
+from models.weights import randomise_zeros
 
 COUNTS = load.macs_unets()
 SIDES = {model: int(size.split("x")[1]) for model, size, _ in COUNTS if model not in PAIRS}
 
 
-def rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+@pytest.mark.parametrize("name", ["ADM-up-64-256", "LDM-4"])
+def test_output_equals_that_of_the_released_code(name: str) -> None:
+    golden = released.read(name)
+    model = released.build(name, golden)
 
-
-@pytest.mark.parametrize(("name", "side"), [("ADM-up-64-256", 64), ("LDM-4", 32)])
-def test_output_equals_that_of_the_released_code(name: str, side: int) -> None:
-    golden = load.golden(name, side)
-    shapes = load.manifest(name).shapes
-    with torch.device("meta"):
-        model = create(name).eval()
-    ours = {official_name(model, key): key for key in model.state_dict()}
-    # the filled arrays become the parameters: a copy of them all would not fit the memory of a small machine
-    filled = {ours[key]: torch.from_numpy(value) for key, value in load.fill(shapes).items()}
-    model.load_state_dict(filled, assign=True)
-    x, t, y = (torch.from_numpy(values) for values in (golden.x, golden.t, golden.y))
-    if golden.low_res is not None:
-        x = with_low_res(x, torch.from_numpy(golden.low_res))
-
-    def error(wanted: np.ndarray | None) -> float:
-        assert wanted is not None
+    def error(which: str) -> float:
         with torch.no_grad():
-            return rms(model(x, t, y).numpy() - wanted) / rms(wanted)
+            out = model(*released.inputs(golden))
+        return released.error(out, torch.from_numpy(golden.outputs[which]))
 
     # float32 arithmetic accounts for 2e-6; a wrong eps would show as 1e-4 here
-    assert error(golden.out) < 1e-5
-    norms = golden.norm_keys
-    with torch.no_grad():
-        for key, value in load.fill({key: shapes[key] for key in norms}, norms=norms).items():
-            model.get_parameter(ours[key]).copy_(torch.from_numpy(value))
+    assert error("out") < 1e-5
+    released.sharpen(model, golden)
     # attention nearly uniform above is sharp here: exchanged queries and keys would show as 0.6
-    assert error(golden.out_n) < 1e-5
+    assert error("out_n") < 1e-5
 
 
 @cache

@@ -7,27 +7,22 @@ import torch
 from torch import nn
 
 from baselines import load
+from bench import released
 from models import create
 from models.registry import task_at
 from models.weights import official_name
-from tests.test_weights import rms
 
 SMALL = "tests.narrow:uvit"
 
 
 def test_output_equals_that_of_the_released_code_with_norms_and_positions_filled() -> None:
-    golden = load.golden("U-ViT-L/2")
-    weights = load.fill(load.manifest("U-ViT-L/2").shapes, kept=(), norms=golden.norm_keys)
+    golden = released.read("U-ViT-L/2")
+    model = released.build("U-ViT-L/2", golden)
+    weights = {official_name(model, key): value.numpy() for key, value in model.state_dict().items()}
     assert load.fill_sha256(weights) == golden.meta["fill_sha256"]
-    with torch.device("meta"):
-        model = create("U-ViT-L/2").eval()
-    # the filled arrays become the parameters: no time to draw others, no memory for a copy
-    ours = {official_name(model, key): key for key in model.state_dict()}
-    model.load_state_dict({ours[key]: torch.from_numpy(value) for key, value in weights.items()}, assign=True)
     with torch.no_grad():  # one of the two images: they do not depend on each other
-        x, t, y = (torch.from_numpy(values[1:]) for values in (golden.x, golden.t, golden.y))
-        out = model(x, t, y).numpy()
-    assert rms(out - golden.out[1:]) / rms(golden.out[1:]) < 1e-5
+        out = model(*(values[1:] for values in released.inputs(golden)))
+    assert released.error(out, torch.from_numpy(golden.out[1:])) < 1e-5
 
 
 def test_linear_layers_and_positions_start_small_and_the_rest_as_torch_has_it() -> None:

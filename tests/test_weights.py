@@ -3,37 +3,25 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-from baselines import load
+from bench import released
 from models import create, load_official
 from models.weights import official_name, randomise_zeros, read_weights
 from tests.conftest import PUBLISHED
 
 
-def filled(name: str, model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint of the golden output holds: what the rule leaves out is as the model made it."""
-    own = {official_name(model, key): value for key, value in model.state_dict().items()}
-    weights = load.fill(load.manifest(name).parameters)
-    return own | {key: torch.from_numpy(value) for key, value in weights.items()}
-
-
-def rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
 @pytest.mark.parametrize("name", [*PUBLISHED, "SiT-S/2"])
 def test_output_equals_that_of_the_released_code(name: str) -> None:
-    golden = load.golden(name, 32)
+    golden = released.read(name)
+    made = released.build(name, golden)
     model = create(name).eval()
-    load_official(model, filled(name, model))
+    load_official(model, {official_name(made, key): value for key, value in made.state_dict().items()})
     with torch.no_grad():
-        out = model(*(torch.from_numpy(values) for values in (golden.x, golden.t, golden.y))).numpy()
+        out = model(*released.inputs(golden))
     # float32 arithmetic accounts for 1e-6; the wrong GELU would show as 8e-5
-    assert rms(out - golden.out) / rms(golden.out) < 1e-5
+    assert released.error(out, torch.from_numpy(golden.out)) < 1e-5
 
 
 def test_loading_names_every_missing_unexpected_and_misshapen_key(smallest: str) -> None:
