@@ -167,7 +167,7 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
 
     Args:
         records: of any kind.
-        work: of an inference pass; training steps are not timed so.
+        work: of an inference pass; a timed training step holds its loss and update, which a floor does not.
         precision: of the arithmetic.
         device: as torch names it, or a GPU of baselines/gpus.csv, which also stands for torch's name of it.
     """
@@ -177,6 +177,7 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
         record
         for record in records
         if isinstance(record, Throughput)
+        and record.run.work == work.work
         and record.run.protocol == "suite"
         and (record.run.model, record.run.res, record.run.batch) == (work.model, work.res, work.batch)
         and record.run.precision == precision

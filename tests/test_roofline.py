@@ -171,6 +171,8 @@ def test_the_fastest_measurement_of_the_same_pass_on_the_same_device_counts() ->
             {"precision": "bf16"},
             {"protocol": "dico"},
             {"environment": GPU},
+            {"question": "train_step"},
+            {"question": "scaling of training from batch 4, visit 1"},
         )
     ]
     records = [TIMED, faster, *others]
@@ -323,6 +325,8 @@ def test_the_section_shows_floors_shares_and_what_was_achieved() -> None:
     assert names[0] == "roofline_a-device-256-px-4"
     assert {"operators_256-px-4-fp32", "roofline_h200-sxm5-141gb-256-px-4"} <= set(names)
     assert all(f"{name}.png" in text for name in names)
+    titles = {drawing.picture.name: drawing.picture.title for drawing in drawings}
+    assert "the time on a device" in titles["operators_256-px-4-fp32"]
 
 
 def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> None:
@@ -358,3 +362,4 @@ def test_the_work_of_the_command_is_what_the_report_reads(tmp_path: Path) -> Non
         "roofline_h200-sxm5-141gb-256-px-4",
         "operators_256-px-4-fp32",
     ]
+    assert "time" not in drawings[1].picture.title
