@@ -540,7 +540,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
         axes.set_xlabel("% of the pass")
         axes.spines["left"].set_visible(False)
         devices = sorted({profiles[key].run.environment.device for key in profiles if key[1] == group})
-        title = f"Who has the MACs, the bytes and the time: {text} px, batch {batch}, {precision}"
+        timed = f", the bytes and the time on {', '.join(devices)}" if devices else " and the bytes"
+        title = f"Who has the MACs{timed}: {text} px, batch {batch}, {precision}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
         figure.legend(
             handles=[Patch(color=KIND_COLOURS[kind], label=kind) for kind in used],

@@ -19,9 +19,9 @@ from reports.tables import BLANK, Columns, markdown, significant
 
 MIB = 2**20
 AXES = {
-    "time": ("time", "ms per image", 1e-3),
-    "MACs": ("MACs", "GMACs per image", 1e9),
-    "bytes": ("bytes moved, eager", "MB per image", 1e6),
+    "time": ("time, measured", "ms per image", 1e-3),
+    "MACs": ("MACs, counted", "GMACs per image", 1e9),
+    "bytes": ("bytes moved, eager, counted", "MB per image", 1e6),
     "memory": ("memory", "MiB per image", MIB),
 }
 MARKERS = "osD^v<>Pp*"
@@ -241,8 +241,7 @@ def curves(study: Study) -> tuple[Figure, str, str]:
         _panel(figure.add_subplot(grid[i // 2, i % 2]), study, cost)
     title = f"Growth with resolution: {study.setting}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    predicted = {sized.memory.predicted for sized in study.sizes if sized.memory}
-    memory = f", memory is {'predicted' if True in predicted else 'measured'}" if predicted else ""
+    memory = f", memory is {_memory_is(study)}" if "memory" in shown else ""
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
         "side^e, brackets the 95 % interval of e from the samples. Whiskers: 95 % interval of the time. "
@@ -250,6 +249,11 @@ def curves(study: Study) -> tuple[Figure, str, str]:
         f"MACs and bytes are counted{memory}."
     )
     return figure, title, caption
+
+
+def _memory_is(study: Study) -> str:
+    """Whether what a picture shows of memory was measured."""
+    return " or ".join(sorted({_how(sized) for sized in study.sizes if sized.point("memory")}))
 
 
 def _panel(axes: Axes, study: Study, cost: str) -> None:
@@ -287,6 +291,8 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("side, px (log)")
     axes.set_ylabel(f"{unit} (log)")
+    if cost == "memory":
+        title += f", {_memory_is(study)}"
     axes.set_title(title, loc="left", fontsize=9, weight="bold")
     axes.legend(loc="upper left", frameon=False, fontsize=7.5, handletextpad=0.3, labelspacing=0.35)
     low, high = axes.get_ylim()

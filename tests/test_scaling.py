@@ -11,7 +11,7 @@ import pytest
 
 from bench import exponents, record, resolution, scaling
 from bench.exponents import Curve, Point, counted, cross_overs, exponent
-from bench.record import Record, Run, Size, Skipped, Throughput
+from bench.record import Record, Run, Size, Skipped, Throughput, read
 from reports import scaling as report
 from tests.test_cli import run
 from tests.test_record import HERE, RUN, TIMED, WORK
@@ -320,6 +320,9 @@ def test_a_users_backbone_goes_through_inference_and_training(
     assert "6 records were in" in printed.err
     assert "Exponents" in printed.out
     assert "predicted" in printed.out
+    _, (drawing,) = report.section(read(out))
+    assert b"memory, predicted" in drawing.svg  # in the picture, which travels without its caption
+    assert b"time, measured" in drawing.svg
 
 
 def test_counts_alone_need_no_time(capsys: pytest.CaptureFixture[str]) -> None:
