@@ -37,15 +37,18 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from bench import cases, cli, exponents, memory, operators, output, resolution, stats, train_step
 from bench.memory import MemoryCase
-from bench.record import Record, Run, Size, Skipped, Throughput, Work, height_width, size_text
+from bench.record import Record, Run, Size, Skipped, Throughput, Work, size_text
 from bench.resolution import Contrast, Crossing, Doubling, Sized, Study
 from bench.store import Store
 from bench.unit import Unit
 from bench.worker import Case
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CUDA_MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL", "DiG-XL/2")
 CUDA_RES = (256, 512, 1024, 2048)
@@ -59,11 +62,14 @@ WORK = ("inference", "training")
 TABLES = ("sizes", "exponents", "claim", "crossovers")
 MIB, GIB = 2**20, 2**30
 
+Models = dict[tuple[str, Size], "nn.Module"]
 R = TypeVar("R", bound=Record)
 
 
-def planned(args: argparse.Namespace) -> list[Run]:
-    """What is to be timed, at the batch that was asked for; the question names the first visit.
+def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
+    """What is to be timed, at the batch that was asked for, and its models on meta.
+
+    The question of a run names the first visit.
 
     Raises:
         UsageError: names, sizes or settings that cannot be.
@@ -84,7 +90,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
     names = cli.model_names(args.model, default=default)
     if args.weights:
         raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
-    cli.meta_models(names, sizes, None)
+    models = cli.meta_models(names, sizes, None)
     filled = argparse.Namespace(
         **{
             **vars(args),
@@ -92,7 +98,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
             "batch": args.batch or [CPU_BATCH if on_cpu and not args.no_measure else BATCH],
         }
     )
-    return [
+    runs = [
         replace(
             run,
             question=resolution.question(work, run.batch, 1),
@@ -103,6 +109,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
         for group in cases.runs(filled, "", where, names)
         for run in group
     ]
+    return runs, models
 
 
 def visited(runs: Sequence[Run], visits: int) -> Iterator[tuple[int, Run]]:
@@ -165,21 +172,13 @@ def memory_case(run: Run) -> MemoryCase:
     )
 
 
-def _count(asked: Work) -> Work:
-    from models.contract import build
-    from models.registry import task_at
-
-    task = task_at(asked.model, *height_width(asked.res))
-    return operators.traced(asked, build(asked.model, task))
-
-
 def _blank(run: Run) -> Work:
     return operators.blank(run.model, run.res, run.batch, run.precision, run.work)
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
     """Every visit for a sweep, then the counts and the memory of the batches as they are given."""
-    runs = planned(args)
+    runs, models = planned(args)
     found = []
     if not args.no_measure:
         found += [
@@ -205,7 +204,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
             label=f"count of {_label(run)}",
             about=_blank(run),
             estimate_s=1.0,
-            measure=partial(_count, _blank(run)),
+            measure=partial(operators.traced, _blank(run), models[run.model, run.res]),
         )
         for run in runs
     ]
@@ -222,7 +221,7 @@ def _held(store: Store | None, about: Run | Record, force: bool) -> Record | Non
 
 def _records(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
     """Everything that is asked for, measured or from the store, and notes on that."""
-    runs = planned(args)
+    runs, models = planned(args)
     found: list[Record] = []  # in the store
     notes: list[str] = []
     total = len(runs) * (1 if args.no_measure else args.visits + 2)
@@ -252,7 +251,8 @@ def _records(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
                 case = memory_case(run)
                 records.append(keep(case.run, memory.label(case), partial(memory.result_of, case)))
             asked = _blank(run)
-            records.append(keep(asked, f"count of {_label(run)}", partial(_count, asked)))
+            count = partial(operators.traced, asked, models[run.model, run.res])
+            records.append(keep(asked, f"count of {_label(run)}", count))
     if found:
         notes.append(f"{len(found)} records were in {args.out} already; --force measures them again")
     return records, notes
