@@ -400,6 +400,8 @@ def _body(args: argparse.Namespace) -> int:
             columns = _COLUMNS
     text = output.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
+    if rows and args.show == "predictions":
+        notes.append(_made_with(rows))
     output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
     return 0
 
@@ -477,6 +479,13 @@ def _notes(
         reasons = "; ".join(f"{count} {reason}" for reason, count in unused.most_common())
         notes.append(f"measured passes that do not calibrate: {reasons}")
     return notes
+
+
+def _made_with(rows: Sequence[output.Row]) -> str:
+    """What the work of the passes was traced with, some of it perhaps long ago."""
+    made = {(row["torch"], row["commit"]) for row in rows}
+    stamps = ", ".join(f"torch {torch}, commit {commit or '-'}" for torch, commit in sorted(made))
+    return f"work traced with {stamps}; {max(row['date'] for row in rows)}"
 
 
 def parser() -> cli.Parser:
