@@ -8,7 +8,7 @@ would need it. Imports no torch.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.record import Ceiling, Throughput, Work
+from bench.record import Ceiling, Profiled, Run, Throughput, Work
 
 KINDS = (
     "depthwise",
@@ -177,13 +177,30 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
         record
         for record in records
         if isinstance(record, Throughput)
-        and record.run.work == work.work
         and record.run.protocol == "suite"
-        and (record.run.model, record.run.res, record.run.batch) == (work.model, work.res, work.batch)
-        and record.run.precision == precision
-        and device in (record.run.environment.device, gpu_named(record.run.environment.device))
+        and _same_pass(record.run, work, precision, device)
     ]
     return min(found, key=lambda record: record.median_s, default=None)
+
+
+def profile(records: Iterable[object], work: Work, precision: str, device: str) -> Profiled | None:
+    """The newest profile of the pass that a floor is of; the arguments are those of `fastest`."""
+    if work.work != "inference":
+        return None
+    found = [
+        record
+        for record in records
+        if isinstance(record, Profiled) and _same_pass(record.run, work, precision, device)
+    ]
+    return max(found, key=lambda record: record.run.environment.date, default=None)
+
+
+def _same_pass(run: Run, work: Work, precision: str, device: str) -> bool:
+    return (
+        (run.model, run.res, run.batch, run.work) == (work.model, work.res, work.batch, work.work)
+        and run.precision == precision
+        and device in (run.environment.device, gpu_named(run.environment.device))
+    )
 
 
 def by_kind(work: Work, value: str) -> dict[str, int]:

@@ -38,7 +38,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench import cases, cli, floors, output, worker
-from bench.floors import KINDS, OTHER
+from bench.floors import KINDS
 from bench.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
 from bench.unit import Unit
 from bench.worker import Case
@@ -132,13 +132,22 @@ class Share:
     seconds: float | None  # as measured under the profiler; None without
 
 
-def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
-    """The lines of one pass, kinds in their order, modules and operators by their eager bytes."""
+def grouped(work: Work, by: str) -> dict[str, list[Part]]:
+    """The parts of a pass by kind in the order of KINDS, or by module or operator, most eager bytes first."""
     named: dict[str, list[Part]] = {}
     for part in work.parts:
         named.setdefault({"kind": part.kind, "module": part.module, "op": part.op}[by], []).append(part)
+    if by == "kind":
+        return {kind: named[kind] for kind in KINDS if kind in named}
+    moved = {name: sum(part.eager_bytes for part in parts) for name, parts in named.items()}
+    return {name: named[name] for name in sorted(named, key=lambda name: -moved[name])}
+
+
+def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
+    """The lines of one pass, in the order of `grouped`, and then what only a profile has."""
+    named = grouped(work, by)
     seconds = dict(profiled.seconds) if profiled else {}
-    lines = [
+    return [
         Share(
             work=work,
             part=name,
@@ -148,12 +157,8 @@ def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
             fused_bytes=sum(part.fused_bytes for part in parts),
             seconds=seconds.get(name, 0.0) if profiled else None,
         )
-        for name, parts in [*named.items(), *((kind, []) for kind in seconds if kind not in named)]
+        for name, parts in [*named.items(), *((name, []) for name in seconds if name not in named)]
     ]
-    if by == "kind":
-        order = (*KINDS, OTHER)
-        return sorted(lines, key=lambda line: order.index(line.part))
-    return sorted(lines, key=lambda line: -line.eager_bytes)
 
 
 def _row(share: Share) -> output.Row:

@@ -195,6 +195,48 @@ def test_achieved_is_the_floor_as_a_share_of_the_measured_time() -> None:
     assert unknown["eager_floor_s"] is unknown["fused_achieved"] is unknown["measured_on"] is None
 
 
+PROFILE = Profiled(
+    run=replace(RUN, question="profile"),
+    passes=3,
+    seconds=(("convolution", 40.0), ("linear", 20.0), ("norm", 30.0), ("other", 10.0)),
+    wall_s=100.0,
+)
+
+
+def test_parts_have_floors_that_add_up_to_that_of_the_pass() -> None:
+    point = roofline.point(WORK, "fp32", PEAKS, [])
+    *parts, whole = roofline.part_rows(point, "kind", None)
+    # linear 10 s of FLOPs; convolution 20 s and norm 15 s of bytes; fused 10 and 10 s
+    told = {row["part"]: (row["eager_floor_s"], row["fused_floor_s"]) for row in parts}
+    assert told == {"convolution": (20, 10), "linear": (10, 10), "norm": (15, 0)}
+    assert (whole["eager_floor_s"], whole["fused_floor_s"]) == (45, 20)
+    assert [row["eager_compute_share"] for row in parts] == [0, 1, 0]
+    assert sum(row["eager_floor_share"] for row in parts) == pytest.approx(1)
+    assert {row["profiled_s"] for row in parts} == {None}
+    blank = roofline.part_rows(roofline.point(WORK, "bf16", PEAKS, []), "op", None)
+    assert [row["eager_floor_s"] for row in blank] == [None, 15, None, None]  # the norm needs no peak
+
+
+def test_the_newest_profile_of_the_same_pass_stands_beside_the_kinds() -> None:
+    older = replace(PROFILE, seconds=(("norm", 1.0),))
+    later = replace(HERE, date="2026-12-01T00:00:00Z")
+    newer = replace(PROFILE, run=replace(PROFILE.run, environment=later))
+    others = [
+        replace(newer, run=replace(newer.run, **changed), seconds=())  # type: ignore[arg-type]
+        for changed in ({"batch": 8}, {"res": 512}, {"precision": "bf16"}, {"environment": GPU})
+    ]
+    assert floors.profile([newer, older, *others, TIMED], WORK, "fp32", "a device") is newer
+    assert floors.profile([newer], replace(WORK, work="training"), "fp32", "a device") is None
+    *parts, whole = roofline.part_rows(roofline.point(WORK, "fp32", PEAKS, []), "kind", PROFILE)
+    told = {row["part"]: (row["profiled_s"], row["eager_achieved"]) for row in parts}
+    assert told == {
+        "convolution": (40, 0.5), "linear": (20, 0.5), "norm": (30, 0.5), "other": (10, 0),
+    }  # fmt: skip
+    assert (whole["profiled_s"], whole["eager_achieved"]) == (100, 0.45)
+    by_module = roofline.part_rows(roofline.point(WORK, "fp32", PEAKS, []), "module", PROFILE)
+    assert {row["profiled_s"] for row in by_module} == {None}
+
+
 # the command
 
 
@@ -237,6 +279,22 @@ def test_the_command_sets_floors_beside_a_measurement(
     assert sold["measured_on"] is None
     assert "waredb.com" in sold["peaks_source"]
     assert "ceilings measured on it" in printed.err
+
+
+@pytest.mark.parametrize("by", ["kind", "module", "op"])
+def test_the_command_shows_the_floor_of_every_part(
+    by: str, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", "FCDM-S", "--batch", "2", "--records", str(records), "--device-peaks", "here", "L40S"]
+    assert run(main, *asked, "--format", "json") == 0
+    of_pass = {row["device"]: row["eager_floor_s"] for row in json.loads(capsys.readouterr().out)}
+    assert run(main, *asked, "--by", by, "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    for device, seconds in of_pass.items():
+        *parts, whole = (row for row in rows if row["device"] == device)
+        assert whole["eager_floor_s"] == seconds
+        assert sum(row["eager_floor_s"] for row in parts) == pytest.approx(seconds)
+        assert len(parts) > 4
 
 
 def test_tf32_moves_the_bytes_of_fp32_and_a_cpu_has_no_ceiling_for_it(
