@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -72,6 +72,9 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         if points[peaks.device] and (peaks.measured or peaks.device == DRAWN):
             drawings.append(_roofline(peaks, points[peaks.device]))
     parts += ["### Operators", _of_operators(), markdown(_operators(groups, profiles))]
+    kinds = _kinds(groups, profiles, {peaks.device: peaks for peaks in reversed(roofs)})
+    if kinds["model"]:
+        parts += ["### Kinds of operators beside their floors", _of_kinds(), markdown(kinds)]
     drawings += [_bars(group, chosen, profiles) for group, chosen in groups.items()]
     parts += [
         f"![{d.picture.title}]({d.picture.name}.png)\n\n{d.picture.caption} ([SVG]({d.picture.name}.svg))"
@@ -323,6 +326,53 @@ def _operators(
         if any(cell != BLANK for cell in cells):
             columns[kind] = cells
     return columns
+
+
+def _of_kinds() -> str:
+    return (
+        "Computed floor of all eager kernels of a kind / time under torch.profiler, in ms of one pass; in "
+        "brackets the first as a share of the second. The profiler slows a pass, and kernels that caches "
+        "feed may beat a floor of bytes. `python -m bench.roofline --by kind` has the rest."
+    )
+
+
+def _kinds(
+    groups: Mapping[Group, Sequence[Work]],
+    profiles: Mapping[tuple[str, Group], Profiled],
+    roofs: Mapping[str, Peaks],
+) -> Columns:
+    """What was profiled on a device whose peaks are known, kind by kind."""
+    rows: list[tuple[Work, Profiled, Peaks]] = []
+    for group, of in groups.items():
+        for work in of:
+            one = profiles.get((work.model, group))
+            where = one.run.environment.device if one else ""
+            peaks = roofs.get(where) or roofs.get(floors.gpu_named(where) or "")
+            if one is not None and peaks is not None:
+                rows.append((work, one, peaks))
+    columns: Columns = {
+        "model": [work.model for work, _, _ in rows],
+        "px": [size_text(work.res) for work, _, _ in rows],
+        "batch": [str(work.batch) for work, _, _ in rows],
+        "precision": [work.precision for work, _, _ in rows],
+        "profiled": [_where(one) for _, one, _ in rows],
+        "peaks": ["measured" if peaks.measured else "as sold" for _, _, peaks in rows],
+    }
+    for kind in KINDS:
+        cells = [_beside_floor(kind, *row) for row in rows]
+        if any(cell != BLANK for cell in cells):
+            columns[kind] = cells
+    return columns
+
+
+def _beside_floor(kind: str, work: Work, profiled: Profiled, peaks: Peaks) -> str:
+    spent = dict(profiled.seconds).get(kind)
+    of_kind = replace(work, parts=tuple(part for part in work.parts if part.kind == kind))
+    floor = floors.floor(of_kind, peaks, work.precision, "eager")
+    if not spent or floor is None:
+        return BLANK
+    share = f"{100 * floor.total_s / spent:.0f} %"
+    return f"{1e3 * floor.total_s:.2f} / {1e3 * spent:.2f} ({share})"
 
 
 def _where(profiled: Profiled) -> str:

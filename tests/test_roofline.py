@@ -379,6 +379,8 @@ def test_the_section_shows_floors_shares_and_what_was_achieved() -> None:
     assert "H200 SXM5 141GB" in text
     linear = f"{100 * 5000 / 5500:.1f} / {100 * 300 / 3800:.1f} / 60.0"
     assert linear in text
+    of_kinds = text.partition("### Kinds of operators beside their floors")[2]
+    assert "10000.00 / 300.00 (3333 %) | 15000.00 / 100.00 (15000 %)" in " ".join(of_kinds.split())
     names = [drawing.picture.name for drawing in drawings]
     assert names[0] == "roofline_a-device-256-px-4"
     assert {"operators_256-px-4-fp32", "roofline_h200-sxm5-141gb-256-px-4"} <= set(names)
