@@ -23,6 +23,7 @@ KINDS = (
 )
 CONVOLUTIONS = KINDS[:3]
 OTHER = "other"  # of a profile: what belongs to no operator of a kind
+PROFILES = {"kind": "profile", "module": "profile by module"}  # what a Profiled's run asks, by its names
 FORMS = ("eager", "fused")  # the bytes of Part.eager_bytes, or of Part.fused_bytes
 
 
@@ -183,14 +184,21 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
     return min(found, key=lambda record: record.median_s, default=None)
 
 
-def profile(records: Iterable[object], work: Work, precision: str, device: str) -> Profiled | None:
-    """The newest profile of the pass that a floor is of; the arguments are those of `fastest`."""
-    if work.work != "inference":
+def profile(
+    records: Iterable[object], work: Work, precision: str, device: str, by: str = "kind"
+) -> Profiled | None:
+    """The newest profile of the pass that a floor is of, by kind or module; None for operators.
+
+    The other arguments are those of `fastest`.
+    """
+    if work.work != "inference" or by not in PROFILES:
         return None
     found = [
         record
         for record in records
-        if isinstance(record, Profiled) and _same_pass(record.run, work, precision, device)
+        if isinstance(record, Profiled)
+        and record.run.question == PROFILES[by]
+        and _same_pass(record.run, work, precision, device)
     ]
     return max(found, key=lambda record: record.run.environment.date, default=None)
 

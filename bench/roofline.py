@@ -25,8 +25,8 @@ an update, are not set beside the floor of their two passes. --records names the
 python -m reports reads.
 
 --by shows the floor of every kind of operator, of every module or of every operator, which add up to that of
-the pass. Beside kinds stand the milliseconds that a profile in the records (bench.operators --profile) saw of
-the same pass on the same device; the profiler slows a pass.
+the pass. Beside kinds and modules stand the milliseconds that a profile in the records (bench.operators
+--profile) saw of the same pass on the same device; the profiler slows a pass.
 """
 
 import argparse
@@ -138,10 +138,10 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
     Args:
         point: the pass.
         by: kind, module or op.
-        profiled: of the same pass, by kind; None without.
+        profiled: of the same pass, by the same names; None without.
     """
     work, peaks, precision = point.work, point.peaks, point.precision
-    seconds = dict(profiled.seconds) if profiled and by == "kind" else None
+    seconds = dict(profiled.seconds) if profiled else None
     named = operators.grouped(work, by)
     beside: list[tuple[str, list[Part]]] = [(name, []) for name in seconds or () if name not in named]
     rows: list[output.Row] = []
@@ -176,7 +176,7 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
                 "fused_floor_share": fused.total_s / point.fused.total_s if fused and point.fused else None,
                 "profiled_s": spent,
                 "eager_achieved": eager.total_s / spent if eager and spent else None,
-                "profiled_date": profiled.run.environment.date if profiled and seconds else None,
+                "profiled_date": profiled.run.environment.date if profiled else None,
             }
         )
     return rows
@@ -301,7 +301,7 @@ def _body(args: argparse.Namespace) -> int:
         for peaks in roofs
     ]
     if args.by:
-        rows = [line for one in points for line in part_rows(one, args.by, _profile(one, records))]
+        rows = [line for one in points for line in part_rows(one, args.by, _profile(one, records, args.by))]
         columns = [*_OF_PARTS, *_PROFILED] if any(line["profiled_s"] for line in rows) else _OF_PARTS
     else:
         rows = [row(one) for one in points]
@@ -312,8 +312,8 @@ def _body(args: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(point: Point, records: Sequence[Record]) -> Profiled | None:
-    return floors.profile(records, point.work, point.precision, point.peaks.device)
+def _profile(point: Point, records: Sequence[Record], by: str) -> Profiled | None:
+    return floors.profile(records, point.work, point.precision, point.peaks.device, by)
 
 
 def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:

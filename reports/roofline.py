@@ -95,8 +95,9 @@ def _newest(works: Sequence[Work]) -> list[Work]:
 
 
 def _by_case(profiles: Sequence[Profiled]) -> dict[tuple[str, Group], Profiled]:
-    """The newest profile of a model at a resolution, batch and precision, on whatever device."""
-    ordered = sorted(profiles, key=lambda one: (one.run.environment.date, one.run.environment.device))
+    """The newest profile by kind of a model at a resolution, batch and precision, on whatever device."""
+    of_kinds = [one for one in profiles if one.run.question == floors.PROFILES["kind"]]
+    ordered = sorted(of_kinds, key=lambda one: (one.run.environment.date, one.run.environment.device))
     return {
         (one.run.model, (size_text(one.run.res), one.run.batch, one.run.precision)): one for one in ordered
     }

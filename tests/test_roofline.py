@@ -233,8 +233,10 @@ def test_the_newest_profile_of_the_same_pass_stands_beside_the_kinds() -> None:
         "convolution": (40, 0.5), "linear": (20, 0.5), "norm": (30, 0.5), "other": (10, 0),
     }  # fmt: skip
     assert (whole["profiled_s"], whole["eager_achieved"]) == (100, 0.45)
-    by_module = roofline.part_rows(roofline.point(WORK, "fp32", PEAKS, []), "module", PROFILE)
-    assert {row["profiled_s"] for row in by_module} == {None}
+    of_modules = replace(PROFILE, run=replace(PROFILE.run, question="profile by module"))
+    assert floors.profile([PROFILE], WORK, "fp32", "a device", "module") is None
+    assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "module") is of_modules
+    assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "op") is None
 
 
 # the command
