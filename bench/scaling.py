@@ -35,7 +35,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -60,6 +60,7 @@ CPU_BUDGET_S = 5.0
 VISITS = 2
 WORK = ("inference", "training")
 TABLES = ("sizes", "exponents", "claim", "crossovers")
+TAKEN_OVER = "*"  # beside a published ratio
 MIB, GIB = 2**20, 2**30
 
 Models = dict[tuple[str, Size], "nn.Module"]
@@ -347,7 +348,7 @@ def _of_doubling(study: Study, one: Doubling) -> output.Row:
         "macs_ratio": one.other("MACs"),
         "bytes_ratio": one.other("bytes"),
         "memory_ratio": one.other("memory"),
-        "published": [{"paper": fall.paper, "model": fall.model, "ratio": fall.ratio} for fall in one.falls],
+        "published": [asdict(fall) for fall in one.falls],
         "verdict": one.verdict,
     }
 
@@ -363,7 +364,7 @@ def _of_contrast(study: Study, one: Contrast) -> output.Row:
         "macs_ratio": one.macs,
         "bytes_ratio": None,
         "memory_ratio": None,
-        "published": [{"paper": paper, "model": "", "ratio": ratio} for paper, ratio in one.published],
+        "published": [asdict(fall) for fall in one.published],
         "verdict": one.verdict,
     }
 
@@ -436,7 +437,7 @@ def _how(row: output.Row) -> str:
 def _published(row: output.Row) -> str:
     return (
         ", ".join(
-            f"{one['ratio']:.2f} ({' '.join(filter(None, (one['paper'], one['model'])))})"
+            f"{one['ratio']:.2f}{TAKEN_OVER if one['taken_over'] else ''} ({one['paper']} {one['model']})"
             for one in row["published"]
         )
         or "-"
@@ -551,13 +552,15 @@ def _body(args: argparse.Namespace) -> int:
     found = resolution.counts(records) if args.no_measure else resolution.studies(records)
     output.emit(
         rendered(found, tables, args.format),
-        [*notes, *_notes(records, found, args)],
+        [*notes, *_notes(records, found, tables, args)],
         None if cli.keeps_records(args.out) else args.out,
     )
     return 0
 
 
-def _notes(records: Sequence[Record], found: Sequence[Study], args: argparse.Namespace) -> list[str]:
+def _notes(
+    records: Sequence[Record], found: Sequence[Study], tables: Sequence[str], args: argparse.Namespace
+) -> list[str]:
     works = [record for record in records if isinstance(record, Work)]
     notes = ["1 MAC = 2 FLOPs; the exponent in pixels is half of that in the side; memory is without weights"]
     if args.no_measure:
@@ -572,6 +575,9 @@ def _notes(records: Sequence[Record], found: Sequence[Study], args: argparse.Nam
             if args.visits > 1
             else "one visit of each case: what visits differ by is not in the intervals"
         )
+    if "claim" in tables and any(row["published"] for study in found for row in claim_rows(study)):
+        notes.append(f"published: {resolution.remark_on_falls()}")
+        notes.append(f"{TAKEN_OVER}: {resolution.TAKEN_OVER}")
     notes.append(
         f"{here.device or 'counted only'}; torch {here.torch}; {here.threads} CPU threads; "
         f"commit {here.commit or '-'}; {here.date}"

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from bench import exponents, resolution
 from bench.exponents import Exponent, Interval
 from bench.record import Record, size_text
-from bench.resolution import COSTS, MARGIN, Sized, Study
+from bench.resolution import COSTS, MARGIN, Fall, Sized, Study
 from reports.naming import order
 from reports.plots import STYLE, Drawing, colour_of, new_figure, saved
 from reports.tables import BLANK, Columns, markdown, significant
@@ -24,6 +24,7 @@ AXES = {
     "bytes": ("bytes moved, eager, counted", "MB per image", 1e6),
     "memory": ("memory", "MiB per image", MIB),
 }
+TAKEN_OVER = "‡"  # beside a published ratio
 MARKERS = "osD^v<>Pp*"
 APART = 0.04  # doublings of the side between the points of two models at one size
 
@@ -164,8 +165,17 @@ def _of_falls() -> str:
         "*Published* is by how many times a paper's throughput falls from 256 to 512 px (FCDM Tables 3 and "
         "5, DiCo Tables 1 and 2), on whatever device and settings stand behind its two tables; where a model "
         "has none, its family's, by name. The verdict sets the measured interval beside it and beside the "
-        f"growth of the MACs; within {100 * MARGIN:.0f} % is the same."
+        f"growth of the MACs; within {100 * MARGIN:.0f} % is the same. {resolution.remark_on_falls()} "
+        f"{TAKEN_OVER}: {resolution.TAKEN_OVER}."
     )
+
+
+def _published(falls: Sequence[Fall]) -> str:
+    found = [
+        f"{fall.ratio:.2f}{TAKEN_OVER if fall.taken_over else ''} ({fall.paper}, {fall.model})"
+        for fall in falls
+    ]
+    return ", ".join(found) or BLANK
 
 
 def _doublings(study: Study) -> Columns:
@@ -181,10 +191,7 @@ def _doublings(study: Study) -> Columns:
         "MACs x": other("MACs"),
         "bytes x": other("bytes"),
         "memory x": other("memory"),
-        "published: time x": [
-            ", ".join(f"{fall.ratio:.2f} ({fall.paper}, {fall.model})" for fall in one.falls) or BLANK
-            for one in rows
-        ],
+        "published: time x": [_published(one.falls) for one in rows],
         "measured is": [one.verdict or BLANK for one in rows],
     }
 
@@ -196,9 +203,7 @@ def _contrasts(study: Study) -> Columns:
         "px": [f"{one.from_side:.0f} to {one.to_side:.0f}" for one in rows],
         "measured": [_with(one.ratio, one.interval, 2) for one in rows],
         "of MACs": [BLANK if one.macs is None else f"{one.macs:.2f}" for one in rows],
-        "published": [
-            ", ".join(f"{ratio:.2f} ({paper})" for paper, ratio in one.published) or BLANK for one in rows
-        ],
+        "published": [_published(one.published) for one in rows],
         "verdict": [one.verdict for one in rows],
     }
 
