@@ -196,8 +196,8 @@ _COLUMNS: list[output.Column] = [
     ("predicted images/s", lambda row: output.significant(row["images_per_s"])),
     (f"{_percent(projection.COVERAGE)} interval", _interval),
     ("predicted ms", lambda row: output.milliseconds(row["seconds"])),
-    ("at most eager", lambda row: output.significant(row["images_per_s_at_most_eager"])),
-    ("at most fused", lambda row: output.significant(row["images_per_s_at_most_fused"])),
+    ("at most images/s eager", lambda row: output.significant(row["images_per_s_at_most_eager"])),
+    ("at most images/s fused", lambda row: output.significant(row["images_per_s_at_most_fused"])),
     ("predicted GiB", _gib),
     ("fits", _fits),
 ]
@@ -322,7 +322,7 @@ def _reading(precision: str) -> output.Column:
         value = output.significant(row[f"predicted_{name}"])
         return f"{value} ({output.significant(low)} to {output.significant(high)})"
 
-    return f"predicted {precision}", text
+    return f"predicted images/s {precision}", text
 
 
 _JUDGED_COLUMNS: list[output.Column] = [
@@ -336,7 +336,7 @@ _JUDGED_COLUMNS: list[output.Column] = [
     ),
     ("predicted for", lambda row: row["predicted_for"]),
     *map(_reading, validation.READINGS),
-    ("fp32 at most", lambda row: output.significant(row["at_most_fp32"])),
+    ("fp32 images/s at most", lambda row: output.significant(row["at_most_fp32"])),
     ("verdict, if on that GPU", lambda row: row["verdict"]),
 ]
 

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 
 from bench import ceilings, cli, floors, operators, output
 from bench.floors import Floor, Peaks
-from bench.record import Ceiling, Part, Profiled, Record, Size, Skipped, Throughput, Work
+from bench.record import Ceiling, Part, Profiled, Record, Size, Skipped, Throughput, Work, size_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -308,6 +308,8 @@ def _body(args: argparse.Namespace) -> int:
         columns = [*_COLUMNS, *_MEASURED] if any(one.measured for one in points) else _COLUMNS
     text = output.render(rows, columns, args.format)
     notes = [*notes, *found, *_notes(works, roofs, args.precision)]
+    if not args.by and not any(one.measured for one in points):
+        notes += _timed_otherwise(points, records)
     output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
     return 0
 
@@ -334,6 +336,22 @@ def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[s
         blank = f"; not known, and its floors blank: {', '.join(lacking)}" if lacking else ""
         notes.append(f"{peaks.device}: {', '.join(rates)}{blank}; {peaks.source}")
     return notes
+
+
+def _timed_otherwise(points: Sequence[Point], records: Sequence[Record]) -> list[str]:
+    """Where no point was measured: at which sizes its models were, on its devices."""
+    models, devices = ({one.work.model for one in points}, {one.peaks.device for one in points})
+    sizes = {
+        f"{size_text(run.res)} px, batch {run.batch}, {run.precision}"
+        for record in records
+        if isinstance(record, Throughput)
+        and (run := record.run).work == "inference"
+        and run.model in models
+        and {run.environment.device, floors.gpu_named(run.environment.device)} & devices
+    }
+    return [
+        f"nothing measured of these passes; of their models there are: {'; '.join(sorted(sizes))}"
+    ] * bool(sizes)
 
 
 def parser() -> cli.Parser:

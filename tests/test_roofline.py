@@ -299,6 +299,19 @@ def test_the_command_shows_the_floor_of_every_part(
         assert len(parts) > 4
 
 
+def test_without_a_measurement_of_the_pass_the_command_says_which_there_are(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", "FCDM-S", "--records", str(records), "--device-peaks"]
+    told = "nothing measured of these passes; of their models there are: 256 px, batch 2, fp32\n"
+    assert run(main, *asked, "here", "--batch", "4") == 0
+    assert told in capsys.readouterr().err
+    assert run(main, *asked, "here", "--batch", "2") == 0
+    assert "nothing measured" not in capsys.readouterr().err
+    assert run(main, *asked, "L40S", "--batch", "4") == 0
+    assert "nothing measured" not in capsys.readouterr().err
+
+
 def test_tf32_moves_the_bytes_of_fp32_and_a_cpu_has_no_ceiling_for_it(
     records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
