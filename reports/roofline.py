@@ -19,7 +19,7 @@ from bench.floors import KINDS, OTHER, Floor, Peaks
 from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
 from reports.naming import FAMILIES, order, size
 from reports.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
-from reports.tables import BLANK, Columns, markdown, significant
+from reports.tables import BLANK, Columns, markdown, significant, stamp
 
 GPUS = (
     "RTX 4090",
@@ -57,7 +57,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     points = {peaks.device: _points(peaks, works, timings) for peaks in roofs}
     groups = _groups(works, profiles)
 
-    parts = ["## Floors and rooflines", _reading(works[0])]
+    parts = ["## Floors and rooflines", _reading(works)]
     drawings: list[Drawing] = []
     ceilings = [record for record in records if isinstance(record, Ceiling)]
     if ceilings:
@@ -95,11 +95,26 @@ def _newest(works: Sequence[Work]) -> list[Work]:
 
 
 def _by_case(profiles: Sequence[Profiled]) -> dict[tuple[str, Group], Profiled]:
-    """The newest profile by kind of a model at a resolution, batch and precision, on whatever device."""
-    of_kinds = [one for one in profiles if one.run.question == floors.PROFILES["kind"]]
-    ordered = sorted(of_kinds, key=lambda one: (one.run.environment.date, one.run.environment.device))
+    """The newest profile by kind of a model at a resolution, batch and precision.
+
+    All of one group are of one device, that of the most models and then of the newest: a picture sets them
+    side by side.
+    """
+    of_group: dict[Group, dict[str, dict[str, Profiled]]] = {}
+    for one in sorted(profiles, key=lambda one: (one.run.environment.date, one.run.environment.device)):
+        if one.run.question == floors.PROFILES["kind"]:
+            group = size_text(one.run.res), one.run.batch, one.run.precision
+            devices = of_group.setdefault(group, {})
+            devices.setdefault(one.run.environment.device, {})[one.run.model] = one
+
+    def weight(of: Mapping[str, Profiled]) -> tuple[int, str, str]:
+        newest = max((one.run.environment for one in of.values()), key=lambda here: here.date)
+        return len(of), newest.date, newest.device
+
     return {
-        (one.run.model, (size_text(one.run.res), one.run.batch, one.run.precision)): one for one in ordered
+        (model, group): one
+        for group, devices in of_group.items()
+        for model, one in max(devices.values(), key=weight).items()
     }
 
 
@@ -205,14 +220,14 @@ def _distinct(works: Sequence[Work]) -> list[Work]:
 # text and tables
 
 
-def _reading(work: Work) -> str:
+def _reading(works: Sequence[Work]) -> str:
+    made = sorted({stamp(work.environment) for work in works})
     return (
         "A floor is the least time of one denoising pass on a device, max(FLOPs / peak, bytes / bandwidth) "
         "of every operator, summed; it is **computed**, not measured. *Eager*: every kernel reads its inputs "
         "and writes its outputs. *Fused*: only convolutions, linear layers, attention and scans move "
         "anything, each once, and all else rides on them. One MAC is two FLOPs. MACs and bytes are from meta "
-        f"tensors: torch {work.environment.torch}, commit {work.environment.commit or BLANK}, "
-        f"{work.environment.date[:10]}."
+        f"tensors: {'; '.join(made)}."
     )
 
 
@@ -306,8 +321,8 @@ def _floors(points: Sequence[_Point]) -> Columns:
 def _of_operators() -> str:
     return (
         "Shares in %, MACs / eager bytes / time: time is that of operators under torch.profiler on the "
-        f"device named, and {BLANK} where nothing was profiled. *Other* is time in no operator, on a "
-        "CPU that of Python."
+        f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. "
+        "*Other* is time in no operator, on a CPU that of Python."
     )
 
 

@@ -564,7 +564,7 @@ def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
     for name in report.GPUS:
         assert f"### Predicted: {name}" in text
     assert "published images/s" in text
-    assert "predicted fp32, A100 SXM4 80GB" in text
+    assert "predicted images/s fp32, A100 SXM4 80GB" in text
     svg = drawing.svg.decode()
     assert "predicted" in drawing.picture.caption
     assert svg.startswith("<?xml")

@@ -411,6 +411,17 @@ def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> No
     assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
 
 
+def test_times_that_stand_side_by_side_are_of_one_device() -> None:
+    elsewhere = replace(HERE, device="another device", date="2027-01-01T00:00:00Z")
+    dit = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
+    newer = replace(PROFILE, run=replace(PROFILE.run, environment=elsewhere))
+    text, _ = section.section([*records_of_a_report(), dit, newer])
+    assert "another device" not in text
+    text, _ = section.section([*records_of_a_report(), newer])
+    assert "profiled" in text
+    assert "time on another device" in text
+
+
 def test_without_the_work_of_a_pass_there_is_no_section() -> None:
     assert section.section([TIMED, ceiling("matmul", 1)]) == ("", [])
     assert section.section([replace(WORK, work="training")]) == ("", [])
