@@ -201,6 +201,17 @@ def table(id: str) -> PublishedTable:  # noqa: A002 - it is the table's id
     return _table(entries[id])
 
 
+def remark(number: int) -> Remark:
+    """The remark of that id."""
+    (found,) = (one for one in remarks() if one.id == number)
+    return found
+
+
+def taken_over(table: str, column: str, row: Row) -> bool:
+    """Whether a printed number is probably another paper's, and so not measured with those beside it."""
+    return remark(_TAKEN_OVER).touches(table, column, row)
+
+
 def remarks() -> tuple[Remark, ...]:
     """Read what contradicts what in the published tables."""
     return tuple(
@@ -213,17 +224,6 @@ def remarks() -> tuple[Remark, ...]:
         )
         for entry in _rows("published/remarks.csv")
     )
-
-
-def remark(number: int) -> Remark:
-    """The remark of that id."""
-    (found,) = (one for one in remarks() if one.id == number)
-    return found
-
-
-def taken_over(table: str, column: str, row: Row) -> bool:
-    """Whether a printed number is probably another paper's, and so not measured with those beside it."""
-    return remark(_TAKEN_OVER).touches(table, column, row)
 
 
 def gpus() -> dict[str, Gpu]:
