@@ -30,6 +30,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([KMB]?)")
 _POWER = {"": 0, "K": 3, "M": 6, "B": 9}
+_TAKEN_OVER = 18  # the remark on cells that are another paper's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +279,17 @@ def table(id: str) -> PublishedTable:  # noqa: A002 - it is the table's id
     if id not in entries:
         raise _unknown("published table", id, entries)
     return _table(entries[id])
+
+
+def remark(number: int) -> Remark:
+    """The remark of that id."""
+    (found,) = (one for one in remarks() if one.id == number)
+    return found
+
+
+def taken_over(table: str, column: str, row: Row) -> bool:
+    """Whether a printed number is probably another paper's, and so not measured with those beside it."""
+    return remark(_TAKEN_OVER).touches(table, column, row)
 
 
 def remarks() -> tuple[Remark, ...]:

@@ -38,6 +38,7 @@ class NotFiniteError(ArithmeticError):
 class Arm:
     """What is timed, and how."""
 
+    model: nn.Module
     call: Callable[[], object]  # one denoising forward pass, or one training step
     synchronise: Callable[[], None]
     device_timer: DeviceTimer | None
@@ -170,6 +171,7 @@ def _first(call: Callable[[], torch.Tensor], run: Run, what: str) -> float | Non
 def _arm(run: Run, built: _Built, call: Callable[[], object], compile_s: float | None) -> Arm:
     where = run.environment.device_type
     return Arm(
+        model=built.model,
         call=call,
         synchronise=device.synchronise(where),
         device_timer=device.cuda_timer if where == "cuda" else None,

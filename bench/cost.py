@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from baselines import load
 from baselines.load import Published
-from bench.record import Counted, Record, Throughput
+from bench.record import Counted, Record, Run, Throughput
 
 ZETTA = 1e21
 TABLE = "fcdm_table17"
@@ -60,6 +60,7 @@ class Cost:
     recomputes: bool  # the release does so
     at_least: bool  # the release has passes that are not counted
     measured: tuple[Measured, ...]
+    counted: tuple[Counted, ...]  # what the MACs are from
 
     @property
     def from_printed(self) -> float | None:
@@ -161,7 +162,7 @@ def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throug
     step = steps[-1] if steps else None
     # the newest of each setting
     newest = {
-        (r.environment.device, r.precision, r.batch, r.checkpointing, r.compile, r.channels_last): one
+        (r.environment.device, r.precision, r.batch, r.checkpointing, settings(r)): one
         for one in timed
         if (r := one.run).model == training.model
     }
@@ -175,7 +176,15 @@ def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throug
         recomputes=_of_family(training.model, RECOMPUTING),
         at_least=_of_family(training.model, MASKING),
         measured=tuple(_measured(training, newest[setting]) for setting in sorted(newest)),
+        counted=tuple(one[-1] for one in (papers, steps) if one),
     )
+
+
+def settings(run: Run) -> str:
+    """The settings of a timed step that are not as usual, in words, without checkpointing."""
+    switches = {"compile": run.compile, "channels last": run.channels_last}
+    words = [name for name, on in switches.items() if on]
+    return ", ".join(words + [f"{run.attention} attention"] * (run.attention != "auto"))
 
 
 def _of_family(model: str, families: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ would need it. Imports no torch.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.record import Ceiling, Throughput, Work
+from bench.record import Ceiling, Profiled, Run, Throughput, Work
 
 KINDS = (
     "depthwise",
@@ -23,6 +23,7 @@ KINDS = (
 )
 CONVOLUTIONS = KINDS[:3]
 OTHER = "other"  # of a profile: what belongs to no operator of a kind
+PROFILES = {"kind": "profile", "module": "profile by module"}  # what a Profiled's run asks, by its names
 FORMS = ("eager", "fused")  # the bytes of Part.eager_bytes, or of Part.fused_bytes
 
 
@@ -167,7 +168,7 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
 
     Args:
         records: of any kind.
-        work: of an inference pass; training steps are not timed so.
+        work: of an inference pass; a timed training step holds its loss and update, which a floor does not.
         precision: of the arithmetic.
         device: as torch names it, or a GPU of baselines/gpus.csv, which also stands for torch's name of it.
     """
@@ -177,12 +178,37 @@ def fastest(records: Iterable[object], work: Work, precision: str, device: str) 
         record
         for record in records
         if isinstance(record, Throughput)
-        and (record.run.work, record.run.protocol) == ("inference", "suite")
-        and (record.run.model, record.run.res, record.run.batch) == (work.model, work.res, work.batch)
-        and record.run.precision == precision
-        and device in (record.run.environment.device, gpu_named(record.run.environment.device))
+        and record.run.protocol == "suite"
+        and _same_pass(record.run, work, precision, device)
     ]
     return min(found, key=lambda record: record.median_s, default=None)
+
+
+def profile(
+    records: Iterable[object], work: Work, precision: str, device: str, by: str = "kind"
+) -> Profiled | None:
+    """The newest profile of the pass that a floor is of, by kind or module; None for operators.
+
+    The other arguments are those of `fastest`.
+    """
+    if work.work != "inference" or by not in PROFILES:
+        return None
+    found = [
+        record
+        for record in records
+        if isinstance(record, Profiled)
+        and record.run.question == PROFILES[by]
+        and _same_pass(record.run, work, precision, device)
+    ]
+    return max(found, key=lambda record: record.run.environment.date, default=None)
+
+
+def _same_pass(run: Run, work: Work, precision: str, device: str) -> bool:
+    return (
+        (run.model, run.res, run.batch, run.work) == (work.model, work.res, work.batch, work.work)
+        and run.precision == precision
+        and device in (run.environment.device, gpu_named(run.environment.device))
+    )
 
 
 def by_kind(work: Work, value: str) -> dict[str, int]:

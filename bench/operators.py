@@ -4,6 +4,7 @@
     python -m bench.operators --model FCDM-XL --by module --precision bf16
     python -m bench.operators --model FCDM-XL --by op --work training --batch 256 --precision bf16
     python -m bench.operators --model FCDM-S DiT-S/2 --batch 4 --profile --out records.jsonl
+    python -m bench.operators --model FCDM-S --batch 4 --by module --profile
 
 Counted, from the sizes of meta tensors: nothing is computed. A kind is depthwise, pointwise (1x1) or any
 other convolution, linear (products with weights), attention (with its softmax, fused or not), scan (linear
@@ -27,8 +28,9 @@ Inference: weights and x in the precision itself. Training: forward and backward
 optimizer, in eval mode; bf16 and fp16 are torch.autocast. Gradients of attention cost twice its forward pass.
 
 --profile runs the pass on the device at hand, in a process of its own, under torch.profiler, and sets the
-measured share of time beside each kind; "other" is time in no operator, on a CPU that of Python. It slows a
-pass; only the shares are for comparing. The part for CUDA was written without a GPU and has never run.
+measured share of time beside each kind or, with --by module, each module; "other" is time in no operator, on
+a CPU that of Python. It slows a pass, and marking modules slows it more; only the shares are for comparing.
+The part for CUDA was written without a GPU and has never run.
 """
 
 import argparse
@@ -38,7 +40,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench import cases, cli, floors, output, worker
-from bench.floors import KINDS, OTHER
+from bench.floors import KINDS
 from bench.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
 from bench.unit import Unit
 from bench.worker import Case
@@ -132,13 +134,22 @@ class Share:
     seconds: float | None  # as measured under the profiler; None without
 
 
-def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
-    """The lines of one pass, kinds in their order, modules and operators by their eager bytes."""
+def grouped(work: Work, by: str) -> dict[str, list[Part]]:
+    """The parts of a pass by kind in the order of KINDS, or by module or operator, most eager bytes first."""
     named: dict[str, list[Part]] = {}
     for part in work.parts:
         named.setdefault({"kind": part.kind, "module": part.module, "op": part.op}[by], []).append(part)
+    if by == "kind":
+        return {kind: named[kind] for kind in KINDS if kind in named}
+    moved = {name: sum(part.eager_bytes for part in parts) for name, parts in named.items()}
+    return {name: named[name] for name in sorted(named, key=lambda name: -moved[name])}
+
+
+def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
+    """The lines of one pass, in the order of `grouped`, and then what only a profile has."""
+    named = grouped(work, by)
     seconds = dict(profiled.seconds) if profiled else {}
-    lines = [
+    return [
         Share(
             work=work,
             part=name,
@@ -148,12 +159,8 @@ def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
             fused_bytes=sum(part.fused_bytes for part in parts),
             seconds=seconds.get(name, 0.0) if profiled else None,
         )
-        for name, parts in [*named.items(), *((kind, []) for kind in seconds if kind not in named)]
+        for name, parts in [*named.items(), *((name, []) for name in seconds if name not in named)]
     ]
-    if by == "kind":
-        order = (*KINDS, OTHER)
-        return sorted(lines, key=lambda line: order.index(line.part))
-    return sorted(lines, key=lambda line: -line.eager_bytes)
 
 
 def _row(share: Share) -> output.Row:
@@ -241,14 +248,14 @@ def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
     ]
 
 
-def _cases(works: Sequence[Work], where: str) -> list[Case]:
+def _cases(works: Sequence[Work], where: str, by: str) -> list[Case]:
     """What is profiled: each pass once, under torch's own settings."""
     from bench import environment
 
     return [
         Case(
             run=Run(
-                question="profile",
+                question=floors.PROFILES[by],
                 model=work.model,
                 family=work.family,
                 res=work.res,
@@ -284,7 +291,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
         )
         for blank, model in works
     ]
-    for case in _cases([blank for blank, _ in works], where) if where else []:
+    for case in _cases([blank for blank, _ in works], where, args.by) if where else []:
         found.append(
             Unit(
                 label=f"profile of {cases.label(case)}",
@@ -300,9 +307,10 @@ def _checked(args: argparse.Namespace) -> str | None:
     """Refuse what does not go together; gives the device of --profile, None without it."""
     if args.weights:
         raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
-    if args.profile and (args.by != "kind" or args.work != "inference"):
+    if args.profile and (args.by not in floors.PROFILES or args.work != "inference"):
         raise cli.UsageError(
-            f"--profile: goes with --by kind and --work inference, got --by {args.by} --work {args.work}"
+            f"--profile: goes with --by {' or '.join(floors.PROFILES)} and --work inference, "
+            f"got --by {args.by} --work {args.work}"
         )
     if not args.profile:
         if args.device:
@@ -325,7 +333,11 @@ def _body(args: argparse.Namespace) -> int:
     profiles: list[Profiled | Skipped] = []
     if where:
         profiles, found = cases.each(
-            _cases(works, where), about=lambda case: case.run, measure=_profile, label=cases.label, args=args
+            _cases(works, where, args.by),
+            about=lambda case: case.run,
+            measure=_profile,
+            label=cases.label,
+            args=args,
         )
         notes += found
     seen: list[Profiled | Skipped | None] = [*profiles] if args.profile else [None] * len(works)

@@ -1,26 +1,35 @@
-"""Where does the time of a pass go? Seconds by kind of operator, from torch.profiler.
+"""Where does the time of a pass go? Seconds by kind of operator or by module, from torch.profiler.
 
 Self time only, so that the kinds and what is left sum to the pass: an operator that calls others, as a linear
 layer calls its product, has them counted to it, and nothing twice. On a CPU what is left, "other", is Python
 and the dispatcher: the wall clock less the operators. On CUDA seconds are those of kernels, and "other" are
 those that belong to no operator; the CUDA part was written without a GPU and has never run.
+
+By module, every call of one is marked, and an operator's time is that of the innermost around it. The marks
+are Python's and so fall to "other", which they swell.
 """
 
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
-from torch.profiler import ProfilerActivity, profile
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.hooks import RemovableHandle
 
+from bench import counters
 from bench.arms import Arm, NotFiniteError, prepared
 from bench.engine import skipped
-from bench.floors import KINDS, OTHER
+from bench.floors import KINDS, OTHER, PROFILES
 from bench.record import Profiled, Skipped
 from bench.tracing import kind_of, names
 from bench.worker import Case
 
 WARM_UP = 1
 PASSES = 3
+_MARK = "module "  # begins the name of an event around a module's call
 _OURS = ("backbones", "diffusion_bench")  # namespaces of models.kernels
 
 # what is one operator, called so before it falls apart into others, beside those that kind_of knows
@@ -71,6 +80,41 @@ def kind(event: Event) -> str | None:
     return None
 
 
+def module(event: Event) -> str | None:
+    """The path of the innermost marked module that an event is in; None outside of all."""
+    inside: Event | None = event
+    while inside is not None:
+        if inside.name.startswith(_MARK):
+            return inside.name.removeprefix(_MARK)
+        inside = inside.cpu_parent
+    return None
+
+
+@contextmanager
+def marked(model: nn.Module) -> Iterator[None]:
+    """Within it, every call of a module is an event around those of its operators."""
+    running: list[record_function] = []
+
+    def mark(part: nn.Module, path: str) -> None:
+        def entered(_module: nn.Module, _args: object) -> None:
+            running.append(record_function(_MARK + path))
+            running[-1].__enter__()
+
+        def left(_module: nn.Module, _args: object, _out: object) -> None:
+            running.pop().__exit__(None, None, None)
+
+        hooks.extend([part.register_forward_pre_hook(entered), part.register_forward_hook(left)])
+
+    hooks: list[RemovableHandle] = []
+    for name, part in model.named_modules():
+        mark(part, counters.starred(name))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def measure(case: Case) -> Profiled | Skipped:
     """Profile a few denoising passes of a case in this process."""
     try:
@@ -89,7 +133,9 @@ def _profiled(case: Case, arm: Arm) -> Profiled:
         arm.call()
     arm.synchronise()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities, record_shapes=True) as seen:
+    by_module = case.run.question == PROFILES["module"]
+    marks = marked(arm.model) if by_module else nullcontext()
+    with marks, profile(activities=activities, record_shapes=True) as seen:
         begin = time.perf_counter()
         for _ in range(PASSES):
             arm.call()
@@ -99,17 +145,19 @@ def _profiled(case: Case, arm: Arm) -> Profiled:
     assert events is not None
     on_host = [event for event in events if event.device_type.name == "CPU"]
     if cuda:
-        kernels = sum(event.device_time_total for event in events if event.device_type.name == "CUDA")
-        of_kinds = seconds_by_kind((event, event.self_device_time_total) for event in on_host)
-        whole = kernels / 1e6
+        on_device = [event for event in events if event.device_type.name == "CUDA"]
+        # a mark has an event there as well, as long as the kernels in it
+        whole = sum(event.device_time_total for event in on_device if not event.is_user_annotation) / 1e6
+        times = [(event, event.self_device_time_total) for event in on_host]
     else:
-        of_kinds = seconds_by_kind((event, event.self_cpu_time_total) for event in on_host)
         whole = wall_s
-    of_kinds[OTHER] = max(0.0, whole - sum(of_kinds.values()))
+        times = [(event, event.self_cpu_time_total) for event in on_host]
+    found = seconds_by_module(times) if by_module else seconds_by_kind(times)
+    found[OTHER] = max(0.0, whole - sum(found.values()))
     return Profiled(
         run=case.run,
         passes=PASSES,
-        seconds=tuple((kind, seconds / PASSES) for kind, seconds in of_kinds.items()),
+        seconds=tuple((name, seconds / PASSES) for name, seconds in found.items()),
         wall_s=wall_s / PASSES,
     )
 
@@ -122,3 +170,13 @@ def seconds_by_kind(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
         if found is not None:
             sums[found] += microseconds / 1e6
     return {name: seconds for name, seconds in sums.items() if seconds}
+
+
+def seconds_by_module(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
+    """Sum self times in microseconds, of operators that have a kind, by the module that they are in."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for event, microseconds in times:
+        where = module(event) if microseconds and kind(event) is not None else None
+        if where is not None:
+            sums[where] += microseconds / 1e6
+    return dict(sums)

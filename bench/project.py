@@ -196,8 +196,8 @@ _COLUMNS: list[output.Column] = [
     ("predicted images/s", lambda row: output.significant(row["images_per_s"])),
     (f"{_percent(projection.COVERAGE)} interval", _interval),
     ("predicted ms", lambda row: output.milliseconds(row["seconds"])),
-    ("at most eager", lambda row: output.significant(row["images_per_s_at_most_eager"])),
-    ("at most fused", lambda row: output.significant(row["images_per_s_at_most_fused"])),
+    ("at most images/s eager", lambda row: output.significant(row["images_per_s_at_most_eager"])),
+    ("at most images/s fused", lambda row: output.significant(row["images_per_s_at_most_fused"])),
     ("predicted GiB", _gib),
     ("fits", _fits),
 ]
@@ -322,7 +322,7 @@ def _reading(precision: str) -> output.Column:
         value = output.significant(row[f"predicted_{name}"])
         return f"{value} ({output.significant(low)} to {output.significant(high)})"
 
-    return f"predicted {precision}", text
+    return f"predicted images/s {precision}", text
 
 
 _JUDGED_COLUMNS: list[output.Column] = [
@@ -336,7 +336,7 @@ _JUDGED_COLUMNS: list[output.Column] = [
     ),
     ("predicted for", lambda row: row["predicted_for"]),
     *map(_reading, validation.READINGS),
-    ("fp32 at most", lambda row: output.significant(row["at_most_fp32"])),
+    ("fp32 images/s at most", lambda row: output.significant(row["at_most_fp32"])),
     ("verdict, if on that GPU", lambda row: row["verdict"]),
 ]
 
@@ -400,6 +400,8 @@ def _body(args: argparse.Namespace) -> int:
             columns = _COLUMNS
     text = output.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
+    if rows and args.show == "predictions":
+        notes.append(_made_with(rows))
     output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
     return 0
 
@@ -477,6 +479,13 @@ def _notes(
         reasons = "; ".join(f"{count} {reason}" for reason, count in unused.most_common())
         notes.append(f"measured passes that do not calibrate: {reasons}")
     return notes
+
+
+def _made_with(rows: Sequence[output.Row]) -> str:
+    """What the work of the passes was traced with, some of it perhaps long ago."""
+    made = {(row["torch"], row["commit"]) for row in rows}
+    stamps = ", ".join(f"torch {torch}, commit {commit or '-'}" for torch, commit in sorted(made))
+    return f"work traced with {stamps}; {max(row['date'] for row in rows)}"
 
 
 def parser() -> cli.Parser:

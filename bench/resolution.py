@@ -6,7 +6,7 @@ All of one image. Memory is what the passes hold beside parameters, moments and 
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 
@@ -23,6 +23,8 @@ _QUESTION = re.compile(r"scaling of (inference|training) from batch (\d+), visit
 # tables of one paper at 256 and at 512 px: what falls from the first to the second
 PUBLISHED = (("FCDM", "fcdm_table03", "fcdm_table05"), ("DiCo", "dico_table01", "dico_table02"))
 PUBLISHED_SIDES = (256.0, 512.0)
+_ON_FALLS = 2  # the remark on them
+TAKEN_OVER = "a throughput behind it is probably another paper's, so that the ratio may be of two devices"
 
 
 def question(work: str, batch: int, visit: int) -> str:
@@ -276,7 +278,7 @@ class Fall:
     paper: str
     model: str
     ratio: float
-    source: str  # both tables
+    taken_over: bool  # one of its two throughputs, so that they may be of two devices
 
 
 @cache
@@ -284,23 +286,29 @@ def published_falls() -> tuple[Fall, ...]:
     """Every pair of throughputs that one paper prints at both sizes."""
     found = {}
     for paper, small, large in PUBLISHED:
-        tables = [
-            {
-                load.backbone_name(row): row["throughput"].value
-                for row in load.table(name).rows
-                if row["throughput"].value
-            }
+        rows = [
+            {load.backbone_name(row): row for row in load.table(name).rows if row["throughput"].value}
             for name in (small, large)
         ]
-        for model in tables[0].keys() & tables[1].keys():
-            first, second = tables[0][model], tables[1][model]
+        for model in rows[0].keys() & rows[1].keys():
+            first, second = (of[model]["throughput"].value for of in rows)
             assert first is not None
             assert second is not None
-            numbers = " and ".join(name.partition("table")[2].lstrip("0") for name in (small, large))
             found[paper, model] = Fall(
-                paper=paper, model=model, ratio=first / second, source=f"{paper} Tables {numbers}"
+                paper=paper,
+                model=model,
+                ratio=first / second,
+                taken_over=any(
+                    load.taken_over(name, "throughput", of[model])
+                    for name, of in zip((small, large), rows, strict=True)
+                ),
             )
     return tuple(found[key] for key in sorted(found))
+
+
+def remark_on_falls() -> str:
+    """What contradicts what in those of the papers."""
+    return load.remark(_ON_FALLS).statement
 
 
 def falls_of(model: str, family: str) -> tuple[Fall, ...]:
@@ -399,7 +407,7 @@ class Contrast:
     ratio: float
     interval: Interval | None
     macs: float | None  # the same ratio of MACs
-    published: tuple[tuple[str, float], ...]  # (paper, ratio), from 256 to 512 px
+    published: tuple[Fall, ...]  # the model's, with the ratio of DiT's fall to its own, from 256 to 512 px
     drift: float  # of the study
 
     @property
@@ -411,7 +419,8 @@ class Contrast:
             return _disturbed(self.drift)
         low, high = self.interval
         told = []
-        for paper, ratio in self.published:
+        for fall in self.published:
+            paper, ratio = fall.paper, fall.ratio
             if high < ratio * (1 - MARGIN):
                 told.append(f"{paper}'s {ratio:.2f} ruled out")
             elif low >= ratio * (1 - MARGIN):
@@ -443,7 +452,7 @@ def contrasts(study: Study) -> list[Contrast]:
                     study.curve(reference, "time"), study.curve(model, "time"), *step
                 )
                 counted = theirs[step].other("MACs"), ours.other("MACs")
-                papers = {fall.paper: fall.ratio for fall in theirs[step].falls}
+                papers = {fall.paper: fall for fall in theirs[step].falls}
                 found.append(
                     Contrast(
                         model=model,
@@ -454,9 +463,13 @@ def contrasts(study: Study) -> list[Contrast]:
                         interval=interval,
                         macs=counted[0] / counted[1] if counted[0] and counted[1] else None,
                         published=tuple(
-                            (fall.paper, papers[fall.paper] / fall.ratio)
+                            replace(
+                                fall,
+                                ratio=dit.ratio / fall.ratio,
+                                taken_over=dit.taken_over or fall.taken_over,
+                            )
                             for fall in ours.falls
-                            if fall.paper in papers
+                            if (dit := papers.get(fall.paper)) is not None
                         ),
                         drift=study.drift,
                     )

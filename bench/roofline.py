@@ -3,6 +3,7 @@
     python -m bench.roofline
     python -m bench.roofline --model FCDM-XL DiT-XL/2 --precision bf16 --device-peaks "H200 SXM5 141GB" here
     python -m bench.roofline --model 'FCDM-*' --res 256 512 --precision fp32 tf32 --device-peaks "RTX 4090"
+    python -m bench.roofline --model FCDM-XL --precision bf16 --device-peaks "H200 SXM5 141GB" --by kind
     python -m bench.roofline --model FCDM-S DiT-S/2 --batch 4 --records runs.jsonl --format json
 
 Computed, not measured: the floor, the least time of a pass, is max(FLOPs / peak, bytes / bandwidth) of every
@@ -19,24 +20,30 @@ cores in it, tf32 has; torch-default is TF32 in convolutions and fp32 in the res
 held to the same peak, which no kernel of theirs reaches.
 
 Achieved: floor / measured median, where the records hold a throughput of the same model, resolution, batch,
-precision and device; the fastest of them, whatever its other settings. --records names the files; by default
-those that python -m reports reads.
+precision and device; the fastest of them, whatever its other settings. Training steps, which hold a loss and
+an update, are not set beside the floor of their two passes. --records names the files; by default those that
+python -m reports reads.
+
+--by shows the floor of every kind of operator, of every module or of every operator, which add up to that of
+the pass. Beside kinds and modules stand the milliseconds that a profile in the records (bench.operators
+--profile) saw of the same pass on the same device; the profiler slows a pass.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ceilings, cli, floors, operators, output
 from bench.floors import Floor, Peaks
-from bench.record import Ceiling, Record, Size, Skipped, Throughput, Work
+from bench.record import Ceiling, Part, Profiled, Record, Size, Skipped, Throughput, Work, size_text
 
 if TYPE_CHECKING:
     from torch import nn
 
 HERE = "here"
+WHOLE = "all"  # the part of a pass that is all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +132,56 @@ def _milliseconds(key: str) -> Callable[[output.Row], str]:
     return lambda row: output.milliseconds(row[key])
 
 
+def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.Row]:
+    """One object for every part of a pass under a roof, and one for the whole.
+
+    Args:
+        point: the pass.
+        by: kind, module or op.
+        profiled: of the same pass, by the same names; None without.
+    """
+    work, peaks, precision = point.work, point.peaks, point.precision
+    seconds = dict(profiled.seconds) if profiled else None
+    named = operators.grouped(work, by)
+    beside: list[tuple[str, list[Part]]] = [(name, []) for name in seconds or () if name not in named]
+    rows: list[output.Row] = []
+    for name, parts in [*named.items(), *beside, (WHOLE, work.parts)]:
+        of_part = replace(work, parts=tuple(parts))
+        eager, fused = (floors.floor(of_part, peaks, precision, form) for form in floors.FORMS)
+        spent = None
+        if seconds is not None:
+            spent = sum(seconds.values()) if name == WHOLE else seconds.get(name)
+        rows.append(
+            {
+                "model": work.model,
+                "family": work.family,
+                "res": output.size(work.res),
+                "latent_size": output.size(work.latent_size),
+                "batch": work.batch,
+                "precision": precision,
+                "work": work.work,
+                "device": peaks.device,
+                "peaks": "measured" if peaks.measured else "as sold",
+                "peaks_source": peaks.source,
+                "part": name,
+                "calls": sum(part.calls for part in parts),
+                "flops": 2 * of_part.macs,
+                "eager_bytes": of_part.eager_bytes,
+                "fused_bytes": of_part.fused_bytes,
+                "eager_intensity": 2 * of_part.macs / of_part.eager_bytes if of_part.eager_bytes else None,
+                "eager_floor_s": eager and eager.total_s,
+                "eager_floor_share": eager.total_s / point.eager.total_s if eager and point.eager else None,
+                "eager_compute_share": eager.compute_share if eager and eager.total_s else None,
+                "fused_floor_s": fused and fused.total_s,
+                "fused_floor_share": fused.total_s / point.fused.total_s if fused and point.fused else None,
+                "profiled_s": spent,
+                "eager_achieved": eager.total_s / spent if eager and spent else None,
+                "profiled_date": profiled.run.environment.date if profiled else None,
+            }
+        )
+    return rows
+
+
 _COLUMNS: list[output.Column] = [
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
@@ -144,6 +201,26 @@ _MEASURED: list[output.Column] = [
     ("images/s measured", _significant("measured_images_per_s")),
     ("achieved % eager", _percent("eager_achieved")),
     ("achieved % fused", _percent("fused_achieved")),
+]
+
+
+_OF_PARTS: list[output.Column] = [
+    *_COLUMNS[:5],
+    ("part", lambda row: row["part"]),
+    ("kernels", lambda row: str(row["calls"])),
+    ("GFLOPs", lambda row: output.significant(row["flops"] / 1e9)),
+    ("GB eager", lambda row: output.significant(row["eager_bytes"] / 1e9)),
+    ("GB fused", lambda row: output.significant(row["fused_bytes"] / 1e9)),
+    ("FLOP/B eager", _significant("eager_intensity")),
+    ("floor ms eager", _milliseconds("eager_floor_s")),
+    ("eager %", _percent("eager_floor_share")),
+    ("bound by eager", _bound("eager_compute_share")),
+    ("floor ms fused", _milliseconds("fused_floor_s")),
+    ("fused %", _percent("fused_floor_share")),
+]
+_PROFILED: list[output.Column] = [
+    ("ms profiled", _milliseconds("profiled_s")),
+    ("achieved % eager", _percent("eager_achieved")),
 ]
 
 
@@ -223,12 +300,22 @@ def _body(args: argparse.Namespace) -> int:
         if floors.tensors_of(precision) == work.precision
         for peaks in roofs
     ]
-    rows = [row(one) for one in points]
-    columns = [*_COLUMNS, *_MEASURED] if any(one.measured for one in points) else _COLUMNS
+    if args.by:
+        rows = [line for one in points for line in part_rows(one, args.by, _profile(one, records, args.by))]
+        columns = [*_OF_PARTS, *_PROFILED] if any(line["profiled_s"] for line in rows) else _OF_PARTS
+    else:
+        rows = [row(one) for one in points]
+        columns = [*_COLUMNS, *_MEASURED] if any(one.measured for one in points) else _COLUMNS
     text = output.render(rows, columns, args.format)
     notes = [*notes, *found, *_notes(works, roofs, args.precision)]
+    if not args.by and not any(one.measured for one in points):
+        notes += _timed_otherwise(points, records)
     output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
     return 0
+
+
+def _profile(point: Point, records: Sequence[Record], by: str) -> Profiled | None:
+    return floors.profile(records, point.work, point.precision, point.peaks.device, by)
 
 
 def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:
@@ -251,6 +338,22 @@ def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[s
     return notes
 
 
+def _timed_otherwise(points: Sequence[Point], records: Sequence[Record]) -> list[str]:
+    """Where no point was measured: at which sizes its models were, on its devices."""
+    models, devices = ({one.work.model for one in points}, {one.peaks.device for one in points})
+    sizes = {
+        f"{size_text(run.res)} px, batch {run.batch}, {run.precision}"
+        for record in records
+        if isinstance(record, Throughput)
+        and (run := record.run).work == "inference"
+        and run.model in models
+        and {run.environment.device, floors.gpu_named(run.environment.device)} & devices
+    }
+    return [
+        f"nothing measured of these passes; of their models there are: {'; '.join(sorted(sizes))}"
+    ] * bool(sizes)
+
+
 def parser() -> cli.Parser:
     made = cli.parser("bench.roofline", __doc__)
     cli.add_models(made, default="all of them")
@@ -260,6 +363,7 @@ def parser() -> cli.Parser:
         "--precision", nargs="+", choices=cli.PRECISIONS, default=["fp32"], help="default: fp32"
     )
     made.add_argument("--work", choices=operators.WORK, default="inference", help="default: inference")
+    made.add_argument("--by", choices=("kind", "module", "op"), help="the floor of every part too")
     made.add_argument(
         "--device-peaks",
         nargs="+",

@@ -35,17 +35,20 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from bench import cases, cli, exponents, memory, operators, output, resolution, stats, train_step
 from bench.memory import MemoryCase
-from bench.record import Record, Run, Size, Skipped, Throughput, Work, height_width, size_text
+from bench.record import Record, Run, Size, Skipped, Throughput, Work, size_text
 from bench.resolution import Contrast, Crossing, Doubling, Sized, Study
 from bench.store import Store
 from bench.unit import Unit
 from bench.worker import Case
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CUDA_MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL", "DiG-XL/2")
 CUDA_RES = (256, 512, 1024, 2048)
@@ -57,13 +60,17 @@ CPU_BUDGET_S = 5.0
 VISITS = 2
 WORK = ("inference", "training")
 TABLES = ("sizes", "exponents", "claim", "crossovers")
+TAKEN_OVER = "*"  # beside a published ratio
 MIB, GIB = 2**20, 2**30
 
+Models = dict[tuple[str, Size], "nn.Module"]
 R = TypeVar("R", bound=Record)
 
 
-def planned(args: argparse.Namespace) -> list[Run]:
-    """What is to be timed, at the batch that was asked for; the question names the first visit.
+def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
+    """What is to be timed, at the batch that was asked for, and its models on meta.
+
+    The question of a run names the first visit.
 
     Raises:
         UsageError: names, sizes or settings that cannot be.
@@ -84,7 +91,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
     names = cli.model_names(args.model, default=default)
     if args.weights:
         raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
-    cli.meta_models(names, sizes, None)
+    models = cli.meta_models(names, sizes, None)
     filled = argparse.Namespace(
         **{
             **vars(args),
@@ -92,7 +99,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
             "batch": args.batch or [CPU_BATCH if on_cpu and not args.no_measure else BATCH],
         }
     )
-    return [
+    runs = [
         replace(
             run,
             question=resolution.question(work, run.batch, 1),
@@ -103,6 +110,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
         for group in cases.runs(filled, "", where, names)
         for run in group
     ]
+    return runs, models
 
 
 def visited(runs: Sequence[Run], visits: int) -> Iterator[tuple[int, Run]]:
@@ -165,21 +173,13 @@ def memory_case(run: Run) -> MemoryCase:
     )
 
 
-def _count(asked: Work) -> Work:
-    from models.contract import build
-    from models.registry import task_at
-
-    task = task_at(asked.model, *height_width(asked.res))
-    return operators.traced(asked, build(asked.model, task))
-
-
 def _blank(run: Run) -> Work:
     return operators.blank(run.model, run.res, run.batch, run.precision, run.work)
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
     """Every visit for a sweep, then the counts and the memory of the batches as they are given."""
-    runs = planned(args)
+    runs, models = planned(args)
     found = []
     if not args.no_measure:
         found += [
@@ -205,7 +205,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
             label=f"count of {_label(run)}",
             about=_blank(run),
             estimate_s=1.0,
-            measure=partial(_count, _blank(run)),
+            measure=partial(operators.traced, _blank(run), models[run.model, run.res]),
         )
         for run in runs
     ]
@@ -222,7 +222,7 @@ def _held(store: Store | None, about: Run | Record, force: bool) -> Record | Non
 
 def _records(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
     """Everything that is asked for, measured or from the store, and notes on that."""
-    runs = planned(args)
+    runs, models = planned(args)
     found: list[Record] = []  # in the store
     notes: list[str] = []
     total = len(runs) * (1 if args.no_measure else args.visits + 2)
@@ -252,7 +252,8 @@ def _records(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
                 case = memory_case(run)
                 records.append(keep(case.run, memory.label(case), partial(memory.result_of, case)))
             asked = _blank(run)
-            records.append(keep(asked, f"count of {_label(run)}", partial(_count, asked)))
+            count = partial(operators.traced, asked, models[run.model, run.res])
+            records.append(keep(asked, f"count of {_label(run)}", count))
     if found:
         notes.append(f"{len(found)} records were in {args.out} already; --force measures them again")
     return records, notes
@@ -347,7 +348,7 @@ def _of_doubling(study: Study, one: Doubling) -> output.Row:
         "macs_ratio": one.other("MACs"),
         "bytes_ratio": one.other("bytes"),
         "memory_ratio": one.other("memory"),
-        "published": [{"paper": fall.paper, "model": fall.model, "ratio": fall.ratio} for fall in one.falls],
+        "published": [asdict(fall) for fall in one.falls],
         "verdict": one.verdict,
     }
 
@@ -363,7 +364,7 @@ def _of_contrast(study: Study, one: Contrast) -> output.Row:
         "macs_ratio": one.macs,
         "bytes_ratio": None,
         "memory_ratio": None,
-        "published": [{"paper": paper, "model": "", "ratio": ratio} for paper, ratio in one.published],
+        "published": [asdict(fall) for fall in one.published],
         "verdict": one.verdict,
     }
 
@@ -436,7 +437,7 @@ def _how(row: output.Row) -> str:
 def _published(row: output.Row) -> str:
     return (
         ", ".join(
-            f"{one['ratio']:.2f} ({' '.join(filter(None, (one['paper'], one['model'])))})"
+            f"{one['ratio']:.2f}{TAKEN_OVER if one['taken_over'] else ''} ({one['paper']} {one['model']})"
             for one in row["published"]
         )
         or "-"
@@ -551,13 +552,15 @@ def _body(args: argparse.Namespace) -> int:
     found = resolution.counts(records) if args.no_measure else resolution.studies(records)
     output.emit(
         rendered(found, tables, args.format),
-        [*notes, *_notes(records, found, args)],
+        [*notes, *_notes(records, found, tables, args)],
         None if cli.keeps_records(args.out) else args.out,
     )
     return 0
 
 
-def _notes(records: Sequence[Record], found: Sequence[Study], args: argparse.Namespace) -> list[str]:
+def _notes(
+    records: Sequence[Record], found: Sequence[Study], tables: Sequence[str], args: argparse.Namespace
+) -> list[str]:
     works = [record for record in records if isinstance(record, Work)]
     notes = ["1 MAC = 2 FLOPs; the exponent in pixels is half of that in the side; memory is without weights"]
     if args.no_measure:
@@ -572,6 +575,9 @@ def _notes(records: Sequence[Record], found: Sequence[Study], args: argparse.Nam
             if args.visits > 1
             else "one visit of each case: what visits differ by is not in the intervals"
         )
+    if "claim" in tables and any(row["published"] for study in found for row in claim_rows(study)):
+        notes.append(f"published: {resolution.remark_on_falls()}")
+        notes.append(f"{TAKEN_OVER}: {resolution.TAKEN_OVER}")
     notes.append(
         f"{here.device or 'counted only'}; torch {here.torch}; {here.threads} CPU threads; "
         f"commit {here.commit or '-'}; {here.date}"

@@ -13,17 +13,17 @@ optimizer: "kept" with all activations kept, "recomputed" with every block compu
 pass, as FCDM's release does. "as released" says which of them it is; over it where a release has passes
 that are not counted, as MDT's over masked tokens. All at 256 px.
 
---records names records of bench.train_step: each device, precision and batch in them is a row with the
-device-hours of the whole training at that speed, and, where the device's energy was read, its joules.
+--records names records of bench.train_step, by default those that python -m reports reads: each device,
+precision and batch in them is a row with the device-hours of the whole training at that speed, and, where the
+device's energy was read, its joules.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from bench import cli, cost, output
 from bench.cost import Cost, Measured, Training
-from bench.record import Counted, Record, StoreError, read
+from bench.record import Counted
 
 COUNTERS = ("torch", "torchprofile-meta")
 STEPS = 400_000
@@ -96,6 +96,8 @@ def _row(one: Cost, measured: Measured | None) -> output.Row:
         "precision": run.precision if run else "",
         "step_batch": run.batch if run else None,
         "checkpointing": run.checkpointing if run else None,
+        "settings": cost.settings(run) if run else "",
+        "torch": run.environment.torch if run else "",
         "date": run.environment.date if run else "",
         "images_per_s": measured.of.images_per_s if measured else None,
         "device_hours": measured.hours if measured else None,
@@ -129,28 +131,18 @@ _MEASURED: list[output.Column] = [
     ("precision", lambda row: row["precision"] or "-"),
     ("step batch", lambda row: str(row["step_batch"] or "-")),
     ("checkpointing", lambda row: {None: "-", True: "on", False: "off"}[row["checkpointing"]]),
+    ("settings", lambda row: row["settings"] or "-"),
+    ("measured with", lambda row: f"torch {row['torch']}, {row['date'][:10]}" if row["device"] else "-"),
     ("images/s", lambda row: output.significant(row["images_per_s"])),
     ("device-hours", lambda row: output.significant(row["device_hours"])),
     ("MJ", lambda row: output.significant(None if row["joules"] is None else row["joules"] / 1e6)),
 ]
 
 
-def _read(paths: Sequence[Path]) -> list[Record]:
-    records: list[Record] = []
-    for path in paths:
-        try:
-            records += read(path)
-        except StoreError as error:
-            raise cli.UsageError(f"--records {error}") from error
-        except OSError as error:
-            raise cli.UsageError(f"--records {path}: {error.strerror}") from error
-    return records
-
-
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
     trainings = planned(args)
-    steps = _read(args.records or ())
+    steps = cli.known_records(args.records)
     counts = counted(trainings)
     if args.out is not None and cli.keeps_records(args.out):
         with cli.store(args.out) as store:

@@ -226,7 +226,6 @@ PUBLISHED_ON = "A100 SXM4 80GB"  # an A100, which one is not said
 READINGS = ("fp32", "tf32", "torch-default")  # what a printed fp32 may have been
 SLACK = 0.1  # of the time: what a clock that does not wait for the device may leave out
 _ALIKE = 0.02  # of log speed: readings that fit as well
-_TAKEN_OVER = 18  # the remark on cells that are another paper's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,13 +249,12 @@ class PublishedRow:
 
 def published_rows() -> list[PublishedRow]:
     """Every printed throughput of these tables, once; cells taken over from the other paper left out."""
-    taken_over = [remark for remark in load.remarks() if remark.id == _TAKEN_OVER]
     rows: dict[tuple[str, str, str], PublishedRow] = {}
     for name, res in PUBLISHED_AT.items():
         table = load.table(name)
         for row in table.rows:
             rate = row["throughput"]
-            if rate.value is None or any(remark.touches(name, "throughput", row) for remark in taken_over):
+            if rate.value is None or load.taken_over(name, "throughput", row):
                 continue
             model = load.backbone_name(row)
             rows[table.source, model, rate.as_printed] = PublishedRow(

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from bench.explain import COUNTERS, PAIR
-from bench.record import Counted, Environment, Record, Size, size_text
+from bench.record import Counted, Record, Size, height_width, size_text
 from reports import evidence
 from reports.naming import order
 from reports.plots import Drawing
-from reports.tables import BLANK, Columns, markdown
+from reports.tables import BLANK, Columns, markdown, stamp
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
@@ -34,22 +34,18 @@ def _cases(counted: Sequence[Counted]) -> dict[Case, dict[str, Counted]]:
     by_case: dict[Case, dict[str, Counted]] = {}
     for one in sorted(counted, key=lambda one: -one.batch):
         by_case.setdefault((one.model, one.res), {})[one.counter] = one
-    chosen = sorted(by_case, key=lambda case: (order(case[0]), size_text(case[1])))
+    chosen = sorted(by_case, key=lambda case: (order(case[0]), height_width(case[1])))
     return {case: by_case[case] for case in chosen if len(by_case[case].keys() & COUNTERS.keys()) > 1}
 
 
 def _reading(cases: dict[Case, dict[str, Counted]], shown: Sequence[str]) -> str:
-    made = {_where(one.environment) for each in cases.values() for one in each.values()}
+    made = {stamp(one.environment) for each in cases.values() for one in each.values()}
     return (
         "GMACs of one forward pass and one image, counted here; 1 MAC = 2 FLOPs. `python -m bench.flops "
         "--explain` names every difference to torch's count. "
         + "; ".join(f"*{counter}*: {COUNTERS[counter]}" for counter in shown)
         + f". Counted with {'; '.join(sorted(made))}."
     )
-
-
-def _where(environment: Environment) -> str:
-    return f"torch {environment.torch}, commit {environment.commit[:12] or BLANK}, {environment.date[:10]}"
 
 
 def _counts(cases: dict[Case, dict[str, Counted]], shown: Sequence[str]) -> Columns:

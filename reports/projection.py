@@ -131,8 +131,12 @@ def _of_gpu(cases: Sequence[_Case], gpu: str) -> Columns:
         "precision": [case.precision for case in shown],
         "predicted images/s": [_predicted(case.work.batch, case.prediction) for case in shown],
         "predicted ms": [significant(1e3 * case.prediction.seconds) for case in shown],
-        "at most, eager": [significant(case.work.batch / case.prediction.eager_floor_s) for case in shown],
-        "at most, fused": [significant(case.work.batch / case.prediction.fused_floor_s) for case in shown],
+        "images/s at most, eager": [
+            significant(case.work.batch / case.prediction.eager_floor_s) for case in shown
+        ],
+        "images/s at most, fused": [
+            significant(case.work.batch / case.prediction.fused_floor_s) for case in shown
+        ],
         "predicted GiB": [_gib(case.memory) for case in shown],
         "fits": [_fits(case.memory, gpu) for case in shown],
     }
@@ -205,7 +209,9 @@ def _judged(judged: Sequence[Judged]) -> Columns:
         "published images/s": [one.row.as_printed for one in judged],
         "said": [", ".join(filter(None, (one.row.device, one.row.precision))) or BLANK for one in judged],
         **{
-            f"predicted {precision}, {validation.PUBLISHED_ON}": [reading(one, precision) for one in judged]
+            f"predicted images/s {precision}, {validation.PUBLISHED_ON}": [
+                reading(one, precision) for one in judged
+            ]
             for precision in validation.READINGS
         },
         f"verdict, if on {validation.PUBLISHED_ON}": [one.verdict for one in judged],

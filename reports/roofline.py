@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -19,7 +19,7 @@ from bench.floors import KINDS, OTHER, Floor, Peaks
 from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
 from reports.naming import FAMILIES, order, size
 from reports.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
-from reports.tables import BLANK, Columns, markdown, significant
+from reports.tables import BLANK, Columns, markdown, significant, stamp
 
 GPUS = (
     "RTX 4090",
@@ -56,7 +56,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     points = {peaks.device: _under(peaks, records) for peaks in roofs}
     groups = _groups(works, profiles)
 
-    parts = ["## Floors and rooflines", _reading(works[0])]
+    parts = ["## Floors and rooflines", _reading(works)]
     drawings: list[Drawing] = []
     ceilings = [record for record in records if isinstance(record, Ceiling)]
     if ceilings:
@@ -71,6 +71,9 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         if points[peaks.device] and (peaks.measured or peaks.device == DRAWN):
             drawings.append(_roofline(peaks, points[peaks.device]))
     parts += ["### Operators", _of_operators(), markdown(_operators(groups, profiles))]
+    kinds = _kinds(groups, profiles, {peaks.device: peaks for peaks in reversed(roofs)})
+    if kinds["model"]:
+        parts += ["### Kinds of operators beside their floors", _of_kinds(), markdown(kinds)]
     drawings += [_bars(group, chosen, profiles) for group, chosen in groups.items()]
     parts += [
         f"![{d.picture.title}]({d.picture.name}.png)\n\n{d.picture.caption} ([SVG]({d.picture.name}.svg))"
@@ -92,10 +95,26 @@ def newest(works: Sequence[Work]) -> list[Work]:
 
 
 def _by_case(profiles: Sequence[Profiled]) -> dict[tuple[str, Group], Profiled]:
-    """The newest profile of a model at a resolution, batch and precision, on whatever device."""
-    ordered = sorted(profiles, key=lambda one: (one.run.environment.date, one.run.environment.device))
+    """The newest profile by kind of a model at a resolution, batch and precision.
+
+    All of one group are of one device, that of the most models and then of the newest: a picture sets them
+    side by side.
+    """
+    of_group: dict[Group, dict[str, dict[str, Profiled]]] = {}
+    for one in sorted(profiles, key=lambda one: (one.run.environment.date, one.run.environment.device)):
+        if one.run.question == floors.PROFILES["kind"]:
+            group = size_text(one.run.res), one.run.batch, one.run.precision
+            devices = of_group.setdefault(group, {})
+            devices.setdefault(one.run.environment.device, {})[one.run.model] = one
+
+    def weight(of: Mapping[str, Profiled]) -> tuple[int, str, str]:
+        newest = max((one.run.environment for one in of.values()), key=lambda here: here.date)
+        return len(of), newest.date, newest.device
+
     return {
-        (one.run.model, (size_text(one.run.res), one.run.batch, one.run.precision)): one for one in ordered
+        (model, group): one
+        for group, devices in of_group.items()
+        for model, one in max(devices.values(), key=weight).items()
     }
 
 
@@ -224,14 +243,14 @@ def _distinct(works: Sequence[Work]) -> list[Work]:
 # text and tables
 
 
-def _reading(work: Work) -> str:
+def _reading(works: Sequence[Work]) -> str:
+    made = sorted({stamp(work.environment) for work in works})
     return (
         "A floor is the least time of one denoising pass on a device, max(FLOPs / peak, bytes / bandwidth) "
         "of every operator, summed; it is **computed**, not measured. *Eager*: every kernel reads its inputs "
         "and writes its outputs. *Fused*: only convolutions, linear layers, attention and scans move "
         "anything, each once, and all else rides on them. One MAC is two FLOPs. MACs and bytes are from meta "
-        f"tensors: torch {work.environment.torch}, commit {work.environment.commit or BLANK}, "
-        f"{work.environment.date[:10]}."
+        f"tensors: {'; '.join(made)}."
     )
 
 
@@ -326,8 +345,8 @@ def _floors(points: Sequence[Point]) -> Columns:
 def _of_operators() -> str:
     return (
         "Shares in %, MACs / eager bytes / time: time is that of operators under torch.profiler on the "
-        f"device named, and {BLANK} where nothing was profiled. *Other* is time in no operator, on a "
-        "CPU that of Python."
+        f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. "
+        "*Other* is time in no operator, on a CPU that of Python."
     )
 
 
@@ -347,6 +366,53 @@ def _operators(
         if any(cell != BLANK for cell in cells):
             columns[kind] = cells
     return columns
+
+
+def _of_kinds() -> str:
+    return (
+        "Computed floor of all eager kernels of a kind / time under torch.profiler, in ms of one pass; in "
+        "brackets the first as a share of the second. The profiler slows a pass, and kernels that caches "
+        "feed may beat a floor of bytes. `python -m bench.roofline --by kind` has the rest."
+    )
+
+
+def _kinds(
+    groups: Mapping[Group, Sequence[Work]],
+    profiles: Mapping[tuple[str, Group], Profiled],
+    roofs: Mapping[str, Peaks],
+) -> Columns:
+    """What was profiled on a device whose peaks are known, kind by kind."""
+    rows: list[tuple[Work, Profiled, Peaks]] = []
+    for group, of in groups.items():
+        for work in of:
+            one = profiles.get((work.model, group))
+            where = one.run.environment.device if one else ""
+            peaks = roofs.get(where) or roofs.get(floors.gpu_named(where) or "")
+            if one is not None and peaks is not None:
+                rows.append((work, one, peaks))
+    columns: Columns = {
+        "model": [work.model for work, _, _ in rows],
+        "px": [size_text(work.res) for work, _, _ in rows],
+        "batch": [str(work.batch) for work, _, _ in rows],
+        "precision": [work.precision for work, _, _ in rows],
+        "profiled": [_where(one) for _, one, _ in rows],
+        "peaks": ["measured" if peaks.measured else "as sold" for _, _, peaks in rows],
+    }
+    for kind in KINDS:
+        cells = [_beside_floor(kind, *row) for row in rows]
+        if any(cell != BLANK for cell in cells):
+            columns[kind] = cells
+    return columns
+
+
+def _beside_floor(kind: str, work: Work, profiled: Profiled, peaks: Peaks) -> str:
+    spent = dict(profiled.seconds).get(kind)
+    of_kind = replace(work, parts=tuple(part for part in work.parts if part.kind == kind))
+    floor = floors.floor(of_kind, peaks, work.precision, "eager")
+    if not spent or floor is None:
+        return BLANK
+    share = f"{100 * floor.total_s / spent:.0f} %"
+    return f"{1e3 * floor.total_s:.2f} / {1e3 * spent:.2f} ({share})"
 
 
 def _where(profiled: Profiled) -> str:
@@ -564,7 +630,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
         axes.set_xlabel("% of the pass")
         axes.spines["left"].set_visible(False)
         devices = sorted({profiles[key].run.environment.device for key in profiles if key[1] == group})
-        title = f"Who has the MACs, the bytes and the time: {text} px, batch {batch}, {precision}"
+        timed = f", the bytes and the time on {', '.join(devices)}" if devices else " and the bytes"
+        title = f"Who has the MACs{timed}: {text} px, batch {batch}, {precision}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
         figure.legend(
             handles=[Patch(color=KIND_COLOURS[kind], label=kind) for kind in used],

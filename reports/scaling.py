@@ -12,18 +12,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from bench import exponents, resolution
 from bench.exponents import Exponent, Interval
 from bench.record import Record, size_text
-from bench.resolution import COSTS, MARGIN, Sized, Study
+from bench.resolution import COSTS, MARGIN, Fall, Sized, Study
 from reports.naming import order
 from reports.plots import STYLE, Drawing, colour_of, new_figure, saved
 from reports.tables import BLANK, Columns, markdown, significant
 
 MIB = 2**20
 AXES = {
-    "time": ("time", "ms per image", 1e-3),
-    "MACs": ("MACs", "GMACs per image", 1e9),
-    "bytes": ("bytes moved, eager", "MB per image", 1e6),
+    "time": ("time, measured", "ms per image", 1e-3),
+    "MACs": ("MACs, counted", "GMACs per image", 1e9),
+    "bytes": ("bytes moved, eager, counted", "MB per image", 1e6),
     "memory": ("memory", "MiB per image", MIB),
 }
+TAKEN_OVER = "‡"  # beside a published ratio
 MARKERS = "osD^v<>Pp*"
 APART = 0.04  # doublings of the side between the points of two models at one size
 
@@ -164,8 +165,17 @@ def _of_falls() -> str:
         "*Published* is by how many times a paper's throughput falls from 256 to 512 px (FCDM Tables 3 and "
         "5, DiCo Tables 1 and 2), on whatever device and settings stand behind its two tables; where a model "
         "has none, its family's, by name. The verdict sets the measured interval beside it and beside the "
-        f"growth of the MACs; within {100 * MARGIN:.0f} % is the same."
+        f"growth of the MACs; within {100 * MARGIN:.0f} % is the same. {resolution.remark_on_falls()} "
+        f"{TAKEN_OVER}: {resolution.TAKEN_OVER}."
     )
+
+
+def _published(falls: Sequence[Fall]) -> str:
+    found = [
+        f"{fall.ratio:.2f}{TAKEN_OVER if fall.taken_over else ''} ({fall.paper}, {fall.model})"
+        for fall in falls
+    ]
+    return ", ".join(found) or BLANK
 
 
 def _doublings(study: Study) -> Columns:
@@ -181,10 +191,7 @@ def _doublings(study: Study) -> Columns:
         "MACs x": other("MACs"),
         "bytes x": other("bytes"),
         "memory x": other("memory"),
-        "published: time x": [
-            ", ".join(f"{fall.ratio:.2f} ({fall.paper}, {fall.model})" for fall in one.falls) or BLANK
-            for one in rows
-        ],
+        "published: time x": [_published(one.falls) for one in rows],
         "measured is": [one.verdict or BLANK for one in rows],
     }
 
@@ -196,9 +203,7 @@ def _contrasts(study: Study) -> Columns:
         "px": [f"{one.from_side:.0f} to {one.to_side:.0f}" for one in rows],
         "measured": [_with(one.ratio, one.interval, 2) for one in rows],
         "of MACs": [BLANK if one.macs is None else f"{one.macs:.2f}" for one in rows],
-        "published": [
-            ", ".join(f"{ratio:.2f} ({paper})" for paper, ratio in one.published) or BLANK for one in rows
-        ],
+        "published": [_published(one.published) for one in rows],
         "verdict": [one.verdict for one in rows],
     }
 
@@ -241,8 +246,7 @@ def curves(study: Study) -> tuple[Figure, str, str]:
         _panel(figure.add_subplot(grid[i // 2, i % 2]), study, cost)
     title = f"Growth with resolution: {study.setting}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    predicted = {sized.memory.predicted for sized in study.sizes if sized.memory}
-    memory = f", memory is {'predicted' if True in predicted else 'measured'}" if predicted else ""
+    memory = f", memory is {_memory_is(study)}" if "memory" in shown else ""
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
         "side^e, brackets the 95 % interval of e from the samples. Whiskers: 95 % interval of the time. "
@@ -250,6 +254,11 @@ def curves(study: Study) -> tuple[Figure, str, str]:
         f"MACs and bytes are counted{memory}."
     )
     return figure, title, caption
+
+
+def _memory_is(study: Study) -> str:
+    """Whether what a picture shows of memory was measured."""
+    return " or ".join(sorted({_how(sized) for sized in study.sizes if sized.point("memory")}))
 
 
 def _panel(axes: Axes, study: Study, cost: str) -> None:
@@ -287,6 +296,8 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("side, px (log)")
     axes.set_ylabel(f"{unit} (log)")
+    if cost == "memory":
+        title += f", {_memory_is(study)}"
     axes.set_title(title, loc="left", fontsize=9, weight="bold")
     axes.legend(loc="upper left", frameon=False, fontsize=7.5, handletextpad=0.3, labelspacing=0.35)
     low, high = axes.get_ylim()

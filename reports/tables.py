@@ -91,6 +91,11 @@ def significant(value: float, digits: int = 4) -> str:
     return f"{value:.{_decimals(value, digits)}f}"
 
 
+def stamp(environment: Environment) -> str:
+    """What a count or a time was made with, in words."""
+    return f"torch {environment.torch}, commit {environment.commit[:12] or BLANK}, {environment.date[:10]}"
+
+
 def images(timing: Timing | None) -> str:
     """Write images/s as the median with its 95 % interval, or why there is none."""
     if timing is None:

@@ -7,7 +7,7 @@ from bench.cost import ZETTA, Cost
 from bench.record import Record, Skipped, Throughput, size_text
 from reports.naming import order
 from reports.plots import Drawing
-from reports.tables import BLANK, Columns, images, markdown, significant
+from reports.tables import BLANK, Columns, images, markdown, significant, stamp
 
 MJ = 1e6
 
@@ -23,7 +23,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if steps:
         parts += [_of_steps(), markdown(_steps(steps))]
     if known:
-        parts += ["### Cost of a training, beside FCDM's Table 17", _of_costs(), markdown(_costs(costs))]
+        parts += ["### Cost of a training, beside FCDM's Table 17", _of_costs(costs), markdown(_costs(costs))]
         if any(one.measured for one in costs):
             parts += ["At the measured speed of a step, on one device:", markdown(_measured(costs))]
     return "\n\n".join(parts), []
@@ -43,14 +43,11 @@ def _newest(records: Sequence[Record]) -> list[Step]:
 
 def _setting(step: Step) -> tuple[str, ...]:
     run = step.run
-    switches = {"compile": run.compile, "channels last": run.channels_last}
-    extra = [name for name, on in switches.items() if on]
-    extra += [f"{run.attention} attention"] * (run.attention != "auto")
     return (
         run.environment.device,
         run.precision,
         "on" if run.checkpointing else "off",
-        ", ".join(extra) or BLANK,
+        cost.settings(run) or BLANK,
     )
 
 
@@ -88,13 +85,15 @@ def _joules(step: Step) -> str:
     return BLANK if each is None else significant(each)
 
 
-def _of_costs() -> str:
+def _of_costs(costs: Sequence[Cost]) -> str:
+    made = sorted({stamp(counted.environment) for one in costs for counted in one.counted})
     return (
         "Z is the papers' unit: 3 x MACs of a forward pass x steps x batch 256, in zetta (1e21), printed as "
         "FLOPs with a MAC counted as one. *From printed* works it out from the MACs that the table prints, "
         "*from counted* from those counted here by torchprofile's rules. Real FLOPs are twice the MACs of "
         "every forward and backward pass; FCDM's release computes every block again in the backward pass, "
-        "the other releases nothing. MDT trains on a second pass, over masked tokens, that is not counted."
+        "the other releases nothing. MDT trains on a second pass, over masked tokens, that is not counted. "
+        f"Counted with {'; '.join(made) or BLANK}."
     )
 
 
@@ -127,6 +126,8 @@ def _measured(costs: Sequence[Cost]) -> Columns:
         "precision": [measured.of.run.precision for _, measured in rows],
         "batch of a step": [str(measured.of.run.batch) for _, measured in rows],
         "checkpointing": ["on" if measured.of.run.checkpointing else "off" for _, measured in rows],
+        "settings": [cost.settings(measured.of.run) or BLANK for _, measured in rows],
+        "measured with": [stamp(measured.of.run.environment) for _, measured in rows],
         "device-hours": [significant(measured.hours) for _, measured in rows],
         "MJ": [
             BLANK if measured.joules is None else significant(measured.joules / MJ) for _, measured in rows

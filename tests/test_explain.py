@@ -331,6 +331,17 @@ def test_the_report_has_no_such_section_where_each_model_has_one_count(tmp_path:
     assert section([]) == ("", [])
 
 
+def test_the_report_orders_sizes_by_their_pixels_and_not_by_their_digits(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ("--model", *explain.PAIR, "--res", "256", "1024", "512", "--counter", "torch", "module-hooks")
+    assert run(flops.main, *args, "--out", str(path)) == 0
+    text, _ = section(record.read(path))
+    cells = [line.split("|") for line in text.splitlines()]
+    assert [row[2].strip() for row in cells if row[1:2] == [" DiT-XL/2 "]] == ["256", "512", "1024"]
+    ratios = text.rpartition("###")[2].splitlines()
+    assert [row.split("|")[1].strip() for row in ratios if "0." in row] == ["256", "512", "1024"]
+
+
 def test_counters_that_compute_nothing_are_taken_by_name_too(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["closed-form", "module-hooks", "torchprofile-unfused"]
     args = ("--model", "DiT-S/8", "--res", "256", "--counter", *chosen, "--format", "json")

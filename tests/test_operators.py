@@ -318,6 +318,34 @@ def test_self_times_add_up_by_kind_and_those_of_no_operator_are_left_out() -> No
     assert profiling.seconds_by_kind(times) == {"depthwise": 3e-6, "elementwise": 4e-6}
 
 
+def test_time_in_a_module_is_that_of_the_innermost_one_around_an_operator() -> None:
+    block = Seen("module blocks.*", Seen("module (itself)"))
+    linear = Seen("aten::linear", Seen("module blocks.*.proj", block))
+    times = [
+        (Seen("aten::addmm", linear), 2.0),
+        (Seen("aten::mul", block), 3.0),
+        (block, 100.0),  # Python in between
+        (Seen("aten::view", block), 7.0),
+        (Seen("aten::add"), 50.0),
+    ]
+    assert profiling.seconds_by_module(times) == {"blocks.*.proj": 2e-6, "blocks.*": 3e-6}
+
+
+def test_a_pass_is_profiled_by_module_with_the_names_of_its_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "a.jsonl"
+    asked = ["--model", "FCDM-S", "--batch", "1", "--res", "64", "--profile", "--device", "cpu"]
+    asked += ["--by", "module", "--format", "json", "--out", str(store)]
+    assert run(operators.main, *asked) == 0
+    rows = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
+    timed = {name for name, row in rows.items() if row["seconds"]}
+    assert {name for name, row in rows.items() if row["macs"]} <= timed
+    (profiled,) = (record for record in read(store) if isinstance(record, Profiled))
+    assert timed == {*dict(profiled.seconds), "all"}
+    assert sum(seconds for _, seconds in profiled.seconds) == pytest.approx(profiled.wall_s)
+
+
 def test_a_profiled_pass_is_set_beside_its_work_and_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,8 +388,8 @@ def test_lines_add_up_to_the_pass(by: str, capsys: pytest.CaptureFixture[str]) -
     [
         (["--model", "FDCM-XL"], "did you mean FCDM-XL"),
         (
-            ["--profile", "--by", "module"],
-            "--profile: goes with --by kind and --work inference, got --by module",
+            ["--profile", "--by", "op"],
+            "--profile: goes with --by kind or module and --work inference, got --by op",
         ),
         (["--profile", "--work", "training"], "got --by kind --work training"),
         (["--device", "cpu"], "--device cpu: is what --profile runs on"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from baselines import load
 from bench import floors, memory, operators, project, projection, record, validation
@@ -451,6 +452,7 @@ def test_every_format_calls_a_prediction_one(
     told = capsys.readouterr()
     assert "predicted, not measured; no GPU measured yet" in told.err
     assert "--to h200: H200 SXM5 141GB; a100-80: A100 SXM4 80GB" in told.err
+    assert f"work traced with torch {torch.__version__}, commit " in told.err
     if form == "json":
         rows = json.loads(told.out)
     elif form == "csv":
@@ -562,7 +564,7 @@ def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
     for name in report.GPUS:
         assert f"### Predicted: {name}" in text
     assert "published images/s" in text
-    assert "predicted fp32, A100 SXM4 80GB" in text
+    assert "predicted images/s fp32, A100 SXM4 80GB" in text
     svg = drawing.svg.decode()
     assert "predicted" in drawing.picture.caption
     assert svg.startswith("<?xml")

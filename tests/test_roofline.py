@@ -172,6 +172,8 @@ def test_the_fastest_measurement_of_the_same_pass_on_the_same_device_counts() ->
             {"protocol": "dico"},
             {"question": "train_step"},
             {"environment": GPU},
+            {"question": "train_step"},
+            {"question": "scaling of training from batch 4, visit 1"},
         )
     ]
     records = [TIMED, faster, *others]
@@ -192,6 +194,50 @@ def test_achieved_is_the_floor_as_a_share_of_the_measured_time() -> None:
     assert row["measured_images_per_s"] == 4 / 90
     unknown = roofline.row(roofline.point(WORK, "bf16", PEAKS, [TIMED]))
     assert unknown["eager_floor_s"] is unknown["fused_achieved"] is unknown["measured_on"] is None
+
+
+PROFILE = Profiled(
+    run=replace(RUN, question="profile"),
+    passes=3,
+    seconds=(("convolution", 40.0), ("linear", 20.0), ("norm", 30.0), ("other", 10.0)),
+    wall_s=100.0,
+)
+
+
+def test_parts_have_floors_that_add_up_to_that_of_the_pass() -> None:
+    point = roofline.point(WORK, "fp32", PEAKS, [])
+    *parts, whole = roofline.part_rows(point, "kind", None)
+    # linear 10 s of FLOPs; convolution 20 s and norm 15 s of bytes; fused 10 and 10 s
+    told = {row["part"]: (row["eager_floor_s"], row["fused_floor_s"]) for row in parts}
+    assert told == {"convolution": (20, 10), "linear": (10, 10), "norm": (15, 0)}
+    assert (whole["eager_floor_s"], whole["fused_floor_s"]) == (45, 20)
+    assert [row["eager_compute_share"] for row in parts] == [0, 1, 0]
+    assert sum(row["eager_floor_share"] for row in parts) == pytest.approx(1)
+    assert {row["profiled_s"] for row in parts} == {None}
+    blank = roofline.part_rows(roofline.point(WORK, "bf16", PEAKS, []), "op", None)
+    assert [row["eager_floor_s"] for row in blank] == [None, 15, None, None]  # the norm needs no peak
+
+
+def test_the_newest_profile_of_the_same_pass_stands_beside_the_kinds() -> None:
+    older = replace(PROFILE, seconds=(("norm", 1.0),))
+    later = replace(HERE, date="2026-12-01T00:00:00Z")
+    newer = replace(PROFILE, run=replace(PROFILE.run, environment=later))
+    others = [
+        replace(newer, run=replace(newer.run, **changed), seconds=())  # type: ignore[arg-type]
+        for changed in ({"batch": 8}, {"res": 512}, {"precision": "bf16"}, {"environment": GPU})
+    ]
+    assert floors.profile([newer, older, *others, TIMED], WORK, "fp32", "a device") is newer
+    assert floors.profile([newer], replace(WORK, work="training"), "fp32", "a device") is None
+    *parts, whole = roofline.part_rows(roofline.point(WORK, "fp32", PEAKS, []), "kind", PROFILE)
+    told = {row["part"]: (row["profiled_s"], row["eager_achieved"]) for row in parts}
+    assert told == {
+        "convolution": (40, 0.5), "linear": (20, 0.5), "norm": (30, 0.5), "other": (10, 0),
+    }  # fmt: skip
+    assert (whole["profiled_s"], whole["eager_achieved"]) == (100, 0.45)
+    of_modules = replace(PROFILE, run=replace(PROFILE.run, question="profile by module"))
+    assert floors.profile([PROFILE], WORK, "fp32", "a device", "module") is None
+    assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "module") is of_modules
+    assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "op") is None
 
 
 # the command
@@ -236,6 +282,35 @@ def test_the_command_sets_floors_beside_a_measurement(
     assert sold["measured_on"] is None
     assert "waredb.com" in sold["peaks_source"]
     assert "ceilings measured on it" in printed.err
+
+
+@pytest.mark.parametrize("by", ["kind", "module", "op"])
+def test_the_command_shows_the_floor_of_every_part(
+    by: str, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", "FCDM-S", "--batch", "2", "--records", str(records), "--device-peaks", "here", "L40S"]
+    assert run(main, *asked, "--format", "json") == 0
+    of_pass = {row["device"]: row["eager_floor_s"] for row in json.loads(capsys.readouterr().out)}
+    assert run(main, *asked, "--by", by, "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    for device, seconds in of_pass.items():
+        *parts, whole = (row for row in rows if row["device"] == device)
+        assert whole["eager_floor_s"] == seconds
+        assert sum(row["eager_floor_s"] for row in parts) == pytest.approx(seconds)
+        assert len(parts) > 4
+
+
+def test_without_a_measurement_of_the_pass_the_command_says_which_there_are(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", "FCDM-S", "--records", str(records), "--device-peaks"]
+    told = "nothing measured of these passes; of their models there are: 256 px, batch 2, fp32\n"
+    assert run(main, *asked, "here", "--batch", "4") == 0
+    assert told in capsys.readouterr().err
+    assert run(main, *asked, "here", "--batch", "2") == 0
+    assert "nothing measured" not in capsys.readouterr().err
+    assert run(main, *asked, "L40S", "--batch", "4") == 0
+    assert "nothing measured" not in capsys.readouterr().err
 
 
 def test_tf32_moves_the_bytes_of_fp32_and_a_cpu_has_no_ceiling_for_it(
@@ -320,10 +395,14 @@ def test_the_section_shows_floors_shares_and_what_was_achieved() -> None:
     assert "H200 SXM5 141GB" in text
     linear = f"{100 * 5000 / 5500:.1f} / {100 * 300 / 3800:.1f} / 60.0"
     assert linear in text
+    of_kinds = text.partition("### Kinds of operators beside their floors")[2]
+    assert "10000.00 / 300.00 (3333 %) | 15000.00 / 100.00 (15000 %)" in " ".join(of_kinds.split())
     names = [drawing.picture.name for drawing in drawings]
     assert names[0] == "roofline_a-device-256-px-4"
     assert {"operators_256-px-4-fp32", "roofline_h200-sxm5-141gb-256-px-4"} <= set(names)
     assert all(f"{name}.png" in text for name in names)
+    titles = {drawing.picture.name: drawing.picture.title for drawing in drawings}
+    assert "the time on a device" in titles["operators_256-px-4-fp32"]
 
 
 def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> None:
@@ -331,6 +410,17 @@ def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> No
     once, again = section.section(records), section.section(records[::-1])
     assert once[0] == again[0]
     assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
+
+
+def test_times_that_stand_side_by_side_are_of_one_device() -> None:
+    elsewhere = replace(HERE, device="another device", date="2027-01-01T00:00:00Z")
+    dit = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
+    newer = replace(PROFILE, run=replace(PROFILE.run, environment=elsewhere))
+    text, _ = section.section([*records_of_a_report(), dit, newer])
+    assert "another device" not in text
+    text, _ = section.section([*records_of_a_report(), newer])
+    assert "profiled" in text
+    assert "time on another device" in text
 
 
 def test_without_the_work_of_a_pass_there_is_no_section() -> None:
@@ -359,3 +449,4 @@ def test_the_work_of_the_command_is_what_the_report_reads(tmp_path: Path) -> Non
         "roofline_h200-sxm5-141gb-256-px-4",
         "operators_256-px-4-fp32",
     ]
+    assert "time" not in drawings[1].picture.title

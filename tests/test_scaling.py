@@ -11,7 +11,7 @@ import pytest
 
 from bench import exponents, record, resolution, scaling
 from bench.exponents import Curve, Point, counted, cross_overs, exponent
-from bench.record import Record, Run, Size, Skipped, Throughput
+from bench.record import Record, Run, Size, Skipped, Throughput, read
 from reports import scaling as report
 from tests.test_cli import run
 from tests.test_record import HERE, RUN, TIMED, WORK
@@ -238,9 +238,11 @@ def test_a_published_slow_down_that_is_not_measured_is_told() -> None:
     assert [(fall.paper, round(fall.ratio, 2)) for fall in ours.falls] == [("FCDM", 2.10)]
     assert ours.verdict == "more than FCDM (FCDM-XL); as its MACs"
     assert [(fall.paper, round(fall.ratio, 2)) for fall in dit.falls] == [("DiCo", 4.14), ("FCDM", 4.33)]
+    # FCDM's own 80.5 at 256 px over a 512 px number that is DiCo's
+    assert [fall.taken_over for fall in (*ours.falls, *dit.falls)] == [False, False, True]
     (contrast,) = resolution.contrasts(study)
     assert contrast.ratio == pytest.approx(2**0.1)
-    assert contrast.published[0][1] == pytest.approx(4.33 / 2.10, rel=0.01)
+    assert contrast.published[0].ratio == pytest.approx(4.33 / 2.10, rel=0.01)
     assert contrast.verdict == "FCDM's 2.06 ruled out; DiT-XL/2 slows more"
 
 
@@ -320,6 +322,9 @@ def test_a_users_backbone_goes_through_inference_and_training(
     assert "6 records were in" in printed.err
     assert "Exponents" in printed.out
     assert "predicted" in printed.out
+    _, (drawing,) = report.section(read(out))
+    assert b"memory, predicted" in drawing.svg  # in the picture, which travels without its caption
+    assert b"time, measured" in drawing.svg
 
 
 def test_counts_alone_need_no_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,6 +392,9 @@ def test_the_report_sets_slow_downs_beside_published_ones_and_draws_the_curves()
     assert "| 2.10 (FCDM, FCDM-XL) |" in flat
     assert "more than FCDM (FCDM-XL); as its MACs" in flat
     assert "FCDM's 2.06 ruled out" in flat
+    assert "4.33‡ (FCDM, DiT-XL/2)" in flat
+    assert "| 2.06‡ (FCDM, FCDM-XL) |" in flat
+    assert "the paper credits the architecture" in flat
     assert "none in the range" in flat
     assert f"![{drawing.picture.title}]({drawing.picture.name}.png)" in text
     assert drawing.png.startswith(b"\x89PNG")

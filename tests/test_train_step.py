@@ -13,7 +13,7 @@ from baselines import load
 from bench import arms, cost, counters, train_step, training_cost
 from bench.checkpointing import checkpointed
 from bench.cost import Training
-from bench.record import Throughput
+from bench.record import Throughput, to_line
 from bench.step import EMA_DECAY, LEARNING_RATE, Step, noise_of
 from models.contract import build, condition_width
 from models.registry import task_at
@@ -241,8 +241,10 @@ def test_hours_come_from_the_newest_steps_of_each_setting() -> None:
     assert measured.joules is None
 
 
-def test_the_command_gives_table_17_again(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(training_cost.main, "--format", "json") == 0
+def test_the_command_gives_table_17_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = tmp_path / "empty.jsonl"
+    nothing.write_text("")
+    assert run(training_cost.main, "--format", "json", "--records", str(nothing)) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["as_printed"] for row in rows] == ["0.228", "0.182", "0.099"]
     for row in rows:
@@ -251,6 +253,22 @@ def test_the_command_gives_table_17_again(capsys: pytest.CaptureFixture[str]) ->
         released = "flops_recomputed" if row["release_recomputes"] else "flops_kept"
         assert row["flops_as_released"] == row[released]
     assert [row["release_recomputes"] for row in rows] == [False, False, True]
+
+
+def test_rows_of_a_training_say_under_which_settings_and_with_what_its_steps_were_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = replace(TIMED_STEP, run=replace(TIMED_STEP.run, compile=True, attention="math"))
+    path = tmp_path / "steps.jsonl"
+    path.write_text(to_line(TIMED_STEP) + to_line(compiled))
+    asked = ("--model", "FCDM-XL", "--steps", "10", "--records", str(path))
+    assert run(training_cost.main, *asked, "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["settings"] for row in rows] == ["", "compile, math attention"]
+    assert {row["device_hours"] for row in rows} == {10 * 256 / TIMED_STEP.images_per_s / 3600}
+    assert run(training_cost.main, *asked) == 0
+    here = TIMED_STEP.run.environment
+    assert capsys.readouterr().out.count(f"torch {here.torch}, {here.date[:10]}") == 2
 
 
 @pytest.mark.parametrize(
@@ -281,4 +299,5 @@ def test_the_report_shows_steps_and_costs_with_published_ones_apart() -> None:
     flat = " ".join(text.split())
     assert "| FCDM-XL | 256 | 4 | fp32 | off | 8.000" in flat
     assert "| FCDM-XL | 2000000 | 0.099 | 0.0992 |" in flat
+    assert f"Counted with torch {COUNT.environment.torch}, commit " in text
     assert report.section([TIMED]) == ("", [])
