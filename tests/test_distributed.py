@@ -1,15 +1,19 @@
 """Several processes under torchrun learn what one does, and only the first of them writes."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from bench import convergence, record
 from bench.record import Trained
 from bench.training import checkpoint
+from bench.training.processes import Together
 
 ROOT = Path(__file__).resolve().parent.parent
 # one whose every parameter is used and one with an idle one, from one seed each
@@ -87,3 +91,13 @@ def test_what_two_processes_trained_is_not_gone_on_with_by_one(
     folder, _ = trained["two"]
     assert convergence.main([*ASKED, "--micro-batch", "4", "--dir", str(folder)]) == 2
     assert "processes 2 there, 1 asked" in capsys.readouterr().err
+
+
+def test_the_engine_lets_go_of_one_arm_for_the_next() -> None:
+    together = Together("cpu")
+    arm = nn.Linear(2, 2)
+    gone = weakref.ref(together.wrap(arm, True))
+    del arm
+    together.wrap(nn.Linear(2, 2), True)
+    gc.collect()
+    assert gone() is None

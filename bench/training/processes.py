@@ -98,6 +98,7 @@ class Together:
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
 
+        self._engine.free_memory()  # of the arm before, which the engine holds on to
         self._engine.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
         return cast("nn.Module", self._engine.prepare_model(model))
 
