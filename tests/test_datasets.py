@@ -147,6 +147,10 @@ def test_one_changed_value_changes_the_hash(tmp_path: Path) -> None:
         (lambda x, y: (np.where(x == 3, np.nan, x), y), "latent 3 is not finite"),
         (lambda x, y: (x, y - 1), "classes from 0, got -1 at 0"),
         (lambda x, y: (x, y + 0.5), "classes from 0, got 0.5 at 0"),
+        (
+            lambda x, y: (x, np.where(np.arange(30) == 7, 10**9, y)),
+            "from 0 to 999, got 1000000000 at 7; --classes 1000000001 would take it",
+        ),
         (lambda x, y: (x, np.stack([y, y], 1)), r"whole numbers \(n,\), got int64 \(30, 2\)"),
         (lambda x, y: (x[:1], y[:1]), "one to validate on, got 1"),
     ],
@@ -227,7 +231,9 @@ def test_a_zarr_store_with_a_broken_chunk_is_refused(spoil: Callable[[Path], Non
 
 
 def test_what_is_not_there_gets_the_command_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 brings it"):
+    with pytest.raises(
+        ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 --dir .* brings it"
+    ):
         load("cifar10", tmp_path)
     with pytest.raises(ValueError, match="neither digits, fashion-mnist, cifar10 nor a file or folder"):
         load(str(tmp_path / "nowhere"))
@@ -260,7 +266,7 @@ def test_a_decoded_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     write_decoded(tmp_path / "cifar10.npz", archives.images())
     assert len(load("cifar10", tmp_path).train) == 20
     cut(tmp_path / "cifar10.npz")
-    with pytest.raises(ValueError, match=r"python -m bench.data cifar10 --again"):
+    with pytest.raises(ValueError, match=r"python -m bench.data cifar10 --dir .* --again"):
         load("cifar10", tmp_path)
 
 
