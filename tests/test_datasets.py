@@ -122,6 +122,11 @@ def test_every_layout_of_latents_is_read_as_the_same_data(write: Callable[..., P
     assert data.sha256 == load(str(in_npz(tmp_path / "again", latents, labels))).sha256
 
 
+def test_latents_are_not_taken_for_the_images_that_they_are_called_after(tmp_path: Path) -> None:
+    path = in_two_files(tmp_path / "cifar10", *archives.latents())
+    assert load(str(path)).name == "cifar10 (latents)"
+
+
 def test_labels_of_a_column_and_latents_of_half_precision_are_taken(tmp_path: Path) -> None:
     latents, labels = archives.latents()
     data = load(str(in_npz(tmp_path / "half", latents.astype(np.float16), labels[:, None])))

@@ -17,6 +17,7 @@ Array = NDArray[Any]
 
 FOLDER = Path("data")  # of decoded data, under the current directory; git ignores it
 DECODED = ("fashion-mnist", "cifar10")  # by bench.data, into the folder
+IMAGES = ("digits", *DECODED)  # names of data that is images; all other data is latents
 CLASSES = 10  # of digits and of both of them
 DIGITS_TOP = 16  # their grey levels run from 0
 SIDE = 32  # smaller images but the digits are padded to it
@@ -75,7 +76,7 @@ def load(name_or_path: str, data_dir: Path | None = None, most_classes: int = MO
     if name_or_path in DECODED:
         return from_images(name_or_path, read_decoded(name_or_path, folder))
     if not Path(name_or_path).exists():
-        known = ", ".join(("digits", *DECODED))
+        known = ", ".join(IMAGES)
         raise ValueError(f"{name_or_path}: no such data: neither {known} nor a file or folder of latents")
     return _latents(Path(name_or_path), most_classes)
 
@@ -168,7 +169,7 @@ def _latents(path: Path, most_classes: int) -> Dataset:
         )
     marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
     return _dataset(
-        path.name,
+        path.name if path.name not in IMAGES else f"{path.name} (latents)",
         (features[~marked], labels[~marked]),
         (features[marked], labels[marked]),
         classes=int(labels.max()) + 1,
