@@ -180,6 +180,10 @@ def cut(path: Path) -> None:
         (lambda of, to: cut(of / "7.npy"), "7.npy: not a whole .npy file"),
         (lambda of, to: (of / "7.npy").write_bytes(b""), "7.npy: not a whole .npy file"),
         (lambda of, to: np.save(of / "7.npy", np.zeros((1, 4, 9, 8), np.float32)), r"got float32 \(1, 4, 9"),
+        (
+            lambda of, to: np.save(of / "0.npy", np.zeros((4, 8, 8), np.float32)),
+            r"0.npy: must .* \(1, C, H, W",
+        ),
         (lambda of, to: np.save(to / "7.npy", np.zeros(2, np.int64)), r"one label \(1,\), got int64 \(2,\)"),
         (lambda of, to: np.save(to / "7.npy", np.array([-2])), "classes from 0, got -2"),
         (lambda of, to: of.rename(of.with_name("pictures")), "one subfolder .*, got imagenet256_labels"),

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from bench import convergence, record
@@ -93,8 +96,25 @@ def test_what_two_processes_trained_is_not_gone_on_with_by_one(
     assert "processes 2 there, 1 asked" in capsys.readouterr().err
 
 
-def test_the_engine_lets_go_of_one_arm_for_the_next() -> None:
-    together = Together("cpu")
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Iterator[Together]:
+    """Of this process alone, as a config of accelerate's that wants bf16 finds it."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Together("cpu")
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_precision_is_the_run_s_and_not_that_of_accelerate_s_config(together: Together) -> None:
+    seen = []
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    model = nn.Sequential(layer)  # whose own output accelerate would cast back
+    together.wrap(model, True)(torch.ones(1, 2))
+    assert seen == [torch.float32]
+
+
+def test_the_engine_lets_go_of_one_arm_for_the_next(together: Together) -> None:
     arm = nn.Linear(2, 2)
     gone = weakref.ref(together.wrap(arm, True))
     del arm
