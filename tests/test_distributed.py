@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import weakref
@@ -29,23 +30,40 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Trained]]]:
-    """The records of one process, and of two whose shares are split unevenly into passes."""
+    """The records of one process, and of two whose shares are split unevenly into passes.
+
+    The two have an agent of torchrun each, which meet as those of two machines do.
+    """
     folder = tmp_path_factory.mktemp("processes")
 
     def out(name: str) -> list[str]:
         return ["--dir", str(folder / name), "--out", str(folder / f"{name}.jsonl")]
 
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    two = subprocess.run(
-        [*torchrun, "-m", "bench.convergence", *ASKED, "--micro-batch", "4", *out("two")],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("tests.tiny:PartlyUnused") == 1  # a row, printed by the first
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+    torchrun += ["--rdzv_backend", "c10d", "--rdzv_id", "study", "--rdzv_endpoint", f"localhost:{port}"]
+    torchrun += ["--local_addr", "localhost"]
+    two = [
+        subprocess.Popen(
+            [*torchrun, "-m", "bench.convergence", *ASKED, "--micro-batch", "4", *out("two")],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        said = [node.communicate(timeout=200) for node in two]
+    finally:
+        for node in two:
+            node.kill()
+    assert [node.returncode for node in two] == [0, 0], said
+    # a row, printed by the first
+    assert sorted(stdout.count("tests.tiny:PartlyUnused") for stdout, _ in said) == [0, 1]
     for arm in convergence.planned(convergence.parser().parse_args([*ASKED, *out("one")])):
         with (folder / "one.jsonl").open("a") as file:
             file.write(record.to_line(convergence.measure(arm)))
