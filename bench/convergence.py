@@ -534,6 +534,8 @@ def _body(args: argparse.Namespace) -> int:
     if first:
         cli.check_output(args.out, args.force)
     arms = planned(args)
+    if args.dry_run and not first:
+        return 0
     if args.dry_run:
         with cli.store(args.out if args.out and args.out.exists() else None) as store:
             output.emit(output.render(_plan_rows(arms, store), _PLAN, args.format), [], None)

@@ -178,6 +178,16 @@ def test_several_processes_must_share_the_batch_evenly(
     assert "--batch 256: must be a multiple of the 3 processes; 258 would work" in capsys.readouterr().err
 
 
+def test_the_first_of_several_processes_alone_prints_the_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert run("--model", "tests.tiny:Tiny", "--seeds", "1", "--dry-run") == 0
+        assert capsys.readouterr().out.count("tests.tiny:Tiny seed 0") == lines
+
+
 def test_several_processes_have_no_batch_that_halves_when_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
