@@ -116,8 +116,9 @@ def _train(arm: Arm, together: "Processes", tell: "Callable[[Progress], None]") 
 
     begin = time.monotonic()
     budget = math.inf if arm.budget_s is None else arm.budget_s
-    data = datasets.load(arm.data, None if arm.data_dir is None else Path(arm.data_dir))
-    if data.sha256 != arm.identity.recipe.data_sha256:
+    recipe = arm.identity.recipe
+    data = datasets.load(arm.data, None if arm.data_dir is None else Path(arm.data_dir), recipe.classes)
+    if data.sha256 != recipe.data_sha256:
         raise _ChangedError(f"{arm.data}: changed since the study was planned")
     try:
         return trainer.train(
@@ -131,7 +132,7 @@ def _train(arm: Arm, together: "Processes", tell: "Callable[[Progress], None]") 
             out_of_time=lambda: time.monotonic() - begin > budget,
         )
     except trainer.OutOfTimeError as stopped:
-        reason = f"at step {stopped.step} of {arm.identity.recipe.steps}: the time was up"
+        reason = f"at step {stopped.step} of {recipe.steps}: the time was up"
         return Skipped(run=arm.run, status="stopped", reason=reason)
 
 
@@ -238,6 +239,11 @@ def planned(args: argparse.Namespace) -> list[Arm]:
     for reason in (device.why_not(where, args.precision), processes.why_not(count)):
         if reason is not None:
             raise cli.UsageError(reason)
+    if count > 1 and args.micro_batch == "auto":
+        raise cli.UsageError(
+            f"--micro-batch auto: one of {count} processes that runs out of memory ends them all; "
+            "name a number"
+        )
     share, rest = divmod(args.batch, count)
     if rest:
         raise cli.UsageError(
@@ -248,7 +254,7 @@ def planned(args: argparse.Namespace) -> list[Arm]:
     C, H, W = data.shape
     size: Size = H if H == W else (H, W)
     recipe = _recipe(args, data)
-    task_of = {"in_channels": C, "num_classes": data.classes, "latent_size": size}
+    task_of = {"in_channels": C, "num_classes": recipe.classes, "latent_size": size}
     learn_sigma = objective.find(recipe.objective).learn_sigma
     names = cli.model_names(args.model, default=MODELS)
     macs = {name: _train_macs(name, {**task_of, "learn_sigma": learn_sigma}, args.data) for name in names}
@@ -306,9 +312,12 @@ def _data(args: argparse.Namespace) -> "Dataset":
     from bench.training import datasets
 
     try:
-        return datasets.load(args.data, args.data_dir)
+        data = datasets.load(args.data, args.data_dir, args.classes or datasets.MOST_CLASSES)
     except ValueError as error:
         raise cli.UsageError(f"--data {error}") from error
+    if args.classes is not None and args.classes < data.classes:
+        raise cli.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
+    return data
 
 
 def _recipe(args: argparse.Namespace, data: "Dataset") -> Recipe:
@@ -324,7 +333,7 @@ def _recipe(args: argparse.Namespace, data: "Dataset") -> Recipe:
         data=data.name,
         data_sha256=data.sha256,
         channels=data.shape[0],
-        classes=data.classes,
+        classes=args.classes or data.classes,
         train_images=len(data.train),
         validation_images=images,
         validation_draws=args.validation_draws,
@@ -525,6 +534,8 @@ def _body(args: argparse.Namespace) -> int:
     if first:
         cli.check_output(args.out, args.force)
     arms = planned(args)
+    if args.dry_run and not first:
+        return 0
     if args.dry_run:
         with cli.store(args.out if args.out and args.out.exists() else None) as store:
             output.emit(output.render(_plan_rows(arms, store), _PLAN, args.format), [], None)
@@ -602,6 +613,12 @@ def parser() -> cli.Parser:
     )
     data.add_argument("--data-dir", type=Path, metavar="DIR", help="of fetched data (default: data)")
     data.add_argument(
+        "--classes",
+        type=cli.positive_int,
+        metavar="N",
+        help="that labels of latents may name (default: as many as they do, at most 1000)",
+    )
+    data.add_argument(
         "--validation-images",
         type=cli.positive_int,
         default=2000,
@@ -669,7 +686,8 @@ def parser() -> cli.Parser:
         type=_micro_batch,
         metavar="N|auto",
         help="images of one pass on one process; gradients of several add up to --batch (default: all at "
-        "once). auto: all at once, and half as many for each time that memory runs out, which is recorded",
+        "once). auto: all at once, and half as many for each time that memory runs out, which is recorded; "
+        "not for several processes",
     )
     keep = made.add_argument_group("stopping and going on")
     keep.add_argument(

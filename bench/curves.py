@@ -96,17 +96,11 @@ def setting_of(trained: Trained) -> Setting:
 def studies(records: Sequence[Record]) -> list[Study]:
     """Gather the arms of each study, in the order in which settings and models first come.
 
-    The newest record of a model and a seed counts. A study in which no arm ended well is left out.
+    The newest record of a model and a seed counts. A study in which no arm ended well is left out: its runs
+    are those of `unfinished`.
     """
-    found: dict[Setting, dict[str, dict[int, Trained]]] = {}
-    for record in records:
-        if isinstance(record, Trained):
-            runs = found.setdefault(setting_of(record), {}).setdefault(record.run.model, {})
-            held = runs.get(record.seed)
-            if held is None or held.run.environment.date <= record.run.environment.date:
-                runs[record.seed] = record
     made = []
-    for setting, models in found.items():
+    for setting, models in _newest(records).items():
         ended = {
             model: {seed: run for seed, run in sorted(runs.items()) if run.status == "ok"}
             for model, runs in models.items()
@@ -116,6 +110,29 @@ def studies(records: Sequence[Record]) -> list[Study]:
         if arms:
             made.append(Study(setting=setting, arms=arms, failed=failed))
     return made
+
+
+def unfinished(records: Sequence[Record]) -> tuple[Trained, ...]:
+    """The runs of settings under which none ended well, in the order in which they first come."""
+    return tuple(
+        run
+        for models in _newest(records).values()
+        if not any(run.status == "ok" for runs in models.values() for run in runs.values())
+        for runs in models.values()
+        for run in runs.values()
+    )
+
+
+def _newest(records: Sequence[Record]) -> dict[Setting, dict[str, dict[int, Trained]]]:
+    """The newest record of each setting, model and seed."""
+    found: dict[Setting, dict[str, dict[int, Trained]]] = {}
+    for record in records:
+        if isinstance(record, Trained):
+            runs = found.setdefault(setting_of(record), {}).setdefault(record.run.model, {})
+            held = runs.get(record.seed)
+            if held is None or held.run.environment.date <= record.run.environment.date:
+                runs[record.seed] = record
+    return found
 
 
 # one curve

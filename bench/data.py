@@ -262,7 +262,7 @@ def _body(args: argparse.Namespace) -> int:
             bring(args.data, args.given, folder)
             notes.append(f"verified, and decoded into {path}")
     try:
-        data = datasets.load(args.data, folder)
+        data = datasets.load(args.data, folder, args.classes or datasets.MOST_CLASSES)
     except ValueError as error:
         raise cli.UsageError(str(error)) from error
     text = output.render(_rows(data), _COLUMNS, args.format)
@@ -285,6 +285,12 @@ def parser() -> cli.Parser:
         help="of an archive that is here already, or of a folder with it: nothing is fetched",
     )
     made.add_argument("--dir", type=Path, help="the data folder (default: data, under the current folder)")
+    made.add_argument(
+        "--classes",
+        type=cli.positive_int,
+        metavar="N",
+        help="that labels of latents may name (default: 1000)",
+    )
     made.add_argument(
         "--again", action="store_true", help="replace what an earlier run of this command left there"
     )

@@ -39,16 +39,21 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         for study, name in zip(found, names(found), strict=True)
     ]
     drawings = [drawing for of_study in drawn for drawing in of_study]
-    return text(found, [[drawing.picture for drawing in of_study] for of_study in drawn]), drawings
+    pictures = [[drawing.picture for drawing in of_study] for of_study in drawn]
+    return text(found, pictures, curves.unfinished(_ordered(records))), drawings
 
 
-def text(found: Sequence[Study], pictures: Sequence[Sequence[Picture]]) -> str:
-    """The markdown of some studies, each with its pictures; blank without a study."""
-    if not found:
+def text(
+    found: Sequence[Study], pictures: Sequence[Sequence[Picture]], unfinished: Sequence[Trained] = ()
+) -> str:
+    """The markdown of some studies, each with its pictures, and of runs of none; blank without either."""
+    if not found and not unfinished:
         return ""
     parts = ["## Training convergence", _reading()]
     for study, shown in zip(found, pictures, strict=True):
         parts += [f"### {_title(study)}", *_study(study), *map(_shown, shown)]
+    if unfinished:
+        parts += ["### Runs that did not end well, nor any beside them", markdown(_unfinished(unfinished))]
     parts += ["### The papers' own curves", _of_published(), markdown(_published_orders())]
     return "\n\n".join(part for part in parts if part)
 
@@ -185,6 +190,24 @@ def _failed(study: Study) -> str:
         return ""
     told = "; ".join(f"{run.run.model}, seed {run.seed}: {run.status}, {run.reason}" for run in study.failed)
     return f"**Stopped early, and in no table:** {told}."
+
+
+def _unfinished(runs: Sequence[Trained]) -> Columns:
+    here = [one.run.environment for one in runs]
+    return {
+        "model": [one.run.model for one in runs],
+        "seed": [str(one.seed) for one in runs],
+        "data": [one.recipe.data for one in runs],
+        "objective": [one.recipe.objective for one in runs],
+        "learning rate": [f"{one.recipe.learning_rate:g}" for one in runs],
+        "steps, batch": [f"{one.recipe.steps:,}, {one.recipe.batch}" for one in runs],
+        "precision": [one.run.precision for one in runs],
+        "what became of it": [f"{one.status}: {one.reason}".replace("|", "/") for one in runs],
+        "device": [environment.device for environment in here],
+        "torch": [environment.torch for environment in here],
+        "commit": [environment.commit or BLANK for environment in here],
+        "date": [environment.date[:10] for environment in here],
+    }
 
 
 # tables

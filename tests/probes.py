@@ -56,12 +56,12 @@ def subject(network: Callable[[], nn.Module], *, objective_name: str = "iddpm") 
     )
 
 
-def trained_run(parent: Path, model: str, steps: int = 2) -> Path:
-    """A run folder of bench.convergence: a network trained on the digits."""
+def trained_run(parent: Path, model: str, steps: int = 2, called: str = "digits") -> Path:
+    """A run folder of bench.convergence: a network trained on the digits, whatever they are called."""
     data = load("digits")
     recipe = Recipe(
         objective="iddpm",
-        data="digits",
+        data=called,
         data_sha256=data.sha256,
         channels=1,
         classes=10,

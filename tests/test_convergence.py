@@ -107,6 +107,11 @@ def test_runs_of_another_recipe_have_folders_of_their_own_by_default() -> None:
         (["--micro-batch", "some"], "--micro-batch: must be a whole number"),
         (["--precision", "tf32", "--device", "cpu"], "only a CUDA device has it"),
         (["--validation-images", "3"], "--validation-draws 4 would work"),
+        (
+            ["--data", "latents", "--classes", "2"],
+            "labels must be from 0 to 1, got 2 at 2; --classes 3 would",
+        ),
+        (["--classes", "9"], "--classes 9: digits has 10"),
         (["--out", "."], "is a folder"),
     ],
 )
@@ -159,6 +164,8 @@ def test_latents_are_trained_on_too(tmp_path: Path) -> None:
     )
     (trained,) = kept(out)
     assert (trained.recipe.channels, trained.recipe.classes) == (4, 3)
+    (wider,) = arms(*args, "--classes", "1000", "--dir", str(tmp_path / "wider"))
+    assert (wider.identity.recipe.classes, wider.identity.task.num_classes) == (1000, 1000)
     assert (trained.run.res, trained.run.latent_size) == (96, 12)
     assert trained.status == "ok"
 
@@ -169,6 +176,24 @@ def test_several_processes_must_share_the_batch_evenly(
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert run("--model", "tests.tiny:Tiny", "--batch", "256") == 2
     assert "--batch 256: must be a multiple of the 3 processes; 258 would work" in capsys.readouterr().err
+
+
+def test_the_first_of_several_processes_alone_prints_the_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert run("--model", "tests.tiny:Tiny", "--seeds", "1", "--dry-run") == 0
+        assert capsys.readouterr().out.count("tests.tiny:Tiny seed 0") == lines
+
+
+def test_several_processes_have_no_batch_that_halves_when_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run("--model", "tests.tiny:Tiny", "--micro-batch", "auto") == 2
+    assert "--micro-batch auto: one of 2 processes" in capsys.readouterr().err
 
 
 # running

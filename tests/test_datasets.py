@@ -122,6 +122,11 @@ def test_every_layout_of_latents_is_read_as_the_same_data(write: Callable[..., P
     assert data.sha256 == load(str(in_npz(tmp_path / "again", latents, labels))).sha256
 
 
+def test_latents_are_not_taken_for_the_images_that_they_are_called_after(tmp_path: Path) -> None:
+    path = in_two_files(tmp_path / "cifar10", *archives.latents())
+    assert load(str(path)).name == "cifar10 (latents)"
+
+
 def test_labels_of_a_column_and_latents_of_half_precision_are_taken(tmp_path: Path) -> None:
     latents, labels = archives.latents()
     data = load(str(in_npz(tmp_path / "half", latents.astype(np.float16), labels[:, None])))
@@ -147,6 +152,10 @@ def test_one_changed_value_changes_the_hash(tmp_path: Path) -> None:
         (lambda x, y: (np.where(x == 3, np.nan, x), y), "latent 3 is not finite"),
         (lambda x, y: (x, y - 1), "classes from 0, got -1 at 0"),
         (lambda x, y: (x, y + 0.5), "classes from 0, got 0.5 at 0"),
+        (
+            lambda x, y: (x, np.where(np.arange(30) == 7, 10**9, y)),
+            "from 0 to 999, got 1000000000 at 7; --classes 1000000001 would take it",
+        ),
         (lambda x, y: (x, np.stack([y, y], 1)), r"whole numbers \(n,\), got int64 \(30, 2\)"),
         (lambda x, y: (x[:1], y[:1]), "one to validate on, got 1"),
     ],
@@ -171,6 +180,10 @@ def cut(path: Path) -> None:
         (lambda of, to: cut(of / "7.npy"), "7.npy: not a whole .npy file"),
         (lambda of, to: (of / "7.npy").write_bytes(b""), "7.npy: not a whole .npy file"),
         (lambda of, to: np.save(of / "7.npy", np.zeros((1, 4, 9, 8), np.float32)), r"got float32 \(1, 4, 9"),
+        (
+            lambda of, to: np.save(of / "0.npy", np.zeros((4, 8, 8), np.float32)),
+            r"0.npy: must .* \(1, C, H, W",
+        ),
         (lambda of, to: np.save(to / "7.npy", np.zeros(2, np.int64)), r"one label \(1,\), got int64 \(2,\)"),
         (lambda of, to: np.save(to / "7.npy", np.array([-2])), "classes from 0, got -2"),
         (lambda of, to: of.rename(of.with_name("pictures")), "one subfolder .*, got imagenet256_labels"),
@@ -227,7 +240,9 @@ def test_a_zarr_store_with_a_broken_chunk_is_refused(spoil: Callable[[Path], Non
 
 
 def test_what_is_not_there_gets_the_command_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 brings it"):
+    with pytest.raises(
+        ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 --dir .* brings it"
+    ):
         load("cifar10", tmp_path)
     with pytest.raises(ValueError, match="neither digits, fashion-mnist, cifar10 nor a file or folder"):
         load(str(tmp_path / "nowhere"))
@@ -260,7 +275,7 @@ def test_a_decoded_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     write_decoded(tmp_path / "cifar10.npz", archives.images())
     assert len(load("cifar10", tmp_path).train) == 20
     cut(tmp_path / "cifar10.npz")
-    with pytest.raises(ValueError, match=r"python -m bench.data cifar10 --again"):
+    with pytest.raises(ValueError, match=r"python -m bench.data cifar10 --dir .* --again"):
         load("cifar10", tmp_path)
 
 

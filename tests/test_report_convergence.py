@@ -176,6 +176,20 @@ def test_a_run_that_stopped_is_named_with_its_reason() -> None:
     assert "DiC-S" not in table(page, "#### Loss at the end")["model"]
 
 
+def test_runs_of_which_none_ended_well_are_rows_with_their_reasons() -> None:
+    lost = [
+        replace(run, recipe=replace(run.recipe, learning_rate=5.0))
+        for run in (trained(model, 0, [3.0, 2.0], status="not finite") for model in ("DiC-S", "DiT-S/2"))
+    ]
+    page, _ = section([*lost, *study()])
+    found = table(page, "### Runs that did not end well")
+    assert found["model"] == ["DiT-S/2", "DiC-S"]
+    assert found["learning rate"] == ["5", "5"]
+    assert found["what became of it"][0] == "not finite: step 120: the loss is not finite"
+    assert "did not end well" not in section(study())[0]
+    assert "did not end well" in section(lost)[0]
+
+
 def test_studies_of_the_same_data_have_files_of_their_own() -> None:
     other = [replace(run, recipe=replace(run.recipe, learning_rate=1e-4)) for run in study()]
     assert convergence.names(convergence.studies([*study(), *other])) == ["digits-iddpm-1", "digits-iddpm-2"]

@@ -113,6 +113,18 @@ def test_seeds_and_images_have_noise_of_their_own() -> None:
     assert not torch.equal(noise(0), noise(1))
 
 
+# the second is drawn a step at a time: it takes more than AHEAD_BYTES
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 600, 600)])
+def test_no_step_has_the_noise_of_another_however_many_are_drawn_at_once(shape: tuple[int, int, int]) -> None:
+    steps = 2 * samplers.AHEAD + 1
+    both, alone = ImageNoise(0, [0, 1], shape, "cpu"), ImageNoise(0, [1], shape, "cpu")
+    drawn = [(both(k)[1], alone(k)[0]) for k in range(steps)]
+    assert all(torch.equal(*pair) for pair in drawn)
+    assert len({float(first.flatten()[0]) for first, _ in drawn}) == steps
+    numbers = torch.stack([first for first, _ in drawn])
+    assert abs(float(numbers.std()) - 1) < 5 / math.sqrt(2 * numbers.numel())
+
+
 def test_guidance_of_one_calls_the_network_on_the_batch_as_it_is() -> None:
     sizes = []
 

@@ -213,6 +213,12 @@ def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureF
     assert "3 classes of (4, 8, 8); tests.tiny:Tiny is built for 10 of (1, 8, 8)" in capsys.readouterr().err
 
 
+def test_a_network_of_latents_asks_where_they_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = trained_run(tmp_path, "tests.tiny:Tiny", called="mine.npz")
+    assert spectrum.main(["--checkpoint", str(there)]) == 2
+    assert "--data: trained on latents called mine.npz; give their path" in capsys.readouterr().err
+
+
 def test_a_decay_that_the_checkpoint_has_not_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,10 +17,12 @@ Array = NDArray[Any]
 
 FOLDER = Path("data")  # of decoded data, under the current directory; git ignores it
 DECODED = ("fashion-mnist", "cifar10")  # by bench.data, into the folder
+IMAGES = ("digits", *DECODED)  # names of data that is images; all other data is latents
 CLASSES = 10  # of digits and of both of them
 DIGITS_TOP = 16  # their grey levels run from 0
 SIDE = 32  # smaller images but the digits are padded to it
 HELD_OUT = 10_000  # latents at the most, of a tenth, for validation
+MOST_CLASSES = 1000  # of latents unless said, as ImageNet has: a label beyond them is taken for a mistake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Dataset:
         return stored.float() if self.top is None else stored.float() / (self.top / 2) - 1
 
 
-def load(name_or_path: str, data_dir: Path | None = None) -> Dataset:
+def load(name_or_path: str, data_dir: Path | None = None, most_classes: int = MOST_CLASSES) -> Dataset:
     """Read a data set into memory. Nothing is ever fetched here.
 
     Args:
@@ -63,6 +65,7 @@ def load(name_or_path: str, data_dir: Path | None = None) -> Dataset:
             store.
         data_dir: where `python -m bench.data` left what it decoded; by default `data` under the current
             directory.
+        most_classes: labels of latents must lie below it; there are as many classes as the labels say.
 
     Raises:
         ValueError: missing, truncated or contradictory data, told in one line with what would work.
@@ -73,9 +76,9 @@ def load(name_or_path: str, data_dir: Path | None = None) -> Dataset:
     if name_or_path in DECODED:
         return from_images(name_or_path, read_decoded(name_or_path, folder))
     if not Path(name_or_path).exists():
-        known = ", ".join(("digits", *DECODED))
+        known = ", ".join(IMAGES)
         raise ValueError(f"{name_or_path}: no such data: neither {known} nor a file or folder of latents")
-    return _latents(Path(name_or_path))
+    return _latents(Path(name_or_path), most_classes)
 
 
 def decoded_path(name: str, folder: Path) -> Path:
@@ -90,14 +93,19 @@ def read_decoded(name: str, folder: Path) -> Images:
     """
     path = decoded_path(name, folder)
     if not path.exists():
-        raise ValueError(f"{name}: not in {folder}; python -m bench.data {name} brings it")
+        raise ValueError(f"{name}: not in {folder}; {_brings(name, folder)} brings it")
     parts = ("train", "train_labels", "validation", "validation_labels")
     try:
         held = read_npz(path)
         return Images(**{part: held[part] for part in parts})
     except (ValueError, KeyError) as error:
-        works = f"python -m bench.data {name} --again"
+        works = f"{_brings(name, folder)} --again"
         raise ValueError(f"{path}: not what bench.data decoded: {error}; {works}") from error
+
+
+def _brings(name: str, folder: Path) -> str:
+    """The command that brings a data set into a folder."""
+    return f"python -m bench.data {name}" + ("" if folder == FOLDER else f" --dir {folder}")
 
 
 def from_images(name: str, images: Images) -> Dataset:
@@ -150,13 +158,18 @@ def _digits() -> Dataset:
     )
 
 
-def _latents(path: Path) -> Dataset:
+def _latents(path: Path, most_classes: int) -> Dataset:
     features, labels = latents.read(path)
     if len(labels) < 2:
         raise ValueError(f"{path}: needs a latent to train on and one to validate on, got {len(labels)}")
+    if (most := int(labels.max())) >= most_classes:
+        raise ValueError(
+            f"{path}: labels must be from 0 to {most_classes - 1}, got {most} at {int(labels.argmax())}; "
+            f"--classes {most + 1} would take it"
+        )
     marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
     return _dataset(
-        path.name,
+        path.name if path.name not in IMAGES else f"{path.name} (latents)",
         (features[~marked], labels[~marked]),
         (features[marked], labels[marked]),
         classes=int(labels.max()) + 1,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench import arms, device, engine, telemetry
 from bench.record import Run, Sampled, Skipped, height_width
-from bench.training import checkpoint, parts, samplers
+from bench.training import checkpoint, datasets, parts, samplers
 from bench.training.images import to_levels
 from bench.training.parts import Part
 from models.contract import build, condition_width
@@ -24,7 +24,6 @@ from models.task import Task
 from models.weights import load_official, randomise_zeros, read_weights
 
 WARM_UP = 3  # passes of the network before the first chain
-PIXELS = ("digits", "fashion-mnist", "cifar10")  # data of Recipe that is images; all else is latents
 
 Decode = Callable[[Tensor], Tensor]  # latents (N, C, H, W) -> images (N, 1 or 3, H', W') in [-1, 1]
 
@@ -61,7 +60,7 @@ def are_images(run: Run, weights: Path | None, trained_here: bool) -> bool:
     """Whether what comes out are images, not latents."""
     if trained_here:
         assert weights is not None
-        return checkpoint.read(weights, whole=False).identity.recipe.data in PIXELS
+        return checkpoint.read(weights, whole=False).identity.recipe.data in datasets.IMAGES
     return published_task(run.model).height == 256  # of images of 256 pixels
 
 

@@ -126,8 +126,8 @@ def _pairs(of_latents: Path, of_labels: Path) -> tuple[Array, Array]:
         for at, name in enumerate(ordered):
             begin(name)
             latent, label = _npy(of_latents / name), _npy(of_labels / name)
-            if latent.shape != (1, *latents.shape[1:]) or latent.dtype != latents.dtype:
-                wanted = f"{latents.dtype} {(1, *latents.shape[1:])}"
+            if latent.shape != (1, *latents.shape[1:]) or latent.dtype != latents.dtype or latents.ndim != 4:
+                wanted = f"{latents.dtype} {(1, *latents.shape[1:]) if latents.ndim == 4 else '(1, C, H, W)'}"
                 raise ValueError(f"{of_latents / name}: must be {wanted}, got {latent.dtype} {latent.shape}")
             if label.shape != (1,) or label.dtype.kind not in "iuf":
                 raise ValueError(

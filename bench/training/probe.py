@@ -13,7 +13,7 @@ from bench import cli, device, environment
 from bench.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
 from bench.training import checkpoint, diffusion, flow, objective, rng, validation
 from bench.training.archives import digest
-from bench.training.datasets import Dataset, load
+from bench.training.datasets import IMAGES, MOST_CLASSES, Dataset, load
 from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, published_task
 from models.task import Task
@@ -80,7 +80,9 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
     try:
         found = [_from_checkpoint(path, args, question, where) for path in args.checkpoint or ()]
         name = args.data or _agreed([one.data for one in found if one.data])
-        data = load(name, args.data_dir)
+        if args.data is None and name not in IMAGES:
+            raise ValueError(f"--data: trained on latents called {name}; give their path")
+        data = load(name, args.data_dir, max([MOST_CLASSES, *(one.task.num_classes for one in found)]))
         if args.model is not None:
             found.append(_from_weights(args, question, where, data))
         for one in found:

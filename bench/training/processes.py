@@ -90,7 +90,8 @@ class Together:
     def __init__(self, kind: str) -> None:
         from accelerate import Accelerator
 
-        self._engine = Accelerator(cpu=kind == "cpu")
+        # accelerate's own settings, of a config file or an environment, would cast what is compared
+        self._engine = Accelerator(cpu=kind == "cpu", mixed_precision="no")
         self.rank: int = self._engine.process_index
         self.count: int = self._engine.num_processes
         self.device = str(self._engine.device)
@@ -98,6 +99,7 @@ class Together:
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
 
+        self._engine.free_memory()  # of the arm before, which the engine holds on to
         self._engine.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
         return cast("nn.Module", self._engine.prepare_model(model))
 

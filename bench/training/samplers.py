@@ -23,6 +23,8 @@ Predict = Callable[[Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,) -> the ne
 Noise = Callable[[int], Tensor]  # number of the step from 0 -> standard normal (N, C, H, W)
 
 LAST_STEP = 0.04  # of the SDE's time, taken without noise
+AHEAD = 16  # steps that an image's noise is drawn for at once, if it takes no more than
+AHEAD_BYTES = 2**20
 
 
 def ancestral(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
@@ -123,7 +125,8 @@ def find(name: str | None, objective: str, steps: int) -> str:
 class ImageNoise:
     """Noise of every image from a generator of its own: no image depends on the batch it is drawn in.
 
-    The same seed gives the same noise on the same kind of device.
+    The same seed gives the same noise on the same kind of device. It is drawn for some steps at once: a GPU
+    would spend as long on starting a kernel for every image at every step as a small network on its pass.
     """
 
     def __init__(self, seed: int, images: Sequence[int], shape: tuple[int, int, int], device: str) -> None:
@@ -131,15 +134,18 @@ class ImageNoise:
         # a CPU's generator reads 32 bits of its seed: neighbours of a hashed start share none in one run
         start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
         self._generators = [torch.Generator(device).manual_seed((start + image) % 2**32) for image in images]
-        self._shape = (len(images), *shape)
-        self._device = device
+        self._ahead = max(1, min(AHEAD, AHEAD_BYTES // (4 * math.prod(shape))))
+        self._drawn = torch.empty(len(images), self._ahead, *shape, device=device)
+        self._used = self._ahead
 
     def draw(self) -> Tensor:
         """The next standard normal numbers of every image, (N, C, H, W) float32."""
-        drawn = torch.empty(self._shape, device=self._device)
-        for image, generator in zip(drawn, self._generators, strict=True):
-            image.normal_(generator=generator)
-        return drawn
+        if self._used == self._ahead:
+            self._used = 0
+            for image, generator in zip(self._drawn, self._generators, strict=True):
+                image.normal_(generator=generator)
+        self._used += 1
+        return self._drawn[:, self._used - 1].clone()
 
     def __call__(self, step: int) -> Tensor:
         return self.draw()

@@ -5,7 +5,7 @@ A run is a function of its Identity: what a step needs is determined by the seed
 hold. On a CPU it is the same to the last bit however often it was killed and went on.
 
 The clock stands still in evaluations, while checkpoints are written, and in the first pass, which compiles
-and looks for the fastest kernels; so do the joules. Nothing waits for a GPU between two checks of the losses.
+and loads kernels; so do the joules. Nothing waits for a GPU between two checks of the losses.
 """
 
 import math
