@@ -5,8 +5,8 @@
     python -m bench.sweep paper-256 --dry-run
     python -m bench.sweep my_cases.toml --out runs.jsonl
 
-A suite is a TOML file of [[run]] tables: a command (flops, operators, ceilings, throughput, latency,
-train_step, versus, scaling, memory, convergence, sample) and its options, each with the values that are
+A suite is a TOML file of [[run]] tables: a command (flops, golden, operators, ceilings, depthwise, throughput,
+latency, train_step, versus, scaling, memory, convergence, sample) and its options, each with the values that are
 combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in a table leaves it out
 on another device. quick, paper-256, paper-512, gpu, convergence-digits and convergence-s come with the
 project; any path to a .toml works as well.
@@ -36,8 +36,10 @@ OUT = Path("reports/out/records.jsonl")
 # modules of bench that a suite may name: each has a parser() and units(args)
 COMMANDS = (
     "flops",
+    "golden",
     "operators",
     "ceilings",
+    "depthwise",
     "throughput",
     "latency",
     "train_step",
