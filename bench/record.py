@@ -9,7 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -744,6 +744,8 @@ def from_dict(data: Mapping[str, Any]) -> Record:
 def decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annotations of any kind
     """Check a JSON value against an annotation, a dataclass's or a field's; lists become tuples on the way.
 
+    A field with a default may be missing: records from before it was there are read as if it had that value.
+
     Raises:
         StoreError: says which value does not fit, or which fields are missing or unknown.
     """
@@ -764,11 +766,13 @@ def decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - it walks annot
         if isinstance(value, Mapping):
             hints = typing.get_type_hints(annotation)
             names = {field.name for field in fields(annotation)}
-            if names != set(value):
-                odd = sorted(names ^ set(value))
-                raise StoreError(f"{annotation.__name__}: fields missing or unknown: {', '.join(odd)}")
+            needed = {field.name for field in fields(annotation) if field.default is MISSING}
+            if odd := (needed - set(value)) | (set(value) - names):
+                raise StoreError(
+                    f"{annotation.__name__}: fields missing or unknown: {', '.join(sorted(odd))}"
+                )
             try:
-                return annotation(**{name: decode(hints[name], value[name]) for name in names})
+                return annotation(**{name: decode(hints[name], entry) for name, entry in value.items()})
             except StoreError:
                 raise
             except ValueError as error:

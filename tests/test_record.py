@@ -265,6 +265,16 @@ def test_a_line_that_is_no_record_is_told_with_its_number(
         record.read(path)
 
 
+def test_a_record_from_before_a_field_was_there_is_read_and_one_without_what_it_needs_is_not() -> None:
+    older = json.loads(record.to_line(TIMED))
+    here = older["run"]["environment"]
+    del here["unit"]
+    assert record.from_dict(older) == TIMED
+    del here["torch"]
+    with pytest.raises(StoreError, match="fields missing or unknown: torch"):
+        record.from_dict(older)
+
+
 @pytest.mark.parametrize("line", ["{", "[]", "null", "3"])
 def test_a_line_that_is_no_object_is_told(line: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
