@@ -5,10 +5,10 @@
     python -m bench.sweep paper-256 --dry-run
     python -m bench.sweep my_cases.toml --out runs.jsonl
 
-A suite is a TOML file of [[run]] tables: a command (flops, golden, operators, ceilings, depthwise, throughput,
-latency, train_step, versus, scaling, memory, convergence, sample) and its options, each with the values that are
-combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in a table leaves it out
-on another device. quick, paper-256, paper-512, gpu, convergence-digits and convergence-s come with the
+A suite is a TOML file of [[run]] tables: a command (flops, golden, operators, ceilings, depthwise,
+throughput, latency, train_step, versus, scaling, memory, convergence, sample) and its options, each with the
+values that are combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in a table
+leaves it out on another device. quick, paper-256, paper-512, gpu, convergence-digits and convergence-s come with the
 project; any path to a .toml works as well.
 
 Every case is measured in a process of its own and is on disk before the next begins. What --out holds
