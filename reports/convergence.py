@@ -372,8 +372,8 @@ def _has_bins(study: Study) -> bool:
 
 def _of_bins(study: Study) -> str:
     return (
-        f"Loss less {study.reference}'s in per cent of it, by equal ranges of the timestep, from little "
-        "noise (0) to much (1), at the last evaluation."
+        f"Loss less {study.reference}'s in per cent of it, by equal ranges of the level of noise, from "
+        "little noise (0) to much (1), at the last evaluation."
     )
 
 
@@ -382,7 +382,9 @@ def _bins(study: Study) -> Columns:
     by_bin = next(iter(found.values()))
     count = min(len(bins) for bins in found.values())
     return {
-        "timesteps": [f"{i / count:.3g} to {(i + 1) / count:.3g}" for i in range(count)],
+        convergence_plots.LEVELS[study.setting.recipe.objective]: [
+            f"{i / count:.3g} to {(i + 1) / count:.3g}" for i in range(count)
+        ],
         f"{study.reference}'s loss": [f"{fmean(by_bin[i].references):.4f}" for i in range(count)],
         **{
             model: [_estimate(bins[i].percent, 1, sign=True) for i in range(count)]

@@ -23,6 +23,7 @@ PANELS: dict[Axis, str] = {
     "seconds": "seconds of training",
     "joules": "joules of the device",
 }
+LEVELS = {"iddpm": "timesteps", "flow": "1 - t"}  # the level of noise: a flow's t runs from noise to data
 Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
 
 
@@ -165,7 +166,8 @@ def timesteps(study: Study) -> tuple[Figure, str, str]:
     axes.axhline(0, color="#333333", linewidth=0.8, zorder=2)
     axes.set_xticks(range(count), [f"{k / count:.3g} to\n{(k + 1) / count:.3g}" for k in range(count)])
     axes.tick_params(axis="x", labelsize=8, length=0)
-    axes.set_xlabel("timesteps, from little noise (0) to much (1)", fontsize=8)
+    level = LEVELS[study.setting.recipe.objective]
+    axes.set_xlabel(f"{level}, from little noise (0) to much (1)", fontsize=8)
     axes.set_ylabel(f"loss less {study.reference}'s, % of it")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -204,7 +206,7 @@ def papers(study: Study, fids: Mapping[str, float], published: Lines) -> tuple[F
         "Left: FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
         "matching, dashed) and DiCo Table 7 print it. Middle: validation loss measured here, mean and range "
         "of seeds. Right: that loss at the last step (whiskers: range of seeds) against the published FID "
-        "after 400K steps (FCDM Table 3)"
+        "after 400K steps (FCDM Table 3, diffusion)"
         + (", of the family's S where a size is ours." if any(size(model) == "Ti" for model in fids) else ".")
     )
     return figure, title, caption

@@ -218,3 +218,9 @@ def test_ticks_of_a_logarithmic_axis_are_few_within_it_and_told_apart(low: float
     assert 2 <= len(ticks) <= 10
     assert all(low <= tick <= high for tick in ticks)
     assert len({convergence_plots.written(tick) for tick in ticks}) == len(ticks)
+
+
+def test_a_flow_s_losses_are_by_its_level_of_noise_which_falls_with_t() -> None:
+    flow = [replace(run, recipe=replace(run.recipe, objective="flow")) for run in study()]
+    assert next(iter(table(text(flow), "#### By timestep"))) == "1 - t"
+    assert next(iter(table(text(study()), "#### By timestep"))) == "timesteps"
