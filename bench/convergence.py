@@ -405,7 +405,14 @@ def estimate_s(arm: Arm) -> float:
 def units(args: argparse.Namespace) -> list[Unit]:
     """The arms of `planned` for a sweep."""
     return [
-        Unit(label=label(arm), about=blank(arm), estimate_s=estimate_s(arm), measure=partial(train, arm))
+        Unit(
+            label=label(arm),
+            about=blank(arm),
+            estimate_s=estimate_s(arm),
+            measure=partial(train, arm),
+            found=partial(_held, arm),
+            forget=partial(_forget, arm),
+        )
         for arm in planned(args)
     ]
 
@@ -413,7 +420,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
 # the command
 
 
-def _held(store: Store | None, arm: Arm) -> Trained | None:
+def _held(arm: Arm, store: Store | None) -> Trained | None:
     """What a store holds of an arm that ended, with fewer images a pass too if memory may have run out."""
     for smaller in _halvings(arm):
         found = store.held(blank(smaller)) if store is not None else None
@@ -474,7 +481,7 @@ def _study(
 
 def _ask(store: Store | None, arm: Arm, force: bool, left: float | None) -> tuple[str, Trained | None]:
     """What to do with an arm: take what is held, stop, or train."""
-    held = None if force else _held(store, arm)
+    held = None if force else _held(arm, store)
     if held is not None:
         return "held", held
     return ("stop" if left is not None and left <= 0 else "train"), None
@@ -508,7 +515,7 @@ def _plan_rows(arms: Sequence[Arm], store: Store | None) -> list[output.Row]:
     return [
         {
             "case": label(arm),
-            "held": _held(store, arm) is not None,
+            "held": _held(arm, store) is not None,
             "step": checkpoint.check(Path(arm.folder), arm.identity)[0],
             "estimate_s": estimate_s(arm),
             "folder": arm.folder,

@@ -1,15 +1,17 @@
 """What torch does on CUDA and leaves out on the meta device: autocast, and attention that is one kernel.
 
 For predictions only: where there is a GPU, torch itself does both. The lists are those of torch's manual
-("Autocast Op Reference", CUDA ops).
+("Autocast Op Reference", CUDA ops); what differs between versions, rms_norm, is asked of the torch at hand.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
@@ -27,7 +29,7 @@ TO_FLOAT32 = _names(
     "__pow__ __rpow__ acos asin binary_cross_entropy_with_logits cdist cosh cosine_embedding_loss "
     "cosine_similarity dist erfinv exp expm1 group_norm hinge_embedding_loss huber_loss kl_div l1_loss "
     "layer_norm log log10 log1p log2 logsumexp margin_ranking_loss mse_loss multi_margin_loss "
-    "multilabel_margin_loss nll_loss norm pdist poisson_nll_loss pow reciprocal renorm rms_norm rsqrt sinh "
+    "multilabel_margin_loss nll_loss norm pdist poisson_nll_loss pow reciprocal renorm rsqrt sinh "
     "smooth_l1_loss soft_margin_loss softplus tan triplet_margin_loss"
 )
 RESULT_IN_FLOAT32 = _names(  # asked for as a type of the result, not by converting what goes in
@@ -37,6 +39,21 @@ TO_WIDEST = _names(
     "addcdiv addcmul atan2 bilinear cat concat concatenate cross dot grid_sample index_put scatter_add stack "
     "tensordot vdot"
 )
+
+
+@functools.cache
+def _rms_norm_in_float32() -> bool:
+    """Whether this torch's autocast has rms_norm among TO_FLOAT32: 2.13 does, 2.11 does not."""
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    try:
+        with FakeTensorMode(), torch.inference_mode():  # no GPU is needed, and none is used
+            x = torch.empty(2, 4, dtype=torch.bfloat16, device="cuda")
+            return F.rms_norm(x, (4,)).dtype == torch.float32
+    finally:
+        torch.set_autocast_enabled("cuda", before[0])
+        torch.set_autocast_dtype("cuda", before[1])
 
 
 class CudaRules(TorchFunctionMode):
@@ -53,6 +70,7 @@ class CudaRules(TorchFunctionMode):
     def __init__(self, autocast: torch.dtype | None) -> None:
         super().__init__()
         self.autocast = autocast
+        self._to_float32 = TO_FLOAT32 | ({"rms_norm"} if _rms_norm_in_float32() else set())
         self._casts: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_function__(
@@ -72,7 +90,7 @@ class CudaRules(TorchFunctionMode):
             return func(*args, **given)
         if name in TO_LOWER:
             return func(*_each(self._lower, args), **_each(self._lower, given))
-        if name in TO_FLOAT32:
+        if name in self._to_float32:
             return func(*_each(_float32, args), **_each(_float32, given))
         if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _asks_for_type(args, given):
             return func(*args, **{**given, "dtype": torch.float32})

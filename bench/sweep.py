@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cli, output
-from bench.record import NotCompared, Skipped
+from bench.record import Memory, NotCompared, Skipped, Trained
 from bench.store import Store
 from bench.unit import Unit
 
@@ -168,7 +168,7 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
     with cli.store(args.out) as store, cli.progress("measuring", len(units)) as say:
         assert store is not None
         notes = cli.store_notes(store)
-        missing = [one for one in units if args.force or store.held(one.unit.about) is None]
+        missing = [one for one in units if args.force or one.unit.held(store) is None]
         held = len(units) - len(missing)
         for at, one in enumerate(missing):
             left = sum(map(likely, missing[at:]))
@@ -180,11 +180,13 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
                 break
             say(f"{one.label}; about {duration(left)} left")
             started = clock()
+            if args.force and one.unit.forget:
+                one.unit.forget()
             record = one.unit.measure()
             store.append(record)
             took[one.command] += clock() - started
             expected[one.command] += one.unit.estimate_s
-            done[record.status if isinstance(record, Skipped | NotCompared) else "ok"] += 1
+            done[record.status if isinstance(record, Skipped | NotCompared | Memory | Trained) else "ok"] += 1
     told = ", ".join(f"{count} {status}" for status, count in done.most_common()) or "none"
     return [*notes, f"measured now: {told}; held already: {held}; {duration(clock() - begin)}; in {args.out}"]
 
@@ -205,7 +207,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _row(one: Planned, store: Store | None) -> output.Row:
-    held = store is not None and store.held(one.unit.about) is not None
+    held = store is not None and one.unit.held(store) is not None
     return {"case": one.label, "held": held, "estimate_s": one.unit.estimate_s}
 
 

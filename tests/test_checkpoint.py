@@ -120,7 +120,7 @@ def test_damaged_checkpoints_alone_are_refused_and_left_as_they_are(tmp_path: Pa
     path = checkpoint.save(tmp_path, state_at(2))
     path.write_bytes(path.read_bytes()[:-100])
     before = path.read_bytes()
-    with pytest.raises(CheckpointError, match="move it away to begin anew, or name another --dir"):
+    with pytest.raises(CheckpointError, match="move it away to begin anew, or name another folder"):
         checkpoint.latest(tmp_path, IDENTITY)
     assert path.read_bytes() == before
 

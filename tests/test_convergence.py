@@ -13,6 +13,7 @@ import pytest
 from bench import convergence, convergence_rows, record, worker
 from bench.convergence import Arm
 from bench.record import Evaluation, Skipped, Trained
+from bench.store import open_store
 from bench.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -354,6 +355,17 @@ def test_a_sweep_gets_an_estimate_and_a_measure_for_every_run(
     assert isinstance(units[1].about, Trained)
     assert record.key(done) == record.key(units[1].about)
     assert record.key(done) != record.key(units[0].about)  # type: ignore[arg-type]
+    with open_store(tmp_path / "runs.jsonl") as store:
+        store.append(replace(done, status="crashed", reason="the worker died of SIGKILL"))
+        assert units[1].held(store) is None  # what failed is tried again
+        store.append(done)
+        assert units[1].held(store) == done
+    assert units[1].forget
+    units[1].forget()
+    again = units[1].measure()
+    assert isinstance(again, Trained)
+    assert [one.step for one in again.evaluations] == [one.step for one in done.evaluations]
+    assert again != done  # trained anew, not read from the checkpoint
 
 
 def test_the_record_of_several_processes_is_not_that_of_one() -> None:

@@ -195,7 +195,7 @@ def _first_readable(folder: Path, whole: bool) -> tuple[State | None, list[str]]
         except CheckpointError as error:
             damaged.append(str(error))
     if damaged:
-        raise CheckpointError(f"{'; '.join(damaged)}; move it away to begin anew, or name another --dir")
+        raise CheckpointError(f"{'; '.join(damaged)}; move it away to begin anew, or name another folder")
     return None, []
 
 
