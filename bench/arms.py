@@ -72,7 +72,7 @@ def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
         compile_s = _first(call, run, "output")
-        yield _arm(run, built, _captured(call) if run.cuda_graphs else call, compile_s)
+        yield _arm(run, built, captured(call) if run.cuda_graphs else call, compile_s)
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def compiled_already(run: Run) -> AbstractContextManager[object]:
     return torch.compiler.set_stance("fail_on_recompile") if run.compile else nullcontext()
 
 
-def _captured(call: Callable[[], object]) -> Callable[[], object]:
+def captured(call: Callable[[], object]) -> Callable[[], object]:
     """Record one pass as a CUDA graph and return what replays it over the same tensors."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

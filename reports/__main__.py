@@ -26,6 +26,7 @@ RECORDS = Path("reports/out/records.jsonl")
 SECTIONS = (
     "explain",
     "roofline",
+    "depthwise",
     "scaling",
     "memory",
     "projection",
