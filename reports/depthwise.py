@@ -213,7 +213,7 @@ def _figure(group: Sequence[Implemented], peaks: Peaks | None) -> tuple[Figure, 
         f", torch {run.environment.torch}, {run.environment.date[:10]}. "
     )
     caption += (
-        "Under each size: what the larger of both floors would allow, from measured ceilings."
+        "Under each size: the most that both floors allow, from measured ceilings."
         if peaks
         else "No ceilings of the device are at hand, so no floors are drawn."
     )
@@ -227,4 +227,4 @@ def _short(rate: float) -> str:
 def _tick(one: Implemented, peaks: Peaks | None) -> str:
     known = [floor for floor in implemented.floors_s(one, peaks) if floor is not None]
     label = f"{size_text(one.run.res)} px: {one.channels} ch\n{_sides(one)}"
-    return f"{label}, floor {_short(one.elements / max(known) / 1e9)}" if known else label
+    return f"{label}, at most {_short(one.elements / max(known) / 1e9)}" if known else label

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +120,38 @@ def test_an_image_does_not_see_the_next_one() -> None:
 
 def test_nothing_is_made_of_no_images() -> None:
     assert depthwise_triton(image(0, 4, 4, 6), *filters(7, 6)).shape == (0, 4, 4, 6)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="a GPU times the tilings, see the next test")
+def test_of_the_tilings_that_fit_a_size_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.kernels import triton_depthwise, triton_norm_modulate
+
+    tried: list[dict[str, int]] = []
+
+    def timed(_self: object, *_args: object, config: Any, **_meta: object) -> list[float]:  # noqa: ANN401
+        tried.append({**config.kwargs, "warps": config.num_warps})
+        return [float(len(tried) != 2)] * 3  # the second one is the fastest
+
+    monkeypatch.setattr("triton.runtime.autotuner.Autotuner._bench", timed)
+    x, (weight, bias) = image(1, 11, 3, 70), filters(3, 70)
+    out = torch.empty_like(x)
+    triton_depthwise.launch(x, weight, bias, out, None)
+    assert error(out, depthwise_reference(x.double(), weight.double(), bias.double())) < 1e-6
+    # 64 rows are as good as 16 for an image of 11
+    assert [(t["COLUMNS"], t["rows"]) for t in tried] == [(4, 8), (4, 16), (8, 8), (8, 16)]
+    x, (weight, bias) = image(1, 33, 1, 1), filters(9, 1)
+    tried.clear()
+    triton_depthwise.launch(x, weight, bias, torch.empty_like(x), None)
+    assert [(t["COLUMNS"], t["rows"]) for t in tried] == [(4, 8), (4, 16), (4, 64)]
+
+    x, shift, scale = image(2, 3, 3, 512), image(2, 512), image(2, 512)
+    out = torch.empty_like(x)
+    tried.clear()
+    triton_norm_modulate.launch(x, shift, scale, out, 1e-6, None)
+    exact = norm_modulate_reference(x.double(), shift.double(), scale.double())
+    assert error(out, exact) < 1e-6
+    assert all(8 <= 512 * t["PIXELS"] / (32 * t["warps"]) <= 64 for t in tried)
+    assert len(tried) > 1
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU to be tuned on")
