@@ -1,8 +1,10 @@
 """Triton kernels against float64 references: compiled where there is a GPU, interpreted elsewhere."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from models.layers import ChannelNorm, modulate_addcmul
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 
+ROOT = Path(__file__).resolve().parent.parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # of ||out - exact|| / ||exact||: float32 sums of 49 products, or of a thousand squares, round to some 1e-7 of
 # their size; a result in bf16 keeps 8 bits, so it is off by some 1.7e-3 where it is rounded to them, and by
@@ -152,6 +155,48 @@ def test_of_the_tilings_that_fit_a_size_the_fastest_is_taken(monkeypatch: pytest
     assert error(out, exact) < 1e-6
     assert all(8 <= 512 * t["PIXELS"] / (32 * t["warps"]) <= 64 for t in tried)
     assert len(tried) > 1
+
+
+HOPPER = """
+import re, subprocess
+from pathlib import Path
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from models.kernels.triton_depthwise import depthwise_kernel
+from models.kernels.triton_norm_modulate import norm_modulate_kernel
+
+def compile(kernel, types, constants, warps, cubin):
+    types |= dict.fromkeys(constants, "constexpr")
+    ordered = {name: types[name] for name in kernel.arg_names}
+    source = ASTSource(kernel, ordered, constants)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    Path(cubin).write_bytes(made.asm["cubin"])
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    used = subprocess.run([tool, "-res-usage", cubin], capture_output=True, text=True, check=True).stdout
+    print(made.asm["ptx"].count("fma.rn.f32"), *re.findall(r"STACK:\\d+|LOCAL:\\d+", used))
+
+four = {name: "*bf16" for name in ("x", "weight", "bias", "out", "shift", "scale")}
+whole = dict.fromkeys(("height", "width", "rows", "pixels"), "i32")
+tile = {"CHANNELS": 512, "K": 7, "COLUMNS": 4, "BLOCK": 64}
+compile(depthwise_kernel, four | whole, tile, 2, "a.cubin")
+tile = {"CHANNELS": 2048, "BLOCK": 2048, "PIXELS": 2}
+compile(norm_modulate_kernel, four | whole | {"eps": "fp32"}, tile, 4, "b.cubin")
+"""
+
+
+def test_the_kernels_compile_for_hopper_without_a_gpu_and_spill_nothing(tmp_path: Path) -> None:
+    # in a process where Triton compiles: here it may have been told to interpret
+    here = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    here |= {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", HOPPER], capture_output=True, text=True, cwd=tmp_path, env=here
+    )
+    assert done.returncode == 0, done.stderr
+    depthwise_said, norm_said = done.stdout.splitlines()
+    # 49 multiply-adds for each of 4 columns in the loop over rows, and no other loop
+    assert depthwise_said == f"{49 * 4} STACK:0 LOCAL:0"
+    assert norm_said.endswith("STACK:0 LOCAL:0")
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU to be tuned on")

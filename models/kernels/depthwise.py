@@ -6,10 +6,10 @@ Letters: N batch, H and W sides, C channels, K side of the window, which is odd.
 
 The two numbers of one image are K^2 H W C multiply-accumulates and, at least, H W C values read and as many
 written. At 256 px the three levels of FCDM-XL, (H, C) = (32, 512), (16, 1024) and (8, 2048), are 25.7, 12.8
-and 6.4 million MACs and 2.1, 1.05 and 0.52 MB in bf16, twice that in fp32; at 512 px four times as much. That
-is 24.5 FLOPs a byte in bf16. Tensor cores are of no use where nothing is summed over channels, and without
-them an H200 does about 14 FLOPs for a byte of its memory: arithmetic is the floor in bf16 (12 in fp32: both
-about equal), if every value is loaded from the caches not much more than once.
+and 6.4 million MACs, and 2.10, 1.05 and 0.52 MB in bf16 or twice that in fp32; at 512 px four times as much.
+That is 24.5 FLOPs a byte in bf16 and 12 in fp32. Nothing is summed over channels, so tensor cores are of no
+use, and without them an H200 as sold does 14 FLOPs for every byte of its memory: in bf16 the multiply-adds
+are the floor, in fp32 both. So the kernel is built to issue little else: see models/kernels/triton_depthwise.
 
 Where the Triton kernel does not take a call, as `why_not_triton` says, it is torch's convolution: on a CPU,
 for meta tensors, wherever gradients are wanted, for K above 9 and for float64. To torch.compile and to
