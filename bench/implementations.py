@@ -327,10 +327,11 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 def prepared(
     name: str, given: Operands, reference: Tensor, operation: str, precision: str
 ) -> tuple[Variant, Callable[[], object] | None]:
-    """Check one implementation and make what is timed: the operation on every input, outputs kept to the end.
+    """Check one implementation and make what is timed: the operation on every input, one after another.
 
-    On CUDA the whole call is a graph, so that no launch is timed. None where the output is wrong, or the
-    implementation does not run here.
+    On CUDA the whole call is a graph, so that no launch is timed, and its outputs lie beside each other, so
+    that no cache holds them. On a CPU each is let go, as memory that was kept would have to be asked for
+    again. None where the output is wrong, or the implementation does not run here.
     """
     implementation, where = IMPLEMENTATIONS[name], given.bias.device.type
     nothing = Variant(name=name, ran="", status="not here", reason="", error=None)
@@ -345,10 +346,14 @@ def prepared(
             told += "" if off is None else f"{TOLERANCE[precision]:.0e}"
             return Variant(name=name, ran=ran, status="wrong", reason=f"the output {told}", error=off), None
 
-        def everything() -> list[Tensor]:
+        def one_by_one() -> None:
+            for i in range(len(given.xs)):
+                call(i)
+
+        def all_kept() -> list[Tensor]:
             return [call(i) for i in range(len(given.xs))]
 
-        timed = arms.captured(everything) if where == "cuda" else everything
+        timed = arms.captured(all_kept) if where == "cuda" else one_by_one
     except RuntimeError as failed:
         status = "out of memory" if out_of_memory(failed) else "error"
         return replace(nothing, status=status, reason=str(failed).strip().partition("\n")[0]), None
