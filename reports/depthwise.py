@@ -61,8 +61,8 @@ def _words() -> str:
         "*conv* is the convolution with its bias; *block* is layer norm, shift and scale behind it as well, "
         "as in FCDM. Interleaved rounds; median visit with its 95 % interval, ratio of speeds with its 99 % "
         "interval. The floors are the bytes that must be read and written at the measured copy ceiling, and "
-        "2 K² FLOPs an output value at the measured fp32 ceiling, the zeros around the image counted; norm and "
-        "modulation count as nothing."
+        "2 K² FLOPs an output value at the measured fp32 ceiling, the zeros around the image counted; norm "
+        "and modulation count as nothing."
     )
 
 
