@@ -114,6 +114,19 @@ def test_both_together_are_what_a_block_of_fcdm_begins_with() -> None:
     torch.testing.assert_close(fused.permute(0, 3, 1, 2), block, rtol=1e-4, atol=1e-5)
 
 
+def test_a_program_writes_its_own_rows_and_columns_alone() -> None:
+    from models.kernels.triton_depthwise import depthwise_kernel
+
+    x, (weight, bias) = image(1, 9, 7, 4), filters(7, 4)
+    out = torch.full_like(x, float("nan"))
+    tile = {"CHANNELS": 4, "K": 7, "COLUMNS": 4, "rows": 3, "BLOCK": 32, "num_warps": 1}
+    depthwise_kernel[(1,)](x, weight, bias, out, 9, 7, **tile)  # of 3 bands times 2 strips
+    exact = depthwise_reference(x.double(), weight.double(), bias.double())
+    assert error(out[:, :3, :4], exact[:, :3, :4]) < 1e-6
+    assert out[:, 3:].isnan().all()
+    assert out[:, :, 4:].isnan().all()
+
+
 def test_an_image_does_not_see_the_next_one() -> None:
     x, (weight, bias) = image(3, 4, 5, 6), filters(7, 6)
     alone = depthwise_triton(x[1:2], weight, bias, Tiling())
