@@ -12,7 +12,7 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from bench import about, noise, output, paired, stats
-from bench.record import Ceiling, Comparison, Memory, NotCompared, Record, Skipped, Throughput, case, to_line
+from bench.record import Ceiling, Interleaved, Memory, NotCompared, Record, Skipped, Throughput, case, to_line
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -340,7 +340,7 @@ def quantities(record: Record) -> list[Quantity]:
 
     Any kind with times_s has the times of its calls; those below have something else, or more.
     """
-    if isinstance(record, Comparison):
+    if isinstance(record, Interleaved):
         return [*_arms(record), *_speeds(record)]
     if isinstance(record, Memory):
         if record.use is None or record.predicted:
@@ -359,23 +359,23 @@ def quantities(record: Record) -> list[Quantity]:
     return found
 
 
-def _arms(record: Comparison) -> list[Quantity]:
+def _arms(record: Interleaved) -> list[Quantity]:
     return [
-        Quantity(group=TIMES, name=f"median of {run.model}", unit="s", samples=record.times_s(arm))
-        for arm, run in enumerate(record.runs)
+        Quantity(group=TIMES, name=f"median of {name}", unit="s", samples=record.times_s(arm))
+        for arm, name in enumerate(record.arms)
     ]
 
 
-def _speeds(record: Comparison) -> list[Quantity]:
-    reference = record.runs[0].model
+def _speeds(record: Interleaved) -> list[Quantity]:
+    reference = record.arms[0]
     return [
         Quantity(
             group=SPEEDS,
-            name=f"speed of {run.model} / {reference}",
+            name=f"speed of {name} / {reference}",
             unit="x",
             samples=tuple(map(math.exp, paired.log_ratios(record, arm))),
         )
-        for arm, run in enumerate(record.runs)
+        for arm, name in enumerate(record.arms)
         if arm
     ]
 
@@ -576,7 +576,7 @@ def _change(a: float, b: float) -> str:
 
 
 def _clocks(record: Record) -> tuple[float, ...]:
-    if isinstance(record, Comparison):
+    if isinstance(record, Interleaved):
         return tuple(clock for clock in record.clocks_mhz if clock is not None)
     telemetry: Any = getattr(record, "telemetry", None)
     return telemetry.clocks_mhz if telemetry is not None else ()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at
 from models.task import Task
 from models.weights import load_official, randomise_zeros, read_weights
+
+T = TypeVar("T")
 
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -201,7 +204,7 @@ def compiled_so_far() -> CompiledSoFar:
     return CompiledSoFar(frames=counted["frames"]["total"], graph_breaks=sum(counted["graph_break"].values()))
 
 
-def captured(call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+def captured(call: Callable[[], T]) -> Callable[[], T]:
     """Record one pass as a CUDA graph; what is returned replays it over the same tensors, output included."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -213,7 +216,7 @@ def captured(call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
     with torch.cuda.graph(graph):
         out = call()
 
-    def replay() -> torch.Tensor:
+    def replay() -> T:
         graph.replay()
         return out
 

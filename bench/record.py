@@ -56,7 +56,7 @@ class Run:
     """One case that a device works on: question, model, work and settings, by default torch's own."""
 
     # throughput, latency, versus, train_step, profile, convergence, spectrum, channels or golden; memory of
-    # WORK, scaling of WORK or sample: ..., with what else tells the case from others
+    # WORK, scaling of WORK, sample: ... or depthwise: ..., with what else tells the case from others
     question: str
     model: str
     family: str
@@ -200,49 +200,42 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Every visit of interleaved rounds over two or more cases, the reference first.
+class Interleaved:
+    """What the visits of interleaved rounds say of two or more arms, the reference first.
 
     Ratios are those of speeds: reference time / time of the arm.
     """
 
-    runs: tuple[Run, ...]  # of the arms; they differ in the model only
-    order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
-    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
-    calls: tuple[int, ...]  # in one visit of each arm
-    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
-    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
-    warmup_stationary: tuple[bool, ...]
-    margin: float  # ratios within 1 +- margin are the same speed
-    stopped_by: str  # verdicts, or budget
-    unmet: tuple[str, ...]  # what was open when sampling ended
-    build_s: tuple[float, ...]
-    compile_s: tuple[float | None, ...]
-    matmul_tf32: bool  # the two switches as they stood while timing
-    conv_tf32: bool
+    order: tuple[int, ...]
+    visits_s: tuple[float, ...]
+    calls: tuple[int, ...]
+    clocks_mhz: tuple[float | None, ...]
+    margin: float
 
-    def __post_init__(self) -> None:
-        arms = len(self.runs)
-        if arms < 2 or len(self.calls) != arms or min(self.calls) < 1:
-            raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        raise NotImplementedError
+
+    def require_whole_rounds(self) -> None:
+        """Raise ValueError where a visit is missing, or has no time above zero."""
+        arms = len(self.calls)
+        if arms < 2 or min(self.calls) < 1:
+            raise ValueError(f"rounds: need two or more arms, each with its calls, got {arms} arms")
         if len(self.visits_s) != len(self.order) or not self.order or min(self.visits_s) <= 0:
-            raise ValueError("comparison: needs a time above zero for every visit")
+            raise ValueError("rounds: need a time above zero for every visit")
         if any(self.order.count(arm) * arms != len(self.order) for arm in range(arms)):
-            raise ValueError("comparison: every arm needs the same number of visits")
+            raise ValueError("rounds: every arm needs the same number of visits")
         if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):
-            raise ValueError("comparison: needs a clock for every visit, or none at all")
+            raise ValueError("rounds: need a clock for every visit, or none at all")
 
     @property
     def rounds(self) -> int:
-        return len(self.order) // (2 * len(self.runs))
+        return len(self.order) // (2 * len(self.calls))
 
     def times_s(self, arm: int) -> tuple[float, ...]:
         """Mean seconds of a call in each visit of an arm, in order."""
         return paired.seconds_per_call(self, arm)
-
-    def images_per_s(self, arm: int) -> float:
-        return self.runs[arm].batch / stats.median(self.times_s(arm))
 
     def ratio(self, arm: int, against: int = 0) -> float:
         """Speed of an arm as a multiple of another's, by default the reference's."""
@@ -263,6 +256,39 @@ class Comparison:
         visits = zip(self.order, self.clocks_mhz, strict=False)
         clocks = [clock for at, clock in visits if at == arm and clock is not None]
         return noise.noise(self.times_s(arm), clocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Interleaved):
+    """Every visit of interleaved rounds over two or more cases, the reference first."""
+
+    runs: tuple[Run, ...]  # of the arms; they differ in the model only
+    order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
+    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
+    calls: tuple[int, ...]  # in one visit of each arm
+    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
+    warmup_stationary: tuple[bool, ...]
+    margin: float  # ratios within 1 +- margin are the same speed
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]  # what was open when sampling ended
+    build_s: tuple[float, ...]
+    compile_s: tuple[float | None, ...]
+    matmul_tf32: bool  # the two switches as they stood while timing
+    conv_tf32: bool
+
+    def __post_init__(self) -> None:
+        if len(self.calls) != len(self.runs):
+            arms = len(self.runs)
+            raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
+        self.require_whole_rounds()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(run.model for run in self.runs)
+
+    def images_per_s(self, arm: int) -> float:
+        return self.runs[arm].batch / stats.median(self.times_s(arm))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -676,6 +702,87 @@ class Golden:
         return "recompiled" if self.recompilations else REPRODUCED
 
 
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One implementation of an operation, checked before it was timed."""
+
+    name: str
+    ran: str  # what computed it, as torch or the suite calls it; blank where nothing did
+    status: str  # ok; not here: it cannot run; wrong, error or out of memory: it ran and was not timed
+    reason: str  # blank if ok
+    error: float | None  # ||out - exact|| / ||exact||, exact being float64; None without a finite output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implemented(Interleaved):
+    """One operation of a model by several implementations, every visit of interleaved rounds over them.
+
+    The first variant is the reference.
+    """
+
+    run: Run  # question "depthwise: ...", with the operation and its size in words
+    operation: str  # conv: a depthwise convolution with its bias; or block: norm and modulation behind it
+    kernel: int  # side of the window
+    channels: int
+    size: Size  # of the image
+    calls_a_pass: int  # such operations in one pass of the model
+    variants: tuple[Variant, ...]
+    inputs: int  # that one call works through, an operation each, so that no cache holds them
+    order: tuple[int, ...]  # the arm of each visit, an arm being a variant that is ok; a round: two of each
+    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
+    calls: tuple[int, ...]  # in one visit of each arm
+    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
+    warmup_stationary: tuple[bool, ...]
+    margin: float  # ratios within 1 +- margin are the same speed
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]  # what was open when sampling ended
+
+    def __post_init__(self) -> None:
+        if not self.variants or self.variants[0].status != "ok" or len(self.calls) != len(self.timed):
+            raise ValueError(f"{self.run.question}: needs a first variant that was timed, and calls for each")
+        self.require_whole_rounds()
+
+    @property
+    def timed(self) -> tuple[Variant, ...]:
+        """The variants that are arms."""
+        return tuple(variant for variant in self.variants if variant.status == "ok")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(variant.name for variant in self.timed)
+
+    @property
+    def elements(self) -> int:
+        """Values of the output."""
+        height, width = height_width(self.size)
+        return self.run.batch * height * width * self.channels
+
+    @property
+    def flops(self) -> int:
+        """Of the convolution, its border counted like the rest; norm and modulation are nothing beside it."""
+        return 2 * self.kernel**2 * self.elements
+
+    @property
+    def least_bytes(self) -> int:
+        """Every input read once and every output written once, in the type of the run."""
+        weights = (self.kernel**2 + 1) * self.channels
+        modulation = 2 * self.run.batch * self.channels if self.operation == "block" else 0
+        size = 2 if self.run.precision in ("bf16", "fp16") else 4
+        return size * (2 * self.elements + weights + modulation)
+
+    def times_s(self, arm: int) -> tuple[float, ...]:
+        """Mean seconds of one operation in each visit of an arm, in order."""
+        return tuple(seconds / self.inputs for seconds in super().times_s(arm))
+
+    def median_s(self, arm: int) -> float:
+        return stats.median(self.times_s(arm))
+
+    def interval_s(self, arm: int) -> tuple[float, float] | None:
+        """95 % interval of the median; None with fewer than six visits."""
+        return stats.median_interval(self.times_s(arm))
+
+
 Record = (
     Counted
     | Throughput
@@ -693,6 +800,7 @@ Record = (
     | ChannelScores
     | Note
     | Golden
+    | Implemented
 )
 KINDS: dict[str, type[Record]] = {
     "counted": Counted,
@@ -711,6 +819,7 @@ KINDS: dict[str, type[Record]] = {
     "channel scores": ChannelScores,
     "note": Note,
     "golden": Golden,
+    "implemented": Implemented,
 }
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
@@ -835,7 +944,7 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
         asked = [asdict(record)]
     elif isinstance(record, Run):
         asked = [_asked(record)]
-    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled | Golden):
+    elif isinstance(record, Throughput | Memory | Skipped | Profiled | Sampled | Golden | Implemented):
         asked = [_asked(record.run)]
     else:
         asked = [_asked(run) for run in (record if isinstance(record, tuple) else record.runs)]

@@ -27,6 +27,7 @@ RECORDS = Path("reports/out/records.jsonl")
 SECTIONS = (
     "explain",
     "roofline",
+    "depthwise",
     "scaling",
     "memory",
     "projection",

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.record import BANDS, DEAD, ChannelScores, Environment, Probe, Record, Spectrum, key, to_line
 from reports.naming import order
-from reports.plots import OTHER, STYLE, Drawing, colour_of, new_figure, saved
+from reports.plots import OTHER, STYLE, Drawing, colour_of, new_figure, placed, saved
 from reports.tables import BLANK, Columns, markdown
 
 A = TypeVar("A", Spectrum, ChannelScores)
@@ -92,11 +92,6 @@ def _software(environments: Iterable[Environment]) -> str:
     return f"torch {versions}, commit {commits}, {when}"
 
 
-def _picture(drawing: Drawing) -> list[str]:
-    picture = drawing.picture
-    return [f"![{picture.title}]({picture.name}.png)", f"*{picture.caption}* ([SVG]({picture.name}.svg))"]
-
-
 def _line(group: Sequence[A], at: int) -> dict[str, object]:
     """How the line of a network looks: a colour for its family, dashes and a mark within it."""
     alike = [one for one in group if colour_of(one.run.model) == colour_of(group[at].run.model)]
@@ -167,7 +162,7 @@ def _spectrum_text(group: Sequence[Spectrum], drawing: Drawing) -> list[str]:
         "The error's power:",
         markdown(_powers(group, "error")),
         _shown(group),
-        *_picture(drawing),
+        *placed(drawing),
     ]
 
 
@@ -246,7 +241,7 @@ def _channels_text(group: Sequence[ChannelScores], drawing: Drawing) -> list[str
         "means over the layers. FCDM's Figure 7 shows such scores; no numbers of it are at hand.",
         markdown(_uses(group)),
         f"Levels of noise: {', '.join(map(str, group[0].probe.levels))}. {_shown(group)}",
-        *_picture(drawing),
+        *placed(drawing),
     ]
 
 

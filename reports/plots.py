@@ -76,6 +76,12 @@ def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
     )
 
 
+def placed(drawing: Drawing) -> list[str]:
+    """The markdown that shows a drawing and its caption."""
+    picture = drawing.picture
+    return [f"![{picture.title}]({picture.name}.png)", f"*{picture.caption}* ([SVG]({picture.name}.svg))"]
+
+
 def _slug(setting: Setting) -> str:
     return re.sub(r"[^a-z0-9]+", "-", str(setting).lower()).strip("-")
 

@@ -141,7 +141,7 @@ def test_mamba_ssm_is_given_what_its_kernel_takes(monkeypatch: pytest.MonkeyPatc
         b: Tensor,
         c: Tensor,
         *,
-        D: Tensor,  # noqa: N803 - the package's
+        D: Tensor,
         z: Tensor,
         delta_softplus: bool,
     ) -> Tensor:
