@@ -35,7 +35,7 @@ from reports.verdicts import (
     Finding,
     Measured,
     band,
-    command,
+    commands,
     findings,
 )
 
@@ -282,14 +282,11 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:
         parts.append("\n".join(f"- [r{number}] {said[number]}" for number in sorted(said)))
-    commands: dict[str, None] = {}
-    for one in of:
-        if one.verdict in (UNMEASURED, UNCOUNTED):
-            commands[command(one.claim)] = None
-    wanted = [f"- `{text}`" for text in commands if text]
+    missing = [one.claim for one in of if one.verdict in (UNMEASURED, UNCOUNTED)]
+    wanted = [f"- `{text}`" for text in commands(missing)]
     if wanted:
         parts.append("\n".join(["What is missing here would come from:", "", *wanted]))
-    if "" in commands:
+    if any(not commands([claim]) for claim in missing):
         parts.append(
             "FID after training on ImageNet is measured by nothing here: bench.convergence compares losses "
             "of small trainings, bench.quality the samples of weights that you bring."

@@ -477,28 +477,41 @@ def _far_memory(verdict: Verdict) -> tuple[object, ...]:
     return not of.checkpointing, precisions.index(of.run.precision), of.run.environment.device
 
 
-def command(claim: Claim) -> str:
-    """What would count or measure a claim; blank where nothing here does."""
+def commands(claims: Iterable[Claim]) -> list[str]:
+    """What would count or measure some claims, in one command where they are asked alike; [] if nothing would."""
+    models: dict[tuple[str, str], dict[str, None]] = {}
+    for claim in claims:
+        head, names, options = _asked(claim)
+        if head:
+            models.setdefault((head, options), {}).update(dict.fromkeys(names))
+    return [" ".join([head, *names, options]) for (head, options), names in models.items()]
+
+
+def _asked(claim: Claim) -> tuple[str, list[str], str]:
+    """A command up to the models that it is given, those, and the rest of it."""
     model, reference = (_instance(claim, name) for name in (claim.model, claim.reference))
-    names = f"{model} {reference}".strip()
+    names = [name for name in (model, reference) if name]
     small = claim.sizes[0]
     precision = claim.precision or "torch-default"
     if precision == "fp32":
         precision = "fp32 torch-default"
     batch = claim.batch.split()[0] if claim.batch else "64"
     timed = f"--batch {batch} --precision {precision} --out {OUT}"
+    counted = f"--res {small} --counter torch torchprofile-meta --out {OUT}"
+    slowed = f"--res 256 512 {timed}"
     return {
-        "MACs": f"python -m bench.flops --model {names} --res {small} --counter torch torchprofile-meta "
-        f"--out {OUT}",
-        "training MACs": f"python -m bench.flops --model {names} --res {small} "
-        f"--counter torch torchprofile-meta --out {OUT}",
-        "speed": f"python -m bench.versus {reference} {model} --res {small} {timed}",
-        "slow-down": f"python -m bench.scaling --model {names} --res 256 512 {timed}",
-        "relative slow-down": f"python -m bench.scaling --model {names} --res 256 512 {timed}",
-        "training memory": f"python -m bench.memory --claims --device cuda --out {OUT}",
-        "training steps/s": f"python -m bench.train_step --model {model} --res {small} --checkpointing on "
-        f"{timed}",
-        "training steps": "",
+        "MACs": ("python -m bench.flops --model", names, counted),
+        "training MACs": ("python -m bench.flops --model", names, counted),
+        "speed": (f"python -m bench.versus {reference}", [model], f"--res {small} {timed}"),
+        "slow-down": ("python -m bench.scaling --model", names, slowed),
+        "relative slow-down": ("python -m bench.scaling --model", names, slowed),
+        "training memory": ("python -m bench.memory --claims", [], f"--device cuda --out {OUT}"),
+        "training steps/s": (
+            "python -m bench.train_step --model",
+            [model],
+            f"--res {small} --checkpointing on {timed}",
+        ),
+        "training steps": ("", [], ""),
     }[claim.quantity]
 
 
