@@ -478,7 +478,7 @@ def _far_memory(verdict: Verdict) -> tuple[object, ...]:
 
 
 def commands(claims: Iterable[Claim]) -> list[str]:
-    """What would count or measure some claims, one command for all that are asked alike; [] if nothing would."""
+    """What would count or measure some claims, one command for all asked alike; [] if nothing would."""
     models: dict[tuple[str, str], dict[str, None]] = {}
     for claim in claims:
         head, names, options = _asked(claim)
