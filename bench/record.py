@@ -200,25 +200,29 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
 class Interleaved:
-    """What the visits of interleaved rounds say of two or more arms, the reference first.
+    """Every visit of interleaved rounds over two or more arms, the reference first.
 
     Ratios are those of speeds: reference time / time of the arm.
     """
 
-    order: tuple[int, ...]
-    visits_s: tuple[float, ...]
-    calls: tuple[int, ...]
-    clocks_mhz: tuple[float | None, ...]
-    margin: float
+    order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
+    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
+    calls: tuple[int, ...]  # in one visit of each arm
+    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
+    warmup_stationary: tuple[bool, ...]
+    margin: float  # ratios within 1 +- margin are the same speed
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]  # what was open when sampling ended
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Their names, in order."""
         raise NotImplementedError
 
-    def require_whole_rounds(self) -> None:
-        """Raise ValueError where a visit is missing, or has no time above zero."""
+    def __post_init__(self) -> None:
         arms = len(self.calls)
         if arms < 2 or min(self.calls) < 1:
             raise ValueError(f"rounds: need two or more arms, each with its calls, got {arms} arms")
@@ -260,18 +264,9 @@ class Interleaved:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Interleaved):
-    """Every visit of interleaved rounds over two or more cases, the reference first."""
+    """Interleaved rounds over two or more cases."""
 
     runs: tuple[Run, ...]  # of the arms; they differ in the model only
-    order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
-    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
-    calls: tuple[int, ...]  # in one visit of each arm
-    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
-    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
-    warmup_stationary: tuple[bool, ...]
-    margin: float  # ratios within 1 +- margin are the same speed
-    stopped_by: str  # verdicts, or budget
-    unmet: tuple[str, ...]  # what was open when sampling ended
     build_s: tuple[float, ...]
     compile_s: tuple[float | None, ...]
     matmul_tf32: bool  # the two switches as they stood while timing
@@ -281,7 +276,7 @@ class Comparison(Interleaved):
         if len(self.calls) != len(self.runs):
             arms = len(self.runs)
             raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
-        self.require_whole_rounds()
+        super().__post_init__()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -715,10 +710,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Implemented(Interleaved):
-    """One operation of a model by several implementations, every visit of interleaved rounds over them.
-
-    The first variant is the reference.
-    """
+    """Interleaved rounds over implementations of one operation of a model: an arm is a variant that is ok."""
 
     run: Run  # question "depthwise: ...", with the operation and its size in words
     operation: str  # conv: a depthwise convolution with its bias; or block: norm and modulation behind it
@@ -728,20 +720,11 @@ class Implemented(Interleaved):
     calls_a_pass: int  # such operations in one pass of the model
     variants: tuple[Variant, ...]
     inputs: int  # that one call works through, an operation each, so that no cache holds them
-    order: tuple[int, ...]  # the arm of each visit, an arm being a variant that is ok; a round: two of each
-    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
-    calls: tuple[int, ...]  # in one visit of each arm
-    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
-    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
-    warmup_stationary: tuple[bool, ...]
-    margin: float  # ratios within 1 +- margin are the same speed
-    stopped_by: str  # verdicts, or budget
-    unmet: tuple[str, ...]  # what was open when sampling ended
 
     def __post_init__(self) -> None:
         if not self.variants or self.variants[0].status != "ok" or len(self.calls) != len(self.timed):
             raise ValueError(f"{self.run.question}: needs a first variant that was timed, and calls for each")
-        self.require_whole_rounds()
+        super().__post_init__()
 
     @property
     def timed(self) -> tuple[Variant, ...]:

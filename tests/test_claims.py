@@ -14,29 +14,17 @@ from baselines import load
 from baselines.load import Claim
 from bench import capacity, exponents
 from bench.capacity import GIB
-from bench.record import Comparison, Environment, Memory, MemoryUse, Record, Run, Throughput, to_line
+from bench.record import Comparison, Memory, MemoryUse, Record, Run, Throughput, to_line
 from models.registry import find
 from reports import claims, surprises, verdicts
 from reports.__main__ import main
 from reports.naming import family
 from reports.verdicts import FAILS, HOLDS, NEARLY, OPEN, UNCOUNTED, UNMEASURED, Finding
-from tests.test_record import CEILING, TIMED, WORK
+from tests.test_record import CEILING, HERE, TIMED, WORK
 from tests.test_reports import append, columns, counted
 
 CLAIMS = {claim.id: claim for claim in load.claims()}
-H200 = Environment(
-    device="NVIDIA H200",
-    device_type="cuda",
-    driver="570.0",
-    cuda="13.0",
-    torch="2.13.0",
-    python="3.11.7",
-    platform="Linux",
-    threads=16,
-    commit="abc1234",
-    code="0123",
-    date="2026-11-21T00:00:00Z",
-)
+H200 = replace(HERE, device="NVIDIA H200", device_type="cuda", driver="570.0", cuda="13.0", threads=16)
 BASE_S = 0.040  # of a DiT's pass of 64 images at 256 px
 
 

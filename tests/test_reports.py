@@ -11,25 +11,14 @@ from pathlib import Path
 import pytest
 
 from baselines import load
-from bench.record import Counted, Environment, Record, Run, Skipped, Throughput, to_line
+from bench.record import Counted, Record, Run, Skipped, Throughput, to_line
 from reports import plots, tables
 from reports.__main__ import main
 from reports.evidence import PAPERS_RULES, gather
 from reports.naming import dit_of, family, order, size
+from tests.test_record import HERE
 
-CPU = Environment(
-    device="Some CPU",
-    device_type="cpu",
-    driver="",
-    cuda="",
-    torch="2.13.0",
-    python="3.11.7",
-    platform="Linux",
-    threads=2,
-    commit="abc1234",
-    code="0123",
-    date="2026-01-02T03:04:05+00:00",
-)
+CPU = replace(HERE, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
 
 
 def counted(model: str = "FCDM-XL", *, res: int = 256, macs: int = 77_777_000_000, **changes: str) -> Counted:
