@@ -258,17 +258,13 @@ def _of_ceilings() -> str:
     return (
         "What a device was seen to do: the median of the fastest size of a square matrix product, on a CPU "
         "of a 3x3 convolution too, which another library may compute, and of a copy, whose bytes count "
-        "twice, read and written. The faster product is the roof. *As sold*: the dense peak in "
+        "twice, read and written; of several records the highest. The faster product is the roof. *As sold*: the dense peak in "
         "baselines/gpus.csv, where the device's name says which GPU it is."
     )
 
 
 def _ceilings(ceilings: Sequence[Ceiling]) -> Columns:
-    newest = {
-        (one.environment.device, one.what == "copy", one.precision, one.what): one
-        for one in sorted(ceilings, key=lambda one: one.environment.date)
-    }
-    found = [newest[key] for key in sorted(newest)]
+    found = floors.highest_ceilings(ceilings)
     return {
         "device": [one.environment.device for one in found],
         "what": [one.what for one in found],
