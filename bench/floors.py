@@ -137,7 +137,7 @@ def gpu_named(device: str) -> str | None:
 def measured_peaks(records: Iterable[object], device: str) -> Peaks | None:
     """The most that was measured of a device; None without a single ceiling of it.
 
-    Of several records the highest counts, not the newest: what a shared machine did in a better hour, it can do.
+    Of several records the highest counts, not the newest: a shared machine has better hours and worse.
     """
     highest = highest_ceilings(
         record for record in records if isinstance(record, Ceiling) and record.environment.device == device

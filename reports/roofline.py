@@ -258,8 +258,8 @@ def _of_ceilings() -> str:
     return (
         "What a device was seen to do: the median of the fastest size of a square matrix product, on a CPU "
         "of a 3x3 convolution too, which another library may compute, and of a copy, whose bytes count "
-        "twice, read and written; of several records the highest. The faster product is the roof. *As sold*: the dense peak in "
-        "baselines/gpus.csv, where the device's name says which GPU it is."
+        "twice, read and written; of several records the highest. The faster product is the roof. *As sold*: "
+        "the dense peak in baselines/gpus.csv, where the device's name says which GPU it is."
     )
 
 
