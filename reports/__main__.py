@@ -25,6 +25,7 @@ from bench.record import Record, StoreError, read
 RECORDS = Path("reports/out/records.jsonl")
 # modules of reports whose section(records) gives markdown, blank without records of theirs, and its drawings
 SECTIONS = (
+    "golden",
     "explain",
     "roofline",
     "depthwise",
@@ -37,7 +38,6 @@ SECTIONS = (
     "analyses",
     "agreement",
     "notes",
-    "golden",
 )
 
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"--out {args.out}: {error.strerror}")
 
     # imported here: pandas and matplotlib take seconds that --help and a wrong argument need not wait for
-    from reports import claims, evidence, plots, tables
+    from reports import claims, contents, evidence, plots, tables
 
     gathered = evidence.gather(records)
     drawings = plots.draw(gathered)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (args.out / f"{drawing.picture.name}.png").write_bytes(drawing.png)
             (args.out / f"{drawing.picture.name}.svg").write_bytes(drawing.svg)
         for name, page in (("report.md", text), (claims.FILE, judged.text)):
-            (args.out / name).write_text(page, encoding="utf-8", newline="\n")
+            (args.out / name).write_text(contents.with_contents(page), encoding="utf-8", newline="\n")
     except OSError as error:
         return _refuse(f"--out {args.out}: {error.strerror}")
     if not records:

@@ -14,6 +14,7 @@ from baselines import load
 from bench.record import Counted, Record, Run, Skipped, Throughput, to_line
 from reports import plots, tables
 from reports.__main__ import main
+from reports.contents import with_contents
 from reports.evidence import PAPERS_RULES, gather
 from reports.naming import dit_of, family, order, size
 from tests.test_record import HERE
@@ -346,3 +347,13 @@ def test_a_count_on_the_meta_device_says_so() -> None:
     record = counted()
     meta = replace(record, environment=replace(CPU, device="", device_type="meta"))
     assert "device meta; torch 2.13.0; commit abc1234; date 2026-01-02." in page(meta)
+
+
+def test_a_page_begins_with_links_to_its_sections() -> None:
+    page = "# Page\n\nWords.\n\n## FCDM Table 1: DiT, again\n\ntext\n\n### Part\n\n## Floors\n\n## Floors\n"
+    assert with_contents(page) == page.replace(
+        "Words.\n",
+        "Words.\n\n**Contents.** [FCDM Table 1: DiT, again](#fcdm-table-1-dit-again) · [Floors](#floors) · "
+        "[Floors](#floors-1)\n",
+    )
+    assert with_contents("no section\n") == "no section\n"
