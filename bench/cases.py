@@ -333,7 +333,7 @@ def columns(rows: Sequence[output.Row], measured: Sequence[output.Column]) -> li
         *unusual(rows),
         *measured,
         *([_SUSTAINED] if any(row["sustained_images_per_s"] for row in rows) else []),
-        *([_JOULES] if any(row["joules_per_image"] for row in rows) else []),
+        *([JOULES] if any(row["joules_per_image"] for row in rows) else []),
         ("samples", lambda row: str(row["samples"])),
         ("stopped by", _stopped),
         *([_NOISE] if any(row["noise"] for row in rows) else []),
@@ -369,7 +369,7 @@ _SUSTAINED: output.Column = (
     lambda row: output.significant(row["sustained_images_per_s"]),
 )
 _NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
-_JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
+JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
 
 
 def show(args: argparse.Namespace, question: str, measured: Sequence[output.Column], default: str) -> int:

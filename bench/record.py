@@ -180,10 +180,7 @@ class Throughput:
     @property
     def joules_per_image(self) -> float | None:
         """From the energy counter, the device's idle draw included; None without a reading."""
-        if self.telemetry is None or self.telemetry.energy_j is None:
-            return None
-        calls = len(self.times_s) if self.telemetry.calls is None else self.telemetry.calls
-        return self.telemetry.energy_j / (calls * self.run.batch)
+        return _joules_per_image(self)
 
     @property
     def images_per_s_interval(self) -> tuple[float, float] | None:
@@ -504,10 +501,23 @@ class Sampled:
         return self.run.batch / self.median_s
 
     @property
+    def joules_per_image(self) -> float | None:
+        """From the energy counter, idle draw and work between chains included; None without a reading."""
+        return _joules_per_image(self)
+
+    @property
     def images_per_s_interval(self) -> tuple[float, float] | None:
         """95 % interval; None with fewer than six chains."""
         interval = stats.median_interval(self.times_s)
         return interval and (self.run.batch / interval[1], self.run.batch / interval[0])
+
+
+def _joules_per_image(timed: Throughput | Sampled) -> float | None:
+    seen = timed.telemetry
+    if seen is None or seen.energy_j is None:
+        return None
+    calls = len(timed.times_s) if seen.calls is None else seen.calls
+    return seen.energy_j / (calls * timed.run.batch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -373,6 +373,7 @@ def row(result: Sampled | Skipped) -> output.Row:
         "images_per_s": made and made.images_per_s,
         "images_per_s_interval": list(interval) if interval else None,
         "median_s": made and made.median_s,
+        "joules_per_image": made and made.joules_per_image,
         "compile_s": made and made.compile_s,
         "times_s": list(made.times_s) if made else [],
     }
@@ -400,6 +401,7 @@ def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
         ("95 % interval", _interval),
         ("s/chain", lambda row: output.significant(row["median_s"])),
         ("chains", lambda row: str(len(row["times_s"]))),
+        *([cases.JOULES] if any(row["joules_per_image"] for row in rows) else []),
         *([_text("reason")] if any(row["reason"] for row in rows) else []),
     ]
 

@@ -52,8 +52,13 @@ def _speed(chains: Sequence[Sampled]) -> Columns:
         "95 % interval": [_interval(one.images_per_s_interval) for one in chains],
         "s/chain": [significant(one.median_s) for one in chains],
         "chains": [str(len(one.times_s)) for one in chains],
+        "J/image": [_joules(one.joules_per_image) for one in chains],
         **_where([one.run.environment for one in chains]),
     }
+
+
+def _joules(value: float | None) -> str:
+    return BLANK if value is None else significant(value, 3)
 
 
 def _of_quality() -> str:

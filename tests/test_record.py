@@ -28,6 +28,7 @@ from bench.record import (
     Skipped,
     Spectrum,
     StoreError,
+    Telemetry,
     Throughput,
     Trained,
     Work,
@@ -290,6 +291,16 @@ def test_impossible_measurements_cannot_be_made() -> None:
         replace(RUN, batch=0)
     with pytest.raises(ValueError, match="note: needs a text"):
         replace(NOTE, text=" ")
+
+
+def test_the_energy_of_a_window_is_shared_among_the_images_made_in_it() -> None:
+    seen = Telemetry(
+        clocks_mhz=(), power_w=(), temperature_c=(), window_s=9.0, energy_j=1200.0, idle_w=None, calls=3
+    )
+    assert replace(SAMPLED, telemetry=seen).joules_per_image == 1200 / (3 * SAMPLED.run.batch)
+    assert replace(SAMPLED, telemetry=replace(seen, energy_j=None)).joules_per_image is None
+    before_calls = replace(TIMED, telemetry=replace(seen, calls=None))
+    assert before_calls.joules_per_image == 1200 / (len(TIMED.times_s) * RUN.batch)
 
 
 def test_images_a_second_are_those_of_the_median_chain() -> None:
