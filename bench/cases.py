@@ -42,9 +42,7 @@ def add_settings(parser: cli.Parser, batch: int, *, cpu_batch: int | None = None
         default=[batch] if cpu_batch is None else None,
         help=f"images a pass (default: {batch}{on_cpu}){several}",
     )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    cli.add_device(parser)
     parser.add_argument(
         "--precision", nargs="+", choices=cli.PRECISIONS, default=["fp32"], help=f"default: fp32{several}"
     )

@@ -226,9 +226,7 @@ COLUMNS: list[output.Column] = [
 
 def parser() -> cli.Parser:
     made = cli.parser("bench.ceilings", __doc__)
-    made.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    cli.add_device(made)
     made.add_argument(
         "--precision",
         nargs="+",

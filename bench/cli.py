@@ -116,6 +116,17 @@ def add_res(parser: Parser, default: Sequence[int]) -> None:
     )
 
 
+def add_device(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
+    )
+
+
+def add_records(parser: Parser, what: str) -> None:
+    """The option whose files `known_records` reads."""
+    parser.add_argument("--records", type=Path, nargs="+", metavar="FILE", help=f"JSON lines {what}")
+
+
 def add_switch(parser: Parser, flag: str, what: str) -> None:
     """--flag alone turns it on; --flag off on sweeps both."""
     parser.add_argument(

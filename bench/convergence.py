@@ -681,7 +681,7 @@ def parser() -> cli.Parser:
         "--evaluate-every", type=cli.positive_int, metavar="STEPS", help="default: a tenth of the steps"
     )
     how = made.add_argument_group("how it is computed")
-    how.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu")
+    cli.add_device(how)
     how.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     how.add_argument("--compile", action="store_true", help="train under torch.compile")
     how.add_argument("--channels-last", action="store_true", help="lay images and kernels out channels last")

@@ -34,7 +34,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from bench import cases, cli, floors, implemented, output, paired, worker
 from bench.floors import Peaks
@@ -113,15 +112,7 @@ def measure(case: Case) -> Implemented | Skipped:
         calls_a_pass=case.calls_a_pass,
         variants=variants,
         inputs=len(given.xs),
-        order=compared.order,
-        visits_s=compared.visits_s,
-        calls=compared.calls,
-        clocks_mhz=compared.clocks_mhz,
-        warmup_times_s=compared.warmup_s,
-        warmup_stationary=compared.warmup_stationary,
-        margin=case.margin,
-        stopped_by=compared.stopped_by,
-        unmet=compared.unmet,
+        **compared.recorded(case.margin),
     )
 
 
@@ -388,9 +379,7 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         help=f"images (default: 64 on a GPU, 4 on a CPU){several}",
     )
-    made.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    cli.add_device(made)
     made.add_argument(
         "--precision",
         nargs="+",
@@ -421,9 +410,7 @@ def parser() -> cli.Parser:
         metavar="SHARE",
         help="speeds within this share of nchw's are the same (default: 0.01)",
     )
-    made.add_argument(
-        "--records", type=Path, nargs="+", metavar="FILE", help="JSON lines with ceilings of this device"
-    )
+    cli.add_records(made, "with ceilings of this device")
     cli.add_output(made)
     return made
 

@@ -264,9 +264,7 @@ def parser() -> cli.Parser:
         metavar="NAME",
         help="one with a golden output, its back end after @ where it has several (default: all of them)",
     )
-    made.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    cli.add_device(made)
     made.add_argument(
         "--precision",
         nargs="+",

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import stats, timing
 
@@ -79,10 +79,14 @@ class Compared:
     visits_s: tuple[float, ...]
     calls: tuple[int, ...]
     clocks_mhz: tuple[float | None, ...]
-    warmup_s: tuple[tuple[float, ...], ...]  # single calls of each arm
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm
     warmup_stationary: tuple[bool, ...]
     stopped_by: str  # verdicts, or budget
     unmet: tuple[str, ...]
+
+    def recorded(self, margin: float) -> dict[str, Any]:
+        """What bench.record.Interleaved holds, by its names."""
+        return {**vars(self), "margin": margin}
 
 
 def compare(
@@ -141,7 +145,7 @@ def compare(
         visits_s=tuple(made.visits_s),
         calls=made.calls,
         clocks_mhz=tuple(made.clocks_mhz),
-        warmup_s=tuple(one.wall_s for one in warm),
+        warmup_times_s=tuple(one.wall_s for one in warm),
         warmup_stationary=tuple(one.stationary for one in warm),
         stopped_by="budget" if unmet else "verdicts",
         unmet=tuple(unmet),

@@ -49,9 +49,7 @@ def add_options(parser: cli.Parser) -> None:
     parser.add_argument(
         "--batch", type=cli.positive_int, default=BATCH, help=f"images a pass (default: {BATCH})"
     )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    cli.add_device(parser)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -33,7 +33,6 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bench import capacity, cli, floors, memory, operators, output, projection, validation
@@ -509,12 +508,8 @@ def parser() -> cli.Parser:
         "--work", nargs="+", choices=memory.WORK, default=["inference"], help="default: inference"
     )
     made.add_argument("--show", choices=SHOW, default="predictions", help="default: predictions")
-    made.add_argument(
-        "--records",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help=f"JSON lines to calibrate on; only these are read (default: {cli.REPORTED} and the suite's own)",
+    cli.add_records(
+        made, f"to calibrate on; only these are read (default: {cli.REPORTED} and the suite's own)"
     )
     cli.add_output(made)
     return made

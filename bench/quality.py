@@ -331,9 +331,7 @@ def parser() -> cli.Parser:
         metavar="N",
         help="images of each set, at the most, for precision and recall (default: 10000)",
     )
-    made.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    cli.add_device(made)
     cli.add_output(made)
     return made
 

@@ -32,7 +32,6 @@ the pass. Beside kinds and modules stand the milliseconds that a profile in the 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ceilings, cli, floors, operators, output
@@ -372,9 +371,7 @@ def parser() -> cli.Parser:
         "hand with its measured ceilings (default: here; on a GPU its peaks as sold as well, where its name "
         "says which it is)",
     )
-    made.add_argument(
-        "--records", type=Path, nargs="+", metavar="FILE", help="JSON lines with ceilings and throughputs"
-    )
+    cli.add_records(made, "with ceilings and throughputs")
     cli.add_output(made)
     return made
 

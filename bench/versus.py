@@ -76,15 +76,7 @@ def measure(case: Contest) -> Comparison | Skipped:
             return replace(skipped, reason=f"{of.model}: {skipped.reason}")
     return Comparison(
         runs=case.runs,
-        order=compared.order,
-        visits_s=compared.visits_s,
-        calls=compared.calls,
-        clocks_mhz=compared.clocks_mhz,
-        warmup_times_s=compared.warmup_s,
-        warmup_stationary=compared.warmup_stationary,
-        margin=case.margin,
-        stopped_by=compared.stopped_by,
-        unmet=compared.unmet,
+        **compared.recorded(case.margin),
         build_s=tuple(arm.build_s for arm in built),
         compile_s=tuple(arm.compile_s for arm in built),
         matmul_tf32=built[0].matmul_tf32,

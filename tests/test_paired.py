@@ -146,9 +146,11 @@ def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
     machine.calls[1] = cold
     visits = machine.compare(Policy(budget_s=100))
     assert visits.warmup_stationary == (True, True)
-    assert visits.warmup_s[0] == pytest.approx([0.1] * 5)
-    assert len(visits.warmup_s[1]) > 5
-    assert machine.made[: sum(map(len, visits.warmup_s))] == [0] * 5 + [1] * len(visits.warmup_s[1])
+    assert visits.warmup_times_s[0] == pytest.approx([0.1] * 5)
+    assert len(visits.warmup_times_s[1]) > 5
+    assert machine.made[: sum(map(len, visits.warmup_times_s))] == [0] * 5 + [1] * len(
+        visits.warmup_times_s[1]
+    )
     assert paired.ratio(visits, 1) == pytest.approx(0.5)
 
 
@@ -164,7 +166,7 @@ def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
     machine = quiet(0.01, 0.01)
     visits = machine.compare(Policy(budget_s=100))
     assert visits.calls == (5, 5)
-    assert machine.synchronised == 2 * (sum(map(len, visits.warmup_s)) + len(visits.order))
+    assert machine.synchronised == 2 * (sum(map(len, visits.warmup_times_s)) + len(visits.order))
 
 
 def test_sampling_ends_with_the_verdicts_and_not_before_ten_rounds() -> None:
@@ -243,7 +245,7 @@ def comparison(visits: Compared) -> Comparison:
         visits_s=visits.visits_s,
         calls=visits.calls,
         clocks_mhz=visits.clocks_mhz,
-        warmup_times_s=visits.warmup_s,
+        warmup_times_s=visits.warmup_times_s,
         warmup_stationary=visits.warmup_stationary,
         margin=0.01,
         stopped_by=visits.stopped_by,
