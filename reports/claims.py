@@ -171,6 +171,9 @@ def _summary(found: Sequence[Finding], ranked: Sequence[Surprise]) -> str:
             for i, one in enumerate(ranked[:TOLD], start=1)
         ]
         parts.append("\n".join(["**What surprised most**", "", *lines]))
+    stamps = zip(*_stamps(shown).values(), strict=True)
+    if told := "; ".join(f"{what}: {stamp.replace(';', ',')}" for what, stamp in stamps):
+        parts.append(f"Torch, commit and date of the table's values: {told}.")
     return "\n\n".join(parts)
 
 

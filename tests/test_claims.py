@@ -461,3 +461,9 @@ def test_the_report_begins_with_the_verdicts_and_links_to_their_page(tmp_path: P
     assert links == {"claims_nvidia-h200.png", "claims_nvidia-h200.svg"}
     assert all((tmp_path / link).stat().st_size > 1000 for link in links)
     assert to_line(full()[0])  # what was read back is what was made
+
+
+def test_the_summary_says_with_what_its_values_were_made() -> None:
+    summary = claims.page([interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.3})]).summary
+    assert "measured, NVIDIA H200: 2.13.0, abc, 2026-11-21" in summary
+    assert "Torch, commit and date" not in claims.page([]).summary
