@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench import flops, latency, record, throughput
+from bench.__main__ import main as list_commands
 from bench.record import Counted, Throughput
 from models import __main__ as listing
+from tests.test_layout import COMMANDS
 
 
 def run(main: object, *args: str) -> int:
@@ -299,3 +301,13 @@ def test_throughput_sweeps_the_product_of_its_settings(capsys: pytest.CaptureFix
         (1, "bf16"),
         (2, "bf16"),
     }
+
+
+def test_the_commands_are_listed_with_their_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(list_commands) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[2]: line.split(maxsplit=3)[3] for line in lines}
+    assert set(told) == set(COMMANDS) - {"models", "reports"}
+    assert told["bench.throughput"] == "How many images a second does a backbone denoise?"
+    assert run(list_commands, "flops") == 2
+    assert capsys.readouterr().err.count("\n") == 1
