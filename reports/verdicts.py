@@ -287,17 +287,17 @@ def _over_sizes(
 def steps_per_s(records: Iterable[Record], claim: Claim) -> list[Measured]:
     """Steps a second of one GPU at its share of the batch, on GPUs of the claim's sort only."""
     batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
-    steps = [
+    steps = {
         record
-        for record in sorted(set(records), key=to_line)
+        for record in records
         if isinstance(record, Throughput)
         and record.run.question == "train_step"
         and (record.run.model, (record.run.res,), record.run.batch) == (claim.model, claim.sizes, batch)
         and gpu in (floors.gpu_named(record.run.environment.device) or "")
         and record.run.checkpointing
-    ]
+    }
     found = []
-    for step in steps:
+    for step in sorted(steps, key=to_line):
         interval = step.interval_s and (1 / step.interval_s[1], 1 / step.interval_s[0])
         setting = setting_of(step.run)
         found.append(_measured(setting, 1 / step.median_s, interval, APART, step.run.environment, ""))
