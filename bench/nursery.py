@@ -1,4 +1,4 @@
-"""The process that workers are forked from: what each would import, seconds every time, it imports once.
+"""The process that workers are forked from: what each would import by itself, it imports once.
 
 `bench.worker` starts one for a command or a sweep. It reads a request a line from standard input, forks a
 worker for it, and answers with two lines on standard output: the worker's process number when it begins, its
@@ -63,7 +63,7 @@ def _wait_for(pid: int, wakes: int) -> int:
 def _work(request: dict[str, Any]) -> NoReturn:
     """What a forked process does: it leaves the nursery's pipes and signals, works and ends.
 
-    It ends at once, without the second that an interpreter takes to dismantle torch.
+    It ends at once: an interpreter that dismantled torch first would do so for nothing.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -125,8 +125,8 @@ def find(name: str | None, objective: str, steps: int) -> str:
 class ImageNoise:
     """Noise of every image from a generator of its own: no image depends on the batch it is drawn in.
 
-    The same seed gives the same noise on the same kind of device. It is drawn for some steps at once: a GPU
-    would spend as long on starting a kernel for every image at every step as a small network on its pass.
+    The same seed gives the same noise on the same kind of device. It is drawn for some steps at once, so that
+    not every image starts a kernel of its own at every step.
     """
 
     def __init__(self, seed: int, images: Sequence[int], shape: tuple[int, int, int], device: str) -> None:
