@@ -54,9 +54,12 @@ def words(run: Run) -> str:
 
 def settings(run: Run) -> str:
     """256 px, batch 64, bf16, and what else is not as usual."""
-    told = [f"{size_text(run.res)} px", f"batch {run.batch}", run.precision]
-    switches = ("compile", "cuda_graphs", "channels_last", "checkpointing")
-    told += [name.replace("_", "-") for name in switches if getattr(run, name)]
-    told += [f"{run.attention} attention"] if run.attention != "auto" else []
-    told += [f"protocol {run.protocol}"] if run.protocol != "suite" else []
-    return ", ".join(told)
+    return ", ".join([f"{size_text(run.res)} px", f"batch {run.batch}", run.precision, *switches(run)])
+
+
+def switches(run: Run) -> tuple[str, ...]:
+    """Name what is not as usual."""
+    told = ["torch.compile"] * run.compile + ["CUDA graphs"] * run.cuda_graphs
+    told += ["channels last"] * run.channels_last + ["checkpointing"] * run.checkpointing
+    told += [f"{run.attention} attention"] * (run.attention != "auto")
+    return (*told, *[f"protocol {run.protocol}"] * (run.protocol != "suite"))

@@ -42,7 +42,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import cases, cli, convergence_rows, output, worker
+from bench import about, cases, cli, convergence_rows, output, worker
 from bench.record import Recipe, Run, Size, Skipped, Trained, key, size_text
 from bench.store import Store
 from bench.training import processes
@@ -214,9 +214,7 @@ def label(arm: Arm) -> str:
     """The arm in words."""
     run, recipe = arm.run, arm.identity.recipe
     words = [f"{_short(arm)}, {recipe.data} {recipe.objective}", f"{recipe.steps} steps of {recipe.batch}"]
-    words += [run.precision]
-    switches = ("compile", "channels_last", "checkpointing")
-    words += [name.replace("_", "-") for name in switches if getattr(run, name)]
+    words += [run.precision, *about.switches(run)]
     words += [f"{arm.identity.processes} processes"] if arm.identity.processes > 1 else []
     return ", ".join(words)
 

@@ -6,10 +6,11 @@ where a release recomputes them; one MAC is two FLOPs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from baselines import load
 from baselines.load import Published
+from bench import about
 from bench.record import Counted, Record, Run, Throughput
 
 ZETTA = 1e21
@@ -182,9 +183,7 @@ def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throug
 
 def settings(run: Run) -> str:
     """The settings of a timed step that are not as usual, in words, without checkpointing."""
-    switches = {"compile": run.compile, "channels last": run.channels_last}
-    words = [name for name, on in switches.items() if on]
-    return ", ".join(words + [f"{run.attention} attention"] * (run.attention != "auto"))
+    return ", ".join(about.switches(replace(run, checkpointing=False)))
 
 
 def _of_family(model: str, families: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from bench import stats
+from bench import about, stats
 from bench.record import Evaluation, Recipe, Record, Size, Trained
 
 Axis = Literal["steps", "images", "flops", "seconds", "joules"]
@@ -36,10 +36,7 @@ class Setting:
     res: Size
     latent_size: Size
     precision: str
-    compile: bool
-    channels_last: bool
-    attention: str
-    checkpointing: bool
+    switches: tuple[str, ...]  # what is not as usual, in words
     processes: int
     device: str
     threads: int
@@ -82,10 +79,7 @@ def setting_of(trained: Trained) -> Setting:
         res=run.res,
         latent_size=run.latent_size,
         precision=run.precision,
-        compile=run.compile,
-        channels_last=run.channels_last,
-        attention=run.attention,
-        checkpointing=run.checkpointing,
+        switches=about.switches(run),
         processes=trained.processes,
         device=run.environment.device,
         threads=run.environment.threads,

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import combinations
 
 from baselines import load
-from bench import exponents
+from bench import about, exponents
 from bench.exponents import CrossOver, Curve, Exponent, Growth, Interval, Point
 from bench.floors import tensors_of
 from bench.record import Memory, MemoryUse, Record, Run, Size, Skipped, Throughput, Work, height_width
@@ -46,23 +46,12 @@ class Setting:
     precision: str
     device: str  # blank for counts alone
     from_batch: int  # that was asked for
-    compile: bool = False
-    cuda_graphs: bool = False
-    channels_last: bool = False
-    attention: str = "auto"
-    checkpointing: bool = False
-
-    @property
-    def unusual(self) -> str:
-        """The settings that are not as usual, in words."""
-        switches = ("compile", "cuda_graphs", "channels_last", "checkpointing")
-        words = [name.replace("_", "-") for name in switches if getattr(self, name)]
-        return ", ".join(words + [f"{self.attention} attention"] * (self.attention != "auto"))
+    switches: tuple[str, ...] = ()  # what is not as usual, in words
 
     def __str__(self) -> str:
         words = [self.work, *([self.device] if self.device else []), self.precision]
         words.append(f"from batch {self.from_batch}" if self.device else f"batch {self.from_batch}")
-        return ", ".join([*words, self.unusual] if self.unusual else words)
+        return ", ".join([*words, *self.switches])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,11 +199,7 @@ def _setting(run: Run, work: str, batch: int) -> Setting:
         precision=run.precision,
         device=run.environment.device,
         from_batch=batch,
-        compile=run.compile,
-        cuda_graphs=run.cuda_graphs,
-        channels_last=run.channels_last,
-        attention=run.attention,
-        checkpointing=run.checkpointing,
+        switches=about.switches(run),
     )
 
 

@@ -267,7 +267,7 @@ def _setting(study: Study) -> dict[str, object]:
     return {
         "work": setting.work,
         "precision": setting.precision,
-        "settings": setting.unusual,
+        "settings": ", ".join(setting.switches),
         "device": setting.device,
     }
 

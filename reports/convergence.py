@@ -143,11 +143,6 @@ def _conditions(study: Study) -> str:
     batches = sorted({run.run.batch for run in _runs(study)})
     setting = study.setting
     processes = f"{setting.processes} processes" if setting.processes > 1 else "one process"
-    switches = [
-        name.replace("_", "-")
-        for name in ("compile", "channels_last", "checkpointing")
-        if getattr(setting, name)
-    ]
     return (
         "; ".join(
             [
@@ -156,7 +151,7 @@ def _conditions(study: Study) -> str:
                 setting.precision,
                 f"batch {setting.recipe.batch} in {processes}",
                 f"{' or '.join(map(str, batches))} images a pass",
-                *switches,
+                *setting.switches,
                 f"torch {setting.torch}",
                 f"commit {', '.join(sorted({environment.commit or '-' for environment in here}))}",
                 dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench import about
 from bench.record import Counted, Environment, Record, Run, Size, Skipped, Throughput, to_line
 
 Timing = Throughput | Skipped
@@ -23,20 +24,7 @@ class Setting:
     device: str
     precision: str
     batch: int
-    compile: bool
-    cuda_graphs: bool
-    channels_last: bool
-    attention: str
-    checkpointing: bool
-    protocol: str
-
-    @property
-    def switches(self) -> list[str]:
-        """What is not as usual, in words."""
-        switches = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
-        switches += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
-        switches += [f"{self.attention} attention"] * (self.attention != "auto")
-        return switches + [f"protocol {self.protocol}"] * (self.protocol != "suite")
+    switches: tuple[str, ...]  # what is not as usual, in words
 
     def __str__(self) -> str:
         return ", ".join([self.device, self.precision, f"batch {self.batch}", *self.switches])
@@ -77,12 +65,7 @@ def setting_of(run: Run) -> Setting:
         device=run.environment.device,
         precision=run.precision,
         batch=run.batch,
-        compile=run.compile,
-        cuda_graphs=run.cuda_graphs,
-        channels_last=run.channels_last,
-        attention=run.attention,
-        checkpointing=run.checkpointing,
-        protocol=run.protocol,
+        switches=about.switches(run),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bench import about
 from bench.record import REPRODUCED, Golden, Record, Skipped, size_text
 from reports.evidence import Setting, setting_of
 from reports.naming import order
@@ -43,7 +44,7 @@ def _table(answers: Sequence[Answer]) -> Columns:
         "model": [run.model for run in runs],
         "px": [size_text(run.res) for run in runs],
         "batch": [str(run.batch) for run in runs],
-        "precision": [", ".join([run.precision, *setting_of(run).switches]) for run in runs],
+        "precision": [", ".join([run.precision, *about.switches(run)]) for run in runs],
         **{name: [_cell(one, name) for one in answers] for name in sorted(outputs)},
         "recompilations": [_recompilations(one) for one in answers],
         "verdict": [_verdict(one) for one in answers],

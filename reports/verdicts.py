@@ -269,7 +269,7 @@ def _over_sizes(
                 device=study.setting.device,
                 precision=study.setting.precision,
                 batch=study.setting.from_batch,
-                switches=study.setting.unusual,
+                switches=", ".join(study.setting.switches),
                 environment=study.runs[-1].environment,
                 refused=_disturbed(study.drift),
             )

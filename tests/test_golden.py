@@ -268,7 +268,7 @@ def test_a_sweep_gets_the_same_cases() -> None:
     units = golden.units(args)
     assert [key(unit.about) for unit in units] == [key(case.run) for case in golden.planned(args)]
     assert units[0].label == "DiT-S/2 256 px, batch 2, fp32"
-    assert [unit.label.endswith("compile") for unit in units] == [False, True, False, True]
+    assert [unit.label.endswith("torch.compile") for unit in units] == [False, True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_rows_of_a_training_say_under_which_settings_and_with_what_its_steps_wer
     asked = ("--model", "FCDM-XL", "--steps", "10", "--records", str(path))
     assert run(training_cost.main, *asked, "--format", "json") == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["settings"] for row in rows] == ["", "compile, math attention"]
+    assert [row["settings"] for row in rows] == ["", "torch.compile, math attention"]
     assert {row["device_hours"] for row in rows} == {10 * 256 / TIMED_STEP.images_per_s / 3600}
     assert run(training_cost.main, *asked) == 0
     here = TIMED_STEP.run.environment

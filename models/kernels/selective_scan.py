@@ -28,7 +28,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 Backend = Literal["auto", "torch", "mamba-ssm"]
 
-CHUNK = 16  # tokens; on a CPU core with 1 MiB of cache 8 to 32 are equally fast
+CHUNK = 16  # tokens whose states are held at once: N x 16 x I x S numbers
 
 
 def selective_scan(
