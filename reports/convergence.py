@@ -490,8 +490,10 @@ def _correlations(rows: Sequence[tuple[str, Correlation]]) -> Columns:
 
 def _answer(study: Study, found: Correlation) -> str:
     text = (
-        "Intervals are over resampled seeds: how far the seeds leave the correlation of these models open, "
-        "and nothing about others. p is the share of all orders of the models with as large a |tau|. "
+        "The intervals hold every correlation that is left where each two models whose losses the seeds do "
+        "not tell apart (Student's t within seeds, at a level shared by all pairs) may stand either way: at "
+        "least 95 % for these models' true mean losses, and nothing about others. p is the share of all "
+        "orders of the models with as large a |tau|. "
     )
     count = len(found.models)
     if found.least_p_value > 0.05:
