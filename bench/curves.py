@@ -14,7 +14,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Literal
 
 from bench import about, stats
@@ -211,7 +211,7 @@ class Estimate:
         return fmean(self.values)
 
     @property
-    def interval(self) -> tuple[float, float] | None:
+    def interval(self) -> Interval | None:
         """95 %, Student's t; None below three seeds."""
         return stats.mean_interval(self.values)
 
@@ -222,6 +222,31 @@ class Estimate:
             return ""
         low, high = self.interval
         return "lower" if high < 0 else "higher" if low > 0 else "not told apart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """By how many per cent losses lie above others, as a geometric mean over seeds: never below -100."""
+
+    ratios: tuple[float, ...]  # of the losses, one a seed
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(map(_percent, self.ratios))
+
+    @property
+    def mean(self) -> float:
+        return _percent(geometric_mean(self.ratios))
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 %, Student's t on the logarithms of the ratios; None below three seeds."""
+        interval = stats.ratio_interval(self.ratios)
+        return interval and (_percent(interval[0]), _percent(interval[1]))
+
+
+def _percent(ratio: float) -> float:
+    return 100 * (ratio - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,10 +263,11 @@ class Difference:
         return Estimate(values=tuple(a - b for a, b in zip(self.losses, self.references, strict=True)))
 
     @property
-    def percent(self) -> Estimate:
-        """Of the reference's loss."""
-        pairs = zip(self.losses, self.references, strict=True)
-        return Estimate(values=tuple(100 * (a / b - 1) for a, b in pairs))
+    def percent(self) -> Change | None:
+        """Of the reference's loss; None where a loss is not above zero, as one with a bound in it can be."""
+        if min(*self.losses, *self.references) <= 0:
+            return None
+        return Change(ratios=tuple(a / b for a, b in zip(self.losses, self.references, strict=True)))
 
 
 def final_loss(study: Study, model: str, ema: int | None = None) -> Estimate:
@@ -373,24 +399,23 @@ class Reach:
     @property
     def ratio(self) -> float | None:
         """Geometric mean; None where a seed did not reach the loss."""
-        logs = self._logs
-        return None if logs is None else math.exp(fmean(logs))
+        known = self._known
+        return None if known is None else geometric_mean(known)
 
     @property
     def bound(self) -> float:
         """What the geometric mean is below, where no seed reached the loss."""
-        return math.exp(fmean(map(math.log, self.bounds)))
+        return geometric_mean(self.bounds)
 
     @property
-    def interval(self) -> tuple[float, float] | None:
+    def interval(self) -> Interval | None:
         """95 %, Student's t on the logarithms; None below three seeds or where one did not reach the loss."""
-        interval = stats.mean_interval(self._logs or ())
-        return interval and (math.exp(interval[0]), math.exp(interval[1]))
+        return stats.ratio_interval(self._known or ())
 
     @property
-    def _logs(self) -> tuple[float, ...] | None:
-        logs = tuple(math.log(ratio) for ratio in self.ratios if ratio is not None)
-        return logs if len(logs) == len(self.ratios) else None
+    def _known(self) -> tuple[float, ...] | None:
+        known = tuple(ratio for ratio in self.ratios if ratio is not None)
+        return known if len(known) == len(self.ratios) else None
 
 
 def reach(

@@ -11,6 +11,7 @@ __all__ = [
     "median",
     "median_interval",
     "quantile",
+    "ratio_interval",
     "student_t",
 ]
 
@@ -62,6 +63,12 @@ def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[f
         return None
     mean, reach = fmean(samples), student_t(n - 1, confidence) * stdev(samples) / math.sqrt(n)
     return mean - reach, mean + reach
+
+
+def ratio_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Bound the geometric mean of ratios above zero, by Student's t on their logarithms: its ends are too."""
+    interval = mean_interval([math.log(ratio) for ratio in ratios], confidence)
+    return interval and (math.exp(interval[0]), math.exp(interval[1]))
 
 
 def student_t(freedom: int, confidence: float = 0.95) -> float:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from baselines import load
 from bench import curves
-from bench.curves import Axis, Correlation, Difference, Estimate, Reach, Standing, Study
+from bench.curves import Axis, Change, Correlation, Difference, Estimate, Reach, Standing, Study
 from bench.record import Record, Trained, height_width
 from reports import convergence_plots
 from reports.naming import family, order, size
@@ -208,7 +208,7 @@ def _unfinished(runs: Sequence[Trained]) -> Columns:
 # tables
 
 
-def _estimate(estimate: Estimate, places: int = 4, *, sign: bool = False) -> str:
+def _estimate(estimate: Estimate | Change, places: int = 4, *, sign: bool = False) -> str:
     form = f"{'+' if sign else ''}.{places}f"
     interval = estimate.interval
     if interval is None:
@@ -368,7 +368,10 @@ def _has_bins(study: Study) -> bool:
 def _of_bins(study: Study) -> str:
     return (
         f"Loss less {study.reference}'s in per cent of it, by equal ranges of the level of noise, from "
-        "little noise (0) to much (1), at the last evaluation."
+        "little noise (0) to much (1), at the last evaluation. Geometric mean over seeds of the ratio of the "
+        "losses, interval by Student's t on its logarithms, which no difference takes below -100 %. Where a "
+        "loss is not above zero, which one that holds a likelihood can be, the difference is *absolute*: in "
+        "the loss's own unit."
     )
 
 
@@ -381,11 +384,13 @@ def _bins(study: Study) -> Columns:
             f"{i / count:.3g} to {(i + 1) / count:.3g}" for i in range(count)
         ],
         f"{study.reference}'s loss": [f"{fmean(by_bin[i].references):.4f}" for i in range(count)],
-        **{
-            model: [_estimate(bins[i].percent, 1, sign=True) for i in range(count)]
-            for model, bins in found.items()
-        },
+        **{model: [_in_per_cent(bins[i]) for i in range(count)] for model, bins in found.items()},
     }
+
+
+def _in_per_cent(found: Difference) -> str:
+    percent = found.percent
+    return f"{_apart(found)} absolute" if percent is None else _estimate(percent, 1, sign=True)
 
 
 def _of_rankings(study: Study, standings: Sequence[Standing]) -> str:

@@ -1,7 +1,7 @@
 """Draws the plots of the report's section on training convergence."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import matplotlib
@@ -31,7 +31,8 @@ def draw(study: Study, name: str, fids: Mapping[str, float], published: Lines) -
     """Draw the curves of a study, its differences by timestep, and the papers beside it."""
     with matplotlib.rc_context(STYLE):
         drawings = [saved(f"convergence_{name}_loss", *losses(study))]
-        if study.others and any(curves.bin_differences(study, model) for model in study.others):
+        by_bin = [found for model in study.others for found in curves.bin_differences(study, model)]
+        if any(found.percent is not None for found in by_bin):
             drawings.append(saved(f"convergence_{name}_timesteps", *timesteps(study)))
         drawings.append(saved(f"convergence_{name}_papers", *papers(study, fids, published)))
     return drawings
@@ -78,14 +79,16 @@ def _grid(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Make an axis logarithmic, with some round numbers on it that are written out."""
+def _logarithmic(
+    axes: Axes, which: Literal["x", "y"], values: Sequence[float], label: Callable[[float], str] | None = None
+) -> None:
+    """Make an axis logarithmic, with some round numbers on it that are written out, by `written` or label."""
     low, high = min(values), max(values)
     room = (high / low) ** 0.05 if high > low else 1.1
     along = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low / room, high * room)})
     places = ticks(low / room, high * room)
-    along.set_ticks(places, [written(place) for place in places])
+    along.set_ticks(places, [(label or written)(place) for place in places])
     along.set_minor_locator(NullLocator())
 
 
@@ -137,8 +140,14 @@ def losses(study: Study) -> tuple[Figure, str, str]:
     return figure, title, caption
 
 
+def in_per_cent(ratio: float) -> str:
+    """-50, 0, +100: what a ratio lies above 1."""
+    percent = 100 * (ratio - 1)
+    return f"{percent:+.6g}" if abs(percent) > 1e-6 else "0"
+
+
 def timesteps(study: Study) -> tuple[Figure, str, str]:
-    """Draw each arm's difference to the reference by range of timesteps, in per cent."""
+    """Draw each arm's loss over the reference's by range of timesteps, in per cent on a logarithmic axis."""
     found = {model: curves.bin_differences(study, model) for model in study.others}
     found = {model: bins for model, bins in found.items() if bins}
     count = min(len(bins) for bins in found.values())
@@ -146,29 +155,34 @@ def timesteps(study: Study) -> tuple[Figure, str, str]:
     axes = figure.add_subplot()
     wide = 0.8 / len(found)
     dashes = _dashes(study)
+    drawn, left_out = [1.0], False
     for i, (model, bins) in enumerate(found.items()):
-        estimates = [bins[k].percent for k in range(count)]
-        places = [k + (i - (len(found) - 1) / 2) * wide for k in range(count)]
-        means = [estimate.mean for estimate in estimates]
         colour = colour_of(model)
         hatch = HATCHES[DASHES.index(dashes[model])]
+        changes = {k: change for k in range(count) if (change := bins[k].percent) is not None}
+        left_out |= len(changes) < count
+        places = [k + (i - (len(found) - 1) / 2) * wide for k in changes]
+        ratios = [1 + change.mean / 100 for change in changes.values()]
         axes.bar(
-            places, means, wide * 0.9, label=model, zorder=2, edgecolor=colour, linewidth=0.8,
-            color="white" if hatch else colour, hatch=hatch,
+            places, [ratio - 1 for ratio in ratios], wide * 0.9, bottom=1, label=model, zorder=2,
+            edgecolor=colour, linewidth=0.8, color="white" if hatch else colour, hatch=hatch,
         )  # fmt: skip
-        intervals = [estimate.interval for estimate in estimates]
-        for place, mean, interval in zip(places, means, intervals, strict=True):
-            if interval is not None:
+        drawn += ratios
+        for place, ratio, change in zip(places, ratios, changes.values(), strict=True):
+            if change.interval is not None:
+                low, high = (1 + end / 100 for end in change.interval)
                 axes.errorbar(
-                    place, mean, yerr=[[mean - interval[0]], [interval[1] - mean]],
+                    place, ratio, yerr=[[ratio - low], [high - ratio]],
                     color="#333333", capsize=1.5, linewidth=0.8, fmt="none", zorder=3,
                 )  # fmt: skip
-    axes.axhline(0, color="#333333", linewidth=0.8, zorder=2)
+                drawn += [low, high]
+    axes.axhline(1, color="#333333", linewidth=0.8, zorder=2)
+    _logarithmic(axes, "y", drawn, in_per_cent)
     axes.set_xticks(range(count), [f"{k / count:.3g} to\n{(k + 1) / count:.3g}" for k in range(count)])
     axes.tick_params(axis="x", labelsize=8, length=0)
     level = LEVELS[study.setting.recipe.objective]
     axes.set_xlabel(f"{level}, from little noise (0) to much (1)", fontsize=8)
-    axes.set_ylabel(f"loss less {study.reference}'s, % of it")
+    axes.set_ylabel(f"loss less {study.reference}'s, % of it (log)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     recipe = study.setting.recipe
@@ -176,8 +190,10 @@ def timesteps(study: Study) -> tuple[Figure, str, str]:
     axes.set_title(title, loc="left", weight="bold", fontsize=10)
     figure.legend(loc="outside lower center", ncols=min(6, len(found)), frameon=False)
     caption = (
-        f"Below zero a model's loss is lower than that of {study.reference} at the same step. Whiskers: 95 % "
-        "interval of the mean over seeds, differences taken within a seed (none below three seeds)."
+        f"Below zero a model's loss is lower than that of {study.reference} at the same step. Bars: "
+        "geometric mean over seeds of the ratio within a seed, on a logarithmic axis. Whiskers: its 95 % "
+        "interval (none below three seeds)."
+        + (" Ranges where a loss is not above zero have no bar." if left_out else "")
     )
     return figure, title, caption
 

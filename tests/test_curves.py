@@ -222,7 +222,39 @@ def test_differences_by_range_of_timesteps_keep_their_order() -> None:
     )
     found = curves.bin_differences(made, "FCDM-S")
     assert [bin_.difference.mean for bin_ in found] == [0.5, 0.0, -1.0]
-    assert [bin_.percent.mean for bin_ in found] == pytest.approx([50, 0, -100 / 3])
+    assert [bin_.percent and bin_.percent.mean for bin_ in found] == pytest.approx([50, 0, -100 / 3])
+
+
+def in_bins(table: dict[str, list[float]]) -> Study:
+    """model -> loss of each seed in a single range of timesteps."""
+    return study(
+        *(
+            trained(model, seed, [1.0] * 9, bins=(loss - 1,))
+            for model, losses in table.items()
+            for seed, loss in enumerate(losses)
+        )
+    )
+
+
+def test_no_interval_in_per_cent_reaches_below_minus_100_and_reversed_arms_give_the_reverse() -> None:
+    losses = {"DiT-S/2": [0.004, 0.005, 0.006], "FCDM-S": [0.006, 0.007, 0.02]}
+    (found,) = curves.bin_differences(in_bins(losses), "FCDM-S")
+    (back,) = curves.bin_differences(in_bins(losses), "DiT-S/2", reference="FCDM-S")
+    assert found.percent is not None
+    assert back.percent is not None
+    assert found.percent.interval is not None
+    assert back.percent.interval is not None
+    low, high = found.percent.interval
+    assert -100 < low < found.percent.mean < high
+    assert (1 + low / 100) * (1 + back.percent.interval[1] / 100) == pytest.approx(1)
+    assert (1 + found.percent.mean / 100) * (1 + back.percent.mean / 100) == pytest.approx(1)
+
+
+def test_a_loss_that_is_not_above_zero_has_a_difference_and_none_in_per_cent() -> None:
+    made = in_bins({"DiT-S/2": [0.5, 0.5, 0.5], "FCDM-S": [0.25, -0.25, 0.25]})
+    (found,) = curves.bin_differences(made, "FCDM-S")
+    assert found.percent is None
+    assert found.difference.values == pytest.approx((-0.25, -0.75, -0.25))
 
 
 def test_arms_of_another_recipe_or_device_are_another_study() -> None:

@@ -92,7 +92,28 @@ def test_differences_by_timestep_are_in_per_cent_of_dits_loss(page: str) -> None
     found = table(page, "#### By timestep")
     assert found["timesteps"] == ["0 to 0.333", "0.333 to 0.667", "0.667 to 1"]
     assert found["DiT-Ti/2's loss"][0] == f"{8.1 - math.log(400):.4f}"
-    assert found["FCDM-Ti"][0].startswith("-32.9 [")  # ln 2 of a mean of 2.11, the mean of the seeds' shares
+    losses = [8 - math.log(400) + 0.1 * seed for seed in range(3)]
+    mean = math.prod((loss - math.log(2)) / loss for loss in losses) ** (1 / 3)
+    assert found["FCDM-Ti"][0].startswith(f"{100 * (mean - 1):+.1f} [")
+
+
+def test_a_range_of_timesteps_where_a_loss_is_not_above_zero_is_absolute_and_has_no_bar() -> None:
+    records = [
+        replace(
+            run,
+            evaluations=tuple(
+                replace(at, bin_losses=(*at.bin_losses[:-1], -0.75 if run.run.model == "DiT-Ti/2" else -0.5))
+                for at in run.evaluations
+            ),
+        )
+        for run in study()
+    ]
+    page, drawings = section(records)
+    found = table(page, "#### By timestep")
+    assert found["FCDM-Ti"][-1] == "+0.2500 [+0.2500, +0.2500] absolute"
+    assert "absolute" not in "".join(found["FCDM-Ti"][:-1])
+    (shown,) = [drawing for drawing in drawings if drawing.picture.name.endswith("timesteps")]
+    assert "Ranges where a loss is not above zero have no bar." in shown.picture.caption
 
 
 def test_the_ranking_is_shown_with_the_step_from_which_it_stays(page: str) -> None:
