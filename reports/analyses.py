@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.record import BANDS, DEAD, ChannelScores, Environment, Probe, Record, Spectrum, key, to_line
+from reports import objectives
 from reports.naming import order
 from reports.plots import OTHER, STYLE, Drawing, colour_of, new_figure, placed, saved
 from reports.tables import BLANK, Columns, markdown
@@ -32,13 +33,13 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     parts: list[str] = []
     drawings: list[Drawing] = []
     with matplotlib.rc_context(STYLE):
-        for number, group in enumerate(spectra, start=1):
-            drawing = saved(f"spectrum_{number}", *_spectrum_figure(group))
-            parts += _spectrum_text(group, drawing)
+        for number, (group, about) in enumerate(zip(spectra, _names(spectra), strict=True), start=1):
+            drawing = saved(f"spectrum_{number}", *_spectrum_figure(group, about))
+            parts += _spectrum_text(group, about, drawing)
             drawings.append(drawing)
-        for number, scored in enumerate(scores, start=1):
-            drawing = saved(f"channels_{number}", *_channels_figure(scored))
-            parts += _channels_text(scored, drawing)
+        for number, (scored, about) in enumerate(zip(scores, _names(scores), strict=True), start=1):
+            drawing = saved(f"channels_{number}", *_channels_figure(scored, about))
+            parts += _channels_text(scored, about, drawing)
             drawings.append(drawing)
     return ("\n\n".join(["## Inside trained networks", *parts]) if parts else ""), drawings
 
@@ -56,6 +57,15 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
     return [
         sorted(groups[shown], key=lambda one: (order(one.run.model), one.probe.trained, one.run.weights))
         for shown in sorted(groups, key=repr)
+    ]
+
+
+def _names(groups: Sequence[Sequence[A]]) -> list[str]:
+    """What each group was shown, in words; those that differ in less than data and objective are numbered."""
+    found = [f"{group[0].probe.data}, {objectives.NAMES[group[0].probe.objective]}" for group in groups]
+    return [
+        name if found.count(name) == 1 else f"{name} ({found[: i + 1].count(name)})"
+        for i, name in enumerate(found)
     ]
 
 
@@ -116,7 +126,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 # spectra
 
 
-def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
+def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str, str]:
     """Plot the power in each band against the level of noise: of the prediction above, of its error below."""
     figure = new_figure(9.6, 5.8)
     rows = (("power of the predicted noise", "predicted"), ("power of its error", "error"))
@@ -131,12 +141,12 @@ def _spectrum_figure(group: Sequence[Spectrum]) -> tuple[Figure, str, str]:
                 axes.set_title(f"{band}: {THIRDS[band]} cycle a pixel", loc="left", fontsize=9)
             else:
                 axes.set_yscale("log")
-                axes.set_xlabel("level of noise (timestep)")
+                axes.set_xlabel(f"level of noise: {objectives.THOUSANDTHS[group[0].probe.objective]}")
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         panels[row][0].set_ylabel(what)
     _legend(figure, panels[0][0])
-    title = f"Spectral energy of the predicted noise, by level of noise: {group[0].probe.data}"
+    title = f"Spectral energy of the predicted noise, by level of noise: {about}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
         "Mean squared Fourier coefficient in a band, 1 being standard normal noise at every frequency (grey "
@@ -151,9 +161,9 @@ def _band(one: Spectrum, powers: str, band: str) -> list[float]:
     return [one.power(rings, band) for rings in held]
 
 
-def _spectrum_text(group: Sequence[Spectrum], drawing: Drawing) -> list[str]:
+def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> list[str]:
     return [
-        f"### Spectral energy of the predicted noise: {group[0].probe.data}",
+        f"### Spectral energy of the predicted noise: {about}",
         "Power of the predicted noise in the low / mid / high band, and of its error, by level of noise; the "
         "picture has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
         "process; no numbers of it are at hand. That validation images are noised to each level here, and "
@@ -186,7 +196,7 @@ def _number(value: float) -> str:
 # channels
 
 
-def _channels_figure(group: Sequence[ChannelScores]) -> tuple[Figure, str, str]:
+def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure, str, str]:
     """Plot all scores in order, in means of their layers, and how many channels each layer uses."""
     figure = new_figure(9.6, 4.2)
     ranked, used = figure.subplots(1, 2)
@@ -218,7 +228,7 @@ def _channels_figure(group: Sequence[ChannelScores]) -> tuple[Figure, str, str]:
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
     _legend(figure, ranked)
-    title = f"Use of hidden channels: {group[0].probe.data}"
+    title = f"Use of hidden channels: {about}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
         "A channel's score is the mean of max(0, value) over images, places and levels of noise, read where "
@@ -234,9 +244,9 @@ def _relative(scores: Sequence[float]) -> list[float]:
     return [score / mean if mean else 0.0 for score in scores]
 
 
-def _channels_text(group: Sequence[ChannelScores], drawing: Drawing) -> list[str]:
+def _channels_text(group: Sequence[ChannelScores], about: str, drawing: Drawing) -> list[str]:
     return [
-        f"### Use of hidden channels: {group[0].probe.data}",
+        f"### Use of hidden channels: {about}",
         f"Near-dead channels score below {100 * DEAD:g} % of their layer's mean. All but the counts are "
         "means over the layers. FCDM's Figure 7 shows such scores; no numbers of it are at hand.",
         markdown(_uses(group)),

@@ -8,7 +8,7 @@ from baselines import load
 from bench import curves
 from bench.curves import Axis, Change, Correlation, Difference, Estimate, Reach, Standing, Study
 from bench.record import Record, Trained, height_width
-from reports import convergence_plots
+from reports import convergence_plots, objectives
 from reports.naming import family, order, size
 from reports.plots import Drawing
 from reports.tables import BLANK, Columns, Picture, markdown
@@ -106,7 +106,7 @@ def _reading() -> str:
 
 def _title(study: Study) -> str:
     recipe = study.setting.recipe
-    kind = {"iddpm": "diffusion", "flow": "flow matching"}.get(recipe.objective, recipe.objective)
+    kind = objectives.NAMES[recipe.objective]
     return f"{recipe.data}, {kind}, {recipe.steps:,} steps, {study.setting.precision}"
 
 
@@ -380,7 +380,7 @@ def _bins(study: Study) -> Columns:
     by_bin = next(iter(found.values()))
     count = min(len(bins) for bins in found.values())
     return {
-        convergence_plots.LEVELS[study.setting.recipe.objective]: [
+        objectives.LEVELS[study.setting.recipe.objective]: [
             f"{i / count:.3g} to {(i + 1) / count:.3g}" for i in range(count)
         ],
         f"{study.reference}'s loss": [f"{fmean(by_bin[i].references):.4f}" for i in range(count)],

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from bench import curves
 from bench.curves import Axis, Study
 from reports.naming import size
+from reports.objectives import LEVELS
 from reports.plots import COLOURS, STYLE, Drawing, colour_of, new_figure, saved
 
 DASHES = ("-", "--", ":", "-.")
@@ -23,7 +24,6 @@ PANELS: dict[Axis, str] = {
     "seconds": "seconds of training",
     "joules": "joules of the device",
 }
-LEVELS = {"iddpm": "timesteps", "flow": "1 - t"}  # the level of noise: a flow's t runs from noise to data
 Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
 
 

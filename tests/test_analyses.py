@@ -92,6 +92,35 @@ def test_networks_that_were_shown_other_data_stand_in_another_table() -> None:
     assert text.count("### Spectral energy") == 2
 
 
+def test_both_objectives_are_told_apart_in_headings_titles_and_the_words_on_the_axis() -> None:
+    flow = replace(PROBE, objective="flow")
+    channels = [scored("FCDM-S"), replace(scored("FCDM-S"), probe=flow)]
+    text, drawings = analyses.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=flow), *channels])
+    headings = [line for line in text.splitlines() if line.startswith("### ")]
+    assert headings == [
+        "### Spectral energy of the predicted noise: digits, flow matching",
+        "### Spectral energy of the predicted noise: digits, diffusion",
+        "### Use of hidden channels: digits, flow matching",
+        "### Use of hidden channels: digits, diffusion",
+    ]
+    titles = [drawing.picture.title for drawing in drawings]
+    assert len(set(titles)) == 4
+    assert all(
+        title.endswith(heading.partition(": ")[2]) for title, heading in zip(titles, headings, strict=True)
+    )
+    of_flow, of_diffusion = (drawing.svg.decode() for drawing in drawings[:2])
+    assert "level of noise: 1000 (1 - t)" in of_flow
+    assert "timestep" not in of_flow
+    assert "level of noise: timestep" in of_diffusion
+
+
+def test_networks_that_were_shown_other_levels_have_a_heading_of_their_own() -> None:
+    probe = replace(PROBE, images=128)
+    text, _ = analyses.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=probe)])
+    headings = {line for line in text.splitlines() if line.startswith("### ")}
+    assert len(headings) == 2
+
+
 def test_two_checkpoints_of_one_network_are_told_apart() -> None:
     other = replace(PROBE, trained="step 800, seed 1, weights as trained")
     text, _ = analyses.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=other)])
