@@ -164,7 +164,7 @@ def measure(
         asked,
         dimensions=made.shape[1],
         frechet=quality.frechet(quality.moments(made), quality.moments(real)),
-        kid=tuple(quality.kid(made, real, subset=asked.kid_subset, subsets=args.kid_subsets).tolist()),
+        kid=tuple(quality.kid(made, real, subset=asked.kid_subset, subsets=asked.kid_subsets).tolist()),
         precision=precision,
         recall=recall,
     )
@@ -188,6 +188,7 @@ def row(found: Quality) -> output.Row:
         "kid_mean": found.kid_mean,
         "kid_spread": list(found.kid_spread),
         "kid_subset": found.kid_subset,
+        "kid_subsets": len(found.kid),
         "precision": found.precision,
         "recall": found.recall,
         "neighbours": found.neighbours,
@@ -265,6 +266,7 @@ def _body(args: argparse.Namespace) -> int:
             neighbours=args.neighbours,
             compared=args.compared,
             environment=here,
+            kid_subsets=args.kid_subsets,
         )
         for path, images in zip(args.samples, samples, strict=True)
     ]

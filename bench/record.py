@@ -536,8 +536,9 @@ class Quality:
     precision: float
     recall: float
     neighbours: int
-    compared: int  # samples of each set, at the most, that precision and recall are of
+    compared: int  # samples of each set that precision and recall are of; of a smaller set all it has
     environment: Environment
+    kid_subsets: int = 0  # how many were asked for; 0, in records of before it was kept: as many as kid has
 
     @property
     def kid_mean(self) -> float:
@@ -931,8 +932,9 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
         if isinstance(record, ChannelScores):
             asked += [{"pattern": record.pattern}]
     elif isinstance(record, Quality):
+        subsets = record.kid_subsets or len(record.kid)
         blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
-        asked = [_asked(blank)]
+        asked = [_asked(replace(blank, kid_subsets=subsets))]
     elif isinstance(record, Note):
         asked = [asdict(record)]
     elif isinstance(record, Run):

@@ -191,6 +191,29 @@ def test_the_command_compares_samples_with_a_data_set_and_keeps_the_record(
     assert len(record.read(store)) == 2
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that is hardly trained: nothing is asked of its features."""
+    monkeypatch.setattr(features, "STEPS", 2)
+
+
+def random_images(path: Path, n: int) -> Path:
+    return saved(path, np.random.default_rng(n).integers(0, 256, (n, 8, 8, 1), dtype=np.uint8))
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_number_of_subsets_is_measured_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, store = random_images(tmp_path / "made.npz", 12), tmp_path / "quality.jsonl"
+    for subsets in ("3", "5", "3"):
+        asked = [str(samples), "--reference", "digits", "--out", str(store), "--kid-subsets", subsets]
+        assert run(command.main, *asked, "--features", "digits") == 0
+        assert f"KID of {subsets} random subsets" in capsys.readouterr().err
+    kept = record.read(store)
+    assert [len(one.kid) for one in kept if isinstance(one, record.Quality)] == [3, 5]
+
+
 @pytest.mark.parametrize(
     ("made", "args", "told"),
     [

@@ -207,6 +207,7 @@ QUALITY = Quality(
     neighbours=3,
     compared=10_000,
     environment=HERE,
+    kid_subsets=3,
 )
 NOTE = Note(
     text="the fan was off", about="throughput*", devices=("a device",), author="", date="2026-11-21T00:00:00Z"
@@ -311,8 +312,10 @@ def test_images_a_second_are_those_of_the_median_chain() -> None:
 
 
 def test_the_distance_of_samples_is_known_by_what_was_compared_and_not_by_what_came_out() -> None:
-    assert record.key(replace(QUALITY, frechet=1.0, kid=(0.0,), precision=0.0)) == record.key(QUALITY)
+    assert record.key(replace(QUALITY, frechet=1.0, kid=(0.0,) * 3, precision=0.0)) == record.key(QUALITY)
     assert record.key(replace(QUALITY, n_samples=49)) != record.key(QUALITY)
+    assert record.key(replace(QUALITY, kid=(), kid_subsets=50)) != record.key(QUALITY)
+    assert record.key(replace(QUALITY, kid_subsets=0)) == record.key(QUALITY)  # of before it was kept
     assert QUALITY.kid_mean == pytest.approx(0.1)
 
 
