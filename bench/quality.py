@@ -230,7 +230,16 @@ def _notes(results: Sequence[Quality]) -> list[str]:
     return notes
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuse settings under which there is nothing to compute."""
+    if args.kid_subset < 2:
+        raise cli.UsageError(
+            f"--kid-subset {args.kid_subset}: must be at least 2 images, of which it takes pairs"
+        )
+
+
 def _body(args: argparse.Namespace) -> int:
+    _check(args)
     cli.check_output(args.out, args.force)
     from bench import device, environment
 
@@ -320,7 +329,7 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         default=1000,
         metavar="N",
-        help="images of each set, at the most half of them (default: 1000)",
+        help="images of each set, from 2 to half of them (default: 1000)",
     )
     made.add_argument(
         "--kid-subsets", type=cli.positive_int, default=100, metavar="N", help="how many (default: 100)"

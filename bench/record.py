@@ -6,6 +6,7 @@ from the samples when read; none is stored. Nothing here imports torch.
 
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -539,6 +540,10 @@ class Quality:
     compared: int  # samples of each set that precision and recall are of; of a smaller set all it has
     environment: Environment
     kid_subsets: int = 0  # how many were asked for; 0, in records of before it was kept: as many as kid has
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.frechet, *self.kid, self.precision, self.recall))):
+            raise ValueError(f"quality of {self.samples}: needs finite distances, got inf or NaN")
 
     @property
     def kid_mean(self) -> float:

@@ -95,6 +95,11 @@ def test_kid_of_one_subset_is_the_sum_over_all_pairs_but_those_of_a_sample_with_
     assert quality.kid(x, y, subsets=1)[0] == pytest.approx(wanted)
 
 
+def test_kid_of_subsets_of_one_image_is_refused_as_it_has_no_pairs() -> None:
+    with pytest.raises(ValueError, match="subset: needs at least 2 samples, got 1"):
+        quality.kid(drawn(9, 2, 0), drawn(9, 2, 1), subset=1)
+
+
 def test_precision_and_recall_tell_missing_kinds_from_odd_ones() -> None:
     near, far = drawn(300, 2, 0), drawn(300, 2, 1) + 100
     assert quality.precision_recall(near, near) == (1.0, 1.0)
@@ -228,6 +233,11 @@ def test_another_number_of_subsets_is_measured_anew(
         (np.zeros((9, 9, 8, 1), np.uint8), [], "must be 8 x 8 with 1 channels"),
         (np.zeros((9, 8, 8, 1), np.uint8), ["--reference", "mnist"], "--reference mnist: no such data"),
         (np.zeros((9, 8, 8, 1), np.uint8), ["--features", "latents"], "--features latents: no such"),
+        (
+            np.zeros((9, 8, 8, 1), np.uint8),
+            ["--kid-subset", "1"],
+            "--kid-subset 1: must be at least 2 images",
+        ),
         (np.zeros((9, 8, 8, 1), np.uint8), ["--neighbours", "0"], "--neighbours: must be a whole number"),
     ],
 )

@@ -1,6 +1,7 @@
 """Records: what goes out comes back, and nothing else is taken for one."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,6 +310,14 @@ def test_images_a_second_are_those_of_the_median_chain() -> None:
     assert SAMPLED.images_per_s_interval is None
     with pytest.raises(ValueError, match="needs at least one time"):
         replace(SAMPLED, times_s=())
+
+
+@pytest.mark.parametrize(
+    "change", [{"kid": (0.1, math.nan, 0.3)}, {"frechet": math.inf}, {"recall": math.nan}]
+)
+def test_a_distance_that_is_not_finite_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"quality of samples\.npz .*: needs finite distances"):
+        replace(QUALITY, **change)
 
 
 def test_the_distance_of_samples_is_known_by_what_was_compared_and_not_by_what_came_out() -> None:

@@ -66,7 +66,7 @@ def kid(a: Features, b: Features, *, subset: int = 1000, subsets: int = 100, see
 
     Args:
         a, b: features.
-        subset: samples of each in a subset, drawn without replacement; less where there are fewer.
+        subset: samples of each in a subset, from 2 on, drawn without replacement; less where there are fewer.
         subsets: how many; their mean is the estimate and their spread its uncertainty.
         seed: of the draws.
 
@@ -74,10 +74,12 @@ def kid(a: Features, b: Features, *, subset: int = 1000, subsets: int = 100, see
         (subsets,): about zero for the same distribution, negative ones among them.
 
     Raises:
-        ValueError: fewer than two samples, or values that are not finite.
+        ValueError: fewer than two samples, in all or in a subset, or values that are not finite.
     """
     _check(a, 2)
     _check(b, 2)
+    if subset < 2:
+        raise ValueError(f"subset: needs at least 2 samples, got {subset}")
     size = min(subset, len(a), len(b))
     generator = np.random.default_rng(seed)
     values = np.empty(subsets)
