@@ -55,17 +55,21 @@ def _limited(args: argparse.Namespace, images: "Levels") -> "Levels":
     return images[np.sort(np.random.default_rng(0).choice(len(images), args.limit, replace=False))]
 
 
+def _enough(name: str, images: "Levels", args: argparse.Namespace) -> "Levels":
+    """The images of a set, where that has enough of them for halves to have pairs, and for neighbours."""
+    least = max(4, args.neighbours + 1)
+    if len(images) < least:
+        raise cli.UsageError(f"{name}: holds {len(images)} samples; at least {least} are needed")
+    return images
+
+
 def _read(path: Path, args: argparse.Namespace) -> "Levels":
     from bench.training.images import read_samples
 
-    least = max(4, args.neighbours + 1)
     try:
-        images = _limited(args, read_samples(path))
+        return _enough(str(path), _limited(args, read_samples(path)), args)
     except ValueError as error:
         raise cli.UsageError(str(error)) from error
-    if len(images) < least:
-        raise cli.UsageError(f"{path}: holds {len(images)} samples; at least {least} are needed")
-    return images
 
 
 def _named(path: Path) -> str:
@@ -98,7 +102,8 @@ def _reference(args: argparse.Namespace) -> Reference:
     )
     parts = [to_levels(batch_of(indices)[0].numpy()) for indices in torch.arange(len(images)).split(4096)]
     name = f"{data.name}, {args.split}, {data.sha256}"
-    return Reference(name=name, images=_limited(args, np.concatenate(parts)))
+    held = _limited(args, np.concatenate(parts))
+    return Reference(name=name, images=_enough(f"--reference {args.reference}", held, args))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -233,8 +238,11 @@ def _notes(results: Sequence[Quality]) -> list[str]:
 def _check(args: argparse.Namespace) -> None:
     """Refuse settings under which there is nothing to compute."""
     if args.kid_subset < 2:
+        raise cli.UsageError(f"--kid-subset {args.kid_subset}: must be at least 2 images: it takes pairs")
+    if args.compared <= args.neighbours:
         raise cli.UsageError(
-            f"--kid-subset {args.kid_subset}: must be at least 2 images, of which it takes pairs"
+            f"--compared {args.compared}: must be more than --neighbours {args.neighbours}; "
+            f"{args.neighbours + 1} would work"
         )
 
 

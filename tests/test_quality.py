@@ -238,6 +238,16 @@ def test_another_number_of_subsets_is_measured_anew(
             ["--kid-subset", "1"],
             "--kid-subset 1: must be at least 2 images",
         ),
+        (
+            np.zeros((9, 8, 8, 1), np.uint8),
+            ["--compared", "2"],
+            "--compared 2: must be more than --neighbours 3; 4 would work",
+        ),
+        (
+            np.zeros((400, 8, 8, 1), np.uint8),
+            ["--neighbours", "380", "--split", "validation"],
+            "--reference digits: holds 360 samples; at least 381 are needed",
+        ),
         (np.zeros((9, 8, 8, 1), np.uint8), ["--neighbours", "0"], "--neighbours: must be a whole number"),
     ],
 )
