@@ -15,11 +15,12 @@ each other only. By default inception where the package is installed, else the r
 
 A Fréchet distance falls with the number of samples: compare equal numbers only. KID is unbiased: its mean
 over random subsets, and what the middle 95 % of them gave. Precision and recall are by the k-th nearest
-neighbour, of random images of each set if there are more than --compared.
+neighbour, which is the nearer the more images there are: they are of as many random images of one set as of
+the other, all of the smaller or --compared, and compare with others of that number only.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,14 +157,12 @@ def _features(extractor: "Extractor", images: "Levels", what: str) -> "NDArray[n
         return extractor(images, BATCH, begin)
 
 
-def measure(
-    asked: Quality, made: "NDArray[np.float32]", real: "NDArray[np.float32]", args: argparse.Namespace
-) -> Quality:
+def measure(asked: Quality, made: "NDArray[np.float32]", real: "NDArray[np.float32]") -> Quality:
     """Compare the features of samples with those of the reference."""
     from bench.training import quality
 
     precision, recall = quality.precision_recall(
-        _some(real, args.compared), _some(made, args.compared), args.neighbours
+        _some(real, asked.compared), _some(made, asked.compared), asked.neighbours
     )
     return replace(
         asked,
@@ -215,15 +214,22 @@ def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
         ("95 % of subsets", lambda row: "{:.3f} to {:.3f}".format(*(1e3 * end for end in row["kid_spread"]))),
         ("precision", lambda row: output.fixed(3, row["precision"])),
         ("recall", lambda row: output.fixed(3, row["recall"])),
+        ("of each", lambda row: str(row["compared"])),
     ]
+
+
+def _either(counts: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(set(counts))))
 
 
 def _notes(results: Sequence[Quality]) -> list[str]:
     one = results[0]
     here = one.environment
     notes = [
-        f"KID of {len(one.kid)} random subsets of {one.kid_subset}; precision and recall by {one.neighbours} "
-        f"neighbours, of {one.compared} of each set at the most; {here.device}; torch {here.torch}; "
+        f"KID of {len(one.kid)} random subsets of {_either(of.kid_subset for of in results)}; precision and "
+        f"recall by {one.neighbours} neighbours, of {_either(of.compared for of in results)} images of each "
+        "set, which compare with others of as many only; "
+        f"{here.device}; torch {here.torch}; "
         f"commit {here.commit or '-'}; {here.date}"
     ]
     few = min(min(of.n_samples, of.n_reference) for of in results)
@@ -281,7 +287,7 @@ def _body(args: argparse.Namespace) -> int:
             precision=0.0,
             recall=0.0,
             neighbours=args.neighbours,
-            compared=args.compared,
+            compared=min(args.compared, len(images), len(reference.images)),
             environment=here,
             kid_subsets=args.kid_subsets,
         )
@@ -300,7 +306,7 @@ def _body(args: argparse.Namespace) -> int:
                 if isinstance(held, Quality):
                     results.append(held)
                     continue
-                results.append(measure(case, _features(extractor, images, case.samples), real, args))
+                results.append(measure(case, _features(extractor, images, case.samples), real))
                 if store is not None:
                     store.append(results[-1])
     if found := sum(one is not None for one in known):
@@ -348,7 +354,7 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         default=10_000,
         metavar="N",
-        help="images of each set, at the most, for precision and recall (default: 10000)",
+        help="images of each set for precision and recall, no more than the smaller has (default: 10000)",
     )
     cli.add_device(made)
     cli.add_output(made)

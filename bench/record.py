@@ -537,7 +537,7 @@ class Quality:
     precision: float
     recall: float
     neighbours: int
-    compared: int  # samples of each set that precision and recall are of; of a smaller set all it has
+    compared: int  # samples of each set that precision and recall are of; at the most, in older records
     environment: Environment
     kid_subsets: int = 0  # how many were asked for; 0, in records of before it was kept: as many as kid has
 

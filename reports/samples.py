@@ -65,7 +65,9 @@ def _of_quality() -> str:
     return (
         "A Fréchet distance compares with others in the same features and of the same number of images only; "
         "one in the features of a classifier that was trained here is no FID. KID is the mean over random "
-        "subsets, with what the middle 95 % of them gave. Precision and recall go by nearest neighbours."
+        "subsets, with what the middle 95 % of them gave. Precision and recall go by nearest neighbours "
+        "among as many images *of each* set as stand behind them, and compare with that number only; "
+        "older records may have unlike numbers, of samples / reference, and then compare with none."
     )
 
 
@@ -81,8 +83,15 @@ def _quality(sets: Sequence[Quality]) -> Columns:
         "of subsets": ["{:.3f} to {:.3f}".format(*(1e3 * end for end in one.kid_spread)) for one in sets],
         "precision": [f"{one.precision:.3f}" for one in sets],
         "recall": [f"{one.recall:.3f}" for one in sets],
+        "of each": [_compared(one) for one in sets],
         **_where([one.environment for one in sets]),
     }
+
+
+def _compared(one: Quality) -> str:
+    """How many images of a set; of samples / reference in records of before the two were cut alike."""
+    made, real = min(one.compared, one.n_samples), min(one.compared, one.n_reference)
+    return str(made) if made == real else f"{made} / {real}"
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:

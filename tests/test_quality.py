@@ -219,6 +219,25 @@ def test_another_number_of_subsets_is_measured_anew(
     assert [len(one.kid) for one in kept if isinstance(one, record.Quality)] == [3, 5]
 
 
+@pytest.mark.usefixtures("quick")
+def test_precision_and_recall_are_of_as_many_images_of_one_set_as_of_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, many = random_images(tmp_path / "few.npz", 20), random_images(tmp_path / "many.npz", 200)
+    found = {}
+    for samples, reference in ((few, many), (many, few)):
+        asked = [str(samples), "--reference", str(reference), "--features", "digits", "--format", "json"]
+        assert run(command.main, *asked) == 0
+        printed = capsys.readouterr()
+        (found[samples],) = json.loads(printed.out)
+        assert "of 20 images of each set" in printed.err
+    assert [row["compared"] for row in found.values()] == [20, 20]
+    # the same random 20 of the 200 both times: what is precision one way round is recall the other
+    assert found[few]["precision"] == found[many]["recall"]
+    assert found[few]["recall"] == found[many]["precision"]
+    assert 0 < found[few]["precision"] < 1
+
+
 @pytest.mark.parametrize(
     ("made", "args", "told"),
     [

@@ -43,3 +43,10 @@ def test_distances_name_their_features_and_keep_apart() -> None:
     assert len(lines(text, "FID (fid-helper weights)")) == 1
     assert "12.5" in lines(text, "fid-helper")[0]
     assert "100.000" in lines(text, "fid-helper")[0]  # KID x 1000
+
+
+def test_the_number_of_images_stands_behind_precision_and_recall_both_where_they_differ() -> None:
+    (row,) = lines(section([replace(QUALITY, compared=40)])[0], "samples.npz")
+    assert "| 0.250    | 40 " in row
+    (row,) = lines(section([QUALITY])[0], "samples.npz")
+    assert "| 50 / 60 " in row
