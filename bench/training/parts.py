@@ -36,18 +36,18 @@ class Part:
     timed_on: str  # what the seconds depend on beside about.json: the device and the code
 
 
-def claim(folder: Path, about: Mapping[str, Any]) -> None:
+def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Make a folder for samples, or see that it is one for the same samples.
 
     Args:
         folder: to be made if need be.
-        about: what determines the samples; values that JSON holds.
+        wanted: what determines the samples; values that JSON holds.
 
     Raises:
         ValueError: it holds other samples, something else, or cannot be written to.
     """
     path = folder / "about.json"
-    wanted = json.loads(json.dumps(about))
+    wanted = json.loads(json.dumps(wanted))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -70,6 +70,15 @@ def claim(folder: Path, about: Mapping[str, Any]) -> None:
         ]
         told = "; ".join(apart) or "its about.json is another's"
         raise ValueError(f"{folder}: holds other samples: {told}; another folder would work")
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What determines the samples of a folder, as `claim` was told; empty where it was never claimed."""
+    try:
+        held = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 @contextmanager
