@@ -583,8 +583,8 @@ def foretells(
         models=models,
         spearman=spearman(means, numbers),
         kendall=tau,
-        spearman_interval=told and _left_open(told, numbers, spearman, lambda i, j: ranks[i] - ranks[j]),
-        kendall_interval=told and _left_open(told, numbers, kendall, lambda i, j: _sign(ranks[i] - ranks[j])),
+        spearman_interval=_left_open(told, numbers, spearman, lambda i, j: ranks[i] - ranks[j]),
+        kendall_interval=_left_open(told, numbers, kendall, lambda i, j: _sign(ranks[i] - ranks[j])),
         p_value=sum(value >= abs(tau) - 1e-9 for value in alike) / len(alike),
         least_p_value=sum(value >= most - 1e-9 for value in alike) / len(alike),
     )
@@ -615,21 +615,23 @@ def _told_apart(losses: Sequence[Sequence[float]]) -> dict[tuple[int, int], int]
 
 
 def _left_open(
-    told: Mapping[tuple[int, int], int],
+    told: Mapping[tuple[int, int], int] | None,
     numbers: Sequence[float],
     of: Callable[[Sequence[float], Sequence[float]], float],
     weight: Callable[[int, int], float],
-) -> Interval:
+) -> Interval | None:
     """The least and the greatest correlation where each pair that is not told apart may stand either way.
 
     Kendall's and Spearman's are, but for a factor, sums over pairs of their order by loss times a weight.
 
     Args:
-        told: what `_told_apart` gives.
+        told: what `_told_apart` gives; None leaves no interval.
         numbers: what the losses are correlated with.
         of: kendall or spearman.
         weight: of a pair: the difference of its ranks by number, or for kendall the sign of it.
     """
+    if told is None:
+        return None
     weights = {pair: weight(*pair) for pair in told}
     whole = sum(map(abs, weights.values())) or 1.0
     known = sum(weights[pair] * told[pair] for pair in told)

@@ -261,7 +261,7 @@ def _notes(results: Sequence[Quality]) -> list[str]:
     if few <= one.dimensions:
         notes.append(
             f"only {few} samples for {one.dimensions} features: the Fréchet distance is far above that of "
-            "many samples, and compares with the same number only"
+            "many samples, precision and recall are rough, and all compare with the same number only"
         )
     return notes
 

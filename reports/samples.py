@@ -65,9 +65,10 @@ def _of_quality() -> str:
     return (
         "A Fréchet distance compares with others in the same features and of the same number of images only; "
         "one in the features of a classifier that was trained here is no FID. KID is the mean over random "
-        "subsets, with what the middle 95 % of them gave. Precision and recall go by nearest neighbours "
-        "among as many images *of each* set as stand behind them, and compare with that number only; "
-        "older records may have unlike numbers, of samples / reference, and then compare with none."
+        "subsets, with what the middle 95 % of them gave (how many of how many images). Precision and recall "
+        "go by nearest neighbours among as many images *of each* set as stand behind them, and compare with "
+        "that number only; older records may have unlike numbers, of samples / reference, and then compare "
+        "with none."
     )
 
 
@@ -81,12 +82,17 @@ def _quality(sets: Sequence[Quality]) -> Columns:
         "n reference": [str(one.n_reference) for one in sets],
         "distance": [significant(one.frechet) for one in sets],
         "KID x 1000": [f"{1e3 * one.kid_mean:.3f}" for one in sets],
-        "of subsets": ["{:.3f} to {:.3f}".format(*(1e3 * end for end in one.kid_spread)) for one in sets],
+        "of subsets": [_spread(one) for one in sets],
         "precision": [f"{one.precision:.3f}" for one in sets],
         "recall": [f"{one.recall:.3f}" for one in sets],
         "of each": [_compared(one) for one in sets],
         **_where([one.environment for one in sets]),
     }
+
+
+def _spread(one: Quality) -> str:
+    low, high = (1e3 * end for end in one.kid_spread)
+    return f"{low:.3f} to {high:.3f} ({len(one.kid)} of {one.kid_subset})"
 
 
 def _compared(one: Quality) -> str:

@@ -43,6 +43,7 @@ def test_distances_name_their_features_and_keep_apart() -> None:
     assert len(lines(text, "FID (fid-helper weights)")) == 1
     assert "12.5" in lines(text, "fid-helper")[0]
     assert "100.000" in lines(text, "fid-helper")[0]  # KID x 1000
+    assert "(3 of 50)" in lines(text, "fid-helper")[0]  # subsets, images of each
 
 
 def test_the_number_of_images_stands_behind_precision_and_recall_both_where_they_differ() -> None:
