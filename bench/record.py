@@ -898,7 +898,7 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     return _digest(_questions(record))
 
 
-def case(record: "Record") -> str:
+def case(record: "Record | Run | tuple[Run, ...]") -> str:
     """Name the case that a record answers by what it asks alone: two sessions have it in common.
 
     Left out beside the device and the software: how long it may be sampled.

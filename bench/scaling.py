@@ -186,7 +186,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
             Unit(
                 label=f"{_label(run)}, {run.question.rpartition(', ')[2]}",
                 about=run,
-                estimate_s=cases.TYPICAL_STARTUP_S + run.budget_s,
+                estimate_s=cases.startup_s(run) + run.budget_s,
                 measure=partial(_measure, run),
             )
             for _, run in visited(runs, args.visits)
