@@ -92,6 +92,7 @@ def planned(args: argparse.Namespace) -> "list[Chain]":
     state, weights = _trained(args)
     names = _names(args, state)
     objective = _objective(args, state)
+    _check_guidance(args, state)
     steps = args.steps or (CPU_STEPS if on_cpu else STEPS)
     sampler = _sampler(args, objective, steps)
     if state is None:
@@ -157,6 +158,15 @@ def _objective(args: argparse.Namespace, state: "State | None") -> str:
     if asked not in (None, trained):
         raise cli.UsageError(f"--objective {asked}: {args.weights} was trained under {trained}")
     return trained
+
+
+def _check_guidance(args: argparse.Namespace, state: "State | None") -> None:
+    """Refuse to guide by a null class that training never saw, which is as random as it began."""
+    if state is not None and args.guidance != 1 and not state.identity.recipe.label_dropout:
+        raise cli.UsageError(
+            f"--guidance {args.guidance:g}: {args.weights} was trained with --label-dropout 0, so nothing is "
+            "known of it without labels; --guidance 1 would work"
+        )
 
 
 def _sampler(args: argparse.Namespace, objective: str, steps: int) -> str:
@@ -465,7 +475,13 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         help=f"of the sampler (default: {STEPS} on a GPU, {CPU_STEPS} on a CPU)",
     )
-    made.add_argument("--guidance", type=scale, default=1.5, metavar="SCALE", help="1 is none (default: 1.5)")
+    made.add_argument(
+        "--guidance",
+        type=scale,
+        default=1.5,
+        metavar="SCALE",
+        help="1 is none; any other needs a network that was trained with labels dropped (default: 1.5)",
+    )
     made.add_argument(
         "--guided-channels",
         type=cli.positive_int,

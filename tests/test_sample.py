@@ -203,6 +203,21 @@ def test_a_flow_trained_here_is_drawn_from_by_the_sde(tmp_path: Path) -> None:
 
 
 @here
+def test_a_network_that_never_was_without_labels_is_not_guided(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = replace(IDENTITY, recipe=replace(IDENTITY.recipe, label_dropout=0.0))
+    path = checkpoint.save(tmp_path, state_at(0, identity))
+    asked = ["--weights", str(path), "--steps", "4", "--batch", "2", "--device", "cpu"]
+    for guidance in ([], ["--guidance", "0"]):
+        assert run(sample.main, *asked, *guidance) == 2
+        told = capsys.readouterr().err
+        assert "was trained with --label-dropout 0" in told
+        assert "--guidance 1 would work" in told
+    assert run(sample.main, *asked, "--guidance", "1") == 0
+
+
+@here
 def test_weights_under_their_own_names_give_their_own_samples(tmp_path: Path) -> None:
     torch.manual_seed(7)  # random weights are those of 0
     model = build("tests.tiny:Tiny", Task(latent_size=8), device="cpu")
