@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import spectrum
-from bench.record import BANDS, Skipped, Spectrum, key
+from bench.record import BANDS, Skipped, Spectrum, key, read
 from bench.training.diffusion import IDDPM
 from bench.training.probe import guarded
 from tests.probes import SHOWN, command, subject, trained_run
@@ -217,6 +217,26 @@ def test_a_network_of_latents_asks_where_they_lie(tmp_path: Path, capsys: pytest
     there = trained_run(tmp_path, "tests.tiny:Tiny", called="mine.npz")
     assert spectrum.main(["--checkpoint", str(there)]) == 2
     assert "--data: trained on latents called mine.npz; give their path" in capsys.readouterr().err
+
+
+def test_data_are_called_alike_however_their_path_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from models import create
+    from tests import archives
+
+    model = create("tests.tiny:Tiny", latent_size=8, in_channels=4, num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "tiny.pt")
+    path = archives.latent_files(tmp_path / "mine", *archives.latents())
+    out = tmp_path / "spectra.jsonl"
+    argv = ["--model", "tests.tiny:Tiny", "--weights", str(tmp_path / "tiny.pt"), "--levels", "500"]
+    for folder, typed in ((tmp_path, "mine"), (tmp_path, "./mine"), (path, "."), (tmp_path, str(path))):
+        monkeypatch.chdir(folder)
+        _, notes = command(spectrum.main, [*argv, "--data", typed, "--out", str(out)], capsys)
+        assert "validation images of mine (" in notes
+    (made,) = read(out)
+    assert isinstance(made, Spectrum)
+    assert made.probe.data == "mine"
 
 
 def test_a_decay_that_the_checkpoint_has_not_is_refused(

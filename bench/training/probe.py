@@ -90,14 +90,14 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
     except ValueError as error:
         raise cli.UsageError(str(error)) from error
     notes = [
-        f"{one.run.model}, {one.words}: trained on {one.data} (sha256 {one.data_sha256}), shown {name} "
+        f"{one.run.model}, {one.words}: trained on {one.data} (sha256 {one.data_sha256}), shown {data.name} "
         f"(sha256 {data.sha256})"
         for one in found
         if one.data_sha256 not in (None, data.sha256)
     ]
     images = min(args.images, len(data.validation))
     if images < args.images:
-        notes.append(f"{name} has {images} validation images; all of them are shown")
+        notes.append(f"{data.name} has {images} validation images; all of them are shown")
     x0, y = data.validation_batch(validation.chosen(data, images))
     noise = torch.randn(x0.shape, generator=rng.generator("cpu", "noise of analyses"))
     made = [
@@ -106,7 +106,7 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
             probe=Probe(
                 trained=one.words,
                 objective=one.objective,
-                data=name,
+                data=data.name,
                 data_sha256=data.sha256,
                 images=images,
                 levels=tuple(dict.fromkeys(args.levels)),
