@@ -70,7 +70,7 @@ def columns(rows: Sequence[output.Row]) -> list[output.Column]:
     reference, decays = rows[0]["reference"], rows[0]["ema_decays"]
 
     def averaged(i: int) -> output.Column:
-        return f"EMA {decays[i]:g}", lambda row: _loss(row["ema_losses"][i] if row["ema_losses"] else None)
+        return f"EMA {decays[i]}", lambda row: _loss(row["ema_losses"][i] if row["ema_losses"] else None)
 
     joules: list[output.Column] = [("kJ", lambda row: _mean(row["joules"], 1e3))]
     failed: list[output.Column] = [("remarks", _remarks)]

@@ -134,9 +134,9 @@ def _trained(args: argparse.Namespace) -> "tuple[State | None, Path | None]":
                 raise cli.UsageError(f"--weights {error}") from error
             state = None  # an authors' checkpoint, then: `cli.meta_models` says what is wrong with it
     if state is None and args.ema is not None:
-        raise cli.UsageError(f"--ema {args.ema:g}: belongs to --weights of a checkpoint of bench.convergence")
+        raise cli.UsageError(f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence")
     if state is not None and args.ema is not None and checkpoint.decay_name(args.ema) not in state.ema:
-        raise cli.UsageError(f"--ema {args.ema:g}: {path} has {', '.join(state.ema) or 'none'}")
+        raise cli.UsageError(f"--ema {args.ema}: {path} has {', '.join(state.ema) or 'none'}")
     return state, path
 
 
@@ -206,7 +206,7 @@ def _chain(
     told = [f"{count} by {sampler} of {objective} in {steps} steps", f"seed {args.seed}"]
     told += [f"guidance {args.guidance:g} of {guided} channels"] if args.guidance != 1 else []
     told += [f"classes {' '.join(map(str, args.classes))}"] if args.classes else []
-    averaged = "" if args.ema is None else f", ema {args.ema:g}"
+    averaged = "" if args.ema is None else f", ema {args.ema}"
     return drawing.Chain(
         run=replace(
             run,

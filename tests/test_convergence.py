@@ -232,6 +232,16 @@ def test_a_study_gives_a_row_a_model_with_differences_within_seeds(
 
 
 @pytest.mark.usefixtures("here")
+def test_averages_with_decays_close_to_1_have_columns_that_tell_them_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--dir", str(tmp_path)]
+    assert run(*args, "--ema-decay", "0.9999999", "0.99999999") == 0
+    (head, *_) = capsys.readouterr().out.splitlines()
+    assert "EMA 0.9999999  EMA 0.99999999" in head
+
+
+@pytest.mark.usefixtures("here")
 def test_a_checkpoint_of_another_run_in_the_folder_is_refused_and_left_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
