@@ -26,6 +26,7 @@ Without --weights the weights are random, with no layer left at zero: the speed 
 """
 
 import argparse
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ CPU_BATCH, CPU_STEPS = 4, 25
 BATCH, STEPS = 64, 250
 GUIDED = 3  # channels, as the samplers of the DiT line guide
 GRID = 64  # images of a grid, at the most
+SAMPLES = re.compile(r"samples-(\d+)x.*\.npz")  # N first
 TIMEOUT_S = 7 * 24 * 3600.0
 TYPICAL_S = 60.0
 
@@ -354,8 +356,11 @@ def _assemble(folder: Path, case: "Chain") -> list[str]:
             "a callable that returns decode(latents) -> images, makes images of them"
         ]
     wanted = min(GRID, case.images)
-    shown = np.concatenate([cut(first).samples for first in range(0, wanted, case.run.batch)])[:wanted]
     grid = folder / "grid.png"
+    most = max(int(name[1]) for other in folder.iterdir() if (name := SAMPLES.fullmatch(other.name)))
+    if wanted < min(GRID, most):
+        return [f"{path}: {case.images} images; {grid} stays that of {most}"]
+    shown = np.concatenate([cut(first).samples for first in range(0, wanted, case.run.batch)])[:wanted]
     images.write_png(grid, images.grid(shown))
     return [f"{path}: {case.images} images; {grid}: the first {wanted}"]
 

@@ -139,6 +139,24 @@ def test_more_images_are_added_to_those_there_and_the_batch_changes_none(tmp_pat
 
 
 @here
+def test_fewer_images_of_a_folder_have_the_times_of_their_own_chains_and_leave_the_grid(
+    tmp_path: Path,
+) -> None:
+    store, folder = tmp_path / "sampled.jsonl", tmp_path / "drawn"
+    asked = [*TINY, "--decoder", "tests.test_sample:pixels", "--out-dir", str(folder), "--out", str(store)]
+    assert run(sample.main, *asked, "--n", "10") == 0
+    grid = (folder / "grid.png").read_bytes()
+    assert run(sample.main, *asked, "--n", "8") == 0
+    ten, eight = record.read(store)
+    assert isinstance(ten, Sampled)
+    assert isinstance(eight, Sampled)
+    assert len(ten.times_s) == 3
+    assert eight.times_s == ten.times_s[:2]
+    assert (folder / "grid.png").read_bytes() == grid
+    assert images.read_samples(folder / "samples-8x64x64x3.npz").shape == (8, 64, 64, 3)
+
+
+@here
 def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,8 +167,9 @@ def measure(case: Chain) -> Sampled | Skipped:
     """Draw every batch that is not in the folder yet, and time it.
 
     Returns:
-        The times of all chains of this code on this device, those that the folder held among them. Skipped
-        where samples were not finite, torch recompiled, memory ran out or a kernel is missing.
+        The times of all chains for these images by this code on this device, those that the folder held
+        among them. Skipped where samples were not finite, torch recompiled, memory ran out or a kernel is
+        missing.
     """
     try:
         return _drawn(case)
@@ -191,7 +192,7 @@ def _drawn(case: Chain) -> Sampled | Skipped:
     todo = list(range(0, case.images, run.batch))
     if folder is not None:
         todo = parts.missing(folder, case.images, run.batch)
-        for first in sorted(parts.held(folder)):
+        for first in sorted(held for held in parts.held(folder) if held < case.images):
             part = parts.read(folder, first)
             times += [part.seconds] if part.timed_on == timed_on else []
     if not todo and not times:
