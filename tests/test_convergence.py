@@ -179,6 +179,33 @@ def test_several_processes_must_share_the_batch_evenly(
     assert "--batch 256: must be a multiple of the 3 processes; 258 would work" in capsys.readouterr().err
 
 
+class _Ended(BaseException):
+    """What torchrun does to a process when another has failed."""
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--data", "no/such/latents"]])
+def test_what_cannot_be_is_told_by_the_first_process_of_a_machine_and_by_others_if_it_does_not(
+    wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(seconds: float) -> None:
+        raise _Ended
+
+    monkeypatch.setattr("time.sleep", ended)
+    for name, value in (("WORLD_SIZE", "4"), ("RANK", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    assert run(*wrong) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(_Ended):
+        run(*wrong)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert run(*wrong) == 2
+    assert capsys.readouterr().err == told
+
+
 def test_the_first_of_several_processes_alone_prints_the_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
