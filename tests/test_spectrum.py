@@ -185,7 +185,7 @@ def test_a_checkpoint_is_looked_into_once_and_then_found(
         ([], "nothing to look into: give --checkpoint PATH"),
         (["--model", "DiT-S/2"], "--model: needs --weights beside it"),
         (["--weights", "a.pt"], "--weights: needs --model beside it"),
-        (["--checkpoint", "nowhere"], "nowhere: not a checkpoint"),
+        (["--checkpoint", "nowhere"], "nowhere: no such file or folder"),
         (["--model", "DiT-S/9", "--weights", "a.pt"], "DiT-S/9: no such backbone"),
         (["--model", "DiT-S/2", "--weights", "a.pt"], "a.pt: no such file"),
     ],
@@ -202,6 +202,15 @@ def test_a_network_that_is_not_there_is_told_in_one_line(
     shown = capsys.readouterr()
     assert told in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_a_checkpoint_of_a_run_that_is_given_as_weights_is_told_where_it_belongs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in (folder, next(folder.glob("*.pt"))):
+        assert spectrum.main(["--model", "DiT-S/2", "--weights", str(given)]) == 2
+        told = capsys.readouterr().err
+        assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in told
 
 
 def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

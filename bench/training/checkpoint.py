@@ -239,6 +239,8 @@ def read(path: Path, *, whole: bool = True) -> State:
                     f"{path}: damaged: its SHA-256 begins with {head}, not as its name says"
                 )
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file or folder") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
         raise CheckpointError(f"{path}: not a checkpoint: {type(error).__name__}") from error
     if not isinstance(held, dict) or held.get("format") != FORMAT:
@@ -257,6 +259,17 @@ def read(path: Path, *, whole: bool = True) -> State:
         )
     except (KeyError, json.JSONDecodeError, StoreError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: {error}") from error
+
+
+def is_one(path: Path) -> bool:
+    """Whether this is a checkpoint of ours, or a run folder with some."""
+    if path.is_dir():
+        return bool(paths(path))
+    try:
+        read(path, whole=False)
+    except CheckpointError:
+        return False
+    return True
 
 
 def load_model(where: Path, decay: float | None = None, device: str = "cpu") -> tuple[nn.Module, State]:
