@@ -61,12 +61,12 @@ def test_all_models_of_a_seed_come_before_the_next_seed(
     planned = arms("--model", *models, "--seeds", "2", "--first-seed", "4", "--dir", str(tmp_path / "runs"))
     assert [(arm.run.model, arm.seed) for arm in planned] == [(m, seed) for seed in (4, 5) for m in models]
     args = ["--model", *models, "--seeds", "2", "--dir", str(tmp_path / "runs"), "--dry-run"]
-    assert run(*args, "--format", "json") == 0
+    assert run(*args, "--format", "json", "--out", str(tmp_path / "runs.jsonl")) == 0
     plan = json.loads(capsys.readouterr().out)
     assert [row["step"] for row in plan] == [0, 0, 0, 0]
     assert plan[0]["case"].startswith("tests.tiny:Tiny seed 0, digits iddpm, 300 steps of 256, fp32")
     assert plan[0]["folder"] == str(tmp_path / "runs" / "tests.tiny-Tiny-seed0")
-    assert not (tmp_path / "runs").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_recipe_and_the_task_are_what_was_asked_for() -> None:
@@ -330,7 +330,12 @@ def test_a_run_that_is_not_finite_is_a_row_beside_the_others(
     args = ["--model", "tests.tiny:Tiny", "tests.tiny:BlowsUp", *SMALL, "--seeds", "1"]
     assert run(*args, "--dir", str(tmp_path / "runs"), "--out", str(out)) == 0
     assert [one.status for one in kept(out)] == ["ok", "not finite"]
-    assert "seed 0 not finite: the training loss is nan in step 5" in capsys.readouterr().out
+    *_, stopped = capsys.readouterr().out.splitlines()
+    assert "seed 0 not finite: the training loss is nan in step 5" in stopped
+    first, second = convergence_rows.rows(kept(out), "tests.tiny:Tiny")
+    assert first["train_flops"] == 2 * first["train_macs"] * 8 * 6
+    assert second["train_flops"] is None  # it did not take them all
+    assert set(stopped.split()[2:6]) == {"-"}
 
 
 def test_a_worker_that_crashes_is_a_row_and_is_tried_again(
