@@ -14,7 +14,8 @@ three passes to warm up, decoding, writing. The last batch is drawn in full what
 iddpm: 1000 linear steps respaced to --steps, ancestral or ddim; a network without a variance half has that
 of the posterior. flow: t from 0 to 1 given as it is, Euler-Maruyama (sde; its last step is 0.04, without
 noise) or the ODE by euler or heun. Sampling is in float32; bf16 and fp16 are autocast around the network,
-whose weights stay float32 (bench.throughput casts them). Of images (n, C, H, W) in [-1, 1], C is 1 or 3.
+whose weights stay float32 (bench.throughput casts them) and are cast in the first pass to warm up; with
+--compile in every pass. Of images (n, C, H, W) in [-1, 1], C is 1 or 3.
 
 Every image has noise of its own from --seed and its number: --batch does not change it, but for rounding.
 Image i gets class i modulo the number of classes. --out-dir holds a part for every batch, so that a killed

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench import record, sample, worker
 from bench.cli import UsageError
@@ -257,6 +258,41 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
         np.load(tmp_path / precision / "samples-4x4x8x8.npz")["arr_0"] for precision in ("fp32", "bf16")
     )
     assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
+
+
+class WeightCasts(TorchDispatchMode):
+    """Counts how often a parameter is cast to another type."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        self.count += func is torch.ops.aten._to_copy.default and isinstance(args[0], nn.Parameter)
+        return func(*args, **(kwargs or {}))
+
+
+class CountsCasts(Tiny):
+    """Keeps the casts of its parameters, of every pass over real numbers."""
+
+    passes: ClassVar[list[int]] = []
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        with WeightCasts() as casts:
+            out = super().forward(x, t, y)
+        if not x.is_meta:
+            self.passes.append(casts.count)
+        return out
+
+
+@here
+def test_weights_are_cast_in_the_first_pass_alone() -> None:
+    CountsCasts.passes.clear()
+    args = ["--model", "tests.test_sample:CountsCasts", *TINY[2:], "--n", "8", "--precision", "bf16"]
+    assert run(sample.main, *args) == 0
+    first, *others = CountsCasts.passes
+    assert first > 0
+    assert others == [0] * (drawing.WARM_UP - 1 + 2 * 4)
 
 
 @here

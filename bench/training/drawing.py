@@ -207,7 +207,7 @@ def _drawn(case: Chain) -> Sampled | Skipped:
     first_s = 0.0
     with ExitStack() as settings:
         arms.enter(settings, run, model)
-        settings.enter_context(torch.inference_mode())
+        settings.enter_context(torch.no_grad())
         settings.enter_context(_autocast(run))
         called = torch.compile(model) if run.compile else model
         drawer = Drawer(case, _laid_out(run, called), task, condition_width(model))
@@ -280,7 +280,11 @@ def _laid_out(run: Run, network: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 
 def _autocast(run: Run) -> AbstractContextManager[object]:
-    """Around all of a chain, so that weights are cast once in it; fp32 and its kin have none."""
+    """Around all chains, so that parameters are cast in the first pass alone; fp32 and its kin have none.
+
+    autocast keeps its copies of what requires a gradient, under no_grad too; under inference_mode it keeps
+    none. What is compiled has the casts in its graph: there every pass makes them.
+    """
     dtype = device.DTYPES[run.precision]
     return nullcontext() if dtype == torch.float32 else torch.autocast(run.environment.device_type, dtype)
 
