@@ -203,7 +203,9 @@ def test_an_older_checkpoint_in_which_one_average_took_the_place_of_two_is_not_g
 ) -> None:
     given = with_decays(0.9999999, 0.99999999, 0.9, names=["1", "0.9"])
     path = checkpoint.save(tmp_path, given)
-    with pytest.raises(CheckpointError, match=r"no average of decay 0\.9999999, 0\.99999999: .*another --dir"):
+    with pytest.raises(
+        CheckpointError, match=r"no average of decay 0\.9999999, 0\.99999999: .*another --dir"
+    ):
         checkpoint.check(tmp_path, given.identity)
     with pytest.raises(CheckpointError, match=r"no average of decay 0\.9999999; it has 0\.9"):
         checkpoint.load_model(path, 0.9999999)

@@ -1,7 +1,7 @@
 """bench.sample: what it draws, times and writes; killed and resumed; with whatever weights there are."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,6 +55,18 @@ def explodes(task: Task) -> nn.Module:
 def pixels() -> Callable[[Tensor], Tensor]:
     """A decoder: eight times the side, three of the channels."""
     return lambda latents: latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def projected() -> Callable[[Tensor], Tensor]:
+    """A decoder with a product, which autocast would round."""
+    exact = torch.linspace(0.1, 0.9, 12).reshape(3, 4)
+
+    def decode(latents: Tensor) -> Tensor:
+        decoded = torch.einsum("ic,nchw->nihw", exact, latents)
+        assert decoded.dtype == torch.float32
+        return decoded
+
+    return decode
 
 
 def only(path: Path, pattern: str) -> Path:
@@ -174,6 +186,20 @@ def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
 
 
 @here
+def test_what_a_decoder_computes_is_not_rounded_as_the_network_is(tmp_path: Path) -> None:
+    args = [
+        "--precision",
+        "bf16",
+        "--decoder",
+        "tests.test_sample:projected",
+        "--out-dir",
+        str(tmp_path / "d"),
+    ]
+    assert run(sample.main, *TINY, *args) == 0
+    assert (tmp_path / "d" / "grid.png").exists()
+
+
+@here
 def test_a_network_trained_here_is_drawn_from_under_its_own_objective_and_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,7 +292,11 @@ class WeightCasts(TorchDispatchMode):
     count = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None  # noqa: ANN401
+        self,
+        func: Any,  # noqa: ANN401 - the dispatcher's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         self.count += func is torch.ops.aten._to_copy.default and isinstance(args[0], nn.Parameter)
         return func(*args, **(kwargs or {}))

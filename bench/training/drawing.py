@@ -292,7 +292,8 @@ def _autocast(run: Run) -> AbstractContextManager[object]:
 def _kept(samples: Tensor, decode: Decode | None, images: bool) -> NDArray[Any]:
     """What is written of samples: 8-bit images, or latents as they are."""
     if decode is not None:
-        samples = decode(samples)
+        with torch.autocast(samples.device.type, enabled=False):  # that is the network's
+            samples = decode(samples)
     values = samples.float().cpu().contiguous().numpy()
     if not images:
         return values
