@@ -298,7 +298,8 @@ class WeightCasts(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        self.count += func is torch.ops.aten._to_copy.default and isinstance(args[0], nn.Parameter)
+        casts = (torch.ops.aten.to, torch.ops.aten._to_copy)  # the first under inference_mode
+        self.count += func.overloadpacket in casts and isinstance(args[0], nn.Parameter)
         return func(*args, **(kwargs or {}))
 
 
