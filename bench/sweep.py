@@ -195,7 +195,6 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
     purposes, units, notes = plan(args.suite)
     if args.dry_run:
         with cli.store(args.out if args.out.exists() else None) as store:
@@ -204,6 +203,7 @@ def _body(args: argparse.Namespace) -> int:
         left = sum(row["estimate_s"] for row in rows if not row["held"])
         output.emit(text, [*purposes, *notes, f"at the most about {duration(left)} are left"], None)
         return 0
+    cli.check_output(args.out, args.force)
     notes += _measure(units, args, time.monotonic)
     output.emit("", notes, None)
     return 0
