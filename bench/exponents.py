@@ -11,6 +11,7 @@ the sizes is another matter, of which residuals speak.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
@@ -242,15 +243,19 @@ class CrossOver:
     `side` is None, and `extrapolated` is where the last two sizes lead, if that is not far; never measured.
     """
 
-    below: str  # first or second: the cheaper one at the smallest size
+    below: str  # first or second: the cheaper one below the crossing, or wherever they differ; or neither
     side: float | None
     interval: Interval | None
     certain: bool  # with a crossing: both ends lie in the range; without: one is surely cheaper everywhere
     extrapolated: float | None
+    equal: tuple[float, ...] = ()  # sizes at which both cost the same to the last digit, as counts may
 
 
 def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     """Every crossing of two curves at the sizes that both have; one without a side if there is none.
+
+    Curves that are equal at a size between two at which they differ the other way round cross there, and in
+    the middle of several such sizes; where they meet without changing sides, or at an end, they do not cross.
 
     Raises:
         ValueError: they share fewer than two sizes.
@@ -267,27 +272,45 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     drawn = None
     if first.resamplable and second.resamplable:
         drawn = draws(first, 0) - draws(second, 1)
-    below = "first" if gaps[0] < 0 else "second"
-    at = [i for i in range(len(shared) - 1) if gaps[i] * gaps[i + 1] < 0]
-    if not at:
+    exact = first.exact and second.exact
+    equal = tuple(side for side, gap in zip(shared, gaps, strict=True) if gap == 0)
+    apart = [i for i in range(len(shared)) if gaps[i] != 0]
+    if not apart:
+        return [
+            CrossOver(
+                below="neither", side=None, interval=None, certain=exact, extrapolated=None, equal=equal
+            )
+        ]
+    below = ["first" if gap < 0 else "second" for gap in gaps]
+    turns = [(i, j) for i, j in pairwise(apart) if below[i] != below[j]]
+    if not turns:
         # of exact counts the sign is sure; of times without an interval nothing is
         agree = drawn is not None and float(numpy.mean((drawn < 0).all(1) | (drawn > 0).all(1)))
-        certain = first.exact and second.exact if drawn is None else bool(agree >= CONFIDENCE)
-        beyond = _extrapolated(x, gaps)
-        return [CrossOver(below=below, side=None, interval=None, certain=certain, extrapolated=beyond)]
+        certain = exact if drawn is None else bool(agree >= CONFIDENCE)
+        return [
+            CrossOver(
+                below=below[apart[0]],
+                side=None,
+                interval=None,
+                certain=certain,
+                extrapolated=_extrapolated(x, gaps),
+                equal=equal,
+            )
+        ]
     found = []
-    for i in at:
-        place = float(_zero(x[i], x[i + 1], gaps[i], gaps[i + 1]))
+    for i, j in turns:
+        place = float(_zero(x[i], x[j], gaps[i], gaps[j]) if j == i + 1 else (x[i + 1] + x[j - 1]) / 2)
         interval = None if drawn is None else _around(place, float(numpy.sign(gaps[i])), x, drawn)
         found.append(
             CrossOver(
-                below="first" if gaps[i] < 0 else "second",
+                below=below[i],
                 side=math.exp(place),
                 interval=interval,
-                certain=first.exact and second.exact
+                certain=exact
                 if interval is None
                 else all(map(math.isfinite, interval)) and interval[0] > 0,
                 extrapolated=None,
+                equal=equal,
             )
         )
     return found
@@ -322,7 +345,7 @@ def _around(place: float, before: float, x: "NDArray[float64]", drawn: "NDArray[
 
 def _extrapolated(x: "NDArray[float64]", gaps: "NDArray[float64]") -> float | None:
     """Where the line through the last two gaps is zero, beyond the largest size and not too far."""
-    if abs(gaps[-1]) >= abs(gaps[-2]):
+    if not 0 < abs(gaps[-1]) < abs(gaps[-2]):
         return None
     place = float(_zero(x[-2], x[-1], gaps[-2], gaps[-1]))
     return math.exp(place) if place <= x[-1] + math.log(FARTHEST) else None

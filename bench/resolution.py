@@ -474,26 +474,24 @@ class Crossing:
     drift: float  # of the study; 0 for counts
 
     @property
-    def below(self) -> str:
-        """The model that is cheaper below the crossing, or everywhere."""
-        return self.first if self.at.below == "first" else self.second
-
-    @property
     def verdict(self) -> str:
         """What was found in the range, and, said so, where the lines would lead."""
         if self.drift > MAX_DRIFT:
             return _disturbed(self.drift)
-        dear = self.second if self.at.below == "first" else self.first
+        at = self.at
+        below, above = (self.first, self.second) if at.below == "first" else (self.second, self.first)
         more = {"time": "faster", "MACs": "fewer MACs"}[self.cost]
-        if self.at.side is not None:
-            below, above = (self.below, dear)
-            text = f"{below} {more} below, {above} above"
-            return text if self.at.certain else f"{text}; too close to be sure"
-        text = f"none in the range: {self.below} {more} throughout"
-        if not self.at.certain:
-            text = "none in the range, but too close to be sure"
-        if self.at.certain and self.at.extrapolated is not None:
-            text += f"; extrapolated, not measured: {self.at.extrapolated:.0f} px"
+        equal = f"equal at {', '.join(f'{side:.0f}' for side in at.equal)} px"
+        if at.side is not None:
+            text = f"{below} {more} below, {above} above" + (f"; {equal}" if at.equal else "")
+            return text if at.certain else f"{text}; too close to be sure"
+        if not at.certain:
+            return "none in the range, but too close to be sure"
+        if at.below == "neither":
+            return "none: equal at every size"
+        text = f"none in the range: {below} {more}" + (f", {equal}" if at.equal else " throughout")
+        if at.extrapolated is not None:
+            text += f"; extrapolated, not measured: {at.extrapolated:.0f} px"
         return text
 
 

@@ -383,6 +383,7 @@ def _of_crossing(study: Study, one: Crossing) -> output.Row:
         "interval": _finite(one.at.interval),
         "sides": list(one.sides),
         "extrapolated_side": one.at.extrapolated,
+        "equal_sides": list(one.at.equal),
         "certain": one.at.certain,
         "verdict": one.verdict,
     }

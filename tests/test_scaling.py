@@ -124,6 +124,37 @@ def test_curves_too_close_to_tell_give_no_certain_answer() -> None:
         assert not crossing.certain
 
 
+def of_counts(*costs: float) -> Curve:
+    return Curve(
+        points=tuple(counted(side, cost) for side, cost in zip(SIDES, costs, strict=False)), exact=True
+    )
+
+
+def test_two_equal_counts_are_equal_and_neither_is_the_smaller_one() -> None:
+    (found,) = cross_overs(of_counts(3, 12, 48), of_counts(3, 12, 48))
+    assert (found.below, found.side, found.extrapolated) == ("neither", None, None)
+    assert found.equal == SIDES[:3]
+
+
+@pytest.mark.parametrize(
+    ("costs", "below", "side", "equal"),
+    [
+        ((2, 4, 9), "first", 256, (256,)),
+        ((2, 4, 8, 17), "first", math.sqrt(256 * 512), (256, 512)),
+        ((2, 4, 7), "first", None, (256,)),
+        ((3, 4, 9), "second", None, (128, 256)),
+        ((2, 3, 8), "first", None, (512,)),
+    ],
+    ids=["at a size", "over two sizes", "touching", "parting", "meeting at the end"],
+)
+def test_curves_that_are_equal_at_a_size_cross_there_if_they_change_sides(
+    costs: tuple[float, ...], below: str, side: float | None, equal: tuple[float, ...]
+) -> None:
+    (found,) = cross_overs(of_counts(*costs), of_counts(3, 4, 8, 16))
+    assert (found.below, found.equal, found.extrapolated) == (below, equal, None)
+    assert found.side == (None if side is None else pytest.approx(side))
+
+
 def test_a_cross_over_needs_two_sizes_of_both() -> None:
     with pytest.raises(ValueError, match="needs two sizes that both curves have"):
         cross_overs(curve(2).among(SIDES[:2]), curve(2).among(SIDES[1:]))
@@ -264,7 +295,22 @@ def test_a_disturbed_machine_judges_nothing() -> None:
     told = [resolution.doublings(study, "FCDM-XL")[0].verdict, resolution.contrasts(study)[0].verdict]
     told.append(resolution.crossings(study)[0].verdict)
     assert told == ["not judged: visits of one case differ by 49 %"] * 3
-    assert resolution.crossings(study, "MACs")[0].verdict.startswith("none in the range")
+    assert resolution.crossings(study, "MACs")[0].verdict == "none: equal at every size"
+
+
+def test_equal_counts_are_said_to_be_equal_and_where() -> None:
+    macs = {"DiT-S/2": (10, 50, 200), "SiT-S/2": (10, 50, 200), "FCDM-S": (10, 40, 160)}
+    records = [
+        replace(WORK, model=model, res=res, parts=(replace(WORK.parts[0], macs=count * 10**9),))
+        for model, counts in macs.items()
+        for res, count in zip((128, 256, 512), counts, strict=True)
+    ]
+    (study,) = resolution.counts(records)
+    assert [one.verdict for one in resolution.crossings(study, "MACs")] == [
+        "none: equal at every size",
+        "none in the range: FCDM-S fewer MACs, equal at 128 px",
+        "none in the range: FCDM-S fewer MACs, equal at 128 px",
+    ]
 
 
 def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
