@@ -3,7 +3,9 @@
 A cost is seconds, MACs or bytes of one image; a side is that of a square of as many pixels. Imports no torch.
 
 Bootstrap intervals are 95 % and come from the timed samples: the median of every visit is resampled, and
-what visits of one case differ by beyond that, pooled over all cases of a run, is added as noise of its own.
+what visits of one case differ by beyond that, pooled over all cases of a run, is added as noise of its own,
+as Student's t with the degrees of freedom of that pool. Where nothing was visited twice that is not known,
+and there are no intervals: samples of one visit hardly tell what the next one brings.
 They say how well the machine let itself be measured; how well a straight line on log-log paper describes
 the sizes is another matter, of which residuals speak.
 """
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 MIN_SAMPLES = 6  # of a size that was visited once; fewer give no interval
 FARTHEST = 4.0  # sides beyond the largest that are still worth an extrapolation, as a multiple of it
-# two-sided 95 % quantiles of Student's t by degrees of freedom, and of the normal distribution beyond
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_POOL_SEED = 2  # of what the pooled drift may be off by, apart from the seeds of the curves
 
 Interval = tuple[float, float]
 
@@ -48,7 +49,7 @@ class Point:
 
     @property
     def resamplable(self) -> bool:
-        """Whether there is an interval: two visits tell how far they differ, one needs samples enough."""
+        """Whether its median can be resampled: one visit needs samples enough."""
         return len(self.visits) > 1 or len(self.visits[0]) >= MIN_SAMPLES
 
 
@@ -58,11 +59,26 @@ def counted(side: float, cost: float) -> Point:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What visits of one case differ by, pooled over the cases of a run.
+
+    It holds the noise of the medians too, so that intervals made with it are rather too wide.
+    """
+
+    sd: float  # standard deviation of log(cost)
+    freedom: int  # its degrees of freedom: visits less cases
+
+    def __post_init__(self) -> None:
+        if self.sd < 0 or self.freedom < 1:
+            raise ValueError(f"drift: needs sd >= 0 from a case that was visited twice, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """One cost at several sizes, from the smallest."""
 
     points: tuple[Point, ...]
-    drift: float = 0.0  # standard deviation of log(cost) between visits, as `drift_of` gives it
+    drift: Drift | None = None  # of the run; None: of counts, or not known
     exact: bool = False  # counts: there is no noise to speak of
 
     def __post_init__(self) -> None:
@@ -77,7 +93,7 @@ class Curve:
     @property
     def resamplable(self) -> bool:
         """Whether every point has an interval."""
-        return not self.exact and all(point.resamplable for point in self.points)
+        return not self.exact and self.drift is not None and all(point.resamplable for point in self.points)
 
     def among(self, sides: Sequence[float]) -> "Curve":
         """The curve at these sides only."""
@@ -85,30 +101,34 @@ class Curve:
         return Curve(points=kept, drift=self.drift, exact=self.exact)
 
 
-def drift_of(points: Sequence[Point]) -> float:
-    """What visits differ by: the standard deviation of log(median), pooled over points; 0 without two visits.
-
-    It holds the noise of the medians too, so that intervals made with it are rather too wide.
-    """
+def drift_of(points: Sequence[Point]) -> Drift | None:
+    """What visits of these points differ by; None where none was visited twice."""
     squares, freedom = 0.0, 0
     for point in points:
         logs = [math.log(stats.median(visit)) for visit in point.visits]
         mean = sum(logs) / len(logs)
         squares += sum((log - mean) ** 2 for log in logs)
         freedom += len(logs) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
+    return Drift(sd=math.sqrt(squares / freedom), freedom=freedom) if freedom else None
 
 
 def draws(curve: Curve, seed: int) -> "NDArray[float64]":
-    """Resampled log(cost), one row a resample and one column a point; seeded."""
+    """Resampled log(cost) of a resamplable curve, one row a resample and one column a point; seeded.
+
+    The drift is an estimate: a resample's is off by the same factor at every point of every curve, so that
+    a sum of points that drift is spread as Student's t.
+    """
     import numpy
 
+    assert curve.drift is not None
+    freedom = curve.drift.freedom
+    off = numpy.sqrt(freedom / numpy.random.default_rng(_POOL_SEED).chisquare(freedom, paired.RESAMPLES))
     draw = numpy.random.default_rng(seed)
     columns = []
     for point in curve.points:
         medians = [numpy.log(paired.resampled_medians(visit, draw)) for visit in point.visits]
-        noise = curve.drift / math.sqrt(len(medians)) * draw.standard_normal(paired.RESAMPLES)
-        columns.append(sum(medians) / len(medians) + noise)
+        noise = curve.drift.sd / math.sqrt(len(medians)) * draw.standard_normal(paired.RESAMPLES)
+        columns.append(sum(medians) / len(medians) + off * noise)
     return numpy.stack(columns, axis=1)
 
 
@@ -121,10 +141,10 @@ def _between(values: "NDArray[float64]") -> Interval:
 
 
 def intervals(curve: Curve) -> list[Interval | None]:
-    """The interval of the cost at every size; None for counts, or with too few samples."""
+    """The interval of the cost at every size; None for counts, with too few samples or one visit of each."""
     import numpy
 
-    if curve.exact or not curve.points:
+    if curve.exact or curve.drift is None or not curve.points:
         return [None] * len(curve.points)
     drawn = numpy.exp(draws(curve, 0))
     return [_between(drawn[:, i]) if point.resamplable else None for i, point in enumerate(curve.points)]
@@ -135,7 +155,7 @@ class Exponent:
     """cost ~ side ** slope, fitted by least squares on logarithms; twice the exponent in pixels."""
 
     slope: float
-    interval: Interval | None  # from the samples; None for counts, or with too few samples
+    interval: Interval | None  # from the samples; None where the curve is not resamplable
     fit_interval: Interval | None  # from the residuals; None with two sizes
     sides: tuple[float, ...]
 
@@ -169,7 +189,7 @@ def _by_residuals(x: Sequence[float], y: Sequence[float], slope: float, spread: 
         return None
     middle, level = sum(x) / len(x), sum(y) / len(y)
     left = sum((b - level - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
-    reach = (_T[freedom - 1] if freedom <= len(_T) else 1.96) * math.sqrt(left / freedom / spread)
+    reach = stats.student_t(freedom, CONFIDENCE) * math.sqrt(left / freedom / spread)
     return slope - reach, slope + reach
 
 
@@ -201,13 +221,13 @@ def growth(curve: Curve, from_side: float, to_side: float) -> Growth:
     return Growth(from_side=from_side, to_side=to_side, ratio=high.cost / low.cost, interval=interval)
 
 
-def cost_ratio(over: Point, under: Point, drift: float = 0.0) -> tuple[float, Interval | None]:
-    """The ratio of two costs that were sampled apart, with its interval; None with too few samples.
+def cost_ratio(over: Point, under: Point, drift: Drift | None) -> tuple[float, Interval | None]:
+    """The ratio of two costs that were sampled apart, with its interval as that of a curve.
 
     Args:
         over: the numerator.
         under: the denominator.
-        drift: of visits of one case, as `drift_of` gives it.
+        drift: of the run; None where it is not known, so that there is no interval.
     """
     import numpy
 
@@ -306,9 +326,7 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
                 below=below[i],
                 side=math.exp(place),
                 interval=interval,
-                certain=exact
-                if interval is None
-                else all(map(math.isfinite, interval)) and interval[0] > 0,
+                certain=exact if interval is None else all(map(math.isfinite, interval)) and interval[0] > 0,
                 extrapolated=None,
                 equal=equal,
             )

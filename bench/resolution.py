@@ -12,7 +12,7 @@ from itertools import combinations
 
 from baselines import load
 from bench import about, exponents
-from bench.exponents import CrossOver, Curve, Exponent, Growth, Interval, Point
+from bench.exponents import CrossOver, Curve, Drift, Exponent, Growth, Interval, Point
 from bench.floors import tensors_of
 from bench.record import Memory, MemoryUse, Record, Run, Size, Skipped, Throughput, Work, height_width
 
@@ -118,8 +118,8 @@ class Study:
         return tuple(dict.fromkeys(sized.model for sized in self.sizes))
 
     @property
-    def drift(self) -> float:
-        """What visits of one case differ by, as `exponents.drift_of` gives it."""
+    def drift(self) -> Drift | None:
+        """What visits of one case differ by; None where none was visited twice."""
         return exponents.drift_of([p for sized in self.sizes if (p := sized.point("time"))])
 
     def interval(self, sized: Sized) -> Interval | None:
@@ -139,7 +139,7 @@ class Study:
         timed = cost == "time"
         return Curve(
             points=tuple(by_side[side] for side in sorted(by_side)),
-            drift=self.drift if timed else 0.0,
+            drift=self.drift if timed else None,
             exact=not timed,
         )
 
@@ -312,7 +312,7 @@ class Doubling:
     to_side: float
     others: tuple[tuple[str, float], ...]  # growth of MACs, bytes and memory, as far as they are known
     falls: tuple[Fall, ...]  # published, from 256 to 512 px; empty for other sizes
-    drift: float  # of the study
+    refused: str  # why its times judge nothing; blank where they do
 
     def other(self, cost: str) -> float | None:
         return dict(self.others).get(cost)
@@ -322,8 +322,8 @@ class Doubling:
         """The measured growth beside that of the MACs and those that papers print."""
         if self.time is None:
             return ""
-        if self.drift > MAX_DRIFT:
-            return _disturbed(self.drift)
+        if self.refused:
+            return f"not judged: {self.refused}"
         against = [(f"{fall.paper} ({fall.model})", fall.ratio) for fall in self.falls]
         macs = self.other("MACs")
         against += [] if macs is None else [("its MACs", macs)]
@@ -333,8 +333,21 @@ class Doubling:
         return "; ".join(f"{how} {', '.join(what)}" for how, what in told.items())
 
 
-def _disturbed(drift: float) -> str:
-    return f"not judged: visits of one case differ by {100 * drift:.0f} %"
+def of_visits(drift: Drift | None) -> str:
+    """What visits of one case differ by, and what follows, in words."""
+    if drift is None:
+        return f"{why_refused(drift)}: no intervals, and nothing is judged"
+    return (
+        f"visits of one case differ by {100 * drift.sd:.1f} % (standard deviation, {drift.freedom} degrees of "
+        f"freedom), which is in the intervals; above {100 * MAX_DRIFT:.0f} % nothing is judged"
+    )
+
+
+def why_refused(drift: Drift | None) -> str:
+    """Why times of such a drift judge nothing; blank where they do."""
+    if drift is None:
+        return "one visit of each case does not tell what visits differ by"
+    return f"visits of one case differ by {100 * drift.sd:.0f} %" if drift.sd > MAX_DRIFT else ""
 
 
 def _beside(interval: Interval | None, ratio: float) -> str:
@@ -359,6 +372,7 @@ def doublings(study: Study, model: str) -> list[Doubling]:
     }
     family = next(sized.family for sized in study.sizes if sized.model == model)
     steps = sorted({step for by_step in grown.values() for step in by_step})
+    refused = why_refused(study.drift)
     return [
         Doubling(
             model=model,
@@ -369,7 +383,7 @@ def doublings(study: Study, model: str) -> list[Doubling]:
             falls=falls_of(model, family)
             if step == PUBLISHED_SIDES and study.setting.work == "inference"
             else (),
-            drift=study.drift,
+            refused=refused,
         )
         for step in steps
     ]
@@ -393,15 +407,15 @@ class Contrast:
     interval: Interval | None
     macs: float | None  # the same ratio of MACs
     published: tuple[Fall, ...]  # the model's, with the ratio of DiT's fall to its own, from 256 to 512 px
-    drift: float  # of the study
+    refused: str  # why times judge nothing; blank where they do
 
     @property
     def verdict(self) -> str:
         """Whether the difference that a paper prints is there on this device."""
+        if self.refused:
+            return f"not judged: {self.refused}"
         if self.interval is None:
             return "too few samples"
-        if self.drift > MAX_DRIFT:
-            return _disturbed(self.drift)
         low, high = self.interval
         told = []
         for fall in self.published:
@@ -456,7 +470,7 @@ def contrasts(study: Study) -> list[Contrast]:
                             for fall in ours.falls
                             if (dit := papers.get(fall.paper)) is not None
                         ),
-                        drift=study.drift,
+                        refused=ours.refused,
                     )
                 )
     return found
@@ -471,13 +485,13 @@ class Crossing:
     cost: str
     at: CrossOver
     sides: tuple[float, float]  # the range of sizes that both have
-    drift: float  # of the study; 0 for counts
+    refused: str  # why times judge nothing; blank where they do, and for counts
 
     @property
     def verdict(self) -> str:
         """What was found in the range, and, said so, where the lines would lead."""
-        if self.drift > MAX_DRIFT:
-            return _disturbed(self.drift)
+        if self.refused:
+            return f"not judged: {self.refused}"
         at = self.at
         below, above = (self.first, self.second) if at.below == "first" else (self.second, self.first)
         more = {"time": "faster", "MACs": "fewer MACs"}[self.cost]
@@ -498,6 +512,7 @@ class Crossing:
 def crossings(study: Study, cost: str = "time") -> list[Crossing]:
     """The cross-overs of every two models of a study that share two sizes."""
     curves = {model: study.curve(model, cost) for model in study.models}
+    refused = why_refused(study.drift) if cost == "time" else ""
     found = []
     for first, second in combinations(study.models, 2):
         shared = sorted(set(curves[first].sides) & set(curves[second].sides))
@@ -509,7 +524,7 @@ def crossings(study: Study, cost: str = "time") -> list[Crossing]:
                     cost=cost,
                     at=at,
                     sides=(shared[0], shared[-1]),
-                    drift=curves[first].drift,
+                    refused=refused,
                 )
                 for at in exponents.cross_overs(curves[first], curves[second])
             ]

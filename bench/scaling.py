@@ -18,8 +18,9 @@ parameters, moments and EMA: measured as by bench.memory on a GPU, predicted on 
 Every case is visited in a process of its own, so that neither memory nor caches of another are in it, and
 all cases are visited before any is visited again, in the reverse order: a machine that drifts does so alike
 for all sizes. Intervals are 95 %, from a bootstrap of the samples of every size, widened by what two visits
-of a case differ by over all cases. exponent "by residuals" says how far from a straight line the sizes lie.
-Where visits differ by more than 20 % nothing is judged.
+of a case differ by over all cases: with few cases that is hardly known, and intervals are wide. exponent "by
+residuals" says how far from a straight line the sizes lie. Where visits differ by more than 20 % nothing is
+judged; with --visits 1 it is not known, so that there are no intervals, and nothing is judged either.
 
 The table "claim" answers, on one device in one run, a paper's "DiT slows 4 times, ours 2 times when the side
 doubles": each model's slow-down beside the published one and that of its MACs, and DiT's slow-down as a
@@ -568,14 +569,10 @@ def _notes(
         here = works[0].environment
     else:
         here = found[0].runs[-1].environment
-        drifts = ", ".join(
-            f"{study.setting.work} {study.setting.precision} {100 * study.drift:.1f} %" for study in found
-        )
-        notes.append(
-            f"visits of a case differ by, as a standard deviation: {drifts}; it is in the intervals"
-            if args.visits > 1
-            else "one visit of each case: what visits differ by is not in the intervals"
-        )
+        notes += [
+            f"{study.setting.work} {study.setting.precision}: {resolution.of_visits(study.drift)}"
+            for study in found
+        ]
     if "claim" in tables and any(row["published"] for study in found for row in claim_rows(study)):
         notes.append(f"published: {resolution.remark_on_falls()}")
         notes.append(f"{TAKEN_OVER}: {resolution.TAKEN_OVER}")

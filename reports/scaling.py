@@ -69,7 +69,7 @@ def _reading() -> str:
         "All of one image. Exponents are those of the side of a square of as many pixels: cost ~ side^e; in "
         "pixels they are half as large. Every case was visited in a process of its own, all cases before any "
         "again, in the reverse order. Intervals are 95 %, bootstrapped from the samples of every size and "
-        "widened by what visits of one case differ by; *by residuals* says how far from a straight line the "
+        "widened by what visits of one case differ by, as far as that is known from so many visits; *by residuals* says how far from a straight line the "
         "sizes lie. MACs and bytes are counted, bytes for an eager pass; memory is what the passes hold "
         "beside parameters, moments and EMA, **measured** or **predicted** as the column says. Where memory "
         "ran out the batch was halved, and each size says the batch that ran."
@@ -78,12 +78,11 @@ def _reading() -> str:
 
 def _conditions(study: Study) -> str:
     first, last = study.runs[0].environment, study.runs[-1].environment
+    told = resolution.of_visits(study.drift)
     dates = first.date if first.date == last.date else f"{first.date} to {last.date}"
     return (
         f"{last.device}; torch {last.torch}; {last.threads} CPU threads; commit {last.commit or BLANK}; "
-        f"{dates}. "
-        f"Visits of one case differ by {100 * study.drift:.1f} % (standard deviation, all cases); above "
-        f"{100 * resolution.MAX_DRIFT:.0f} % nothing is judged."
+        f"{dates}. {told[0].upper()}{told[1:]}."
     )
 
 

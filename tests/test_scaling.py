@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import exponents, record, resolution, scaling
-from bench.exponents import Curve, Point, counted, cross_overs, exponent
+from bench.exponents import Curve, Drift, Point, counted, cross_overs, exponent
 from bench.record import Record, Run, Size, Skipped, Throughput, read
 from reports import scaling as report
 from tests.test_cli import run
@@ -57,6 +57,26 @@ def test_intervals_cover_a_known_exponent_as_often_as_they_say(noise: float, dri
     assert sum(inside(2.1, fit.fit_interval) for fit in fits if fit) >= 50
 
 
+def test_intervals_of_two_sizes_visited_twice_cover_as_often_as_those_of_many() -> None:
+    covered = 0
+    for seed in range(150):
+        two = curve(2.1, drift=0.1, seed=seed).points[:2]
+        fit = exponent(Curve(points=two, drift=exponents.drift_of(two)))
+        assert fit is not None
+        covered += inside(2.1, fit.interval)
+    assert covered >= 135  # of 150; with a normal instead of Student's t: 127
+
+
+def test_one_visit_of_each_size_gives_no_interval_however_many_samples() -> None:
+    points = tuple(replace(point, visits=point.visits[:1]) for point in curve(2).points)
+    once = Curve(points=points, drift=exponents.drift_of(points))
+    assert exponents.drift_of(points) is None
+    assert exponents.intervals(once) == [None] * len(SIDES)
+    fit = exponent(once)
+    assert fit is not None
+    assert fit.interval is None
+
+
 def test_visits_that_differ_widen_the_interval() -> None:
     quiet, drifting = exponent(curve(2)), exponent(curve(2, drift=0.1))
     assert quiet is not None
@@ -67,7 +87,8 @@ def test_visits_that_differ_widen_the_interval() -> None:
 
 
 def test_residuals_tell_a_bent_curve_where_samples_do_not() -> None:
-    bent = Curve(points=tuple(Point(side=s, visits=((s + s**2 / 200,) * 20,)) for s in SIDES))
+    points = tuple(Point(side=s, visits=((s + s**2 / 200,) * 20,) * 2) for s in SIDES)
+    bent = Curve(points=points, drift=exponents.drift_of(points))
     fit = exponent(bent)
     assert fit is not None
     assert fit.interval is not None
@@ -77,7 +98,10 @@ def test_residuals_tell_a_bent_curve_where_samples_do_not() -> None:
 
 
 def test_one_size_has_no_exponent_and_few_samples_no_interval() -> None:
-    few = Curve(points=tuple(Point(side=s, visits=((s, s * 1.01),)) for s in SIDES[:2]))
+    few = Curve(
+        points=tuple(Point(side=s, visits=((s, s * 1.01),)) for s in SIDES[:2]),
+        drift=Drift(sd=0.01, freedom=4),
+    )
     assert exponent(few.among(SIDES[:1])) is None
     fit = exponent(few)
     assert fit is not None
@@ -311,6 +335,20 @@ def test_equal_counts_are_said_to_be_equal_and_where() -> None:
         "none in the range: FCDM-S fewer MACs, equal at 128 px",
         "none in the range: FCDM-S fewer MACs, equal at 128 px",
     ]
+
+
+def test_one_visit_of_each_case_judges_nothing_and_says_so() -> None:
+    once = [
+        one
+        for one in made(AS_MACS)
+        if not isinstance(one, Throughput) or one.run.question.endswith("visit 1")
+    ]
+    (study,) = resolution.studies(once)
+    told = [resolution.doublings(study, "FCDM-XL")[0].verdict, resolution.contrasts(study)[0].verdict]
+    told.append(resolution.crossings(study)[0].verdict)
+    assert told == ["not judged: one visit of each case does not tell what visits differ by"] * 3
+    text, _ = report.section(once)
+    assert "One visit of each case does not tell what visits differ by: no intervals" in text
 
 
 def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
