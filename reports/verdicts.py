@@ -285,7 +285,7 @@ def _over_sizes(
     return found
 
 
-def steps_per_s(records: Iterable[Record], claim: Claim) -> list[Measured]:
+def steps_per_s(held: Timings, records: Iterable[Record], claim: Claim) -> list[Measured]:
     """Steps a second of one GPU at its share of the batch, on GPUs of the claim's sort only."""
     batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
     steps = {
@@ -297,11 +297,18 @@ def steps_per_s(records: Iterable[Record], claim: Claim) -> list[Measured]:
         and gpu in (floors.gpu_named(record.run.environment.device) or "")
         and record.run.checkpointing
     }
+    visits: dict[Setting, list[Throughput]] = {}
+    for step in sorted(steps, key=lambda step: (_date(step.run), to_line(step))):
+        visits.setdefault(setting_of(step.run), []).append(step)
     found = []
-    for step in sorted(steps, key=to_line):
-        interval = step.interval_s and (1 / step.interval_s[1], 1 / step.interval_s[0])
-        setting = setting_of(step.run)
-        found.append(_measured(setting, 1 / step.median_s, interval, APART, step.run.environment, ""))
+    for setting in sorted(visits):
+        kept = _of_newest_code(visits[setting])
+        point = _point(kept[-1].run.res, kept)
+        drift = _drift(setting, [point], held.studies)
+        (interval,) = exponents.intervals(Curve(points=(point,), drift=drift))
+        of_steps = interval and (1 / interval[1], 1 / interval[0])
+        refused, newest = resolution.why_refused(drift), kept[-1].run.environment
+        found.append(_measured(setting, 1 / point.cost, of_steps, APART, newest, refused))
     return found
 
 
@@ -349,7 +356,7 @@ def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, held:
         case "training memory":
             return _of_memory(claim, records)
         case "training steps/s":
-            return _by_device(claim, claim.model, "", steps_per_s(records, claim))
+            return _by_device(claim, claim.model, "", steps_per_s(held, records, claim))
         case "training steps":
             return []
     found = []

@@ -397,7 +397,9 @@ def test_measured_memory_decides_where_a_prediction_says_otherwise() -> None:
 def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
     step = run("FCDM-XL", precision="fp32", question="train_step")
     there = replace(step, checkpointing=True, environment=replace(H200, device="NVIDIA GeForce RTX 4090"))
-    assert only([passes(there, 1 / 0.9)], "fcdm-steps-per-s-256").verdict == HOLDS
+    twice = [passes(there, 1 / 0.9, seed=visit) for visit in range(2)]
+    assert only(twice, "fcdm-steps-per-s-256").verdict == HOLDS
+    assert only(twice[:1], "fcdm-steps-per-s-256").verdict == OPEN
     assert (
         only([passes(replace(there, environment=H200), 1 / 0.9)], "fcdm-steps-per-s-256").verdict
         == UNMEASURED
