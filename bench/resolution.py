@@ -338,8 +338,8 @@ def of_visits(drift: Drift | None) -> str:
     if drift is None:
         return f"{why_refused(drift)}: no intervals, and nothing is judged"
     return (
-        f"visits of one case differ by {100 * drift.sd:.1f} % (standard deviation, {drift.freedom} degrees of "
-        f"freedom), which is in the intervals; above {100 * MAX_DRIFT:.0f} % nothing is judged"
+        f"visits of one case differ by {100 * drift.sd:.1f} % (standard deviation, {drift.freedom} degrees "
+        f"of freedom), which is in the intervals; above {100 * MAX_DRIFT:.0f} % nothing is judged"
     )
 
 

@@ -281,8 +281,8 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
     if "training steps/s" in quantities:
         parts.append(
             "Steps a second are those of one GPU of the published sort with its share of the batch, "
-            "checkpointing on; averaging gradients across GPUs is not in them. They are judged once they were "
-            "measured twice: the same command with --force."
+            "checkpointing on; averaging gradients across GPUs is not in them. They are judged once they "
+            "were measured twice: the same command with --force."
         )
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:

@@ -249,7 +249,7 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
         "side^e, brackets the 95 % interval of e from the samples. Whiskers: 95 % interval of the time. "
-        "Points of one size stand side by side. "
+        "Points with whiskers stand side by side at their size; lines are at the true sides. "
         f"MACs and bytes are counted{memory}."
     )
     return figure, title, caption
@@ -270,10 +270,12 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
             continue
         sides |= set(curve.sides)
         costs = [point.cost / scale for point in curve.points]
+        intervals = exponents.intervals(curve)
         # side by side: whiskers of one size would hide each other
-        places = [side * 2 ** (APART * (i - (len(models) - 1) / 2)) for side in curve.sides]
+        shift = 2 ** (APART * (i - (len(models) - 1) / 2)) if any(intervals) else 1.0
+        places = [side * shift for side in curve.sides]
         colour, marker = colour_of(model), MARKERS[i % len(MARKERS)]
-        for place, value, interval in zip(places, costs, exponents.intervals(curve), strict=True):
+        for place, value, interval in zip(places, costs, intervals, strict=True):
             if interval is not None:
                 reach = [[value - interval[0] / scale], [interval[1] / scale - value]]
                 axes.errorbar(place, value, yerr=reach, color=colour, capsize=2.5, linewidth=1, fmt="none")
@@ -283,7 +285,7 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
             markeredgecolor="white", markeredgewidth=0.6, zorder=3,
         )  # fmt: skip
         if fit is not None:
-            axes.plot(*_line(places, costs, fit), color=colour, linewidth=1, alpha=0.7, zorder=2)
+            axes.plot(*_line(curve.sides, costs, fit), color=colour, linewidth=1, alpha=0.7, zorder=2)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted(sides)

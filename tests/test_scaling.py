@@ -484,6 +484,21 @@ def test_the_report_sets_slow_downs_beside_published_ones_and_draws_the_curves()
     assert drawing.png.startswith(b"\x89PNG")
 
 
+def test_fitted_lines_of_a_plot_cross_only_where_the_fits_do() -> None:
+    costs: dict[str, Callable[[float], float]] = {  # the first is faster up to 1000 px
+        "FCDM-XL": lambda side: 1e-6 * side**2.1,
+        "DiC-XL": lambda side: 1e-6 * 1000**0.1 * side**2,
+    }
+    (study,) = resolution.studies(made(costs, sizes=(256, 512)))
+    figure, _, _ = report.curves(study)
+    time, macs = figure.axes[:2]
+    lines = [line for line in time.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+    first, second = [line for line in lines if list(line.get_xdata()) == [256, 512]]
+    assert all(a < b for a, b in zip(first.get_ydata(), second.get_ydata(), strict=True))
+    points = [line for line in macs.lines if line.get_linestyle() == "None"]
+    assert [list(line.get_xdata()) for line in points] == [[256, 512]] * 2
+
+
 def test_the_report_shows_failed_attempts_and_has_nothing_to_say_without_times() -> None:
     run = asked("FCDM-XL", 512, 4)
     failed = out_of_memory(replace(run, res=1024))
