@@ -7,7 +7,8 @@ what visits of one case differ by beyond that, pooled over all cases of a run, i
 as Student's t with the degrees of freedom of that pool. Where nothing was visited twice that is not known,
 and there are no intervals: samples of one visit hardly tell what the next one brings.
 They say how well the machine let itself be measured; how well a straight line on log-log paper describes
-the sizes is another matter, of which residuals speak.
+the sizes is another matter: of that speak the residuals, as an interval where there is noise in them, and the
+exponents from each size to the next. Counts have no noise, and a line that misses them no interval.
 """
 
 import math
@@ -156,8 +157,16 @@ class Exponent:
 
     slope: float
     interval: Interval | None  # from the samples; None where the curve is not resamplable
-    fit_interval: Interval | None  # from the residuals; None with two sizes
+    by_residuals: Interval | None  # noise and misfit together; None for counts, or with two sizes
+    local: tuple[float, ...]  # the exponent from each size to the next
+    misfit: float  # by what share the cost that is farthest from the line lies off it
     sides: tuple[float, ...]
+
+    @property
+    def wider(self) -> Interval | None:
+        """The wider one of both intervals."""
+        known = [interval for interval in (self.interval, self.by_residuals) if interval is not None]
+        return max(known, key=lambda interval: interval[1] - interval[0], default=None)
 
     @property
     def per_doubling(self) -> float:
@@ -178,19 +187,21 @@ def exponent(curve: Curve) -> Exponent | None:
     interval = None
     if curve.resamplable:
         interval = _between(draws(curve, 0) @ weights)
+    level = sum(y) / len(y)
+    left = [b - level - slope * (a - middle) for a, b in zip(x, y, strict=True)]
+    by_residuals, freedom = None, len(x) - 2
+    if freedom and not curve.exact:
+        variance = sum(residual**2 for residual in left) / freedom
+        reach = stats.student_t(freedom, CONFIDENCE) * math.sqrt(variance / spread)
+        by_residuals = slope - reach, slope + reach
     return Exponent(
-        slope=slope, interval=interval, fit_interval=_by_residuals(x, y, slope, spread), sides=curve.sides
+        slope=slope,
+        interval=interval,
+        by_residuals=by_residuals,
+        local=tuple((y[i + 1] - y[i]) / (x[i + 1] - x[i]) for i in range(len(x) - 1)),
+        misfit=max(abs(math.expm1(residual)) for residual in left),
+        sides=curve.sides,
     )
-
-
-def _by_residuals(x: Sequence[float], y: Sequence[float], slope: float, spread: float) -> Interval | None:
-    freedom = len(x) - 2
-    if freedom < 1:
-        return None
-    middle, level = sum(x) / len(x), sum(y) / len(y)
-    left = sum((b - level - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
-    reach = stats.student_t(freedom, CONFIDENCE) * math.sqrt(left / freedom / spread)
-    return slope - reach, slope + reach
 
 
 @dataclass(frozen=True, kw_only=True)

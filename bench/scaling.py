@@ -18,9 +18,13 @@ parameters, moments and EMA: measured as by bench.memory on a GPU, predicted on 
 Every case is visited in a process of its own, so that neither memory nor caches of another are in it, and
 all cases are visited before any is visited again, in the reverse order: a machine that drifts does so alike
 for all sizes. Intervals are 95 %, from a bootstrap of the samples of every size, widened by what two visits
-of a case differ by over all cases: with few cases that is hardly known, and intervals are wide. exponent "by
-residuals" says how far from a straight line the sizes lie. Where visits differ by more than 20 % nothing is
-judged; with --visits 1 it is not known, so that there are no intervals, and nothing is judged either.
+of a case differ by over all cases: with few cases that is hardly known, and intervals are wide. Where visits
+differ by more than 20 % nothing is judged; with --visits 1 it is not known, so that there are no intervals,
+and nothing is judged either.
+
+How far from a power of the side a cost is, is told by how much the farthest size lies off the fitted line, by
+the exponents from each size to the next, and for times by an interval "by residuals": noise and misfit
+together. Counts have no noise: their exponents vary with the sizes, and no interval says by how much.
 
 The table "claim" answers, on one device in one run, a paper's "DiT slows 4 times, ours 2 times when the side
 doubles": each model's slow-down beside the published one and that of its MACs, and DiT's slow-down as a
@@ -323,7 +327,9 @@ def exponent_rows(study: Study) -> list[output.Row]:
             "cost": cost,
             "exponent_of_side": fit.slope,
             "interval": list(fit.interval) if fit.interval else None,
-            "interval_by_residuals": list(fit.fit_interval) if fit.fit_interval else None,
+            "interval_by_residuals": list(fit.by_residuals) if fit.by_residuals else None,
+            "misfit": fit.misfit,
+            "local_exponents": list(fit.local),
             "per_doubling": fit.per_doubling,
             "sides": list(fit.sides),
         }
@@ -474,6 +480,8 @@ _COLUMNS: dict[str, list[output.Column]] = {
         ("exponent of the side", lambda row: output.fixed(3, row["exponent_of_side"])),
         ("95 % interval", _range("interval")),
         ("95 % by residuals", _range("interval_by_residuals")),
+        ("off the line", lambda row: f"{100 * row['misfit']:.1f} %"),
+        ("size to size", lambda row: ", ".join(output.fixed(2, one) for one in row["local_exponents"])),
         ("x per doubled side", lambda row: output.fixed(2, row["per_doubling"])),
         ("px", _sides("sides")),
     ],

@@ -69,9 +69,11 @@ def _reading() -> str:
         "All of one image. Exponents are those of the side of a square of as many pixels: cost ~ side^e; in "
         "pixels they are half as large. Every case was visited in a process of its own, all cases before any "
         "again, in the reverse order. Intervals are 95 %, bootstrapped from the samples of every size and "
-        "widened by what visits of one case differ by, as far as that is known from so many visits; *by residuals* says how far from a straight line the "
-        "sizes lie. MACs and bytes are counted, bytes for an eager pass; memory is what the passes hold "
-        "beside parameters, moments and EMA, **measured** or **predicted** as the column says. Where memory "
+        "widened by what visits of one case differ by, as far as that is known from so many visits. *By "
+        "residuals* is the interval that noise and misfit give together; *off the line* is how far the "
+        "farthest size lies from the fitted power, and the exponents *from size to size* say where a cost "
+        "bends. Counts have no noise, and so no interval. MACs and bytes are counted, bytes "
+        "for an eager pass; memory is what the passes hold beside parameters, moments and EMA, **measured** or **predicted** as the column says. Where memory "
         "ran out the batch was halved, and each size says the batch that ran."
     )
 
@@ -153,7 +155,9 @@ def _exponents(study: Study) -> Columns:
         "model": [model for model, _, _ in rows],
         "cost": [cost for _, cost, _ in rows],
         "e, exponent of the side": [_with(fit.slope, fit.interval, 3) for _, _, fit in rows],
-        "by residuals": [_interval(fit.fit_interval) for _, _, fit in rows],
+        "95 % by residuals": [_interval(fit.by_residuals) for _, _, fit in rows],
+        "off the line": [f"{100 * fit.misfit:.1f} %" for _, _, fit in rows],
+        "from size to size": [", ".join(f"{one:.2f}" for one in fit.local) for _, _, fit in rows],
         "x per doubled side": [f"{fit.per_doubling:.2f}" for _, _, fit in rows],
         "px": [f"{fit.sides[0]:.0f} to {fit.sides[-1]:.0f}, {len(fit.sides)} sizes" for _, _, fit in rows],
     }
@@ -248,8 +252,9 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     memory = f", memory is {_memory_is(study)}" if "memory" in shown else ""
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
-        "side^e, brackets the 95 % interval of e from the samples. Whiskers: 95 % interval of the time. "
-        "Points with whiskers stand side by side at their size; lines are at the true sides. "
+        "side^e, brackets the 95 % interval of e, from the samples or by residuals, whichever is wider; of "
+        "what has no noise the exponents from size to size, the least to the most. Whiskers: 95 % interval of "
+        "the time. Points with whiskers stand side by side at their size; lines are at the true sides. "
         f"MACs and bytes are counted{memory}."
     )
     return figure, title, caption
@@ -308,7 +313,9 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
 def _label(model: str, fit: Exponent | None) -> str:
     if fit is None:
         return model
-    return f"{model}: e = {_with(fit.slope, fit.interval, 2)}"
+    least, most = f"{min(fit.local):.2f}", f"{max(fit.local):.2f}"
+    bent = f" ({least} to {most})" if not fit.wider and least != most else ""
+    return f"{model}: e = {_with(fit.slope, fit.wider, 2)}{bent}"
 
 
 def _line(sides: Sequence[float], costs: Sequence[float], fit: Exponent) -> tuple[list[float], list[float]]:

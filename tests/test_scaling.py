@@ -47,14 +47,26 @@ def test_the_exponent_of_a_power_law_is_found() -> None:
     assert fit.slope == pytest.approx(2.5)
     assert fit.per_doubling == pytest.approx(2**2.5)
     assert fit.interval is None
-    assert fit.fit_interval == pytest.approx((2.5, 2.5))
+    assert fit.by_residuals is None
+    assert fit.local == pytest.approx((2.5,) * 3)
+    assert fit.misfit == pytest.approx(0)
+
+
+def test_a_bent_count_has_exponents_from_size_to_size_and_no_interval() -> None:
+    bent = of_counts(*(side + side**2 / 200 for side in SIDES))
+    fit = exponent(bent)
+    assert fit is not None
+    assert (fit.interval, fit.by_residuals, fit.wider) == (None, None, None)
+    assert list(fit.local) == sorted(fit.local)
+    assert fit.local[0] < fit.slope < fit.local[-1]
+    assert 0.01 < fit.misfit < 0.2
 
 
 @pytest.mark.parametrize(("noise", "drift"), [(0.01, 0.0), (0.1, 0.0), (0.02, 0.05)])
 def test_intervals_cover_a_known_exponent_as_often_as_they_say(noise: float, drift: float) -> None:
     fits = [exponent(curve(2.1, noise=noise, drift=drift, seed=seed)) for seed in range(60)]
     assert sum(inside(2.1, fit.interval) for fit in fits if fit) >= 50
-    assert sum(inside(2.1, fit.fit_interval) for fit in fits if fit) >= 50
+    assert sum(inside(2.1, fit.by_residuals) for fit in fits if fit) >= 50
 
 
 def test_intervals_of_two_sizes_visited_twice_cover_as_often_as_those_of_many() -> None:
@@ -92,9 +104,10 @@ def test_residuals_tell_a_bent_curve_where_samples_do_not() -> None:
     fit = exponent(bent)
     assert fit is not None
     assert fit.interval is not None
-    assert fit.fit_interval is not None
+    assert fit.by_residuals is not None
     assert fit.interval[1] - fit.interval[0] < 1e-6
-    assert fit.fit_interval[1] - fit.fit_interval[0] > 0.1
+    assert fit.by_residuals[1] - fit.by_residuals[0] > 0.1
+    assert fit.wider == fit.by_residuals
 
 
 def test_one_size_has_no_exponent_and_few_samples_no_interval() -> None:
@@ -105,7 +118,7 @@ def test_one_size_has_no_exponent_and_few_samples_no_interval() -> None:
     assert exponent(few.among(SIDES[:1])) is None
     fit = exponent(few)
     assert fit is not None
-    assert (fit.interval, fit.fit_interval) == (None, None)
+    assert (fit.interval, fit.by_residuals) == (None, None)
 
 
 def test_a_doubling_is_found_between_non_square_sizes_too() -> None:
