@@ -5,7 +5,7 @@ All of one image. Memory is what the passes hold beside parameters, moments and 
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
@@ -90,6 +90,12 @@ class Sized:
             return None
         return passes_bytes(self.memory.use) / self.memory.run.batch
 
+    def batch_of(self, cost: str) -> int | None:
+        """The batch that a cost of one image is of; None for MACs, which are the same at any."""
+        if cost == "bytes" and self.work is not None:
+            return self.work.batch
+        return None if cost == "MACs" else self.batch  # memory is that of the batch that ran
+
     def point(self, cost: str) -> Point | None:
         if cost == "time":
             return Point(side=self.side, visits=self.visits) if self.visits else None
@@ -129,6 +135,15 @@ class Study:
             return None
         return exponents.intervals(Curve(points=(point,), drift=self.drift))[0]
 
+    def batches(self, models: Collection[str], cost: str, sides: Collection[float]) -> tuple[int, ...]:
+        """The batches that costs are of, the largest first; none for MACs."""
+        found = {
+            sized.batch_of(cost)
+            for sized in self.sizes
+            if sized.model in models and sized.side in sides and sized.point(cost) is not None
+        }
+        return tuple(sorted(filter(None, found), reverse=True))
+
     def curve(self, model: str, cost: str) -> Curve:
         """The curve of a cost; of two sizes with as many pixels, the first counts."""
         by_side: dict[float, Point] = {}
@@ -142,6 +157,16 @@ class Study:
             drift=self.drift if timed else None,
             exact=not timed,
         )
+
+
+def shrunk(batches: Sequence[int]) -> str:
+    """Say that costs are of several batches, the largest first; blank of one."""
+    return f"batch {batches[0]} to {batches[-1]}" if len(batches) > 1 else ""
+
+
+def _judged(verdict: str, batches: Sequence[int]) -> str:
+    """A verdict, with the batches that are behind it if they differ."""
+    return "; ".join(filter(None, (verdict, shrunk(batches))))
 
 
 def studies(records: Iterable[Record]) -> list[Study]:
@@ -313,6 +338,7 @@ class Doubling:
     others: tuple[tuple[str, float], ...]  # growth of MACs, bytes and memory, as far as they are known
     falls: tuple[Fall, ...]  # published, from 256 to 512 px; empty for other sizes
     refused: str  # why its times judge nothing; blank where they do
+    batches: tuple[int, ...]  # of its times, the largest first
 
     def other(self, cost: str) -> float | None:
         return dict(self.others).get(cost)
@@ -330,7 +356,7 @@ class Doubling:
         told: dict[str, list[str]] = {}
         for what, ratio in against:
             told.setdefault(_beside(self.time.interval, ratio), []).append(what)
-        return "; ".join(f"{how} {', '.join(what)}" for how, what in told.items())
+        return _judged("; ".join(f"{how} {', '.join(what)}" for how, what in told.items()), self.batches)
 
 
 def of_visits(drift: Drift | None) -> str:
@@ -384,6 +410,7 @@ def doublings(study: Study, model: str) -> list[Doubling]:
             if step == PUBLISHED_SIDES and study.setting.work == "inference"
             else (),
             refused=refused,
+            batches=study.batches((model,), "time", step),
         )
         for step in steps
     ]
@@ -408,6 +435,7 @@ class Contrast:
     macs: float | None  # the same ratio of MACs
     published: tuple[Fall, ...]  # the model's, with the ratio of DiT's fall to its own, from 256 to 512 px
     refused: str  # why times judge nothing; blank where they do
+    batches: tuple[int, ...]  # of the four times, the largest first
 
     @property
     def verdict(self) -> str:
@@ -433,7 +461,7 @@ class Contrast:
         else:
             same = low >= 1 - MARGIN and high <= 1 + MARGIN
             told.append("both slow alike" if same else "which slows more is not told")
-        return "; ".join(told)
+        return _judged("; ".join(told), self.batches)
 
 
 def contrasts(study: Study) -> list[Contrast]:
@@ -471,6 +499,7 @@ def contrasts(study: Study) -> list[Contrast]:
                             if (dit := papers.get(fall.paper)) is not None
                         ),
                         refused=ours.refused,
+                        batches=study.batches((reference, model), "time", step),
                     )
                 )
     return found
@@ -486,12 +515,17 @@ class Crossing:
     at: CrossOver
     sides: tuple[float, float]  # the range of sizes that both have
     refused: str  # why times judge nothing; blank where they do, and for counts
+    batches: tuple[int, ...]  # of both at these sizes, the largest first; none for MACs
 
     @property
     def verdict(self) -> str:
         """What was found in the range, and, said so, where the lines would lead."""
         if self.refused:
             return f"not judged: {self.refused}"
+        return _judged(self._found, self.batches)
+
+    @property
+    def _found(self) -> str:
         at = self.at
         below, above = (self.first, self.second) if at.below == "first" else (self.second, self.first)
         more = {"time": "faster", "MACs": "fewer MACs"}[self.cost]
@@ -525,6 +559,7 @@ def crossings(study: Study, cost: str = "time") -> list[Crossing]:
                     at=at,
                     sides=(shared[0], shared[-1]),
                     refused=refused,
+                    batches=study.batches((first, second), cost, shared),
                 )
                 for at in exponents.cross_overs(curves[first], curves[second])
             ]

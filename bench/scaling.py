@@ -12,8 +12,10 @@ in pixels it is half as large. The side of 256x512 is that of a square of as man
 as by bench.throughput, training as by bench.train_step, counts are those of bench.operators.
 
 Time is taken at one batch for all sizes. Where memory runs out the batch is halved until it fits: each failed
-attempt is a row, and every size says the batch that ran. Memory is what the passes hold for each image beside
-parameters, moments and EMA: measured as by bench.memory on a GPU, predicted on a CPU.
+attempt is a row, every size says the batch that ran, and so does every fit and verdict over sizes that ran at
+several ("batch 16 to 2"): a smaller batch may cost more time and bytes an image. Memory is what the passes
+hold for each image beside parameters, moments and EMA: measured as by bench.memory on a GPU, predicted on a
+CPU.
 
 Every case is visited in a process of its own, so that neither memory nor caches of another are in it, and
 all cases are visited before any is visited again, in the reverse order: a machine that drifts does so alike
@@ -332,6 +334,7 @@ def exponent_rows(study: Study) -> list[output.Row]:
             "local_exponents": list(fit.local),
             "per_doubling": fit.per_doubling,
             "sides": list(fit.sides),
+            "batches": list(study.batches((model,), cost, fit.sides)),
         }
         for model in study.models
         for cost, fit in resolution.fitted(study, model).items()
@@ -356,6 +359,7 @@ def _of_doubling(study: Study, one: Doubling) -> output.Row:
         "bytes_ratio": one.other("bytes"),
         "memory_ratio": one.other("memory"),
         "published": [asdict(fall) for fall in one.falls],
+        "batches": list(one.batches),
         "verdict": one.verdict,
     }
 
@@ -372,6 +376,7 @@ def _of_contrast(study: Study, one: Contrast) -> output.Row:
         "bytes_ratio": None,
         "memory_ratio": None,
         "published": [asdict(fall) for fall in one.published],
+        "batches": list(one.batches),
         "verdict": one.verdict,
     }
 
@@ -392,6 +397,7 @@ def _of_crossing(study: Study, one: Crossing) -> output.Row:
         "extrapolated_side": one.at.extrapolated,
         "equal_sides": list(one.at.equal),
         "certain": one.at.certain,
+        "batches": list(one.batches),
         "verdict": one.verdict,
     }
 
@@ -484,6 +490,7 @@ _COLUMNS: dict[str, list[output.Column]] = {
         ("size to size", lambda row: ", ".join(output.fixed(2, one) for one in row["local_exponents"])),
         ("x per doubled side", lambda row: output.fixed(2, row["per_doubling"])),
         ("px", _sides("sides")),
+        ("at", lambda row: resolution.shrunk(row["batches"]) or "-"),
     ],
     "claim": [
         ("slow-down of", lambda row: row["what"]),

@@ -72,9 +72,11 @@ def _reading() -> str:
         "widened by what visits of one case differ by, as far as that is known from so many visits. *By "
         "residuals* is the interval that noise and misfit give together; *off the line* is how far the "
         "farthest size lies from the fitted power, and the exponents *from size to size* say where a cost "
-        "bends. Counts have no noise, and so no interval. MACs and bytes are counted, bytes "
-        "for an eager pass; memory is what the passes hold beside parameters, moments and EMA, **measured** or **predicted** as the column says. Where memory "
-        "ran out the batch was halved, and each size says the batch that ran."
+        "bends. Counts have no noise, and so no interval. MACs and bytes are counted, bytes for an "
+        "eager pass; memory is what the passes hold beside parameters, moments and EMA, **measured** or "
+        "**predicted** as the column says. Where memory ran out the batch was halved: each size says the "
+        "batch that ran, and what is fitted to or judged over sizes of several says so (batch 16 to 2), "
+        "since a smaller batch may cost more an image."
     )
 
 
@@ -159,6 +161,11 @@ def _exponents(study: Study) -> Columns:
         "off the line": [f"{100 * fit.misfit:.1f} %" for _, _, fit in rows],
         "from size to size": [", ".join(f"{one:.2f}" for one in fit.local) for _, _, fit in rows],
         "x per doubled side": [f"{fit.per_doubling:.2f}" for _, _, fit in rows],
+        "batch": [
+            " to ".join(map(str, dict.fromkeys((of[0], of[-1])))) if of else BLANK
+            for model, cost, fit in rows
+            for of in [study.batches((model,), cost, fit.sides)]
+        ],
         "px": [f"{fit.sides[0]:.0f} to {fit.sides[-1]:.0f}, {len(fit.sides)} sizes" for _, _, fit in rows],
     }
 
@@ -253,11 +260,24 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
         "side^e, brackets the 95 % interval of e, from the samples or by residuals, whichever is wider; of "
-        "what has no noise the exponents from size to size, the least to the most. Whiskers: 95 % interval of "
-        "the time. Points with whiskers stand side by side at their size; lines are at the true sides. "
-        f"MACs and bytes are counted{memory}."
+        "what has no noise the exponents from size to size, the least to the most. Whiskers: 95 % interval "
+        "of the time. Points with whiskers stand side by side at their size; lines are at the true sides. "
+        f"MACs and bytes are counted{memory}.{_shrunk(study)}"
     )
     return figure, title, caption
+
+
+def _shrunk(study: Study) -> str:
+    """Whose lines run through sizes of several batches."""
+    batches = {
+        model: study.batches((model,), "time", study.curve(model, "time").sides) for model in _models(study)
+    }
+    told = [f"{model} {text}" for model, of in batches.items() if (text := resolution.shrunk(of))]
+    return (
+        f" Memory ran out, so that the batch is not the same at every size: {', '.join(told)}."
+        if told
+        else ""
+    )
 
 
 def _memory_is(study: Study) -> str:

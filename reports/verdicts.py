@@ -52,8 +52,8 @@ class Measured:
     how: str
     device: str
     precision: str
-    batch: int
-    switches: str  # what else was not as usual; blank if nothing
+    batch: int  # the largest, if it had to shrink
+    switches: str  # what else was not as usual, as that; blank if nothing
     environment: Environment  # of the newest sample
     refused: str  # why it judges nothing; blank if it does
 
@@ -262,14 +262,16 @@ def _over_sizes(
         curves = [study.curve(model, "time") for model in models]
         if study.setting.work == "inference" and all(set(sizes) <= set(curve.sides) for curve in curves):
             value, interval = value_of(curves)
+            ran = study.batches(models, "time", curves[0].among(sizes).sides)
+            down = [f"down to batch {ran[-1]}"] if len(ran) > 1 else []
             one = Measured(
                 value=value,
                 interval=interval,
                 how=STUDY,
                 device=study.setting.device,
                 precision=study.setting.precision,
-                batch=study.setting.from_batch,
-                switches=", ".join(study.setting.switches),
+                batch=ran[0],
+                switches=", ".join([*study.setting.switches, *down]),
                 environment=study.runs[-1].environment,
                 refused=resolution.why_refused(study.drift),
             )

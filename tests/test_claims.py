@@ -329,6 +329,19 @@ def test_slow_downs_of_families_and_of_one_beside_another_are_judged() -> None:
     assert relative.measured.how == verdicts.STUDY
 
 
+def test_a_slow_down_whose_batch_shrank_names_both_batches() -> None:
+    shrunk = [
+        replace(one, run=replace(one.run, batch=4))
+        if isinstance(one, Throughput) and one.run.res == 512
+        else one
+        for one in scaled({"DiT-XL/2": 4.2 / 16})
+    ]
+    found = only(shrunk, "fcdm-slowdown-of-dit").measured
+    assert found is not None
+    assert found.value == pytest.approx(4.2, rel=0.01)
+    assert (found.batch, found.switches) == (64, "down to batch 4")
+
+
 def test_two_sizes_timed_apart_stand_in_for_a_study() -> None:
     records = [*apart({"FCDM-XL": 1}, visits=2), *apart({"FCDM-XL": 1 / 2.1}, res=512, visits=2)]
     found = only(records, "fcdm-slowdown-fcdm-xl")

@@ -11,7 +11,7 @@ import pytest
 
 from bench import exponents, record, resolution, scaling
 from bench.exponents import Curve, Drift, Point, counted, cross_overs, exponent
-from bench.record import Record, Run, Size, Skipped, Throughput, read
+from bench.record import Record, Run, Size, Skipped, Throughput, Work, height_width, read
 from reports import scaling as report
 from tests.test_cli import run
 from tests.test_record import HERE, RUN, TIMED, WORK
@@ -362,6 +362,32 @@ def test_one_visit_of_each_case_judges_nothing_and_says_so() -> None:
     assert told == ["not judged: one visit of each case does not tell what visits differ by"] * 3
     text, _ = report.section(once)
     assert "One visit of each case does not tell what visits differ by: no intervals" in text
+
+
+def test_fits_and_verdicts_over_sizes_of_several_batches_say_so() -> None:
+    def keep(run: Run) -> Throughput | Skipped:
+        if run.res == 1024 and run.model == "DiT-XL/2" and run.batch > 2:
+            return out_of_memory(run)
+        return answer(run, lambda run: run.batch * 1e-6 * height_width(run.res)[0] ** 2.1)
+
+    runs = [asked(model, res, 16) for model in ("DiT-XL/2", "FCDM-XL") for res in (256, 512, 1024)]
+    attempts, _ = scaling.timed(runs, 2, keep)
+    counts = [one for one in made(AS_MACS, sizes=(256, 512, 1024)) if isinstance(one, Work)]
+    (study,) = resolution.studies([*attempts, *counts])
+    marked = "; batch 16 to 2"
+    dit = [one.verdict for one in resolution.doublings(study, "DiT-XL/2")]
+    assert [verdict.endswith(marked) for verdict in dit] == [False, True]
+    beside = [one.verdict for one in resolution.contrasts(study)]
+    assert [verdict.endswith(marked) for verdict in beside] == [False, True]
+    assert [one.verdict.endswith(marked) for one in resolution.crossings(study)] == [True]
+    fits = {(row["model"], row["cost"]): row["batches"] for row in scaling.exponent_rows(study)}
+    assert fits["DiT-XL/2", "time"] == [16, 2]
+    assert fits["FCDM-XL", "time"] == [16]
+    assert fits["DiT-XL/2", "MACs"] == []
+    assert "batch 16 to 2" in scaling.rendered([study], ["exponents"], "table")
+    text, (drawing,) = report.section(attempts)
+    assert "the same at every size: DiT-XL/2 batch 16 to 2." in drawing.picture.caption
+    assert "| 16 to 2 |" in " ".join(text.split())
 
 
 def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
