@@ -144,16 +144,23 @@ class Study:
         }
         return tuple(sorted(filter(None, found), reverse=True))
 
-    def curve(self, model: str, cost: str) -> Curve:
-        """The curve of a cost; of two sizes with as many pixels, the first counts."""
-        by_side: dict[float, Point] = {}
+    def curve(self, model: str, cost: str, among: Collection[Size] | None = None) -> Curve:
+        """The curve of a cost; sizes with as many pixels are one point, the geometric mean of their visits.
+
+        Args:
+            model: one of the study.
+            cost: one of COSTS.
+            among: only these sizes; None for all.
+        """
+        by_side: dict[float, tuple[tuple[float, ...], ...]] = {}
         for sized in self.sizes:
-            point = sized.point(cost) if sized.model == model else None
+            wanted = sized.model == model and (among is None or sized.res in among)
+            point = sized.point(cost) if wanted else None
             if point is not None:
-                by_side.setdefault(point.side, point)
+                by_side[point.side] = by_side.get(point.side, ()) + point.visits
         timed = cost == "time"
         return Curve(
-            points=tuple(by_side[side] for side in sorted(by_side)),
+            points=tuple(Point(side=side, visits=by_side[side]) for side in sorted(by_side)),
             drift=self.drift if timed else None,
             exact=not timed,
         )
@@ -399,6 +406,11 @@ def doublings(study: Study, model: str) -> list[Doubling]:
     family = next(sized.family for sized in study.sizes if sized.model == model)
     steps = sorted({step for by_step in grown.values() for step in by_step})
     refused = why_refused(study.drift)
+    # published are squares, and a point may be the mean of a square and of another shape
+    squares = {
+        step: not any(s.model == model and s.side in step and s.res != s.side for s in study.sizes)
+        for step in steps
+    }
     return [
         Doubling(
             model=model,
@@ -407,7 +419,7 @@ def doublings(study: Study, model: str) -> list[Doubling]:
             to_side=step[1],
             others=tuple((cost, grown[cost][step].ratio) for cost in COSTS[1:] if step in grown[cost]),
             falls=falls_of(model, family)
-            if step == PUBLISHED_SIDES and study.setting.work == "inference"
+            if step == PUBLISHED_SIDES and squares[step] and study.setting.work == "inference"
             else (),
             refused=refused,
             batches=study.batches((model,), "time", step),

@@ -8,7 +8,8 @@
 
 For every model and size: seconds, multiply-accumulates (MACs), bytes moved by an eager pass, and memory, all
 of one image. An exponent is that of the side, cost ~ side ** e, beside the factor that a doubled side costs;
-in pixels it is half as large. The side of 256x512 is that of a square of as many pixels. Inference is timed
+in pixels it is half as large. The side of 256x512 is that of a square of as many pixels; it and 512x256 are
+rows of their own, and one size of a fit and of every verdict, the geometric mean of both. Inference is timed
 as by bench.throughput, training as by bench.train_step, counts are those of bench.operators.
 
 Time is taken at one batch for all sizes. Where memory runs out the batch is halved until it fits: each failed

@@ -67,8 +67,8 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 def _reading() -> str:
     return (
         "All of one image. Exponents are those of the side of a square of as many pixels: cost ~ side^e; in "
-        "pixels they are half as large. Every case was visited in a process of its own, all cases before any "
-        "again, in the reverse order. Intervals are 95 %, bootstrapped from the samples of every size and "
+        "pixels they are half as large. Sizes with as many pixels are one point, the geometric mean. Every "
+        "case was visited in a process of its own, all cases before any again, in the reverse order. Intervals are 95 %, bootstrapped from the samples of every size and "
         "widened by what visits of one case differ by, as far as that is known from so many visits. *By "
         "residuals* is the interval that noise and misfit give together; *off the line* is how far the "
         "farthest size lies from the fitted power, and the exponents *from size to size* say where a cost "

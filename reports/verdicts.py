@@ -259,18 +259,18 @@ def _over_sizes(
 ) -> list[Measured]:
     found = []
     for study in held.studies:
-        curves = [study.curve(model, "time") for model in models]
+        curves = [study.curve(model, "time", sizes) for model in models]
         if study.setting.work == "inference" and all(set(sizes) <= set(curve.sides) for curve in curves):
             value, interval = value_of(curves)
-            ran = study.batches(models, "time", curves[0].among(sizes).sides)
-            down = [f"down to batch {ran[-1]}"] if len(ran) > 1 else []
+            ran = [one.batch for one in study.sizes if one.model in models and one.res in sizes]
+            down = [f"down to batch {min(ran)}"] if min(ran) < max(ran) else []
             one = Measured(
                 value=value,
                 interval=interval,
                 how=STUDY,
                 device=study.setting.device,
                 precision=study.setting.precision,
-                batch=ran[0],
+                batch=max(ran),
                 switches=", ".join([*study.setting.switches, *down]),
                 environment=study.runs[-1].environment,
                 refused=resolution.why_refused(study.drift),

@@ -314,6 +314,16 @@ def test_a_published_slow_down_that_is_not_measured_is_told() -> None:
     assert contrast.verdict == "FCDM's 2.06 ruled out; DiT-XL/2 slows more"
 
 
+def test_what_is_published_of_squares_stands_beside_squares_only() -> None:
+    runs = [asked("FCDM-XL", res) for res in (256, (128, 512), 512)]
+    attempts, _ = scaling.timed(runs, 2, lambda run: answer(run, lambda run: 1.0))
+    (study,) = resolution.studies(attempts)
+    (grown,) = resolution.doublings(study, "FCDM-XL")
+    assert grown.falls == ()
+    squares = [one for one in attempts if isinstance(one.run.res, int)]
+    assert resolution.doublings(resolution.studies(squares)[0], "FCDM-XL")[0].falls != ()
+
+
 def test_a_published_slow_down_that_is_measured_is_told() -> None:
     slower = {**AS_MACS, "FCDM-XL": lambda side: 3e-7 * side**1.07}
     (study,) = resolution.studies(made(slower))
@@ -410,11 +420,20 @@ def test_the_newest_record_of_a_visit_counts_and_settings_are_kept_apart() -> No
     assert len(resolution.studies([*records, *half])) == 2
 
 
-def test_of_two_sizes_with_as_many_pixels_the_first_is_on_the_curve_and_both_are_rows() -> None:
+def test_two_sizes_with_as_many_pixels_are_both_rows_and_one_point_between_them() -> None:
     runs = [asked("FCDM-S", res) for res in (64, (64, 256), (256, 64))]
     attempts, _ = scaling.timed(runs, 2, lambda run: answer(run, lambda run: 1.0 + (run.res == (256, 64))))
     (study,) = resolution.studies(attempts)
-    assert study.curve("FCDM-S", "time").sides == (64, 128)
+    found = study.curve("FCDM-S", "time")
+    assert found.sides == (64, 128)
+    wide, tall = (study.curve("FCDM-S", "time", [res]).points[0].cost for res in ((64, 256), (256, 64)))
+    assert tall == pytest.approx(2 * wide)
+    assert found.points[1].cost == pytest.approx(math.sqrt(wide * tall))
+    first = sorted(attempts, key=lambda one: one.run.res == (64, 256))
+    (swapped,) = resolution.studies(first)
+    assert [sized.res for sized in swapped.sizes] == [64, (256, 64), (64, 256)]
+    slopes = [resolution.fitted(of, "FCDM-S")["time"].slope for of in (study, swapped)]
+    assert slopes[0] == pytest.approx(slopes[1])
     rows = {str(row["res"]): row["s_per_image_interval"] for row in scaling.size_rows(study)}
     assert rows["256x64"][0] > 1.5 * rows["64x256"][1]
 
