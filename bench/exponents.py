@@ -216,8 +216,12 @@ class Growth:
 
 def doublings(curve: Curve) -> list[Growth]:
     """The growth between any two sizes of which one has twice the other's side."""
-    sides = curve.sides
-    return [growth(curve, a, b) for a in sides for b in sides if math.isclose(b, 2 * a, rel_tol=1e-6)]
+    return [growth(curve, a, b) for a, b in doubled(curve.sides)]
+
+
+def doubled(sides: Sequence[float]) -> list[tuple[float, float]]:
+    """Any two sides of which the second is twice the first."""
+    return [(a, b) for a in sides for b in sides if math.isclose(b, 2 * a, rel_tol=1e-6)]
 
 
 def growth(curve: Curve, from_side: float, to_side: float) -> Growth:

@@ -35,8 +35,8 @@ multiple of the others'. Cross-overs are interpolated between measured sizes; wh
 be extrapolated.
 
 Without a GPU the S sizes are timed at 128, 256 and 512 px. Counts alone (--no-measure) are by default those
-of all models at four sizes, 16 images each. A suite of bench.sweep visits cases as they are given, without
-halving a batch.
+of all models at four sizes, 16 images each; options that say how to time are refused beside it. A suite of
+bench.sweep visits cases as they are given, without halving a batch.
 """
 
 import argparse
@@ -67,6 +67,11 @@ CUDA_BUDGET_S = 10.0  # of a visit
 CPU_BUDGET_S = 5.0
 VISITS = 2
 WORK = ("inference", "training")
+# options that say how to time, and so nothing of counts
+TIMING = (
+    "device", "compile", "cuda_graphs", "channels_last", "checkpointing", "attention", "budget",
+    "precision_target", "visits",
+)  # fmt: skip
 TABLES = ("sizes", "exponents", "claim", "crossovers")
 TAKEN_OVER = "*"  # beside a published ratio
 MIB, GIB = 2**20, 2**30
@@ -83,6 +88,8 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
     Raises:
         UsageError: names, sizes or settings that cannot be.
     """
+    if args.no_measure:
+        _refuse_timing(args)
     where = cases.device_of(args)
     if "training" in args.work:
         train_step.refuse(args)
@@ -119,6 +126,39 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
         for run in group
     ]
     return runs, models
+
+
+def _refuse_timing(args: argparse.Namespace) -> None:
+    """Refuse what --no-measure would ignore.
+
+    Raises:
+        UsageError: an option that says how to time is not at its default.
+    """
+    usual = parser()
+    for name in TIMING:
+        if getattr(args, name) != usual.get_default(name):
+            flag = name.replace("_", "-")
+            raise cli.UsageError(
+                f"--{flag}: says how to time, and --no-measure times nothing; leave one of them out"
+            )
+
+
+def _refuse_empty(shown: Sequence[str], runs: Sequence[Run]) -> None:
+    """Refuse tables that were asked for and that no measurement could fill.
+
+    Raises:
+        UsageError: cross-overs of one model, or slow-downs without a doubled side.
+    """
+    models = list(dict.fromkeys(run.model for run in runs))
+    if "crossovers" in shown and len(models) < 2:
+        raise cli.UsageError(f"--show crossovers: a cross-over needs two models, got --model {models[0]}")
+    sizes = list(dict.fromkeys(run.res for run in runs))
+    sides = [resolution.side_of(res) for res in sizes]
+    if "claim" in shown and not exponents.doubled(sides):
+        told = " ".join(map(size_text, sizes))
+        raise cli.UsageError(
+            f"--show claim: a slow-down needs a size of twice the side of another, got --res {told}"
+        )
 
 
 def visited(runs: Sequence[Run], visits: int) -> Iterator[tuple[int, Run]]:
@@ -228,9 +268,8 @@ def _held(store: Store | None, about: Run | Record, force: bool) -> Record | Non
     return None if store is None or force else store.held(about)
 
 
-def _records(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
+def _records(args: argparse.Namespace, runs: Sequence[Run], models: Models) -> tuple[list[Record], list[str]]:
     """Everything that is asked for, measured or from the store, and notes on that."""
-    runs, models = planned(args)
     found: list[Record] = []  # in the store
     notes: list[str] = []
     total = len(runs) * (1 if args.no_measure else args.visits + 2)
@@ -566,7 +605,9 @@ def _tables(args: argparse.Namespace) -> list[str]:
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
     tables = _tables(args)
-    records, notes = _records(args)
+    runs, models = planned(args)
+    _refuse_empty(args.show or (), runs)
+    records, notes = _records(args, runs, models)
     found = resolution.counts(records) if args.no_measure else resolution.studies(records)
     output.emit(
         rendered(found, tables, args.format),

@@ -68,15 +68,15 @@ def _reading() -> str:
     return (
         "All of one image. Exponents are those of the side of a square of as many pixels: cost ~ side^e; in "
         "pixels they are half as large. Sizes with as many pixels are one point, the geometric mean. Every "
-        "case was visited in a process of its own, all cases before any again, in the reverse order. Intervals are 95 %, bootstrapped from the samples of every size and "
-        "widened by what visits of one case differ by, as far as that is known from so many visits. *By "
-        "residuals* is the interval that noise and misfit give together; *off the line* is how far the "
-        "farthest size lies from the fitted power, and the exponents *from size to size* say where a cost "
-        "bends. Counts have no noise, and so no interval. MACs and bytes are counted, bytes for an "
-        "eager pass; memory is what the passes hold beside parameters, moments and EMA, **measured** or "
-        "**predicted** as the column says. Where memory ran out the batch was halved: each size says the "
-        "batch that ran, and what is fitted to or judged over sizes of several says so (batch 16 to 2), "
-        "since a smaller batch may cost more an image."
+        "case was visited in a process of its own, all cases before any again, in the reverse order. "
+        "Intervals are 95 %, bootstrapped from the samples of every size and widened by what visits of one "
+        "case differ by, as far as that is known from so many visits. *By residuals* is the interval that "
+        "noise and misfit give together; *off the line* is how far the farthest size lies from the fitted "
+        "power, and the exponents *from size to size* say where a cost bends. Counts have no noise, and so "
+        "no interval. MACs and bytes are counted, bytes for an eager pass; memory is what the passes hold "
+        "beside parameters, moments and EMA, **measured** or **predicted** as the column says. Where memory "
+        "ran out the batch was halved: each size says the batch that ran, and what is fitted to or judged "
+        "over sizes of several says so (batch 16 to 2), since a smaller batch may cost more an image."
     )
 
 

@@ -470,7 +470,7 @@ def test_a_users_backbone_goes_through_inference_and_training(
 
 
 def test_counts_alone_need_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(scaling.main, *QUICK, "--no-measure", "--format", "json") == 0
+    assert run(scaling.main, *QUICK[:6], "--no-measure", "--format", "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [row["res"] for row in told["sizes"]] == [32, "32x64", 64]
     assert all(row["s_per_image"] is None for row in told["sizes"])
@@ -510,6 +510,17 @@ def test_units_for_a_sweep_are_visits_counts_and_memory() -> None:
         (["--show", "sizes", "claim", "--format", "csv"], "csv holds one table"),
         (["--weights", "a.pt"], "--weights a.pt: their values change no size"),
         (["--out", "/"], "--out /: is a folder"),
+        (["--no-measure", "--compile", "on"], "--compile: says how to time, and --no-measure times nothing"),
+        (["--no-measure", "--budget", "5"], "--budget: says how to time"),
+        (["--no-measure", "--precision-target", "0.1"], "--precision-target: says how to time"),
+        (
+            ["--no-measure", "--model", "FCDM-S", "--show", "sizes", "crossovers"],
+            "--show crossovers: a cross-over needs two models, got --model FCDM-S",
+        ),
+        (
+            ["--no-measure", "--model", "FCDM-S", "--res", "256", "384", "--show", "claim"],
+            "--show claim: a slow-down needs a size of twice the side of another, got --res 256 384",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
