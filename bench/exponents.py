@@ -163,12 +163,6 @@ class Exponent:
     sides: tuple[float, ...]
 
     @property
-    def wider(self) -> Interval | None:
-        """The wider one of both intervals."""
-        known = [interval for interval in (self.interval, self.by_residuals) if interval is not None]
-        return max(known, key=lambda interval: interval[1] - interval[0], default=None)
-
-    @property
     def per_doubling(self) -> float:
         """By how many times the cost grows when the side doubles, along the fitted line."""
         return 2**self.slope

@@ -259,9 +259,10 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     memory = f", memory is {_memory_is(study)}" if "memory" in shown else ""
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
-        "side^e, brackets the 95 % interval of e, from the samples or by residuals, whichever is wider; of "
-        "what has no noise the exponents from size to size, the least to the most. Whiskers: 95 % interval "
-        "of the time. Points with whiskers stand side by side at their size; lines are at the true sides. "
+        "side^e, brackets the 95 % interval of e from the samples, parentheses the exponents from size to "
+        "size, the least to the most, which a bend moves apart, and of times noise too. Whiskers: 95 % "
+        "interval of the time. Points with whiskers stand side by side at their size; lines are at the true "
+        "sides. "
         f"MACs and bytes are counted{memory}.{_shrunk(study)}"
     )
     return figure, title, caption
@@ -334,8 +335,8 @@ def _label(model: str, fit: Exponent | None) -> str:
     if fit is None:
         return model
     least, most = f"{min(fit.local):.2f}", f"{max(fit.local):.2f}"
-    bent = f" ({least} to {most})" if not fit.wider and least != most else ""
-    return f"{model}: e = {_with(fit.slope, fit.wider, 2)}{bent}"
+    bent = f" ({least} to {most})" if least != most else ""
+    return f"{model}: e = {_with(fit.slope, fit.interval, 2)}{bent}"
 
 
 def _line(sides: Sequence[float], costs: Sequence[float], fit: Exponent) -> tuple[list[float], list[float]]:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_bent_count_has_exponents_from_size_to_size_and_no_interval() -> None:
     bent = of_counts(*(side + side**2 / 200 for side in SIDES))
     fit = exponent(bent)
     assert fit is not None
-    assert (fit.interval, fit.by_residuals, fit.wider) == (None, None, None)
+    assert (fit.interval, fit.by_residuals) == (None, None)
     assert list(fit.local) == sorted(fit.local)
     assert fit.local[0] < fit.slope < fit.local[-1]
     assert 0.01 < fit.misfit < 0.2
@@ -107,7 +108,6 @@ def test_residuals_tell_a_bent_curve_where_samples_do_not() -> None:
     assert fit.by_residuals is not None
     assert fit.interval[1] - fit.interval[0] < 1e-6
     assert fit.by_residuals[1] - fit.by_residuals[0] > 0.1
-    assert fit.wider == fit.by_residuals
 
 
 def test_one_size_has_no_exponent_and_few_samples_no_interval() -> None:
@@ -566,6 +566,17 @@ def test_fitted_lines_of_a_plot_cross_only_where_the_fits_do() -> None:
     assert all(a < b for a, b in zip(first.get_ydata(), second.get_ydata(), strict=True))
     points = [line for line in macs.lines if line.get_linestyle() == "None"]
     assert [list(line.get_xdata()) for line in points] == [[256, 512]] * 2
+
+
+def test_the_plots_legend_tells_a_cost_that_is_no_power_of_the_side() -> None:
+    (study,) = resolution.studies(
+        made({"FCDM-XL": lambda side: side + side**2 / 200}, sizes=(256, 512, 1024))
+    )
+    figure, _, _ = report.curves(study)
+    legends = [axes.get_legend() for axes in figure.axes[:2]]
+    time, macs = (legend.get_texts()[0].get_text() for legend in legends if legend is not None)
+    assert re.fullmatch(r"FCDM-XL: e = 1\.7\d \[1\.\d\d, 1\.\d\d\] \(1\.64 to 1\.78\)", time)
+    assert macs == "FCDM-XL: e = 2.00"
 
 
 def test_the_report_shows_failed_attempts_and_has_nothing_to_say_without_times() -> None:
