@@ -14,7 +14,8 @@ all of them or the host's time to start them, whichever is longer. Peaks are the
 baselines/gpus.csv; u and v, the shares of them that kernels reach, are calibrated by kind of operator on
 measured passes of GPUs, held to stated priors (--show shares). What was measured on a CPU says nothing of a
 GPU's kernels, only how far off such a formula is. "At most" are rates at the full peaks: of an eager pass,
-and of one with ideal fusion, which nothing exceeds. Memory is that of bench.memory on the meta device.
+where the interval ends at the latest, and of one with ideal fusion, which nothing exceeds. What a cache keeps
+from one operator for the next counts as read again. Memory is that of bench.memory on the meta device.
 
 The interval should hold 90 % of such predictions: it is made of what is uncertain in the shares and of the
 error for sizes, models and devices left out of the calibration in turn (--show held-out). The notes say what

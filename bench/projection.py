@@ -328,14 +328,14 @@ class Prediction:
     seconds: float
     low_s: float
     high_s: float
-    eager_floor_s: float  # every operator at the full peak or bandwidth
+    eager_floor_s: float  # every operator at the full peak or bandwidth: the formula gives nothing below
     fused_floor_s: float  # and with ideal fusion: nothing is faster
 
 
 def predict(
     calibration: Calibration, work: Work, peaks: Peaks, precision: str, device: str | None, error: float
 ) -> Prediction:
-    """Predict an eager pass.
+    """Predict an eager pass; no interval begins below the eager floor.
 
     Args:
         calibration: of the device's type.
@@ -354,7 +354,7 @@ def predict(
     assert fused is not None
     return Prediction(
         seconds=seconds,
-        low_s=max(seconds / reach, fused.total_s),
+        low_s=min(seconds, max(seconds / reach, eager.total_s)),  # min: they may be equal but for rounding
         high_s=seconds * reach,
         eager_floor_s=eager.total_s,
         fused_floor_s=fused.total_s,

@@ -110,7 +110,8 @@ def _reading(basis: Basis, cases: Sequence[_Case]) -> str:
         f"{BATCH} with torch's own kernels: each operator takes the longer of FLOPs over a share of the "
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). In brackets the "
         f"{_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an eager "
-        "pass and with ideal fusion. torch-default is fp32 with TF32 in convolutions only. Basis: "
+        "pass, where the interval ends at the latest, and with ideal fusion. torch-default is fp32 with TF32 "
+        "in convolutions only. Basis: "
         f"{basis.words()}. Work traced with {stamps}, {dates[-1]}."
     )
 

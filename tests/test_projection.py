@@ -214,7 +214,7 @@ def test_a_group_that_is_the_only_one_is_not_left_out() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "torch-default", "bf16"])
-def test_nothing_is_predicted_below_the_fused_floor(precision: str) -> None:
+def test_neither_a_prediction_nor_its_interval_is_below_the_eager_floor(precision: str) -> None:
     perfect = inner([*[1 - 1e-9] * 6, 0.0, 1 - 1e-9, 1 - 1e-9, 1e-12])
     tensors = "bf16" if precision == "bf16" else "fp32"
     for model in XL:
@@ -223,12 +223,13 @@ def test_nothing_is_predicted_below_the_fused_floor(precision: str) -> None:
         work = replace(made(model, parts), precision=tensors)
         for name in load.gpus():
             peaks = floors.of_gpu(name)
-            floor = floors.floor(work, peaks, precision, "fused")
-            assert floor is not None
+            eager, fused = (floors.floor(work, peaks, precision, form) for form in floors.FORMS)
+            assert eager is not None
+            assert fused is not None
             for x in (perfect, inner(SHARES)):
                 predicted = projection.predict(fixed(x), work, peaks, precision, None, 0.5)
-                assert predicted.low_s >= floor.total_s
-                assert predicted.seconds >= predicted.eager_floor_s * (1 - 1e-6) >= floor.total_s * (1 - 1e-6)
+                assert predicted.seconds >= predicted.low_s >= eager.total_s * (1 - 1e-6)
+                assert predicted.eager_floor_s == eager.total_s >= fused.total_s == predicted.fused_floor_s
 
 
 def test_a_device_without_a_peak_is_refused_and_says_which() -> None:
