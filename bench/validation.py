@@ -13,7 +13,17 @@ from typing import TypeVar
 from baselines import load
 from bench import floors, projection
 from bench.floors import Peaks
-from bench.projection import Calibration, HeldOut, Observation, Prediction
+from bench.projection import (
+    ASSUMED,
+    COVERAGE,
+    EVERYTHING,
+    Calibration,
+    Error,
+    HeldOut,
+    Observation,
+    Prediction,
+    said_left_out,
+)
 from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text, to_line
 
 QUESTIONS = {"throughput": "inference", "latency": "inference", "train_step": "training"}
@@ -164,44 +174,140 @@ class Basis:
             self.calibrations[device_type], work, peaks, precision, peaks.device, self.error(device_type)
         )
 
-    def error(self, device_type: str) -> float:
-        """Of log seconds: that of the worst sort of group left out, on this type of device or else any."""
+    def tests(self, device_type: str) -> list[HeldOut]:
+        """The passes that say how far off a prediction for this type of device may be.
+
+        Once the type is calibrated they are those left out on it; else those of any type that were
+        predicted from priors alone, as its own are.
+        """
+        alone = [held for held in self.held_out if held.left_out == EVERYTHING]
+        if not self.calibrations[device_type].devices:
+            return alone
         own = [held for held in self.held_out if held.observation.device_type == device_type]
-        return worst_error(own or self.held_out)
+        return [held for held in own if held.left_out != EVERYTHING] or alone
+
+    def error(self, device_type: str) -> Error:
+        """That of the sort of group left out which reaches farthest."""
+        return max((error for _, error in self._errors(device_type)), key=lambda e: e.reach, default=ASSUMED)
+
+    def _errors(self, device_type: str) -> list[tuple[str, Error]]:
+        """By sort of group left out."""
+        sorts: dict[str, dict[tuple[str, str], list[float]]] = {}
+        for held in self.tests(device_type):
+            group = held.observation.device_type, held.group
+            sorts.setdefault(held.left_out, {}).setdefault(group, []).append(held.error)
+        return [(left_out, projection.error_of(groups.values())) for left_out, groups in sorts.items()]
 
     def words(self, device_type: str = "cuda") -> str:
         """Where the shares come from and what the bars hold, for the reader of a prediction."""
         calibration = self.calibrations[device_type]
-        kind = {"cuda": "GPU", "cpu": "CPU"}[device_type]
-        held = [
-            held for held in self.held_out if held.observation.device_type == device_type
-        ] or self.held_out
-        sorts = " and ".join(f"{sort}s" for sort in dict.fromkeys(held.left_out for held in held))
-        where = " and ".join(sorted({held.observation.device for held in held}))
-        error = f"{100 * math.expm1(self.error(device_type)):.0f} %"
+        kind = _KINDS[device_type]
+        where = " and ".join(sorted({held.observation.device for held in self.tests(device_type)}))
+        off = [
+            f"{_factor(error)} for {error.groups} {_GROUPS[left_out]} on {where}"
+            for left_out, error in self._errors(device_type)
+        ]
+        found = f"{' or '.join(off)}{', the larger one' if len(off) > 1 else ''}, by Student's t over so many"
+        bars = (
+            "the interval holds what is uncertain in the shares and an error of "
+            f"{found if off else f'{_factor(ASSUMED)} that is assumed of the formula'}"
+        )
         if not calibration.devices:
-            text = f"no {kind} measured yet: its shares of the peaks are the priors, none calibrated"
-            if held:
-                return (
-                    f"{text}; the interval holds their spread and the error of {sorts} left out on {where} "
-                    f"only ({error}); the error of a {kind} left out is not known"
-                )
-            return f"{text}; the interval holds their spread and an assumed error of the formula, {error}"
-        text = f"calibrated on {len(calibration.observations)} passes on {' and '.join(calibration.devices)}"
-        if not held:
-            return f"{text}; too few to leave any out: the interval assumes an error of {error}"
-        text += f"; the interval holds the error of {sorts} left out ({error})"
+            text = f"no {kind} measured yet: its shares of the peaks are the priors, none calibrated; {bars}"
+            return f"{text}; the error of a {kind} left out is not known"
+        devices = " and ".join(calibration.devices)
+        text = f"calibrated on {len(calibration.observations)} passes on {devices}; {bars}"
         if len(calibration.devices) > 1:
             return text
         return f"{text}; no second {kind} is measured: how two differ is assumed, not known"
 
+    @property
+    def coverages(self) -> list["Coverage"]:
+        """How often the bars held what was left out, by sort of group and model."""
+        found: dict[tuple[str, str], list[bool]] = {}
+        for held in self.held_out:
+            found.setdefault((held.left_out, held.observation.model), []).append(held.covered)
+        return [
+            Coverage(left_out=left_out, model=model, covered=sum(covered), passes=len(covered))
+            for (left_out, model), covered in found.items()
+        ]
 
-def worst_error(held: Iterable[HeldOut]) -> float:
-    """Root mean square error of log seconds of the worst sort of group; at least what is assumed without."""
-    by_sort: dict[str, list[float]] = {}
-    for one in held:
-        by_sort.setdefault(one.left_out, []).append(one.error)
-    return max(map(projection.spread, by_sort.values()), default=projection.MODEL_SPREAD)
+    def _widths(self, left_out: str) -> str:
+        """How far the bars reach from what was predicted, in words; to the slow side, where no floor is."""
+        reached = [
+            held.prediction.high_s / held.prediction.seconds
+            for held in self.held_out
+            if held.left_out == left_out
+        ]
+        low, high = f"{min(reached):.2g}", f"{max(reached):.2g}"
+        return low if low == high else f"{low} to {high}"
+
+    def priors_held(self) -> str:
+        """What became of priors that measured passes could test; blank without any."""
+        return "; ".join(
+            f"of a {_KINDS[device_type]}'s {len(projection.PRIORS[device_type])} shares, calibration put "
+            f"{', '.join(calibration.refuted) or 'none'} outside the interval of the prior"
+            for device_type, calibration in self.calibrations.items()
+            if calibration.devices
+        )
+
+    def level(self) -> str:
+        """What the level of the intervals was worth where something was left out, and what that proves."""
+        nominal = f"the level of the intervals, {100 * COVERAGE:.0f} %, is nominal"
+        if not self.held_out:
+            return f"{nominal}: nothing measured was left out to test it"
+        by_sort: dict[str, list[Coverage]] = {}
+        for one in self.coverages:
+            by_sort.setdefault(one.left_out, []).append(one)
+        told = []
+        for left_out, of in by_sort.items():
+            total = f"{sum(one.covered for one in of)} of {sum(one.passes for one in of)}"
+            short = [f"only {one.text} of {one.model}" for one in of if one.falls_short]
+            bars = "; ".join([f"within a factor of {self._widths(left_out)}", *short])
+            told.append(f"{total} with {said_left_out(left_out)} left out ({bars})")
+        seen = {held.observation for held in self.held_out}
+        models = len({one.model for one in seen})
+        counts = models, len({size_text(one.res) for one in seen}), len({one.device for one in seen})
+        groups = ", ".join(
+            f"{count} {what}{'s' if count > 1 else ''}"
+            for count, what in zip(counts, ("model", "size", "device"), strict=True)
+        )
+        possible = f"{100 * 0.05 ** (1 / models):.0f} %"  # so many groups are all inside once in 20 times
+        return (
+            f"{nominal}: it held {', '.join(told)}. These are the same {len(seen)} passes each time, of "
+            f"{groups}, too few to prove a level: even with every model inside, {possible} could be true"
+        )
+
+
+_KINDS = {"cuda": "GPU", "cpu": "CPU"}
+_GROUPS = {
+    "size": "sizes left out",
+    "model": "models left out",
+    "device": "devices left out",
+    EVERYTHING: "models predicted from priors alone",
+}
+
+
+def _factor(error: Error) -> str:
+    return f"a factor of {math.exp(error.reach):.2g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Of one model's passes that were left out in one way, those that their interval held."""
+
+    left_out: str
+    model: str
+    covered: int
+    passes: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.covered} of {self.passes}"
+
+    @property
+    def falls_short(self) -> bool:
+        return self.covered < COVERAGE * self.passes
 
 
 def basis(observations: Sequence[Observation]) -> Basis:

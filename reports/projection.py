@@ -58,8 +58,15 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         "### Shares of the peaks",
         markdown(_shares(basis)),
     ]
+    if priors_held := basis.priors_held():
+        parts.append(f"In brackets the nominal interval; {priors_held}.")
     if basis.held_out:
-        parts += ["### Left out and predicted", _of_held_out(basis), markdown(_held_out(basis))]
+        parts += [
+            "### Left out and predicted",
+            LEFT_OUT,
+            markdown(_coverage(basis)),
+            markdown(_held_out(basis)),
+        ]
     others = unused + lacking
     if others:
         reasons = "; ".join(f"{count} {reason}" for reason, count in others.most_common())
@@ -109,10 +116,10 @@ def _reading(basis: Basis, cases: Sequence[_Case]) -> str:
         "**Speed and memory under the name of a GPU are predicted, not measured.** Eager passes of batch "
         f"{BATCH} with torch's own kernels: each operator takes the longer of FLOPs over a share of the "
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). In brackets the "
-        f"{_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an eager "
-        "pass, where the interval ends at the latest, and with ideal fusion. torch-default is fp32 with TF32 "
-        "in convolutions only. Basis: "
-        f"{basis.words()}. Work traced with {stamps}, {dates[-1]}."
+        f"nominal {_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an "
+        "eager pass, where the interval ends at the latest, and with ideal fusion. torch-default is fp32 "
+        f"with TF32 in convolutions only. Basis: {basis.words()}. Of the intervals: {basis.level()}. "
+        f"Work traced with {stamps}, {dates[-1]}."
     )
 
 
@@ -172,19 +179,32 @@ def _shares(basis: Basis) -> Columns:
     }
 
 
-def _of_held_out(basis: Basis) -> str:
-    covered = sum(held.covered for held in basis.held_out)
-    return (
-        "Every size, model and device was left out of the calibration in turn and predicted. "
-        f"{covered} of {len(basis.held_out)} intervals hold what was measured; they are made of the errors "
-        "of the other groups."
-    )
+LEFT_OUT = (
+    "Every size, model and device was left out of the calibration in turn and predicted, and then "
+    "everything, so that the priors alone predict it, as they do a GPU until one is measured. An interval is "
+    "made of the errors of the other groups, never of its own: sizes, models or devices, and models again "
+    "where everything is left out. First how many passes lay in theirs, then every pass."
+)
+
+
+def _coverage(basis: Basis) -> Columns:
+    of = {(one.left_out, one.model): one.text for one in basis.coverages}
+    models = sorted({model for _, model in of})
+    return {
+        "model": models,
+        **{
+            f"in the interval with {projection.said_left_out(left_out)} left out": [
+                of.get((left_out, model), BLANK) for model in models
+            ]
+            for left_out in dict.fromkeys(left_out for left_out, _ in of)
+        },
+    }
 
 
 def _held_out(basis: Basis) -> Columns:
     held = basis.held_out
     return {
-        "left out": [f"its {one.left_out}" for one in held],
+        "left out": [projection.said_left_out(one.left_out) for one in held],
         "device": [one.observation.device for one in held],
         "model": [one.observation.model for one in held],
         "work": [one.observation.work.work for one in held],
@@ -245,7 +265,8 @@ def _plot(cases: Sequence[_Case]) -> tuple[Figure, str, str]:
         fontsize=8,
     )
     caption = (
-        f"Filled: predicted, with {_percent(projection.COVERAGE)} intervals; nothing here was measured. "
+        f"Filled: predicted, with nominal {_percent(projection.COVERAGE)} intervals, which end at the eager "
+        "rate at full peaks at the latest; nothing here was measured. "
         "Hollow, in the A100's column: what the papers print. DiCo's tables name an A100, not "
         "which one, and fp32 at 256 px; FCDM's name no GPU and no precision."
     )
