@@ -14,8 +14,9 @@ all of them or the host's time to start them, whichever is longer. Peaks are the
 baselines/gpus.csv; u and v, the shares of them that kernels reach, are calibrated by kind of operator on
 measured passes of GPUs, held to stated priors (--show shares). What was measured on a CPU says nothing of a
 GPU's kernels, only how far off such a formula is. "At most" are rates at the full peaks: of an eager pass,
-where the interval ends at the latest, and of one with ideal fusion, which nothing exceeds. What a cache keeps
-from one operator for the next counts as read again. Memory is that of bench.memory on the meta device.
+where the interval ends at the latest, and of one with ideal fusion, which nothing exceeds that is timed well.
+What a cache keeps from one operator for the next counts as read again. Memory is that of bench.memory on the
+meta device.
 
 The interval holds what is uncertain in the shares and, beside it, the error for what was left out of the
 calibration: sizes, models and devices in turn, and everything, where a prediction is made from the priors
@@ -24,7 +25,9 @@ passes. They are few, and a GPU is not among them until one is measured: the 90 
 and the notes say how many of the passes left out were in their interval, and of which models too few.
 
 --show published sets the papers' throughputs (batch 64) beside predictions for fp32, TF32 and PyTorch's
-default, TF32 in convolutions only; nothing is calibrated on them.
+default, TF32 in convolutions only; nothing is calibrated on them. A row cannot be a precision whose fused
+"at most" it exceeds by more than 10 % of the time, slack for a clock that does not wait for the device; a row
+within the slack says so.
 
 Read: --records, by default reports/out/records.jsonl and the records that come with the suite; only passes
 under default settings calibrate, a CPU's only with its ceilings (bench.ceilings). A prediction is not stored:
@@ -468,7 +471,7 @@ def _notes(
     if args.show == "held-out":
         notes += _held_notes(basis)
     if args.show == "published":
-        notes.append(validation.CAVEAT)
+        notes += [validation.LIMIT, validation.CAVEAT]
     if args.show == "shares":
         notes += [basis.words(device_type) for device_type in basis.calibrations]
         notes += filter(None, [basis.priors_held()])

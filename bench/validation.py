@@ -253,9 +253,9 @@ class Basis:
 
     def level(self) -> str:
         """What the level of the intervals was worth where something was left out, and what that proves."""
-        nominal = f"the level of the intervals, {100 * COVERAGE:.0f} %, is nominal"
+        nominal = f"the {100 * COVERAGE:.0f} % of the intervals are nominal"
         if not self.held_out:
-            return f"{nominal}: nothing measured was left out to test it"
+            return f"{nominal}: nothing measured was left out to test them"
         by_sort: dict[str, list[Coverage]] = {}
         for one in self.coverages:
             by_sort.setdefault(one.left_out, []).append(one)
@@ -263,7 +263,7 @@ class Basis:
         for left_out, of in by_sort.items():
             total = f"{sum(one.covered for one in of)} of {sum(one.passes for one in of)}"
             short = [f"only {one.text} of {one.model}" for one in of if one.falls_short]
-            bars = "; ".join([f"within a factor of {self._widths(left_out)}", *short])
+            bars = ", ".join([f"bars of a factor of {self._widths(left_out)}", *short])
             told.append(f"{total} with {said_left_out(left_out)} left out ({bars})")
         seen = {held.observation for held in self.held_out}
         models = len({one.model for one in seen})
@@ -274,8 +274,9 @@ class Basis:
         )
         possible = f"{100 * 0.05 ** (1 / models):.0f} %"  # so many groups are all inside once in 20 times
         return (
-            f"{nominal}: it held {', '.join(told)}. These are the same {len(seen)} passes each time, of "
-            f"{groups}, too few to prove a level: even with every model inside, {possible} could be true"
+            f"{nominal}. Of measured passes they held {'; '.join(told)}. These are the same {len(seen)} "
+            f"passes each time, of {groups}, too few to prove a level: even with every model inside, "
+            f"{possible} could be true"
         )
 
 
@@ -331,6 +332,7 @@ PUBLISHED_BATCH = 64
 PUBLISHED_ON = "A100 SXM4 80GB"  # an A100, which one is not said
 READINGS = ("fp32", "tf32", "torch-default")  # what a printed fp32 may have been
 SLACK = 0.1  # of the time: what a clock that does not wait for the device may leave out
+SAID_SLACK = f"{100 * SLACK:.0f} % slack"
 _ALIKE = 0.02  # of log speed: readings that fit as well
 
 
@@ -385,8 +387,13 @@ class Reading:
     published_s: float
 
     @property
+    def above(self) -> bool:
+        """Faster than the peaks allow with ideal fusion."""
+        return self.published_s < self.prediction.fused_floor_s
+
+    @property
     def impossible(self) -> bool:
-        """Faster than the peaks allow with ideal fusion, and by more than a careless clock explains."""
+        """Above by more than a careless clock explains."""
         return self.published_s < (1 - SLACK) * self.prediction.fused_floor_s
 
     @property
@@ -418,6 +425,8 @@ class Judged:
         best = min(abs(reading.error) for reading in possible)
         near = [reading for reading in possible if abs(reading.error) < best + _ALIKE]
         said += ("; " if said else "") + f"nearest {' or '.join(reading.precision for reading in near)}"
+        if above := [reading.precision for reading in possible if reading.above]:
+            return f"{said}, above the {' and '.join(above)} limit, within {SAID_SLACK}"
         if any(reading.inside for reading in near):
             return said
         return f"{said}, printed {'slower' if near[0].error > 0 else 'faster'} than its interval"
@@ -445,6 +454,11 @@ def judge(basis: Basis, derived: Derived, gpus: Sequence[str]) -> list[Judged]:
     return judged
 
 
+LIMIT = (
+    "At most, the limit: with ideal fusion at the full peaks. A row cannot be a precision whose limit it is "
+    f"above by more than {SAID_SLACK}: so much of the time may a clock leave out that does not wait for the "
+    "device"
+)
 CAVEAT = (
     "Published: not measured by this suite, and nothing is calibrated on it, but the prior for fp32 products "
     "was set by someone who knew DiT's rows. Which precision a row was "

@@ -73,7 +73,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         parts.append(f"Measured passes that do not calibrate: {reasons}.")
     judged = validation.judge(basis, derived, [validation.PUBLISHED_ON])
     if judged:
-        parts += ["### Published beside predicted", f"{validation.CAVEAT}.", markdown(_judged(judged))]
+        parts += [
+            "### Published beside predicted",
+            f"{validation.LIMIT}. {validation.CAVEAT}.",
+            markdown(_judged(judged)),
+        ]
     with matplotlib.rc_context(STYLE):
         drawing = saved("projection", *_plot(cases))
     picture = drawing.picture
@@ -118,9 +122,13 @@ def _reading(basis: Basis, cases: Sequence[_Case]) -> str:
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). In brackets the "
         f"nominal {_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an "
         "eager pass, where the interval ends at the latest, and with ideal fusion. torch-default is fp32 "
-        f"with TF32 in convolutions only. Basis: {basis.words()}. Of the intervals: {basis.level()}. "
-        f"Work traced with {stamps}, {dates[-1]}."
+        f"with TF32 in convolutions only. Basis: {basis.words()}. "
+        f"{_sentence(basis.level())} Work traced with {stamps}, {dates[-1]}."
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _range(rate: float, low: float, high: float) -> str:
@@ -223,6 +231,10 @@ def _judged(judged: Sequence[Judged]) -> Columns:
         found = [reading for reading in one.readings if reading.precision == precision]
         return _predicted(validation.PUBLISHED_BATCH, found[0].prediction) if found else BLANK
 
+    def at_most_fp32(one: Judged) -> str:
+        floors_s = [r.prediction.fused_floor_s for r in one.readings if r.precision == "fp32"]
+        return significant(validation.PUBLISHED_BATCH / floors_s[0]) if floors_s else BLANK
+
     return {
         "source": [one.row.source for one in judged],
         "model": [one.row.model for one in judged],
@@ -235,6 +247,7 @@ def _judged(judged: Sequence[Judged]) -> Columns:
             ]
             for precision in validation.READINGS
         },
+        f"fp32 images/s at most, {validation.PUBLISHED_ON}": [at_most_fp32(one) for one in judged],
         f"verdict, if on {validation.PUBLISHED_ON}": [one.verdict for one in judged],
     }
 
