@@ -16,7 +16,8 @@ measured passes of GPUs, held to stated priors (--show shares). What was measure
 GPU's kernels, only how far off such a formula is. "At most" are rates at the full peaks: of an eager pass,
 where the interval ends at the latest, and of one with ideal fusion, which nothing exceeds that is timed well.
 What a cache keeps from one operator for the next counts as read again. Memory is that of bench.memory on the
-meta device.
+meta device; it has an interval where the records hold peaks measured on a GPU (bench.memory --device cuda),
+made of their errors by model, and none else.
 
 The interval holds what is uncertain in the shares and, beside it, the error for what was left out of the
 calibration: sizes, models and devices in turn, and everything, where a prediction is made from the priors
@@ -46,7 +47,7 @@ from bench.capacity import GIB
 from bench.memory import MemoryCase
 from bench.projection import HeldOut, Observation, Prediction, Share
 from bench.record import Ceiling, Memory, Record, Run, Work, height_width
-from bench.validation import Asked, Basis, Derived, Judged
+from bench.validation import Asked, Basis, Derived, Judged, MemoryBars
 
 if TYPE_CHECKING:
     from bench.store import Store
@@ -135,15 +136,29 @@ def _seen(records: Sequence[Record], source: _Source) -> tuple[list[Observation]
     return seen, others + lacking
 
 
+def _memory_bars(records: Sequence[Record], source: _Source) -> MemoryBars:
+    """From every peak measured on a GPU, its prediction made where no record holds it."""
+    for _, key, _ in validation.measured_memory(records):
+        source.memory(key)
+    return MemoryBars(peaks=tuple(validation.peaks_seen(records, source.derived)))
+
+
 # one row a prediction
 
 
 def _row(
-    work: Work, gpu: str, precision: str, predicted: Prediction, needs: Memory, basis: str
+    work: Work,
+    gpu: str,
+    precision: str,
+    predicted: Prediction,
+    needs: Memory,
+    bars: MemoryBars,
+    basis: str,
 ) -> output.Row:
     batch = work.batch
     device = capacity.device(gpu)
     peak = needs.use.peak_bytes if needs.use is not None else None
+    interval = None if peak is None else bars.interval(peak, work.work)
     return {
         "predicted": True,
         "gpu": gpu,
@@ -162,6 +177,7 @@ def _row(
         "images_per_s_at_most_eager": batch / predicted.eager_floor_s,
         "images_per_s_at_most_fused": batch / predicted.fused_floor_s,
         "memory_peak_bytes": peak,
+        "memory_peak_bytes_interval": interval and list(interval),
         "memory_status": needs.status,
         "usable_bytes": device.usable_bytes,
         "fits": None if peak is None else peak <= device.usable_bytes,
@@ -180,11 +196,19 @@ def _interval(row: output.Row) -> str:
 def _fits(row: output.Row) -> str:
     if row["fits"] is None:
         return row["memory_status"]
-    return "yes" if row["fits"] else f"no, {row['usable_bytes'] / GIB:g} GiB usable"
+    usable = row["usable_bytes"]
+    said = validation.fits(row["memory_peak_bytes"], row["memory_peak_bytes_interval"], usable)
+    return said if said == "yes" else f"{said}, {usable / GIB:g} GiB usable"
 
 
 def _gib(row: output.Row) -> str:
-    return output.fixed(1, None if row["memory_peak_bytes"] is None else row["memory_peak_bytes"] / GIB)
+    if row["memory_peak_bytes"] is None:
+        return "-"
+    text = f"{row['memory_peak_bytes'] / GIB:.1f}"
+    if row["memory_peak_bytes_interval"] is None:
+        return text
+    low, high = row["memory_peak_bytes_interval"]
+    return f"{text} ({low / GIB:.1f} to {high / GIB:.1f})"
 
 
 def _percent(share: float) -> str:
@@ -402,8 +426,9 @@ def _body(args: argparse.Namespace) -> int:
             rows = [_judged_row(judged) for judged in _judged(basis, source, list(gpus))]
             columns = _JUDGED_COLUMNS
         else:
-            rows = _predicted(args, names, gpus, basis, source)
-            columns = _COLUMNS
+            bars = _memory_bars(records, source)
+            rows, columns = _predicted(args, names, gpus, basis, bars, source), _COLUMNS
+            notes += [bars.words(work) for work in dict.fromkeys(args.work)]
     text = output.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
     if rows and args.show == "predictions":
@@ -413,7 +438,12 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _predicted(
-    args: argparse.Namespace, names: Sequence[str], gpus: Iterable[str], basis: Basis, source: _Source
+    args: argparse.Namespace,
+    names: Sequence[str],
+    gpus: Iterable[str],
+    basis: Basis,
+    bars: MemoryBars,
+    source: _Source,
 ) -> list[output.Row]:
     passes = [
         (name, res, batch, precision, work)
@@ -435,7 +465,7 @@ def _predicted(
             needs = source.memory(key)
             for gpu in gpus:
                 predicted = basis.predict(asked, floors.of_gpu(gpu), precision)
-                rows.append(_row(asked, gpu, precision, predicted, needs, basis.words()))
+                rows.append(_row(asked, gpu, precision, predicted, needs, bars, basis.words()))
     return sorted(rows, key=lambda row: list(gpus).index(row["gpu"]))
 
 

@@ -69,8 +69,7 @@ def derived_in(records: Iterable[Record]) -> Derived:
             key = asked(record.model, record.res, record.batch, record.precision, record.work)
             found.works[key] = record
         elif record.predicted and not record.checkpointing and record.limit_bytes is None:
-            run = record.run
-            found.memories[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
+            found.memories[asked_of_memory(record)] = record
     return found
 
 
@@ -157,6 +156,108 @@ def peaks_of(environment: Environment, ceilings: Sequence[Ceiling]) -> tuple[str
     if name is not None:
         return name, floors.of_gpu(name)
     return environment.device, floors.measured_peaks(ceilings, environment.device)
+
+
+# peaks of memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """A peak of memory measured on a GPU, beside the one predicted of the same pass.
+
+    Nothing of a prediction of memory is calibrated, so every measured peak was held out.
+    """
+
+    model: str
+    work: str
+    measured_bytes: int
+    predicted_bytes: int
+
+    @property
+    def error(self) -> float:
+        """log(predicted / measured)."""
+        return math.log(self.predicted_bytes / self.measured_bytes)
+
+
+def measured_memory(records: Iterable[Record]) -> dict[tuple[str, Asked, str], Memory]:
+    """Peaks measured on GPUs of passes as they are predicted here; the newest of each."""
+    return {
+        (record.run.environment.device, asked_of_memory(record), record.run.precision): record
+        for record in by_date(record for record in records if isinstance(record, Memory))
+        if record.use is not None
+        and not record.predicted
+        and not record.checkpointing
+        and record.limit_bytes is None
+        and record.run.environment.device_type == "cuda"
+    }
+
+
+def asked_of_memory(memory: Memory) -> Asked:
+    run = memory.run
+    return asked(run.model, run.res, run.batch, run.precision, memory.work)
+
+
+def peaks_seen(records: Iterable[Record], derived: Derived) -> list[Peak]:
+    """Measured peaks whose passes' memory is predicted, too."""
+    found = []
+    for (_, key, _), measured in measured_memory(records).items():
+        predicted = derived.memories.get(key)
+        if predicted is not None and predicted.use is not None and measured.use is not None:
+            peak = Peak(
+                model=measured.run.model,
+                work=measured.work,
+                measured_bytes=measured.use.peak_bytes,
+                predicted_bytes=predicted.use.peak_bytes,
+            )
+            found.append(peak)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBars:
+    """How far off predictions of memory are, from measured peaks: a group is a model, as for speed."""
+
+    peaks: tuple[Peak, ...]
+
+    def interval(self, predicted_bytes: int, work: str) -> tuple[float, float] | None:
+        """Nominally of COVERAGE; None where no peak of such work was measured."""
+        error = self._error(work)
+        if error is None:
+            return None
+        factor = math.exp(error.reach)
+        return predicted_bytes / factor, predicted_bytes * factor
+
+    def _error(self, work: str) -> Error | None:
+        by_model: dict[str, list[float]] = {}
+        for peak in self.peaks:
+            if peak.work == work:
+                by_model.setdefault(peak.model, []).append(peak.error)
+        return projection.error_of(by_model.values(), at_least=0.0) if by_model else None
+
+    def words(self, work: str) -> str:
+        """What an interval of memory stands on, or why there is none."""
+        error = self._error(work)
+        if error is None:
+            return f"memory has no interval: no GPU peak of {work} is measured yet beside its prediction"
+        count = sum(peak.work == work for peak in self.peaks)
+        return (
+            f"the interval of memory is a factor of {math.exp(error.reach):.3g}, nominally of "
+            f"{100 * COVERAGE:.0f} %: from {_counted(count, f'GPU peak of {work}')} measured, by Student's t "
+            f"over {_counted(error.groups, 'model')}"
+        )
+
+
+def _counted(count: int, what: str) -> str:
+    """`3 GPU peaks of inference`: the plural of what stands before any of."""
+    noun, of, rest = what.partition(" of ")
+    return f"{count} {noun}{'s' if count != 1 else ''}{of}{rest}"
+
+
+def fits(predicted_bytes: int, interval: Sequence[float] | None, usable_bytes: int) -> str:
+    """Whether a predicted peak fits: yes, no, or perhaps where the ends of its interval disagree."""
+    if interval is not None and interval[0] <= usable_bytes < interval[1]:
+        return "perhaps"
+    return "yes" if predicted_bytes <= usable_bytes else "no"
 
 
 # predictions and their bars
@@ -267,11 +368,8 @@ class Basis:
             told.append(f"{total} with {said_left_out(left_out)} left out ({bars})")
         seen = {held.observation for held in self.held_out}
         models = len({one.model for one in seen})
-        counts = models, len({size_text(one.res) for one in seen}), len({one.device for one in seen})
-        groups = ", ".join(
-            f"{count} {what}{'s' if count > 1 else ''}"
-            for count, what in zip(counts, ("model", "size", "device"), strict=True)
-        )
+        sizes, devices = len({size_text(one.res) for one in seen}), len({one.device for one in seen})
+        groups = f"{_counted(models, 'model')}, {_counted(sizes, 'size')}, {_counted(devices, 'device')}"
         possible = f"{100 * 0.05 ** (1 / models):.0f} %"  # so many groups are all inside once in 20 times
         return (
             f"{nominal}. Of measured passes they held {'; '.join(told)}. These are the same {len(seen)} "

@@ -15,7 +15,7 @@ from bench import capacity, floors, projection, validation
 from bench.capacity import GIB
 from bench.projection import Prediction
 from bench.record import Memory, Record, Work
-from bench.validation import Basis, Derived, Judged
+from bench.validation import Basis, Derived, Judged, MemoryBars
 from reports.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
 from reports.tables import BLANK, Columns, markdown, significant
 
@@ -35,6 +35,7 @@ class _Case:
     precision: str
     work: Work
     memory: Memory | None
+    peak: tuple[float, float] | None  # the interval of memory's
     prediction: Prediction
 
     @property
@@ -48,12 +49,13 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     timed, unused = validation.usable(records)
     seen, lacking = validation.observations(timed, records, derived)
     basis = validation.basis(seen)
-    cases = _cases(derived, basis)
+    bars = MemoryBars(peaks=tuple(validation.peaks_seen(records, derived)))
+    cases = _cases(derived, basis, bars)
     if not cases:
         return "", []
     parts = [
         "## Predicted for GPUs",
-        _reading(basis, cases),
+        f"{_reading(basis, cases)} {_sentence(bars.words('inference'))}",
         *(text for gpu in GPUS for text in (f"### Predicted: {gpu}", markdown(_of_gpu(cases, gpu)))),
         "### Shares of the peaks",
         markdown(_shares(basis)),
@@ -85,7 +87,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     return "\n\n".join(parts), [drawing]
 
 
-def _cases(derived: Derived, basis: Basis) -> list[_Case]:
+def _cases(derived: Derived, basis: Basis, bars: MemoryBars) -> list[_Case]:
     cases = []
     for precision in PRECISIONS:
         for res in SIZES:
@@ -94,6 +96,8 @@ def _cases(derived: Derived, basis: Basis) -> list[_Case]:
                 work = derived.work(key)
                 if work is None:
                     continue
+                memory = derived.memories.get(key)
+                use = memory.use if memory is not None else None
                 for gpu in GPUS:
                     peaks = floors.of_gpu(gpu)
                     if projection.why_not(peaks, [precision]) is None:
@@ -101,7 +105,8 @@ def _cases(derived: Derived, basis: Basis) -> list[_Case]:
                             gpu=gpu,
                             precision=precision,
                             work=work,
-                            memory=derived.memories.get(key),
+                            memory=memory,
+                            peak=bars.interval(use.peak_bytes, work.work) if use is not None else None,
                             prediction=basis.predict(work, peaks, precision),
                         )
                         cases.append(case)
@@ -153,21 +158,25 @@ def _of_gpu(cases: Sequence[_Case], gpu: str) -> Columns:
         "images/s at most, fused": [
             significant(case.work.batch / case.prediction.fused_floor_s) for case in shown
         ],
-        "predicted GiB": [_gib(case.memory) for case in shown],
-        "fits": [_fits(case.memory, gpu) for case in shown],
+        "predicted GiB": [_gib(case) for case in shown],
+        "fits": [_fits(case, gpu) for case in shown],
     }
 
 
-def _gib(memory: Memory | None) -> str:
+def _gib(case: _Case) -> str:
+    memory = case.memory
     if memory is None:
         return BLANK
-    return memory.status if memory.use is None else f"{memory.use.peak_bytes / GIB:.1f}"
+    if memory.use is None:
+        return memory.status
+    text = f"{memory.use.peak_bytes / GIB:.1f}"
+    return text if case.peak is None else f"{text} [{case.peak[0] / GIB:.1f}, {case.peak[1] / GIB:.1f}]"
 
 
-def _fits(memory: Memory | None, gpu: str) -> str:
-    if memory is None or memory.use is None:
+def _fits(case: _Case, gpu: str) -> str:
+    if case.memory is None or case.memory.use is None:
         return BLANK
-    return "yes" if memory.use.peak_bytes <= capacity.device(gpu).usable_bytes else "no"
+    return validation.fits(case.memory.use.peak_bytes, case.peak, capacity.device(gpu).usable_bytes)
 
 
 def _shares(basis: Basis) -> Columns:

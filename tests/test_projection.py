@@ -16,7 +16,7 @@ from baselines import load
 from bench import floors, memory, operators, project, projection, record, validation
 from bench.floors import Peaks
 from bench.projection import EVERYTHING, Calibration, Error, Observation
-from bench.record import Ceiling, MemoryUse, Part, Record, Throughput, Work
+from bench.record import Ceiling, Memory, MemoryUse, Part, Record, Throughput, Work, to_line
 from models.contract import build
 from models.registry import task_at
 from reports import projection as report
@@ -434,6 +434,84 @@ def test_a_training_step_moves_what_adamw_and_the_average_read_and_write() -> No
     assert step.eager_bytes - zoo()[0].eager_bytes == adamw + average
     assert step.fused_bytes - zoo()[0].fused_bytes == adamw + average
     assert step.macs == zoo()[0].macs
+
+
+# memory
+
+
+def peak(model: str, gib: float, measured: bool, work: str = "inference") -> Memory:
+    environment = replace(HERE, device="NVIDIA H200", device_type="cuda") if measured else ELSEWHERE
+    run = replace(
+        TIMED.run, question=f"memory of {work}", model=model, family=model, res=64, latent_size=8, batch=2,
+        precision="bf16", environment=environment,
+    )  # fmt: skip
+    use = MemoryUse(
+        passes_peak_bytes=round(gib * 2**30), passes_peak_phase="forward", passes_gradients_bytes=0,
+        update_peak_bytes=None, parameters_bytes=0, gradients_bytes=0, optimizer_bytes=0, ema_bytes=0,
+        reserved_bytes=None, process_bytes=None,
+    )  # fmt: skip
+    return Memory(
+        run=run, work=work, checkpointing=False, predicted=not measured, limit_bytes=None, status="ok",
+        reason="", use=use,
+    )  # fmt: skip
+
+
+def bars_of(records: Sequence[Record]) -> validation.MemoryBars:
+    return validation.MemoryBars(peaks=tuple(validation.peaks_seen(records, validation.derived_in(records))))
+
+
+MEASURED_PEAKS = {"a": 1.1, "b": 1.2, "c": 1.05}  # of 1 GiB predicted
+
+
+def test_memory_has_an_interval_from_measured_peaks_of_its_own_work_and_else_says_that_there_is_none() -> (
+    None
+):
+    records = [
+        *(peak(model, 1, measured=False) for model in MEASURED_PEAKS),
+        *(peak(model, gib, measured=True) for model, gib in MEASURED_PEAKS.items()),
+    ]
+    bars = bars_of(records)
+    interval = bars.interval(2**30, "inference")
+    assert interval is not None
+    low, high = interval
+    assert low < 2**30
+    assert all(gib * 2**30 < high for gib in MEASURED_PEAKS.values())
+    assert high < 1.5 * 2**30
+    assert "from 3 GPU peaks of inference measured, by Student's t over 3 models" in bars.words("inference")
+    assert bars.interval(2**30, "training") is None
+    assert "no interval: no GPU peak of training is measured yet" in bars.words("training")
+    assert bars_of([one for one in records if one.predicted]).interval(2**30, "inference") is None
+    assert [validation.fits(2**30, interval, round(end)) for end in (0.9 * low, 2**30, 1.1 * high)] == [
+        "no",
+        "perhaps",
+        "yes",
+    ]
+
+
+def test_predicted_memory_is_shown_with_its_interval_or_a_note_that_it_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(project.main, *TINY, *empty(tmp_path), "--format", "json") == 0
+    told = capsys.readouterr()
+    assert "memory has no interval: no GPU peak of inference is measured yet" in told.err
+    assert {row["memory_peak_bytes_interval"] for row in json.loads(told.out)} == {None}
+    path = tmp_path / "measured.jsonl"
+    path.write_text(to_line(peak("tests.tiny:Tiny", 1, measured=True)))  # its prediction is made
+    assert run(project.main, *TINY, "--records", str(path), "--format", "json") == 0
+    told = capsys.readouterr()
+    assert "from 1 GPU peak of inference measured, by Student's t over 1 model" in told.err
+    for row in json.loads(told.out):
+        low, high = row["memory_peak_bytes_interval"]
+        assert low < row["memory_peak_bytes"] < 2**30 < high
+    work = replace(zoo()[1], model="FCDM-XL")
+    asked = replace(TIMED.run, environment=ELSEWHERE, model="FCDM-XL", res=256, latent_size=32, batch=64)
+    of_it = replace(peak("FCDM-XL", 1, measured=False), run=replace(asked, precision="bf16"))
+    pair = [peak("a", 1, measured=False), peak("a", 1.1, measured=True)]
+    text, _ = report.section([work, of_it])
+    assert "Memory has no interval: no GPU peak of inference is measured yet" in text
+    text, _ = report.section([work, of_it, *pair])
+    assert "| 1.0 [0.5, 1.8]" in text
+    assert "from 1 GPU peak of inference measured" in text
 
 
 # published rows
