@@ -514,14 +514,15 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """Which reading fits best, in words."""
+        """Which reading fits best, in words: of those whose interval holds the row, if one's does."""
         impossible = [reading.precision for reading in self.readings if reading.impossible]
         possible = [reading for reading in self.readings if not reading.impossible]
         said = f"cannot be {' or '.join(impossible)}" if impossible else ""
         if not possible:
             return said
-        best = min(abs(reading.error) for reading in possible)
-        near = [reading for reading in possible if abs(reading.error) < best + _ALIKE]
+        fitting = [reading for reading in possible if reading.inside] or possible
+        best = min(abs(reading.error) for reading in fitting)
+        near = [reading for reading in fitting if abs(reading.error) < best + _ALIKE]
         said += ("; " if said else "") + f"nearest {' or '.join(reading.precision for reading in near)}"
         if above := [reading.precision for reading in possible if reading.above]:
             return f"{said}, above the {' and '.join(above)} limit, within {SAID_SLACK}"

@@ -562,6 +562,20 @@ def test_a_row_a_little_above_a_limit_says_so_and_the_slack_is_told(
     assert "fp32 images/s at most" in text
 
 
+def test_a_reading_whose_interval_holds_the_row_fits_better_than_a_nearer_one_at_its_floor() -> None:
+    def reading(precision: str, seconds: float, low_s: float) -> validation.Reading:
+        prediction = projection.Prediction(
+            seconds=seconds, low_s=low_s, high_s=3 * seconds, eager_floor_s=low_s, fused_floor_s=low_s / 2
+        )
+        return validation.Reading(precision=precision, prediction=prediction, published_s=1.0)
+
+    row = validation.published_rows()[0]
+    both = (reading("fp32", 1.2, 1.1), reading("tf32", 0.7, 0.5))
+    assert validation.Judged(row=row, gpu="a GPU", readings=both).verdict == "nearest tf32"
+    alone = validation.Judged(row=row, gpu="a GPU", readings=both[:1]).verdict
+    assert alone == "nearest fp32, printed faster than its interval"
+
+
 def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
     row = replace(validation.published_rows()[0], images_per_s=1e9)
     basis, _ = basis_of([])
