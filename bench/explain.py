@@ -28,7 +28,8 @@ COUNTERS = {
     "closed-form": "formulas of the Config and the Task; nothing is traced or walked",
     "torchprofile-meta": "torchprofile's rules: elementwise products, means and affine norms too",
     "torchprofile-unfused": "the same where attention is not one operator, as the papers counted DiT",
-    "module-hooks": "hooks on layers, as in calflops and thop; functions are not seen",
+    "module-hooks": "hooks on layers, as in thop; no function is seen. calflops, never run here, also counts "
+    "functional convolutions and matrix products, but not scaled_dot_product_attention",
     "torchprofile": "the package, on real weights",
     "fvcore": "the package, on real weights",
 }

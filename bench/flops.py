@@ -17,8 +17,9 @@ recurrence that it is. torchprofile-meta also counts elementwise products, means
 linear attention, as the package does that the papers used; it equals that package to the last digit, but
 for what a trace on real weights drops or computes otherwise (DiMSUM, neighbourhood attention).
 torchprofile-unfused is the same where attention is not one operator and the scaling of the queries counts,
-as in the papers' DiT rows. module-hooks sees layers only and no function, so no attention, as calflops
-and thop do. All of these run on the meta device: nothing is computed, nothing allocated.
+as in the papers' DiT rows. module-hooks sees layers only and no function, so no attention, as thop does;
+calflops also counts functional convolutions and matrix products, but not scaled_dot_product_attention.
+All of these run on the meta device: nothing is computed, nothing allocated.
 closed-form does not run the model at all: formulas of its Config and the Task, in bench/closed_form.py.
 torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
 seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.

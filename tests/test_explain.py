@@ -122,6 +122,14 @@ def test_the_causes_carry_the_names_that_the_papers_differ_by(capsys: pytest.Cap
     assert_all_named(rows)
 
 
+def test_hooks_on_layers_are_not_said_to_be_what_calflops_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "U-DiT-S", "--counter", "torch") == 0
+    printed = capsys.readouterr()
+    (legend,) = (line for line in printed.err.splitlines() if line.startswith("module-hooks: "))
+    assert "calflops, never run here, also counts functional convolutions and matrix products" in legend
+    assert "calflops" not in printed.out  # whose differences these are
+
+
 def test_an_operator_that_no_rule_names_is_unexplained() -> None:
     with torch.device("meta"):
         model = build("DiT-S/8", Task(16))
