@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from bench import floors
+from bench import about, floors
 from bench.floors import KINDS, OTHER, Floor, Peaks
 from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
 from reports.naming import FAMILIES, order, size
@@ -342,7 +342,9 @@ def _of_operators() -> str:
     return (
         "Shares in %, MACs / eager bytes / time: time is that of operators under torch.profiler on the "
         f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. "
-        "*Other* is time in no operator, on a CPU that of Python."
+        "*Other* is time in no operator, on a CPU that of Python. *Spread*: from the fastest pass to the "
+        "slowest, as a share of the median; the shares of a pass that is called disturbed are not to be "
+        "relied on."
     )
 
 
@@ -402,7 +404,7 @@ def _kinds(
 
 
 def _beside_floor(kind: str, work: Work, profiled: Profiled, peaks: Peaks) -> str:
-    spent = dict(profiled.seconds).get(kind)
+    spent = profiled.medians.get(kind)
     of_kind = replace(work, parts=tuple(part for part in work.parts if part.kind == kind))
     floor = floors.floor(of_kind, peaks, work.precision, "eager")
     if not spent or floor is None:
@@ -413,7 +415,7 @@ def _beside_floor(kind: str, work: Work, profiled: Profiled, peaks: Peaks) -> st
 
 def _where(profiled: Profiled) -> str:
     here = profiled.run.environment
-    return f"{here.device}, torch {here.torch}, {here.date[:10]}"
+    return f"{here.device}, torch {here.torch}, {here.date[:10]}, {about.passes(profiled)}"
 
 
 def _cell(work: Work, profiled: Profiled | None, kind: str) -> str:
@@ -429,7 +431,7 @@ def _shares(work: Work, profiled: Profiled | None) -> tuple[dict[str, float], ..
     sums = (
         floors.by_kind(work, "macs"),
         floors.by_kind(work, "eager_bytes"),
-        dict(profiled.seconds) if profiled else {},
+        profiled.medians if profiled else {},
     )
     return tuple({kind: value / sum(of.values()) for kind, value in of.items() if value} for of in sums)
 
@@ -573,10 +575,24 @@ def _legend(measured: bool) -> list[Line2D]:
     return handles
 
 
+def _sampling(profiles: Sequence[Profiled]) -> str:
+    """Of what the times in a picture are, and how far the passes of any of its profiles lie apart."""
+    kept = [one.spread for one in profiles if one.spread is not None]
+    means = sorted(one.run.model for one in profiles if not one.has_samples)
+    told = []
+    if kept:
+        passes = " or ".join(map(str, sorted({one.passes for one in profiles if one.has_samples})))
+        told.append(f"medians of {passes} passes that differ by {100 * max(kept):.0f} % at most")
+    if means:
+        told.append(f"means of passes whose spread was not kept of {', '.join(means)}")
+    return "; ".join(told)
+
+
 def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Group], Profiled]) -> Drawing:
     """Beside each other, for every model: who has its MACs, its eager bytes and its time."""
     text, batch, precision = group
     rows: list[tuple[str, dict[str, float]]] = []
+    disturbed: list[tuple[float, Profiled]] = []  # and where its row stands
     places: list[float] = []
     middles: list[float] = []
     at = 0.0
@@ -587,6 +603,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
             if shares:
                 rows.append((name, shares))
                 places.append(at)
+                if name == "time" and profiled and profiled.noise:
+                    disturbed.append((at, profiled))
                 at += 1
         middles.append((begin + at - 1) / 2)
         at += 0.7
@@ -614,6 +632,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
                         color="white" if dark else "black",
                     )  # fmt: skip
             lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+        for place, _ in disturbed:
+            axes.text(101, place, "disturbed", va="center", fontsize=7.5, color="#B00000")
         axes.set_yticks(places, [name for name, _ in rows], fontsize=7.5)
         for work, middle in zip(works, middles, strict=True):
             axes.text(
@@ -625,7 +645,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("% of the pass")
         axes.spines["left"].set_visible(False)
-        devices = sorted({profiles[key].run.environment.device for key in profiles if key[1] == group})
+        seen = [one for work in works if (one := profiles.get((work.model, group)))]
+        devices = sorted({one.run.environment.device for one in seen})
         timed = f", the bytes and the time on {', '.join(devices)}" if devices else " and the bytes"
         title = f"Who has the MACs{timed}: {text} px, batch {batch}, {precision}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
@@ -638,8 +659,11 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
         )
         caption = (
             "MACs and bytes of an eager pass from the sizes of tensors; time measured under torch.profiler "
-            f"on {', '.join(devices)}."
+            f"on {', '.join(devices)}: {_sampling(seen)}."
             if devices
             else "MACs and bytes of an eager pass, from the sizes of tensors; no time was measured."
         )
+        if disturbed:
+            told = "; ".join(f"{one.run.model} ({', '.join(one.noise)})" for _, one in disturbed)
+            caption += f" Disturbed, so that the shares of time are not to be relied on: {told}."
         return saved(f"operators_{_slug(text, 'px', batch, precision)}", figure, title, caption)

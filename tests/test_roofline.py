@@ -240,6 +240,19 @@ def test_the_newest_profile_of_the_same_pass_stands_beside_the_kinds() -> None:
     assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "op") is None
 
 
+def test_a_disturbed_profile_says_so_beside_each_kind() -> None:
+    seconds = (("linear", (20.0, 20.0, 32.0)), ("other", (10.0, 10.0, 10.0)))
+    disturbed = replace(PROFILE, seconds=seconds, wall_s=(30.0, 30.0, 42.0))
+    point = roofline.point(WORK, "fp32", PEAKS, [])
+    rows = {row["part"]: row for row in roofline.part_rows(point, "kind", disturbed)}
+    assert {tuple(row["noise"]) for row in rows.values()} == {("passes differ by 40 %",)}
+    assert (rows["linear"]["profiled_s"], rows["linear"]["profiled_spread"]) == (20, 0.6)
+    assert (rows["all"]["profiled_s"], rows["all"]["profiled_spread"]) == (30, 0.4)
+    assert rows["norm"]["profiled_spread"] is None
+    of_means = roofline.part_rows(point, "kind", PROFILE)
+    assert {(row["profiled_spread"], tuple(row["noise"])) for row in of_means} == {(None, ())}
+
+
 # the command
 
 
@@ -421,6 +434,23 @@ def test_times_that_stand_side_by_side_are_of_one_device() -> None:
     text, _ = section.section([*records_of_a_report(), newer])
     assert "profiled" in text
     assert "time on another device" in text
+
+
+def test_a_disturbed_profile_says_so_wherever_its_shares_stand() -> None:
+    seconds = (("linear", (0.3, 0.3, 0.5)), ("other", (0.1, 0.1, 0.1)))
+    disturbed = replace(PROFILE, seconds=seconds, wall_s=(0.4, 0.4, 0.6))
+    calm = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
+    known = [record for record in records_of_a_report() if not isinstance(record, Profiled)]
+    text, drawings = section.section([*known, disturbed, calm])
+    (bars,) = (d for d in drawings if d.picture.name == "operators_256-px-4-fp32")
+    assert "not to be relied on: FCDM-S (passes differ by 50 %)." in bars.picture.caption
+    assert b"disturbed" in bars.svg
+    for heading in ("### Operators", "### Kinds of operators beside their floors"):
+        lines = text.partition(heading)[2].partition("###")[0].splitlines()
+        told = {line.split("|")[1].strip(): line for line in lines if line.startswith("|") and "256" in line}
+        assert "median of 3 passes, spread 50 %; DISTURBED: passes differ by 50 %" in told["FCDM-S"]
+        assert "mean of 3 passes, whose spread was not kept" in told["DiT-S/2"]
+        assert "DISTURBED" not in told["DiT-S/2"]
 
 
 def test_without_the_work_of_a_pass_there_is_no_section() -> None:
