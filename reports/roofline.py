@@ -380,7 +380,8 @@ def _floors(points: Sequence[Point]) -> Columns:
 def _of_operators() -> str:
     return (
         "Shares in %, MACs / eager bytes / time: time is that of operators under torch.profiler on the "
-        f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. "
+        f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. Of "
+        f"each size at most {MOST} models, the profiled first; `python -m bench.operators` has any. "
         "*Other* is time in no operator, on a CPU that of Python. *Spread*: from the fastest pass to the "
         "slowest, as a share of the median; the shares of a pass that is called disturbed are not to be "
         "relied on."
