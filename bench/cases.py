@@ -340,7 +340,7 @@ def columns(rows: Sequence[output.Row], measured: Sequence[output.Column]) -> li
         *([JOULES] if any(row["joules_per_image"] for row in rows) else []),
         ("samples", lambda row: str(row["samples"])),
         ("stopped by", _stopped),
-        *([_NOISE] if any(row["noise"] for row in rows) else []),
+        *([NOISE] if any(row["noise"] for row in rows) else []),
     ]
 
 
@@ -372,7 +372,7 @@ _SUSTAINED: output.Column = (
     "sustained images/s",
     lambda row: output.significant(row["sustained_images_per_s"]),
 )
-_NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
+NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
 JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
 
 
