@@ -312,8 +312,7 @@ def _giga(value: float | None) -> str:
 
 
 def _columns(told: Sequence[output.Row]) -> list[output.Column]:
-    noise: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
-    return [*_SETTINGS, *_RESULTS, *([noise] if any(row["noise"] for row in told) else [])]
+    return [*_SETTINGS, *_RESULTS, *([cases.NOISE] if any(row["noise"] for row in told) else [])]
 
 
 def _notes(results: Sequence[Implemented | Skipped], peaks: Peaks | None) -> list[str]:

@@ -213,7 +213,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
         Unit(
             label=label(contest),
             about=contest.runs,
-            estimate_s=cases.TYPICAL_STARTUP_S * len(contest.runs) + contest.run.budget_s,
+            estimate_s=sum(map(cases.startup_s, contest.runs)) + contest.run.budget_s,
             measure=partial(compare, contest),
         )
         for contest in planned(args)
