@@ -2,7 +2,7 @@
 
 A round visits every arm in a random order and then in the reverse order (ABBA), so that an arm's mean place
 in the round is the same for all and a drift of the machine cancels. A visit is as many calls as fill
-`Policy.min_visit_s`, or the slowest arm's pass where that is longer: alike for all arms. Every ratio is that
+`Policy.min_visit_s`, one at the least: exactly as many for arms of nearly the same speed. Every ratio is that
 of speeds against the first arm: reference time / arm time, above 1 where the arm is faster. No torch here:
 the clock, the synchronisation and the clock meter are arguments.
 """
@@ -174,19 +174,21 @@ def _visit(
 
 
 def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:
-    """Calls that make the visits of all arms last alike, by the fastest warm-up pass of each.
+    """Calls that fill `min_visit_s`, one at the least, by the fastest warm-up pass of each arm.
 
-    A longer visit is interrupted more often: that alone would tell equal arms apart. So arms that are nearly
-    as fast as the reference get exactly as many calls.
+    A longer visit is interrupted more often: that alone would tell equal arms apart. So an arm that is nearly
+    as fast as one before it, the reference first, gets exactly as many calls. Visits of other arms may differ
+    in length by as much as their passes do; that moves their ratio by no more than the share of the time that
+    interruptions take, too little to take a faster arm for a slower one. Visits as long as the slowest
+    arm's would not: but with one slow arm, rounds would be too few for any verdict.
     """
     passes = [min(times) for times in warmups]
-    visit_s = max(policy.min_visit_s, *passes)
     if min(passes) <= 0:  # a clock too coarse to see a pass
         return (1,) * len(passes)
-    calls = [round(visit_s / passes[0])]  # at least 1, as no pass is longer than visit_s
-    for one in passes[1:]:
-        alike = abs(one / passes[0] - 1) < ALIKE
-        calls.append(calls[0] if alike else round(visit_s / one))
+    calls: list[int] = []
+    for one in passes:
+        alike = (known for known, other in zip(calls, passes, strict=False) if abs(one / other - 1) < ALIKE)
+        calls.append(next(alike, max(1, round(policy.min_visit_s / one))))
     return tuple(calls)
 
 

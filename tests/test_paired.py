@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bench import arms, paired, record, versus
+from bench import arms, paired, record, stats, versus
 from bench.paired import Compared, Policy, compare
 from bench.record import Comparison, NotCompared
 from models import Task, contract
@@ -74,6 +74,24 @@ class Machine:
             synchronise=self.synchronise,
             read_clock_mhz=read,
         )
+
+
+class Interrupted(Machine):
+    """A machine that something else takes now and then, whatever it does."""
+
+    rate = 4.0  # a second
+    each_s = 0.005
+
+    def __init__(self, seconds: Sequence[float], seed: int) -> None:
+        super().__init__(seconds, white, 0, seed)
+        self.left_s = 0.0  # until the next interruption
+
+    def _call(self, arm: int, seconds: float, noise: Noise, size: float) -> None:
+        super()._call(arm, seconds, noise, size)
+        self.left_s -= seconds
+        while self.left_s < 0:
+            self.now += self.each_s
+            self.left_s += self.draw.expovariate(self.rate)
 
 
 def quiet(*seconds: float) -> Machine:
@@ -154,12 +172,32 @@ def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
     assert paired.ratio(visits, 1) == pytest.approx(0.5)
 
 
-def test_a_visit_is_long_enough_and_alike_for_all_arms() -> None:
+def test_a_visit_is_long_enough_and_arms_that_are_nearly_alike_get_as_many_calls() -> None:
     visits = quiet(0.001, 0.0104, 0.00104).compare(Policy(budget_s=100))
     assert visits.calls == (50, 5, 50)
     assert min(visits.visits_s) >= 0.05 - 1e-9
-    assert quiet(0.3, 0.1).compare(Policy(budget_s=100)).calls == (1, 3)
+    # 1.43 and 1.56 calls would fill a visit: of neither is the reference, and the report compares them too
+    assert quiet(0.3, 0.035, 0.032).compare(Policy(budget_s=100)).calls == (1, 1, 1)
     assert paired.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
+
+
+def test_one_slow_arm_does_not_make_the_visits_of_the_others_longer() -> None:
+    visits = quiet(0.3, 0.1, 0.3).compare(Policy(budget_s=20))
+    assert visits.calls == (1, 1, 1)
+    assert visits.stopped_by == "verdicts"  # three calls of 0.1 s a visit would leave it at 9 rounds
+
+
+@pytest.mark.parametrize("seconds", [(0.279, 0.0737), (0.0737, 0.279), (0.25, 0.2), (0.06, 0.004)])
+def test_interruptions_move_the_ratio_of_unlike_arms_by_less_than_the_time_they_take(
+    seconds: tuple[float, float],
+) -> None:
+    ratios = []
+    for seed in range(10):
+        visits = Interrupted(seconds, seed).compare(Policy(budget_s=30, seed=seed))
+        faster = seconds[0] > seconds[1]
+        assert paired.verdict(paired.ratio_interval(visits, 1), 0.01) == ("faster" if faster else "slower")
+        ratios.append(paired.ratio(visits, 1) * seconds[1] / seconds[0])
+    assert stats.median(ratios) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
 
 
 def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
