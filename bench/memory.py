@@ -486,7 +486,7 @@ def planned_cases(args: argparse.Namespace) -> list[MemoryCase]:
     if args.claims:
         return [case for on in devices for case in _claim_cases(on, args.precision or CLAIMED, args.reserve)]
     names = cli.model_names(args.model, default=MODELS)
-    cli.meta_models(names, args.res or RES, weights=None)
+    cli.check_models(names, args.res or RES, weights=None)
     return _cases(args, names, devices)
 
 

@@ -178,7 +178,7 @@ def planned(args: argparse.Namespace) -> list[Contest]:
             f"MODEL: a comparison needs at least two, the reference first, got {names[0]}; twice the same "
             "name would work, and shows the noise"
         )
-    cli.meta_models(names, args.res, None, flag="MODEL")
+    cli.check_models(names, args.res, None, flag="MODEL")
     each = CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S
     budget = args.budget or each * len(names)
     return [
