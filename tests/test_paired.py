@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -272,8 +273,18 @@ def test_one_call_alone_is_no_comparison() -> None:
 
 def clocked(clocks: Sequence[float | None]) -> Comparison:
     """Two equal arms, whose clocks are read as given: the reference's, the other's."""
+    return clocked_by(lambda arm, now: clocks[arm])
+
+
+def clocked_by(read: Callable[[int, float], float | None]) -> Comparison:
+    """Two equal arms, whose clocks are read so by the arm and the time."""
     machine = quiet(0.1, 0.1)
-    return comparison(machine.compare(Policy(budget_s=100), lambda: clocks[machine.made[-1]]))
+    return comparison(machine.compare(Policy(budget_s=100), lambda: read(machine.made[-1], machine.now)))
+
+
+def apart(arm: int, now: float) -> float:
+    """The other's clock falls by a fortieth over the ten rounds of 0.4 s, the reference's stays."""
+    return 1980.0 * (1 - 0.01 * now * arm)
 
 
 def comparison(visits: Compared) -> Comparison:
@@ -295,17 +306,34 @@ def comparison(visits: Compared) -> Comparison:
     )
 
 
-def test_arms_whose_clocks_differ_are_refused() -> None:
-    apart = clocked([1500.0, 1470.0])
-    assert apart.verdict(1) == "refused"
-    assert "-2.0 % apart: 1500 MHz of the reference, 1470 MHz" in (paired.why_refused(apart, 1) or "")
-    assert clocked([1500.0, 1490.0]).verdict(1) == "same"
+def test_arms_whose_clocks_drift_apart_are_refused() -> None:
+    drifting = clocked_by(apart)
+    assert drifting.verdict(1) == "refused"
+    told = r"clocks drifted apart: this one's by -2\.\d % against the reference's"
+    assert re.match(told, paired.why_refused(drifting, 1) or "")
+
+
+def test_a_steady_difference_of_clocks_is_remarked_and_refuses_nothing() -> None:
+    capped = clocked([1980.0, 1900.0])
+    assert capped.verdict(1) == "same"
+    assert paired.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
+    assert paired.clock_remark(capped, 0, 1).startswith("clock +4.2 %, 1980 MHz")
+    assert paired.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
+
+
+def test_clocks_that_drift_together_or_jump_about_refuse_nothing() -> None:
+    assert clocked_by(lambda arm, now: 1980 - 100 * now - 50 * arm).verdict(1) == "same"
+    for seed in range(20):
+        draw = random.Random(seed)
+        jumping = clocked_by(lambda arm, now, draw=draw: draw.choice([1980, 1905, 1830]))  # type: ignore[misc]
+        assert jumping.verdict(1) == "same"
 
 
 def test_clocks_that_nobody_reads_are_blank_and_refuse_nothing() -> None:
     for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
         assert paired.mean_clock_mhz(blank, 1) is None
         assert blank.verdict(1) == "same"
+        assert paired.clock_remark(blank, 1) == ""
 
 
 def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
@@ -437,8 +465,11 @@ def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -
 def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
     from bench import output
 
-    rows = versus.rows(clocked([1500.0, 1470.0]))
+    rows = versus.rows(clocked_by(apart))
     text = output.render(rows, versus._columns(rows), form)
     assert "reference time / time" in text
     assert "refused" in text
+    assert "clocks drifted apart" in text
     assert "MHz" in text
+    rows = versus.rows(clocked([1980.0, 1900.0]))
+    assert "1900 MHz against 1980 MHz" in output.render(rows, versus._columns(rows), form)
