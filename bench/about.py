@@ -7,6 +7,7 @@ from bench.record import (
     Environment,
     NotCompared,
     Note,
+    Profiled,
     Quality,
     Record,
     Run,
@@ -45,6 +46,17 @@ def environment(record: Record) -> Environment | None:
     if isinstance(record, Counted | Work | Ceiling | Quality):
         return record.environment
     return record.run.environment
+
+
+def passes(profiled: Profiled) -> str:
+    """What the seconds of a profile are of, how far its passes lie apart, and whether that disturbs them."""
+    if not profiled.has_samples:
+        told = f"mean of {profiled.passes} passes, whose spread was not kept"
+    elif profiled.spread is None:
+        told = "one pass"
+    else:
+        told = f"median of {profiled.passes} passes, spread {100 * profiled.spread:.0f} %"
+    return f"{told}; DISTURBED: {', '.join(profiled.noise)}" if profiled.noise else told
 
 
 def words(run: Run) -> str:

@@ -22,6 +22,7 @@ CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under
 CUDA_BUDGET_S = 30.0
 STARTUP_S = 300.0  # at the most, for building the largest model and compiling it
 TYPICAL_STARTUP_S = 5.0
+COMPILE_S = 60.0  # allowed for in estimates; torch.compile of the largest models takes longer
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
@@ -135,11 +136,16 @@ def units(args: argparse.Namespace, question: str) -> list[Unit]:
         Unit(
             label=label(case),
             about=case.run,
-            estimate_s=TYPICAL_STARTUP_S + case.run.budget_s + 2 * case.run.soak_s,
+            estimate_s=startup_s(case.run) + case.run.budget_s + 2 * case.run.soak_s,
             measure=partial(measure, case),
         )
         for case in planned(args, question)
     ]
+
+
+def startup_s(run: Run) -> float:
+    """Seconds that building a model takes as a rule, and compiling it."""
+    return TYPICAL_STARTUP_S + COMPILE_S * run.compile
 
 
 def device_of(args: argparse.Namespace) -> str:
@@ -334,7 +340,7 @@ def columns(rows: Sequence[output.Row], measured: Sequence[output.Column]) -> li
         *([JOULES] if any(row["joules_per_image"] for row in rows) else []),
         ("samples", lambda row: str(row["samples"])),
         ("stopped by", _stopped),
-        *([_NOISE] if any(row["noise"] for row in rows) else []),
+        *([NOISE] if any(row["noise"] for row in rows) else []),
     ]
 
 
@@ -366,7 +372,8 @@ _SUSTAINED: output.Column = (
     "sustained images/s",
     lambda row: output.significant(row["sustained_images_per_s"]),
 )
-_NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
+REMARK: output.Column = ("remark", lambda row: row["remark"] or "-")
+NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
 JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from bench.record import Record, Size, StoreError, height_width, read, size_text
 from bench.store import Store, open_store
+from bench.training import processes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +20,7 @@ T = TypeVar("T")
 PIXELS_PER_LATENT = 8
 REPORTED = Path("reports/out/records.jsonl")  # what a sweep leaves, from where it was started
 FORMATS = ("table", "md", "csv", "json", "latex")
+PATIENCE_S = 10.0  # more than processes that begin together differ by
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
 
@@ -29,7 +32,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
+        _tell(f"{self.prog}: {message.removeprefix('argument ')}")
+        self.exit(2)
 
 
 def parser(command: str, doc: str | None) -> Parser:
@@ -48,11 +52,22 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
     try:
         return body(args)
     except UsageError as error:
-        print(f"{parser.prog}: {error}".replace("\n", " "), file=sys.stderr)
+        _tell(f"{parser.prog}: {error}".replace("\n", " "))
         return 2
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
+        _tell(f"{parser.prog}: interrupted; what was recorded is kept")
         return 130
+
+
+def _tell(line: str) -> None:
+    """Say what ends a command, once where torchrun started several processes of it.
+
+    The first on a machine says it, and torchrun then ends the others. One that is still there after a while
+    was alone with its trouble, and says it.
+    """
+    if processes.local_rank():
+        time.sleep(PATIENCE_S)
+    print(line, file=sys.stderr)
 
 
 def positive_int(text: str) -> int:

@@ -22,10 +22,11 @@ fp32 is fp32 everywhere, bf16 is torch.autocast around the network, weights and 
 repeat itself to the last bit; a CPU does, with as many threads.
 
 Each run trains in a process of its own and leaves checkpoints in a folder of its own: the same command goes
-on where it was stopped, by a kill, by hand or by --budget; --force begins anew. A run that crashed is tried
-again by the same command; a loss that is not finite ends one, with a row that says where. Under torchrun the
-processes share each batch, with the same images, noise and timesteps as one process has; that needs
-accelerate, and a --dir and data that every machine sees.
+on where it was stopped, by a kill, by hand or by --budget; --force begins it anew. A folder with checkpoints
+of another run is refused, with --force too. A run that crashed is tried again by the same command; a loss
+that is not finite ends one, with a row that says where. Under torchrun the processes share each batch, with
+the same images, noise and timesteps as one process has; that needs accelerate, and a --dir and data that
+every machine sees.
 """
 
 import argparse
@@ -536,7 +537,7 @@ def _body(args: argparse.Namespace) -> int:
 
     several = processes.expected() > 1
     first = processes.rank() == 0
-    if first:
+    if first and not args.dry_run:
         cli.check_output(args.out, args.force)
     arms = planned(args)
     if args.dry_run and not first:

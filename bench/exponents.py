@@ -3,14 +3,18 @@
 A cost is seconds, MACs or bytes of one image; a side is that of a square of as many pixels. Imports no torch.
 
 Bootstrap intervals are 95 % and come from the timed samples: the median of every visit is resampled, and
-what visits of one case differ by beyond that, pooled over all cases of a run, is added as noise of its own.
+what visits of one case differ by beyond that, pooled over all cases of a run, is added as noise of its own,
+as Student's t with the degrees of freedom of that pool. Where nothing was visited twice that is not known,
+and there are no intervals: samples of one visit hardly tell what the next one brings.
 They say how well the machine let itself be measured; how well a straight line on log-log paper describes
-the sizes is another matter, of which residuals speak.
+the sizes is another matter: of that speak the residuals, as an interval where there is noise in them, and the
+exponents from each size to the next. Counts have no noise, and a line that misses them no interval.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
@@ -23,8 +27,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 MIN_SAMPLES = 6  # of a size that was visited once; fewer give no interval
 FARTHEST = 4.0  # sides beyond the largest that are still worth an extrapolation, as a multiple of it
-# two-sided 95 % quantiles of Student's t by degrees of freedom, and of the normal distribution beyond
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_POOL_SEED = 2  # of what the pooled drift may be off by, apart from the seeds of the curves
 
 Interval = tuple[float, float]
 
@@ -47,7 +50,7 @@ class Point:
 
     @property
     def resamplable(self) -> bool:
-        """Whether there is an interval: two visits tell how far they differ, one needs samples enough."""
+        """Whether its median can be resampled: one visit needs samples enough."""
         return len(self.visits) > 1 or len(self.visits[0]) >= MIN_SAMPLES
 
 
@@ -57,11 +60,26 @@ def counted(side: float, cost: float) -> Point:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What visits of one case differ by, pooled over the cases of a run.
+
+    It holds the noise of the medians too, so that intervals made with it are rather too wide.
+    """
+
+    sd: float  # standard deviation of log(cost)
+    freedom: int  # its degrees of freedom: visits less cases
+
+    def __post_init__(self) -> None:
+        if self.sd < 0 or self.freedom < 1:
+            raise ValueError(f"drift: needs sd >= 0 from a case that was visited twice, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """One cost at several sizes, from the smallest."""
 
     points: tuple[Point, ...]
-    drift: float = 0.0  # standard deviation of log(cost) between visits, as `drift_of` gives it
+    drift: Drift | None = None  # of the run; None: of counts, or not known
     exact: bool = False  # counts: there is no noise to speak of
 
     def __post_init__(self) -> None:
@@ -76,7 +94,7 @@ class Curve:
     @property
     def resamplable(self) -> bool:
         """Whether every point has an interval."""
-        return not self.exact and all(point.resamplable for point in self.points)
+        return not self.exact and self.drift is not None and all(point.resamplable for point in self.points)
 
     def among(self, sides: Sequence[float]) -> "Curve":
         """The curve at these sides only."""
@@ -84,30 +102,34 @@ class Curve:
         return Curve(points=kept, drift=self.drift, exact=self.exact)
 
 
-def drift_of(points: Sequence[Point]) -> float:
-    """What visits differ by: the standard deviation of log(median), pooled over points; 0 without two visits.
-
-    It holds the noise of the medians too, so that intervals made with it are rather too wide.
-    """
+def drift_of(points: Sequence[Point]) -> Drift | None:
+    """What visits of these points differ by; None where none was visited twice."""
     squares, freedom = 0.0, 0
     for point in points:
         logs = [math.log(stats.median(visit)) for visit in point.visits]
         mean = sum(logs) / len(logs)
         squares += sum((log - mean) ** 2 for log in logs)
         freedom += len(logs) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
+    return Drift(sd=math.sqrt(squares / freedom), freedom=freedom) if freedom else None
 
 
 def draws(curve: Curve, seed: int) -> "NDArray[float64]":
-    """Resampled log(cost), one row a resample and one column a point; seeded."""
+    """Resampled log(cost) of a resamplable curve, one row a resample and one column a point; seeded.
+
+    The drift is an estimate: a resample's is off by the same factor at every point of every curve, so that
+    a sum of points that drift is spread as Student's t.
+    """
     import numpy
 
+    assert curve.drift is not None
+    freedom = curve.drift.freedom
+    off = numpy.sqrt(freedom / numpy.random.default_rng(_POOL_SEED).chisquare(freedom, paired.RESAMPLES))
     draw = numpy.random.default_rng(seed)
     columns = []
     for point in curve.points:
         medians = [numpy.log(paired.resampled_medians(visit, draw)) for visit in point.visits]
-        noise = curve.drift / math.sqrt(len(medians)) * draw.standard_normal(paired.RESAMPLES)
-        columns.append(sum(medians) / len(medians) + noise)
+        noise = curve.drift.sd / math.sqrt(len(medians)) * draw.standard_normal(paired.RESAMPLES)
+        columns.append(sum(medians) / len(medians) + off * noise)
     return numpy.stack(columns, axis=1)
 
 
@@ -120,10 +142,10 @@ def _between(values: "NDArray[float64]") -> Interval:
 
 
 def intervals(curve: Curve) -> list[Interval | None]:
-    """The interval of the cost at every size; None for counts, or with too few samples."""
+    """The interval of the cost at every size; None for counts, with too few samples or one visit of each."""
     import numpy
 
-    if curve.exact or not curve.points:
+    if curve.exact or curve.drift is None or not curve.points:
         return [None] * len(curve.points)
     drawn = numpy.exp(draws(curve, 0))
     return [_between(drawn[:, i]) if point.resamplable else None for i, point in enumerate(curve.points)]
@@ -134,8 +156,10 @@ class Exponent:
     """cost ~ side ** slope, fitted by least squares on logarithms; twice the exponent in pixels."""
 
     slope: float
-    interval: Interval | None  # from the samples; None for counts, or with too few samples
-    fit_interval: Interval | None  # from the residuals; None with two sizes
+    interval: Interval | None  # from the samples; None where the curve is not resamplable
+    by_residuals: Interval | None  # noise and misfit together; None for counts, or with two sizes
+    local: tuple[float, ...]  # the exponent from each size to the next
+    misfit: float  # by what share the cost that is farthest from the line lies off it
     sides: tuple[float, ...]
 
     @property
@@ -157,19 +181,21 @@ def exponent(curve: Curve) -> Exponent | None:
     interval = None
     if curve.resamplable:
         interval = _between(draws(curve, 0) @ weights)
+    level = sum(y) / len(y)
+    left = [b - level - slope * (a - middle) for a, b in zip(x, y, strict=True)]
+    by_residuals, freedom = None, len(x) - 2
+    if freedom and not curve.exact:
+        variance = sum(residual**2 for residual in left) / freedom
+        reach = stats.student_t(freedom, CONFIDENCE) * math.sqrt(variance / spread)
+        by_residuals = slope - reach, slope + reach
     return Exponent(
-        slope=slope, interval=interval, fit_interval=_by_residuals(x, y, slope, spread), sides=curve.sides
+        slope=slope,
+        interval=interval,
+        by_residuals=by_residuals,
+        local=tuple((y[i + 1] - y[i]) / (x[i + 1] - x[i]) for i in range(len(x) - 1)),
+        misfit=max(abs(math.expm1(residual)) for residual in left),
+        sides=curve.sides,
     )
-
-
-def _by_residuals(x: Sequence[float], y: Sequence[float], slope: float, spread: float) -> Interval | None:
-    freedom = len(x) - 2
-    if freedom < 1:
-        return None
-    middle, level = sum(x) / len(x), sum(y) / len(y)
-    left = sum((b - level - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
-    reach = (_T[freedom - 1] if freedom <= len(_T) else 1.96) * math.sqrt(left / freedom / spread)
-    return slope - reach, slope + reach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +210,12 @@ class Growth:
 
 def doublings(curve: Curve) -> list[Growth]:
     """The growth between any two sizes of which one has twice the other's side."""
-    sides = curve.sides
-    return [growth(curve, a, b) for a in sides for b in sides if math.isclose(b, 2 * a, rel_tol=1e-6)]
+    return [growth(curve, a, b) for a, b in doubled(curve.sides)]
+
+
+def doubled(sides: Sequence[float]) -> list[tuple[float, float]]:
+    """Any two sides of which the second is twice the first."""
+    return [(a, b) for a in sides for b in sides if math.isclose(b, 2 * a, rel_tol=1e-6)]
 
 
 def growth(curve: Curve, from_side: float, to_side: float) -> Growth:
@@ -200,13 +230,13 @@ def growth(curve: Curve, from_side: float, to_side: float) -> Growth:
     return Growth(from_side=from_side, to_side=to_side, ratio=high.cost / low.cost, interval=interval)
 
 
-def cost_ratio(over: Point, under: Point, drift: float = 0.0) -> tuple[float, Interval | None]:
-    """The ratio of two costs that were sampled apart, with its interval; None with too few samples.
+def cost_ratio(over: Point, under: Point, drift: Drift | None) -> tuple[float, Interval | None]:
+    """The ratio of two costs that were sampled apart, with its interval as that of a curve.
 
     Args:
         over: the numerator.
         under: the denominator.
-        drift: of visits of one case, as `drift_of` gives it.
+        drift: of the run; None where it is not known, so that there is no interval.
     """
     import numpy
 
@@ -242,15 +272,19 @@ class CrossOver:
     `side` is None, and `extrapolated` is where the last two sizes lead, if that is not far; never measured.
     """
 
-    below: str  # first or second: the cheaper one at the smallest size
+    below: str  # first or second: the cheaper one below the crossing, or wherever they differ; or neither
     side: float | None
     interval: Interval | None
     certain: bool  # with a crossing: both ends lie in the range; without: one is surely cheaper everywhere
     extrapolated: float | None
+    equal: tuple[float, ...] = ()  # sizes at which both cost the same to the last digit, as counts may
 
 
 def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     """Every crossing of two curves at the sizes that both have; one without a side if there is none.
+
+    Curves that are equal at a size between two at which they differ the other way round cross there, and in
+    the middle of several such sizes; where they meet without changing sides, or at an end, they do not cross.
 
     Raises:
         ValueError: they share fewer than two sizes.
@@ -267,27 +301,43 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     drawn = None
     if first.resamplable and second.resamplable:
         drawn = draws(first, 0) - draws(second, 1)
-    below = "first" if gaps[0] < 0 else "second"
-    at = [i for i in range(len(shared) - 1) if gaps[i] * gaps[i + 1] < 0]
-    if not at:
+    exact = first.exact and second.exact
+    equal = tuple(side for side, gap in zip(shared, gaps, strict=True) if gap == 0)
+    apart = [i for i in range(len(shared)) if gaps[i] != 0]
+    if not apart:
+        return [
+            CrossOver(
+                below="neither", side=None, interval=None, certain=exact, extrapolated=None, equal=equal
+            )
+        ]
+    below = ["first" if gap < 0 else "second" for gap in gaps]
+    turns = [(i, j) for i, j in pairwise(apart) if below[i] != below[j]]
+    if not turns:
         # of exact counts the sign is sure; of times without an interval nothing is
         agree = drawn is not None and float(numpy.mean((drawn < 0).all(1) | (drawn > 0).all(1)))
-        certain = first.exact and second.exact if drawn is None else bool(agree >= CONFIDENCE)
-        beyond = _extrapolated(x, gaps)
-        return [CrossOver(below=below, side=None, interval=None, certain=certain, extrapolated=beyond)]
+        certain = exact if drawn is None else bool(agree >= CONFIDENCE)
+        return [
+            CrossOver(
+                below=below[apart[0]],
+                side=None,
+                interval=None,
+                certain=certain,
+                extrapolated=_extrapolated(x, gaps),
+                equal=equal,
+            )
+        ]
     found = []
-    for i in at:
-        place = float(_zero(x[i], x[i + 1], gaps[i], gaps[i + 1]))
+    for i, j in turns:
+        place = float(_zero(x[i], x[j], gaps[i], gaps[j]) if j == i + 1 else (x[i + 1] + x[j - 1]) / 2)
         interval = None if drawn is None else _around(place, float(numpy.sign(gaps[i])), x, drawn)
         found.append(
             CrossOver(
-                below="first" if gaps[i] < 0 else "second",
+                below=below[i],
                 side=math.exp(place),
                 interval=interval,
-                certain=first.exact and second.exact
-                if interval is None
-                else all(map(math.isfinite, interval)) and interval[0] > 0,
+                certain=exact if interval is None else all(map(math.isfinite, interval)) and interval[0] > 0,
                 extrapolated=None,
+                equal=equal,
             )
         )
     return found
@@ -322,7 +372,7 @@ def _around(place: float, before: float, x: "NDArray[float64]", drawn: "NDArray[
 
 def _extrapolated(x: "NDArray[float64]", gaps: "NDArray[float64]") -> float | None:
     """Where the line through the last two gaps is zero, beyond the largest size and not too far."""
-    if abs(gaps[-1]) >= abs(gaps[-2]):
+    if not 0 < abs(gaps[-1]) < abs(gaps[-2]):
         return None
     place = float(_zero(x[-2], x[-1], gaps[-2], gaps[-1]))
     return math.exp(place) if place <= x[-1] + math.log(FARTHEST) else None

@@ -16,20 +16,23 @@ Counters: torch, the default, counts convolutions, matrix products and attention
 recurrence that it is. torchprofile-meta also counts elementwise products, means and affine norms, but no
 linear attention, as the package does that the papers used; it equals that package to the last digit, but
 for what a trace on real weights drops or computes otherwise (DiMSUM, neighbourhood attention).
-torchprofile-unfused is the same where attention is not one operator and the scaling of the queries counts,
-as in the papers' DiT rows. module-hooks sees layers only and no function, so no attention, as calflops
-and thop do. All of these run on the meta device: nothing is computed, nothing allocated.
+torchprofile-unfused is the same where attention is not one operator and the scaling of the queries counts;
+the DiT rows of DiCo's Table 1 round to it. module-hooks sees layers only and no function, so no attention,
+as thop does; calflops, which is never run here, also counts functional convolutions and matrix products,
+but not scaled_dot_product_attention. All of these run on the meta device: nothing is computed, nothing
+allocated.
 closed-form does not run the model at all: formulas of its Config and the Task, in bench/closed_form.py.
 torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
 seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.
 
 --explain sets the counters side by side, names every difference to torch's count with its MACs (what finds
-no name is called unexplained), breaks the closed form into its terms, says whose count the published
-figures are and which count to trust, and ends with FCDM-XL / DiT-XL/2 under each counter. It counts
-forward passes only, and exits 1 where a closed form is not the traced count. The packages run where they
-are installed, at most 4 models times sizes are explained, one pass costs at most 150 GMACs and the weights
-fit; named by --counter, they run whatever the models and their MACs are. The ratio has a package's row
-where both of its models are explained.
+no name is called unexplained), breaks the closed form into its terms, says which counts round to the
+published figures, which proves no counter to be theirs, and which count to trust, and ends with FCDM-XL /
+DiT-XL/2 under each counter. It counts forward passes only, and exits 1 where a closed form is not the
+traced count. The packages run where they are installed, at most 4 models times sizes are explained, one
+pass costs at most 150 GMACs and the weights fit. --counter names those that run whatever the models and
+their MACs are, and no other counter, as those need no asking; --counter torch runs no package. The ratio has
+a package's row where both of its models are explained.
 """
 
 import argparse
@@ -253,6 +256,11 @@ def _explained(args: argparse.Namespace) -> int:
     for flag, given in (("--model", args.model), ("--by", args.by), ("--weights", args.weights)):
         if given:
             raise cli.UsageError(f"--explain: names its models itself and takes no {flag}; leave {flag} out")
+    if moot := [counter for counter in args.counter or () if counter not in ("torch", *explain.PACKAGES)]:
+        raise cli.UsageError(
+            f"--explain: has {', '.join(moot)} anyway; --counter names the packages to run, "
+            f"{' or '.join(explain.PACKAGES)}, or torch to run none"
+        )
     sizes = args.res or EXPLAINED_SIZES
     models = cli.meta_models(cli.model_names(args.explain, [], "--explain"), sizes, None, "--explain")
     packages = explain.packages_asked(args.counter, len(models))
@@ -352,7 +360,8 @@ def parser() -> cli.Parser:
         nargs="+",
         choices=COUNTERS,
         metavar="COUNTER",
-        help=f"side by side, of {', '.join(COUNTERS)}; default: torch. With --explain: the packages to run",
+        help=f"side by side, of {', '.join(COUNTERS)}; default: torch. With --explain, which has all others "
+        "anyway: the packages to run, or torch to run none",
     )
     made.add_argument(
         "--by",

@@ -19,6 +19,9 @@ FEW = 25  # this limit grows by sqrt(1 + FEW / n)
 OUTLIER_SIZE = 0.05  # away from the median, as a share of it
 OUTLIER_LIMIT = 7.0  # and in robust standard deviations, growing alike
 CLOCK_DROP = 0.75  # of the highest clock
+# of profiles, whose shares are not to be relied on beyond:
+MAX_SPREAD = 0.2  # of their passes, which are too few for the limits above
+MAX_EXCESS = 0.01  # of the operators' time over that of the pass which they are in
 
 
 def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[str, ...]:
@@ -47,6 +50,12 @@ def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[s
     if clocks_mhz and min(clocks_mhz) < CLOCK_DROP * max(clocks_mhz):
         found.append(f"clock down to {100 * min(clocks_mhz) / max(clocks_mhz):.0f} %")
     return tuple(found)
+
+
+def spread(times_s: Sequence[float]) -> float | None:
+    """From the fastest to the slowest, as a share of the median; None where one sample or no time is all."""
+    middle = stats.median(times_s)
+    return (max(times_s) - min(times_s)) / middle if len(times_s) > 1 and middle > 0 else None
 
 
 def drift(times_s: Sequence[float]) -> float | None:

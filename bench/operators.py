@@ -27,10 +27,13 @@ attention is not fused where the network does not.
 Inference: weights and x in the precision itself. Training: forward and backward pass, without loss and
 optimizer, in eval mode; bf16 and fp16 are torch.autocast. Gradients of attention cost twice its forward pass.
 
---profile runs the pass on the device at hand, in a process of its own, under torch.profiler, and sets the
-measured share of time beside each kind or, with --by module, each module; "other" is time in no operator, on
-a CPU that of Python. It slows a pass, and marking modules slows it more; only the shares are for comparing.
-The part for CUDA was written without a GPU and has never run.
+--profile runs the pass on the device at hand, in a process of its own, five times under torch.profiler, and
+sets the median time and its share beside each kind or, with --by module, each module; "other" is time in no
+operator, on a CPU that of Python. Spread: from the fastest pass to the slowest, as a share of the median.
+Where whole passes differ by more than 20 %, each line says so: such shares are not to be relied on; --force
+measures again. What disturbs all passes alike does not show. The profiler slows a pass, and marking modules
+slows it more; only the shares are for comparing. The part for CUDA was written without a GPU and has never
+run.
 """
 
 import argparse
@@ -39,7 +42,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import cases, cli, floors, output, worker
+from bench import about, cases, cli, floors, noise, output, worker
 from bench.floors import KINDS
 from bench.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
 from bench.unit import Unit
@@ -131,7 +134,8 @@ class Share:
     macs: int
     eager_bytes: int
     fused_bytes: int
-    seconds: float | None  # as measured under the profiler; None without
+    seconds: float | None  # median under the profiler; None without
+    samples: tuple[float, ...]  # of every pass; empty where none were kept
 
 
 def grouped(work: Work, by: str) -> dict[str, list[Part]]:
@@ -148,7 +152,8 @@ def grouped(work: Work, by: str) -> dict[str, list[Part]]:
 def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
     """The lines of one pass, in the order of `grouped`, and then what only a profile has."""
     named = grouped(work, by)
-    seconds = dict(profiled.seconds) if profiled else {}
+    seconds = profiled.medians if profiled else {}
+    samples = profiled.samples if profiled and profiled.has_samples else {}
     return [
         Share(
             work=work,
@@ -158,6 +163,7 @@ def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
             eager_bytes=sum(part.eager_bytes for part in parts),
             fused_bytes=sum(part.fused_bytes for part in parts),
             seconds=seconds.get(name, 0.0) if profiled else None,
+            samples=samples.get(name, ()),
         )
         for name, parts in [*named.items(), *((name, []) for name in seconds if name not in named)]
     ]
@@ -165,7 +171,6 @@ def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
 
 def _row(share: Share) -> output.Row:
     work = share.work
-    seconds = share.seconds
     return {
         "model": work.model,
         "family": work.family,
@@ -185,7 +190,9 @@ def _row(share: Share) -> output.Row:
         "macs_share": share.macs / work.macs if work.macs else 0.0,
         "eager_bytes_share": share.eager_bytes / work.eager_bytes if work.eager_bytes else 0.0,
         "fused_bytes_share": share.fused_bytes / work.fused_bytes if work.fused_bytes else 0.0,
-        "seconds": seconds,
+        "seconds": share.seconds,
+        "seconds_spread": noise.spread(share.samples) if share.samples else None,
+        "seconds_of_passes": list(share.samples),
     }
 
 
@@ -200,12 +207,16 @@ def _rows(work: Work, by: str, profiled: Profiled | None) -> list[output.Row]:
         eager_bytes=work.eager_bytes,
         fused_bytes=work.fused_bytes,
         seconds=sum(line.seconds or 0.0 for line in lines) if profiled else None,
+        samples=profiled.whole_s if profiled and profiled.has_samples else (),
     )
-    rows = [_row(line) for line in (*lines, whole)]
     total = whole.seconds
     return [
-        {**row, "seconds_share": row["seconds"] / total if total and row["seconds"] is not None else None}
-        for row in rows
+        {
+            **_row(line),
+            "seconds_share": line.seconds / total if total and line.seconds is not None else None,
+            "noise": list(profiled.noise) if profiled else [],
+        }
+        for line in (*lines, whole)
     ]
 
 
@@ -231,6 +242,7 @@ _COLUMNS: list[output.Column] = [
 _TIMES: list[output.Column] = [
     ("ms measured", lambda row: output.milliseconds(row["seconds"])),
     ("time %", _scaled("seconds_share", 100, 1)),
+    ("spread %", _scaled("seconds_spread", 100, 0)),
 ]
 
 
@@ -346,7 +358,8 @@ def _body(args: argparse.Namespace) -> int:
         for work, one in zip(works, seen, strict=True)
         for row in _rows(work, args.by, one if isinstance(one, Profiled) else None)
     ]
-    columns = [*_COLUMNS, *_TIMES] if args.profile else _COLUMNS
+    disturbed = [cases.NOISE] if any(row["noise"] for row in rows) else []
+    columns = [*_COLUMNS, *_TIMES, *disturbed] if args.profile else _COLUMNS
     text = output.render(rows, columns, args.format)
     output.emit(
         text,
@@ -367,8 +380,8 @@ def _notes(work: Work, profiles: Sequence[Profiled | Skipped]) -> list[str]:
             notes.append(f"not profiled: {one.run.model}: {one.status}: {one.reason}")
         else:
             notes.append(
-                f"measured: {one.run.model} on {one.run.environment.device}, mean of {one.passes} passes "
-                f"under torch.profiler, {output.milliseconds(one.wall_s)} ms of wall clock each; "
+                f"measured: {one.run.model} on {one.run.environment.device} under torch.profiler, "
+                f"{about.passes(one)}; {output.milliseconds(one.median_wall_s)} ms of wall clock; "
                 f"torch {one.run.environment.torch}; {one.run.environment.date}"
             )
     return notes

@@ -29,7 +29,7 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def significant(value: float | None) -> str:
-    """Four significant digits without an exponent; a dash for none."""
+    """Four significant digits, with an exponent below 0.0001 only; a dash for none."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

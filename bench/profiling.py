@@ -5,13 +5,15 @@ layer calls its product, has them counted to it, and nothing twice. On a CPU wha
 and the dispatcher: the wall clock less the operators. On CUDA seconds are those of kernels, and "other" are
 those that belong to no operator; the CUDA part was written without a GPU and has never run.
 
+Every pass is under a profiler of its own, so that each gives a sample.
+
 By module, every call of one is marked, and an operator's time is that of the innermost around it. The marks
 are Python's and so fall to "other", which they swell.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -23,12 +25,12 @@ from bench import counters
 from bench.arms import Arm, NotFiniteError, prepared
 from bench.engine import skipped
 from bench.floors import KINDS, OTHER, PROFILES
-from bench.record import Profiled, Skipped
+from bench.record import Profiled, Run, Skipped
 from bench.tracing import kind_of, names
 from bench.worker import Case
 
-WARM_UP = 1
-PASSES = 3
+WARM_UP = 2  # passes, under the profiler too: it is slower the first time
+PASSES = 5
 _MARK = "module "  # begins the name of an event around a module's call
 _OURS = ("backbones", "diffusion_bench")  # namespaces of models.kernels
 
@@ -54,11 +56,22 @@ _HOST = names(
 
 
 class Event(Protocol):
-    """What is read of an event of torch.profiler."""
+    """What is read of an event of torch.profiler; times are in microseconds."""
 
     name: str
     cpu_parent: Any  # an Event, or None
     input_shapes: Any  # of its arguments, in order
+    device_type: Any  # its name is CPU or CUDA
+    is_user_annotation: Any
+
+    @property
+    def self_cpu_time_total(self) -> Any: ...  # noqa: ANN401 - torch does not say
+
+    @property
+    def self_device_time_total(self) -> Any: ...  # noqa: ANN401
+
+    @property
+    def device_time_total(self) -> Any: ...  # noqa: ANN401
 
 
 def kind(event: Event) -> str | None:
@@ -127,22 +140,38 @@ def measure(case: Case) -> Profiled | Skipped:
         return row
 
 
-def _profiled(case: Case, arm: Arm) -> Profiled:
-    cuda = case.run.environment.device_type == "cuda"
-    for _ in range(WARM_UP):
-        arm.call()
-    arm.synchronise()
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+def _profiled(case: Case, arm: Arm) -> Profiled | Skipped:
     by_module = case.run.question == PROFILES["module"]
-    marks = marked(arm.model) if by_module else nullcontext()
-    with marks, profile(activities=activities, record_shapes=True) as seen:
+    cuda = case.run.environment.device_type == "cuda"
+    with marked(arm.model) if by_module else nullcontext():
+        seen = [_pass(arm, cuda=cuda, by_module=by_module) for _ in range(WARM_UP + PASSES)]
+    return record_of(case.run, seen[WARM_UP:])
+
+
+def _pass(arm: Arm, *, cuda: bool, by_module: bool) -> tuple[dict[str, float], float]:
+    """Seconds of one pass by part, and of the wall clock."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    arm.synchronise()
+    with profile(activities=activities, record_shapes=True) as seen:
         begin = time.perf_counter()
-        for _ in range(PASSES):
-            arm.call()
+        arm.call()
         arm.synchronise()
         wall_s = time.perf_counter() - begin
     events = seen.events()
     assert events is not None
+    return seconds_of(events, wall_s, cuda=cuda, by_module=by_module), wall_s
+
+
+def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module: bool) -> dict[str, float]:
+    """Seconds of one pass by kind or by module; OTHER is what they leave of it, below 0 if they exceed it.
+
+    Args:
+        events: of the profiler.
+        wall_s: of the pass, which is the whole of it on a CPU; on CUDA that is the time of all kernels.
+        cuda: whose seconds these are.
+        by_module: the modules were marked.
+    """
+    events = list(events)
     on_host = [event for event in events if event.device_type.name == "CPU"]
     if cuda:
         on_device = [event for event in events if event.device_type.name == "CUDA"]
@@ -153,12 +182,22 @@ def _profiled(case: Case, arm: Arm) -> Profiled:
         whole = wall_s
         times = [(event, event.self_cpu_time_total) for event in on_host]
     found = seconds_by_module(times) if by_module else seconds_by_kind(times)
-    found[OTHER] = max(0.0, whole - sum(found.values()))
+    found[OTHER] = whole - sum(found.values())
+    return found
+
+
+def record_of(run: Run, passes: Sequence[tuple[dict[str, float], float]]) -> Profiled | Skipped:
+    """Put the seconds of passes, by part and of the wall clock, together; a pass without any is no result."""
+    if not all(sum(seconds.values()) > 0 for seconds, _ in passes):
+        return Skipped(run=run, status="not timed", reason="the profiler saw no kernels")
+    names = dict.fromkeys(name for seconds, _ in passes for name in seconds if name != OTHER)
     return Profiled(
-        run=case.run,
-        passes=PASSES,
-        seconds=tuple((name, seconds / PASSES) for name, seconds in found.items()),
-        wall_s=wall_s / PASSES,
+        run=run,
+        passes=len(passes),
+        seconds=tuple(
+            (name, tuple(seconds.get(name, 0.0) for seconds, _ in passes)) for name in (*names, OTHER)
+        ),
+        wall_s=tuple(wall_s for _, wall_s in passes),
     )
 
 

@@ -6,12 +6,19 @@
 u and v are shares of what the device can do at the most, between 0 and 1, so they carry from one device to
 another of its type, and no prediction is faster than the floor. GPUs and CPUs run other kernels: neither
 type says anything of the other's shares. They are calibrated on measured passes, held to stated priors, and
-every device may differ from the others of its type by DEVICE_SPREAD. Imports no torch.
+every device may differ from the others of its type by DEVICE_SPREAD.
+
+An interval holds what is uncertain in the shares and, beside it, how far off predictions of what was left out
+were. Passes of a model are off alike, so a group that was left out counts once however many passes it has:
+the interval takes Student's t over the groups. What is uncertain in the shares is in those errors too, so it
+is rather too wide where the groups are alike; that they are few makes its level a nominal one. Imports no
+torch.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +26,7 @@ from numpy.typing import NDArray
 from bench import floors
 from bench.floors import Peaks
 from bench.record import MemoryUse, Part, Size, Work, size_text
+from bench.stats import student_t
 
 Array = NDArray[np.float64]
 
@@ -26,7 +34,7 @@ PRODUCTS = ("depthwise", "pointwise", "convolution", "linear", "attention", "sca
 VECTOR = frozenset({"depthwise", "scan"})  # torch's kernels for them use no tensor cores in any precision
 FP32, PRODUCT_BYTES, REST_BYTES, LAUNCH = range(len(PRODUCTS), len(PRODUCTS) + 4)  # after the products' u
 
-COVERAGE = 0.9  # of an interval
+COVERAGE = 0.9  # of an interval: nominal
 _Z = 1.6449  # of a normal distribution: that much lies within so many standard deviations
 MODEL_SPREAD = 0.10  # assumed of log seconds: the formula's own error, until something held out says more
 DEVICE_SPREAD = 0.25  # assumed of logit shares: between two devices of one type
@@ -229,6 +237,11 @@ class Calibration:
     covariance: Array
     residuals: tuple[float, ...]  # log(predicted / measured) of every observation
 
+    @property
+    def misfit(self) -> float:
+        """Root mean square of the residuals: what it does not explain of what it was shown."""
+        return math.sqrt(fmean(residual**2 for residual in self.residuals))
+
     def shares(self, device: str | None) -> tuple[Array, Array]:
         """Mean and covariance for a device: a measured one by its name, or any other one of the type."""
         n = len(PRIORS[self.device_type])
@@ -238,6 +251,12 @@ class Calibration:
         at = n * (1 + self.devices.index(device))
         both = self.covariance[:, :n] + self.covariance[:, at : at + n]
         return mean + self.mean[at : at + n], both[:n] + both[at : at + n]
+
+    @property
+    def refuted(self) -> list[str]:
+        """Shares that ended outside the interval of their prior: scarcely any if priors are wide enough."""
+        rows = zip(PRIORS[self.device_type], self.mean, strict=False)  # differences of devices follow
+        return [prior.name for prior, mean in rows if abs(mean - prior.inner) > _Z * prior.spread]
 
     def described(self) -> list["Share"]:
         """Every share before and after the observations."""
@@ -322,20 +341,45 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
 
 
 @dataclass(frozen=True, kw_only=True)
+class Error:
+    """How far off predictions were for whole groups that they were not shown, in logarithms."""
+
+    scale: float  # root of the mean, over groups, of their mean squares
+    groups: int  # that it is from; 0 where it is assumed
+
+    @property
+    def reach(self) -> float:
+        """Half the nominal interval; what is off alike within a group is one degree of freedom."""
+        return self.scale * (student_t(self.groups, COVERAGE) if self.groups else _Z)
+
+
+ASSUMED = Error(scale=MODEL_SPREAD, groups=0)
+
+
+def error_of(groups: Iterable[Sequence[float]], at_least: float = MODEL_SPREAD) -> Error:
+    """The error of groups, each given by log(predicted / true) of its passes; without any, ASSUMED.
+
+    It is an error about zero: that all are off to one side makes it larger.
+    """
+    squares = [fmean(error**2 for error in errors) for errors in groups]
+    return Error(scale=max(at_least, math.sqrt(fmean(squares))), groups=len(squares)) if squares else ASSUMED
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Seconds of a pass that nobody timed, between which COVERAGE of such predictions should lie."""
+    """Seconds of a pass that nobody timed, and an interval of COVERAGE: nominally, see HeldOut."""
 
     seconds: float
     low_s: float
     high_s: float
-    eager_floor_s: float  # every operator at the full peak or bandwidth
+    eager_floor_s: float  # every operator at the full peak or bandwidth: the formula gives nothing below
     fused_floor_s: float  # and with ideal fusion: nothing is faster
 
 
 def predict(
-    calibration: Calibration, work: Work, peaks: Peaks, precision: str, device: str | None, error: float
+    calibration: Calibration, work: Work, peaks: Peaks, precision: str, device: str | None, error: Error
 ) -> Prediction:
-    """Predict an eager pass.
+    """Predict an eager pass; no interval begins below the eager floor.
 
     Args:
         calibration: of the device's type.
@@ -343,18 +387,18 @@ def predict(
         peaks: of the device, which `why_not` finds nothing missing in.
         precision: of the arithmetic.
         device: its name if the calibration may know it.
-        error: standard deviation of log seconds that the formula itself is held to be off by.
+        error: of the formula itself.
     """
     load = _load(work, peaks, precision, calibration.device_type)
     mean, covariance = calibration.shares(device)
     seconds, slope = _seconds_and_gradient(load, mean)
-    reach = math.exp(_Z * math.sqrt(slope @ covariance @ slope + error**2))
+    reach = math.exp(math.hypot(_Z * math.sqrt(slope @ covariance @ slope), error.reach))
     eager, fused = (floors.floor(work, peaks, precision, form) for form in floors.FORMS)
     assert eager is not None
     assert fused is not None
     return Prediction(
         seconds=seconds,
-        low_s=max(seconds / reach, fused.total_s),
+        low_s=min(seconds, max(seconds / reach, eager.total_s)),  # min: they may be equal but for rounding
         high_s=seconds * reach,
         eager_floor_s=eager.total_s,
         fused_floor_s=fused.total_s,
@@ -363,12 +407,15 @@ def predict(
 
 # held out
 
+EVERYTHING = "everything"
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """A measured pass as predicted by a calibration that was not shown it."""
 
-    left_out: str  # size, model or device: everything alike in it was left out together
+    left_out: str  # size, model or device: everything alike in it was left out together; or EVERYTHING
+    group: str  # what counts as one among those left out so
     observation: Observation
     prediction: Prediction
 
@@ -386,15 +433,22 @@ _LEFT_OUT: Mapping[str, Callable[[Observation], str]] = {
     "size": lambda seen: size_text(seen.res),
     "model": lambda seen: seen.model,
     "device": lambda seen: seen.device,
+    EVERYTHING: lambda seen: seen.model,
 }
 
 
-def held_out(observations: Sequence[Observation]) -> list[HeldOut]:
-    """Leave out every size, every model and every device in turn, and predict what was left out.
+def said_left_out(left_out: str) -> str:
+    """In words, for a pass: its size, its model, its device or everything."""
+    return left_out if left_out == EVERYTHING else f"its {left_out}"
 
-    The bars of a group are made from the errors of the other groups, never from its own. Left out are
-    whole groups of one device type; with a single group of a sort there is nothing to learn from, and it
-    is not done.
+
+def held_out(observations: Sequence[Observation]) -> list[HeldOut]:
+    """Leave out every size, every model and every device in turn, then everything, and predict it.
+
+    With everything left out a prediction is made from the priors alone, as it is for a type of device that
+    nobody measured; of these, models count as groups. The bars of a group are made from the errors of the
+    other groups, never from its own. Left out are whole groups of one device type; with a single group of
+    a sort there is nothing to make bars of, and it is not done.
     """
     found: list[HeldOut] = []
     for device_type in sorted({seen.device_type for seen in observations}):
@@ -412,33 +466,21 @@ def _without_each(
     group_of: Callable[[Observation], str],
     groups: Sequence[str],
 ) -> list[HeldOut]:
-    def predicted(seen: Observation, calibration: Calibration, error: float) -> HeldOut:
+    def predicted(seen: Observation, calibration: Calibration, error: Error) -> HeldOut:
         prediction = predict(calibration, seen.work, seen.peaks, seen.precision, seen.device, error)
-        return HeldOut(left_out=left_out, observation=seen, prediction=prediction)
+        return HeldOut(left_out=left_out, group=group_of(seen), observation=seen, prediction=prediction)
 
-    calibrations = {
-        group: calibrate(
-            observations[0].device_type, [seen for seen in observations if group_of(seen) != group]
-        )
-        for group in groups
-    }
+    def shown(group: str) -> list[Observation]:
+        return [seen for seen in observations if left_out != EVERYTHING and group_of(seen) != group]
+
+    calibrations = {group: calibrate(observations[0].device_type, shown(group)) for group in groups}
+    members = {group: [seen for seen in observations if group_of(seen) == group] for group in groups}
     errors = {
-        group: [
-            predicted(seen, calibrations[group], MODEL_SPREAD).error
-            for seen in observations
-            if group_of(seen) == group
-        ]
+        group: [predicted(seen, calibrations[group], ASSUMED).error for seen in members[group]]
         for group in groups
     }
     return [
-        predicted(seen, calibrations[group], spread(e for g in groups if g != group for e in errors[g]))
+        predicted(seen, calibrations[group], error_of(errors[other] for other in groups if other != group))
         for group in groups
-        for seen in observations
-        if group_of(seen) == group
+        for seen in members[group]
     ]
-
-
-def spread(errors: Iterable[float], at_least: float = MODEL_SPREAD) -> float:
-    """Root mean square of errors; at least what is assumed where nothing is known."""
-    squares = [error**2 for error in errors]
-    return max(at_least, math.sqrt(sum(squares) / len(squares))) if squares else at_least

@@ -411,12 +411,67 @@ class Ceiling:
 
 @dataclass(frozen=True, kw_only=True)
 class Profiled:
-    """Where the time of a pass went, as torch.profiler saw it."""
+    """Where the time of passes went, as torch.profiler saw it.
+
+    Each statistic is derived from the seconds of every pass. Records from before these were kept have the
+    mean of the passes, a number where now there is a list.
+    """
 
     run: Run
     passes: int
-    seconds: tuple[tuple[str, float], ...]  # of the device in one pass, by kind of Part; the rest is "other"
-    wall_s: float  # of one pass under the profiler
+    # of the device, by kind of Part or by module; "other" is the rest of a pass, below 0 where the others sum
+    # to more than it
+    seconds: tuple[tuple[str, float | tuple[float, ...]], ...]
+    wall_s: float | tuple[float, ...]  # under the profiler
+
+    def __post_init__(self) -> None:
+        kept = [each for each in (self.wall_s, *dict(self.seconds).values()) if isinstance(each, tuple)]
+        if odd := [each for each in kept if len(each) != self.passes]:
+            raise ValueError(f"{self.run.model}: {self.passes} passes cannot have {len(odd[0])} samples")
+
+    @property
+    def has_samples(self) -> bool:
+        """False where the mean of the passes is all there is."""
+        return isinstance(self.wall_s, tuple)
+
+    @property
+    def samples(self) -> dict[str, tuple[float, ...]]:
+        """Seconds of every pass by part; of the mean where there is no more."""
+        return {name: _each(seconds) for name, seconds in self.seconds}
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Median seconds by part. They sum to about the median pass, and shares are those of their sum."""
+        return {name: max(0.0, stats.median(each)) for name, each in self.samples.items()}
+
+    @property
+    def median_wall_s(self) -> float:
+        return stats.median(_each(self.wall_s))
+
+    @property
+    def whole_s(self) -> tuple[float, ...]:
+        """Seconds of the device in every pass; of the mean where there is no more."""
+        return tuple(map(sum, zip(*self.samples.values(), strict=True)))
+
+    @property
+    def spread(self) -> float | None:
+        """What whole passes differ by; None where only their mean is known."""
+        return noise.spread(self.whole_s) if self.has_samples else None
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """Why the shares are not to be relied on, by name and size; empty where nothing says so."""
+        found = []
+        if self.spread is not None and self.spread > noise.MAX_SPREAD:
+            found.append(f"passes differ by {100 * self.spread:.0f} %")
+        whole, beyond = stats.median(self.whole_s), -stats.median(self.samples.get("other", (0.0,)))
+        if beyond > noise.MAX_EXCESS * whole > 0:
+            found.append(f"operators sum to {100 * beyond / whole:.0f} % more than the pass")
+        return tuple(found)
+
+
+def _each(samples: float | tuple[float, ...]) -> tuple[float, ...]:
+    return samples if isinstance(samples, tuple) else (samples,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -898,7 +953,7 @@ def key(record: "Record | Run | tuple[Run, ...]") -> str:
     return _digest(_questions(record))
 
 
-def case(record: "Record") -> str:
+def case(record: "Record | Run | tuple[Run, ...]") -> str:
     """Name the case that a record answers by what it asks alone: two sessions have it in common.
 
     Left out beside the device and the software: how long it may be sampled.

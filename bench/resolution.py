@@ -5,14 +5,14 @@ All of one image. Memory is what the passes hold beside parameters, moments and 
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 
 from baselines import load
 from bench import about, exponents
-from bench.exponents import CrossOver, Curve, Exponent, Growth, Interval, Point
+from bench.exponents import CrossOver, Curve, Drift, Exponent, Growth, Interval, Point
 from bench.floors import tensors_of
 from bench.record import Memory, MemoryUse, Record, Run, Size, Skipped, Throughput, Work, height_width
 
@@ -90,6 +90,12 @@ class Sized:
             return None
         return passes_bytes(self.memory.use) / self.memory.run.batch
 
+    def batch_of(self, cost: str) -> int | None:
+        """The batch that a cost of one image is of; None for MACs, which are the same at any."""
+        if cost == "bytes" and self.work is not None:
+            return self.work.batch
+        return None if cost == "MACs" else self.batch  # memory is that of the batch that ran
+
     def point(self, cost: str) -> Point | None:
         if cost == "time":
             return Point(side=self.side, visits=self.visits) if self.visits else None
@@ -118,8 +124,8 @@ class Study:
         return tuple(dict.fromkeys(sized.model for sized in self.sizes))
 
     @property
-    def drift(self) -> float:
-        """What visits of one case differ by, as `exponents.drift_of` gives it."""
+    def drift(self) -> Drift | None:
+        """What visits of one case differ by; None where none was visited twice."""
         return exponents.drift_of([p for sized in self.sizes if (p := sized.point("time"))])
 
     def interval(self, sized: Sized) -> Interval | None:
@@ -129,19 +135,45 @@ class Study:
             return None
         return exponents.intervals(Curve(points=(point,), drift=self.drift))[0]
 
-    def curve(self, model: str, cost: str) -> Curve:
-        """The curve of a cost; of two sizes with as many pixels, the first counts."""
-        by_side: dict[float, Point] = {}
+    def batches(self, models: Collection[str], cost: str, sides: Collection[float]) -> tuple[int, ...]:
+        """The batches that costs are of, the largest first; none for MACs."""
+        found = {
+            sized.batch_of(cost)
+            for sized in self.sizes
+            if sized.model in models and sized.side in sides and sized.point(cost) is not None
+        }
+        return tuple(sorted(filter(None, found), reverse=True))
+
+    def curve(self, model: str, cost: str, among: Collection[Size] | None = None) -> Curve:
+        """The curve of a cost; sizes with as many pixels are one point, the geometric mean of their visits.
+
+        Args:
+            model: one of the study.
+            cost: one of COSTS.
+            among: only these sizes; None for all.
+        """
+        by_side: dict[float, tuple[tuple[float, ...], ...]] = {}
         for sized in self.sizes:
-            point = sized.point(cost) if sized.model == model else None
+            wanted = sized.model == model and (among is None or sized.res in among)
+            point = sized.point(cost) if wanted else None
             if point is not None:
-                by_side.setdefault(point.side, point)
+                by_side[point.side] = by_side.get(point.side, ()) + point.visits
         timed = cost == "time"
         return Curve(
-            points=tuple(by_side[side] for side in sorted(by_side)),
-            drift=self.drift if timed else 0.0,
+            points=tuple(Point(side=side, visits=by_side[side]) for side in sorted(by_side)),
+            drift=self.drift if timed else None,
             exact=not timed,
         )
+
+
+def shrunk(batches: Sequence[int]) -> str:
+    """Say that costs are of several batches, the largest first; blank of one."""
+    return f"batch {batches[0]} to {batches[-1]}" if len(batches) > 1 else ""
+
+
+def _judged(verdict: str, batches: Sequence[int]) -> str:
+    """A verdict, with the batches that are behind it if they differ."""
+    return "; ".join(filter(None, (verdict, shrunk(batches))))
 
 
 def studies(records: Iterable[Record]) -> list[Study]:
@@ -312,7 +344,8 @@ class Doubling:
     to_side: float
     others: tuple[tuple[str, float], ...]  # growth of MACs, bytes and memory, as far as they are known
     falls: tuple[Fall, ...]  # published, from 256 to 512 px; empty for other sizes
-    drift: float  # of the study
+    refused: str  # why its times judge nothing; blank where they do
+    batches: tuple[int, ...]  # of its times, the largest first
 
     def other(self, cost: str) -> float | None:
         return dict(self.others).get(cost)
@@ -322,19 +355,32 @@ class Doubling:
         """The measured growth beside that of the MACs and those that papers print."""
         if self.time is None:
             return ""
-        if self.drift > MAX_DRIFT:
-            return _disturbed(self.drift)
+        if self.refused:
+            return f"not judged: {self.refused}"
         against = [(f"{fall.paper} ({fall.model})", fall.ratio) for fall in self.falls]
         macs = self.other("MACs")
         against += [] if macs is None else [("its MACs", macs)]
         told: dict[str, list[str]] = {}
         for what, ratio in against:
             told.setdefault(_beside(self.time.interval, ratio), []).append(what)
-        return "; ".join(f"{how} {', '.join(what)}" for how, what in told.items())
+        return _judged("; ".join(f"{how} {', '.join(what)}" for how, what in told.items()), self.batches)
 
 
-def _disturbed(drift: float) -> str:
-    return f"not judged: visits of one case differ by {100 * drift:.0f} %"
+def of_visits(drift: Drift | None) -> str:
+    """What visits of one case differ by, and what follows, in words."""
+    if drift is None:
+        return f"{why_refused(drift)}: no intervals, and nothing is judged"
+    return (
+        f"visits of one case differ by {100 * drift.sd:.1f} % (standard deviation, {drift.freedom} degrees "
+        f"of freedom), which is in the intervals; above {100 * MAX_DRIFT:.0f} % nothing is judged"
+    )
+
+
+def why_refused(drift: Drift | None) -> str:
+    """Why times of such a drift judge nothing; blank where they do."""
+    if drift is None:
+        return "one visit of each case does not tell what visits differ by"
+    return f"visits of one case differ by {100 * drift.sd:.0f} %" if drift.sd > MAX_DRIFT else ""
 
 
 def _beside(interval: Interval | None, ratio: float) -> str:
@@ -359,6 +405,12 @@ def doublings(study: Study, model: str) -> list[Doubling]:
     }
     family = next(sized.family for sized in study.sizes if sized.model == model)
     steps = sorted({step for by_step in grown.values() for step in by_step})
+    refused = why_refused(study.drift)
+    # published are squares, and a point may be the mean of a square and of another shape
+    squares = {
+        step: not any(s.model == model and s.side in step and s.res != s.side for s in study.sizes)
+        for step in steps
+    }
     return [
         Doubling(
             model=model,
@@ -367,9 +419,10 @@ def doublings(study: Study, model: str) -> list[Doubling]:
             to_side=step[1],
             others=tuple((cost, grown[cost][step].ratio) for cost in COSTS[1:] if step in grown[cost]),
             falls=falls_of(model, family)
-            if step == PUBLISHED_SIDES and study.setting.work == "inference"
+            if step == PUBLISHED_SIDES and squares[step] and study.setting.work == "inference"
             else (),
-            drift=study.drift,
+            refused=refused,
+            batches=study.batches((model,), "time", step),
         )
         for step in steps
     ]
@@ -393,15 +446,16 @@ class Contrast:
     interval: Interval | None
     macs: float | None  # the same ratio of MACs
     published: tuple[Fall, ...]  # the model's, with the ratio of DiT's fall to its own, from 256 to 512 px
-    drift: float  # of the study
+    refused: str  # why times judge nothing; blank where they do
+    batches: tuple[int, ...]  # of the four times, the largest first
 
     @property
     def verdict(self) -> str:
         """Whether the difference that a paper prints is there on this device."""
+        if self.refused:
+            return f"not judged: {self.refused}"
         if self.interval is None:
             return "too few samples"
-        if self.drift > MAX_DRIFT:
-            return _disturbed(self.drift)
         low, high = self.interval
         told = []
         for fall in self.published:
@@ -419,7 +473,7 @@ class Contrast:
         else:
             same = low >= 1 - MARGIN and high <= 1 + MARGIN
             told.append("both slow alike" if same else "which slows more is not told")
-        return "; ".join(told)
+        return _judged("; ".join(told), self.batches)
 
 
 def contrasts(study: Study) -> list[Contrast]:
@@ -456,7 +510,8 @@ def contrasts(study: Study) -> list[Contrast]:
                             for fall in ours.falls
                             if (dit := papers.get(fall.paper)) is not None
                         ),
-                        drift=study.drift,
+                        refused=ours.refused,
+                        batches=study.batches((reference, model), "time", step),
                     )
                 )
     return found
@@ -471,35 +526,39 @@ class Crossing:
     cost: str
     at: CrossOver
     sides: tuple[float, float]  # the range of sizes that both have
-    drift: float  # of the study; 0 for counts
-
-    @property
-    def below(self) -> str:
-        """The model that is cheaper below the crossing, or everywhere."""
-        return self.first if self.at.below == "first" else self.second
+    refused: str  # why times judge nothing; blank where they do, and for counts
+    batches: tuple[int, ...]  # of both at these sizes, the largest first; none for MACs
 
     @property
     def verdict(self) -> str:
         """What was found in the range, and, said so, where the lines would lead."""
-        if self.drift > MAX_DRIFT:
-            return _disturbed(self.drift)
-        dear = self.second if self.at.below == "first" else self.first
+        if self.refused:
+            return f"not judged: {self.refused}"
+        return _judged(self._found, self.batches)
+
+    @property
+    def _found(self) -> str:
+        at = self.at
+        below, above = (self.first, self.second) if at.below == "first" else (self.second, self.first)
         more = {"time": "faster", "MACs": "fewer MACs"}[self.cost]
-        if self.at.side is not None:
-            below, above = (self.below, dear)
-            text = f"{below} {more} below, {above} above"
-            return text if self.at.certain else f"{text}; too close to be sure"
-        text = f"none in the range: {self.below} {more} throughout"
-        if not self.at.certain:
-            text = "none in the range, but too close to be sure"
-        if self.at.certain and self.at.extrapolated is not None:
-            text += f"; extrapolated, not measured: {self.at.extrapolated:.0f} px"
+        equal = f"equal at {', '.join(f'{side:.0f}' for side in at.equal)} px"
+        if at.side is not None:
+            text = f"{below} {more} below, {above} above" + (f"; {equal}" if at.equal else "")
+            return text if at.certain else f"{text}; too close to be sure"
+        if not at.certain:
+            return "none in the range, but too close to be sure"
+        if at.below == "neither":
+            return "none: equal at every size"
+        text = f"none in the range: {below} {more}" + (f", {equal}" if at.equal else " throughout")
+        if at.extrapolated is not None:
+            text += f"; extrapolated, not measured: {at.extrapolated:.0f} px"
         return text
 
 
 def crossings(study: Study, cost: str = "time") -> list[Crossing]:
     """The cross-overs of every two models of a study that share two sizes."""
     curves = {model: study.curve(model, cost) for model in study.models}
+    refused = why_refused(study.drift) if cost == "time" else ""
     found = []
     for first, second in combinations(study.models, 2):
         shared = sorted(set(curves[first].sides) & set(curves[second].sides))
@@ -511,7 +570,8 @@ def crossings(study: Study, cost: str = "time") -> list[Crossing]:
                     cost=cost,
                     at=at,
                     sides=(shared[0], shared[-1]),
-                    drift=curves[first].drift,
+                    refused=refused,
+                    batches=study.batches((first, second), cost, shared),
                 )
                 for at in exponents.cross_overs(curves[first], curves[second])
             ]

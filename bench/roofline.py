@@ -26,7 +26,8 @@ python -m reports reads.
 
 --by shows the floor of every kind of operator, of every module or of every operator, which add up to that of
 the pass. Beside kinds and modules stand the milliseconds that a profile in the records (bench.operators
---profile) saw of the same pass on the same device; the profiler slows a pass.
+--profile) saw of the same pass on the same device, the median of its passes, what these differ by and, where
+that is too much to rely on, a word on it; the profiler slows a pass.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench import ceilings, cli, floors, operators, output
+from bench import about, cases, ceilings, cli, floors, noise, operators, output
 from bench.floors import Floor, Peaks
 from bench.record import Ceiling, Part, Profiled, Record, Size, Skipped, Throughput, Work, size_text
 
@@ -140,7 +141,8 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
         profiled: of the same pass, by the same names; None without.
     """
     work, peaks, precision = point.work, point.peaks, point.precision
-    seconds = dict(profiled.seconds) if profiled else None
+    seconds = profiled.medians if profiled else None
+    samples = profiled.samples if profiled and profiled.has_samples else {}
     named = operators.grouped(work, by)
     beside: list[tuple[str, list[Part]]] = [(name, []) for name in seconds or () if name not in named]
     rows: list[output.Row] = []
@@ -150,6 +152,7 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
         spent = None
         if seconds is not None:
             spent = sum(seconds.values()) if name == WHOLE else seconds.get(name)
+        sampled = profiled.whole_s if profiled and samples and name == WHOLE else samples.get(name)
         rows.append(
             {
                 "model": work.model,
@@ -174,8 +177,10 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
                 "fused_floor_s": fused and fused.total_s,
                 "fused_floor_share": fused.total_s / point.fused.total_s if fused and point.fused else None,
                 "profiled_s": spent,
+                "profiled_spread": noise.spread(sampled) if sampled else None,
                 "eager_achieved": eager.total_s / spent if eager and spent else None,
                 "profiled_date": profiled.run.environment.date if profiled else None,
+                "noise": list(profiled.noise) if profiled else [],
             }
         )
     return rows
@@ -219,6 +224,7 @@ _OF_PARTS: list[output.Column] = [
 ]
 _PROFILED: list[output.Column] = [
     ("ms profiled", _milliseconds("profiled_s")),
+    ("spread %", _percent("profiled_spread")),
     ("achieved % eager", _percent("eager_achieved")),
 ]
 
@@ -300,8 +306,20 @@ def _body(args: argparse.Namespace) -> int:
         for peaks in roofs
     ]
     if args.by:
-        rows = [line for one in points for line in part_rows(one, args.by, _profile(one, records, args.by))]
-        columns = [*_OF_PARTS, *_PROFILED] if any(line["profiled_s"] for line in rows) else _OF_PARTS
+        profiles = [_profile(one, records, args.by) for one in points]
+        rows = [
+            line
+            for one, profiled in zip(points, profiles, strict=True)
+            for line in part_rows(one, args.by, profiled)
+        ]
+        disturbed = [cases.NOISE] if any(line["noise"] for line in rows) else []
+        columns = [*_OF_PARTS, *_PROFILED, *disturbed] if any(profiles) else _OF_PARTS
+        found += dict.fromkeys(
+            f"profiled: {one.run.model} on {one.run.environment.device}, {about.passes(one)}; "
+            f"torch {one.run.environment.torch}; {one.run.environment.date}"
+            for one in profiles
+            if one is not None
+        )
     else:
         rows = [row(one) for one in points]
         columns = [*_COLUMNS, *_MEASURED] if any(one.measured for one in points) else _COLUMNS

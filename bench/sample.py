@@ -14,7 +14,8 @@ three passes to warm up, decoding, writing. The last batch is drawn in full what
 iddpm: 1000 linear steps respaced to --steps, ancestral or ddim; a network without a variance half has that
 of the posterior. flow: t from 0 to 1 given as it is, Euler-Maruyama (sde; its last step is 0.04, without
 noise) or the ODE by euler or heun. Sampling is in float32; bf16 and fp16 are autocast around the network,
-whose weights stay float32 (bench.throughput casts them). Of images (n, C, H, W) in [-1, 1], C is 1 or 3.
+whose weights stay float32 (bench.throughput casts them) and are cast in the first pass to warm up; with
+--compile in every pass. Of images (n, C, H, W) in [-1, 1], C is 1 or 3.
 
 Every image has noise of its own from --seed and its number: --batch does not change it, but for rounding.
 Image i gets class i modulo the number of classes. --out-dir holds a part for every batch, so that a killed
@@ -26,6 +27,7 @@ Without --weights the weights are random, with no layer left at zero: the speed 
 """
 
 import argparse
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +51,7 @@ CPU_BATCH, CPU_STEPS = 4, 25
 BATCH, STEPS = 64, 250
 GUIDED = 3  # channels, as the samplers of the DiT line guide
 GRID = 64  # images of a grid, at the most
+SAMPLES = re.compile(r"samples-(\d+)x.*\.npz")  # N first
 TIMEOUT_S = 7 * 24 * 3600.0
 TYPICAL_S = 60.0
 
@@ -92,6 +95,7 @@ def planned(args: argparse.Namespace) -> "list[Chain]":
     state, weights = _trained(args)
     names = _names(args, state)
     objective = _objective(args, state)
+    _check_guidance(args, state)
     steps = args.steps or (CPU_STEPS if on_cpu else STEPS)
     sampler = _sampler(args, objective, steps)
     if state is None:
@@ -133,9 +137,9 @@ def _trained(args: argparse.Namespace) -> "tuple[State | None, Path | None]":
                 raise cli.UsageError(f"--weights {error}") from error
             state = None  # an authors' checkpoint, then: `cli.check_models` says what is wrong with it
     if state is None and args.ema is not None:
-        raise cli.UsageError(f"--ema {args.ema:g}: belongs to --weights of a checkpoint of bench.convergence")
+        raise cli.UsageError(f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence")
     if state is not None and args.ema is not None and checkpoint.decay_name(args.ema) not in state.ema:
-        raise cli.UsageError(f"--ema {args.ema:g}: {path} has {', '.join(state.ema) or 'none'}")
+        raise cli.UsageError(f"--ema {args.ema}: {path} has {', '.join(state.ema) or 'none'}")
     return state, path
 
 
@@ -157,6 +161,15 @@ def _objective(args: argparse.Namespace, state: "State | None") -> str:
     if asked not in (None, trained):
         raise cli.UsageError(f"--objective {asked}: {args.weights} was trained under {trained}")
     return trained
+
+
+def _check_guidance(args: argparse.Namespace, state: "State | None") -> None:
+    """Refuse to guide by a null class that training never saw, which is as random as it began."""
+    if state is not None and args.guidance != 1 and not state.identity.recipe.label_dropout:
+        raise cli.UsageError(
+            f"--guidance {args.guidance:g}: {args.weights} was trained with --label-dropout 0, so nothing is "
+            "known of it without labels; --guidance 1 would work"
+        )
 
 
 def _sampler(args: argparse.Namespace, objective: str, steps: int) -> str:
@@ -196,7 +209,7 @@ def _chain(
     told = [f"{count} by {sampler} of {objective} in {steps} steps", f"seed {args.seed}"]
     told += [f"guidance {args.guidance:g} of {guided} channels"] if args.guidance != 1 else []
     told += [f"classes {' '.join(map(str, args.classes))}"] if args.classes else []
-    averaged = "" if args.ema is None else f", ema {args.ema:g}"
+    averaged = "" if args.ema is None else f", ema {args.ema}"
     return drawing.Chain(
         run=replace(
             run,
@@ -344,8 +357,11 @@ def _assemble(folder: Path, case: "Chain") -> list[str]:
             "a callable that returns decode(latents) -> images, makes images of them"
         ]
     wanted = min(GRID, case.images)
-    shown = np.concatenate([cut(first).samples for first in range(0, wanted, case.run.batch)])[:wanted]
     grid = folder / "grid.png"
+    most = max(int(name[1]) for other in folder.iterdir() if (name := SAMPLES.fullmatch(other.name)))
+    if wanted < min(GRID, most):
+        return [f"{path}: {case.images} images; {grid} stays that of {most}"]
+    shown = np.concatenate([cut(first).samples for first in range(0, wanted, case.run.batch)])[:wanted]
     images.write_png(grid, images.grid(shown))
     return [f"{path}: {case.images} images; {grid}: the first {wanted}"]
 
@@ -465,7 +481,13 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         help=f"of the sampler (default: {STEPS} on a GPU, {CPU_STEPS} on a CPU)",
     )
-    made.add_argument("--guidance", type=scale, default=1.5, metavar="SCALE", help="1 is none (default: 1.5)")
+    made.add_argument(
+        "--guidance",
+        type=scale,
+        default=1.5,
+        metavar="SCALE",
+        help="1 is none; any other needs a network that was trained with labels dropped (default: 1.5)",
+    )
     made.add_argument(
         "--guided-channels",
         type=cli.positive_int,

@@ -8,18 +8,26 @@
 
 For every model and size: seconds, multiply-accumulates (MACs), bytes moved by an eager pass, and memory, all
 of one image. An exponent is that of the side, cost ~ side ** e, beside the factor that a doubled side costs;
-in pixels it is half as large. The side of 256x512 is that of a square of as many pixels. Inference is timed
+in pixels it is half as large. The side of 256x512 is that of a square of as many pixels; it and 512x256 are
+rows of their own, and one size of a fit and of every verdict, the geometric mean of both. Inference is timed
 as by bench.throughput, training as by bench.train_step, counts are those of bench.operators.
 
 Time is taken at one batch for all sizes. Where memory runs out the batch is halved until it fits: each failed
-attempt is a row, and every size says the batch that ran. Memory is what the passes hold for each image beside
-parameters, moments and EMA: measured as by bench.memory on a GPU, predicted on a CPU.
+attempt is a row, every size says the batch that ran, and so does every fit and verdict over sizes that ran at
+several ("batch 16 to 2"): a smaller batch may cost more time and bytes an image. Memory is what the passes
+hold for each image beside parameters, moments and EMA: measured as by bench.memory on a GPU, predicted on a
+CPU.
 
 Every case is visited in a process of its own, so that neither memory nor caches of another are in it, and
 all cases are visited before any is visited again, in the reverse order: a machine that drifts does so alike
 for all sizes. Intervals are 95 %, from a bootstrap of the samples of every size, widened by what two visits
-of a case differ by over all cases. exponent "by residuals" says how far from a straight line the sizes lie.
-Where visits differ by more than 20 % nothing is judged.
+of a case differ by over all cases: with few cases that is hardly known, and intervals are wide. Where visits
+differ by more than 20 % nothing is judged; with --visits 1 it is not known, so that there are no intervals,
+and nothing is judged either.
+
+How far from a power of the side a cost is, is told by how much the farthest size lies off the fitted line, by
+the exponents from each size to the next, and for times by an interval "by residuals": noise and misfit
+together. Counts have no noise: their exponents vary with the sizes, and no interval says by how much.
 
 The table "claim" answers, on one device in one run, a paper's "DiT slows 4 times, ours 2 times when the side
 doubles": each model's slow-down beside the published one and that of its MACs, and DiT's slow-down as a
@@ -27,8 +35,8 @@ multiple of the others'. Cross-overs are interpolated between measured sizes; wh
 be extrapolated.
 
 Without a GPU the S sizes are timed at 128, 256 and 512 px. Counts alone (--no-measure) are by default those
-of all models at four sizes, 16 images each. A suite of bench.sweep visits cases as they are given, without
-halving a batch.
+of all models at four sizes, 16 images each; options that say how to time are refused beside it. A suite of
+bench.sweep visits cases as they are given, without halving a batch.
 """
 
 import argparse
@@ -59,6 +67,11 @@ CUDA_BUDGET_S = 10.0  # of a visit
 CPU_BUDGET_S = 5.0
 VISITS = 2
 WORK = ("inference", "training")
+# options that say how to time, and so nothing of counts
+TIMING = (
+    "device", "compile", "cuda_graphs", "channels_last", "checkpointing", "attention", "budget",
+    "precision_target", "visits",
+)  # fmt: skip
 TABLES = ("sizes", "exponents", "claim", "crossovers")
 TAKEN_OVER = "*"  # beside a published ratio
 MIB, GIB = 2**20, 2**30
@@ -75,6 +88,8 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
     Raises:
         UsageError: names, sizes or settings that cannot be.
     """
+    if args.no_measure:
+        _refuse_timing(args)
     where = cases.device_of(args)
     if "training" in args.work:
         train_step.refuse(args)
@@ -111,6 +126,39 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
         for run in group
     ]
     return runs, models
+
+
+def _refuse_timing(args: argparse.Namespace) -> None:
+    """Refuse what --no-measure would ignore.
+
+    Raises:
+        UsageError: an option that says how to time is not at its default.
+    """
+    usual = parser()
+    for name in TIMING:
+        if getattr(args, name) != usual.get_default(name):
+            flag = name.replace("_", "-")
+            raise cli.UsageError(
+                f"--{flag}: says how to time, and --no-measure times nothing; leave one of them out"
+            )
+
+
+def _refuse_empty(shown: Sequence[str], runs: Sequence[Run]) -> None:
+    """Refuse tables that were asked for and that no measurement could fill.
+
+    Raises:
+        UsageError: cross-overs of one model, or slow-downs without a doubled side.
+    """
+    models = list(dict.fromkeys(run.model for run in runs))
+    if "crossovers" in shown and len(models) < 2:
+        raise cli.UsageError(f"--show crossovers: a cross-over needs two models, got --model {models[0]}")
+    sizes = list(dict.fromkeys(run.res for run in runs))
+    sides = [resolution.side_of(res) for res in sizes]
+    if "claim" in shown and not exponents.doubled(sides):
+        told = " ".join(map(size_text, sizes))
+        raise cli.UsageError(
+            f"--show claim: a slow-down needs a size of twice the side of another, got --res {told}"
+        )
 
 
 def visited(runs: Sequence[Run], visits: int) -> Iterator[tuple[int, Run]]:
@@ -186,7 +234,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
             Unit(
                 label=f"{_label(run)}, {run.question.rpartition(', ')[2]}",
                 about=run,
-                estimate_s=cases.TYPICAL_STARTUP_S + run.budget_s,
+                estimate_s=cases.startup_s(run) + run.budget_s,
                 measure=partial(_measure, run),
             )
             for _, run in visited(runs, args.visits)
@@ -220,9 +268,8 @@ def _held(store: Store | None, about: Run | Record, force: bool) -> Record | Non
     return None if store is None or force else store.held(about)
 
 
-def _records(args: argparse.Namespace) -> tuple[list[Record], list[str]]:
+def _records(args: argparse.Namespace, runs: Sequence[Run], models: Models) -> tuple[list[Record], list[str]]:
     """Everything that is asked for, measured or from the store, and notes on that."""
-    runs, models = planned(args)
     found: list[Record] = []  # in the store
     notes: list[str] = []
     total = len(runs) * (1 if args.no_measure else args.visits + 2)
@@ -322,9 +369,12 @@ def exponent_rows(study: Study) -> list[output.Row]:
             "cost": cost,
             "exponent_of_side": fit.slope,
             "interval": list(fit.interval) if fit.interval else None,
-            "interval_by_residuals": list(fit.fit_interval) if fit.fit_interval else None,
+            "interval_by_residuals": list(fit.by_residuals) if fit.by_residuals else None,
+            "misfit": fit.misfit,
+            "local_exponents": list(fit.local),
             "per_doubling": fit.per_doubling,
             "sides": list(fit.sides),
+            "batches": list(study.batches((model,), cost, fit.sides)),
         }
         for model in study.models
         for cost, fit in resolution.fitted(study, model).items()
@@ -349,6 +399,7 @@ def _of_doubling(study: Study, one: Doubling) -> output.Row:
         "bytes_ratio": one.other("bytes"),
         "memory_ratio": one.other("memory"),
         "published": [asdict(fall) for fall in one.falls],
+        "batches": list(one.batches),
         "verdict": one.verdict,
     }
 
@@ -365,6 +416,7 @@ def _of_contrast(study: Study, one: Contrast) -> output.Row:
         "bytes_ratio": None,
         "memory_ratio": None,
         "published": [asdict(fall) for fall in one.published],
+        "batches": list(one.batches),
         "verdict": one.verdict,
     }
 
@@ -383,7 +435,9 @@ def _of_crossing(study: Study, one: Crossing) -> output.Row:
         "interval": _finite(one.at.interval),
         "sides": list(one.sides),
         "extrapolated_side": one.at.extrapolated,
+        "equal_sides": list(one.at.equal),
         "certain": one.at.certain,
+        "batches": list(one.batches),
         "verdict": one.verdict,
     }
 
@@ -472,8 +526,11 @@ _COLUMNS: dict[str, list[output.Column]] = {
         ("exponent of the side", lambda row: output.fixed(3, row["exponent_of_side"])),
         ("95 % interval", _range("interval")),
         ("95 % by residuals", _range("interval_by_residuals")),
+        ("off the line", lambda row: f"{100 * row['misfit']:.1f} %"),
+        ("size to size", lambda row: ", ".join(output.fixed(2, one) for one in row["local_exponents"])),
         ("x per doubled side", lambda row: output.fixed(2, row["per_doubling"])),
         ("px", _sides("sides")),
+        ("at", lambda row: resolution.shrunk(row["batches"]) or "-"),
     ],
     "claim": [
         ("slow-down of", lambda row: row["what"]),
@@ -548,7 +605,9 @@ def _tables(args: argparse.Namespace) -> list[str]:
 def _body(args: argparse.Namespace) -> int:
     cli.check_output(args.out, args.force)
     tables = _tables(args)
-    records, notes = _records(args)
+    runs, models = planned(args)
+    _refuse_empty(args.show or (), runs)
+    records, notes = _records(args, runs, models)
     found = resolution.counts(records) if args.no_measure else resolution.studies(records)
     output.emit(
         rendered(found, tables, args.format),
@@ -567,14 +626,10 @@ def _notes(
         here = works[0].environment
     else:
         here = found[0].runs[-1].environment
-        drifts = ", ".join(
-            f"{study.setting.work} {study.setting.precision} {100 * study.drift:.1f} %" for study in found
-        )
-        notes.append(
-            f"visits of a case differ by, as a standard deviation: {drifts}; it is in the intervals"
-            if args.visits > 1
-            else "one visit of each case: what visits differ by is not in the intervals"
-        )
+        notes += [
+            f"{study.setting.work} {study.setting.precision}: {resolution.of_visits(study.drift)}"
+            for study in found
+        ]
     if "claim" in tables and any(row["published"] for study in found for row in claim_rows(study)):
         notes.append(f"published: {resolution.remark_on_falls()}")
         notes.append(f"{TAKEN_OVER}: {resolution.TAKEN_OVER}")

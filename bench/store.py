@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.record import Record, Run, StoreError, key, parse, to_line
+from bench.about import environment as environment_of
+from bench.record import NotCompared, Record, Run, Skipped, StoreError, case, key, parse, to_line
 
 
 class Store:
@@ -22,10 +23,17 @@ class Store:
         self.torn = torn
         self._descriptor = descriptor
         self._held = {key(record): record for record in records}  # the newest of each case
+        self._answered = {
+            _place(record) for record in records if not isinstance(record, Skipped | NotCompared)
+        }
 
-    def held(self, case: Run | Record | tuple[Run, ...]) -> Record | None:
+    def held(self, about: Run | Record | tuple[Run, ...]) -> Record | None:
         """The newest record of a case, by its content key; None where there is none yet."""
-        return self._held.get(key(case))
+        return self._held.get(key(about))
+
+    def answered(self, about: Run | Record | tuple[Run, ...]) -> bool:
+        """Tell whether a case was answered on this device, by whatever code and software of it."""
+        return _place(about) in self._answered
 
     def append(self, record: Record) -> None:
         """Write one record at the end of the file, and return when it is on disk."""
@@ -35,6 +43,15 @@ class Store:
             raise StoreError(f"{self.path}: wrote {written} of {len(line)} bytes: is the disk full?")
         os.fsync(self._descriptor)
         self._held[key(record)] = record
+        if not isinstance(record, Skipped | NotCompared):
+            self._answered.add(_place(record))
+
+
+def _place(about: Run | Record | tuple[Run, ...]) -> tuple[str, str]:
+    """What was asked, and the device."""
+    first = about[0] if isinstance(about, tuple) else about
+    environment = first.environment if isinstance(first, Run) else environment_of(first)
+    return case(about), environment.device if environment else ""
 
 
 @contextmanager

@@ -13,11 +13,13 @@ convergence-s come with the project; any path to a .toml works as well.
 
 Every case is measured in a process of its own and is on disk before the next begins. What --out holds
 already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
-or by a kill, goes on when the same command is given again.
+or by a kill, goes on when the same command is given again. An edit of the code is other software, as its
+numbers may differ: --any-software passes over those cases too.
 """
 
 import argparse
 import importlib
+import math
 import time
 import tomllib
 from collections import Counter, defaultdict
@@ -26,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import cli, output
+from bench import cli, output, worker
 from bench.record import Memory, NotCompared, Skipped, Trained
 from bench.store import Store
 from bench.unit import Unit
@@ -168,7 +170,7 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
     with cli.store(args.out) as store, cli.progress("measuring", len(units)) as say:
         assert store is not None
         notes = cli.store_notes(store)
-        missing = [one for one in units if args.force or one.unit.held(store) is None]
+        missing = [one for one in units if args.force or not _held(one, store, args)]
         held = len(units) - len(missing)
         for at, one in enumerate(missing):
             left = sum(map(likely, missing[at:]))
@@ -182,7 +184,8 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
             started = clock()
             if args.force and one.unit.forget:
                 one.unit.forget()
-            record = one.unit.measure()
+            with worker.killed_after(args.case_timeout):
+                record = one.unit.measure()
             store.append(record)
             took[one.command] += clock() - started
             expected[one.command] += one.unit.estimate_s
@@ -192,22 +195,28 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
     purposes, units, notes = plan(args.suite)
     if args.dry_run:
         with cli.store(args.out if args.out.exists() else None) as store:
-            rows = [_row(one, store) for one in units]
+            rows = [_row(one, store, args) for one in units]
         text = output.render(rows, _COLUMNS, args.format)
         left = sum(row["estimate_s"] for row in rows if not row["held"])
         output.emit(text, [*purposes, *notes, f"at the most about {duration(left)} are left"], None)
         return 0
+    cli.check_output(args.out, args.force)
     notes += _measure(units, args, time.monotonic)
     output.emit("", notes, None)
     return 0
 
 
-def _row(one: Planned, store: Store | None) -> output.Row:
-    held = store is not None and one.unit.held(store) is not None
+def _held(one: Planned, store: Store, args: argparse.Namespace) -> bool:
+    if one.unit.held(store) is not None:
+        return True
+    return bool(args.any_software) and not one.unit.found and store.answered(one.unit.about)
+
+
+def _row(one: Planned, store: Store | None, args: argparse.Namespace) -> output.Row:
+    held = store is not None and _held(one, store, args)
     return {"case": one.label, "held": held, "estimate_s": one.unit.estimate_s}
 
 
@@ -229,6 +238,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--budget", type=cli.positive_seconds, metavar="TIME", help="begin no case that would end later: 8m"
     )
+    parser.add_argument(
+        "--case-timeout",
+        type=cli.positive_seconds,
+        default=math.inf,
+        metavar="TIME",
+        help="kill a case that is still running after this, and go on: 3m (default: what its command allows, "
+        "minutes for timings, days for trainings)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is held of it")
     parser.add_argument(
         "--format", choices=cli.FORMATS, default="table", help="of the plan that --dry-run prints"
@@ -236,7 +253,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=cli.records_file, default=OUT, metavar="FILE.jsonl", help=f"default: {OUT}"
     )
-    parser.add_argument("--force", action="store_true", help="measure again what --out holds already")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--force", action="store_true", help="measure again what --out holds already")
+    again.add_argument(
+        "--any-software",
+        action="store_true",
+        help="pass over what --out holds a number of for this device, whatever its code, driver and torch: "
+        "after a mend of one command, say; what failed is measured again",
+    )
     return cli.run(parser, _body, argv)
 
 

@@ -105,12 +105,12 @@ def _row(one: Cost, measured: Measured | None) -> output.Row:
     }
 
 
-def _zetta(key: str, digits: int) -> Callable[[output.Row], str]:
-    return lambda row: output.fixed(digits, None if row[key] is None else row[key] / cost.ZETTA)
+def _zetta(key: str) -> Callable[[output.Row], str]:
+    return lambda row: output.significant(None if row[key] is None else row[key] / cost.ZETTA)
 
 
 def _released(row: output.Row) -> str:
-    text = _zetta("flops_as_released", 4)(row)
+    text = _zetta("flops_as_released")(row)
     return f"over {text}" if row["released_passes_not_counted"] else text
 
 
@@ -119,11 +119,11 @@ _COLUMNS: list[output.Column] = [
     ("steps", lambda row: str(row["steps"])),
     ("batch", lambda row: str(row["batch"])),
     ("published ZMACs", lambda row: row["as_printed"] or "-"),
-    ("from printed", lambda row: output.fixed(4, row["zetta_macs_from_printed"])),
-    ("from counted", lambda row: output.fixed(4, row["zetta_macs_from_counted"])),
+    ("from printed", lambda row: output.significant(row["zetta_macs_from_printed"])),
+    ("from counted", lambda row: output.significant(row["zetta_macs_from_counted"])),
     ("printed is", lambda row: row["verdict"] or "-"),
-    ("ZFLOPs kept", _zetta("flops_kept", 4)),
-    ("recomputed", _zetta("flops_recomputed", 4)),
+    ("ZFLOPs kept", _zetta("flops_kept")),
+    ("recomputed", _zetta("flops_recomputed")),
     ("as released", _released),
 ]
 _MEASURED: list[output.Column] = [

@@ -13,7 +13,17 @@ from typing import TypeVar
 from baselines import load
 from bench import floors, projection
 from bench.floors import Peaks
-from bench.projection import Calibration, HeldOut, Observation, Prediction
+from bench.projection import (
+    ASSUMED,
+    COVERAGE,
+    EVERYTHING,
+    Calibration,
+    Error,
+    HeldOut,
+    Observation,
+    Prediction,
+    said_left_out,
+)
 from bench.record import Ceiling, Environment, Memory, Record, Size, Throughput, Work, size_text, to_line
 
 QUESTIONS = {"throughput": "inference", "latency": "inference", "train_step": "training"}
@@ -59,8 +69,7 @@ def derived_in(records: Iterable[Record]) -> Derived:
             key = asked(record.model, record.res, record.batch, record.precision, record.work)
             found.works[key] = record
         elif record.predicted and not record.checkpointing and record.limit_bytes is None:
-            run = record.run
-            found.memories[asked(run.model, run.res, run.batch, run.precision, record.work)] = record
+            found.memories[asked_of_memory(record)] = record
     return found
 
 
@@ -149,6 +158,108 @@ def peaks_of(environment: Environment, ceilings: Sequence[Ceiling]) -> tuple[str
     return environment.device, floors.measured_peaks(ceilings, environment.device)
 
 
+# peaks of memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """A peak of memory measured on a GPU, beside the one predicted of the same pass.
+
+    Nothing of a prediction of memory is calibrated, so every measured peak was held out.
+    """
+
+    model: str
+    work: str
+    measured_bytes: int
+    predicted_bytes: int
+
+    @property
+    def error(self) -> float:
+        """log(predicted / measured)."""
+        return math.log(self.predicted_bytes / self.measured_bytes)
+
+
+def measured_memory(records: Iterable[Record]) -> dict[tuple[str, Asked, str], Memory]:
+    """Peaks measured on GPUs of passes as they are predicted here; the newest of each."""
+    return {
+        (record.run.environment.device, asked_of_memory(record), record.run.precision): record
+        for record in by_date(record for record in records if isinstance(record, Memory))
+        if record.use is not None
+        and not record.predicted
+        and not record.checkpointing
+        and record.limit_bytes is None
+        and record.run.environment.device_type == "cuda"
+    }
+
+
+def asked_of_memory(memory: Memory) -> Asked:
+    run = memory.run
+    return asked(run.model, run.res, run.batch, run.precision, memory.work)
+
+
+def peaks_seen(records: Iterable[Record], derived: Derived) -> list[Peak]:
+    """Measured peaks whose passes' memory is predicted, too."""
+    found = []
+    for (_, key, _), measured in measured_memory(records).items():
+        predicted = derived.memories.get(key)
+        if predicted is not None and predicted.use is not None and measured.use is not None:
+            peak = Peak(
+                model=measured.run.model,
+                work=measured.work,
+                measured_bytes=measured.use.peak_bytes,
+                predicted_bytes=predicted.use.peak_bytes,
+            )
+            found.append(peak)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBars:
+    """How far off predictions of memory are, from measured peaks: a group is a model, as for speed."""
+
+    peaks: tuple[Peak, ...]
+
+    def interval(self, predicted_bytes: int, work: str) -> tuple[float, float] | None:
+        """Nominally of COVERAGE; None where no peak of such work was measured."""
+        error = self._error(work)
+        if error is None:
+            return None
+        factor = math.exp(error.reach)
+        return predicted_bytes / factor, predicted_bytes * factor
+
+    def _error(self, work: str) -> Error | None:
+        by_model: dict[str, list[float]] = {}
+        for peak in self.peaks:
+            if peak.work == work:
+                by_model.setdefault(peak.model, []).append(peak.error)
+        return projection.error_of(by_model.values(), at_least=0.0) if by_model else None
+
+    def words(self, work: str) -> str:
+        """What an interval of memory stands on, or why there is none."""
+        error = self._error(work)
+        if error is None:
+            return f"memory has no interval: no GPU peak of {work} is measured yet beside its prediction"
+        count = sum(peak.work == work for peak in self.peaks)
+        return (
+            f"the interval of memory is a factor of {math.exp(error.reach):.3g}, nominally of "
+            f"{100 * COVERAGE:.0f} %: from {_counted(count, f'GPU peak of {work}')} measured, by Student's t "
+            f"over {_counted(error.groups, 'model')}"
+        )
+
+
+def _counted(count: int, what: str) -> str:
+    """`3 GPU peaks of inference`: the plural of what stands before any of."""
+    noun, of, rest = what.partition(" of ")
+    return f"{count} {noun}{'s' if count != 1 else ''}{of}{rest}"
+
+
+def fits(predicted_bytes: int, interval: Sequence[float] | None, usable_bytes: int) -> str:
+    """Whether a predicted peak fits: yes, no, or perhaps where the ends of its interval disagree."""
+    if interval is not None and interval[0] <= usable_bytes < interval[1]:
+        return "perhaps"
+    return "yes" if predicted_bytes <= usable_bytes else "no"
+
+
 # predictions and their bars
 
 
@@ -164,44 +275,138 @@ class Basis:
             self.calibrations[device_type], work, peaks, precision, peaks.device, self.error(device_type)
         )
 
-    def error(self, device_type: str) -> float:
-        """Of log seconds: that of the worst sort of group left out, on this type of device or else any."""
+    def tests(self, device_type: str) -> list[HeldOut]:
+        """The passes that say how far off a prediction for this type of device may be.
+
+        Once the type is calibrated they are those left out on it; else those of any type that were
+        predicted from priors alone, as its own are.
+        """
+        alone = [held for held in self.held_out if held.left_out == EVERYTHING]
+        if not self.calibrations[device_type].devices:
+            return alone
         own = [held for held in self.held_out if held.observation.device_type == device_type]
-        return worst_error(own or self.held_out)
+        return [held for held in own if held.left_out != EVERYTHING] or alone
+
+    def error(self, device_type: str) -> Error:
+        """That of the sort of group left out which reaches farthest."""
+        return max((error for _, error in self._errors(device_type)), key=lambda e: e.reach, default=ASSUMED)
+
+    def _errors(self, device_type: str) -> list[tuple[str, Error]]:
+        """By sort of group left out."""
+        sorts: dict[str, dict[tuple[str, str], list[float]]] = {}
+        for held in self.tests(device_type):
+            group = held.observation.device_type, held.group
+            sorts.setdefault(held.left_out, {}).setdefault(group, []).append(held.error)
+        return [(left_out, projection.error_of(groups.values())) for left_out, groups in sorts.items()]
 
     def words(self, device_type: str = "cuda") -> str:
         """Where the shares come from and what the bars hold, for the reader of a prediction."""
         calibration = self.calibrations[device_type]
-        kind = {"cuda": "GPU", "cpu": "CPU"}[device_type]
-        held = [
-            held for held in self.held_out if held.observation.device_type == device_type
-        ] or self.held_out
-        sorts = " and ".join(f"{sort}s" for sort in dict.fromkeys(held.left_out for held in held))
-        where = " and ".join(sorted({held.observation.device for held in held}))
-        error = f"{100 * math.expm1(self.error(device_type)):.0f} %"
+        kind = _KINDS[device_type]
+        where = " and ".join(sorted({held.observation.device for held in self.tests(device_type)}))
+        off = [
+            f"{_factor(error)} for {error.groups} {_GROUPS[left_out]} on {where}"
+            for left_out, error in self._errors(device_type)
+        ]
+        found = f"{' or '.join(off)}{', the larger one' if len(off) > 1 else ''}, by Student's t over so many"
+        bars = (
+            "the interval holds what is uncertain in the shares and an error of "
+            f"{found if off else f'{_factor(ASSUMED)} that is assumed of the formula'}"
+        )
         if not calibration.devices:
-            text = f"no {kind} measured yet: its shares of the peaks are the priors, none calibrated"
-            if held:
-                return (
-                    f"{text}; the interval holds their spread and the error of {sorts} left out on {where} "
-                    f"only ({error}); the error of a {kind} left out is not known"
-                )
-            return f"{text}; the interval holds their spread and an assumed error of the formula, {error}"
-        text = f"calibrated on {len(calibration.observations)} passes on {' and '.join(calibration.devices)}"
-        if not held:
-            return f"{text}; too few to leave any out: the interval assumes an error of {error}"
-        text += f"; the interval holds the error of {sorts} left out ({error})"
+            text = f"no {kind} measured yet: its shares of the peaks are the priors, none calibrated; {bars}"
+            return f"{text}; the error of a {kind} left out is not known"
+        devices = " and ".join(calibration.devices)
+        text = f"calibrated on {len(calibration.observations)} passes on {devices}; {bars}"
         if len(calibration.devices) > 1:
             return text
         return f"{text}; no second {kind} is measured: how two differ is assumed, not known"
 
+    @property
+    def coverages(self) -> list["Coverage"]:
+        """How often the bars held what was left out, by sort of group and model."""
+        found: dict[tuple[str, str], list[bool]] = {}
+        for held in self.held_out:
+            found.setdefault((held.left_out, held.observation.model), []).append(held.covered)
+        return [
+            Coverage(left_out=left_out, model=model, covered=sum(covered), passes=len(covered))
+            for (left_out, model), covered in found.items()
+        ]
 
-def worst_error(held: Iterable[HeldOut]) -> float:
-    """Root mean square error of log seconds of the worst sort of group; at least what is assumed without."""
-    by_sort: dict[str, list[float]] = {}
-    for one in held:
-        by_sort.setdefault(one.left_out, []).append(one.error)
-    return max(map(projection.spread, by_sort.values()), default=projection.MODEL_SPREAD)
+    def _widths(self, left_out: str) -> str:
+        """How far the bars reach from what was predicted, in words; to the slow side, where no floor is."""
+        reached = [
+            held.prediction.high_s / held.prediction.seconds
+            for held in self.held_out
+            if held.left_out == left_out
+        ]
+        low, high = f"{min(reached):.2g}", f"{max(reached):.2g}"
+        return low if low == high else f"{low} to {high}"
+
+    def priors_held(self) -> str:
+        """What became of priors that measured passes could test; blank without any."""
+        return "; ".join(
+            f"of a {_KINDS[device_type]}'s {len(projection.PRIORS[device_type])} shares, calibration put "
+            f"{', '.join(calibration.refuted) or 'none'} outside the interval of the prior"
+            for device_type, calibration in self.calibrations.items()
+            if calibration.devices
+        )
+
+    def level(self) -> str:
+        """What the level of the intervals was worth where something was left out, and what that proves."""
+        nominal = f"the {100 * COVERAGE:.0f} % of the intervals are nominal"
+        if not self.held_out:
+            return f"{nominal}: nothing measured was left out to test them"
+        by_sort: dict[str, list[Coverage]] = {}
+        for one in self.coverages:
+            by_sort.setdefault(one.left_out, []).append(one)
+        told = []
+        for left_out, of in by_sort.items():
+            total = f"{sum(one.covered for one in of)} of {sum(one.passes for one in of)}"
+            short = [f"only {one.text} of {one.model}" for one in of if one.falls_short]
+            bars = ", ".join([f"bars of a factor of {self._widths(left_out)}", *short])
+            told.append(f"{total} with {said_left_out(left_out)} left out ({bars})")
+        seen = {held.observation for held in self.held_out}
+        models = len({one.model for one in seen})
+        sizes, devices = len({size_text(one.res) for one in seen}), len({one.device for one in seen})
+        groups = f"{_counted(models, 'model')}, {_counted(sizes, 'size')}, {_counted(devices, 'device')}"
+        possible = f"{100 * 0.05 ** (1 / models):.0f} %"  # so many groups are all inside once in 20 times
+        return (
+            f"{nominal}. Of measured passes they held {'; '.join(told)}. These are the same {len(seen)} "
+            f"passes each time, of {groups}, too few to prove a level: even with every model inside, "
+            f"{possible} could be true"
+        )
+
+
+_KINDS = {"cuda": "GPU", "cpu": "CPU"}
+_GROUPS = {
+    "size": "sizes left out",
+    "model": "models left out",
+    "device": "devices left out",
+    EVERYTHING: "models predicted from priors alone",
+}
+
+
+def _factor(error: Error) -> str:
+    return f"a factor of {math.exp(error.reach):.2g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Of one model's passes that were left out in one way, those that their interval held."""
+
+    left_out: str
+    model: str
+    covered: int
+    passes: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.covered} of {self.passes}"
+
+    @property
+    def falls_short(self) -> bool:
+        return self.covered < COVERAGE * self.passes
 
 
 def basis(observations: Sequence[Observation]) -> Basis:
@@ -225,6 +430,7 @@ PUBLISHED_BATCH = 64
 PUBLISHED_ON = "A100 SXM4 80GB"  # an A100, which one is not said
 READINGS = ("fp32", "tf32", "torch-default")  # what a printed fp32 may have been
 SLACK = 0.1  # of the time: what a clock that does not wait for the device may leave out
+SAID_SLACK = f"{100 * SLACK:.0f} % slack"
 _ALIKE = 0.02  # of log speed: readings that fit as well
 
 
@@ -279,8 +485,13 @@ class Reading:
     published_s: float
 
     @property
+    def above(self) -> bool:
+        """Faster than the peaks allow with ideal fusion."""
+        return self.published_s < self.prediction.fused_floor_s
+
+    @property
     def impossible(self) -> bool:
-        """Faster than the peaks allow with ideal fusion, and by more than a careless clock explains."""
+        """Above by more than a careless clock explains."""
         return self.published_s < (1 - SLACK) * self.prediction.fused_floor_s
 
     @property
@@ -303,15 +514,18 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """Which reading fits best, in words."""
+        """Which reading fits best, in words: of those whose interval holds the row, if one's does."""
         impossible = [reading.precision for reading in self.readings if reading.impossible]
         possible = [reading for reading in self.readings if not reading.impossible]
         said = f"cannot be {' or '.join(impossible)}" if impossible else ""
         if not possible:
             return said
-        best = min(abs(reading.error) for reading in possible)
-        near = [reading for reading in possible if abs(reading.error) < best + _ALIKE]
+        fitting = [reading for reading in possible if reading.inside] or possible
+        best = min(abs(reading.error) for reading in fitting)
+        near = [reading for reading in fitting if abs(reading.error) < best + _ALIKE]
         said += ("; " if said else "") + f"nearest {' or '.join(reading.precision for reading in near)}"
+        if above := [reading.precision for reading in possible if reading.above]:
+            return f"{said}, above the {' and '.join(above)} limit, within {SAID_SLACK}"
         if any(reading.inside for reading in near):
             return said
         return f"{said}, printed {'slower' if near[0].error > 0 else 'faster'} than its interval"
@@ -339,6 +553,11 @@ def judge(basis: Basis, derived: Derived, gpus: Sequence[str]) -> list[Judged]:
     return judged
 
 
+LIMIT = (
+    "At most, the limit: with ideal fusion at the full peaks. A row cannot be a precision whose limit it is "
+    f"above by more than {SAID_SLACK}: so much of the time may a clock leave out that does not wait for the "
+    "device"
+)
 CAVEAT = (
     "Published: not measured by this suite, and nothing is calibrated on it, but the prior for fp32 products "
     "was set by someone who knew DiT's rows. Which precision a row was "

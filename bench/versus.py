@@ -154,8 +154,8 @@ def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
     """The columns, with the settings that some row departs from the default in."""
     optional: list[output.Column] = [
         ("clock, MHz", lambda row: output.fixed(0, row["clock_mhz"])),
-        ("remark", lambda row: row["remark"] or "-"),
-        ("noise", lambda row: "; ".join(row["noise"]) or "-"),
+        cases.REMARK,
+        cases.NOISE,
     ]
     keys = ("clock_mhz", "remark", "noise")
     return [
@@ -217,7 +217,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
         Unit(
             label=label(contest),
             about=contest.runs,
-            estimate_s=cases.TYPICAL_STARTUP_S * len(contest.runs) + contest.run.budget_s,
+            estimate_s=sum(map(cases.startup_s, contest.runs)) + contest.run.budget_s,
             measure=partial(compare, contest),
         )
         for contest in planned(args)

@@ -7,6 +7,7 @@ its record comes back in a file that the parent names.
 import atexit
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -15,7 +16,9 @@ import sys
 import tempfile
 import time
 import typing
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -27,6 +30,7 @@ IMPORTS_S = 300.0  # at the most, for what all workers need
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 # what a failed allocation says: of C++, of torch's CPU, of CUDA and Triton, of cuBLAS and its like, of cuDNN
 NO_MEMORY = ("bad_alloc", "allocate memory", ": out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED")
+MOST_S: ContextVar[float] = ContextVar("MOST_S", default=math.inf)  # of every worker's time
 HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
 
 
@@ -47,6 +51,16 @@ class Asked(Protocol):
     def run(self) -> Run: ...
 
 
+@contextmanager
+def killed_after(seconds: float) -> Iterator[None]:
+    """Give no worker started within more time than this, whatever its command allows."""
+    before = MOST_S.set(seconds)
+    try:
+        yield
+    finally:
+        MOST_S.reset(before)
+
+
 def run(measure: str, case: Asked, timeout_s: float, memory_bytes: int | None = None) -> Record:
     """Measure one case in a process of its own.
 
@@ -54,13 +68,14 @@ def run(measure: str, case: Asked, timeout_s: float, memory_bytes: int | None = 
         measure: "module:function", called in the worker with the case; returns a Record. Its argument is
             called case, and annotated with the type that it is rebuilt as.
         case: what to measure: a Case, or another dataclass with a run.
-        timeout_s: after this the worker is killed, and what it started with it.
+        timeout_s: after this the worker is killed, and what it started with it; sooner in `killed_after`.
         memory_bytes: that a CPU case may take, on Linux; by default most of what is free.
 
     Returns:
         The worker's record, or Skipped with what became of the worker.
     """
     device_type = case.run.environment.device_type
+    timeout_s = min(timeout_s, MOST_S.get())
     with tempfile.TemporaryDirectory() as folder:
         result, errors = Path(folder) / "record", Path(folder) / "errors"
         request = {

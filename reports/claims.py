@@ -97,7 +97,8 @@ def _reading() -> str:
         "count, it rounds to what is printed; of a measured ratio, its whole interval lies within "
         f"{100 * BAND:.0f} % of the published, or within its printed digits where they are coarser (4 times "
         "is 3.5 to 4.5). **Does not hold**: the whole interval lies outside. **Cannot tell**: it straddles "
-        "an end, or there are too few samples, or the machine was disturbed. A ratio of speeds is that of "
+        "an end, or there are too few samples, or the machine was disturbed, or nothing was visited twice, "
+        "so that what visits differ by is not known. A ratio of speeds is that of "
         "interleaved rounds (bench.versus, 99 % interval), or else of two models timed apart under one "
         "setting (95 %, widened by what repeated visits of a case differ by); clocks that differed steadily, "
         "as under a power cap, are told with it, and where they drifted apart it judges nothing. A slow-down "
@@ -280,7 +281,8 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
     if "training steps/s" in quantities:
         parts.append(
             "Steps a second are those of one GPU of the published sort with its share of the batch, "
-            "checkpointing on; averaging gradients across GPUs is not in them."
+            "checkpointing on; averaging gradients across GPUs is not in them. They are judged once they "
+            "were measured twice: the same command with --force."
         )
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:

@@ -172,7 +172,7 @@ def _recipe(study: Study) -> Columns:
         f"each with {recipe.validation_draws} draws of (t, noise)",
         "steps": f"{recipe.steps:,} of {recipe.batch} images, an evaluation every {recipe.evaluate_every}",
         "optimizer": f"AdamW, learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}",
-        "averages": ", ".join(f"EMA {decay:g}" for decay in recipe.ema_decays) or BLANK,
+        "averages": ", ".join(f"EMA {decay}" for decay in recipe.ema_decays) or BLANK,
         "augmentation": "horizontal flip" if recipe.flip else "none",
         "label dropout": f"{recipe.label_dropout:g}",
         "seeds": ", ".join(map(str, sorted({one.seed for one in _runs(study)}))),
@@ -246,7 +246,7 @@ def _final(study: Study) -> Columns:
         "MMACs of a training image": [f"{runs(model)[0].train_macs / 1e6:,.2f}" for model in arms],
         "loss": [_estimate(curves.final_loss(study, model)) for model in arms],
         **{
-            f"loss of EMA {decay:g}": [_estimate(curves.final_loss(study, model, i)) for model in arms]
+            f"loss of EMA {decay}": [_estimate(curves.final_loss(study, model, i)) for model in arms]
             for i, decay in enumerate(recipe.ema_decays)
         },
         "seconds": [_seconds([run.evaluations[-1].seconds for run in runs(model)]) for model in arms],
@@ -459,7 +459,7 @@ def _papers(study: Study) -> list[str]:
     ]
     rows = [("trained", curves.foretells(study, fids))]
     rows += [
-        (f"EMA {decay:g}", curves.foretells(study, fids, ema=i))
+        (f"EMA {decay}", curves.foretells(study, fids, ema=i))
         for i, decay in enumerate(study.setting.recipe.ema_decays)
     ]
     known = [(weights, found) for weights, found in rows if found is not None]

@@ -19,6 +19,12 @@ def size(model: str) -> str:
     return match[2] if match else ""
 
 
+def sizes_of(model: str) -> str:
+    """DiT-*/2 of DiT-XL/2: the name that all sizes of one kind share; its own where it holds no size."""
+    match = _NAME.match(model)
+    return f"{match[1]}-*{model[match.end() :]}" if match else model
+
+
 def order(model: str) -> tuple[int, int, str]:
     """A sorting key: the families of the papers first, each from small to large."""
     name, letters = family(model), size(model)

@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -201,12 +202,14 @@ def label_points(
     axes: Axes,
     points: Sequence[tuple[str, float, float, float]],
     obstacles: Sequence[tuple[float, float]] = (),
+    colours: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Name points where nothing overlaps: the nearest free place around each, the most crowded first.
 
     Args:
         points: (text, x, y, area in square points).
         obstacles: (x, y) of other marks, and along lines, that names keep away from.
+        colours: of texts; nearly black for those that it lacks.
     """
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
@@ -249,7 +252,7 @@ def label_points(
             xytext=((left - x) / scale, (low - y) / scale),
             textcoords="offset points",
             fontsize=8,
-            color="#222222",
+            color=colours.get(points[i][0], "#222222"),
             va="bottom",
             arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if far else None,
         )

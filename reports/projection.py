@@ -15,7 +15,7 @@ from bench import capacity, floors, projection, validation
 from bench.capacity import GIB
 from bench.projection import Prediction
 from bench.record import Memory, Record, Work
-from bench.validation import Basis, Derived, Judged
+from bench.validation import Basis, Derived, Judged, MemoryBars
 from reports.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
 from reports.tables import BLANK, Columns, markdown, significant
 
@@ -35,6 +35,7 @@ class _Case:
     precision: str
     work: Work
     memory: Memory | None
+    peak: tuple[float, float] | None  # the interval of memory's
     prediction: Prediction
 
     @property
@@ -48,25 +49,37 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     timed, unused = validation.usable(records)
     seen, lacking = validation.observations(timed, records, derived)
     basis = validation.basis(seen)
-    cases = _cases(derived, basis)
+    bars = MemoryBars(peaks=tuple(validation.peaks_seen(records, derived)))
+    cases = _cases(derived, basis, bars)
     if not cases:
         return "", []
     parts = [
         "## Predicted for GPUs",
-        _reading(basis, cases),
+        f"{_reading(basis, cases)} {_sentence(bars.words('inference'))}",
         *(text for gpu in GPUS for text in (f"### Predicted: {gpu}", markdown(_of_gpu(cases, gpu)))),
         "### Shares of the peaks",
         markdown(_shares(basis)),
     ]
+    if priors_held := basis.priors_held():
+        parts.append(f"In brackets the nominal interval; {priors_held}.")
     if basis.held_out:
-        parts += ["### Left out and predicted", _of_held_out(basis), markdown(_held_out(basis))]
+        parts += [
+            "### Left out and predicted",
+            LEFT_OUT,
+            markdown(_coverage(basis)),
+            markdown(_held_out(basis)),
+        ]
     others = unused + lacking
     if others:
         reasons = "; ".join(f"{count} {reason}" for reason, count in others.most_common())
         parts.append(f"Measured passes that do not calibrate: {reasons}.")
     judged = validation.judge(basis, derived, [validation.PUBLISHED_ON])
     if judged:
-        parts += ["### Published beside predicted", f"{validation.CAVEAT}.", markdown(_judged(judged))]
+        parts += [
+            "### Published beside predicted",
+            f"{validation.LIMIT}. {validation.CAVEAT}.",
+            markdown(_judged(judged)),
+        ]
     with matplotlib.rc_context(STYLE):
         drawing = saved("projection", *_plot(cases))
     picture = drawing.picture
@@ -74,7 +87,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     return "\n\n".join(parts), [drawing]
 
 
-def _cases(derived: Derived, basis: Basis) -> list[_Case]:
+def _cases(derived: Derived, basis: Basis, bars: MemoryBars) -> list[_Case]:
     cases = []
     for precision in PRECISIONS:
         for res in SIZES:
@@ -83,6 +96,8 @@ def _cases(derived: Derived, basis: Basis) -> list[_Case]:
                 work = derived.work(key)
                 if work is None:
                     continue
+                memory = derived.memories.get(key)
+                use = memory.use if memory is not None else None
                 for gpu in GPUS:
                     peaks = floors.of_gpu(gpu)
                     if projection.why_not(peaks, [precision]) is None:
@@ -90,7 +105,8 @@ def _cases(derived: Derived, basis: Basis) -> list[_Case]:
                             gpu=gpu,
                             precision=precision,
                             work=work,
-                            memory=derived.memories.get(key),
+                            memory=memory,
+                            peak=bars.interval(use.peak_bytes, work.work) if use is not None else None,
                             prediction=basis.predict(work, peaks, precision),
                         )
                         cases.append(case)
@@ -109,10 +125,15 @@ def _reading(basis: Basis, cases: Sequence[_Case]) -> str:
         "**Speed and memory under the name of a GPU are predicted, not measured.** Eager passes of batch "
         f"{BATCH} with torch's own kernels: each operator takes the longer of FLOPs over a share of the "
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). In brackets the "
-        f"{_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an eager "
-        "pass and with ideal fusion. torch-default is fp32 with TF32 in convolutions only. Basis: "
-        f"{basis.words()}. Work traced with {stamps}, {dates[-1]}."
+        f"nominal {_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an "
+        "eager pass, where the interval ends at the latest, and with ideal fusion. torch-default is fp32 "
+        f"with TF32 in convolutions only. Basis: {basis.words()}. "
+        f"{_sentence(basis.level())} Work traced with {stamps}, {dates[-1]}."
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _range(rate: float, low: float, high: float) -> str:
@@ -137,21 +158,25 @@ def _of_gpu(cases: Sequence[_Case], gpu: str) -> Columns:
         "images/s at most, fused": [
             significant(case.work.batch / case.prediction.fused_floor_s) for case in shown
         ],
-        "predicted GiB": [_gib(case.memory) for case in shown],
-        "fits": [_fits(case.memory, gpu) for case in shown],
+        "predicted GiB": [_gib(case) for case in shown],
+        "fits": [_fits(case, gpu) for case in shown],
     }
 
 
-def _gib(memory: Memory | None) -> str:
+def _gib(case: _Case) -> str:
+    memory = case.memory
     if memory is None:
         return BLANK
-    return memory.status if memory.use is None else f"{memory.use.peak_bytes / GIB:.1f}"
+    if memory.use is None:
+        return memory.status
+    text = f"{memory.use.peak_bytes / GIB:.1f}"
+    return text if case.peak is None else f"{text} [{case.peak[0] / GIB:.1f}, {case.peak[1] / GIB:.1f}]"
 
 
-def _fits(memory: Memory | None, gpu: str) -> str:
-    if memory is None or memory.use is None:
+def _fits(case: _Case, gpu: str) -> str:
+    if case.memory is None or case.memory.use is None:
         return BLANK
-    return "yes" if memory.use.peak_bytes <= capacity.device(gpu).usable_bytes else "no"
+    return validation.fits(case.memory.use.peak_bytes, case.peak, capacity.device(gpu).usable_bytes)
 
 
 def _shares(basis: Basis) -> Columns:
@@ -171,19 +196,32 @@ def _shares(basis: Basis) -> Columns:
     }
 
 
-def _of_held_out(basis: Basis) -> str:
-    covered = sum(held.covered for held in basis.held_out)
-    return (
-        "Every size, model and device was left out of the calibration in turn and predicted. "
-        f"{covered} of {len(basis.held_out)} intervals hold what was measured; they are made of the errors "
-        "of the other groups."
-    )
+LEFT_OUT = (
+    "Every size, model and device was left out of the calibration in turn and predicted, and then "
+    "everything, so that the priors alone predict it, as they do a GPU until one is measured. An interval is "
+    "made of the errors of the other groups, never of its own: sizes, models or devices, and models again "
+    "where everything is left out. First how many passes lay in theirs, then every pass."
+)
+
+
+def _coverage(basis: Basis) -> Columns:
+    of = {(one.left_out, one.model): one.text for one in basis.coverages}
+    models = sorted({model for _, model in of})
+    return {
+        "model": models,
+        **{
+            f"in the interval with {projection.said_left_out(left_out)} left out": [
+                of.get((left_out, model), BLANK) for model in models
+            ]
+            for left_out in dict.fromkeys(left_out for left_out, _ in of)
+        },
+    }
 
 
 def _held_out(basis: Basis) -> Columns:
     held = basis.held_out
     return {
-        "left out": [f"its {one.left_out}" for one in held],
+        "left out": [projection.said_left_out(one.left_out) for one in held],
         "device": [one.observation.device for one in held],
         "model": [one.observation.model for one in held],
         "work": [one.observation.work.work for one in held],
@@ -202,6 +240,10 @@ def _judged(judged: Sequence[Judged]) -> Columns:
         found = [reading for reading in one.readings if reading.precision == precision]
         return _predicted(validation.PUBLISHED_BATCH, found[0].prediction) if found else BLANK
 
+    def at_most_fp32(one: Judged) -> str:
+        floors_s = [r.prediction.fused_floor_s for r in one.readings if r.precision == "fp32"]
+        return significant(validation.PUBLISHED_BATCH / floors_s[0]) if floors_s else BLANK
+
     return {
         "source": [one.row.source for one in judged],
         "model": [one.row.model for one in judged],
@@ -214,6 +256,7 @@ def _judged(judged: Sequence[Judged]) -> Columns:
             ]
             for precision in validation.READINGS
         },
+        f"fp32 images/s at most, {validation.PUBLISHED_ON}": [at_most_fp32(one) for one in judged],
         f"verdict, if on {validation.PUBLISHED_ON}": [one.verdict for one in judged],
     }
 
@@ -244,7 +287,8 @@ def _plot(cases: Sequence[_Case]) -> tuple[Figure, str, str]:
         fontsize=8,
     )
     caption = (
-        f"Filled: predicted, with {_percent(projection.COVERAGE)} intervals; nothing here was measured. "
+        f"Filled: predicted, with nominal {_percent(projection.COVERAGE)} intervals, which end at the eager "
+        "rate at full peaks at the latest; nothing here was measured. "
         "Hollow, in the A100's column: what the papers print. DiCo's tables name an A100, not "
         "which one, and fp32 at 256 px; FCDM's name no GPU and no precision."
     )

@@ -1,5 +1,6 @@
 """Writes the report's section on what passes ask of devices: floors, rooflines, shares of the operators."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -10,15 +11,16 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench import floors
+from bench import about, floors
 from bench.floors import KINDS, OTHER, Floor, Peaks
-from bench.record import Ceiling, Profiled, Record, Throughput, Work, height_width, size_text
-from reports.naming import FAMILIES, order, size
-from reports.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
+from bench.record import Ceiling, Counted, Profiled, Record, Throughput, Work, height_width, size_text
+from reports.naming import FAMILIES, SIZES, family, order, size, sizes_of
+from reports.plots import COLOURS, STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
 from reports.tables import BLANK, Columns, markdown, significant, stamp
 
 GPUS = (
@@ -26,8 +28,8 @@ GPUS = (
     "A100 SXM4 80GB",
     "H200 SXM5 141GB",
 )  # whose floors are shown beside those of devices at hand
-DRAWN = "H200 SXM5 141GB"  # of them
-MOST = 8  # models in one picture
+FEW = 6  # models that a caption names
+MOST = 8  # models of one device in a table, and in one picture of the operators
 PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes, of one family
 # convolutions in warm colours, products of tokens in blue, what has no MACs in grey
 KIND_COLOURS = {
@@ -43,6 +45,11 @@ KIND_COLOURS = {
     OTHER: "#E6E6E6",
 }
 
+NAMED = 10  # families that are named in a panel; of more only those of the papers, the others by their look
+SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
+MORE_COLOURS = ("#56B4E9", "#882255", "#999933", "#332288", "#8C564B", "#666666")  # beside the papers'
+
+Look = tuple[str, str]  # colour and shape
 Group = tuple[str, int, str]  # pixels in words, batch, precision of the tensors
 
 
@@ -65,11 +72,13 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         parts += [
             "### Floors",
             _of_floors(roofs),
-            markdown(_floors([p for of in points.values() for p in of])),
+            markdown(_floors([p for of in points.values() for p in _listed(of)])),
         ]
-    for peaks in roofs:
-        if points[peaks.device] and (peaks.measured or peaks.device == DRAWN):
-            drawings.append(_roofline(peaks, points[peaks.device]))
+    drawings += [
+        _roofline(peaks, under, _left_out(under, records))
+        for peaks in roofs
+        if (under := points[peaks.device])
+    ]
     parts += ["### Operators", _of_operators(), markdown(_operators(groups, profiles))]
     kinds = _kinds(groups, profiles, {peaks.device: peaks for peaks in reversed(roofs)})
     if kinds["model"]:
@@ -230,10 +239,39 @@ def _under(peaks: Peaks, records: Sequence[Record]) -> list[Point]:
         works = _distinct([point.work for point in of])
         return sum(point.measured is not None for point in of), len(works), *_prominence(works)
 
-    points = found[max(sorted(found), key=weight)]
+    return found[max(sorted(found), key=weight)]
+
+
+def _listed(points: Sequence[Point]) -> list[Point]:
+    """Those of at most MOST models, the measured first."""
     measured = {point.work.model for point in points if point.measured}
     names = {work.model for work in _most(_distinct([point.work for point in points]), measured)}
     return [point for point in points if point.work.model in names]
+
+
+def _left_out(points: Sequence[Point], records: Sequence[Record]) -> str:
+    """Which models that are known of lack from a picture or from some of its panels, and why."""
+    text, batch, _ = _group(points[0].work)
+    drawn = {point.work.model for point in points}
+    told = []
+    for precision in dict.fromkeys(floors.tensors_of(point.precision) for point in points):
+        there = {point.work.model for point in points if point.work.precision == precision}
+        if lacking := drawn - there:
+            told.append(
+                f"at {precision} {_names(lacking)}, whose bytes are counted at another precision only"
+            )
+    known = {record.model for record in records if isinstance(record, Work | Counted)}
+    if lacking := known - drawn:
+        told.append(f"{_names(lacking)}, whose bytes are not counted at {text} px, batch {batch}")
+    return f"Left out, until bench.operators counts them: {'; '.join(told)}. " if told else ""
+
+
+def _names(models: Collection[str]) -> str:
+    """A few models by name, more by their number and families, in the order of the report."""
+    ordered = sorted(models, key=order)
+    if len(ordered) <= FEW:
+        return ", ".join(ordered)
+    return f"{len(ordered)} models of {', '.join(dict.fromkeys(map(family, ordered)))}"
 
 
 def _distinct(works: Sequence[Work]) -> list[Work]:
@@ -300,9 +338,10 @@ def _of_floors(roofs: Sequence[Peaks]) -> str:
     )
     return (
         "Of every device one resolution and batch: that of most measurements on it, or else of most "
-        "models. *Achieved* is floor / measured median, of the fastest measurement of the same pass on that "
-        "device, whatever its other settings; above 100 % are passes that fusion, caches or an "
-        "algorithm of fewer FLOPs (Winograd's 3x3) make faster, or ceilings measured on a busy device. "
+        f"models; of these {MOST} at most, the measured first, while the picture has all. *Achieved* is "
+        "floor / measured median, of the fastest measurement of the same pass on that device, whatever its "
+        "other settings; above 100 % are passes that fusion, caches or an algorithm of fewer FLOPs "
+        "(Winograd's 3x3) make faster, or ceilings measured on a busy device. "
         f"Peaks: {sources}."
     )
 
@@ -341,8 +380,11 @@ def _floors(points: Sequence[Point]) -> Columns:
 def _of_operators() -> str:
     return (
         "Shares in %, MACs / eager bytes / time: time is that of operators under torch.profiler on the "
-        f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. "
-        "*Other* is time in no operator, on a CPU that of Python."
+        f"device named, of each size the one of most profiles, and {BLANK} where nothing was profiled. Of "
+        f"each size at most {MOST} models, the profiled first; `python -m bench.operators` has any. "
+        "*Other* is time in no operator, on a CPU that of Python. *Spread*: from the fastest pass to the "
+        "slowest, as a share of the median; the shares of a pass that is called disturbed are not to be "
+        "relied on."
     )
 
 
@@ -402,7 +444,7 @@ def _kinds(
 
 
 def _beside_floor(kind: str, work: Work, profiled: Profiled, peaks: Peaks) -> str:
-    spent = dict(profiled.seconds).get(kind)
+    spent = profiled.medians.get(kind)
     of_kind = replace(work, parts=tuple(part for part in work.parts if part.kind == kind))
     floor = floors.floor(of_kind, peaks, work.precision, "eager")
     if not spent or floor is None:
@@ -413,7 +455,7 @@ def _beside_floor(kind: str, work: Work, profiled: Profiled, peaks: Peaks) -> st
 
 def _where(profiled: Profiled) -> str:
     here = profiled.run.environment
-    return f"{here.device}, torch {here.torch}, {here.date[:10]}"
+    return f"{here.device}, torch {here.torch}, {here.date[:10]}, {about.passes(profiled)}"
 
 
 def _cell(work: Work, profiled: Profiled | None, kind: str) -> str:
@@ -429,7 +471,7 @@ def _shares(work: Work, profiled: Profiled | None) -> tuple[dict[str, float], ..
     sums = (
         floors.by_kind(work, "macs"),
         floors.by_kind(work, "eager_bytes"),
-        dict(profiled.seconds) if profiled else {},
+        profiled.medians if profiled else {},
     )
     return tuple({kind: value / sum(of.values()) for kind, value in of.items() if value} for of in sums)
 
@@ -441,142 +483,224 @@ def _slug(*words: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
 
 
-def _roofline(peaks: Peaks, points: Sequence[Point]) -> Drawing:
-    """Intensity against FLOP/s, a panel for each precision: the roof, and every model under it."""
+def _roofline(peaks: Peaks, points: Sequence[Point], without: str) -> Drawing:
+    """Intensity against FLOP/s: a row for each form of the bytes, a column for each precision."""
     precisions = [
         p for p in ("fp32", "tf32", "bf16", "fp16") if any(point.precision == p for point in points)
     ]
-    intensities = [floors.intensity(point.work, form) for point in points for form in floors.FORMS]
-    assert peaks.bytes_per_s is not None
-    rates = {p: rate for p in precisions if (rate := peaks.flops_per_s(p, "linear")) is not None}
-    ridges = [rate / peaks.bytes_per_s for rate in rates.values()]
-    left, right = min(*intensities, *ridges) / 2, max(*intensities, *ridges) * 3
-    unit = 1e12 if max(rates.values()) >= 1e12 else 1e9
+    timed = any(point.measured for point in points)
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(max(6.8, 0.6 + 4.3 * len(precisions)), 4.9)
-        panels = [(p, figure.add_subplot(1, len(precisions), i + 1)) for i, p in enumerate(precisions)]
-        for precision, axes in panels:
-            under = [point for point in points if point.precision == precision]
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            axes.set_xlim(left, right)
-            heights = [rates[precision], *(y for point in under for _, y in _places(point))]
-            axes.set_ylim(min(heights) / 3, max(heights) * 3)
-            _roof(axes, peaks.bytes_per_s, rates[precision], left, right)
-            for point in under:
-                _mark(axes, point)
-            peak = _rate(rates[precision], "matmul")
-            axes.set_title(f"{precision}: {peak}, {_rate(peaks.bytes_per_s, 'copy')}", loc="left", fontsize=9)
-            _tick(axes.xaxis, *axes.get_xlim(), 1.0)
-            _tick(axes.yaxis, *axes.get_ylim(), unit)
-            axes.grid(color="#e2e2e2", linewidth=0.6)
-            axes.set_axisbelow(True)
-            axes.set_xlabel("FLOP/byte of the whole pass")
-        panels[0][1].set_ylabel("TFLOP/s" if unit == 1e12 else "GFLOP/s")
+        figure = new_figure(max(7.6, 0.6 + 4.4 * len(precisions)), 8.2)
+        grid = figure.subplots(len(floors.FORMS), len(precisions), squeeze=False)
+        looks = _looks(_chains(points))
+        panels = [
+            _Panel(
+                axes=grid[i][j],
+                form=form,
+                under=[p for p in points if p.precision == precision],
+                looks=looks,
+            )
+            for i, form in enumerate(floors.FORMS)
+            for j, precision in enumerate(precisions)
+        ]
+        for panel in panels:
+            panel.draw()
         text, batch, _ = _group(points[0].work)
         how = "measured ceilings" if peaks.measured else "peaks as sold"
         title = f"Roofline: {peaks.device}, {how}; {text} px, batch {batch}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
         figure.legend(
-            handles=_legend(any(point.measured for point in points)),
+            handles=_legend(points, looks),
             loc="outside lower center",
-            ncols=3,
+            ncols=9,
             frameon=False,
             fontsize=8,
         )
         settle(figure)
-        for precision, axes in panels:
-            under = [point for point in points if point.precision == precision]
-            named = [(point.work.model, *_places(point)[1], 36.0) for point in under]
-            others = [place for point in under for place in (*_between(point), *_places(point)[2:])]
-            along = _along(peaks.bytes_per_s, rates[precision], left, right)
-            label_points(figure, axes, named, [*others, *along])
+        for panel in panels:
+            panel.label(figure)
         caption = (
-            "Circles are computed: FLOPs of a pass over its floor, at the bytes of an eager pass (hollow) "
-            "and under ideal fusion (filled). They lie below the roof where some operators are held up by "
-            "memory and others by arithmetic. "
-            + (
-                "Diamonds are measured, at the eager pass's FLOP/byte. "
-                if any(p.measured for p in points)
-                else ""
-            )
-            + f"{peaks.device}: {peaks.source}."
+            "Computed: the FLOPs of a pass over its floor, at the bytes of an eager pass (above) and under "
+            "ideal fusion (below), which lies below the roof where some operators are held up by memory and "
+            "others by arithmetic. "
+            + ("Diamonds are measured, at the eager pass's FLOP/byte. " if timed else "")
+            + "A line joins the sizes of one family, named at its largest or by its look; every panel has "
+            "its own axes. " + without + f"{peaks.device}: {peaks.source}."
         )
         return saved(f"roofline_{_slug(peaks.device, text, 'px', batch)}", figure, title, caption)
 
 
-def _places(point: Point) -> list[tuple[float, float]]:
-    """Where a model stands: its eager floor, its fused floor and, if there is one, its measurement."""
-    eager, fused = (floors.intensity(point.work, form) for form in floors.FORMS)
-    places = [
-        (eager, point.flops_per_s(point.eager.total_s)),
-        (fused, point.flops_per_s(point.fused.total_s)),
-    ]
-    return places + ([(eager, point.flops_per_s(point.measured.median_s))] if point.measured else [])
+@dataclass(frozen=True, kw_only=True)
+class _Panel:
+    """The roof of one precision, and under it every model at the bytes of one form."""
+
+    axes: Axes
+    form: str
+    under: Sequence[Point]
+    looks: Mapping[str, Look]  # of families
+
+    @property
+    def measured(self) -> list[tuple[Point, tuple[float, float]]]:
+        """Measurements stand at the bytes of an eager pass, whatever they moved."""
+        return [
+            (point, (floors.intensity(point.work, self.form), point.flops_per_s(point.measured.median_s)))
+            for point in self.under
+            if point.measured and self.form == "eager"
+        ]
+
+    def place(self, point: Point) -> tuple[float, float]:
+        seconds = point.floor(self.form).total_s
+        return floors.intensity(point.work, self.form), point.flops_per_s(seconds)
+
+    def roof(self) -> list[tuple[float, float]]:
+        """Points on the roof over the whole panel, close enough together to keep names off it."""
+        peaks, precision = self.under[0].peaks, self.under[0].precision
+        flops_per_s, bytes_per_s = peaks.flops_per_s(precision, "linear"), peaks.bytes_per_s
+        assert flops_per_s is not None
+        assert bytes_per_s is not None
+        left, right = self.axes.get_xlim()
+        ridge = min(max(flops_per_s / bytes_per_s, left), right)
+        xs = sorted([ridge, *(left * (right / left) ** (i / 120) for i in range(121))])
+        return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
+
+    def draw(self) -> None:
+        axes, places = self.axes, [self.place(point) for point in self.under]
+        xs = [x for x, _ in places]
+        ys = [y for _, y in (*places, *(place for _, place in self.measured))]
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(min(xs) / 1.6, max(xs) * 1.6)
+        top = max(y for x, y in self.roof())
+        low, high = min(*ys, top), max(*ys, top)
+        axes.set_ylim(low / (high / low) ** 0.08 / 1.03, high * (high / low) ** 0.12 * 1.03)
+        axes.plot(*zip(*self.roof(), strict=True), color="black", linewidth=1.4, zorder=1)
+        for name, chain in _chains(self.under).items():
+            colour, shape = self.looks[name]
+            places = [self.place(point) for point in chain]
+            axes.plot(*zip(*places, strict=True), color=colour, linewidth=0.8, alpha=0.5, zorder=2)
+            for point, place in zip(chain, places, strict=True):
+                axes.plot(
+                    *place, shape, color=colour, markersize=_width(point.work.model),
+                    markeredgecolor="white", markeredgewidth=0.4, zorder=3,
+                )  # fmt: skip
+        for point, place in self.measured:
+            colour, _ = self.looks[sizes_of(point.work.model)]
+            axes.plot(
+                *zip(self.place(point), place, strict=True),
+                color="#777777", linewidth=0.8, linestyle=":", zorder=2,
+            )  # fmt: skip
+            axes.plot(
+                *place, "D", color=colour, markersize=_width(point.work.model),
+                markeredgecolor="black", markeredgewidth=0.6, zorder=4,
+            )  # fmt: skip
+        one = self.under[0]
+        peak = one.peaks.flops_per_s(one.precision, "linear")
+        assert peak is not None
+        assert one.peaks.bytes_per_s is not None
+        number = f"{len(self.under)} model{'s' if len(self.under) > 1 else ''}"
+        axes.set_title(
+            f"{one.precision}, {self.form}: {number}; {_rate(peak, 'matmul')}, "
+            f"{_rate(one.peaks.bytes_per_s, 'copy')}",
+            loc="left",
+            fontsize=8.5,
+        )
+        unit, name = (1e12, "TFLOP/s") if peak >= 1e12 else (1e9, "GFLOP/s")
+        _tick(axes.xaxis, *axes.get_xlim(), 1.0)
+        _tick(axes.yaxis, *axes.get_ylim(), unit)
+        axes.grid(color="#e2e2e2", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"FLOP/byte of the whole pass, {self.form}")
+        axes.set_ylabel(name)
+
+    def label(self, figure: Figure) -> None:
+        """Name families at their largest model, once the figure is laid out."""
+        named: list[tuple[str, float, float, float]] = []
+        marks = [*self.roof(), *(place for _, place in self.measured)]
+        colours: dict[str, str] = {}
+        for name, chain in _chains(self.under).items():
+            marks += [self.place(point) for point in chain[:-1]]
+            model = chain[-1].work.model
+            if len(self.looks) <= NAMED or family(model) in FAMILIES:
+                text = name if len(chain) > 1 else model
+                named.append((text, *self.place(chain[-1]), _width(model) ** 2))
+                colours[text] = self.looks[name][0]
+            else:
+                marks.append(self.place(chain[-1]))
+        label_points(figure, self.axes, named, marks, colours)
 
 
-def _along(bytes_per_s: float, flops_per_s: float, left: float, right: float) -> list[tuple[float, float]]:
-    """Points on a roof, close enough together to keep names off it."""
-    xs = [left * (right / left) ** (i / 120) for i in range(121)]
-    return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
+def _chains(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """The sizes of one family and patch, from small to large, by names such as DiT-*/2."""
+    found: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: order(point.work.model)):
+        found.setdefault(sizes_of(point.work.model), []).append(point)
+    return found
 
 
-def _between(point: Point) -> list[tuple[float, float]]:
-    """Points on the line from a model's eager floor to short of its fused one."""
-    (x, y), (u, v), *_ = _places(point)
-    return [(x * (u / x) ** (i / 20), y * (v / y) ** (i / 20)) for i in range(19)]
+def _looks(families: Collection[str]) -> dict[str, Look]:
+    """A colour and a shape for each, no two the same while they last; the papers' have their colours."""
+    looks: dict[str, Look] = {}
+    used: Counter[str] = Counter()
+    further = itertools.cycle(MORE_COLOURS)
+    for name in families:
+        colour = COLOURS.get(name.partition("-*")[0]) or next(further)
+        looks[name] = colour, SHAPES[used[colour] % len(SHAPES)]
+        used[colour] += 1
+    return looks
+
+
+def _width(model: str) -> float:
+    """Points across the mark of a model: the larger its size the wider, middling where it names none."""
+    return 3.4 + 0.8 * (SIZES.index(size(model)) if size(model) in SIZES else 3)
 
 
 def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
-    """Ticks at 1, 2 and 5 times the powers of ten."""
+    """Ticks at 1, 2 and 5 times the powers of ten; evenly where the axis is too short for these."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    if sum(low <= tick <= high for tick in ticks) < 3:
+        ticks = list(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high))
     axis.set_ticks([tick for tick in ticks if low <= tick <= high])
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(NullLocator())
 
 
-def _roof(axes: Axes, bytes_per_s: float, flops_per_s: float, left: float, right: float) -> None:
-    ridge = flops_per_s / bytes_per_s
-    axes.plot(
-        [left, ridge, right],
-        [left * bytes_per_s, flops_per_s, flops_per_s],
-        color="black",
-        linewidth=1.4,
-        zorder=1,
-    )
-
-
-def _mark(axes: Axes, point: Point) -> None:
-    colour = colour_of(point.work.model)
-    eager, fused, *measured = _places(point)
-    axes.plot(*zip(eager, fused, strict=True), color=colour, linewidth=0.9, alpha=0.6, zorder=2)
-    axes.plot(*eager, "o", markerfacecolor="white", markeredgecolor=colour, markersize=5.5, zorder=3)
-    axes.plot(*fused, "o", color=colour, markersize=6, zorder=4)
-    for place in measured:
-        axes.plot(
-            *place, "D", color=colour, markersize=5.5, markeredgecolor="black", markeredgewidth=0.6, zorder=5
-        )
-
-
-def _legend(measured: bool) -> list[Line2D]:
+def _legend(points: Sequence[Point], looks: Mapping[str, Look]) -> list[Line2D]:
     def mark(label: str, **look: Any) -> Line2D:  # noqa: ANN401 - matplotlib's own options
         return Line2D([], [], linestyle="", label=label, **look)
 
-    handles = [
-        mark("floor, eager (computed)", marker="o", markerfacecolor="white", markeredgecolor="#444444"),
-        mark("floor, fused (computed)", marker="o", color="#444444"),
-    ]
-    if measured:
+    handles = [mark("floor (computed)", marker="o", color="#444444")]
+    if any(point.measured for point in points):
         handles.append(mark("measured", marker="D", color="#444444", markeredgecolor="black"))
-    return handles
+    examples = {size(point.work.model): point.work.model for point in points if size(point.work.model)}
+    handles += [
+        mark(letters, marker="o", color="#999999", markersize=_width(examples[letters]))
+        for letters in SIZES
+        if letters in examples
+    ]
+    shown = looks.items() if len(looks) > NAMED else ()
+    return handles + [mark(name, marker=shape, color=colour) for name, (colour, shape) in shown]
+
+
+def _sampling(profiles: Sequence[Profiled]) -> str:
+    """Of what the times in a picture are, and how far the passes of any of its profiles lie apart."""
+    kept = [one.spread for one in profiles if one.spread is not None]
+    means = sorted(one.run.model for one in profiles if not one.has_samples)
+    told = []
+    if kept:
+        passes = " or ".join(map(str, sorted({one.passes for one in profiles if one.has_samples})))
+        told.append(f"medians of {passes} passes that differ by {100 * max(kept):.0f} % at most")
+    if means:
+        told.append(f"means of passes whose spread was not kept of {', '.join(means)}")
+    return "; ".join(told)
 
 
 def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Group], Profiled]) -> Drawing:
     """Beside each other, for every model: who has its MACs, its eager bytes and its time."""
     text, batch, precision = group
     rows: list[tuple[str, dict[str, float]]] = []
+    disturbed: list[tuple[float, Profiled]] = []  # and where its row stands
     places: list[float] = []
     middles: list[float] = []
     at = 0.0
@@ -587,6 +711,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
             if shares:
                 rows.append((name, shares))
                 places.append(at)
+                if name == "time" and profiled and profiled.noise:
+                    disturbed.append((at, profiled))
                 at += 1
         middles.append((begin + at - 1) / 2)
         at += 0.7
@@ -614,6 +740,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
                         color="white" if dark else "black",
                     )  # fmt: skip
             lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+        for place, _ in disturbed:
+            axes.text(101, place, "disturbed", va="center", fontsize=7.5, color="#B00000")
         axes.set_yticks(places, [name for name, _ in rows], fontsize=7.5)
         for work, middle in zip(works, middles, strict=True):
             axes.text(
@@ -625,7 +753,8 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("% of the pass")
         axes.spines["left"].set_visible(False)
-        devices = sorted({profiles[key].run.environment.device for key in profiles if key[1] == group})
+        seen = [one for work in works if (one := profiles.get((work.model, group)))]
+        devices = sorted({one.run.environment.device for one in seen})
         timed = f", the bytes and the time on {', '.join(devices)}" if devices else " and the bytes"
         title = f"Who has the MACs{timed}: {text} px, batch {batch}, {precision}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
@@ -638,8 +767,11 @@ def _bars(group: Group, works: Sequence[Work], profiles: Mapping[tuple[str, Grou
         )
         caption = (
             "MACs and bytes of an eager pass from the sizes of tensors; time measured under torch.profiler "
-            f"on {', '.join(devices)}."
+            f"on {', '.join(devices)}: {_sampling(seen)}."
             if devices
             else "MACs and bytes of an eager pass, from the sizes of tensors; no time was measured."
         )
+        if disturbed:
+            told = "; ".join(f"{one.run.model} ({', '.join(one.noise)})" for _, one in disturbed)
+            caption += f" Disturbed, so that the shares of time are not to be relied on: {told}."
         return saved(f"operators_{_slug(text, 'px', batch, precision)}", figure, title, caption)

@@ -67,23 +67,26 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 def _reading() -> str:
     return (
         "All of one image. Exponents are those of the side of a square of as many pixels: cost ~ side^e; in "
-        "pixels they are half as large. Every case was visited in a process of its own, all cases before any "
-        "again, in the reverse order. Intervals are 95 %, bootstrapped from the samples of every size and "
-        "widened by what visits of one case differ by; *by residuals* says how far from a straight line the "
-        "sizes lie. MACs and bytes are counted, bytes for an eager pass; memory is what the passes hold "
+        "pixels they are half as large. Sizes with as many pixels are one point, the geometric mean. Every "
+        "case was visited in a process of its own, all cases before any again, in the reverse order. "
+        "Intervals are 95 %, bootstrapped from the samples of every size and widened by what visits of one "
+        "case differ by, as far as that is known from so many visits. *By residuals* is the interval that "
+        "noise and misfit give together; *off the line* is how far the farthest size lies from the fitted "
+        "power, and the exponents *from size to size* say where a cost bends. Counts have no noise, and so "
+        "no interval. MACs and bytes are counted, bytes for an eager pass; memory is what the passes hold "
         "beside parameters, moments and EMA, **measured** or **predicted** as the column says. Where memory "
-        "ran out the batch was halved, and each size says the batch that ran."
+        "ran out the batch was halved: each size says the batch that ran, and what is fitted to or judged "
+        "over sizes of several says so (batch 16 to 2), since a smaller batch may cost more an image."
     )
 
 
 def _conditions(study: Study) -> str:
     first, last = study.runs[0].environment, study.runs[-1].environment
+    told = resolution.of_visits(study.drift)
     dates = first.date if first.date == last.date else f"{first.date} to {last.date}"
     return (
         f"{last.device}; torch {last.torch}; {last.threads} CPU threads; commit {last.commit or BLANK}; "
-        f"{dates}. "
-        f"Visits of one case differ by {100 * study.drift:.1f} % (standard deviation, all cases); above "
-        f"{100 * resolution.MAX_DRIFT:.0f} % nothing is judged."
+        f"{dates}. {told[0].upper()}{told[1:]}."
     )
 
 
@@ -154,8 +157,15 @@ def _exponents(study: Study) -> Columns:
         "model": [model for model, _, _ in rows],
         "cost": [cost for _, cost, _ in rows],
         "e, exponent of the side": [_with(fit.slope, fit.interval, 3) for _, _, fit in rows],
-        "by residuals": [_interval(fit.fit_interval) for _, _, fit in rows],
+        "95 % by residuals": [_interval(fit.by_residuals) for _, _, fit in rows],
+        "off the line": [f"{100 * fit.misfit:.1f} %" for _, _, fit in rows],
+        "from size to size": [", ".join(f"{one:.2f}" for one in fit.local) for _, _, fit in rows],
         "x per doubled side": [f"{fit.per_doubling:.2f}" for _, _, fit in rows],
+        "batch": [
+            " to ".join(map(str, dict.fromkeys((of[0], of[-1])))) if of else BLANK
+            for model, cost, fit in rows
+            for of in [study.batches((model,), cost, fit.sides)]
+        ],
         "px": [f"{fit.sides[0]:.0f} to {fit.sides[-1]:.0f}, {len(fit.sides)} sizes" for _, _, fit in rows],
     }
 
@@ -249,11 +259,26 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     memory = f", memory is {_memory_is(study)}" if "memory" in shown else ""
     caption = (
         "One image's cost against the side in pixels, both logarithmic; lines are the fitted powers "
-        "side^e, brackets the 95 % interval of e from the samples. Whiskers: 95 % interval of the time. "
-        "Points of one size stand side by side. "
-        f"MACs and bytes are counted{memory}."
+        "side^e, brackets the 95 % interval of e from the samples, parentheses the exponents from size to "
+        "size, the least to the most, which a bend moves apart, and of times noise too. Whiskers: 95 % "
+        "interval of the time. Points with whiskers stand side by side at their size; lines are at the true "
+        "sides. "
+        f"MACs and bytes are counted{memory}.{_shrunk(study)}"
     )
     return figure, title, caption
+
+
+def _shrunk(study: Study) -> str:
+    """Whose lines run through sizes of several batches."""
+    batches = {
+        model: study.batches((model,), "time", study.curve(model, "time").sides) for model in _models(study)
+    }
+    told = [f"{model} {text}" for model, of in batches.items() if (text := resolution.shrunk(of))]
+    return (
+        f" Memory ran out, so that the batch is not the same at every size: {', '.join(told)}."
+        if told
+        else ""
+    )
 
 
 def _memory_is(study: Study) -> str:
@@ -271,10 +296,12 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
             continue
         sides |= set(curve.sides)
         costs = [point.cost / scale for point in curve.points]
+        intervals = exponents.intervals(curve)
         # side by side: whiskers of one size would hide each other
-        places = [side * 2 ** (APART * (i - (len(models) - 1) / 2)) for side in curve.sides]
+        shift = 2 ** (APART * (i - (len(models) - 1) / 2)) if any(intervals) else 1.0
+        places = [side * shift for side in curve.sides]
         colour, marker = colour_of(model), MARKERS[i % len(MARKERS)]
-        for place, value, interval in zip(places, costs, exponents.intervals(curve), strict=True):
+        for place, value, interval in zip(places, costs, intervals, strict=True):
             if interval is not None:
                 reach = [[value - interval[0] / scale], [interval[1] / scale - value]]
                 axes.errorbar(place, value, yerr=reach, color=colour, capsize=2.5, linewidth=1, fmt="none")
@@ -284,7 +311,7 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
             markeredgecolor="white", markeredgewidth=0.6, zorder=3,
         )  # fmt: skip
         if fit is not None:
-            axes.plot(*_line(places, costs, fit), color=colour, linewidth=1, alpha=0.7, zorder=2)
+            axes.plot(*_line(curve.sides, costs, fit), color=colour, linewidth=1, alpha=0.7, zorder=2)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted(sides)
@@ -307,7 +334,9 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
 def _label(model: str, fit: Exponent | None) -> str:
     if fit is None:
         return model
-    return f"{model}: e = {_with(fit.slope, fit.interval, 2)}"
+    least, most = f"{min(fit.local):.2f}", f"{max(fit.local):.2f}"
+    bent = f" ({least} to {most})" if least != most else ""
+    return f"{model}: e = {_with(fit.slope, fit.interval, 2)}{bent}"
 
 
 def _line(sides: Sequence[float], costs: Sequence[float], fit: Exponent) -> tuple[list[float], list[float]]:

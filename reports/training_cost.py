@@ -98,7 +98,7 @@ def _of_costs(costs: Sequence[Cost]) -> str:
 
 
 def _zetta(value: float | None, scale: float = 1.0) -> str:
-    return BLANK if value is None else f"{value / scale:.4f}"
+    return BLANK if value is None else significant(value / scale)
 
 
 def _costs(costs: Sequence[Cost]) -> Columns:

@@ -9,10 +9,11 @@ ratios of these papers by that and more. A prediction is never a verdict.
 
 A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
 models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
-of one case differ by, there or in bench.scaling on that device. Slow-downs come from bench.scaling, or else
-from two sizes timed apart. Interleaved models whose clocks drifted apart judge nothing; clocks that differed
-steadily, as under a power cap, are told beside the ratio. Of several settings on a device the one nearest to
-the published decides: in switches, precision if one is published, and batch; the others are told.
+of one case differ by, there or in bench.scaling on that device; where neither tells that, nothing can be
+told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved models whose clocks
+drifted apart judge nothing; clocks that differed steadily, as under a power cap, are told beside the ratio.
+Of several settings on a device the one nearest to the published decides: in switches, precision if one is
+published, and batch; the others are told.
 """
 
 import math
@@ -24,7 +25,7 @@ from baselines import load
 from baselines.load import Claim
 from bench import capacity, cost, exponents, floors, paired, resolution
 from bench.capacity import Verdict
-from bench.exponents import Curve, Interval, Point
+from bench.exponents import Curve, Drift, Interval, Point
 from bench.record import Comparison, Environment, Memory, Record, Run, Size, Throughput, key, to_line
 from reports import memory
 from reports.evidence import PAPERS_RULES, Evidence, Setting, gather, setting_of
@@ -52,8 +53,8 @@ class Measured:
     how: str
     device: str
     precision: str
-    batch: int
-    switches: str  # what else was not as usual; blank if nothing
+    batch: int  # the largest, if it had to shrink
+    switches: str  # what else was not as usual, as that; blank if nothing
     environment: Environment  # of the newest sample
     refused: str  # why it judges nothing; blank if it does
     remark: str = ""  # what else to know of the ratio; blank if nothing
@@ -136,7 +137,7 @@ class Timings:
 
     comparisons: tuple[Comparison, ...]
     apart: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # every visit of the newest code
-    drifts: Mapping[Setting, float]  # what visits of one case differ by
+    drifts: Mapping[Setting, Drift | None]  # what visits of one case differ by; None: not known
     studies: tuple[resolution.Study, ...]
 
     @property
@@ -183,16 +184,15 @@ def timings(records: Iterable[Record]) -> Timings:
     )
 
 
-def _drift(setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study]) -> float:
+def _drift(setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study]) -> Drift | None:
     """What visits of one case differ by; where every case was visited once, as in the device's studies."""
-    if any(len(point.visits) > 1 for point in points):
-        return exponents.drift_of(points)
     alike = [
         study.drift
         for study in studies
         if (study.setting.device, study.setting.precision) == (setting.device, setting.precision)
     ]
-    return max(alike, default=0.0)
+    known = [drift for drift in alike if drift is not None]
+    return exponents.drift_of(points) or max(known, key=lambda drift: drift.sd, default=None)
 
 
 def _point(res: Size, visits: Sequence[Throughput]) -> Point:
@@ -229,7 +229,7 @@ def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measure
         if ours is not None and theirs is not None:
             value, interval = exponents.cost_ratio(theirs, ours, drift)
             newest = held.newest((setting, model, res), (setting, reference, res))
-            found.append(_measured(setting, value, interval, APART, newest, _disturbed(drift)))
+            found.append(_measured(setting, value, interval, APART, newest, resolution.why_refused(drift)))
     return found
 
 
@@ -262,19 +262,21 @@ def _over_sizes(
 ) -> list[Measured]:
     found = []
     for study in held.studies:
-        curves = [study.curve(model, "time") for model in models]
+        curves = [study.curve(model, "time", sizes) for model in models]
         if study.setting.work == "inference" and all(set(sizes) <= set(curve.sides) for curve in curves):
             value, interval = value_of(curves)
+            ran = [one.batch for one in study.sizes if one.model in models and one.res in sizes]
+            down = [f"down to batch {min(ran)}"] if min(ran) < max(ran) else []
             one = Measured(
                 value=value,
                 interval=interval,
                 how=STUDY,
                 device=study.setting.device,
                 precision=study.setting.precision,
-                batch=study.setting.from_batch,
-                switches=", ".join(study.setting.switches),
+                batch=max(ran),
+                switches=", ".join([*study.setting.switches, *down]),
                 environment=study.runs[-1].environment,
-                refused=_disturbed(study.drift),
+                refused=resolution.why_refused(study.drift),
             )
             found.append(one)
     for setting, drift in held.drifts.items():
@@ -283,11 +285,12 @@ def _over_sizes(
         if all(len(of) == len(sizes) for of in known):
             value, interval = value_of([Curve(points=tuple(of), drift=drift) for of in known])
             newest = held.newest(*((setting, model, res) for model in models for res in sizes))
-            found.append(_measured(setting, value, interval, APART, newest, _disturbed(drift)))
+            refused = resolution.why_refused(drift)
+            found.append(_measured(setting, value, interval, APART, newest, refused))
     return found
 
 
-def steps_per_s(records: Iterable[Record], claim: Claim) -> list[Measured]:
+def steps_per_s(held: Timings, records: Iterable[Record], claim: Claim) -> list[Measured]:
     """Steps a second of one GPU at its share of the batch, on GPUs of the claim's sort only."""
     batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
     steps = {
@@ -299,11 +302,18 @@ def steps_per_s(records: Iterable[Record], claim: Claim) -> list[Measured]:
         and gpu in (floors.gpu_named(record.run.environment.device) or "")
         and record.run.checkpointing
     }
+    visits: dict[Setting, list[Throughput]] = {}
+    for step in sorted(steps, key=lambda step: (_date(step.run), to_line(step))):
+        visits.setdefault(setting_of(step.run), []).append(step)
     found = []
-    for step in sorted(steps, key=to_line):
-        interval = step.interval_s and (1 / step.interval_s[1], 1 / step.interval_s[0])
-        setting = setting_of(step.run)
-        found.append(_measured(setting, 1 / step.median_s, interval, APART, step.run.environment, ""))
+    for setting in sorted(visits):
+        kept = _of_newest_code(visits[setting])
+        point = _point(kept[-1].run.res, kept)
+        drift = _drift(setting, [point], held.studies)
+        (interval,) = exponents.intervals(Curve(points=(point,), drift=drift))
+        of_steps = interval and (1 / interval[1], 1 / interval[0])
+        refused, newest = resolution.why_refused(drift), kept[-1].run.environment
+        found.append(_measured(setting, 1 / point.cost, of_steps, APART, newest, refused))
     return found
 
 
@@ -326,12 +336,6 @@ def _measured(
         environment=environment,
         refused=refused,
     )
-
-
-def _disturbed(drift: float) -> str:
-    if drift <= resolution.MAX_DRIFT:
-        return ""
-    return f"visits of one case differ by {100 * drift:.0f} %"
 
 
 # claims
@@ -357,7 +361,7 @@ def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, held:
         case "training memory":
             return _of_memory(claim, records)
         case "training steps/s":
-            return _by_device(claim, claim.model, "", steps_per_s(records, claim))
+            return _by_device(claim, claim.model, "", steps_per_s(held, records, claim))
         case "training steps":
             return []
     found = []

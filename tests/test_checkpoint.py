@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,49 @@ def test_the_network_of_a_checkpoint_is_built_with_the_weights_asked_for(tmp_pat
     assert not any(parameter.any() for parameter in averaged.parameters())
     with pytest.raises(CheckpointError, match=r"no average of decay 0\.5; it has 0\.9999, 0\.9"):
         checkpoint.load_model(path, decay=0.5)
+
+
+def with_decays(*decays: float, names: Sequence[str]) -> State:
+    """A state whose averages are called so, each filled with its place."""
+    given = state_at(2, replace(IDENTITY, recipe=replace(RECIPE, ema_decays=decays)))
+    return replace(
+        given,
+        ema={
+            called: {name: torch.full_like(value, float(place)) for name, value in given.model.items()}
+            for place, called in enumerate(names)
+        },
+        evaluations=(),
+    )
+
+
+def test_averages_whose_decays_differ_in_the_seventh_digit_are_kept_apart(tmp_path: Path) -> None:
+    decays = (0.9999999, 0.99999999)
+    path = checkpoint.save(tmp_path, with_decays(*decays, names=[checkpoint.decay_name(d) for d in decays]))
+    for place, decay in enumerate(decays):
+        model, _ = checkpoint.load_model(path, decay)
+        assert all((value == place).all() for value in model.state_dict().values())
+
+
+def test_averages_under_the_six_digits_of_older_checkpoints_are_found(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, with_decays(0.123456789, 0.9, names=["0.123457", "0.9"]))
+    for place, decay in enumerate((0.123456789, 0.9)):
+        model, _ = checkpoint.load_model(path, decay)
+        assert all((value == place).all() for value in model.state_dict().values())
+
+
+def test_an_older_checkpoint_in_which_one_average_took_the_place_of_two_is_not_gone_on_from(
+    tmp_path: Path,
+) -> None:
+    given = with_decays(0.9999999, 0.99999999, 0.9, names=["1", "0.9"])
+    path = checkpoint.save(tmp_path, given)
+    with pytest.raises(
+        CheckpointError, match=r"no average of decay 0\.9999999, 0\.99999999: .*another --dir"
+    ):
+        checkpoint.check(tmp_path, given.identity)
+    with pytest.raises(CheckpointError, match=r"no average of decay 0\.9999999; it has 0\.9"):
+        checkpoint.load_model(path, 0.9999999)
+    model, _ = checkpoint.load_model(path, 0.9)
+    assert all((value == 1).all() for value in model.state_dict().values())
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", {"format": 1}, {"model": {}}, [1, 2]])

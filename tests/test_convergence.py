@@ -61,12 +61,12 @@ def test_all_models_of_a_seed_come_before_the_next_seed(
     planned = arms("--model", *models, "--seeds", "2", "--first-seed", "4", "--dir", str(tmp_path / "runs"))
     assert [(arm.run.model, arm.seed) for arm in planned] == [(m, seed) for seed in (4, 5) for m in models]
     args = ["--model", *models, "--seeds", "2", "--dir", str(tmp_path / "runs"), "--dry-run"]
-    assert run(*args, "--format", "json") == 0
+    assert run(*args, "--format", "json", "--out", str(tmp_path / "runs.jsonl")) == 0
     plan = json.loads(capsys.readouterr().out)
     assert [row["step"] for row in plan] == [0, 0, 0, 0]
     assert plan[0]["case"].startswith("tests.tiny:Tiny seed 0, digits iddpm, 300 steps of 256, fp32")
     assert plan[0]["folder"] == str(tmp_path / "runs" / "tests.tiny-Tiny-seed0")
-    assert not (tmp_path / "runs").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_recipe_and_the_task_are_what_was_asked_for() -> None:
@@ -179,6 +179,33 @@ def test_several_processes_must_share_the_batch_evenly(
     assert "--batch 256: must be a multiple of the 3 processes; 258 would work" in capsys.readouterr().err
 
 
+class _Ended(BaseException):
+    """What torchrun does to a process when another has failed."""
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--data", "no/such/latents"]])
+def test_what_cannot_be_is_told_by_the_first_process_of_a_machine_and_by_others_if_it_does_not(
+    wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(seconds: float) -> None:
+        raise _Ended
+
+    monkeypatch.setattr("time.sleep", ended)
+    for name, value in (("WORLD_SIZE", "4"), ("RANK", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    assert run(*wrong) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(_Ended):
+        run(*wrong)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert run(*wrong) == 2
+    assert capsys.readouterr().err == told
+
+
 def test_the_first_of_several_processes_alone_prints_the_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +256,16 @@ def test_a_study_gives_a_row_a_model_with_differences_within_seeds(
     assert "loss - tests.tiny:Tiny's" in told.out
     assert "6 of 6 were in" in told.err
     assert kept(out) == trained
+
+
+@pytest.mark.usefixtures("here")
+def test_averages_with_decays_close_to_1_have_columns_that_tell_them_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--dir", str(tmp_path)]
+    assert run(*args, "--ema-decay", "0.9999999", "0.99999999") == 0
+    (head, *_) = capsys.readouterr().out.splitlines()
+    assert "EMA 0.9999999  EMA 0.99999999" in head
 
 
 @pytest.mark.usefixtures("here")
@@ -293,7 +330,12 @@ def test_a_run_that_is_not_finite_is_a_row_beside_the_others(
     args = ["--model", "tests.tiny:Tiny", "tests.tiny:BlowsUp", *SMALL, "--seeds", "1"]
     assert run(*args, "--dir", str(tmp_path / "runs"), "--out", str(out)) == 0
     assert [one.status for one in kept(out)] == ["ok", "not finite"]
-    assert "seed 0 not finite: the training loss is nan in step 5" in capsys.readouterr().out
+    *_, stopped = capsys.readouterr().out.splitlines()
+    assert "seed 0 not finite: the training loss is nan in step 5" in stopped
+    first, second = convergence_rows.rows(kept(out), "tests.tiny:Tiny")
+    assert first["train_flops"] == 2 * first["train_macs"] * 8 * 6
+    assert second["train_flops"] is None  # it did not take them all
+    assert set(stopped.split()[2:6]) == {"-"}
 
 
 def test_a_worker_that_crashes_is_a_row_and_is_tried_again(

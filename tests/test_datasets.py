@@ -168,6 +168,29 @@ def test_wrong_latents_are_refused_whatever_they_lie_in(
         load(str(path))
 
 
+def smooth(*shape: int) -> archives.Array:
+    """Latents (n, C, H, W) whose neighbouring pixels are alike, as those of images are."""
+    noise = np.random.RandomState(0).standard_normal(shape)
+    return (noise + np.roll(noise, 1, axis=2) + np.roll(noise, 1, axis=3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 32])
+@pytest.mark.parametrize("made", [smooth, np.random.RandomState(0).rand], ids=["smooth", "noise"])
+def test_latents_with_their_channels_last_are_refused(
+    made: Callable[..., archives.Array], channels: int, tmp_path: Path
+) -> None:
+    stored = made(30, channels, 8, 8).transpose(0, 2, 3, 1)
+    told = rf"latents \(30, 8, 8, {channels}\) look like \(n, H, W, C\); must be \(n, C, H, W\)"
+    with pytest.raises(ValueError, match=told):
+        load(str(in_npz(tmp_path / "stored", stored, np.arange(30) % 3)))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (4, 8, 6), (16, 16, 8), (4, 4, 8), (1, 1, 8), (8, 4, 8)])
+def test_latents_with_as_many_channels_as_rows_are_taken(shape: tuple[int, ...], tmp_path: Path) -> None:
+    path = in_npz(tmp_path / "stored", smooth(30, *shape), np.arange(30) % 3)
+    assert load(str(path)).shape == shape
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 

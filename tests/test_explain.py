@@ -122,6 +122,14 @@ def test_the_causes_carry_the_names_that_the_papers_differ_by(capsys: pytest.Cap
     assert_all_named(rows)
 
 
+def test_hooks_on_layers_are_not_said_to_be_what_calflops_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "U-DiT-S", "--counter", "torch") == 0
+    printed = capsys.readouterr()
+    (legend,) = (line for line in printed.err.splitlines() if line.startswith("module-hooks: "))
+    assert "calflops, never run here, also counts functional convolutions and matrix products" in legend
+    assert "calflops" not in printed.out  # whose differences these are
+
+
 def test_an_operator_that_no_rule_names_is_unexplained() -> None:
     with torch.device("meta"):
         model = build("DiT-S/8", Task(16))
@@ -192,21 +200,30 @@ def test_without_a_ratio_at_a_size_the_rest_is_there(capsys: pytest.CaptureFixtu
     assert "no ratio at 264 px: FCDM-XL: latent_size: must be a multiple of" in printed.err
 
 
-def test_published_figures_are_led_back_to_the_counter_that_gives_them(
+def test_published_figures_stand_beside_the_counts_that_round_to_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = explained(capsys, "DiT-XL/2", "FCDM-XL", "DiG-S/2", "--counter", "torch")
-    whose = {
+    rounding = {
         (row["model"], row["name"], row["text"]): row["counter"] for row in rows if row["part"] == "published"
     }
-    assert whose["DiT-XL/2", "dico:table1", "118.66"] == "torchprofile-unfused"
-    assert whose["DiT-XL/2", "fcdm:table3", "118.6"] == "torch, closed-form"
-    assert whose["FCDM-XL", "fcdm:table3", "64.6"] == "torchprofile-meta, torchprofile-unfused"
+    assert rounding["DiT-XL/2", "dico:table1", "118.66"] == "torchprofile-unfused"
+    assert rounding["DiT-XL/2", "fcdm:table3", "118.6"] == "torch, closed-form"
+    assert rounding["FCDM-XL", "fcdm:table3", "64.6"] == "torchprofile-meta, torchprofile-unfused"
     released = [
-        text for (model, source, _), text in whose.items() if "released" in source and model == "FCDM-XL"
+        text for (model, source, _), text in rounding.items() if "released" in source and model == "FCDM-XL"
     ]
     assert released == ["torchprofile-meta, torchprofile-unfused, to the last MAC"]
-    assert "that the release hides" in whose["DiG-S/2", "dico:table1", "4.30"]
+    assert "that the release hides" in rounding["DiG-S/2", "dico:table1", "4.30"]
+
+
+def test_rounding_to_a_published_figure_is_not_told_as_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "DiT-XL/2", "--counter", "torch") == 0
+    table = capsys.readouterr().out.partition("Published, ")[2].partition("Verdict")[0].splitlines()
+    assert table[0] == "and which counts round to it"
+    assert table[2].split("  ")[-1] == "rounds to it"
+    (fcdm,) = (line for line in table if "fcdm:table3" in line)
+    assert fcdm.endswith("118.6  torch, closed-form")
 
 
 def test_packages_are_left_out_by_a_rule_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +262,10 @@ def test_a_package_that_would_cost_too_much_says_so_in_its_row(
         ),
         (["DiT-S/8", "--model", "DiT-S/2"], "--explain: names its models itself and takes no --model"),
         (["DiT-S/8", "--by", "op"], "takes no --by; leave --by out"),
+        (
+            ["DiT-S/8", "--counter", "closed-form", "fvcore"],
+            "--explain: has closed-form anyway; --counter names the packages to run, torchprofile or fvcore",
+        ),
         (["tests.tiny:WrongShape"], "--explain tests.tiny:WrongShape: model(x, t, y) must return"),
     ],
 )

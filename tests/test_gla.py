@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import device
 from models.kernels import gla as kernel
 from models.kernels.gla import gla, gla_reference, require_backend, why_not_fla
 
@@ -182,3 +183,15 @@ def test_fla_is_the_recurrence_with_its_gradients(dtype: torch.dtype, tokens: in
     assert max(map(error, ours, exact)) < (5e-3 if dtype == torch.float32 else 2e-2)
     with torch.no_grad():
         assert error(gla(*rounded, "fla"), exact[0]) < 2e-2
+
+
+@pytest.mark.parametrize(("precision", "told"), [("fp32", "ieee"), ("tf32", "tf32"), ("torch-default", None)])
+def test_products_within_triton_kernels_take_tf32_as_those_of_torch_do(
+    precision: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triton = pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_F32_DEFAULT", "of an earlier case")
+    device.set_precision(precision)
+    found = triton.knobs.language.fp32_default
+    device.set_precision("torch-default")
+    assert found == told

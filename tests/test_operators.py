@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 
 from bench import counters, operators, profiling, tracing
 from bench.floors import KINDS
-from bench.record import Part, Profiled, Work, read
+from bench.record import Part, Profiled, Skipped, Work, read
+from bench.worker import Case
 from models import Task, create
 from models.registry import task_at
 from tests.test_cli import run
+from tests.test_record import RUN
 
 N, C, H, W = 2, 4, 6, 8
 TASK = Task((H, W), in_channels=C)
@@ -278,6 +281,14 @@ class Seen:
     name: str
     cpu_parent: "Seen | None" = None
     input_shapes: list[list[int]] = field(default_factory=list)
+    device_type: Any = field(default_factory=lambda: SimpleNamespace(name="CPU"))
+    is_user_annotation: bool = False
+    self_cpu_time_total: float = 0.0
+    self_device_time_total: float = 0.0
+    device_time_total: float = 0.0
+
+
+CUDA = SimpleNamespace(name="CUDA")
 
 
 CONV = [[2, 8, 4, 4], [8, 1, 3, 3], [8], [], [], [], []]
@@ -331,6 +342,63 @@ def test_time_in_a_module_is_that_of_the_innermost_one_around_an_operator() -> N
     assert profiling.seconds_by_module(times) == {"blocks.*.proj": 2e-6, "blocks.*": 3e-6}
 
 
+def test_on_cuda_seconds_are_those_of_kernels_and_the_rest_of_them_is_other() -> None:
+    events = [
+        Seen("aten::add", self_cpu_time_total=9.0, self_device_time_total=4.0),
+        Seen("cudaLaunchKernel", self_cpu_time_total=9.0),
+        Seen("add_kernel", device_type=CUDA, device_time_total=4.0),
+        Seen("unknown_kernel", device_type=CUDA, device_time_total=2.0),
+        Seen("module blocks", device_type=CUDA, device_time_total=6.0, is_user_annotation=True),
+    ]
+    found = profiling.seconds_of(events, 1.0, cuda=True, by_module=False)
+    assert found == pytest.approx({"elementwise": 4e-6, "other": 2e-6})
+    on_host = profiling.seconds_of(events[:2], 1.0, cuda=False, by_module=False)
+    assert on_host == pytest.approx({"elementwise": 9e-6, "other": 1 - 9e-6})
+
+
+def test_a_part_that_one_pass_lacks_took_no_time_in_it() -> None:
+    profiled = profiling.record_of(RUN, [({"linear": 1.0, "other": 0.5}, 2.0), ({"other": 1.0}, 3.0)])
+    assert isinstance(profiled, Profiled)
+    assert profiled.seconds == (("linear", (1.0, 0.0)), ("other", (0.5, 1.0)))
+    assert profiled.wall_s == (2.0, 3.0)
+
+
+def test_a_profile_in_which_no_kernel_was_seen_is_no_result() -> None:
+    nothing = profiling.seconds_of([Seen("aten::add")], 1.0, cuda=True, by_module=False)
+    skipped = profiling.record_of(RUN, [({"linear": 1.0, "other": 0.0}, 1.0), (nothing, 1.0)])
+    assert isinstance(skipped, Skipped)
+    assert (skipped.status, skipped.reason) == ("not timed", "the profiler saw no kernels")
+
+
+def disturbed(case: Case) -> Profiled:
+    """What a busy machine makes of a profile."""
+    return Profiled(
+        run=case.run,
+        passes=3,
+        seconds=(("convolution", (0.1, 0.1, 0.3)), ("other", (0.1, 0.1, 0.1))),
+        wall_s=(0.2, 0.2, 0.4),
+    )
+
+
+def test_a_profile_of_passes_that_differ_says_so_in_each_of_its_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(operators, "_profile", disturbed)
+    asked = ["--model", "tests.tiny:Tiny", "--batch", "2", "--res", "64", "--profile", "--device", "cpu"]
+    assert run(operators.main, *asked) == 0
+    printed = capsys.readouterr()
+    header, _, *lines = printed.out.splitlines()
+    assert header.endswith("spread %  noise")
+    assert all(line.endswith("passes differ by 100 %") for line in lines)
+    assert "median of 3 passes, spread 100 %; DISTURBED: passes differ by 100 %" in printed.err
+    assert run(operators.main, *asked, "--format", "json") == 0
+    rows = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["convolution"]["seconds_share"] == 0.5
+    assert rows["convolution"]["seconds_of_passes"] == [0.1, 0.1, 0.3]
+    assert rows["linear"]["seconds_spread"] is None
+    assert rows["all"]["seconds_spread"] == pytest.approx(1)
+
+
 def test_a_pass_is_profiled_by_module_with_the_names_of_its_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,8 +410,8 @@ def test_a_pass_is_profiled_by_module_with_the_names_of_its_work(
     timed = {name for name, row in rows.items() if row["seconds"]}
     assert {name for name, row in rows.items() if row["macs"]} <= timed
     (profiled,) = (record for record in read(store) if isinstance(record, Profiled))
-    assert timed == {*dict(profiled.seconds), "all"}
-    assert sum(seconds for _, seconds in profiled.seconds) == pytest.approx(profiled.wall_s)
+    assert timed == {*profiled.medians, "all"}
+    assert profiled.whole_s == pytest.approx(profiled.wall_s)
 
 
 def test_a_profiled_pass_is_set_beside_its_work_and_kept(
@@ -363,8 +431,10 @@ def test_a_profiled_pass_is_set_beside_its_work_and_kept(
     profiled, work = kept[Profiled], kept[Work]
     assert isinstance(profiled, Profiled)
     assert isinstance(work, Work)
-    assert sum(seconds for _, seconds in profiled.seconds) == pytest.approx(profiled.wall_s)
-    assert dict(profiled.seconds)["convolution"] > 0
+    assert profiled.whole_s == pytest.approx(profiled.wall_s)
+    assert whole["seconds_of_passes"] == list(profiled.whole_s)
+    assert profiled.passes == profiling.PASSES
+    assert min(profiled.samples["convolution"]) > 0
     assert work.macs == whole["macs"]
 
     assert run(operators.main, *asked) == 0

@@ -116,7 +116,12 @@ WORK = Work(
 CEILING = Ceiling(
     what="matmul", precision="bf16", size=4096, work=2 * 4096**3, times_s=(0.1, 0.2), environment=HERE
 )
-PROFILED = Profiled(run=RUN, passes=3, seconds=(("depthwise", 0.1), ("other", 0.2)), wall_s=0.35)
+PROFILED = Profiled(
+    run=RUN,
+    passes=3,
+    seconds=(("depthwise", (0.1, 0.1, 0.13)), ("other", (0.3, 0.2, 0.2))),
+    wall_s=(0.4, 0.3, 0.33),
+)
 RECIPE = Recipe(
     objective="iddpm",
     data="digits",
@@ -308,6 +313,34 @@ def test_images_a_second_are_those_of_the_median_chain() -> None:
     assert SAMPLED.images_per_s_interval is None
     with pytest.raises(ValueError, match="needs at least one time"):
         replace(SAMPLED, times_s=())
+
+
+def test_the_shares_of_a_profile_are_those_of_median_passes_and_its_spread_of_whole_ones() -> None:
+    assert PROFILED.medians == {"depthwise": 0.1, "other": 0.2}
+    assert PROFILED.whole_s == pytest.approx((0.4, 0.3, 0.33))
+    assert PROFILED.spread == pytest.approx(0.1 / 0.33)
+    assert PROFILED.noise == ("passes differ by 30 %",)
+    calm = replace(PROFILED, seconds=(("depthwise", (0.1, 0.1, 0.11)), ("other", (0.2, 0.2, 0.2))))
+    assert calm.noise == ()
+    with pytest.raises(ValueError, match="2 passes cannot have 3 samples"):
+        replace(PROFILED, passes=2)
+
+
+def test_operators_that_sum_to_more_than_their_pass_are_told_and_other_is_never_below_zero() -> None:
+    over = replace(PROFILED, seconds=(("linear", (0.4, 0.4, 0.4)), ("other", (-0.1, -0.1, -0.1))))
+    assert over.noise == ("operators sum to 33 % more than the pass",)
+    assert over.medians == {"linear": 0.4, "other": 0.0}
+    rounded = replace(over, seconds=(("linear", (0.4, 0.4, 0.4)), ("other", (-0.001, -0.001, -0.001))))
+    assert rounded.noise == ()
+
+
+def test_a_profile_from_before_samples_were_kept_is_read_as_the_mean_that_it_is() -> None:
+    older = {**record.to_dict(PROFILED), "seconds": [["depthwise", 0.1], ["other", 0.2]], "wall_s": 0.35}
+    mean = record.from_dict(older)
+    assert isinstance(mean, Profiled)
+    assert (mean.has_samples, mean.passes, mean.spread, mean.noise) == (False, 3, None, ())
+    assert (mean.medians, mean.median_wall_s) == ({"depthwise": 0.1, "other": 0.2}, 0.35)
+    assert record.from_dict(json.loads(record.to_line(mean))) == mean
 
 
 def test_the_distance_of_samples_is_known_by_what_was_compared_and_not_by_what_came_out() -> None:

@@ -11,10 +11,13 @@ from bench import floors, operators, roofline
 from bench.floors import Floor, Peaks
 from bench.record import Ceiling, Environment, Part, Profiled, Record, Work, read, to_line
 from bench.roofline import main
+from models.registry import BACKBONES
 from reports import roofline as section
 from reports.__main__ import SECTIONS
+from reports.naming import sizes_of
+from reports.plots import COLOURS, new_figure
 from tests.test_cli import run
-from tests.test_record import HERE, RUN, TIMED
+from tests.test_record import COUNTED, HERE, RUN, TIMED
 
 GPU = replace(HERE, device="NVIDIA H200", device_type="cuda")
 
@@ -240,6 +243,19 @@ def test_the_newest_profile_of_the_same_pass_stands_beside_the_kinds() -> None:
     assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "op") is None
 
 
+def test_a_disturbed_profile_says_so_beside_each_kind() -> None:
+    seconds = (("linear", (20.0, 20.0, 32.0)), ("other", (10.0, 10.0, 10.0)))
+    disturbed = replace(PROFILE, seconds=seconds, wall_s=(30.0, 30.0, 42.0))
+    point = roofline.point(WORK, "fp32", PEAKS, [])
+    rows = {row["part"]: row for row in roofline.part_rows(point, "kind", disturbed)}
+    assert {tuple(row["noise"]) for row in rows.values()} == {("passes differ by 40 %",)}
+    assert (rows["linear"]["profiled_s"], rows["linear"]["profiled_spread"]) == (20, 0.6)
+    assert (rows["all"]["profiled_s"], rows["all"]["profiled_spread"]) == (30, 0.4)
+    assert rows["norm"]["profiled_spread"] is None
+    of_means = roofline.part_rows(point, "kind", PROFILE)
+    assert {(row["profiled_spread"], tuple(row["noise"])) for row in of_means} == {(None, ())}
+
+
 # the command
 
 
@@ -372,6 +388,12 @@ def test_bad_input_is_one_line(args: list[str], told: str, capsys: pytest.Captur
 # the report
 
 
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer pictures, for tests of what is the same on all."""
+    monkeypatch.setattr(section, "GPUS", ("H200 SXM5 141GB",))
+
+
 def records_of_a_report() -> list[Record]:
     names = ("FCDM-S", "DiT-S/2")
     works = [replace(WORK, model=name, precision=p) for name in names for p in ("fp32", "bf16")]
@@ -385,7 +407,7 @@ def records_of_a_report() -> list[Record]:
     return [*works, profiled, *ceilings, replace(TIMED, times_s=(90.0,))]
 
 
-def test_the_section_shows_floors_shares_and_what_was_achieved() -> None:
+def test_the_section_shows_floors_shares_what_was_achieved_and_a_roofline_of_each_device() -> None:
     assert "roofline" in SECTIONS
     text, drawings = section.section(records_of_a_report())
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
@@ -399,12 +421,17 @@ def test_the_section_shows_floors_shares_and_what_was_achieved() -> None:
     assert "10000.00 / 300.00 (3333 %) | 15000.00 / 100.00 (15000 %)" in " ".join(of_kinds.split())
     names = [drawing.picture.name for drawing in drawings]
     assert names[0] == "roofline_a-device-256-px-4"
-    assert {"operators_256-px-4-fp32", "roofline_h200-sxm5-141gb-256-px-4"} <= set(names)
+    assert "operators_256-px-4-fp32" in names
+    drawn = {d.picture.title.partition(",")[0] for d in drawings if d.picture.name.startswith("roofline")}
+    listed = {row[0] for row in cells if row[2:5] == ["FCDM-S", "256", "4"]}
+    assert drawn == {f"Roofline: {device}" for device in listed}
+    assert listed == {"a device", *section.GPUS}
     assert all(f"{name}.png" in text for name in names)
     titles = {drawing.picture.name: drawing.picture.title for drawing in drawings}
     assert "the time on a device" in titles["operators_256-px-4-fp32"]
 
 
+@pytest.mark.usefixtures("one_gpu")
 def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> None:
     records = records_of_a_report()
     once, again = section.section(records), section.section(records[::-1])
@@ -412,6 +439,7 @@ def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> No
     assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
 
 
+@pytest.mark.usefixtures("one_gpu")
 def test_times_that_stand_side_by_side_are_of_one_device() -> None:
     elsewhere = replace(HERE, device="another device", date="2027-01-01T00:00:00Z")
     dit = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
@@ -423,19 +451,80 @@ def test_times_that_stand_side_by_side_are_of_one_device() -> None:
     assert "time on another device" in text
 
 
+@pytest.mark.usefixtures("one_gpu")
+def test_a_disturbed_profile_says_so_wherever_its_shares_stand() -> None:
+    seconds = (("linear", (0.3, 0.3, 0.5)), ("other", (0.1, 0.1, 0.1)))
+    disturbed = replace(PROFILE, seconds=seconds, wall_s=(0.4, 0.4, 0.6))
+    calm = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
+    known = [record for record in records_of_a_report() if not isinstance(record, Profiled)]
+    text, drawings = section.section([*known, disturbed, calm])
+    (bars,) = (d for d in drawings if d.picture.name == "operators_256-px-4-fp32")
+    assert "not to be relied on: FCDM-S (passes differ by 50 %)." in bars.picture.caption
+    assert b"disturbed" in bars.svg
+    for heading in ("### Operators", "### Kinds of operators beside their floors"):
+        lines = text.partition(heading)[2].partition("###")[0].splitlines()
+        told = {line.split("|")[1].strip(): line for line in lines if line.startswith("|") and "256" in line}
+        assert "median of 3 passes, spread 50 %; DISTURBED: passes differ by 50 %" in told["FCDM-S"]
+        assert "mean of 3 passes, whose spread was not kept" in told["DiT-S/2"]
+        assert "DISTURBED" not in told["DiT-S/2"]
+
+
 def test_without_the_work_of_a_pass_there_is_no_section() -> None:
     assert section.section([TIMED, ceiling("matmul", 1)]) == ("", [])
     assert section.section([replace(WORK, work="training")]) == ("", [])
 
 
-def test_a_zoo_is_cut_to_what_a_picture_holds_the_measured_first() -> None:
+@pytest.mark.usefixtures("one_gpu")
+def test_a_table_is_cut_the_measured_first_and_the_roofline_has_the_whole_zoo() -> None:
     names = [f"Model-{i}" for i in range(14)]
     works = [replace(WORK, model=name) for name in names]
     timed = replace(TIMED, run=replace(RUN, model="Model-13"), times_s=(90.0,))
-    text, _ = section.section([*works, timed, ceiling("matmul", 1000), ceiling("copy", 100)])
+    text, drawings = section.section([*works, timed, ceiling("matmul", 1000), ceiling("copy", 100)])
+    svg = drawings[0].svg.decode()
+    assert "<!-- fp32, eager: 14 models; " in svg
+    assert all(f"<!-- {name} -->" in svg for name in names)  # in the legend: too many for names in panels
+    assert "Left out" not in drawings[0].picture.caption
     on_device = [line for line in text.splitlines() if line.startswith("| a device") and "Model-" in line]
     assert len(on_device) == section.MOST
     assert sum("Model-13" in line for line in on_device) == 1
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_roofline_says_which_models_it_or_a_panel_of_it_lacks() -> None:
+    works = [replace(WORK, model=name) for name in ("FCDM-S", "FCDM-B", "DiT-S/2")]
+    half = replace(WORK, precision="bf16")
+    elsewhere = [replace(WORK, model=f"DiCo-{letter}", batch=1) for letter in ("S", "B")]
+    known = [*works, half, *elsewhere, replace(COUNTED, model="DiC-S")]
+    _, drawings = section.section(known)
+    told = drawings[0].picture.caption.partition("Left out, until bench.operators counts them: ")[2]
+    assert told.startswith(
+        "at bf16 FCDM-B, DiT-S/2, whose bytes are counted at another precision only; "
+        "DiCo-S, DiCo-B, DiC-S, whose bytes are not counted at 256 px, batch 4. "
+    )
+    many = [replace(COUNTED, model=f"SiT-{letter}/{n}") for letter in "SBL" for n in (2, 4, 8)]
+    points = section.every_point(PEAKS, works)
+    assert "9 models of SiT, whose bytes are not counted" in section._left_out(points, [*works, *many])
+    assert section._left_out(points, works) == ""
+
+
+def test_no_two_families_of_the_zoo_look_the_same_in_a_roofline() -> None:
+    families = dict.fromkeys(map(sizes_of, BACKBONES))
+    looks = section._looks(families)
+    assert len(set(looks.values())) == len(looks) == len(families) > section.NAMED
+    assert {looks[name][0] for name in ("DiT-*/2", "DiT-*/4", "DiT-*/8")} == {COLOURS["DiT"]}
+
+
+def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
+    (point,) = (p for p in section.every_point(PEAKS, [WORK]) if p.precision == "fp32")
+    figure = new_figure(4.0, 4.0)
+    panel = section._Panel(
+        axes=figure.add_subplot(), form="fused", under=[point], looks={"FCDM-*": ("black", "o")}
+    )
+    panel.draw()
+    low, high = panel.axes.get_ylim()
+    reached, roof = 11000 / 20, 1000  # FLOPs over the fused floor of 20 s, and the peak
+    assert 0.8 * reached < low < reached
+    assert roof < high < 1.2 * roof
 
 
 def test_the_work_of_the_command_is_what_the_report_reads(tmp_path: Path) -> None:
@@ -446,7 +535,9 @@ def test_the_work_of_the_command_is_what_the_report_reads(tmp_path: Path) -> Non
     text, drawings = section.section(read(store))
     assert "FCDM-S" in text
     assert [drawing.picture.name for drawing in drawings] == [
+        "roofline_rtx-4090-256-px-4",
+        "roofline_a100-sxm4-80gb-256-px-4",
         "roofline_h200-sxm5-141gb-256-px-4",
         "operators_256-px-4-fp32",
     ]
-    assert "time" not in drawings[1].picture.title
+    assert "time" not in drawings[-1].picture.title

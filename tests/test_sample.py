@@ -1,15 +1,16 @@
 """bench.sample: what it draws, times and writes; killed and resumed; with whatever weights there are."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench import record, sample, worker
 from bench.cli import UsageError
@@ -54,6 +55,18 @@ def explodes(task: Task) -> nn.Module:
 def pixels() -> Callable[[Tensor], Tensor]:
     """A decoder: eight times the side, three of the channels."""
     return lambda latents: latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def projected() -> Callable[[Tensor], Tensor]:
+    """A decoder with a product, which autocast would round."""
+    exact = torch.linspace(0.1, 0.9, 12).reshape(3, 4)
+
+    def decode(latents: Tensor) -> Tensor:
+        decoded = torch.einsum("ic,nchw->nihw", exact, latents)
+        assert decoded.dtype == torch.float32
+        return decoded
+
+    return decode
 
 
 def only(path: Path, pattern: str) -> Path:
@@ -139,6 +152,24 @@ def test_more_images_are_added_to_those_there_and_the_batch_changes_none(tmp_pat
 
 
 @here
+def test_fewer_images_of_a_folder_have_the_times_of_their_own_chains_and_leave_the_grid(
+    tmp_path: Path,
+) -> None:
+    store, folder = tmp_path / "sampled.jsonl", tmp_path / "drawn"
+    asked = [*TINY, "--decoder", "tests.test_sample:pixels", "--out-dir", str(folder), "--out", str(store)]
+    assert run(sample.main, *asked, "--n", "10") == 0
+    grid = (folder / "grid.png").read_bytes()
+    assert run(sample.main, *asked, "--n", "8") == 0
+    ten, eight = record.read(store)
+    assert isinstance(ten, Sampled)
+    assert isinstance(eight, Sampled)
+    assert len(ten.times_s) == 3
+    assert eight.times_s == ten.times_s[:2]
+    assert (folder / "grid.png").read_bytes() == grid
+    assert images.read_samples(folder / "samples-8x64x64x3.npz").shape == (8, 64, 64, 3)
+
+
+@here
 def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +183,20 @@ def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
     latents = np.load(tmp_path / "latents" / "samples-4x4x8x8.npz")["arr_0"]
     corner = images.to_levels(latents[:, :3])
     np.testing.assert_array_equal(np.load(decoded / "samples-4x64x64x3.npz")["arr_0"][:, ::8, ::8], corner)
+
+
+@here
+def test_what_a_decoder_computes_is_not_rounded_as_the_network_is(tmp_path: Path) -> None:
+    args = [
+        "--precision",
+        "bf16",
+        "--decoder",
+        "tests.test_sample:projected",
+        "--out-dir",
+        str(tmp_path / "d"),
+    ]
+    assert run(sample.main, *TINY, *args) == 0
+    assert (tmp_path / "d" / "grid.png").exists()
 
 
 @here
@@ -203,6 +248,21 @@ def test_a_flow_trained_here_is_drawn_from_by_the_sde(tmp_path: Path) -> None:
 
 
 @here
+def test_a_network_that_never_was_without_labels_is_not_guided(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = replace(IDENTITY, recipe=replace(IDENTITY.recipe, label_dropout=0.0))
+    path = checkpoint.save(tmp_path, state_at(0, identity))
+    asked = ["--weights", str(path), "--steps", "4", "--batch", "2", "--device", "cpu"]
+    for guidance in ([], ["--guidance", "0"]):
+        assert run(sample.main, *asked, *guidance) == 2
+        told = capsys.readouterr().err
+        assert "was trained with --label-dropout 0" in told
+        assert "--guidance 1 would work" in told
+    assert run(sample.main, *asked, "--guidance", "1") == 0
+
+
+@here
 def test_weights_under_their_own_names_give_their_own_samples(tmp_path: Path) -> None:
     torch.manual_seed(7)  # random weights are those of 0
     model = build("tests.tiny:Tiny", Task(latent_size=8), device="cpu")
@@ -224,6 +284,46 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
         np.load(tmp_path / precision / "samples-4x4x8x8.npz")["arr_0"] for precision in ("fp32", "bf16")
     )
     assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
+
+
+class WeightCasts(TorchDispatchMode):
+    """Counts how often a parameter is cast to another type."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - the dispatcher's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        casts = (torch.ops.aten.to, torch.ops.aten._to_copy)  # the first under inference_mode
+        self.count += func.overloadpacket in casts and isinstance(args[0], nn.Parameter)
+        return func(*args, **(kwargs or {}))
+
+
+class CountsCasts(Tiny):
+    """Keeps the casts of its parameters, of every pass over real numbers."""
+
+    passes: ClassVar[list[int]] = []
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        with WeightCasts() as casts:
+            out = super().forward(x, t, y)
+        if not x.is_meta:
+            self.passes.append(casts.count)
+        return out
+
+
+@here
+def test_weights_are_cast_in_the_first_pass_alone() -> None:
+    CountsCasts.passes.clear()
+    args = ["--model", "tests.test_sample:CountsCasts", *TINY[2:], "--n", "8", "--precision", "bf16"]
+    assert run(sample.main, *args) == 0
+    first, *others = CountsCasts.passes
+    assert first > 0
+    assert others == [0] * (drawing.WARM_UP - 1 + 2 * 4)
 
 
 @here

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench import exponents, record, resolution, scaling
-from bench.exponents import Curve, Point, counted, cross_overs, exponent
-from bench.record import Record, Run, Size, Skipped, Throughput, read
+from bench.exponents import Curve, Drift, Point, counted, cross_overs, exponent
+from bench.record import Record, Run, Size, Skipped, Throughput, Work, height_width, read
 from reports import scaling as report
 from tests.test_cli import run
 from tests.test_record import HERE, RUN, TIMED, WORK
@@ -47,14 +48,46 @@ def test_the_exponent_of_a_power_law_is_found() -> None:
     assert fit.slope == pytest.approx(2.5)
     assert fit.per_doubling == pytest.approx(2**2.5)
     assert fit.interval is None
-    assert fit.fit_interval == pytest.approx((2.5, 2.5))
+    assert fit.by_residuals is None
+    assert fit.local == pytest.approx((2.5,) * 3)
+    assert fit.misfit == pytest.approx(0)
+
+
+def test_a_bent_count_has_exponents_from_size_to_size_and_no_interval() -> None:
+    bent = of_counts(*(side + side**2 / 200 for side in SIDES))
+    fit = exponent(bent)
+    assert fit is not None
+    assert (fit.interval, fit.by_residuals) == (None, None)
+    assert list(fit.local) == sorted(fit.local)
+    assert fit.local[0] < fit.slope < fit.local[-1]
+    assert 0.01 < fit.misfit < 0.2
 
 
 @pytest.mark.parametrize(("noise", "drift"), [(0.01, 0.0), (0.1, 0.0), (0.02, 0.05)])
 def test_intervals_cover_a_known_exponent_as_often_as_they_say(noise: float, drift: float) -> None:
     fits = [exponent(curve(2.1, noise=noise, drift=drift, seed=seed)) for seed in range(60)]
     assert sum(inside(2.1, fit.interval) for fit in fits if fit) >= 50
-    assert sum(inside(2.1, fit.fit_interval) for fit in fits if fit) >= 50
+    assert sum(inside(2.1, fit.by_residuals) for fit in fits if fit) >= 50
+
+
+def test_intervals_of_two_sizes_visited_twice_cover_as_often_as_those_of_many() -> None:
+    covered = 0
+    for seed in range(150):
+        two = curve(2.1, drift=0.1, seed=seed).points[:2]
+        fit = exponent(Curve(points=two, drift=exponents.drift_of(two)))
+        assert fit is not None
+        covered += inside(2.1, fit.interval)
+    assert covered >= 135  # of 150; with a normal instead of Student's t: 127
+
+
+def test_one_visit_of_each_size_gives_no_interval_however_many_samples() -> None:
+    points = tuple(replace(point, visits=point.visits[:1]) for point in curve(2).points)
+    once = Curve(points=points, drift=exponents.drift_of(points))
+    assert exponents.drift_of(points) is None
+    assert exponents.intervals(once) == [None] * len(SIDES)
+    fit = exponent(once)
+    assert fit is not None
+    assert fit.interval is None
 
 
 def test_visits_that_differ_widen_the_interval() -> None:
@@ -67,21 +100,25 @@ def test_visits_that_differ_widen_the_interval() -> None:
 
 
 def test_residuals_tell_a_bent_curve_where_samples_do_not() -> None:
-    bent = Curve(points=tuple(Point(side=s, visits=((s + s**2 / 200,) * 20,)) for s in SIDES))
+    points = tuple(Point(side=s, visits=((s + s**2 / 200,) * 20,) * 2) for s in SIDES)
+    bent = Curve(points=points, drift=exponents.drift_of(points))
     fit = exponent(bent)
     assert fit is not None
     assert fit.interval is not None
-    assert fit.fit_interval is not None
+    assert fit.by_residuals is not None
     assert fit.interval[1] - fit.interval[0] < 1e-6
-    assert fit.fit_interval[1] - fit.fit_interval[0] > 0.1
+    assert fit.by_residuals[1] - fit.by_residuals[0] > 0.1
 
 
 def test_one_size_has_no_exponent_and_few_samples_no_interval() -> None:
-    few = Curve(points=tuple(Point(side=s, visits=((s, s * 1.01),)) for s in SIDES[:2]))
+    few = Curve(
+        points=tuple(Point(side=s, visits=((s, s * 1.01),)) for s in SIDES[:2]),
+        drift=Drift(sd=0.01, freedom=4),
+    )
     assert exponent(few.among(SIDES[:1])) is None
     fit = exponent(few)
     assert fit is not None
-    assert (fit.interval, fit.fit_interval) == (None, None)
+    assert (fit.interval, fit.by_residuals) == (None, None)
 
 
 def test_a_doubling_is_found_between_non_square_sizes_too() -> None:
@@ -122,6 +159,37 @@ def test_curves_that_do_not_meet_say_so_and_where_they_would() -> None:
 def test_curves_too_close_to_tell_give_no_certain_answer() -> None:
     for crossing in cross_overs(curve(2), curve(2.001, seed=1)):
         assert not crossing.certain
+
+
+def of_counts(*costs: float) -> Curve:
+    return Curve(
+        points=tuple(counted(side, cost) for side, cost in zip(SIDES, costs, strict=False)), exact=True
+    )
+
+
+def test_two_equal_counts_are_equal_and_neither_is_the_smaller_one() -> None:
+    (found,) = cross_overs(of_counts(3, 12, 48), of_counts(3, 12, 48))
+    assert (found.below, found.side, found.extrapolated) == ("neither", None, None)
+    assert found.equal == SIDES[:3]
+
+
+@pytest.mark.parametrize(
+    ("costs", "below", "side", "equal"),
+    [
+        ((2, 4, 9), "first", 256, (256,)),
+        ((2, 4, 8, 17), "first", math.sqrt(256 * 512), (256, 512)),
+        ((2, 4, 7), "first", None, (256,)),
+        ((3, 4, 9), "second", None, (128, 256)),
+        ((2, 3, 8), "first", None, (512,)),
+    ],
+    ids=["at a size", "over two sizes", "touching", "parting", "meeting at the end"],
+)
+def test_curves_that_are_equal_at_a_size_cross_there_if_they_change_sides(
+    costs: tuple[float, ...], below: str, side: float | None, equal: tuple[float, ...]
+) -> None:
+    (found,) = cross_overs(of_counts(*costs), of_counts(3, 4, 8, 16))
+    assert (found.below, found.equal, found.extrapolated) == (below, equal, None)
+    assert found.side == (None if side is None else pytest.approx(side))
 
 
 def test_a_cross_over_needs_two_sizes_of_both() -> None:
@@ -246,6 +314,16 @@ def test_a_published_slow_down_that_is_not_measured_is_told() -> None:
     assert contrast.verdict == "FCDM's 2.06 ruled out; DiT-XL/2 slows more"
 
 
+def test_what_is_published_of_squares_stands_beside_squares_only() -> None:
+    runs = [asked("FCDM-XL", res) for res in (256, (128, 512), 512)]
+    attempts, _ = scaling.timed(runs, 2, lambda run: answer(run, lambda run: 1.0))
+    (study,) = resolution.studies(attempts)
+    (grown,) = resolution.doublings(study, "FCDM-XL")
+    assert grown.falls == ()
+    squares = [one for one in attempts if isinstance(one.run.res, int)]
+    assert resolution.doublings(resolution.studies(squares)[0], "FCDM-XL")[0].falls != ()
+
+
 def test_a_published_slow_down_that_is_measured_is_told() -> None:
     slower = {**AS_MACS, "FCDM-XL": lambda side: 3e-7 * side**1.07}
     (study,) = resolution.studies(made(slower))
@@ -264,7 +342,62 @@ def test_a_disturbed_machine_judges_nothing() -> None:
     told = [resolution.doublings(study, "FCDM-XL")[0].verdict, resolution.contrasts(study)[0].verdict]
     told.append(resolution.crossings(study)[0].verdict)
     assert told == ["not judged: visits of one case differ by 49 %"] * 3
-    assert resolution.crossings(study, "MACs")[0].verdict.startswith("none in the range")
+    assert resolution.crossings(study, "MACs")[0].verdict == "none: equal at every size"
+
+
+def test_equal_counts_are_said_to_be_equal_and_where() -> None:
+    macs = {"DiT-S/2": (10, 50, 200), "SiT-S/2": (10, 50, 200), "FCDM-S": (10, 40, 160)}
+    records = [
+        replace(WORK, model=model, res=res, parts=(replace(WORK.parts[0], macs=count * 10**9),))
+        for model, counts in macs.items()
+        for res, count in zip((128, 256, 512), counts, strict=True)
+    ]
+    (study,) = resolution.counts(records)
+    assert [one.verdict for one in resolution.crossings(study, "MACs")] == [
+        "none: equal at every size",
+        "none in the range: FCDM-S fewer MACs, equal at 128 px",
+        "none in the range: FCDM-S fewer MACs, equal at 128 px",
+    ]
+
+
+def test_one_visit_of_each_case_judges_nothing_and_says_so() -> None:
+    once = [
+        one
+        for one in made(AS_MACS)
+        if not isinstance(one, Throughput) or one.run.question.endswith("visit 1")
+    ]
+    (study,) = resolution.studies(once)
+    told = [resolution.doublings(study, "FCDM-XL")[0].verdict, resolution.contrasts(study)[0].verdict]
+    told.append(resolution.crossings(study)[0].verdict)
+    assert told == ["not judged: one visit of each case does not tell what visits differ by"] * 3
+    text, _ = report.section(once)
+    assert "One visit of each case does not tell what visits differ by: no intervals" in text
+
+
+def test_fits_and_verdicts_over_sizes_of_several_batches_say_so() -> None:
+    def keep(run: Run) -> Throughput | Skipped:
+        if run.res == 1024 and run.model == "DiT-XL/2" and run.batch > 2:
+            return out_of_memory(run)
+        return answer(run, lambda run: run.batch * 1e-6 * height_width(run.res)[0] ** 2.1)
+
+    runs = [asked(model, res, 16) for model in ("DiT-XL/2", "FCDM-XL") for res in (256, 512, 1024)]
+    attempts, _ = scaling.timed(runs, 2, keep)
+    counts = [one for one in made(AS_MACS, sizes=(256, 512, 1024)) if isinstance(one, Work)]
+    (study,) = resolution.studies([*attempts, *counts])
+    marked = "; batch 16 to 2"
+    dit = [one.verdict for one in resolution.doublings(study, "DiT-XL/2")]
+    assert [verdict.endswith(marked) for verdict in dit] == [False, True]
+    beside = [one.verdict for one in resolution.contrasts(study)]
+    assert [verdict.endswith(marked) for verdict in beside] == [False, True]
+    assert [one.verdict.endswith(marked) for one in resolution.crossings(study)] == [True]
+    fits = {(row["model"], row["cost"]): row["batches"] for row in scaling.exponent_rows(study)}
+    assert fits["DiT-XL/2", "time"] == [16, 2]
+    assert fits["FCDM-XL", "time"] == [16]
+    assert fits["DiT-XL/2", "MACs"] == []
+    assert "batch 16 to 2" in scaling.rendered([study], ["exponents"], "table")
+    text, (drawing,) = report.section(attempts)
+    assert "the same at every size: DiT-XL/2 batch 16 to 2." in drawing.picture.caption
+    assert "| 16 to 2 |" in " ".join(text.split())
 
 
 def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
@@ -287,11 +420,20 @@ def test_the_newest_record_of_a_visit_counts_and_settings_are_kept_apart() -> No
     assert len(resolution.studies([*records, *half])) == 2
 
 
-def test_of_two_sizes_with_as_many_pixels_the_first_is_on_the_curve_and_both_are_rows() -> None:
+def test_two_sizes_with_as_many_pixels_are_both_rows_and_one_point_between_them() -> None:
     runs = [asked("FCDM-S", res) for res in (64, (64, 256), (256, 64))]
     attempts, _ = scaling.timed(runs, 2, lambda run: answer(run, lambda run: 1.0 + (run.res == (256, 64))))
     (study,) = resolution.studies(attempts)
-    assert study.curve("FCDM-S", "time").sides == (64, 128)
+    found = study.curve("FCDM-S", "time")
+    assert found.sides == (64, 128)
+    wide, tall = (study.curve("FCDM-S", "time", [res]).points[0].cost for res in ((64, 256), (256, 64)))
+    assert tall == pytest.approx(2 * wide)
+    assert found.points[1].cost == pytest.approx(math.sqrt(wide * tall))
+    first = sorted(attempts, key=lambda one: one.run.res == (64, 256))
+    (swapped,) = resolution.studies(first)
+    assert [sized.res for sized in swapped.sizes] == [64, (256, 64), (64, 256)]
+    slopes = [resolution.fitted(of, "FCDM-S")["time"].slope for of in (study, swapped)]
+    assert slopes[0] == pytest.approx(slopes[1])
     rows = {str(row["res"]): row["s_per_image_interval"] for row in scaling.size_rows(study)}
     assert rows["256x64"][0] > 1.5 * rows["64x256"][1]
 
@@ -328,7 +470,7 @@ def test_a_users_backbone_goes_through_inference_and_training(
 
 
 def test_counts_alone_need_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(scaling.main, *QUICK, "--no-measure", "--format", "json") == 0
+    assert run(scaling.main, *QUICK[:6], "--no-measure", "--format", "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [row["res"] for row in told["sizes"]] == [32, "32x64", 64]
     assert all(row["s_per_image"] is None for row in told["sizes"])
@@ -368,6 +510,17 @@ def test_units_for_a_sweep_are_visits_counts_and_memory() -> None:
         (["--show", "sizes", "claim", "--format", "csv"], "csv holds one table"),
         (["--weights", "a.pt"], "--weights a.pt: their values change no size"),
         (["--out", "/"], "--out /: is a folder"),
+        (["--no-measure", "--compile", "on"], "--compile: says how to time, and --no-measure times nothing"),
+        (["--no-measure", "--budget", "5"], "--budget: says how to time"),
+        (["--no-measure", "--precision-target", "0.1"], "--precision-target: says how to time"),
+        (
+            ["--no-measure", "--model", "FCDM-S", "--show", "sizes", "crossovers"],
+            "--show crossovers: a cross-over needs two models, got --model FCDM-S",
+        ),
+        (
+            ["--no-measure", "--model", "FCDM-S", "--res", "256", "384", "--show", "claim"],
+            "--show claim: a slow-down needs a size of twice the side of another, got --res 256 384",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -398,6 +551,32 @@ def test_the_report_sets_slow_downs_beside_published_ones_and_draws_the_curves()
     assert "none in the range" in flat
     assert f"![{drawing.picture.title}]({drawing.picture.name}.png)" in text
     assert drawing.png.startswith(b"\x89PNG")
+
+
+def test_fitted_lines_of_a_plot_cross_only_where_the_fits_do() -> None:
+    costs: dict[str, Callable[[float], float]] = {  # the first is faster up to 1000 px
+        "FCDM-XL": lambda side: 1e-6 * side**2.1,
+        "DiC-XL": lambda side: 1e-6 * 1000**0.1 * side**2,
+    }
+    (study,) = resolution.studies(made(costs, sizes=(256, 512)))
+    figure, _, _ = report.curves(study)
+    time, macs = figure.axes[:2]
+    lines = [line for line in time.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+    first, second = [line for line in lines if list(line.get_xdata()) == [256, 512]]
+    assert all(a < b for a, b in zip(first.get_ydata(), second.get_ydata(), strict=True))
+    points = [line for line in macs.lines if line.get_linestyle() == "None"]
+    assert [list(line.get_xdata()) for line in points] == [[256, 512]] * 2
+
+
+def test_the_plots_legend_tells_a_cost_that_is_no_power_of_the_side() -> None:
+    (study,) = resolution.studies(
+        made({"FCDM-XL": lambda side: side + side**2 / 200}, sizes=(256, 512, 1024))
+    )
+    figure, _, _ = report.curves(study)
+    legends = [axes.get_legend() for axes in figure.axes[:2]]
+    time, macs = (legend.get_texts()[0].get_text() for legend in legends if legend is not None)
+    assert re.fullmatch(r"FCDM-XL: e = 1\.7\d \[1\.\d\d, 1\.\d\d\] \(1\.64 to 1\.78\)", time)
+    assert macs == "FCDM-XL: e = 2.00"
 
 
 def test_the_report_shows_failed_attempts_and_has_nothing_to_say_without_times() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import spectrum
-from bench.record import BANDS, Skipped, Spectrum, key
+from bench.record import BANDS, Skipped, Spectrum, key, read
 from bench.training.diffusion import IDDPM
 from bench.training.probe import guarded
 from tests.probes import SHOWN, command, subject, trained_run
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_looked_into_once_and_then_found(
         ([], "nothing to look into: give --checkpoint PATH"),
         (["--model", "DiT-S/2"], "--model: needs --weights beside it"),
         (["--weights", "a.pt"], "--weights: needs --model beside it"),
-        (["--checkpoint", "nowhere"], "nowhere: not a checkpoint"),
+        (["--checkpoint", "nowhere"], "nowhere: no such file or folder"),
         (["--model", "DiT-S/9", "--weights", "a.pt"], "DiT-S/9: no such backbone"),
         (["--model", "DiT-S/2", "--weights", "a.pt"], "a.pt: no such file"),
     ],
@@ -204,6 +204,15 @@ def test_a_network_that_is_not_there_is_told_in_one_line(
     assert shown.err.count("\n") == 1
 
 
+def test_a_checkpoint_of_a_run_that_is_given_as_weights_is_told_where_it_belongs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in (folder, next(folder.glob("*.pt"))):
+        assert spectrum.main(["--model", "DiT-S/2", "--weights", str(given)]) == 2
+        told = capsys.readouterr().err
+        assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in told
+
+
 def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests import archives
 
@@ -217,6 +226,26 @@ def test_a_network_of_latents_asks_where_they_lie(tmp_path: Path, capsys: pytest
     there = trained_run(tmp_path, "tests.tiny:Tiny", called="mine.npz")
     assert spectrum.main(["--checkpoint", str(there)]) == 2
     assert "--data: trained on latents called mine.npz; give their path" in capsys.readouterr().err
+
+
+def test_data_are_called_alike_however_their_path_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from models import create
+    from tests import archives
+
+    model = create("tests.tiny:Tiny", latent_size=8, in_channels=4, num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "tiny.pt")
+    path = archives.latent_files(tmp_path / "mine", *archives.latents())
+    out = tmp_path / "spectra.jsonl"
+    argv = ["--model", "tests.tiny:Tiny", "--weights", str(tmp_path / "tiny.pt"), "--levels", "500"]
+    for folder, typed in ((tmp_path, "mine"), (tmp_path, "./mine"), (path, "."), (tmp_path, str(path))):
+        monkeypatch.chdir(folder)
+        _, notes = command(spectrum.main, [*argv, "--data", typed, "--out", str(out)], capsys)
+        assert "validation images of mine (" in notes
+    (made,) = read(out)
+    assert isinstance(made, Spectrum)
+    assert made.probe.data == "mine"
 
 
 def test_a_decay_that_the_checkpoint_has_not_is_refused(

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from bench import cli, record, sweep
-from bench.record import Counted, Throughput
+from bench.record import Counted, Skipped, Throughput
 from models import Task, contract
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +70,7 @@ def test_a_dry_run_prints_the_plan_and_measures_nothing(
     ]
     assert not any(row["held"] for row in plan)
     assert "left out without such a device: throughput on cuda" in printed.err
-    assert not out.exists() or not out.read_text()
+    assert not out.exists()
 
 
 def test_a_plan_builds_a_model_once_however_many_tables_name_it(
@@ -116,6 +117,46 @@ def test_a_sweep_stops_at_its_budget_and_goes_on_where_it_was(
     assert "measured now: none; held already: 3" in capsys.readouterr().err
     kinds = [type(one) for one in record.read(tmp_path / "records.jsonl")]
     assert kinds == [Counted, Throughput, Throughput]
+
+
+def test_what_other_software_measured_here_is_passed_over_only_if_asked_and_only_if_it_ended_well(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "records.jsonl"
+    assert run(str(suite), "--out", str(out)) == 0
+    counted, first, second = record.read(out)
+    assert isinstance(first, Throughput)
+    assert isinstance(second, Throughput)
+    older = [
+        replace(one.run, environment=replace(one.run.environment, code="0ld")) for one in (first, second)
+    ]
+    elsewhere = replace(older[1], environment=replace(older[1].environment, device="another CPU"))
+    lines = [
+        counted,
+        replace(first, run=older[0]),
+        Skipped(run=older[1], status="error", reason="since mended"),
+        replace(second, run=elsewhere),
+    ]
+    for words, told in (((), "2 ok; held already: 1"), (("--any-software",), "1 ok; held already: 2")):
+        out.write_text("".join(map(record.to_line, lines)))
+        capsys.readouterr()
+        assert run(str(suite), "--out", str(out), *words) == 0
+        assert f"measured now: {told}" in capsys.readouterr().err
+        measured = record.read(out)[-1]
+        assert isinstance(measured, Throughput)
+        assert measured.run.batch == 2
+
+
+def test_a_case_that_takes_too_long_is_killed_and_is_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow, out = tmp_path / "slow.toml", tmp_path / "records.jsonl"
+    slow.write_text('[[run]]\ncommand = "throughput"\nmodel = ["tests.tiny:HangsWhenReal"]\nres = [64]\n')
+    assert run(str(slow), "--out", str(out), "--case-timeout", "2s") == 0
+    assert "measured now: 1 timed out" in capsys.readouterr().err
+    (hung,) = record.read(out)
+    assert isinstance(hung, Skipped)
+    assert hung.reason == "still running after 2 s; killed"
 
 
 def test_a_sweep_that_is_killed_leaves_nothing_running_and_loses_the_case_in_flight_only(
@@ -185,6 +226,7 @@ def test_a_suite_that_cannot_be_is_one_line_and_exit_code_2(
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == 1
+    assert not (tmp_path / "records.jsonl").exists()
 
 
 def test_an_unknown_suite_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,6 +255,30 @@ def test_the_command_gives_table_17_again(tmp_path: Path, capsys: pytest.Capture
     assert [row["release_recomputes"] for row in rows] == [False, False, True]
 
 
+@pytest.mark.parametrize("steps", ["400000", "10"])
+def test_costs_of_a_small_training_are_printed_to_significant_digits(
+    steps: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = tmp_path / "empty.jsonl"
+    nothing.write_text("")
+    asked = ("--model", "FCDM-S", "--steps", steps, "--records", str(nothing))
+    assert run(training_cost.main, *asked, "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    exact = {
+        "from counted": row["zetta_macs_from_counted"],
+        "ZFLOPs kept": row["flops_kept"] / 1e21,
+        "recomputed": row["flops_recomputed"] / 1e21,
+        "as released": row["flops_as_released"] / 1e21,
+    }
+    assert run(training_cost.main, *asked, "--format", "md") == 0
+    heads, _, cells = (
+        [cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()
+    )
+    printed = dict(zip(heads, cells, strict=True))
+    for head, value in exact.items():
+        assert float(printed[head]) == pytest.approx(value, rel=1e-3), head
+
+
 def test_rows_of_a_training_say_under_which_settings_and_with_what_its_steps_were_timed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,6 +322,6 @@ def test_the_report_shows_steps_and_costs_with_published_ones_apart() -> None:
     assert report.section(list(reversed(records))) == (text, [])
     flat = " ".join(text.split())
     assert "| FCDM-XL | 256 | 4 | fp32 | off | 8.000" in flat
-    assert "| FCDM-XL | 2000000 | 0.099 | 0.0992 |" in flat
+    assert "| FCDM-XL | 2000000 | 0.099 | 0.09923 |" in flat
     assert f"Counted with torch {COUNT.environment.torch}, commit " in text
     assert report.section([TIMED]) == ("", [])

@@ -25,7 +25,7 @@ import os
 import pickle
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,8 +65,24 @@ class State:
 
 
 def decay_name(decay: float) -> str:
-    """What a checkpoint calls the average with this decay: 0.9999."""
-    return f"{decay:g}"
+    """What a checkpoint calls the average with this decay: 0.9999, with all of its digits."""
+    return repr(decay)
+
+
+def _averages(held: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> dict[str, dict[str, Tensor]]:
+    """The averages that a checkpoint holds, by `decay_name`.
+
+    Names had six digits once: what two decays of one such name share is not known to be of either, and left
+    out.
+    """
+    if all(decay_name(decay) in held for decay in decays):
+        return held
+    cut = [f"{decay:g}" for decay in decays]
+    return {
+        decay_name(decay): held[name]
+        for decay, name in zip(decays, cut, strict=True)
+        if name in held and cut.count(name) == 1
+    }
 
 
 @contextmanager
@@ -165,7 +181,7 @@ def check(folder: Path, asked: Identity) -> tuple[int, list[str]]:
         The step of the newest checkpoint, 0 without any, and notes on damaged ones.
 
     Raises:
-        CheckpointError: it holds those of another run, or damaged ones only.
+        CheckpointError: it holds those of another run, one without an average, or damaged ones only.
     """
     state, notes = _first_readable(folder, whole=False)
     if state is None:
@@ -173,6 +189,11 @@ def check(folder: Path, asked: Identity) -> tuple[int, list[str]]:
     if apart := differences(state.identity, asked):
         raise CheckpointError(
             f"{folder}: holds a checkpoint of another run: {'; '.join(apart)}; another --dir would work"
+        )
+    if lost := [decay for decay in asked.recipe.ema_decays if decay_name(decay) not in state.ema]:
+        raise CheckpointError(
+            f"{folder}: holds no average of decay {', '.join(map(decay_name, lost))}: an older version took "
+            "decays for one that differ in their seventh digit; another --dir would work"
         )
     return state.step, notes
 
@@ -218,22 +239,37 @@ def read(path: Path, *, whole: bool = True) -> State:
                     f"{path}: damaged: its SHA-256 begins with {head}, not as its name says"
                 )
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file or folder") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
         raise CheckpointError(f"{path}: not a checkpoint: {type(error).__name__}") from error
     if not isinstance(held, dict) or held.get("format") != FORMAT:
         form = held.get("format") if isinstance(held, dict) else None
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: format {form}, not {FORMAT}")
     try:
+        identity = decode(Identity, json.loads(held["about"]))
         return State(
-            identity=decode(Identity, json.loads(held["about"])),
+            identity=identity,
+            ema=_averages(held["ema"], identity.recipe.ema_decays),
             evaluations=decode(tuple[Evaluation, ...], json.loads(held["evaluations"])),
             **{
                 name: held[name]
-                for name in ("step", "model", "ema", "optimizer", "rng", "losses", "seconds", "joules")
+                for name in ("step", "model", "optimizer", "rng", "losses", "seconds", "joules")
             },
         )
     except (KeyError, json.JSONDecodeError, StoreError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: {error}") from error
+
+
+def is_one(path: Path) -> bool:
+    """Whether this is a checkpoint of ours, or a run folder with some."""
+    if path.is_dir():
+        return bool(paths(path))
+    try:
+        read(path, whole=False)
+    except CheckpointError:
+        return False
+    return True
 
 
 def load_model(where: Path, decay: float | None = None, device: str = "cpu") -> tuple[nn.Module, State]:

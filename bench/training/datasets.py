@@ -168,8 +168,9 @@ def _latents(path: Path, most_classes: int) -> Dataset:
             f"--classes {most + 1} would take it"
         )
     marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
+    name = path.absolute().name  # of the current directory too, which is "." otherwise
     return _dataset(
-        path.name if path.name not in IMAGES else f"{path.name} (latents)",
+        name if name not in IMAGES else f"{name} (latents)",
         (features[~marked], labels[~marked]),
         (features[marked], labels[marked]),
         classes=int(labels.max()) + 1,

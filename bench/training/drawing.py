@@ -167,8 +167,9 @@ def measure(case: Chain) -> Sampled | Skipped:
     """Draw every batch that is not in the folder yet, and time it.
 
     Returns:
-        The times of all chains of this code on this device, those that the folder held among them. Skipped
-        where samples were not finite, torch recompiled, memory ran out or a kernel is missing.
+        The times of all chains for these images by this code on this device, those that the folder held
+        among them. Skipped where samples were not finite, torch recompiled, memory ran out or a kernel is
+        missing.
     """
     try:
         return _drawn(case)
@@ -191,7 +192,7 @@ def _drawn(case: Chain) -> Sampled | Skipped:
     todo = list(range(0, case.images, run.batch))
     if folder is not None:
         todo = parts.missing(folder, case.images, run.batch)
-        for first in sorted(parts.held(folder)):
+        for first in sorted(held for held in parts.held(folder) if held < case.images):
             part = parts.read(folder, first)
             times += [part.seconds] if part.timed_on == timed_on else []
     if not todo and not times:
@@ -206,7 +207,7 @@ def _drawn(case: Chain) -> Sampled | Skipped:
     first_s = 0.0
     with ExitStack() as settings:
         arms.enter(settings, run, model)
-        settings.enter_context(torch.inference_mode())
+        settings.enter_context(torch.no_grad())
         settings.enter_context(_autocast(run))
         called = torch.compile(model) if run.compile else model
         drawer = Drawer(case, _laid_out(run, called), task, condition_width(model))
@@ -279,7 +280,11 @@ def _laid_out(run: Run, network: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 
 def _autocast(run: Run) -> AbstractContextManager[object]:
-    """Around all of a chain, so that weights are cast once in it; fp32 and its kin have none."""
+    """Around all chains, so that parameters are cast in the first pass alone; fp32 and its kin have none.
+
+    autocast keeps its copies of what requires a gradient, under no_grad too; under inference_mode it keeps
+    none. What is compiled has the casts in its graph: there every pass makes them.
+    """
     dtype = device.DTYPES[run.precision]
     return nullcontext() if dtype == torch.float32 else torch.autocast(run.environment.device_type, dtype)
 
@@ -287,7 +292,8 @@ def _autocast(run: Run) -> AbstractContextManager[object]:
 def _kept(samples: Tensor, decode: Decode | None, images: bool) -> NDArray[Any]:
     """What is written of samples: 8-bit images, or latents as they are."""
     if decode is not None:
-        samples = decode(samples)
+        with torch.autocast(samples.device.type, enabled=False):  # that is the network's
+            samples = decode(samples)
     values = samples.float().cpu().contiguous().numpy()
     if not images:
         return values

@@ -15,6 +15,7 @@ Array = NDArray[Any]
 NAMES = ("latents", "features")  # of the array, or of the folder of files, beside labels
 ENDS = (*NAMES, "labels")  # of the names of subfolders
 READ_AT_ONCE = 4096
+CLEARLY = 0.95  # as rough: more alike than chance makes the two of noise
 LAYOUTS = (
     "a folder with subfolders *features and *labels of .npy files, one with latents.npy and labels.npy, an "
     ".npz or a zarr store with latents and labels"
@@ -63,8 +64,28 @@ def _latents(latents: Array, path: Path) -> Array:
         finite = np.isfinite(latents[start : start + READ_AT_ONCE]).all(axis=(1, 2, 3))
         if not finite.all():
             raise ValueError(f"{path}: latent {start + int(np.argmin(finite))} is not finite")
+    if _channels_last(latents[:READ_AT_ONCE]):
+        raise ValueError(f"{path}: latents {latents.shape} look like (n, H, W, C); must be (n, C, H, W)")
     native = latents.dtype.newbyteorder("=") if latents.dtype.itemsize <= 4 else np.float32
     return latents.astype(native, copy=False)
+
+
+def _channels_last(latents: Array) -> bool:
+    """Whether latents look like squares with their channels last, (n, H, W, C).
+
+    A latent that is not square may have as many channels as rows; but then neighbours in its last dimension
+    are pixels, which are more alike than channels are.
+    """
+    _, first, second, last = latents.shape
+    if first != second or second == last:
+        return False
+    return not _roughness(latents, axis=3) < CLEARLY * _roughness(latents, axis=1)
+
+
+def _roughness(latents: Array, axis: int) -> float:
+    """Mean squared difference of neighbours; infinite where there are none."""
+    steps = np.diff(latents.astype(np.float32), axis=axis)
+    return float(np.square(steps).mean()) if steps.size else np.inf
 
 
 def _npz(path: Path) -> tuple[Array, Array]:

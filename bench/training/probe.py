@@ -91,14 +91,14 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
     except ValueError as error:
         raise cli.UsageError(str(error)) from error
     notes = [
-        f"{one.run.model}, {one.words}: trained on {one.data} (sha256 {one.data_sha256}), shown {name} "
+        f"{one.run.model}, {one.words}: trained on {one.data} (sha256 {one.data_sha256}), shown {data.name} "
         f"(sha256 {data.sha256})"
         for one in found
         if one.data_sha256 not in (None, data.sha256)
     ]
     images = min(args.images, len(data.validation))
     if images < args.images:
-        notes.append(f"{name} has {images} validation images; all of them are shown")
+        notes.append(f"{data.name} has {images} validation images; all of them are shown")
     x0, y = data.validation_batch(validation.chosen(data, images))
     noise = torch.randn(x0.shape, generator=rng.generator("cpu", "noise of analyses"))
     made = [
@@ -107,7 +107,7 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
             probe=Probe(
                 trained=one.words,
                 objective=one.objective,
-                data=name,
+                data=data.name,
                 data_sha256=data.sha256,
                 images=images,
                 levels=tuple(dict.fromkeys(args.levels)),
@@ -154,6 +154,7 @@ def _from_checkpoint(path: Path, args: argparse.Namespace, question: str, where:
 
 def _from_weights(args: argparse.Namespace, question: str, where: str, data: Dataset) -> _Trained:
     (name,) = cli.model_names([args.model], default=())
+    weights = _read_weights(args.weights)
     published = published_task(name)
     channels, height, width = data.shape
     plugin = is_plugin(name)
@@ -165,7 +166,7 @@ def _from_weights(args: argparse.Namespace, question: str, where: str, data: Dat
         learn_sigma=args.objective == "iddpm" if plugin else published.learn_sigma,
     )
     model = build(name, task, device=where)
-    load_official(model, read_weights(args.weights))
+    load_official(model, weights)
     if condition_width(model) is not None:
         raise ValueError(f"--model {name}: takes vectors in the place of labels, which no data here has")
     pixels = 256 // published.height
@@ -189,6 +190,18 @@ def _from_weights(args: argparse.Namespace, question: str, where: str, data: Dat
         data=None,
         data_sha256=None,
     )
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of an authors' checkpoint; what belongs to --checkpoint is told so."""
+    try:
+        return read_weights(path)
+    except ValueError:
+        if checkpoint.is_one(path):
+            raise ValueError(
+                f"--weights {path}: a checkpoint of bench.convergence; give it to --checkpoint"
+            ) from None
+        raise
 
 
 def _size(height: int, width: int) -> Size:

@@ -139,6 +139,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """This process's number among those of torchrun on its machine; 0 without it."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def why_not(count: int) -> str | None:
     """Say why so many processes cannot train together here; None where they can."""
     if count > 1 and importlib.util.find_spec("accelerate") is None:
