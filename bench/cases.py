@@ -109,7 +109,7 @@ def planned(args: argparse.Namespace, question: str) -> list[Case]:
     if "dico" in args.protocol and any(args.cuda_graphs):
         raise cli.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
     names = cli.model_names(args.model, default=["*"] if where == "cuda" else CPU_MODELS)
-    cli.meta_models(names, args.res, args.weights)
+    cli.check_models(names, args.res, args.weights)
     weights = named(args.weights) if args.weights else "random"
     budget = args.budget or (CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S)
     return [
@@ -372,6 +372,7 @@ _SUSTAINED: output.Column = (
     "sustained images/s",
     lambda row: output.significant(row["sustained_images_per_s"]),
 )
+REMARK: output.Column = ("remark", lambda row: row["remark"] or "-")
 NOISE: output.Column = ("noise", lambda row: "; ".join(row["noise"]) or "-")
 JOULES: output.Column = ("J/image", lambda row: output.significant(row["joules_per_image"]))
 

@@ -5,8 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from bench.record import Record, Size, StoreError, height_width, read, size_text
 from bench.store import Store, open_store
@@ -15,6 +16,7 @@ from bench.training import processes
 if TYPE_CHECKING:
     from torch import nn
 
+T = TypeVar("T")
 PIXELS_PER_LATENT = 8
 REPORTED = Path("reports/out/records.jsonl")  # what a sweep leaves, from where it was started
 FORMATS = ("table", "md", "csv", "json", "latex")
@@ -317,20 +319,11 @@ def meta_models(
     Raises:
         UsageError: a model that cannot be built for a size, breaks the interface or does not fit --weights.
     """
-    from models.contract import build, check
-    from models.registry import is_plugin, task_at
     from models.weights import load_official, read_weights
 
     if weights is not None and len(names) != 1:
         raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
-    built = {}
-    for name in names:
-        for size in sizes:
-            try:
-                task = task_at(name, *height_width(size))
-                built[name, size] = check(name, task) if is_plugin(name) else build(name, task)
-            except ValueError as error:
-                raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
+    built = {(name, size): _told(_on_meta, name, size, flag) for name in names for size in sizes}
     if weights is not None:
         try:
             state_dict = read_weights(weights)
@@ -339,6 +332,42 @@ def meta_models(
         except ValueError as error:
             raise UsageError(f"--weights {error}") from error
     return built
+
+
+def check_models(
+    names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
+) -> None:
+    """Raise as `meta_models` does, for commands that need none of the models: what was built is not again.
+
+    A suite names the same models in one table after another, and a build takes a twentieth of a second.
+    """
+    if weights is not None:
+        meta_models(names, sizes, weights, flag)
+        return
+    for name in names:
+        for size in sizes:
+            _told(_builds, name, size, flag)
+
+
+def _on_meta(name: str, size: Size) -> "nn.Module":
+    from models.contract import build, check
+    from models.registry import is_plugin, task_at
+
+    task = task_at(name, *height_width(size))
+    return check(name, task) if is_plugin(name) else build(name, task)
+
+
+@cache
+def _builds(name: str, size: Size) -> bool:
+    _on_meta(name, size)
+    return True
+
+
+def _told(make: Callable[[str, Size], T], name: str, size: Size, flag: str) -> T:
+    try:
+        return make(name, size)
+    except ValueError as error:
+        raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
 
 
 @contextmanager

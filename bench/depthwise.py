@@ -215,6 +215,7 @@ def rows(result: Implemented | Skipped, peaks: Peaks | None) -> list[output.Row]
         "rounds": 0,
         "stopped_by": None,
         "unmet": [],
+        "remark": "",
         "noise": [],
         "times_s": [],
     }
@@ -256,6 +257,7 @@ def _timed(result: Implemented, arm: int, peaks: Peaks | None) -> output.Row:
         "ratio_nchw_s_over_s": result.ratio(arm) if arm else None,
         "ratio_interval": list(ratio_interval) if ratio_interval else None,
         "verdict": result.verdict(arm) if arm else "reference",
+        "remark": paired.why_refused(result, arm) or paired.clock_remark(result, arm),
         "noise": list(result.noise(arm)),
         "times_s": list(result.times_s(arm)),
     }
@@ -312,7 +314,9 @@ def _giga(value: float | None) -> str:
 
 
 def _columns(told: Sequence[output.Row]) -> list[output.Column]:
-    return [*_SETTINGS, *_RESULTS, *([cases.NOISE] if any(row["noise"] for row in told) else [])]
+    optional = {"remark": cases.REMARK, "noise": cases.NOISE}
+    some = [column for key, column in optional.items() if any(row[key] for row in told)]
+    return [*_SETTINGS, *_RESULTS, *some]
 
 
 def _notes(results: Sequence[Implemented | Skipped], peaks: Peaks | None) -> list[str]:

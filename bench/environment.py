@@ -97,11 +97,14 @@ def _driver() -> str:
 def _commit() -> str:
     """The commit of the checkout that this module lies in.
 
-    An installed copy, or one that was taken to another machine without its history, does not know: there the
-    variable BENCH_COMMIT says it, if it is set.
+    An installed copy, or one that was taken to another machine without its history, does not know, nor does
+    a checkout whose git is missing or refuses, as it does another owner's: there the variable BENCH_COMMIT
+    says it, if it is set.
     """
-    if not (ROOT / ".git").exists():
+    git = ("git", "-C", str(ROOT))
+    # without a .git here, git would answer for a repository that this folder happens to lie in
+    commit = _said(*git, "rev-parse", "--short=12", "HEAD") if (ROOT / ".git").exists() else ""
+    if not commit:
         return os.environ.get("BENCH_COMMIT", "")
-    commit = _said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
-    changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
-    return f"{commit}+dirty" if commit and changed else commit
+    changed = _said(*git, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}+dirty" if changed else commit

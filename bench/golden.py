@@ -166,7 +166,7 @@ def planned(args: argparse.Namespace) -> list[Case]:
             raise cli.UsageError(f"--model {name}: has no golden output; those that have: {', '.join(known)}")
         task, latent = published_task(name), load.goldens()[model]
         res = latent * (256 // task.height)
-        cli.meta_models([name], [res], None)
+        cli.check_models([name], [res], None)
         models.append((name, model, latent, res))
     settings = itertools.product(precisions, args.compile, args.cuda_graphs, args.channels_last)
     return [

@@ -71,8 +71,6 @@ class MemoryCase:
 
 def measure(case: MemoryCase) -> Memory:
     """Measure one case on CUDA, in a process that has done nothing else, or predict it on meta."""
-    import torch
-
     from bench import peaks
     from models.contract import build
     from models.registry import task_at
@@ -90,8 +88,10 @@ def measure(case: MemoryCase) -> Memory:
         if case.device == "meta":
             return _known(case, peaks.predict(*asked))
         return _known(case, peaks.measure(*asked, on=case.device, limit_bytes=case.limit_bytes))
-    except torch.OutOfMemoryError as error:
-        return _unknown(case, "out of memory", str(error).partition("\n")[0])
+    except (RuntimeError, MemoryError) as error:
+        if not worker.out_of_memory(error):
+            raise
+        return _unknown(case, "out of memory", str(error).strip().partition("\n")[0])
 
 
 def _known(case: MemoryCase, use: MemoryUse) -> Memory:
@@ -486,7 +486,7 @@ def planned_cases(args: argparse.Namespace) -> list[MemoryCase]:
     if args.claims:
         return [case for on in devices for case in _claim_cases(on, args.precision or CLAIMED, args.reserve)]
     names = cli.model_names(args.model, default=MODELS)
-    cli.meta_models(names, args.res or RES, weights=None)
+    cli.check_models(names, args.res or RES, weights=None)
     return _cases(args, names, devices)
 
 

@@ -2,7 +2,7 @@
 
 A round visits every arm in a random order and then in the reverse order (ABBA), so that an arm's mean place
 in the round is the same for all and a drift of the machine cancels. A visit is as many calls as fill
-`Policy.min_visit_s`, or the slowest arm's pass where that is longer: alike for all arms. Every ratio is that
+`Policy.min_visit_s`, one at the least: exactly as many for arms of nearly the same speed. Every ratio is that
 of speeds against the first arm: reference time / arm time, above 1 where the arm is faster. No torch here:
 the clock, the synchronisation and the clock meter are arguments.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench import stats, timing
+from bench import noise, stats, timing
 
 if TYPE_CHECKING:
     from numpy import float64, int64
@@ -24,7 +24,7 @@ LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
 RESAMPLES = 20_000
 MIN_ROUNDS = 10  # fewer give no verdict
 ALIKE = 0.1  # passes that differ by less are visited with the same number of calls
-MAX_CLOCK_GAP = 0.01  # of mean clocks, beyond which two arms did not run on the same machine
+MAX_CLOCK_GAP = 0.01  # of mean clocks, beyond which it is remarked; a step of a GPU's is 15 of some 2000 MHz
 
 FASTER, SLOWER, SAME, OPEN, REFUSED = "faster", "slower", "same", "too close to call", "refused"
 
@@ -174,19 +174,21 @@ def _visit(
 
 
 def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:
-    """Calls that make the visits of all arms last alike, by the fastest warm-up pass of each.
+    """Calls that fill `min_visit_s`, one at the least, by the fastest warm-up pass of each arm.
 
-    A longer visit is interrupted more often: that alone would tell equal arms apart. So arms that are nearly
-    as fast as the reference get exactly as many calls.
+    A longer visit is interrupted more often: that alone would tell equal arms apart. So an arm that is nearly
+    as fast as one before it, the reference first, gets exactly as many calls. Visits of other arms may differ
+    in length by as much as their passes do; that moves their ratio by no more than the share of the time that
+    interruptions take, too little to take a faster arm for a slower one. Visits as long as the slowest
+    arm's would not: but with one slow arm, rounds would be too few for any verdict.
     """
     passes = [min(times) for times in warmups]
-    visit_s = max(policy.min_visit_s, *passes)
     if min(passes) <= 0:  # a clock too coarse to see a pass
         return (1,) * len(passes)
-    calls = [round(visit_s / passes[0])]  # at least 1, as no pass is longer than visit_s
-    for one in passes[1:]:
-        alike = abs(one / passes[0] - 1) < ALIKE
-        calls.append(calls[0] if alike else round(visit_s / one))
+    calls: list[int] = []
+    for one in passes:
+        alike = (known for known, other in zip(calls, passes, strict=False) if abs(one / other - 1) < ALIKE)
+        calls.append(next(alike, max(1, round(policy.min_visit_s / one))))
     return tuple(calls)
 
 
@@ -291,15 +293,47 @@ def mean_clock_mhz(visits: Visits, arm: int) -> float | None:
     return sum(clocks) / len(clocks) if clocks else None
 
 
-def why_refused(visits: Visits, arm: int, against: int = 0) -> str | None:
-    """Say why an arm must not be compared with another, the reference: their clocks differ; None else.
+def clock_remark(visits: Visits, arm: int, against: int = 0) -> str:
+    """Say by how much an arm's mean clock differs from another's, the reference's; blank up to 1 %.
 
-    Without readings of either there is nothing to refuse.
+    Rounds are in random order, so that no state of the machine keeps to one arm: a steady difference is what
+    the arms themselves make of the clock, as under a power cap, which busier units reach sooner. It belongs
+    to their speeds on this device, and refuses nothing.
     """
     reference, other = mean_clock_mhz(visits, against), mean_clock_mhz(visits, arm)
     if reference is None or other is None or abs(other / reference - 1) <= MAX_CLOCK_GAP:
+        return ""
+    gap = 100 * (other / reference - 1)
+    return f"clock {gap:+.1f} %, {other:.0f} MHz against {reference:.0f} MHz of the reference"
+
+
+def why_refused(visits: Visits, arm: int, against: int = 0) -> str | None:
+    """Say why an arm must not be compared with another, the reference: their clocks drifted apart; None else.
+
+    They did if one clock as a multiple of the other, round by round, has a trend as `noise.drift` names it:
+    2 % or more from the first third of the rounds to the last, which is no chance. The ratio of speeds is
+    then not one number. A drift of both alike cancels in every round. Without readings of either, or with
+    fewer than `MIN_ROUNDS` of them, there is nothing to refuse.
+    """
+    gaps = _clock_gaps(visits, arm, against)
+    change = noise.drift(gaps) if len(gaps) >= MIN_ROUNDS else None
+    if change is None:
         return None
     return (
-        f"mean clocks {100 * (other / reference - 1):+.1f} % apart: {reference:.0f} MHz of the reference, "
-        f"{other:.0f} MHz of this one; lock the clocks, or give the device time to settle"
+        f"clocks drifted apart: this one's by {100 * change:+.1f} % against the reference's, from the first "
+        "third of the rounds to the last; lock the clocks, or give the device time to settle"
     )
+
+
+def _clock_gaps(visits: Visits, arm: int, against: int) -> list[float]:
+    """Clock of an arm / clock of another, in every round that has all four readings."""
+    ours, theirs = (
+        [clock for at, clock in zip(visits.order, visits.clocks_mhz, strict=False) if at == one]
+        for one in (arm, against)
+    )
+    gaps = []
+    for i in range(0, len(ours), 2):
+        a, b, c, d = *ours[i : i + 2], *theirs[i : i + 2]
+        if a and b and c and d:
+            gaps.append((a + b) / (c + d))
+    return gaps

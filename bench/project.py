@@ -406,7 +406,7 @@ def _body(args: argparse.Namespace) -> int:
     names: list[str] = []
     if args.show == "predictions":
         names = cli.model_names(args.model, default=MODELS)
-        cli.meta_models(names, args.res, weights=None)
+        cli.check_models(names, args.res, weights=None)
     records = cli.known_records(args.records)
     with cli.store(args.out) as store:
         source = _Source(records, store, args.force)

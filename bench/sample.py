@@ -99,7 +99,7 @@ def planned(args: argparse.Namespace) -> "list[Chain]":
     steps = args.steps or (CPU_STEPS if on_cpu else STEPS)
     sampler = _sampler(args, objective, steps)
     if state is None:
-        cli.meta_models(names, args.res or [256], args.weights)
+        cli.check_models(names, args.res or [256], args.weights)
     elif args.res:
         raise cli.UsageError(
             f"--res: {weights} was trained at {output.size(state.identity.run.res)}; leave it out"
@@ -135,7 +135,7 @@ def _trained(args: argparse.Namespace) -> "tuple[State | None, Path | None]":
         except checkpoint.CheckpointError as error:
             if checkpoint.NAME.fullmatch(path.name):
                 raise cli.UsageError(f"--weights {error}") from error
-            state = None  # an authors' checkpoint, then: `cli.meta_models` says what is wrong with it
+            state = None  # an authors' checkpoint, then: `cli.check_models` says what is wrong with it
     if state is None and args.ema is not None:
         raise cli.UsageError(f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence")
     if state is not None and args.ema is not None and checkpoint.decay_name(args.ema) not in state.ema:

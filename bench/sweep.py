@@ -8,8 +8,8 @@
 A suite is a TOML file of [[run]] tables: a command (flops, golden, operators, ceilings, depthwise,
 throughput, latency, train_step, versus, scaling, memory, convergence, sample) and its options, each with the
 values that are combined, in the order in which they are to be measured; `device = "cuda"` or "cpu" in a table
-leaves it out on another device. quick, paper-256, paper-512, gpu, convergence-digits and convergence-s come
-with the project; any path to a .toml works as well.
+leaves it out on another device. quick, paper-256, paper-512, gpu, gpu-zoo, convergence-digits and
+convergence-s come with the project; any path to a .toml works as well.
 
 Every case is measured in a process of its own and is on disk before the next begins. What --out holds
 already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
@@ -64,7 +64,7 @@ class Planned:
 
 def suites() -> dict[str, Path]:
     """The suites that come with the project, by name."""
-    return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
+    return {path.stem: path for path in sorted(SUITES.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def read_suite(name: str) -> tuple[str, list[dict[str, Any]]]:

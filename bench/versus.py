@@ -11,12 +11,14 @@ Ratios are those of speeds, reference time / time of the model: above 1, the mod
 99 % interval is bootstrapped from the rounds, each with its own pair of times.
 
 faster, slower: the whole interval lies beyond 1 + margin, or below 1 - margin. same: all of it lies within.
-too close to call: anything else, told as well with fewer than ten rounds. refused: the mean clocks of the
-device differ by more than 1 % between the model and the reference, where clocks can be read.
+too close to call: anything else, told as well with fewer than ten rounds. refused: where clocks can be read,
+the device's during the model drifted away from that during the reference, by 2 % or more from the first third
+of the rounds to the last. Mean clocks that differ steadily, by more than 1 %, are a remark beside the ratio:
+under a power cap that is how fast the device runs that model. A drift of both alike cancels in every round.
 
 Sampling ends when every model has a verdict, or at the budget. Timed: as in bench.throughput, but a visit
-to a model is as many passes as fill 50 ms, and the device is waited for at its end. Every comparison runs
-in a process of its own, with all its models in memory at once.
+to a model is as many passes as fill 50 ms, one at the least, and the device is waited for at its end. Every
+comparison runs in a process of its own, with all its models in memory at once.
 """
 
 import argparse
@@ -106,6 +108,7 @@ def _row(result: Comparison | NotCompared, arm: int) -> output.Row:
         "rounds": compared.rounds if compared else 0,
         "images_per_s": compared.images_per_s(arm) if compared else None,
         "clock_mhz": paired.mean_clock_mhz(compared, arm) if compared else None,
+        "remark": paired.clock_remark(compared, arm) if compared else "",
         "stopped_by": compared.stopped_by if compared else None,
         "unmet": list(compared.unmet) if compared else [],
         "noise": list(compared.noise(arm)) if compared else [],
@@ -151,9 +154,10 @@ def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
     """The columns, with the settings that some row departs from the default in."""
     optional: list[output.Column] = [
         ("clock, MHz", lambda row: output.fixed(0, row["clock_mhz"])),
-        ("noise", lambda row: "; ".join(row["noise"]) or "-"),
+        cases.REMARK,
+        cases.NOISE,
     ]
-    keys = ("clock_mhz", "noise")
+    keys = ("clock_mhz", "remark", "noise")
     return [
         ("model", lambda row: row["model"]),
         ("reference", lambda row: row["reference"]),
@@ -178,7 +182,7 @@ def planned(args: argparse.Namespace) -> list[Contest]:
             f"MODEL: a comparison needs at least two, the reference first, got {names[0]}; twice the same "
             "name would work, and shows the noise"
         )
-    cli.meta_models(names, args.res, None, flag="MODEL")
+    cli.check_models(names, args.res, None, flag="MODEL")
     each = CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S
     budget = args.budget or each * len(names)
     return [

@@ -28,6 +28,8 @@ from bench.record import Record, Run, Skipped, StoreError, decode, from_dict, to
 IMPORTS_S = 300.0  # at the most, for what all workers need
 # NumPy's own, which nothing timed uses, would be there when the nursery forks
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+# what a failed allocation says: of C++, of torch's CPU, of CUDA and Triton, of cuBLAS and its like, of cuDNN
+NO_MEMORY = ("bad_alloc", "allocate memory", ": out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED")
 MOST_S: ContextVar[float] = ContextVar("MOST_S", default=math.inf)  # of every worker's time
 HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
 
@@ -249,7 +251,13 @@ def _memory_limit(device_type: str) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell a failed allocation; the CPU's allocator has no exception of its own."""
+    """Tell a failed allocation, by its words where it has no exception of its own: on a CPU, in a library."""
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
+        return True
     told = str(error)
-    kinds = ("MemoryError", "OutOfMemoryError")  # the second is torch's, which this file does not import
-    return type(error).__name__ in kinds or "allocate memory" in told or "bad_alloc" in told
+    # cuDNN tries one engine after another and drops what each fails of: the allocator has counted it
+    if "unable to find an engine" in told:
+        import torch
+
+        return bool(torch.cuda.memory_stats().get("num_ooms", 0))
+    return any(words in told for words in NO_MEMORY)

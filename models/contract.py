@@ -14,6 +14,7 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
 
     Raises:
         ValueError: the name, what was asked of it, and what went wrong.
+        RuntimeError: what a real device says, as it says it: it may have run out of memory.
     """
     factory = find(name)
     try:
@@ -21,14 +22,9 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
             model = factory(task)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    except (
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        LookupError,
-        ArithmeticError,
-        NotImplementedError,
-    ) as error:
+    except (TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
+        if isinstance(error, RuntimeError) and device != "meta":
+            raise
         raise ValueError(f"{name}: building it for {task} raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name}: the factory must return a torch.nn.Module, got {type(model).__name__}")

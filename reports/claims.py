@@ -100,12 +100,12 @@ def _reading() -> str:
         "an end, or there are too few samples, or the machine was disturbed, or nothing was visited twice, "
         "so that what visits differ by is not known. A ratio of speeds is that of "
         "interleaved rounds (bench.versus, 99 % interval), or else of two models timed apart under one "
-        "setting (95 %, widened by what repeated visits of a case differ by); a slow-down is that of "
-        "bench.scaling, or else of two sizes timed apart. Of a device's settings the one nearest to the "
-        "published decides, and brackets say what is published where that is another; *other settings* are "
-        "the least and the most of the rest. Predictions stand in a column of their own and decide nothing. "
-        "A device without a row for a claim measured nothing "
-        "of it."
+        "setting (95 %, widened by what repeated visits of a case differ by); clocks that differed steadily, "
+        "as under a power cap, are told with it, and where they drifted apart it judges nothing. A slow-down "
+        "is that of bench.scaling, or else of two sizes timed apart. Of a device's settings the one nearest "
+        "to the published decides, and brackets say what is published where that is another; *other "
+        "settings* are the least and the most of the rest. Predictions stand in a column of their own and "
+        "decide nothing. A device without a row for a claim measured nothing of it."
     )
 
 
@@ -271,7 +271,7 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
         columns["predicted, not measured"] = [_predicted(one.predicted) for one in of]
     else:
         columns["measured"] = [_here(one) for one in of]
-        columns["how"] = [one.measured.how if one.measured else BLANK for one in of]
+        columns["how"] = [_how(one.measured) if one.measured else BLANK for one in of]
         columns["here (published)"] = [_conditions(one) for one in of]
         columns["other settings"] = [_range(one) for one in of]
         ratios = [macs_ratio(evidence, one) for one in of]
@@ -297,6 +297,10 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
             "of small trainings, bench.quality the samples of weights that you bring."
         )
     return parts
+
+
+def _how(measured: Measured) -> str:
+    return "; ".join(filter(None, [measured.how, measured.remark]))
 
 
 def _conditions(finding: Finding) -> str:

@@ -103,9 +103,9 @@ def with_interval(measured: Measured) -> str:
 
 
 def conditions(measured: Measured) -> str:
-    """Device and setting of a measured value."""
+    """Device and setting of a measured value, and what else to know of it."""
     words = [measured.device, measured.precision, f"batch {measured.batch}"]
-    return ", ".join([*words, measured.switches] if measured.switches else words)
+    return ", ".join([*words, *filter(None, (measured.switches, measured.remark))])
 
 
 def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:

@@ -10,14 +10,15 @@ ratios of these papers by that and more. A prediction is never a verdict.
 A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
 models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
 of one case differ by, there or in bench.scaling on that device; where neither tells that, nothing can be
-told. Slow-downs come from bench.scaling, or else
-from two sizes timed apart. Of several settings on a device the one nearest to the published decides: in
-switches, precision if one is published, and batch; the others are told.
+told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved models whose clocks
+drifted apart judge nothing; clocks that differed steadily, as under a power cap, are told beside the ratio.
+Of several settings on a device the one nearest to the published decides: in switches, precision if one is
+published, and batch; the others are told.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from baselines import load
@@ -56,6 +57,7 @@ class Measured:
     switches: str  # what else was not as usual, as that; blank if nothing
     environment: Environment  # of the newest sample
     refused: str  # why it judges nothing; blank if it does
+    remark: str = ""  # what else to know of the ratio; blank if nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +221,9 @@ def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measure
             arm, against = names.index(model), names.index(reference)
             value, interval = comparison.ratio(arm, against), comparison.interval(arm, against)
             refused = paired.why_refused(comparison, arm, against) or ""
-            found.append(_measured(setting_of(comparison.runs[arm]), value, interval, PAIRED,
-                                   comparison.runs[arm].environment, refused))  # fmt: skip
+            one = _measured(setting_of(comparison.runs[arm]), value, interval, PAIRED,
+                            comparison.runs[arm].environment, refused)  # fmt: skip
+            found.append(replace(one, remark=paired.clock_remark(comparison, arm, against)))
     for setting, drift in held.drifts.items():
         ours, theirs = held.point(setting, model, res), held.point(setting, reference, res)
         if ours is not None and theirs is not None:

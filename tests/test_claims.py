@@ -256,6 +256,21 @@ def test_a_published_precision_chooses_among_settings_before_the_pairing() -> No
     assert any(cell.startswith("1.90 (bf16, batch 64, interleaved)") for cell in other)
 
 
+def test_a_steady_difference_of_clocks_is_told_beside_a_ratio_and_a_drift_of_one_judges_nothing() -> None:
+    compared = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    capped = replace(compared, clocks_mhz=tuple(1980.0 if arm else 1800.0 for arm in compared.order))
+    found = only([capped], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == HOLDS
+    page = claims.page([capped])
+    told = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
+    assert f"interleaved, 99 %; {told}" in columns(page.text, "## Speed")["how"]
+    drifting = tuple(1980.0 - (1 - arm) * i for i, arm in enumerate(compared.order))
+    found = only([replace(compared, clocks_mhz=drifting)], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == OPEN
+    assert found.measured is not None
+    assert "clocks drifted apart" in found.measured.refused
+
+
 def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
     quiet = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     again = [

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -486,6 +487,21 @@ def test_a_worker_gets_the_case_and_gives_the_same_record() -> None:
     assert isinstance(there, Memory)
     assert there.use == here.use
     assert there.run.res == (64, 128)
+
+
+def test_a_library_that_finds_no_memory_is_out_of_memory_and_no_other_failure_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise RuntimeError(told)
+
+    monkeypatch.setattr("bench.peaks.predict", fails)
+    told = "cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nand more"
+    found = memory.measure(CASE)
+    assert (found.status, found.reason) == ("out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+    told = "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+        memory.measure(CASE)
 
 
 def test_what_becomes_of_a_worker_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bench import arms, paired, record, versus
+from bench import arms, paired, record, stats, versus
 from bench.paired import Compared, Policy, compare
 from bench.record import Comparison, NotCompared
 from models import Task, contract
@@ -74,6 +75,24 @@ class Machine:
             synchronise=self.synchronise,
             read_clock_mhz=read,
         )
+
+
+class Interrupted(Machine):
+    """A machine that something else takes now and then, whatever it does."""
+
+    rate = 4.0  # a second
+    each_s = 0.005
+
+    def __init__(self, seconds: Sequence[float], seed: int) -> None:
+        super().__init__(seconds, white, 0, seed)
+        self.left_s = 0.0  # until the next interruption
+
+    def _call(self, arm: int, seconds: float, noise: Noise, size: float) -> None:
+        super()._call(arm, seconds, noise, size)
+        self.left_s -= seconds
+        while self.left_s < 0:
+            self.now += self.each_s
+            self.left_s += self.draw.expovariate(self.rate)
 
 
 def quiet(*seconds: float) -> Machine:
@@ -154,12 +173,32 @@ def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
     assert paired.ratio(visits, 1) == pytest.approx(0.5)
 
 
-def test_a_visit_is_long_enough_and_alike_for_all_arms() -> None:
+def test_a_visit_is_long_enough_and_arms_that_are_nearly_alike_get_as_many_calls() -> None:
     visits = quiet(0.001, 0.0104, 0.00104).compare(Policy(budget_s=100))
     assert visits.calls == (50, 5, 50)
     assert min(visits.visits_s) >= 0.05 - 1e-9
-    assert quiet(0.3, 0.1).compare(Policy(budget_s=100)).calls == (1, 3)
+    # 1.43 and 1.56 calls would fill a visit: of neither is the reference, and the report compares them too
+    assert quiet(0.3, 0.035, 0.032).compare(Policy(budget_s=100)).calls == (1, 1, 1)
     assert paired.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
+
+
+def test_one_slow_arm_does_not_make_the_visits_of_the_others_longer() -> None:
+    visits = quiet(0.3, 0.1, 0.3).compare(Policy(budget_s=20))
+    assert visits.calls == (1, 1, 1)
+    assert visits.stopped_by == "verdicts"  # three calls of 0.1 s a visit would leave it at 9 rounds
+
+
+@pytest.mark.parametrize("seconds", [(0.279, 0.0737), (0.0737, 0.279), (0.25, 0.2), (0.06, 0.004)])
+def test_interruptions_move_the_ratio_of_unlike_arms_by_less_than_the_time_they_take(
+    seconds: tuple[float, float],
+) -> None:
+    ratios = []
+    for seed in range(10):
+        visits = Interrupted(seconds, seed).compare(Policy(budget_s=30, seed=seed))
+        faster = seconds[0] > seconds[1]
+        assert paired.verdict(paired.ratio_interval(visits, 1), 0.01) == ("faster" if faster else "slower")
+        ratios.append(paired.ratio(visits, 1) * seconds[1] / seconds[0])
+    assert stats.median(ratios) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
 
 
 def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
@@ -234,8 +273,18 @@ def test_one_call_alone_is_no_comparison() -> None:
 
 def clocked(clocks: Sequence[float | None]) -> Comparison:
     """Two equal arms, whose clocks are read as given: the reference's, the other's."""
+    return clocked_by(lambda arm, now: clocks[arm])
+
+
+def clocked_by(read: Callable[[int, float], float | None]) -> Comparison:
+    """Two equal arms, whose clocks are read so by the arm and the time."""
     machine = quiet(0.1, 0.1)
-    return comparison(machine.compare(Policy(budget_s=100), lambda: clocks[machine.made[-1]]))
+    return comparison(machine.compare(Policy(budget_s=100), lambda: read(machine.made[-1], machine.now)))
+
+
+def apart(arm: int, now: float) -> float:
+    """The other's clock falls by a fortieth over the ten rounds of 0.4 s, the reference's stays."""
+    return 1980.0 * (1 - 0.01 * now * arm)
 
 
 def comparison(visits: Compared) -> Comparison:
@@ -257,17 +306,34 @@ def comparison(visits: Compared) -> Comparison:
     )
 
 
-def test_arms_whose_clocks_differ_are_refused() -> None:
-    apart = clocked([1500.0, 1470.0])
-    assert apart.verdict(1) == "refused"
-    assert "-2.0 % apart: 1500 MHz of the reference, 1470 MHz" in (paired.why_refused(apart, 1) or "")
-    assert clocked([1500.0, 1490.0]).verdict(1) == "same"
+def test_arms_whose_clocks_drift_apart_are_refused() -> None:
+    drifting = clocked_by(apart)
+    assert drifting.verdict(1) == "refused"
+    told = r"clocks drifted apart: this one's by -2\.\d % against the reference's"
+    assert re.match(told, paired.why_refused(drifting, 1) or "")
+
+
+def test_a_steady_difference_of_clocks_is_remarked_and_refuses_nothing() -> None:
+    capped = clocked([1980.0, 1900.0])
+    assert capped.verdict(1) == "same"
+    assert paired.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
+    assert paired.clock_remark(capped, 0, 1).startswith("clock +4.2 %, 1980 MHz")
+    assert paired.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
+
+
+def test_clocks_that_drift_together_or_jump_about_refuse_nothing() -> None:
+    assert clocked_by(lambda arm, now: 1980 - 100 * now - 50 * arm).verdict(1) == "same"
+    for seed in range(20):
+        draw = random.Random(seed)
+        jumping = clocked_by(lambda arm, now, draw=draw: draw.choice([1980, 1905, 1830]))  # type: ignore[misc]
+        assert jumping.verdict(1) == "same"
 
 
 def test_clocks_that_nobody_reads_are_blank_and_refuse_nothing() -> None:
     for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
         assert paired.mean_clock_mhz(blank, 1) is None
         assert blank.verdict(1) == "same"
+        assert paired.clock_remark(blank, 1) == ""
 
 
 def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
@@ -363,6 +429,7 @@ def test_a_comparison_is_another_case_with_other_models_or_in_another_order() ->
     [
         ("KilledWhenReal", "crashed", "SIGKILL"),
         ("AsksForTooMuch", "out of memory", "tests.tiny:AsksForTooMuch: "),
+        ("TooLarge", "out of memory", "tests.tiny:TooLarge: "),
     ],
 )
 def test_a_comparison_that_fails_is_rows_with_the_reason(
@@ -398,8 +465,11 @@ def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -
 def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
     from bench import output
 
-    rows = versus.rows(clocked([1500.0, 1470.0]))
+    rows = versus.rows(clocked_by(apart))
     text = output.render(rows, versus._columns(rows), form)
     assert "reference time / time" in text
     assert "refused" in text
+    assert "clocks drifted apart" in text
     assert "MHz" in text
+    rows = versus.rows(clocked([1980.0, 1900.0]))
+    assert "1900 MHz against 1980 MHz" in output.render(rows, versus._columns(rows), form)

@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from bench import record, sweep
+from bench import cli, record, sweep
 from bench.record import Counted, Skipped, Throughput
+from models import Task, contract
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,6 +71,36 @@ def test_a_dry_run_prints_the_plan_and_measures_nothing(
     assert not any(row["held"] for row in plan)
     assert "left out without such a device: throughput on cuda" in printed.err
     assert not out.exists()
+
+
+def test_a_plan_builds_a_model_once_however_many_tables_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[tuple[str, int]] = []
+
+    def build(name: str, task: Task, device: str = "meta") -> nn.Module:
+        built.append((name, task.height))
+        return contract_build(name, task, device)
+
+    contract_build = contract.build
+    monkeypatch.setattr(contract, "build", build)
+    cli._builds.cache_clear()
+    tables = [
+        'command = "throughput"\nmodel = ["FCDM-S"]\nres = [288, 320]',
+        'command = "latency"\nmodel = ["FCDM-S"]\nres = [288]',
+        'command = "versus"\nmodels = ["FCDM-S", "FCDM-S"]\nres = [320]',
+    ]
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join(f"[[run]]\n{table}" for table in tables))
+    _, units, _ = sweep.plan([str(path)])
+    assert len(units) == 4
+    assert built == [("FCDM-S", 36), ("FCDM-S", 40)]
+
+
+def test_a_model_that_cannot_be_built_is_told_of_every_table_that_names_it() -> None:
+    for flag in ("--model", "MODEL"):
+        with pytest.raises(cli.UsageError, match=rf"^{flag} DiT-S/8: .*multiple of patch 8, got 33"):
+            cli.check_models(["DiT-S/8"], [264], None, flag)
 
 
 def test_a_sweep_stops_at_its_budget_and_goes_on_where_it_was(
@@ -200,8 +232,8 @@ def test_a_suite_that_cannot_be_is_one_line_and_exit_code_2(
 def test_an_unknown_suite_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fast") == 2
     assert (
-        "fast: no such suite; known are convergence-digits, convergence-s, gpu, paper-256, paper-512, quick"
-        in capsys.readouterr().err
+        "fast: no such suite; known are convergence-digits, convergence-s, gpu, gpu-zoo, paper-256, "
+        "paper-512, quick" in capsys.readouterr().err
     )
 
 

@@ -189,3 +189,35 @@ def test_a_case_survives_its_journey_to_the_worker() -> None:
 
     case = Case(run=replace(RUN, res=(256, 512), latent_size=(32, 64)), weights="a.pt")
     assert decode(Case, json.loads(json.dumps(asdict(case)))) == case
+
+
+NO_ENGINE = "GET was unable to find an engine to execute this computation"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory", True),
+        ("std::bad_alloc", True),
+        ("CUDA error: out of memory\nCUDA kernel errors might be reported at some other call", True),
+        ("Triton Error [CUDA]: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", False),
+        ("out of resource: shared memory, Required: 294912, Hardware limit: 232448", False),
+        (NO_ENGINE, False),
+    ],
+)
+def test_memory_that_ran_out_is_known_by_the_words_of_every_library(told: str, expected: bool) -> None:
+    assert worker.out_of_memory(RuntimeError(told)) == expected
+
+
+def test_cudnn_without_an_engine_is_out_of_memory_where_the_allocator_counted_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 3})
+    assert worker.out_of_memory(RuntimeError(NO_ENGINE))
+    monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 0})
+    assert not worker.out_of_memory(RuntimeError(NO_ENGINE))

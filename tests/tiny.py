@@ -64,6 +64,14 @@ class AsksForTooMuch(Tiny):
         return super().forward(x, t, y)
 
 
+class TooLarge(Tiny):
+    """Built on the meta device as any other, and nowhere else."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.table = nn.Parameter(torch.empty(2**48))
+
+
 class RaisesWhenReal(Tiny):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if not x.is_meta:

@@ -14,6 +14,7 @@ from bench.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
 from bench.training import checkpoint, diffusion, flow, objective, rng, validation
 from bench.training.archives import digest
 from bench.training.datasets import IMAGES, MOST_CLASSES, Dataset, load
+from bench.worker import out_of_memory
 from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, published_task
 from models.task import Task
@@ -225,8 +226,10 @@ def guarded(subject: Subject, look: Callable[[], R | Skipped]) -> R | Skipped:
     """What looking into a network gives; running out of memory is a result."""
     try:
         return look()
-    except torch.OutOfMemoryError as error:
-        told = str(error).partition("\n")[0]
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        told = str(error).strip().partition("\n")[0]
         return Skipped(
             run=subject.run, status="out of memory", reason=f"at batch {subject.run.batch}: {told}"
         )
