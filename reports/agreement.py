@@ -143,6 +143,7 @@ def ratios(device: str, compared: Agreement) -> tuple[Figure, str, str]:
     common = compared.common if compared.common is not None and compared.common.explains else None
     if common is not None:
         axes.axvline(common.factor, color="#0072B2", linewidth=1.2, linestyle="--", zorder=1)
+    outside: dict[bool, list[tuple[int, float]]] = {True: [], False: []}  # above the range, below it
     for row, pair in enumerate(pairs):
         verdict = compared.verdict(pair)
         colour = COLOURS[verdict]
@@ -155,11 +156,15 @@ def ratios(device: str, compared: Agreement) -> tuple[Figure, str, str]:
             markersize=5 if named else 3, markerfacecolor="white" if verdict == OPEN else colour,
         )  # fmt: skip
         if not inside:
-            above = pair.ratio > 1
+            outside[pair.ratio > 1].append((row, pair.ratio))
+    for above, there in outside.items():
+        for rows in [[one] for one in there] if named else [there] * bool(there):  # thin rows share a label
+            row, ratio = rows[0 if above else -1]  # the farthest
             axes.annotate(
-                f"{pair.ratio:.2f}", (ends[above], row), xytext=(-7 if above else 7, 0),
+                f"{len(rows)} pairs, to {ratio:.2f}" if len(rows) > 1 else f"{ratio:.2f}",
+                (ends[above], row), xytext=(-7 if above else 7, 0 if named or above else 5),
                 textcoords="offset points", ha="right" if above else "left", va="center", fontsize=6.5,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1} if named else None, zorder=4,
             )  # fmt: skip
     if named:
         axes.set_yticks(range(len(pairs)), _labels(pairs), fontsize=6.5)

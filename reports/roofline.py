@@ -552,15 +552,26 @@ class _Panel:
         seconds = point.floor(self.form).total_s
         return floors.intensity(point.work, self.form), point.flops_per_s(seconds)
 
-    def roof(self) -> list[tuple[float, float]]:
-        """Points on the roof over the whole panel, close enough together to keep names off it."""
-        peaks, precision = self.under[0].peaks, self.under[0].precision
-        flops_per_s, bytes_per_s = peaks.flops_per_s(precision, "linear"), peaks.bytes_per_s
+    @property
+    def peaks(self) -> tuple[float, float]:
+        """FLOP/s and byte/s of the roof."""
+        one = self.under[0]
+        flops_per_s, bytes_per_s = one.peaks.flops_per_s(one.precision, "linear"), one.peaks.bytes_per_s
         assert flops_per_s is not None
         assert bytes_per_s is not None
+        return flops_per_s, bytes_per_s
+
+    @property
+    def ridge(self) -> float:
+        """The FLOPs a byte at which the roof turns."""
+        flops_per_s, bytes_per_s = self.peaks
+        return flops_per_s / bytes_per_s
+
+    def roof(self) -> list[tuple[float, float]]:
+        """Points on the roof over the whole panel, close enough together to keep names off it."""
+        flops_per_s, bytes_per_s = self.peaks
         left, right = self.axes.get_xlim()
-        ridge = min(max(flops_per_s / bytes_per_s, left), right)
-        xs = sorted([ridge, *(left * (right / left) ** (i / 120) for i in range(121))])
+        xs = sorted([self.ridge, *(left * (right / left) ** (i / 120) for i in range(121))])
         return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
 
     def draw(self) -> None:
@@ -569,9 +580,9 @@ class _Panel:
         ys = [y for _, y in (*places, *(place for _, place in self.measured))]
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlim(min(xs) / 1.6, max(xs) * 1.6)
+        axes.set_xlim(min(*xs, self.ridge) / 1.6, max(*xs, self.ridge) * 1.6)
         top = max(y for x, y in self.roof())
-        low, high = min(*ys, top), max(*ys, top)
+        low, high = min(*ys, top / 2), max(*ys, top)
         axes.set_ylim(low / (high / low) ** 0.08 / 1.03, high * (high / low) ** 0.12 * 1.03)
         axes.plot(*zip(*self.roof(), strict=True), color="black", linewidth=1.4, zorder=1)
         for name, chain in _chains(self.under).items():
@@ -593,14 +604,11 @@ class _Panel:
                 *place, "D", color=colour, markersize=_width(point.work.model),
                 markeredgecolor="black", markeredgewidth=0.6, zorder=4,
             )  # fmt: skip
-        one = self.under[0]
-        peak = one.peaks.flops_per_s(one.precision, "linear")
-        assert peak is not None
-        assert one.peaks.bytes_per_s is not None
+        peak, bytes_per_s = self.peaks
         number = f"{len(self.under)} model{'s' if len(self.under) > 1 else ''}"
         axes.set_title(
-            f"{one.precision}, {self.form}: {number}; {_rate(peak, 'matmul')}, "
-            f"{_rate(one.peaks.bytes_per_s, 'copy')}",
+            f"{self.under[0].precision}, {self.form}: {number}; {_rate(peak, 'matmul')}, "
+            f"{_rate(bytes_per_s, 'copy')}",
             loc="left",
             fontsize=8.5,
         )
