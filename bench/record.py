@@ -879,6 +879,13 @@ KINDS: dict[str, type[Record]] = {
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
 
+def failed(record: Record) -> bool:
+    """Tell whether a record says only what kept its case from being known; of trainings none does."""
+    if isinstance(record, Memory):
+        return record.use is None
+    return isinstance(record, Skipped | NotCompared)
+
+
 def to_dict(record: Record) -> dict[str, Any]:
     return {"kind": _NAMES[type(record)], "schema": SCHEMA, **asdict(record)}
 
