@@ -136,11 +136,26 @@ def _seen(records: Sequence[Record], source: _Source) -> tuple[list[Observation]
     return seen, others + lacking
 
 
-def _memory_bars(records: Sequence[Record], source: _Source) -> MemoryBars:
-    """From every peak measured on a GPU, its prediction made where no record holds it."""
+def _memory_bars(
+    records: Sequence[Record], source: _Source, works: Iterable[str]
+) -> tuple[MemoryBars, list[str]]:
+    """From every peak of such work measured on a GPU, its prediction made where no record holds it.
+
+    Returns:
+        The bars, and a note on the peaks that are not among them: of a model that is not here any more, say.
+    """
+    lacking: Counter[str] = Counter()
     for _, key, _ in validation.measured_memory(records):
-        source.memory(key)
-    return MemoryBars(peaks=tuple(validation.peaks_seen(records, source.derived)))
+        if key[4] not in works:
+            continue
+        try:
+            known = source.memory(key).use is not None
+        except ValueError:
+            known = False
+        lacking[key[0]] += not known
+    told = "; ".join(f"{count} of {model}" for model, count in lacking.items() if count)
+    notes = [f"measured peaks of memory that cannot be predicted here: {told}"] if told else []
+    return MemoryBars(peaks=tuple(validation.peaks_seen(records, source.derived))), notes
 
 
 # one row a prediction
@@ -426,9 +441,9 @@ def _body(args: argparse.Namespace) -> int:
             rows = [_judged_row(judged) for judged in _judged(basis, source, list(gpus))]
             columns = _JUDGED_COLUMNS
         else:
-            bars = _memory_bars(records, source)
+            bars, lacking = _memory_bars(records, source, args.work)
             rows, columns = _predicted(args, names, gpus, basis, bars, source), _COLUMNS
-            notes += [bars.words(work) for work in dict.fromkeys(args.work)]
+            notes += [bars.words(work) for work in dict.fromkeys(args.work)] + lacking
     text = output.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
     if rows and args.show == "predictions":

@@ -514,6 +514,23 @@ def test_predicted_memory_is_shown_with_its_interval_or_a_note_that_it_has_none(
     assert "from 1 GPU peak of inference measured" in text
 
 
+def test_measured_memory_of_models_that_are_not_here_any_more_is_told_and_that_of_other_work_not_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "measured.jsonl", tmp_path / "derived.jsonl"
+    gone = ("gone.net:Net", "Renamed-XL")
+    peaks = [*(peak(model, 1, measured=True) for model in gone), peak("tests.tiny:Tiny", 1, True, "training")]
+    timing = timed("NVIDIA H200", "cuda", replace(zoo()[0], model="gone.net:Net"), 0.1)
+    path.write_text("".join(map(to_line, [*peaks, timing])))
+    assert run(project.main, *TINY, "--records", str(path), "--out", str(out)) == 0
+    told = capsys.readouterr()
+    note = "measured peaks of memory that cannot be predicted here: 1 of Renamed-XL; 1 of gone.net:Net"
+    assert note in told.err
+    assert "measured passes that do not calibrate: 1 of passes whose work is not known here" in told.err
+    assert "memory has no interval: no GPU peak of inference is measured yet" in told.err
+    assert {one.work for one in record.read(out) if isinstance(one, Memory)} == {"inference"}
+
+
 # published rows
 
 
