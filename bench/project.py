@@ -195,7 +195,7 @@ def _row(
         "memory_peak_bytes_interval": interval and list(interval),
         "memory_status": needs.status,
         "usable_bytes": device.usable_bytes,
-        "fits": None if peak is None else peak <= device.usable_bytes,
+        "fits": None if peak is None else validation.fits(peak, interval, device.usable_bytes),
         "basis": basis,
         "torch": work.environment.torch,
         "commit": work.environment.commit,
@@ -211,9 +211,8 @@ def _interval(row: output.Row) -> str:
 def _fits(row: output.Row) -> str:
     if row["fits"] is None:
         return row["memory_status"]
-    usable = row["usable_bytes"]
-    said = validation.fits(row["memory_peak_bytes"], row["memory_peak_bytes_interval"], usable)
-    return said if said == "yes" else f"{said}, {usable / GIB:g} GiB usable"
+    said: str = row["fits"]
+    return said if said == "yes" else f"{said}, {row['usable_bytes'] / GIB:g} GiB usable"
 
 
 def _gib(row: output.Row) -> str:
