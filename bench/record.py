@@ -1002,9 +1002,8 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
     elif isinstance(record, Quality):
         subsets = record.kid_subsets or len(record.kid)
         blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
-        asked = [
-            _asked(replace(blank, kid_subsets=subsets, made=""))
-        ]  # the digest stands for how it was made
+        # the digest of the samples stands for how they were made
+        asked = [_asked(replace(blank, kid_subsets=subsets, made=""))]
     elif isinstance(record, Note):
         asked = [asdict(record)]
     elif isinstance(record, Run):
