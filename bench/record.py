@@ -598,8 +598,14 @@ class Quality:
     made: str = ""  # how bench.sample drew the samples, in words; blank: not known
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (self.frechet, *self.kid, self.precision, self.recall))):
+        kid = self.kid if self.has_kid else ()
+        if not all(map(math.isfinite, (self.frechet, *kid, self.precision, self.recall))):
             raise ValueError(f"quality of {self.samples}: needs finite distances, got inf or NaN")
+
+    @property
+    def has_kid(self) -> bool:
+        """Whether subsets had pairs; those of one image, which older records may be of, gave NaN or inf."""
+        return self.kid_subset > 1
 
     @property
     def kid_mean(self) -> float:
