@@ -12,7 +12,18 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from bench import about, noise, output, paired, stats
-from bench.record import Ceiling, Interleaved, Memory, NotCompared, Record, Skipped, Throughput, case, to_line
+from bench.record import (
+    Ceiling,
+    Interleaved,
+    Memory,
+    NotCompared,
+    Record,
+    Skipped,
+    Throughput,
+    case,
+    failed,
+    to_line,
+)
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -313,13 +324,11 @@ def _newest(records: Iterable[Record], across: bool) -> dict[tuple[str, str], Re
 
 def _dated(records: Iterable[Record]) -> list[Record]:
     """Records of cases that were measured or tried, in the order they were made."""
-    return sorted((record for record in records if quantities(record) or _failed(record)), key=_date)
+    return sorted((record for record in records if quantities(record) or _failed_here(record)), key=_date)
 
 
-def _failed(record: Record) -> bool:
-    if isinstance(record, Memory):
-        return record.use is None and not record.predicted
-    return isinstance(record, Skipped | NotCompared)
+def _failed_here(record: Record) -> bool:
+    return failed(record) and not (isinstance(record, Memory) and record.predicted)
 
 
 def _date(record: Record) -> str:

@@ -23,6 +23,9 @@ def gather(device: str, model: str) -> Environment:
     Args:
         device: cpu, cuda, or meta for counts, which no device makes.
         model: its name; the sources of a user's "my_pkg.my_mod:factory" count among the software.
+
+    Raises:
+        ValueError: a package of a user's module cannot be imported.
     """
     kind = torch.device(device).type
     cuda = kind == "cuda"
@@ -59,7 +62,11 @@ def _code(model: str) -> str:
     """Head of the SHA-256 over the sources of the backbones, of the benches and of a user's own module."""
     files = sorted(path for package in ("models", "bench") for path in (ROOT / package).rglob("*.py"))
     if is_plugin(model):
-        spec = importlib.util.find_spec(model.partition(":")[0])
+        module = model.partition(":")[0]
+        try:
+            spec = importlib.util.find_spec(module)  # imports the packages that hold it
+        except (ImportError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{model}: cannot import {module!r}: {error}") from error
         if spec is not None and spec.origin is not None:
             files.append(Path(spec.origin))
     digest = hashlib.sha256()

@@ -136,11 +136,26 @@ def _seen(records: Sequence[Record], source: _Source) -> tuple[list[Observation]
     return seen, others + lacking
 
 
-def _memory_bars(records: Sequence[Record], source: _Source) -> MemoryBars:
-    """From every peak measured on a GPU, its prediction made where no record holds it."""
+def _memory_bars(
+    records: Sequence[Record], source: _Source, works: Iterable[str]
+) -> tuple[MemoryBars, list[str]]:
+    """From every peak of such work measured on a GPU, its prediction made where no record holds it.
+
+    Returns:
+        The bars, and a note on the peaks that are not among them: of a model that is not here any more, say.
+    """
+    lacking: Counter[str] = Counter()
     for _, key, _ in validation.measured_memory(records):
-        source.memory(key)
-    return MemoryBars(peaks=tuple(validation.peaks_seen(records, source.derived)))
+        if key[4] not in works:
+            continue
+        try:
+            known = source.memory(key).use is not None
+        except ValueError:
+            known = False
+        lacking[key[0]] += not known
+    told = "; ".join(f"{count} of {model}" for model, count in lacking.items() if count)
+    notes = [f"measured peaks of memory that cannot be predicted here: {told}"] if told else []
+    return MemoryBars(peaks=tuple(validation.peaks_seen(records, source.derived))), notes
 
 
 # one row a prediction
@@ -180,7 +195,7 @@ def _row(
         "memory_peak_bytes_interval": interval and list(interval),
         "memory_status": needs.status,
         "usable_bytes": device.usable_bytes,
-        "fits": None if peak is None else peak <= device.usable_bytes,
+        "fits": None if peak is None else validation.fits(peak, interval, device.usable_bytes),
         "basis": basis,
         "torch": work.environment.torch,
         "commit": work.environment.commit,
@@ -196,9 +211,8 @@ def _interval(row: output.Row) -> str:
 def _fits(row: output.Row) -> str:
     if row["fits"] is None:
         return row["memory_status"]
-    usable = row["usable_bytes"]
-    said = validation.fits(row["memory_peak_bytes"], row["memory_peak_bytes_interval"], usable)
-    return said if said == "yes" else f"{said}, {usable / GIB:g} GiB usable"
+    said: str = row["fits"]
+    return said if said == "yes" else f"{said}, {row['usable_bytes'] / GIB:g} GiB usable"
 
 
 def _gib(row: output.Row) -> str:
@@ -426,9 +440,9 @@ def _body(args: argparse.Namespace) -> int:
             rows = [_judged_row(judged) for judged in _judged(basis, source, list(gpus))]
             columns = _JUDGED_COLUMNS
         else:
-            bars = _memory_bars(records, source)
+            bars, lacking = _memory_bars(records, source, args.work)
             rows, columns = _predicted(args, names, gpus, basis, bars, source), _COLUMNS
-            notes += [bars.words(work) for work in dict.fromkeys(args.work)]
+            notes += [bars.words(work) for work in dict.fromkeys(args.work)] + lacking
     text = output.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
     if rows and args.show == "predictions":

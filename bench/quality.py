@@ -29,6 +29,7 @@ import numpy as np
 
 from bench import cases, cli, output
 from bench.record import Quality
+from bench.sample import SAMPLES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,21 +83,22 @@ def _made(path: Path) -> str:
     """How bench.sample drew the samples of a file, in words; blank for a file of another."""
     from bench.training import parts
 
-    about = parts.about(path.absolute().parent)
-    needed = ("model", "weights", "sampler", "objective", "steps", "guidance", "guided_channels", "seed")
-    if not path.name.startswith("samples-") or not about.keys() >= {
-        *needed,
-        "precision",
-        "classes",
-        "decoder",
-    }:
+    if SAMPLES.fullmatch(path.name) is None:
         return ""
-    model, weights, sampler, objective, steps, guidance, channels, seed = map(about.get, needed)
-    words = [f"{model}, weights {weights}", f"{sampler} of {objective} in {steps} steps"]
-    words += [f"guidance {guidance:g} of {channels} channels" if guidance != 1 else "no guidance"]
-    words += [f"seed {seed}", about["precision"]]
-    words += [f"classes {' '.join(map(str, about['classes']))}"] if about["classes"] else []
-    words += [f"decoded by {about['decoder']}"] if about["decoder"] is not None else []
+    about = parts.about(path.absolute().parent)
+    try:
+        guided = f"guidance {about['guidance']:g} of {about['guided_channels']} channels"
+        words = [
+            f"{about['model']}, weights {about['weights']}",
+            f"{about['sampler']} of {about['objective']} in {about['steps']} steps",
+            guided if about["guidance"] != 1 else "no guidance",
+            f"seed {about['seed']}",
+            about["precision"],
+        ]
+        words += [f"classes {' '.join(map(str, about['classes']))}"] if about["classes"] else []
+        words += [f"decoded by {about['decoder']}"] if about["decoder"] is not None else []
+    except KeyError:
+        return ""
     return "; ".join(words)
 
 

@@ -598,8 +598,14 @@ class Quality:
     made: str = ""  # how bench.sample drew the samples, in words; blank: not known
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (self.frechet, *self.kid, self.precision, self.recall))):
+        kid = self.kid if self.has_kid else ()
+        if not all(map(math.isfinite, (self.frechet, *kid, self.precision, self.recall))):
             raise ValueError(f"quality of {self.samples}: needs finite distances, got inf or NaN")
+
+    @property
+    def has_kid(self) -> bool:
+        """Whether subsets had pairs; those of one image, which older records may be of, gave NaN or inf."""
+        return self.kid_subset > 1
 
     @property
     def kid_mean(self) -> float:
@@ -879,6 +885,13 @@ KINDS: dict[str, type[Record]] = {
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 
 
+def failed(record: Record) -> bool:
+    """Tell whether a record says only what kept its case from being known; of trainings none does."""
+    if isinstance(record, Memory):
+        return record.use is None
+    return isinstance(record, Skipped | NotCompared)
+
+
 def to_dict(record: Record) -> dict[str, Any]:
     return {"kind": _NAMES[type(record)], "schema": SCHEMA, **asdict(record)}
 
@@ -995,9 +1008,8 @@ def _questions(record: "Record | Run | tuple[Run, ...]") -> list[dict[str, Any]]
     elif isinstance(record, Quality):
         subsets = record.kid_subsets or len(record.kid)
         blank = replace(record, dimensions=0, frechet=0.0, kid=(), precision=0.0, recall=0.0)
-        asked = [
-            _asked(replace(blank, kid_subsets=subsets, made=""))
-        ]  # the digest stands for how it was made
+        # the digest of the samples stands for how they were made
+        asked = [_asked(replace(blank, kid_subsets=subsets, made=""))]
     elif isinstance(record, Note):
         asked = [asdict(record)]
     elif isinstance(record, Run):

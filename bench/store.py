@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.about import environment as environment_of
-from bench.record import NotCompared, Record, Run, Skipped, StoreError, case, key, parse, to_line
+from bench.record import Record, Run, StoreError, case, failed, key, parse, to_line
 
 
 class Store:
@@ -22,10 +22,10 @@ class Store:
         self.path = path
         self.torn = torn
         self._descriptor = descriptor
-        self._held = {key(record): record for record in records}  # the newest of each case
-        self._answered = {
-            _place(record) for record in records if not isinstance(record, Skipped | NotCompared)
-        }
+        self._held: dict[str, Record] = {}  # the newest of each case
+        self._answered: set[tuple[str, str]] = set()
+        for record in records:
+            self._note(record)
 
     def held(self, about: Run | Record | tuple[Run, ...]) -> Record | None:
         """The newest record of a case, by its content key; None where there is none yet."""
@@ -42,8 +42,11 @@ class Store:
         if written != len(line):
             raise StoreError(f"{self.path}: wrote {written} of {len(line)} bytes: is the disk full?")
         os.fsync(self._descriptor)
+        self._note(record)
+
+    def _note(self, record: Record) -> None:
         self._held[key(record)] = record
-        if not isinstance(record, Skipped | NotCompared):
+        if not failed(record):
             self._answered.add(_place(record))
 
 

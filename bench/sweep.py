@@ -11,10 +11,11 @@ values that are combined, in the order in which they are to be measured; `device
 leaves it out on another device. quick, paper-256, paper-512, gpu, gpu-zoo, convergence-digits and
 convergence-s come with the project; any path to a .toml works as well.
 
-Every case is measured in a process of its own and is on disk before the next begins. What --out holds
-already, for this device and this software, is passed over: a sweep that was stopped, by --budget, by hand
-or by a kill, goes on when the same command is given again. An edit of the code is other software, as its
-numbers may differ: --any-software passes over those cases too.
+What a device computes is measured in a process of its own, case by case, and every case is on disk before
+the next begins. What --out holds already, for this device and this software, is passed over: a sweep that
+was stopped, by --budget, by hand or by a kill, goes on when the same command is given again. An edit of the
+code is other software, as its numbers may differ: --any-software passes over those cases too, but for
+failures and trainings.
 """
 
 import argparse
@@ -243,7 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=cli.positive_seconds,
         default=math.inf,
         metavar="TIME",
-        help="kill a case that is still running after this, and go on: 3m (default: what its command allows, "
+        help="kill a case in a process of its own that is still running after this, and go on: 3m; what is "
+        "only counted or predicted has none and ends by itself (default: what its command allows, "
         "minutes for timings, days for trainings)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is held of it")
@@ -259,7 +261,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--any-software",
         action="store_true",
         help="pass over what --out holds a number of for this device, whatever its code, driver and torch: "
-        "after a mend of one command, say; what failed is measured again",
+        "after a mend of one command, say; failures of other software are measured again; trainings of it "
+        "are not passed over",
     )
     return cli.run(parser, _body, argv)
 

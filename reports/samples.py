@@ -81,7 +81,7 @@ def _quality(sets: Sequence[Quality]) -> Columns:
         "n": [str(one.n_samples) for one in sets],
         "n reference": [str(one.n_reference) for one in sets],
         "distance": [significant(one.frechet) for one in sets],
-        "KID x 1000": [f"{1e3 * one.kid_mean:.3f}" for one in sets],
+        "KID x 1000": [f"{1e3 * one.kid_mean:.3f}" if one.has_kid else BLANK for one in sets],
         "of subsets": [_spread(one) for one in sets],
         "precision": [f"{one.precision:.3f}" for one in sets],
         "recall": [f"{one.recall:.3f}" for one in sets],
@@ -91,6 +91,8 @@ def _quality(sets: Sequence[Quality]) -> Columns:
 
 
 def _spread(one: Quality) -> str:
+    if not one.has_kid:
+        return BLANK
     low, high = (1e3 * end for end in one.kid_spread)
     return f"{low:.3f} to {high:.3f} ({len(one.kid)} of {one.kid_subset})"
 

@@ -351,12 +351,8 @@ def test_seeds_that_rank_differently_widen_the_interval_of_the_correlation() -> 
 def test_the_interval_of_the_correlation_covers_the_true_one_however_close_the_arms_lie() -> None:
     """Resampled seeds cover it in half of these cases, losses drawn from a t distribution in two thirds."""
     draw = random.Random(3)
-    numbers = {
-        "A": 1.0,
-        "B": 2.0,
-        "C": 3.0,
-        "D": 4.0,
-    }  # as the true losses rank them: both correlations are 1
+    # as the true losses rank them: both correlations are 1
+    numbers = {"A": 1.0, "B": 2.0, "C": 3.0, "D": 4.0}
     cases, kept, rho_kept = 200, 0, 0
     for _ in range(cases):
         losses = {

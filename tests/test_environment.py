@@ -25,6 +25,13 @@ def test_a_checkout_that_git_does_not_read_takes_its_commit_from_the_variable(
     assert environment._commit() == "0123456789ab"
 
 
+def test_a_users_module_in_a_package_that_is_not_there_is_the_callers_mistake() -> None:
+    with pytest.raises(
+        ValueError, match=r"^gone\.net:Net: cannot import 'gone\.net': No module named 'gone'"
+    ):
+        environment.gather("cpu", "gone.net:Net")
+
+
 def test_a_checkout_that_git_reads_knows_its_commit_whatever_the_variable_says(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

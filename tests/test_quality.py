@@ -220,6 +220,19 @@ def test_another_number_of_subsets_is_measured_anew(
 
 
 @pytest.mark.usefixtures("quick")
+def test_samples_whose_about_says_less_than_bench_sample_does_are_not_told_how_they_were_made(
+    tmp_path: Path,
+) -> None:
+    samples, store = random_images(tmp_path / "samples-12x8x8x1.npz", 12), tmp_path / "quality.jsonl"
+    (tmp_path / "about.json").write_text('{"model": "DiT-S/2", "weights": "random", "guidance": 1.0}')
+    asked = [str(samples), "--reference", "digits", "--features", "digits", "--out", str(store)]
+    assert run(command.main, *asked) == 0
+    (one,) = record.read(store)
+    assert isinstance(one, record.Quality)
+    assert one.made == ""
+
+
+@pytest.mark.usefixtures("quick")
 def test_precision_and_recall_are_of_as_many_images_of_one_set_as_of_the_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

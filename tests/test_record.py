@@ -325,6 +325,16 @@ def test_a_distance_that_is_not_finite_is_refused(change: dict[str, object]) -> 
         replace(QUALITY, **change)
 
 
+def test_an_older_record_whose_subsets_of_one_image_gave_no_kid_is_read_and_answers_nothing_else() -> None:
+    older = replace(QUALITY, kid=(math.nan, math.inf), kid_subset=1, kid_subsets=0)
+    read, after = record.parse(record.to_line(older) + record.to_line(QUALITY), "old.jsonl")[0]
+    assert isinstance(read, Quality)
+    assert not read.has_kid
+    assert read.frechet == QUALITY.frechet
+    assert after == QUALITY
+    assert record.key(read) != record.key(replace(QUALITY, kid_subset=2, kid_subsets=2))
+
+
 def test_the_shares_of_a_profile_are_those_of_median_passes_and_its_spread_of_whole_ones() -> None:
     assert PROFILED.medians == {"depthwise": 0.1, "other": 0.2}
     assert PROFILED.whole_s == pytest.approx((0.4, 0.3, 0.33))

@@ -1,5 +1,6 @@
 """The report's section on samples."""
 
+import math
 from dataclasses import replace
 
 from reports.samples import section
@@ -44,6 +45,13 @@ def test_distances_name_their_features_and_keep_apart() -> None:
     assert "12.5" in lines(text, "fid-helper")[0]
     assert "100.000" in lines(text, "fid-helper")[0]  # KID x 1000
     assert "(3 of 50)" in lines(text, "fid-helper")[0]  # subsets, images of each
+
+
+def test_subsets_of_one_image_show_no_kid() -> None:
+    older = replace(QUALITY, kid=(math.nan,), kid_subset=1, kid_subsets=0)
+    (row,) = lines(section([older])[0], "samples.npz")
+    assert "nan" not in row
+    assert row.count("| — ") == 3  # made by, KID and its spread
 
 
 def test_the_number_of_images_stands_behind_precision_and_recall_both_where_they_differ() -> None:

@@ -198,7 +198,7 @@ def test_how_samples_were_drawn_is_kept_with_their_quality(
     chain += ["--guidance", "2", "--classes", "1", "7", "--seed", "5", "--device", "cpu"]
     assert run(sample.main, *chain, "--out-dir", str(folder)) == 0
     drawn = folder / "samples-4x8x8x1.npz"
-    other = folder / "other.npz"
+    other = folder / "samples-of-another.npz"
     np.savez(other, images.read_samples(drawn)[::-1])
     capsys.readouterr()
     asked = [str(drawn), str(other), "--reference", "digits", "--features", "digits", "--out", str(store)]

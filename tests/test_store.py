@@ -51,6 +51,20 @@ def test_a_case_is_what_was_asked_whatever_the_machine_the_software_and_the_budg
         assert case(replace(TIMED, run=replace(RUN, **{field: value}))) != case(TIMED)
 
 
+def test_a_case_is_answered_by_other_software_of_the_device_but_not_by_a_failure(tmp_path: Path) -> None:
+    older = replace(RUN, environment=replace(RUN.environment, code="0ld"))
+    path = tmp_path / "records.jsonl"
+    with open_store(path) as store:
+        store.append(replace(SKIPPED, run=older))
+        assert not store.answered(RUN)
+        store.append(replace(TIMED, run=older))
+        assert store.answered(RUN)
+        assert not store.answered(replace(RUN, environment=replace(RUN.environment, device="another")))
+    with open_store(path) as store:
+        assert store.answered(RUN)
+        assert store.held(RUN) is None
+
+
 def test_a_second_writer_is_refused_and_a_third_after_the_first_is_not(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     with (

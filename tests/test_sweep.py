@@ -14,8 +14,9 @@ import pytest
 from torch import nn
 
 from bench import cli, record, sweep
-from bench.record import Counted, Skipped, Throughput
+from bench.record import Counted, Memory, Run, Skipped, Throughput
 from models import Task, contract
+from tests.test_record import TIMED
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,29 +123,33 @@ def test_a_sweep_stops_at_its_budget_and_goes_on_where_it_was(
 def test_what_other_software_measured_here_is_passed_over_only_if_asked_and_only_if_it_ended_well(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    memory = '[[run]]\ncommand = "memory"\ndevice = "cpu"\nmodel = ["tests.tiny:Tiny"]\nres = [64]\n'
+    suite.write_text(f'{SUITE}{memory}batch = [1, 2]\nwork = ["inference"]\n')
     out = tmp_path / "records.jsonl"
-    assert run(str(suite), "--out", str(out)) == 0
-    counted, first, second = record.read(out)
-    assert isinstance(first, Throughput)
-    assert isinstance(second, Throughput)
-    older = [
-        replace(one.run, environment=replace(one.run.environment, code="0ld")) for one in (first, second)
-    ]
-    elsewhere = replace(older[1], environment=replace(older[1].environment, device="another CPU"))
+    _, planned, _ = sweep.plan([str(suite)])
+    counted, *runs = (one.unit.about for one in planned)
+    assert isinstance(counted, Counted)
+    first, second, known, failed = (
+        replace(run, environment=replace(run.environment, code="0ld")) for run in runs if isinstance(run, Run)
+    )
+    predicted = planned[3].unit.measure()
+    assert isinstance(predicted, Memory)
+    elsewhere = replace(second, environment=replace(second.environment, device="another CPU"))
     lines = [
         counted,
-        replace(first, run=older[0]),
-        Skipped(run=older[1], status="error", reason="since mended"),
-        replace(second, run=elsewhere),
+        replace(TIMED, run=first),
+        Skipped(run=second, status="error", reason="since mended"),
+        replace(TIMED, run=elsewhere),
+        replace(predicted, run=known),
+        replace(predicted, run=failed, use=None, status="error", reason="since mended"),
     ]
-    for words, told in (((), "2 ok; held already: 1"), (("--any-software",), "1 ok; held already: 2")):
-        out.write_text("".join(map(record.to_line, lines)))
-        capsys.readouterr()
-        assert run(str(suite), "--out", str(out), *words) == 0
-        assert f"measured now: {told}" in capsys.readouterr().err
-        measured = record.read(out)[-1]
-        assert isinstance(measured, Throughput)
-        assert measured.run.batch == 2
+    out.write_text("".join(map(record.to_line, lines)))
+    for words, passed_over in (
+        ((), [True, False, False, False, False]),
+        (("--any-software",), [True, True, False, True, False]),
+    ):
+        assert run(str(suite), "--out", str(out), "--dry-run", "--format", "json", *words) == 0
+        assert [row["held"] for row in json.loads(capsys.readouterr().out)] == passed_over
 
 
 def test_a_case_that_takes_too_long_is_killed_and_is_a_row(
