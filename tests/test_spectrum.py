@@ -213,6 +213,19 @@ def test_a_checkpoint_of_a_run_that_is_given_as_weights_is_told_where_it_belongs
         assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in told
 
 
+@pytest.mark.parametrize(("factory", "told"), [("TooLarge", "allocate"), ("BrokenWhenReal", "do not match")])
+def test_a_network_that_cannot_be_built_here_is_told_in_one_line(
+    factory: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"idle": torch.zeros(1)}, tmp_path / "some.pt")
+    argv = ["--model", f"tests.tiny:{factory}", "--weights", str(tmp_path / "some.pt"), "--data", "digits"]
+    assert spectrum.main([*argv, "--device", "cpu"]) == 2
+    shown = capsys.readouterr().err
+    assert f"tests.tiny:{factory}: building it" in shown
+    assert told in shown
+    assert shown.count("\n") == 1
+
+
 def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests import archives
 
