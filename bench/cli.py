@@ -48,14 +48,16 @@ def parser(command: str, doc: str | None) -> Parser:
 
 def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse and run a command; a UsageError becomes its one line and exit code 2."""
-    args = parser.parse_args(argv)
     try:
-        return body(args)
-    except UsageError as error:
-        _tell(f"{parser.prog}: {error}".replace("\n", " "))
-        return 2
+        args = parser.parse_args(argv)
+        try:
+            return body(args)
+        except UsageError as error:
+            _tell(f"{parser.prog}: {error}".replace("\n", " "))
+            return 2
     except KeyboardInterrupt:
-        _tell(f"{parser.prog}: interrupted; what was recorded is kept")
+        if not processes.local_rank():  # it was interrupted with the first, which says it
+            print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
 
