@@ -252,7 +252,15 @@ def test_data_are_called_alike_however_their_path_is_typed(
     path = archives.latent_files(tmp_path / "mine", *archives.latents())
     out = tmp_path / "spectra.jsonl"
     argv = ["--model", "tests.tiny:Tiny", "--weights", str(tmp_path / "tiny.pt"), "--levels", "500"]
-    for folder, typed in ((tmp_path, "mine"), (tmp_path, "./mine"), (path, "."), (tmp_path, str(path))):
+    (path / "within").mkdir()
+    asked = [
+        (tmp_path, "mine"),
+        (tmp_path, "./mine"),
+        (path, "."),
+        (path / "within", ".."),
+        (tmp_path, str(path)),
+    ]
+    for folder, typed in asked:
         monkeypatch.chdir(folder)
         _, notes = command(spectrum.main, [*argv, "--data", typed, "--out", str(out)], capsys)
         assert "validation images of mine (" in notes
