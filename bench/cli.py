@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.record import Record, Size, StoreError, height_width, read, size_text
 from bench.store import Store, open_store
@@ -16,7 +16,6 @@ from bench.training import processes
 if TYPE_CHECKING:
     from torch import nn
 
-T = TypeVar("T")
 PIXELS_PER_LATENT = 8
 REPORTED = Path("reports/out/records.jsonl")  # what a sweep leaves, from where it was started
 FORMATS = ("table", "md", "csv", "json", "latex")
@@ -48,14 +47,16 @@ def parser(command: str, doc: str | None) -> Parser:
 
 def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse and run a command; a UsageError becomes its one line and exit code 2."""
-    args = parser.parse_args(argv)
     try:
-        return body(args)
-    except UsageError as error:
-        _tell(f"{parser.prog}: {error}".replace("\n", " "))
-        return 2
+        args = parser.parse_args(argv)
+        try:
+            return body(args)
+        except UsageError as error:
+            _tell(f"{parser.prog}: {error}".replace("\n", " "))
+            return 2
     except KeyboardInterrupt:
-        _tell(f"{parser.prog}: interrupted; what was recorded is kept")
+        if not processes.local_rank():  # it was interrupted with the first, which says it
+            print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
 
@@ -323,7 +324,7 @@ def meta_models(
 
     if weights is not None and len(names) != 1:
         raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
-    built = {(name, size): _told(_on_meta, name, size, flag) for name in names for size in sizes}
+    built = {(name, size): _on_meta(name, size, flag) for name in names for size in sizes}
     if weights is not None:
         try:
             state_dict = read_weights(weights)
@@ -337,7 +338,7 @@ def meta_models(
 def check_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> None:
-    """Raise as `meta_models` does, for commands that need none of the models: what was built is not again.
+    """Raise as `meta_models` does, for commands that need no model: what was built for a flag is not again.
 
     A suite names the same models in one table after another, and a build takes a twentieth of a second.
     """
@@ -346,26 +347,21 @@ def check_models(
         return
     for name in names:
         for size in sizes:
-            _told(_builds, name, size, flag)
-
-
-def _on_meta(name: str, size: Size) -> "nn.Module":
-    from models.contract import build, check
-    from models.registry import is_plugin, task_at
-
-    task = task_at(name, *height_width(size))
-    return check(name, task) if is_plugin(name) else build(name, task)
+            _builds(name, size, flag)
 
 
 @cache
-def _builds(name: str, size: Size) -> bool:
-    _on_meta(name, size)
-    return True
+def _builds(name: str, size: Size, flag: str) -> None:
+    _on_meta(name, size, flag)
 
 
-def _told(make: Callable[[str, Size], T], name: str, size: Size, flag: str) -> T:
+def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
+    from models.contract import build, check
+    from models.registry import is_plugin, task_at
+
     try:
-        return make(name, size)
+        task = task_at(name, *height_width(size))
+        return check(name, task) if is_plugin(name) else build(name, task)
     except ValueError as error:
         raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
 

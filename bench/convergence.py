@@ -373,7 +373,7 @@ def _train_macs(name: str, task_of: dict[str, Any], data: str) -> int:
     try:
         return counters.count_step(model, task).train_macs
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
-        told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        told = f"{type(error).__name__}: {worker.first_line(error)}"
         raise cli.UsageError(
             f"--model {name}: a training pass on the meta device raised {told} {where}"
         ) from error

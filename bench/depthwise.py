@@ -238,7 +238,9 @@ def rows(result: Implemented | Skipped, peaks: Peaks | None) -> list[output.Row]
         row = {**about, "variant": one.name, "ran": one.ran, "status": one.status, "reason": one.reason}
         row["error"] = one.error
         if one.name in arms:
-            row |= _timed(result, arms[one.name], peaks)
+            arm = arms[one.name]
+            row |= _timed(result, arm, peaks)
+            row["reason"] = paired.why_refused(result, arm) or one.reason
         told.append(row)
     return told
 
@@ -257,7 +259,7 @@ def _timed(result: Implemented, arm: int, peaks: Peaks | None) -> output.Row:
         "ratio_nchw_s_over_s": result.ratio(arm) if arm else None,
         "ratio_interval": list(ratio_interval) if ratio_interval else None,
         "verdict": result.verdict(arm) if arm else "reference",
-        "remark": paired.why_refused(result, arm) or paired.clock_remark(result, arm),
+        "remark": paired.clock_remark(result, arm),
         "noise": list(result.noise(arm)),
         "times_s": list(result.times_s(arm)),
     }
@@ -283,6 +285,11 @@ def _ratio_interval(row: output.Row) -> str:
     return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
 
 
+def _verdict(row: output.Row) -> str:
+    told = [row["verdict"], row["reason"]] if row["verdict"] else []
+    return ": ".join(filter(None, told)) or "-"
+
+
 _SETTINGS: list[output.Column] = [
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
@@ -304,7 +311,7 @@ _RESULTS: list[output.Column] = [
     ("% of FLOPs floor", lambda row: _percent(row["flops_floor_share"])),
     ("speed ratio, nchw time / time", lambda row: output.fixed(3, row["ratio_nchw_s_over_s"])),
     ("99 % interval of the ratio", _ratio_interval),
-    ("verdict", lambda row: row["verdict"] or "-"),
+    ("verdict", _verdict),
     ("rel. error", lambda row: "-" if row["error"] is None else f"{row['error']:.1e}"),
 ]
 

@@ -42,7 +42,8 @@ def set_precision(precision: str) -> tuple[bool, bool]:
     off, so that tables measured under it as "fp32" favour convolutional networks.
 
     Matrix products within Triton kernels, such as those of flash-linear-attention, know no switch of torch's
-    and take TF32 by themselves: under fp32 Triton is told not to, under torch-default it is left to itself.
+    and take TF32 by themselves: under fp32 Triton is told not to, under torch-default it is left to itself. A
+    kernel that asks for TF32 itself has it all the same.
 
     Returns:
         Both as they read back: matrix products, convolutions.

@@ -6,7 +6,7 @@ from bench import telemetry, timing
 from bench.arms import Arm, NotFiniteError, compiled_already, prepared, training
 from bench.record import Record, Run, Skipped, Throughput
 from bench.timing import Policy
-from bench.worker import Case, out_of_memory
+from bench.worker import Case, first_line, out_of_memory
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of warm-up, and again timed
@@ -27,7 +27,7 @@ def measure(case: Case) -> Record:
         ready = training if run.work == "training" else prepared
         with ready(run, case.weights) as arm, compiled_already(run):
             return _dico(run, arm) if run.protocol == "dico" else _suite(run, arm, monitor)
-    except (RuntimeError, ArithmeticError, MemoryError) as error:
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         row = skipped(run, error)
         if row is None:
             raise
@@ -36,18 +36,18 @@ def measure(case: Case) -> Record:
 
 def skipped(run: Run, error: Exception) -> Skipped | None:
     """The row of a failure that is a result of its own; None for any other."""
+    if failed := out_of_memory(error):
+        return Skipped(run=run, status="out of memory", reason=first_line(failed))
     told = str(error)
     if isinstance(error, NotFiniteError):
         status = "not finite"
-    elif out_of_memory(error):
-        status = "out of memory"
     elif "No available kernel" in told or "No viable backend" in told:
         status = "no kernel"
     elif "recompile" in told:
         status = "recompiled"
     else:
         return None
-    return Skipped(run=run, status=status, reason=told.strip().partition("\n")[0])
+    return Skipped(run=run, status=status, reason=first_line(error))
 
 
 def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:

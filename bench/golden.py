@@ -17,7 +17,8 @@ Tolerances go by what the releases, in the files, differ by between their own fl
   fp32   1e-5 on a CPU, or three times the release's own error where that is more: 2e-7 to 4e-6 was measured,
          8e-6 for out_n of DiS; a wrong GELU would be 8e-5 or more. 5e-5 on CUDA: its exp may differ in the
          last bits, t = 977 multiplies the frequencies made with it, and that alone shows as up to 3e-5 where
-         all of them are off by the last bit (tried on a CPU). No TF32: both switches are off.
+         all of them are off by the last bit (tried on a CPU). No TF32: both switches of torch's are off, and
+         Triton is told so by TRITON_F32_DEFAULT.
   tf32   the release's own error times 2^13, as its products round to 11 bits in place of 24. Products
          rounded so on a CPU gave 580 to 2250 times that error, 2e-4 to 1.7e-3.
   fp16   the same 2^13, as it keeps 11 bits. Measured: 1400 to 3300 times that error.
@@ -25,8 +26,9 @@ Tolerances go by what the releases, in the files, differ by between their own fl
          13 % for out_n of DiS, of which bf16 so says little.
 Less than the factor is measured, because sums are kept in float32 and only what comes of them is rounded.
 
-A case that is compiled again for other values of the same shapes is "recompiled". DiG under fla may multiply
-in TF32 within fp32, whatever the switches say, and then does not reproduce: DiG-S/2@torch is without fla.
+A case that is compiled again for other values of the same shapes is "recompiled". A Triton kernel that
+asks for TF32 by itself has it within fp32 as well, whatever it is told: should DiG under fla not reproduce
+for that, DiG-S/2@torch is without fla.
 Each case runs in a process of its own: one that crashes or runs out of memory is a row with its reason.
 The exit code is 1 unless every case reproduced its golden, so it is 1 for such rows as well; 2 for bad input.
 """

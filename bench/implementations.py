@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import arms, counters, device
 from bench.record import Size, Variant, height_width
-from bench.worker import out_of_memory
+from bench.worker import first_line, out_of_memory
 from models.contract import condition_width
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
 from models.kernels.norm_modulate import norm_modulate_triton
@@ -356,7 +356,7 @@ def prepared(
         timed = arms.captured(all_kept) if where == "cuda" else one_by_one
     except RuntimeError as failed:
         status = "out of memory" if out_of_memory(failed) else "error"
-        return replace(nothing, status=status, reason=str(failed).strip().partition("\n")[0]), None
+        return replace(nothing, status=status, reason=first_line(failed)), None
     return Variant(name=name, ran=ran, status="ok", reason="", error=off), timed
 
 

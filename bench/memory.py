@@ -88,10 +88,8 @@ def measure(case: MemoryCase) -> Memory:
         if case.device == "meta":
             return _known(case, peaks.predict(*asked))
         return _known(case, peaks.measure(*asked, on=case.device, limit_bytes=case.limit_bytes))
-    except (RuntimeError, MemoryError) as error:
-        if not worker.out_of_memory(error):
-            raise
-        return _unknown(case, "out of memory", str(error).strip().partition("\n")[0])
+    except (RuntimeError, ValueError, MemoryError) as error:
+        return _unknown(case, "out of memory", worker.memory_reason(error))
 
 
 def _known(case: MemoryCase, use: MemoryUse) -> Memory:
@@ -143,8 +141,8 @@ def result_of(case: MemoryCase) -> Memory:
         return measure(case)
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
         # a model may pass the check in eval mode and still not train on meta tensors
-        reason = str(error).strip().partition("\n")[0]
-        return _unknown(case, "error", f"on the meta device: {type(error).__name__}: {reason}")
+        told = f"on the meta device: {type(error).__name__}: {worker.first_line(error)}"
+        return _unknown(case, "error", told)
 
 
 # one row a case

@@ -359,7 +359,7 @@ def _assemble(folder: Path, case: "Chain") -> list[str]:
     wanted = min(GRID, case.images)
     grid = folder / "grid.png"
     most = max(int(name[1]) for other in folder.iterdir() if (name := SAMPLES.fullmatch(other.name)))
-    if wanted < min(GRID, most):
+    if wanted < min(GRID, most) and grid.exists():
         return [f"{path}: {case.images} images; {grid} stays that of {most}"]
     shown = np.concatenate([cut(first).samples for first in range(0, wanted, case.run.batch)])[:wanted]
     images.write_png(grid, images.grid(shown))

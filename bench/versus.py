@@ -70,7 +70,7 @@ def measure(case: Contest) -> Comparison | Skipped:
                 synchronise=built[0].synchronise,
                 read_clock_mhz=monitor.clock_mhz if monitor else None,
             )
-        except (RuntimeError, ArithmeticError, MemoryError) as error:
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             of = case.runs[min(len(built), len(case.runs) - 1)]
             skipped = engine.skipped(of, error)
             if skipped is None:

@@ -123,10 +123,8 @@ def work(measure: str, case: dict[str, Any], result: Path, memory_bytes: int) ->
     asked = decode(typing.get_type_hints(function)["case"], case)
     try:
         record = function(asked)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        record = Skipped(run=asked.run, status="out of memory", reason=str(error).strip().partition("\n")[0])
+    except (MemoryError, RuntimeError, ValueError) as error:
+        record = Skipped(run=asked.run, status="out of memory", reason=memory_reason(error))
     result.write_text(to_line(record), encoding="utf-8")
 
 
@@ -250,7 +248,26 @@ def _memory_limit(device_type: str) -> int:
     return int(HEADROOM * (free_host_bytes() or 0))
 
 
-def out_of_memory(error: BaseException) -> bool:
+def first_line(error: BaseException) -> str:
+    """What a row says of an error."""
+    return str(error).strip().partition("\n")[0]
+
+
+def memory_reason(error: Exception) -> str:
+    """What a row says of memory that ran out; any other error is raised again."""
+    failed = out_of_memory(error)
+    if failed is None:
+        raise error
+    return first_line(failed)
+
+
+def out_of_memory(error: BaseException) -> BaseException | None:
+    """The failed allocation that an error was raised from, or is itself; None where it is another failure."""
+    behind = out_of_memory(error.__cause__) if error.__cause__ else None
+    return behind or (error if _is_allocation(error) else None)
+
+
+def _is_allocation(error: BaseException) -> bool:
     """Tell a failed allocation, by its words where it has no exception of its own: on a CPU, in a library."""
     if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
         return True

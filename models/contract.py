@@ -13,8 +13,8 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
     """Build a backbone by name on a device, with any failure of its factory told in one line.
 
     Raises:
-        ValueError: the name, what was asked of it, and what went wrong.
-        RuntimeError: what a real device says, as it says it: it may have run out of memory.
+        ValueError: the name, what was asked of it, and what went wrong; memory that ran out too, which its
+            cause tells.
     """
     factory = find(name)
     try:
@@ -22,9 +22,7 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
             model = factory(task)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    except (TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
-        if isinstance(error, RuntimeError) and device != "meta":
-            raise
+    except (TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"{name}: building it for {task} raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name}: the factory must return a torch.nn.Module, got {type(model).__name__}")

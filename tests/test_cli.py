@@ -1,5 +1,6 @@
 """Commands as a user types them: what they print, and how they refuse."""
 
+import argparse
 import csv
 import io
 import json
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import flops, latency, record, throughput
+from bench import cli, flops, latency, record, throughput
 from bench.__main__ import main as list_commands
 from bench.record import Counted, Throughput
 from models import __main__ as listing
@@ -86,6 +87,26 @@ def test_throughput_refuses_settings_that_cannot_be(
 ) -> None:
     assert run(throughput.main, "--model", "FCDM-S", *args) == 2
     assert told in capsys.readouterr().err
+
+
+def test_an_interrupt_is_told_once_of_several_processes_and_at_once_by_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    def refused(_: argparse.Namespace) -> int:
+        raise cli.UsageError("wrong")
+
+    parser = cli.parser("bench.any", "")
+    assert cli.run(parser, interrupted, []) == 130
+    assert capsys.readouterr().err == "python -m bench.any: interrupted; what was recorded is kept\n"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("time.sleep", interrupted)  # whoever waits is interrupted again
+    assert cli.run(parser, interrupted, []) == 130
+    assert cli.run(parser, refused, []) == 130
+    assert cli.run(parser, refused, ["--unknown"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_flops_refuses_modules_from_a_package_that_has_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import agreement, depthwise, environment, floors, implementations, implemented, record, worker
+from bench import (
+    agreement,
+    depthwise,
+    environment,
+    floors,
+    implementations,
+    implemented,
+    output,
+    record,
+    worker,
+)
 from bench.depthwise import Case
 from bench.implementations import IMPLEMENTATIONS, Layer, Operands
 from bench.record import Ceiling, Implemented, Run, Skipped, StoreError, Variant, read
@@ -350,6 +360,19 @@ def test_the_command_tells_every_variant_and_measures_nothing_twice(
     assert "not here" not in printed.out
     assert "not on a CPU: nchw-cudnn" in printed.err
     assert "3 of 3 were in" in printed.err
+
+
+def test_a_refused_verdict_has_its_reason_and_a_remark_is_of_clocks_alone() -> None:
+    for drift, steady in ((0.004, 0.0), (0.0, 0.04)):
+        read = tuple(2000 * (1 - arm * (drift * i / 4 + steady)) for i, arm in enumerate((0, 1, 1, 0) * 10))
+        told = depthwise.rows(replace(made(), clocks_mhz=read), None)
+        row = told[-1]
+        assert row["verdict"] == ("refused" if drift else "faster")
+        assert row["reason"].startswith("clocks drifted apart") == bool(drift)
+        assert "drifted" not in row["remark"]
+        text = output.render(told, depthwise._columns(told), "table")
+        assert ("refused: clocks drifted apart" in text) == bool(drift)
+    assert row["remark"].startswith("clock -4.0 %")
 
 
 def test_windows_replace_those_of_the_model(canned: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,7 +186,7 @@ def test_fla_is_the_recurrence_with_its_gradients(dtype: torch.dtype, tokens: in
 
 
 @pytest.mark.parametrize(("precision", "told"), [("fp32", "ieee"), ("tf32", "tf32"), ("torch-default", None)])
-def test_products_within_triton_kernels_take_tf32_as_those_of_torch_do(
+def test_triton_is_told_by_its_variable_what_products_take_where_a_kernel_does_not_say(
     precision: str, told: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     triton = pytest.importorskip("triton")

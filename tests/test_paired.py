@@ -430,6 +430,7 @@ def test_a_comparison_is_another_case_with_other_models_or_in_another_order() ->
         ("KilledWhenReal", "crashed", "SIGKILL"),
         ("AsksForTooMuch", "out of memory", "tests.tiny:AsksForTooMuch: "),
         ("TooLarge", "out of memory", "tests.tiny:TooLarge: "),
+        ("BrokenWhenReal", "error", "tests.tiny:BrokenWhenReal: building it"),
     ],
 )
 def test_a_comparison_that_fails_is_rows_with_the_reason(

@@ -171,6 +171,18 @@ def test_fewer_images_of_a_folder_have_the_times_of_their_own_chains_and_leave_t
 
 
 @here
+def test_a_grid_that_a_kill_left_out_is_written_with_fewer_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*TINY, "--decoder", "tests.test_sample:pixels", "--out-dir", str(tmp_path)]
+    assert run(sample.main, *asked, "--n", "10") == 0
+    (tmp_path / "grid.png").unlink()
+    assert run(sample.main, *asked, "--n", "8") == 0
+    assert (tmp_path / "grid.png").exists()
+    assert "grid.png: the first 8" in capsys.readouterr().err
+
+
+@here
 def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -213,6 +213,19 @@ def test_a_checkpoint_of_a_run_that_is_given_as_weights_is_told_where_it_belongs
         assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in told
 
 
+@pytest.mark.parametrize(("factory", "told"), [("TooLarge", "allocate"), ("BrokenWhenReal", "do not match")])
+def test_a_network_that_cannot_be_built_here_is_told_in_one_line(
+    factory: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"idle": torch.zeros(1)}, tmp_path / "some.pt")
+    argv = ["--model", f"tests.tiny:{factory}", "--weights", str(tmp_path / "some.pt"), "--data", "digits"]
+    assert spectrum.main([*argv, "--device", "cpu"]) == 2
+    shown = capsys.readouterr().err
+    assert f"tests.tiny:{factory}: building it" in shown
+    assert told in shown
+    assert shown.count("\n") == 1
+
+
 def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests import archives
 
@@ -239,7 +252,15 @@ def test_data_are_called_alike_however_their_path_is_typed(
     path = archives.latent_files(tmp_path / "mine", *archives.latents())
     out = tmp_path / "spectra.jsonl"
     argv = ["--model", "tests.tiny:Tiny", "--weights", str(tmp_path / "tiny.pt"), "--levels", "500"]
-    for folder, typed in ((tmp_path, "mine"), (tmp_path, "./mine"), (path, "."), (tmp_path, str(path))):
+    (path / "within").mkdir()
+    asked = [
+        (tmp_path, "mine"),
+        (tmp_path, "./mine"),
+        (path, "."),
+        (path / "within", ".."),
+        (tmp_path, str(path)),
+    ]
+    for folder, typed in asked:
         monkeypatch.chdir(folder)
         _, notes = command(spectrum.main, [*argv, "--data", typed, "--out", str(out)], capsys)
         assert "validation images of mine (" in notes

@@ -89,7 +89,7 @@ def test_a_plan_builds_a_model_once_however_many_tables_name_it(
     tables = [
         'command = "throughput"\nmodel = ["FCDM-S"]\nres = [288, 320]',
         'command = "latency"\nmodel = ["FCDM-S"]\nres = [288]',
-        'command = "versus"\nmodels = ["FCDM-S", "FCDM-S"]\nres = [320]',
+        'command = "throughput"\nmodel = ["FCDM-S"]\nres = [320]\nprecision = ["bf16"]',
     ]
     path = tmp_path / "mine.toml"
     path.write_text("\n".join(f"[[run]]\n{table}" for table in tables))

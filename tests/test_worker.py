@@ -210,8 +210,12 @@ NO_ENGINE = "GET was unable to find an engine to execute this computation"
         (NO_ENGINE, False),
     ],
 )
-def test_memory_that_ran_out_is_known_by_the_words_of_every_library(told: str, expected: bool) -> None:
-    assert worker.out_of_memory(RuntimeError(told)) == expected
+def test_memory_that_ran_out_is_known_by_the_words_of_every_library(
+    told: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # of whatever process this is, allocations may have failed before
+    monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 0})
+    assert (worker.out_of_memory(RuntimeError(told)) is not None) == expected
 
 
 def test_cudnn_without_an_engine_is_out_of_memory_where_the_allocator_counted_a_failure(
@@ -221,3 +225,11 @@ def test_cudnn_without_an_engine_is_out_of_memory_where_the_allocator_counted_a_
     assert worker.out_of_memory(RuntimeError(NO_ENGINE))
     monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 0})
     assert not worker.out_of_memory(RuntimeError(NO_ENGINE))
+
+
+def test_memory_that_ran_out_behind_an_error_is_the_reason_and_any_other_error_is_raised_again() -> None:
+    behind = ValueError("mine: building it raised RuntimeError: std::bad_alloc")
+    behind.__cause__ = RuntimeError("std::bad_alloc\nand more")
+    assert worker.memory_reason(behind) == "std::bad_alloc"
+    with pytest.raises(ValueError, match="of another kind"):
+        worker.memory_reason(ValueError("of another kind"))

@@ -72,6 +72,15 @@ class TooLarge(Tiny):
         self.table = nn.Parameter(torch.empty(2**48))
 
 
+class BrokenWhenReal(Tiny):
+    """Built on the meta device as any other, and nowhere else, for another reason than memory."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        if not self.head.weight.is_meta:
+            raise RuntimeError("sizes do not match")
+
+
 class RaisesWhenReal(Tiny):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if not x.is_meta:

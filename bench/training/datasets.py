@@ -168,7 +168,7 @@ def _latents(path: Path, most_classes: int) -> Dataset:
             f"--classes {most + 1} would take it"
         )
     marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
-    name = path.absolute().name  # of the current directory too, which is "." otherwise
+    name = path.resolve().name  # of "." and ".." too
     return _dataset(
         name if name not in IMAGES else f"{name} (latents)",
         (features[~marked], labels[~marked]),

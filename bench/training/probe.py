@@ -14,7 +14,7 @@ from bench.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
 from bench.training import checkpoint, diffusion, flow, objective, rng, validation
 from bench.training.archives import digest
 from bench.training.datasets import IMAGES, MOST_CLASSES, Dataset, load
-from bench.worker import out_of_memory
+from bench.worker import memory_reason
 from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, published_task
 from models.task import Task
@@ -227,12 +227,8 @@ def guarded(subject: Subject, look: Callable[[], R | Skipped]) -> R | Skipped:
     try:
         return look()
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        told = str(error).strip().partition("\n")[0]
-        return Skipped(
-            run=subject.run, status="out of memory", reason=f"at batch {subject.run.batch}: {told}"
-        )
+        told = f"at batch {subject.run.batch}: {memory_reason(error)}"
+        return Skipped(run=subject.run, status="out of memory", reason=told)
 
 
 @torch.inference_mode()
