@@ -1,6 +1,7 @@
 """Images or latents with their labels, in memory, that backbones are trained on; always split alike."""
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def _latents(path: Path, most_classes: int) -> Dataset:
             f"--classes {most + 1} would take it"
         )
     marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
-    name = path.resolve().name  # of "." and ".." too
+    name = Path(os.path.abspath(path)).name  # of "." and ".." too; a link keeps its own
     return _dataset(
         name if name not in IMAGES else f"{name} (latents)",
         (features[~marked], labels[~marked]),
