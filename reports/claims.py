@@ -282,7 +282,8 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
         parts.append(
             "Steps a second are those of one GPU of the published sort with its share of the batch, "
             "checkpointing on; averaging gradients across GPUs is not in them. They are judged once they "
-            "were measured twice: the same command with --force."
+            "were measured twice (the same command with --force), or beside a bench.scaling --work training "
+            "of that device and precision."
         )
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:

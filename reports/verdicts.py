@@ -9,11 +9,11 @@ ratios of these papers by that and more. A prediction is never a verdict.
 
 A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
 models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
-of one case differ by, there or in bench.scaling on that device; where neither tells that, nothing can be
-told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved models whose clocks
-drifted apart judge nothing; clocks that differed steadily, as under a power cap, are told beside the ratio.
-Of several settings on a device the one nearest to the published decides: in switches, precision if one is
-published, and batch; the others are told.
+of one case differ by, there or in bench.scaling of that work on that device; where neither tells that,
+nothing can be told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved
+models whose clocks drifted apart judge nothing; clocks that differed steadily, as under a power cap, are
+told beside the ratio. Of several settings on a device the one nearest to the published decides: in switches,
+precision if one is published, and batch; the others are told.
 """
 
 import math
@@ -179,17 +179,25 @@ def timings(records: Iterable[Record]) -> Timings:
     return Timings(
         comparisons=tuple(compared[name] for name in sorted(compared)),
         apart=apart,
-        drifts={setting: _drift(setting, points[setting], studies) for setting in sorted(points)},
+        drifts={
+            setting: _drift(setting, points[setting], studies, "inference") for setting in sorted(points)
+        },
         studies=tuple(studies),
     )
 
 
-def _drift(setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study]) -> Drift | None:
-    """What visits of one case differ by; where every case was visited once, as in the device's studies."""
+def _drift(
+    setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study], work: str
+) -> Drift | None:
+    """What visits of one case differ by; where every case was visited once, as in the device's studies.
+
+    Those of the same work only: what visits of passes differ by says nothing of training steps.
+    """
+    wanted = work, setting.device, setting.precision
     alike = [
         study.drift
         for study in studies
-        if (study.setting.device, study.setting.precision) == (setting.device, setting.precision)
+        if (study.setting.work, study.setting.device, study.setting.precision) == wanted
     ]
     known = [drift for drift in alike if drift is not None]
     return exponents.drift_of(points) or max(known, key=lambda drift: drift.sd, default=None)
@@ -309,7 +317,7 @@ def steps_per_s(held: Timings, records: Iterable[Record], claim: Claim) -> list[
     for setting in sorted(visits):
         kept = _of_newest_code(visits[setting])
         point = _point(kept[-1].run.res, kept)
-        drift = _drift(setting, [point], held.studies)
+        drift = _drift(setting, [point], held.studies, "training")
         (interval,) = exponents.intervals(Curve(points=(point,), drift=drift))
         of_steps = interval and (1 / interval[1], 1 / interval[0])
         refused, newest = resolution.why_refused(drift), kept[-1].run.environment

@@ -434,6 +434,33 @@ def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
     )
 
 
+def test_steps_visited_once_are_judged_beside_a_study_of_training_and_not_of_passes() -> None:
+    there = replace(H200, device="NVIDIA GeForce RTX 4090")
+    step = replace(
+        run("FCDM-XL", precision="fp32", question="train_step"), checkpointing=True, environment=there
+    )
+
+    def beside(work: str) -> list[Record]:
+        studied = [
+            replace(
+                passes(of, 1, seed=visit),
+                run=replace(
+                    of, question=f"scaling of {work} from batch 64, visit {visit}", environment=there
+                ),
+            )
+            for visit in (1, 2)
+            for model in ("DiT-S/2", "FCDM-S")
+            for res in (256, 512)
+            for of in [run(model, res=res, precision="fp32")]
+        ]
+        return [passes(step, 1 / 0.9), *studied]
+
+    verdicts_of = [only(beside(w), "fcdm-steps-per-s-256").verdict for w in ("inference", "training")]
+    assert verdicts_of == [OPEN, HOLDS]
+    said = "twice (the same command with --force), or beside a bench.scaling --work training of that device"
+    assert said in claims.page(beside("training")).text
+
+
 # surprises and the page
 
 
