@@ -253,17 +253,25 @@ def _left_out(points: Sequence[Point], records: Sequence[Record]) -> str:
     """Which models that are known of lack from a picture or from some of its panels, and why."""
     text, batch, _ = _group(points[0].work)
     drawn = {point.work.model for point in points}
-    told = []
+    uncounted = []
     for precision in dict.fromkeys(floors.tensors_of(point.precision) for point in points):
         there = {point.work.model for point in points if point.work.precision == precision}
         if lacking := drawn - there:
-            told.append(
+            uncounted.append(
                 f"at {precision} {_names(lacking)}, whose bytes are counted at another precision only"
             )
     known = {record.model for record in records if isinstance(record, Work | Counted)}
-    if lacking := known - drawn:
-        told.append(f"{_names(lacking)}, whose bytes are not counted at {text} px, batch {batch}")
-    return f"Left out, until bench.operators counts them: {'; '.join(told)}. " if told else ""
+    without_peak: dict[str, set[str]] = {}  # by precision: what is counted here and yet has no floor
+    for work in (record for record in records if isinstance(record, Work)):
+        if work.work == "inference" and _group(work)[:2] == (text, batch) and work.model not in drawn:
+            without_peak.setdefault(work.precision, set()).add(work.model)
+    if lacking := known - drawn - set().union(*without_peak.values()):
+        uncounted.append(f"{_names(lacking)}, whose bytes are not counted at {text} px, batch {batch}")
+    parts = [f"Left out, until bench.operators counts them: {'; '.join(uncounted)}. "] if uncounted else []
+    if without_peak:
+        lacks = "; ".join(f"{_names(of)} (no peak for {at})" for at, of in sorted(without_peak.items()))
+        parts.append(f"Left out, though their bytes are counted: {lacks}. ")
+    return "".join(parts)
 
 
 def _names(models: Collection[str]) -> str:

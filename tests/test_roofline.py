@@ -507,6 +507,19 @@ def test_a_roofline_says_which_models_it_or_a_panel_of_it_lacks() -> None:
     assert section._left_out(points, works) == ""
 
 
+def test_a_model_whose_bytes_are_counted_is_left_out_of_a_roofline_for_want_of_a_peak() -> None:
+    half = replace(WORK, model="DiT-S/2", precision="bf16")
+    training, larger = (
+        replace(half, model="DiC-S", **other) for other in ({"work": "training"}, {"batch": 8})
+    )
+    points = section.every_point(PEAKS, [WORK, half])
+    assert {point.work.model for point in points} == {"FCDM-S"}
+    told = "Left out, though their bytes are counted: DiT-S/2 (no peak for bf16). "
+    assert section._left_out(points, [WORK, half]) == told
+    uncounted = "Left out, until bench.operators counts them: DiC-S, whose bytes are not counted at "
+    assert section._left_out(points, [WORK, half, training, larger]) == f"{uncounted}256 px, batch 4. {told}"
+
+
 def test_no_two_families_of_the_zoo_look_the_same_in_a_roofline() -> None:
     families = dict.fromkeys(map(sizes_of, BACKBONES))
     looks = section._looks(families)
