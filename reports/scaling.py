@@ -162,9 +162,7 @@ def _exponents(study: Study) -> Columns:
         "from size to size": [", ".join(f"{one:.2f}" for one in fit.local) for _, _, fit in rows],
         "x per doubled side": [f"{fit.per_doubling:.2f}" for _, _, fit in rows],
         "batch": [
-            " to ".join(map(str, dict.fromkeys((of[0], of[-1])))) if of else BLANK
-            for model, cost, fit in rows
-            for of in [study.batches((model,), cost, fit.sides)]
+            resolution.spanned(study.batches((model,), cost, fit.sides)) or BLANK for model, cost, fit in rows
         ],
         "px": [f"{fit.sides[0]:.0f} to {fit.sides[-1]:.0f}, {len(fit.sides)} sizes" for _, _, fit in rows],
     }
