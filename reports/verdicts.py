@@ -18,7 +18,7 @@ precision if one is published, and batch; the others are told.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from baselines import load
@@ -51,10 +51,7 @@ class Measured:
     value: float
     interval: Interval | None  # None: too few samples
     how: str
-    device: str
-    precision: str
-    batch: int  # the largest, if it had to shrink
-    switches: str  # what else was not as usual, as that; blank if nothing
+    setting: Setting  # its batch is the largest, if that had to shrink, as the switches say
     environment: Environment  # of the newest sample
     refused: str  # why it judges nothing; blank if it does
     remark: str = ""  # what else to know of the ratio; blank if nothing
@@ -228,16 +225,22 @@ def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measure
         if comparison.runs[0].res == res and model in names and reference in names:
             arm, against = names.index(model), names.index(reference)
             value, interval = comparison.ratio(arm, against), comparison.interval(arm, against)
-            refused = paired.why_refused(comparison, arm, against) or ""
-            one = _measured(setting_of(comparison.runs[arm]), value, interval, PAIRED,
-                            comparison.runs[arm].environment, refused)  # fmt: skip
-            found.append(replace(one, remark=paired.clock_remark(comparison, arm, against)))
+            one = Measured(
+                value=value,
+                interval=interval,
+                how=PAIRED,
+                setting=setting_of(comparison.runs[arm]),
+                environment=comparison.runs[arm].environment,
+                refused=paired.why_refused(comparison, arm, against) or "",
+                remark=paired.clock_remark(comparison, arm, against),
+            )
+            found.append(one)
     for setting, drift in held.drifts.items():
         ours, theirs = held.point(setting, model, res), held.point(setting, reference, res)
         if ours is not None and theirs is not None:
             value, interval = exponents.cost_ratio(theirs, ours, drift)
             newest = held.newest((setting, model, res), (setting, reference, res))
-            found.append(_measured(setting, value, interval, APART, newest, resolution.why_refused(drift)))
+            found.append(_apart(setting, value, interval, newest, drift))
     return found
 
 
@@ -279,10 +282,12 @@ def _over_sizes(
                 value=value,
                 interval=interval,
                 how=STUDY,
-                device=study.setting.device,
-                precision=study.setting.precision,
-                batch=max(ran),
-                switches=", ".join([*study.setting.switches, *down]),
+                setting=Setting(
+                    device=study.setting.device,
+                    precision=study.setting.precision,
+                    batch=max(ran),
+                    switches=(*study.setting.switches, *down),
+                ),
                 environment=study.runs[-1].environment,
                 refused=resolution.why_refused(study.drift),
             )
@@ -293,8 +298,7 @@ def _over_sizes(
         if all(len(of) == len(sizes) for of in known):
             value, interval = value_of([Curve(points=tuple(of), drift=drift) for of in known])
             newest = held.newest(*((setting, model, res) for model in models for res in sizes))
-            refused = resolution.why_refused(drift)
-            found.append(_measured(setting, value, interval, APART, newest, refused))
+            found.append(_apart(setting, value, interval, newest, drift))
     return found
 
 
@@ -320,29 +324,20 @@ def steps_per_s(held: Timings, records: Iterable[Record], claim: Claim) -> list[
         drift = _drift(setting, [point], held.studies, "training")
         (interval,) = exponents.intervals(Curve(points=(point,), drift=drift))
         of_steps = interval and (1 / interval[1], 1 / interval[0])
-        refused, newest = resolution.why_refused(drift), kept[-1].run.environment
-        found.append(_measured(setting, 1 / point.cost, of_steps, APART, newest, refused))
+        found.append(_apart(setting, 1 / point.cost, of_steps, kept[-1].run.environment, drift))
     return found
 
 
-def _measured(
-    setting: Setting,
-    value: float,
-    interval: Interval | None,
-    how: str,
-    environment: Environment,
-    refused: str,
+def _apart(
+    setting: Setting, value: float, interval: Interval | None, environment: Environment, drift: Drift | None
 ) -> Measured:
     return Measured(
         value=value,
         interval=interval,
-        how=how,
-        device=setting.device,
-        precision=setting.precision,
-        batch=setting.batch,
-        switches=", ".join(setting.switches),
+        how=APART,
+        setting=setting,
         environment=environment,
-        refused=refused,
+        refused=resolution.why_refused(drift),
     )
 
 
@@ -397,8 +392,10 @@ def _named(claim: Claim, names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _by_device(claim: Claim, model: str, reference: str, measured: Sequence[Measured]) -> list[Finding]:
     found = []
-    for device in sorted({one.device for one in measured}):
-        ranked = sorted((one for one in measured if one.device == device), key=lambda one: _far(claim, one))
+    for device in sorted({one.setting.device for one in measured}):
+        ranked = sorted(
+            (one for one in measured if one.setting.device == device), key=lambda one: _far(claim, one)
+        )
         found.append(
             Finding(
                 claim=claim, model=model, reference=reference, measured=ranked[0], others=tuple(ranked[1:])
@@ -411,10 +408,10 @@ def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
     """How far a setting is from the published one, for sorting; the newer of two alike first."""
     likely = _PRECISIONS[claim.precision]
     published = int(claim.batch.split()[0]) if claim.batch else 64
-    batch, how = abs(math.log(one.batch / published)), (PAIRED, STUDY, APART).index(one.how)
-    precision = likely.index(one.precision)
+    batch, how = abs(math.log(one.setting.batch / published)), (PAIRED, STUDY, APART).index(one.how)
+    precision = likely.index(one.setting.precision)
     return (
-        len(one.switches.split(", ")) if one.switches else 0,
+        len(one.setting.switches),
         precision if claim.precision else 0,
         one.interval is None,
         # what grows with the size hardly depends on the batch, but on visits that alternate
