@@ -3,7 +3,7 @@
 Arms of a study share their seeds: seed k has the same data order, timesteps, noise and initialisation seed
 in every arm. So differences are taken within a seed, and intervals are Student's t over the seeds, which
 takes the differences to be spread normally; below three seeds there is none. Each is a 95 % interval of one
-comparison, not of all of a table at once.
+comparison, not of all of a table at once; that of a correlation is of all its pairs of arms at once.
 
 Between two evaluations a curve is taken to be straight over the logarithm of the axis, or over the axis
 itself from step 0 on. Nothing is read beyond the last evaluation. No torch here.

@@ -273,10 +273,10 @@ class CrossOver:
     """
 
     below: str  # first or second: the cheaper one below the crossing, or wherever they differ; or neither
-    side: float | None
-    interval: Interval | None
+    side: float | None = None
+    interval: Interval | None = None
     certain: bool  # with a crossing: both ends lie in the range; without: one is surely cheaper everywhere
-    extrapolated: float | None
+    extrapolated: float | None = None
     equal: tuple[float, ...] = ()  # sizes at which both cost the same to the last digit, as counts may
 
 
@@ -305,27 +305,15 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     equal = tuple(side for side, gap in zip(shared, gaps, strict=True) if gap == 0)
     apart = [i for i in range(len(shared)) if gaps[i] != 0]
     if not apart:
-        return [
-            CrossOver(
-                below="neither", side=None, interval=None, certain=exact, extrapolated=None, equal=equal
-            )
-        ]
+        return [CrossOver(below="neither", certain=exact, equal=equal)]
     below = ["first" if gap < 0 else "second" for gap in gaps]
     turns = [(i, j) for i, j in pairwise(apart) if below[i] != below[j]]
     if not turns:
         # of exact counts the sign is sure; of times without an interval nothing is
         agree = drawn is not None and float(numpy.mean((drawn < 0).all(1) | (drawn > 0).all(1)))
         certain = exact if drawn is None else bool(agree >= CONFIDENCE)
-        return [
-            CrossOver(
-                below=below[apart[0]],
-                side=None,
-                interval=None,
-                certain=certain,
-                extrapolated=_extrapolated(x, gaps),
-                equal=equal,
-            )
-        ]
+        led = _extrapolated(x, gaps)
+        return [CrossOver(below=below[apart[0]], certain=certain, extrapolated=led, equal=equal)]
     found = []
     for i, j in turns:
         place = float(_zero(x[i], x[j], gaps[i], gaps[j]) if j == i + 1 else (x[i + 1] + x[j - 1]) / 2)
@@ -336,7 +324,6 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
                 side=math.exp(place),
                 interval=interval,
                 certain=exact if interval is None else all(map(math.isfinite, interval)) and interval[0] > 0,
-                extrapolated=None,
                 equal=equal,
             )
         )

@@ -53,9 +53,14 @@ def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[s
 
 
 def spread(times_s: Sequence[float]) -> float | None:
-    """From the fastest to the slowest, as a share of the median; None where one sample or no time is all."""
+    """From the fastest to the slowest, as a share of the median; None of fewer than two, or without time.
+
+    A mean is one sample, whatever it is of.
+    """
+    if len(times_s) < 2:
+        return None
     middle = stats.median(times_s)
-    return (max(times_s) - min(times_s)) / middle if len(times_s) > 1 and middle > 0 else None
+    return (max(times_s) - min(times_s)) / middle if middle > 0 else None
 
 
 def drift(times_s: Sequence[float]) -> float | None:

@@ -191,7 +191,7 @@ def _row(share: Share) -> output.Row:
         "eager_bytes_share": share.eager_bytes / work.eager_bytes if work.eager_bytes else 0.0,
         "fused_bytes_share": share.fused_bytes / work.fused_bytes if work.fused_bytes else 0.0,
         "seconds": share.seconds,
-        "seconds_spread": noise.spread(share.samples) if share.samples else None,
+        "seconds_spread": noise.spread(share.samples),
         "seconds_of_passes": list(share.samples),
     }
 

@@ -457,7 +457,7 @@ class Profiled:
     @property
     def spread(self) -> float | None:
         """What whole passes differ by; None where only their mean is known."""
-        return noise.spread(self.whole_s) if self.has_samples else None
+        return noise.spread(self.whole_s)
 
     @property
     def noise(self) -> tuple[str, ...]:

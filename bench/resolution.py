@@ -166,9 +166,14 @@ class Study:
         )
 
 
+def spanned(batches: Sequence[int]) -> str:
+    """The batches that costs are of, the largest first: "16 to 2", or one; blank where they have none."""
+    return " to ".join(map(str, dict.fromkeys((*batches[:1], *batches[-1:]))))
+
+
 def shrunk(batches: Sequence[int]) -> str:
     """Say that costs are of several batches, the largest first; blank of one."""
-    return f"batch {batches[0]} to {batches[-1]}" if len(batches) > 1 else ""
+    return f"batch {spanned(batches)}" if len(batches) > 1 else ""
 
 
 def _judged(verdict: str, batches: Sequence[int]) -> str:

@@ -142,7 +142,7 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
     """
     work, peaks, precision = point.work, point.peaks, point.precision
     seconds = profiled.medians if profiled else None
-    samples = profiled.samples if profiled and profiled.has_samples else {}
+    samples = profiled.samples if profiled else {}
     named = operators.grouped(work, by)
     beside: list[tuple[str, list[Part]]] = [(name, []) for name in seconds or () if name not in named]
     rows: list[output.Row] = []
@@ -152,7 +152,7 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
         spent = None
         if seconds is not None:
             spent = sum(seconds.values()) if name == WHOLE else seconds.get(name)
-        sampled = profiled.whole_s if profiled and samples and name == WHOLE else samples.get(name)
+        sampled = profiled.whole_s if profiled and name == WHOLE else samples.get(name, ())
         rows.append(
             {
                 "model": work.model,
@@ -177,7 +177,7 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
                 "fused_floor_s": fused and fused.total_s,
                 "fused_floor_share": fused.total_s / point.fused.total_s if fused and point.fused else None,
                 "profiled_s": spent,
-                "profiled_spread": noise.spread(sampled) if sampled else None,
+                "profiled_spread": noise.spread(sampled),
                 "eager_achieved": eager.total_s / spent if eager and spent else None,
                 "profiled_date": profiled.run.environment.date if profiled else None,
                 "noise": list(profiled.noise) if profiled else [],

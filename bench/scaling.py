@@ -530,7 +530,7 @@ _COLUMNS: dict[str, list[output.Column]] = {
         ("size to size", lambda row: ", ".join(output.fixed(2, one) for one in row["local_exponents"])),
         ("x per doubled side", lambda row: output.fixed(2, row["per_doubling"])),
         ("px", _sides("sides")),
-        ("at", lambda row: resolution.shrunk(row["batches"]) or "-"),
+        ("batch", lambda row: resolution.spanned(row["batches"]) or "-"),
     ],
     "claim": [
         ("slow-down of", lambda row: row["what"]),

@@ -21,7 +21,7 @@ from reports.evidence import Evidence, gather
 from reports.naming import order
 from reports.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
 from reports.roofline import Point
-from reports.surprises import Surprise, conditions, macs_ratio, with_interval
+from reports.surprises import Surprise, conditions, conditions_beside, macs_ratio, with_interval
 from reports.tables import BLANK, Columns, markdown, significant
 from reports.verdicts import (
     BAND,
@@ -132,7 +132,7 @@ def _devices(found: Sequence[Finding]) -> list[str]:
 
 def _device(finding: Finding) -> str:
     if finding.measured is not None:
-        return finding.measured.device
+        return finding.measured.setting.device
     return finding.fits.memory.run.environment.device if finding.fits else ""
 
 
@@ -271,8 +271,10 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
         columns["predicted, not measured"] = [_predicted(one.predicted) for one in of]
     else:
         columns["measured"] = [_here(one) for one in of]
-        columns["how"] = [_how(one.measured) if one.measured else BLANK for one in of]
-        columns["here (published)"] = [_conditions(one) for one in of]
+        columns["how"] = [one.measured.how if one.measured else BLANK for one in of]
+        columns["here (published)"] = [
+            conditions_beside(one.measured, one.claim) if one.measured else BLANK for one in of
+        ]
         columns["other settings"] = [_range(one) for one in of]
         ratios = [macs_ratio(evidence, one) for one in of]
         columns["by MACs"] = [BLANK if ratio is None else significant(ratio, 3) for ratio in ratios]
@@ -282,7 +284,8 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
         parts.append(
             "Steps a second are those of one GPU of the published sort with its share of the batch, "
             "checkpointing on; averaging gradients across GPUs is not in them. They are judged once they "
-            "were measured twice: the same command with --force."
+            "were measured twice (the same command with --force), or beside a bench.scaling --work training "
+            "of that device and precision."
         )
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:
@@ -299,27 +302,9 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
     return parts
 
 
-def _how(measured: Measured) -> str:
-    return "; ".join(filter(None, [measured.how, measured.remark]))
-
-
-def _conditions(finding: Finding) -> str:
-    """Device, precision and batch here, with the published in brackets where they differ."""
-    measured, claim = finding.measured, finding.claim
-    if measured is None:
-        return BLANK
-    said = (
-        (measured.device, claim.device, claim.device and claim.device in measured.device),
-        (measured.precision, claim.precision, measured.precision == claim.precision),
-        (f"batch {measured.batch}", claim.batch, str(measured.batch) == claim.batch),
-    )
-    words = [here if same else f"{here} ({there or 'not stated'})" for here, there, same in said]
-    return ", ".join([*words, measured.switches] if measured.switches else words)
-
-
 def _range(finding: Finding) -> str:
     """The least and the most of the other settings of the device."""
-    others = sorted(finding.others, key=lambda one: (one.value, one.precision, one.batch))
+    others = sorted(finding.others, key=lambda one: (one.value, one.setting.precision, one.setting.batch))
     if not others:
         return BLANK
     ends = " to ".join(map(_setting, dict.fromkeys((others[0], others[-1]))))
@@ -329,8 +314,7 @@ def _range(finding: Finding) -> str:
 def _setting(measured: Measured) -> str:
     """A value with the setting it belongs to."""
     how = measured.how.partition(",")[0]
-    words = [measured.precision, f"batch {measured.batch}", measured.switches, how]
-    return f"{significant(measured.value, 3)} ({', '.join(filter(None, words))})"
+    return f"{significant(measured.value, 3)} ({measured.setting.but_device}, {how})"
 
 
 def _remarks(claim: Claim, remarks: Sequence[Remark]) -> list[Remark]:
@@ -422,7 +406,7 @@ def _stamps(found: Sequence[Finding]) -> Columns:
 
     for one in found:
         for measured in filter(None, (one.measured, *one.others)):
-            add(f"measured, {measured.device}", measured.environment)
+            add(f"measured, {measured.setting.device}", measured.environment)
         for verdict in filter(None, (one.fits, *one.other_fits)):
             here = verdict.memory.run.environment
             add(f"measured, {here.device}", here)
@@ -535,5 +519,4 @@ def _label(finding: Finding) -> str:
 def _beside(finding: Finding) -> str:
     measured = finding.measured
     assert measured is not None
-    words = [measured.precision, f"batch {measured.batch}", measured.switches]
-    return f"{finding.verdict} ({', '.join(filter(None, words))})"
+    return f"{finding.verdict} ({measured.setting.but_device})"

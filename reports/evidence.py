@@ -26,8 +26,13 @@ class Setting:
     batch: int
     switches: tuple[str, ...]  # what is not as usual, in words
 
+    @property
+    def but_device(self) -> str:
+        """All but the device, in words."""
+        return ", ".join([self.precision, f"batch {self.batch}", *self.switches])
+
     def __str__(self) -> str:
-        return ", ".join([self.device, self.precision, f"batch {self.batch}", *self.switches])
+        return f"{self.device}, {self.but_device}"
 
 
 @dataclass(frozen=True, kw_only=True)

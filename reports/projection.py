@@ -17,7 +17,7 @@ from bench.projection import Prediction
 from bench.record import Memory, Record, Work
 from bench.validation import Basis, Derived, Judged, MemoryBars
 from reports.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
-from reports.tables import BLANK, Columns, markdown, significant
+from reports.tables import BLANK, Columns, markdown, sentence, significant
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM5 141GB")
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
@@ -55,7 +55,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         return "", []
     parts = [
         "## Predicted for GPUs",
-        f"{_reading(basis, cases)} {_sentence(bars.words('inference'))}",
+        f"{_reading(basis, cases)} {sentence(bars.words('inference'))}",
         *(text for gpu in GPUS for text in (f"### Predicted: {gpu}", markdown(_of_gpu(cases, gpu)))),
         "### Shares of the peaks",
         markdown(_shares(basis)),
@@ -128,12 +128,8 @@ def _reading(basis: Basis, cases: Sequence[_Case]) -> str:
         f"nominal {_percent(projection.COVERAGE)} interval. *At most* are the rates at the full peaks, of an "
         "eager pass, where the interval ends at the latest, and with ideal fusion. torch-default is fp32 "
         f"with TF32 in convolutions only. Basis: {basis.words()}. "
-        f"{_sentence(basis.level())} Work traced with {stamps}, {dates[-1]}."
+        f"{sentence(basis.level())} Work traced with {stamps}, {dates[-1]}."
     )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _range(rate: float, low: float, high: float) -> str:

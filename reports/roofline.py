@@ -253,17 +253,25 @@ def _left_out(points: Sequence[Point], records: Sequence[Record]) -> str:
     """Which models that are known of lack from a picture or from some of its panels, and why."""
     text, batch, _ = _group(points[0].work)
     drawn = {point.work.model for point in points}
-    told = []
+    uncounted = []
     for precision in dict.fromkeys(floors.tensors_of(point.precision) for point in points):
         there = {point.work.model for point in points if point.work.precision == precision}
         if lacking := drawn - there:
-            told.append(
+            uncounted.append(
                 f"at {precision} {_names(lacking)}, whose bytes are counted at another precision only"
             )
     known = {record.model for record in records if isinstance(record, Work | Counted)}
-    if lacking := known - drawn:
-        told.append(f"{_names(lacking)}, whose bytes are not counted at {text} px, batch {batch}")
-    return f"Left out, until bench.operators counts them: {'; '.join(told)}. " if told else ""
+    without_peak: dict[str, set[str]] = {}  # by precision: what is counted here and yet has no floor
+    for work in (record for record in records if isinstance(record, Work)):
+        if work.work == "inference" and _group(work)[:2] == (text, batch) and work.model not in drawn:
+            without_peak.setdefault(work.precision, set()).add(work.model)
+    if lacking := known - drawn - set().union(*without_peak.values()):
+        uncounted.append(f"{_names(lacking)}, whose bytes are not counted at {text} px, batch {batch}")
+    parts = [f"Left out, until bench.operators counts them: {'; '.join(uncounted)}. "] if uncounted else []
+    if without_peak:
+        lacks = "; ".join(f"{_names(of)} (no peak for {at})" for at, of in sorted(without_peak.items()))
+        parts.append(f"Left out, though their bytes are counted: {lacks}. ")
+    return "".join(parts)
 
 
 def _names(models: Collection[str]) -> str:
@@ -591,7 +599,7 @@ class _Panel:
             axes.plot(*zip(*places, strict=True), color=colour, linewidth=0.8, alpha=0.5, zorder=2)
             for point, place in zip(chain, places, strict=True):
                 axes.plot(
-                    *place, shape, color=colour, markersize=_width(point.work.model),
+                    *place, shape, color=colour, markersize=_width(size(point.work.model)),
                     markeredgecolor="white", markeredgewidth=0.4, zorder=3,
                 )  # fmt: skip
         for point, place in self.measured:
@@ -601,7 +609,7 @@ class _Panel:
                 color="#777777", linewidth=0.8, linestyle=":", zorder=2,
             )  # fmt: skip
             axes.plot(
-                *place, "D", color=colour, markersize=_width(point.work.model),
+                *place, "D", color=colour, markersize=_width(size(point.work.model)),
                 markeredgecolor="black", markeredgewidth=0.6, zorder=4,
             )  # fmt: skip
         peak, bytes_per_s = self.peaks
@@ -630,7 +638,7 @@ class _Panel:
             model = chain[-1].work.model
             if len(self.looks) <= NAMED or family(model) in FAMILIES:
                 text = name if len(chain) > 1 else model
-                named.append((text, *self.place(chain[-1]), _width(model) ** 2))
+                named.append((text, *self.place(chain[-1]), _width(size(model)) ** 2))
                 colours[text] = self.looks[name][0]
             else:
                 marks.append(self.place(chain[-1]))
@@ -657,9 +665,9 @@ def _looks(families: Collection[str]) -> dict[str, Look]:
     return looks
 
 
-def _width(model: str) -> float:
-    """Points across the mark of a model: the larger its size the wider, middling where it names none."""
-    return 3.4 + 0.8 * (SIZES.index(size(model)) if size(model) in SIZES else 3)
+def _width(letters: str) -> float:
+    """Points across the mark of a model of that size: the larger the wider, middling where it names none."""
+    return 3.4 + 0.8 * (SIZES.index(letters) if letters in SIZES else 3)
 
 
 def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
@@ -681,11 +689,11 @@ def _legend(points: Sequence[Point], looks: Mapping[str, Look]) -> list[Line2D]:
     handles = [mark("floor (computed)", marker="o", color="#444444")]
     if any(point.measured for point in points):
         handles.append(mark("measured", marker="D", color="#444444", markeredgecolor="black"))
-    examples = {size(point.work.model): point.work.model for point in points if size(point.work.model)}
+    there = {size(point.work.model) for point in points}
     handles += [
-        mark(letters, marker="o", color="#999999", markersize=_width(examples[letters]))
+        mark(letters, marker="o", color="#999999", markersize=_width(letters))
         for letters in SIZES
-        if letters in examples
+        if letters in there
     ]
     shown = looks.items() if len(looks) > NAMED else ()
     return handles + [mark(name, marker=shape, color=colour) for name, (colour, shape) in shown]

@@ -15,7 +15,7 @@ from bench.record import Record, size_text
 from bench.resolution import COSTS, MARGIN, Fall, Sized, Study
 from reports.naming import order
 from reports.plots import STYLE, Drawing, colour_of, new_figure, saved
-from reports.tables import BLANK, Columns, markdown, significant
+from reports.tables import BLANK, Columns, markdown, sentence, significant
 
 MIB = 2**20
 AXES = {
@@ -82,11 +82,10 @@ def _reading() -> str:
 
 def _conditions(study: Study) -> str:
     first, last = study.runs[0].environment, study.runs[-1].environment
-    told = resolution.of_visits(study.drift)
     dates = first.date if first.date == last.date else f"{first.date} to {last.date}"
     return (
         f"{last.device}; torch {last.torch}; {last.threads} CPU threads; commit {last.commit or BLANK}; "
-        f"{dates}. {told[0].upper()}{told[1:]}."
+        f"{dates}. {sentence(resolution.of_visits(study.drift))}"
     )
 
 
@@ -162,9 +161,7 @@ def _exponents(study: Study) -> Columns:
         "from size to size": [", ".join(f"{one:.2f}" for one in fit.local) for _, _, fit in rows],
         "x per doubled side": [f"{fit.per_doubling:.2f}" for _, _, fit in rows],
         "batch": [
-            " to ".join(map(str, dict.fromkeys((of[0], of[-1])))) if of else BLANK
-            for model, cost, fit in rows
-            for of in [study.batches((model,), cost, fit.sides)]
+            resolution.spanned(study.batches((model,), cost, fit.sides)) or BLANK for model, cost, fit in rows
         ],
         "px": [f"{fit.sides[0]:.0f} to {fit.sides[-1]:.0f}, {len(fit.sides)} sizes" for _, _, fit in rows],
     }

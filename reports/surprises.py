@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from baselines.load import Claim
 from bench.capacity import GIB
 from bench.record import Memory, Record, Size, size_text
 from reports import memory, roofline
@@ -104,8 +105,19 @@ def with_interval(measured: Measured) -> str:
 
 def conditions(measured: Measured) -> str:
     """Device and setting of a measured value, and what else to know of it."""
-    words = [measured.device, measured.precision, f"batch {measured.batch}"]
-    return ", ".join([*words, *filter(None, (measured.switches, measured.remark))])
+    return ", ".join(filter(None, (str(measured.setting), measured.remark)))
+
+
+def conditions_beside(measured: Measured, claim: Claim) -> str:
+    """As `conditions`, with the published ones in brackets where they differ."""
+    here = measured.setting
+    said = (
+        (here.device, claim.device, claim.device and claim.device in here.device),
+        (here.precision, claim.precision, here.precision == claim.precision),
+        (f"batch {here.batch}", claim.batch, str(here.batch) == claim.batch),
+    )
+    words = [ours if same else f"{ours} ({theirs or 'not stated'})" for ours, theirs, same in said]
+    return ", ".join(filter(None, (*words, *here.switches, measured.remark)))
 
 
 def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:

@@ -91,6 +91,11 @@ def significant(value: float, digits: int = 4) -> str:
     return f"{value:.{_decimals(value, digits)}f}"
 
 
+def sentence(text: str) -> str:
+    """Write words of a command as a sentence."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def stamp(environment: Environment) -> str:
     """What a count or a time was made with, in words."""
     return f"torch {environment.torch}, commit {environment.commit[:12] or BLANK}, {environment.date[:10]}"

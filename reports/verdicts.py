@@ -9,16 +9,16 @@ ratios of these papers by that and more. A prediction is never a verdict.
 
 A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
 models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
-of one case differ by, there or in bench.scaling on that device; where neither tells that, nothing can be
-told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved models whose clocks
-drifted apart judge nothing; clocks that differed steadily, as under a power cap, are told beside the ratio.
-Of several settings on a device the one nearest to the published decides: in switches, precision if one is
-published, and batch; the others are told.
+of one case differ by, there or in bench.scaling of that work on that device; where neither tells that,
+nothing can be told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved
+models whose clocks drifted apart judge nothing; clocks that differed steadily, as under a power cap, are
+told beside the ratio. Of several settings on a device the one nearest to the published decides: in switches,
+precision if one is published, and batch; the others are told.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from baselines import load
@@ -51,10 +51,7 @@ class Measured:
     value: float
     interval: Interval | None  # None: too few samples
     how: str
-    device: str
-    precision: str
-    batch: int  # the largest, if it had to shrink
-    switches: str  # what else was not as usual, as that; blank if nothing
+    setting: Setting  # its batch is the largest, if that had to shrink, as the switches say
     environment: Environment  # of the newest sample
     refused: str  # why it judges nothing; blank if it does
     remark: str = ""  # what else to know of the ratio; blank if nothing
@@ -179,17 +176,25 @@ def timings(records: Iterable[Record]) -> Timings:
     return Timings(
         comparisons=tuple(compared[name] for name in sorted(compared)),
         apart=apart,
-        drifts={setting: _drift(setting, points[setting], studies) for setting in sorted(points)},
+        drifts={
+            setting: _drift(setting, points[setting], studies, "inference") for setting in sorted(points)
+        },
         studies=tuple(studies),
     )
 
 
-def _drift(setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study]) -> Drift | None:
-    """What visits of one case differ by; where every case was visited once, as in the device's studies."""
+def _drift(
+    setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study], work: str
+) -> Drift | None:
+    """What visits of one case differ by; where every case was visited once, as in the device's studies.
+
+    Those of the same work only: what visits of passes differ by says nothing of training steps.
+    """
+    wanted = work, setting.device, setting.precision
     alike = [
         study.drift
         for study in studies
-        if (study.setting.device, study.setting.precision) == (setting.device, setting.precision)
+        if (study.setting.work, study.setting.device, study.setting.precision) == wanted
     ]
     known = [drift for drift in alike if drift is not None]
     return exponents.drift_of(points) or max(known, key=lambda drift: drift.sd, default=None)
@@ -220,16 +225,22 @@ def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measure
         if comparison.runs[0].res == res and model in names and reference in names:
             arm, against = names.index(model), names.index(reference)
             value, interval = comparison.ratio(arm, against), comparison.interval(arm, against)
-            refused = paired.why_refused(comparison, arm, against) or ""
-            one = _measured(setting_of(comparison.runs[arm]), value, interval, PAIRED,
-                            comparison.runs[arm].environment, refused)  # fmt: skip
-            found.append(replace(one, remark=paired.clock_remark(comparison, arm, against)))
+            one = Measured(
+                value=value,
+                interval=interval,
+                how=PAIRED,
+                setting=setting_of(comparison.runs[arm]),
+                environment=comparison.runs[arm].environment,
+                refused=paired.why_refused(comparison, arm, against) or "",
+                remark=paired.clock_remark(comparison, arm, against),
+            )
+            found.append(one)
     for setting, drift in held.drifts.items():
         ours, theirs = held.point(setting, model, res), held.point(setting, reference, res)
         if ours is not None and theirs is not None:
             value, interval = exponents.cost_ratio(theirs, ours, drift)
             newest = held.newest((setting, model, res), (setting, reference, res))
-            found.append(_measured(setting, value, interval, APART, newest, resolution.why_refused(drift)))
+            found.append(_apart(setting, value, interval, newest, drift))
     return found
 
 
@@ -271,10 +282,12 @@ def _over_sizes(
                 value=value,
                 interval=interval,
                 how=STUDY,
-                device=study.setting.device,
-                precision=study.setting.precision,
-                batch=max(ran),
-                switches=", ".join([*study.setting.switches, *down]),
+                setting=Setting(
+                    device=study.setting.device,
+                    precision=study.setting.precision,
+                    batch=max(ran),
+                    switches=(*study.setting.switches, *down),
+                ),
                 environment=study.runs[-1].environment,
                 refused=resolution.why_refused(study.drift),
             )
@@ -285,8 +298,7 @@ def _over_sizes(
         if all(len(of) == len(sizes) for of in known):
             value, interval = value_of([Curve(points=tuple(of), drift=drift) for of in known])
             newest = held.newest(*((setting, model, res) for model in models for res in sizes))
-            refused = resolution.why_refused(drift)
-            found.append(_measured(setting, value, interval, APART, newest, refused))
+            found.append(_apart(setting, value, interval, newest, drift))
     return found
 
 
@@ -309,32 +321,23 @@ def steps_per_s(held: Timings, records: Iterable[Record], claim: Claim) -> list[
     for setting in sorted(visits):
         kept = _of_newest_code(visits[setting])
         point = _point(kept[-1].run.res, kept)
-        drift = _drift(setting, [point], held.studies)
+        drift = _drift(setting, [point], held.studies, "training")
         (interval,) = exponents.intervals(Curve(points=(point,), drift=drift))
         of_steps = interval and (1 / interval[1], 1 / interval[0])
-        refused, newest = resolution.why_refused(drift), kept[-1].run.environment
-        found.append(_measured(setting, 1 / point.cost, of_steps, APART, newest, refused))
+        found.append(_apart(setting, 1 / point.cost, of_steps, kept[-1].run.environment, drift))
     return found
 
 
-def _measured(
-    setting: Setting,
-    value: float,
-    interval: Interval | None,
-    how: str,
-    environment: Environment,
-    refused: str,
+def _apart(
+    setting: Setting, value: float, interval: Interval | None, environment: Environment, drift: Drift | None
 ) -> Measured:
     return Measured(
         value=value,
         interval=interval,
-        how=how,
-        device=setting.device,
-        precision=setting.precision,
-        batch=setting.batch,
-        switches=", ".join(setting.switches),
+        how=APART,
+        setting=setting,
         environment=environment,
-        refused=refused,
+        refused=resolution.why_refused(drift),
     )
 
 
@@ -389,8 +392,10 @@ def _named(claim: Claim, names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _by_device(claim: Claim, model: str, reference: str, measured: Sequence[Measured]) -> list[Finding]:
     found = []
-    for device in sorted({one.device for one in measured}):
-        ranked = sorted((one for one in measured if one.device == device), key=lambda one: _far(claim, one))
+    for device in sorted({one.setting.device for one in measured}):
+        ranked = sorted(
+            (one for one in measured if one.setting.device == device), key=lambda one: _far(claim, one)
+        )
         found.append(
             Finding(
                 claim=claim, model=model, reference=reference, measured=ranked[0], others=tuple(ranked[1:])
@@ -403,10 +408,10 @@ def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
     """How far a setting is from the published one, for sorting; the newer of two alike first."""
     likely = _PRECISIONS[claim.precision]
     published = int(claim.batch.split()[0]) if claim.batch else 64
-    batch, how = abs(math.log(one.batch / published)), (PAIRED, STUDY, APART).index(one.how)
-    precision = likely.index(one.precision)
+    batch, how = abs(math.log(one.setting.batch / published)), (PAIRED, STUDY, APART).index(one.how)
+    precision = likely.index(one.setting.precision)
     return (
-        len(one.switches.split(", ")) if one.switches else 0,
+        len(one.setting.switches),
         precision if claim.precision else 0,
         one.interval is None,
         # what grows with the size hardly depends on the batch, but on visits that alternate

@@ -251,7 +251,7 @@ def test_a_published_precision_chooses_among_settings_before_the_pairing() -> No
     ]
     found = only(records, "dico-speed-dico-xl-dit-xl-256")
     assert found.measured is not None
-    assert (found.measured.precision, found.verdict) == ("fp32", HOLDS)
+    assert (found.measured.setting.precision, found.verdict) == ("fp32", HOLDS)
     other = columns(claims.page(records).text, "## Speed")["other settings"]
     assert any(cell.startswith("1.90 (bf16, batch 64, interleaved)") for cell in other)
 
@@ -263,7 +263,10 @@ def test_a_steady_difference_of_clocks_is_told_beside_a_ratio_and_a_drift_of_one
     assert found.verdict == HOLDS
     page = claims.page([capped])
     told = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
-    assert f"interleaved, 99 %; {told}" in columns(page.text, "## Speed")["how"]
+    (stated,) = (cell for cell in columns(page.text, "## Speed")["here (published)"] if "clock" in cell)
+    assert stated.endswith(f", {told}")
+    assert found.measured is not None
+    assert f"{found.measured.setting}, {told}" in page.summary
     drifting = tuple(1980.0 - (1 - arm) * i for i, arm in enumerate(compared.order))
     found = only([replace(compared, clocks_mhz=drifting)], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.verdict == OPEN
@@ -354,7 +357,7 @@ def test_a_slow_down_whose_batch_shrank_names_both_batches() -> None:
     found = only(shrunk, "fcdm-slowdown-of-dit").measured
     assert found is not None
     assert found.value == pytest.approx(4.2, rel=0.01)
-    assert (found.batch, found.switches) == (64, "down to batch 4")
+    assert (found.setting.batch, found.setting.switches) == (64, ("down to batch 4",))
 
 
 def test_two_sizes_timed_apart_stand_in_for_a_study() -> None:
@@ -422,6 +425,24 @@ def test_measured_memory_decides_where_a_prediction_says_otherwise() -> None:
     assert table["measured"][0] == "fp32, with checkpointing: 30.0 of 39.0 GiB, fits"
 
 
+def test_the_setting_with_the_fewest_switches_decides_and_its_switches_are_told() -> None:
+    compared = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    compiled = replace(
+        compared,
+        runs=tuple(replace(one, compile=True, channels_last=True) for one in compared.runs),
+    )
+    small, larger = (
+        replace(compared, runs=tuple(replace(one, batch=n) for one in compared.runs)) for n in (4, 8)
+    )
+    found = only([compiled, small, larger], "fcdm-speed-fcdm-xl-dit-xl-256")
+    decided = [one.setting for one in filter(None, (found.measured, *found.others))]
+    assert [(one.batch, len(one.switches)) for one in decided] == [(8, 0), (4, 0), (64, 2)]
+    (told,) = (
+        c for c in columns(claims.page([compiled]).text, "## Speed")["here (published)"] if "bf16" in c
+    )
+    assert told.endswith(", torch.compile, channels last")
+
+
 def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
     step = run("FCDM-XL", precision="fp32", question="train_step")
     there = replace(step, checkpointing=True, environment=replace(H200, device="NVIDIA GeForce RTX 4090"))
@@ -432,6 +453,33 @@ def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
         only([passes(replace(there, environment=H200), 1 / 0.9)], "fcdm-steps-per-s-256").verdict
         == UNMEASURED
     )
+
+
+def test_steps_visited_once_are_judged_beside_a_study_of_training_and_not_of_passes() -> None:
+    there = replace(H200, device="NVIDIA GeForce RTX 4090")
+    step = replace(
+        run("FCDM-XL", precision="fp32", question="train_step"), checkpointing=True, environment=there
+    )
+
+    def beside(work: str) -> list[Record]:
+        studied = [
+            replace(
+                passes(of, 1, seed=visit),
+                run=replace(
+                    of, question=f"scaling of {work} from batch 64, visit {visit}", environment=there
+                ),
+            )
+            for visit in (1, 2)
+            for model in ("DiT-S/2", "FCDM-S")
+            for res in (256, 512)
+            for of in [run(model, res=res, precision="fp32")]
+        ]
+        return [passes(step, 1 / 0.9), *studied]
+
+    verdicts_of = [only(beside(w), "fcdm-steps-per-s-256").verdict for w in ("inference", "training")]
+    assert verdicts_of == [OPEN, HOLDS]
+    said = "twice (the same command with --force), or beside a bench.scaling --work training of that device"
+    assert said in claims.page(beside("training")).text
 
 
 # surprises and the page

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.cases import columns, row
-from bench.noise import noise
+from bench.noise import noise, spread
 from tests.test_record import TIMED
 
 Draw = Callable[[random.Random], float]
@@ -94,3 +94,12 @@ def test_throughput_rows_have_the_noise_and_a_column_where_there_is_some() -> No
     assert "noise" not in [heading for heading, _ in columns([quiet], [])]
     heading, write = columns([quiet, noisy], [])[-1]
     assert (heading, write(quiet), write(noisy)) == ("noise", "-", "1 outlier")
+
+
+def test_fewer_than_two_passes_have_no_spread() -> None:
+    assert [spread(times_s) for times_s in ((), (1.0,), (0.0, 0.0), (1.0, 2.0, 1.0))] == [
+        None,
+        None,
+        None,
+        1.0,
+    ]
