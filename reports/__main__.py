@@ -105,7 +105,7 @@ def _found() -> list[Path]:
 
 
 def _refuse(message: str) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(" ".join(f"python -m reports: {message}".split()), file=sys.stderr)
     return 2
 
 

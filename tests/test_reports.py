@@ -326,7 +326,7 @@ def test_records_that_cannot_be_read_end_in_one_line_and_write_nothing(
     assert main(["--records", str(path), "--out", str(tmp_path / "out")]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"--records {path}")
+    assert err.startswith(f"python -m reports: --records {path}")
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -339,7 +339,7 @@ def test_an_out_that_cannot_be_written_ends_in_one_line(
     blocked.write_text("")
     assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(blocked)]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"--out {blocked}: ")
+    assert err.startswith(f"python -m reports: --out {blocked}: ")
     assert err.count("\n") == 1
 
 
