@@ -7,9 +7,10 @@ coarser ("2 times" is 1.5 to 2.5); they do not hold if all of it lies outside, a
 told. 10 %, because published settings are not known to more: precision, batch and timing function move the
 ratios of these papers by that and more. A prediction is never a verdict.
 
-A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval, or else from two
-models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated visits
-of one case differ by, there or in bench.scaling of that work on that device; where neither tells that,
+A ratio of speeds comes from interleaved rounds (bench.versus), with their 99 % interval; of several runs with
+all that the interval of any of them holds, as hours differ by more than the rounds of one. Or else it comes
+from two models timed apart under one setting, with a 95 % bootstrap of both medians, widened by what repeated
+visits of one case differ by, there or in bench.scaling of that work on that device; where neither tells that,
 nothing can be told. Slow-downs come from bench.scaling, or else from two sizes timed apart. Interleaved
 models whose clocks drifted apart judge nothing; clocks that differed steadily, as under a power cap, are
 told beside the ratio. Of several settings on a device the one nearest to the published decides: in switches,
@@ -23,10 +24,10 @@ from fnmatch import fnmatchcase
 
 from baselines import load
 from baselines.load import Claim
-from bench import capacity, cost, exponents, floors, paired, resolution
+from bench import capacity, cost, exponents, floors, paired, resolution, stats
 from bench.capacity import Verdict
 from bench.exponents import Curve, Drift, Interval, Point
-from bench.record import Comparison, Environment, Memory, Record, Run, Size, Throughput, key, to_line
+from bench.record import Comparison, Environment, Memory, Record, Run, Size, Throughput, case, to_line
 from reports import memory
 from reports.evidence import PAPERS_RULES, Evidence, Setting, gather, setting_of
 from reports.naming import order, size
@@ -132,7 +133,7 @@ def judge_count(claim: Claim, counted: float) -> str:
 class Timings:
     """Passes that were timed, as ratios are made of them."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[tuple[Comparison, ...], ...]  # every run of a case, the newest last
     apart: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # every visit of the newest code
     drifts: Mapping[Setting, Drift | None]  # what visits of one case differ by; None: not known
     studies: tuple[resolution.Study, ...]
@@ -140,7 +141,7 @@ class Timings:
     @property
     def models(self) -> list[str]:
         names = {model for _, model, _ in self.apart}
-        names |= {run.model for comparison in self.comparisons for run in comparison.runs}
+        names |= {run.model for runs in self.comparisons for run in runs[-1].runs}
         names |= {model for study in self.studies for model in study.models}
         return sorted(names, key=order)
 
@@ -157,11 +158,12 @@ class Timings:
 def timings(records: Iterable[Record]) -> Timings:
     """Sort out what was timed; order and repetition of the records do not matter."""
     held = sorted(set(records), key=to_line)
-    compared: dict[str, Comparison] = {}
+    compared: dict[tuple[str, str, str], list[Comparison]] = {}
     for comparison in sorted(
         (record for record in held if isinstance(record, Comparison)), key=lambda one: _date(one.runs[0])
     ):
-        compared[key(comparison)] = comparison
+        here = comparison.runs[0].environment
+        compared.setdefault((case(comparison), here.device, here.torch), []).append(comparison)
     visits: dict[tuple[Setting, str, Size], list[Throughput]] = {}
     for record in sorted(
         (r for r in held if isinstance(r, Throughput) and r.run.question == "throughput"),
@@ -174,7 +176,7 @@ def timings(records: Iterable[Record]) -> Timings:
         points.setdefault(setting, []).append(_point(res, kept))
     studies = resolution.studies(held)
     return Timings(
-        comparisons=tuple(compared[name] for name in sorted(compared)),
+        comparisons=tuple(tuple(compared[name]) for name in sorted(compared)),
         apart=apart,
         drifts={
             setting: _drift(setting, points[setting], studies, "inference") for setting in sorted(points)
@@ -220,21 +222,10 @@ def _of_newest_code(visits: Sequence[Throughput]) -> tuple[Throughput, ...]:
 def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measured]:
     """Every ratio of speeds of two models at a size, above 1 where the first is faster."""
     found = []
-    for comparison in held.comparisons:
-        names = [run.model for run in comparison.runs]
-        if comparison.runs[0].res == res and model in names and reference in names:
-            arm, against = names.index(model), names.index(reference)
-            value, interval = comparison.ratio(arm, against), comparison.interval(arm, against)
-            one = Measured(
-                value=value,
-                interval=interval,
-                how=PAIRED,
-                setting=setting_of(comparison.runs[arm]),
-                environment=comparison.runs[arm].environment,
-                refused=paired.why_refused(comparison, arm, against) or "",
-                remark=paired.clock_remark(comparison, arm, against),
-            )
-            found.append(one)
+    for runs in held.comparisons:
+        names = [run.model for run in runs[-1].runs]
+        if runs[-1].runs[0].res == res and model in names and reference in names:
+            found.append(_of_runs(runs, names.index(model), names.index(reference)))
     for setting, drift in held.drifts.items():
         ours, theirs = held.point(setting, model, res), held.point(setting, reference, res)
         if ours is not None and theirs is not None:
@@ -242,6 +233,30 @@ def speeds(held: Timings, model: str, reference: str, res: Size) -> list[Measure
             newest = held.newest((setting, model, res), (setting, reference, res))
             found.append(_apart(setting, value, interval, newest, drift))
     return found
+
+
+def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
+    """The ratio of all runs of a comparison: the median, and all that the interval of any run holds.
+
+    A run's interval knows the noise within it, not how another hour differs. Runs by other code count too,
+    as a change of the suite hardly ever changes a pass: where one did, the interval is too wide, and Repeats
+    shows it. Of runs that are refused none counts, unless there is no other.
+    """
+    sound = [run for run in runs if not paired.why_refused(run, arm, against)] or runs[-1:]
+    ratios = [run.ratio(arm, against) for run in sound]
+    intervals = [interval for run in sound if (interval := run.interval(arm, against))]
+    between = (min(low for low, _ in intervals), max(high for _, high in intervals)) if intervals else None
+    told = [paired.clock_remark(sound[-1], arm, against)]
+    told += [f"{len(ratios)} runs gave {min(ratios):.3g} to {max(ratios):.3g}"] * (len(ratios) > 1)
+    return Measured(
+        value=stats.median(ratios),
+        interval=between,
+        how=PAIRED,
+        setting=setting_of(sound[-1].runs[arm]),
+        environment=sound[-1].runs[arm].environment,
+        refused=paired.why_refused(sound[-1], arm, against) or "",
+        remark="; ".join(filter(None, told)),
+    )
 
 
 def slow_downs(held: Timings, model: str, sizes: tuple[int, ...]) -> list[Measured]:

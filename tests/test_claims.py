@@ -274,6 +274,27 @@ def test_a_steady_difference_of_clocks_is_told_beside_a_ratio_and_a_drift_of_one
     assert "clocks drifted apart" in found.measured.refused
 
 
+def test_runs_of_a_comparison_that_disagree_are_judged_by_all_that_any_of_them_holds() -> None:
+    def at(hour: int, speed: float, **changed: str) -> Comparison:
+        made = interleaved({"DiT-XL/2": 1, "FCDM-XL": speed})
+        then = {"date": f"2026-01-01T{hour:02}:00:00Z", "code": f"{hour:012}", **changed}
+        runs = tuple(replace(one, environment=replace(one.environment, **then)) for one in made.runs)
+        return replace(made, runs=runs)
+
+    agreeing = at(1, 3.39)
+    assert only([agreeing], "fcdm-speed-fcdm-xl-dit-xl-256").verdict == HOLDS
+    found = only([agreeing, at(3, 2.6), at(2, 3.3)], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == OPEN
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(3.3, rel=0.01)
+    assert found.measured.interval == (pytest.approx(2.6, rel=0.01), pytest.approx(3.39, rel=0.01))
+    assert found.measured.remark == "3 runs gave 2.6 to 3.39"
+    assert found.others == ()
+    # another torch is another case, and the newest is judged
+    other = only([agreeing, at(3, 2.6, torch="2.99")], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert (other.verdict, len(other.others)) == (FAILS, 1)
+
+
 def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
     quiet = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     again = [
