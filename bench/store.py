@@ -22,10 +22,9 @@ class Store:
         self.path = path
         self.torn = torn
         self._descriptor = descriptor
-        self._held: dict[str, Record] = {}  # the newest of each case
+        self._held = {key(record): record for record in records}  # the newest of each case
         self._answered: set[tuple[str, str]] = set()
-        for record in records:
-            self._note(record)
+        self._not_placed = list(records)  # in _answered yet: only a sweep may ask for that
 
     def held(self, about: Run | Record | tuple[Run, ...]) -> Record | None:
         """The newest record of a case, by its content key; None where there is none yet."""
@@ -33,6 +32,8 @@ class Store:
 
     def answered(self, about: Run | Record | tuple[Run, ...]) -> bool:
         """Tell whether a case was answered on this device, by whatever code and software of it."""
+        self._answered |= {_place(record) for record in self._not_placed if not failed(record)}
+        self._not_placed.clear()
         return _place(about) in self._answered
 
     def append(self, record: Record) -> None:
@@ -42,12 +43,8 @@ class Store:
         if written != len(line):
             raise StoreError(f"{self.path}: wrote {written} of {len(line)} bytes: is the disk full?")
         os.fsync(self._descriptor)
-        self._note(record)
-
-    def _note(self, record: Record) -> None:
         self._held[key(record)] = record
-        if not failed(record):
-            self._answered.add(_place(record))
+        self._not_placed.append(record)
 
 
 def _place(about: Run | Record | tuple[Run, ...]) -> tuple[str, str]:
