@@ -22,7 +22,7 @@ CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under
 CUDA_BUDGET_S = 30.0
 STARTUP_S = 300.0  # at the most, for building the largest model and compiling it
 TYPICAL_STARTUP_S = 5.0
-COMPILE_S = 60.0  # allowed for in estimates; torch.compile of the largest models takes longer
+COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 

@@ -340,7 +340,7 @@ def check_models(
 ) -> None:
     """Raise as `meta_models` does, for commands that need no model: what was built for a flag is not again.
 
-    A suite names the same models in one table after another, and a build takes a twentieth of a second.
+    A suite names the same models in one table after another.
     """
     if weights is not None:
         meta_models(names, sizes, weights, flag)

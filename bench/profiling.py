@@ -29,7 +29,7 @@ from bench.record import Profiled, Run, Skipped
 from bench.tracing import kind_of, names
 from bench.worker import Case
 
-WARM_UP = 2  # passes, under the profiler too: it is slower the first time
+WARM_UP = 2  # passes, under the profiler too: its own start is in none that counts
 PASSES = 5
 _MARK = "module "  # begins the name of an event around a module's call
 _OURS = ("backbones", "diffusion_bench")  # namespaces of models.kernels
