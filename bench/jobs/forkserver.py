@@ -2,7 +2,7 @@
 
 `bench.jobs.worker` starts one for a command or a sweep. It reads a request a line from standard input, forks
 a worker for it, and answers with two lines on standard output: the worker's process number when it begins,
-its exit code when it has ended. A worker is a process of its own still, with its own memory, GPU context and end.
+its exit code when it has ended. A worker is a process of its own, with its own memory and GPU context.
 
 CUDA does not survive a fork, so nothing here may touch it: should an import have opened a GPU, the nursery
 starts itself again and imports nothing, and the workers import for themselves. So it does on anything but

@@ -18,7 +18,7 @@ from bench.records.record import Comparison, Memory, MemoryUse, Record, Run, Thr
 from bench.stats import power_law
 from models.registry import find
 from reports.__main__ import main
-from reports.claims.page import page as claims
+from reports.claims import page as claims
 from reports.claims.page import surprises, verdicts
 from reports.claims.verdicts import FAILS, HOLDS, NEARLY, OPEN, UNCOUNTED, UNMEASURED, Finding
 from reports.naming import family
