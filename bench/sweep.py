@@ -149,7 +149,7 @@ def parser() -> options.Parser:
         type=options.positive_seconds,
         default=math.inf,
         metavar="TIME",
-        help="kill the process of a case that is still running after this, as 3m (default: its command's own)",
+        help="kill a case that is still running after this, as 3m (default: its command's own)",
     )
     made.add_argument(
         "--out",

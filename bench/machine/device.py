@@ -20,7 +20,7 @@ def default() -> str:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether the CPU multiplies bf16 in hardware; without, torch emulates it, many times slower than fp32."""
+    """Whether the CPU multiplies bf16 in hardware; without, torch emulates it, slower than fp32."""
     has = torch.cpu.get_capabilities()
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
