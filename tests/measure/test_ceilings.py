@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.records.record import Ceiling, Skipped, read
 
 from bench import ceilings
 from bench.ceilings import CeilingCase
-from bench.records.record import Ceiling, Skipped, read
 from tests.cli.test_cli import run
 from tests.records.test_record import HERE
 

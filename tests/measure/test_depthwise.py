@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.records.record import Ceiling, Implemented, Run, Skipped, StoreError, Variant, read
 from torch import Tensor
 
 from bench import depthwise
@@ -22,7 +23,6 @@ from bench.machine import environment
 from bench.measure import depthwise as implementations
 from bench.measure.depthwise import IMPLEMENTATIONS, Layer, Operands
 from bench.records import record
-from bench.records.record import Ceiling, Implemented, Run, Skipped, StoreError, Variant, read
 from models.contract import build
 from models.registry import task_at
 from reports.sections.depthwise import section

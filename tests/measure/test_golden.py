@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.records.record import Deviation, Golden, Record, Run, Skipped, key, read
 from torch import Tensor, nn
 
 from baselines import load
@@ -17,7 +18,6 @@ from bench import golden
 from bench.cli import settings
 from bench.jobs.worker import Case
 from bench.measure import golden_calls, prepared
-from bench.records.record import Deviation, Golden, Record, Run, Skipped, key, read
 from models.registry import names
 from reports.sections.golden import section
 from tests.cli.test_cli import run

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.records.record import Ceiling, Environment, Part, Profiled, Record, Work, read, to_line
 
 from baselines import load
 from bench import operators, roofline
 from bench.analysis import roofline as floors
 from bench.analysis.roofline import Floor, Peaks
-from bench.records.record import Ceiling, Environment, Part, Profiled, Record, Work, read, to_line
 from bench.roofline import main
 from models.registry import BACKBONES
 from reports.__main__ import SECTIONS

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-
 from bench.records.record import ChannelScores, Probe, Record, Scores, Spectrum
+
 from reports.sections import trained_networks
 from tests.records.test_record import RUN, TIMED
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.records.record import Recipe, Trained
 from torch import Tensor
 
 from bench.datasets import datasets
 from bench.datasets.datasets import Dataset
 from bench.records import record
-from bench.records.record import Recipe, Trained
 from bench.training import checkpoint, objective, trainer
 from bench.training.feed import Batch, Feed
 from bench.training.identity import Identity
