@@ -6,7 +6,9 @@ import pytest
 
 from bench.machine import telemetry
 from bench.machine.telemetry import Monitor
+from bench.measure import passes
 from bench.records.throughput import Throughput
+from tests.records.examples import CASE, ENVIRONMENT
 
 
 class NVMLError(Exception):

@@ -197,13 +197,13 @@ def test_one_slow_arm_does_not_make_the_visits_of_the_others_longer() -> None:
 def test_interruptions_move_the_ratio_of_unlike_arms_by_less_than_the_time_they_take(
     seconds: tuple[float, float],
 ) -> None:
-    ratios = []
+    found = []
     for seed in range(10):
         visits = Interrupted(seconds, seed).compare(Policy(budget_s=30, seed=seed))
         faster = seconds[0] > seconds[1]
         assert ratios.verdict(ratios.ratio_interval(visits, 1), 0.01) == ("faster" if faster else "slower")
-        ratios.append(ratios.ratio(visits, 1) * seconds[1] / seconds[0])
-    assert intervals.median(ratios) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
+        found.append(ratios.ratio(visits, 1) * seconds[1] / seconds[0])
+    assert intervals.median(found) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
 
 
 def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
