@@ -72,6 +72,8 @@ def compared(
     seeds = itertools.count()
     comparisons: list[paired.Compared] = []
 
+    budget_s = 0.5 if benchmark.disabled else budget_s
+
     def once() -> None:
         policy = paired.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
         with arms.prepared(contest.runs[0], None) as first, arms.prepared(contest.runs[1], None) as second:
