@@ -15,6 +15,7 @@ from models.registry import FAMILIES
 
 # the smallest published network of these families is too large, or too slow, to be computed in every test
 NARROW = {
+    "U-DiT": "tests.narrow:udit",
     "ADM": "tests.narrow:adm",
     "LDM": "tests.narrow:ldm",
     "DiS": "tests.narrow:dis",
@@ -24,7 +25,8 @@ NARROW = {
 }
 NETWORKS = {family.network: name for name, family in reversed(FAMILIES.items())}  # its first family
 FIRST = [name for name in FAMILIES if name in NETWORKS.values()]
-PUBLISHED = [next(iter(FAMILIES[name].variants)) for name in FIRST if name not in NARROW]
+ONCE = ("U-DiT",)  # its smallest published network is too slow for every test only
+PUBLISHED = [next(iter(FAMILIES[name].variants)) for name in FIRST if name not in NARROW or name in ONCE]
 SMALLEST = [NARROW.get(name) or next(iter(FAMILIES[name].variants)) for name in FIRST]
 
 # parameters that get no gradient: MDT's block for the masked pass of its training, and DiMSUM's projections
