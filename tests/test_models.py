@@ -103,7 +103,7 @@ def test_output_without_learned_variance_has_the_channels_of_the_input(smallest:
     assert meta(smallest, **vars(task))(x, label, label).shape == (1, 3, 8, 8)
 
 
-@pytest.fixture(scope="module", params=[*SMALLEST, *SMALL])
+@pytest.fixture(scope="module", params=SMALLEST)
 def filled(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     """The smallest model of a network for 16 x 16 latents, with no layer left at zero."""
     model = create(request.param, latent_size=16).eval()
