@@ -204,7 +204,7 @@ def test_models_lists_what_each_is_and_how_well_it_is_known(capsys: pytest.Captu
     assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
 
 
-QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "3s", "--format", "json"]
+QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "0.3s", "--format", "json"]
 
 
 def test_throughput_keeps_every_sample_and_says_what_stopped_it(
@@ -278,7 +278,7 @@ def test_a_store_that_cannot_be_read_is_refused_and_left_as_it_is(
 
 
 def test_latency_gives_percentiles_of_single_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "4s"]
+    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "0.4s"]
     assert run(latency.main, *args, "--format", "json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["batch"] == 1
@@ -313,7 +313,8 @@ def test_settings_reach_the_record_and_change_no_output(
 def test_throughput_sweeps_the_product_of_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--device", "cpu", "--model", "tests.tiny:Tiny", "--res", "64", "--batch", "1", "2"]
     assert (
-        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "1s", "--format", "json") == 0
+        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "0.2s", "--format", "json")
+        == 0
     )
     rows = json.loads(capsys.readouterr().out)
     assert {(row["batch"], row["precision"]) for row in rows} == {

@@ -462,6 +462,7 @@ def test_there_is_no_section_without_such_records() -> None:
     assert section([Skipped(run=RUN, status="error", reason="")]) == ("", [])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_section_has_times_ratios_sums_and_a_figure_for_each_operation() -> None:
     text, drawings = section(FOUND)
     assert [drawing.picture.name for drawing in drawings] == ["depthwise_1", "depthwise_2"]
@@ -483,6 +484,7 @@ def test_the_section_is_the_same_whatever_the_order_and_only_the_newest_counts()
     assert section([*reversed(FOUND), old]) == section(FOUND)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_floors_in_the_report_are_those_of_measured_ceilings() -> None:
     copy = Ceiling(what="copy", precision="fp32", size=1, work=10**3, times_s=(1.0,), environment=HERE)
     text, drawings = section([made(), copy])
