@@ -79,6 +79,8 @@ def compared(
     seeds = itertools.count()
     comparisons: list[Compared] = []
 
+    budget_s = 0.5 if benchmark.disabled else budget_s
+
     def once() -> None:
         policy = Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
         with (

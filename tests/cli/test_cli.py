@@ -198,7 +198,7 @@ def test_models_lists_sizes_and_standing(capsys: pytest.CaptureFixture[str]) -> 
     assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
 
 
-QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "3s", "--format", "json"]
+QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "0.3s", "--format", "json"]
 
 
 def test_throughput_keeps_every_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +270,7 @@ def test_an_unreadable_store_is_refused_and_kept(
 
 
 def test_batch_1_gives_percentiles_of_single_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "4s"]
+    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "0.4s"]
     assert run(throughput.main, *args, "--batch", "1", "--format", "json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["batch"] == 1
@@ -303,7 +303,8 @@ def test_settings_reach_the_record(setting: list[str], capsys: pytest.CaptureFix
 def test_throughput_combines_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--device", "cpu", "--model", "tests.tiny:Tiny", "--res", "64", "--batch", "1", "2"]
     assert (
-        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "1s", "--format", "json") == 0
+        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "0.2s", "--format", "json")
+        == 0
     )
     rows = json.loads(capsys.readouterr().out)
     assert {(row["batch"], row["precision"]) for row in rows} == {
