@@ -68,7 +68,7 @@ def _four_digits(value: float | None) -> str:
 
 _RES: Column[Any] = Column("res", _res, str)
 TABLE = Table[ModelCounts](
-    title="GMACs under each counter",
+    title="GMACs of one image under each counter",
     columns=(
         Column("model", lambda row: row.model),
         _RES,
@@ -83,7 +83,10 @@ RATIOS = Table[Ratio](
     title=f"{' / '.join(PAIR)} under each counter",
     columns=(
         _RES,
-        *(Column(name, lambda row, name=name: row.of(name), _four_digits, optional=True) for name in COUNTERS),
+        *(
+            Column(name, lambda row, name=name: row.of(name), _four_digits, optional=True)
+            for name in COUNTERS
+        ),
     ),
     records=lambda row: (*row.above.counts.values(), *row.below.counts.values()),
 )

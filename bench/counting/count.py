@@ -57,9 +57,7 @@ def forward(case: CountCase, model: nn.Module, *, by_module: bool = False) -> Co
         if reason := why_too_large(model):
             raise MemoryError(reason)
         model = build(case.model, task, device="cpu")
-    return counters.count_forward(
-        model, task, counter=case.counter, batch=case.batch, by_module=by_module
-    )
+    return counters.count_forward(model, task, counter=case.counter, batch=case.batch, by_module=by_module)
 
 
 def parts(case: CountCase, model: nn.Module, by: str) -> Mapping[str, int]:
@@ -104,6 +102,10 @@ def skipped(case: CountCase, environment: Environment, error: Exception) -> Skip
     else:
         status, reason = "error", f"{type(error).__name__}: {first_line(error)[:160]}"
     return Skipped(case=case, environment=environment, status=status, reason=reason)
+
+
+def has_closed_form(case: CountCase) -> bool:
+    return closed_form.count(case.model, task_of(case)) is not None
 
 
 def task_of(case: CountCase) -> Task:

@@ -168,13 +168,15 @@ def count_forward(
     if counter in ("torchprofile-unfused", "module-hooks"):
         return count_side_by_side(model, task, batch).counts[counter]
     model.eval()
-    if counter in _PACKAGES:
-        return _PACKAGES[counter](model, inputs(task, batch, "cpu", condition_width(model)))
+    is_package = counter in _PACKAGES
+    args = inputs(task, batch, "cpu" if is_package else "meta", condition_width(model))
+    if is_package:
+        return _PACKAGES[counter](model, args)
     modules = ModuleTracker() if by_module else None
     counting = CountingMode(TORCH_RULES if counter == "torch" else TORCHPROFILE_RULES, modules)
     whole = nullcontext() if counter == "torch" else WholeOperators(counting)
     with torch.no_grad(), modules or nullcontext(), counting, whole:
-        model(*inputs(task, batch, "meta", condition_width(model)))
+        model(*args)
     return counting.count()
 
 
