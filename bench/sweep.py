@@ -133,7 +133,7 @@ PLAN = Table[_Row](
 
 
 def parser() -> options.Parser:
-    made = options.parser("bench.sweep", __doc__)
+    made = options.parser("bench.sweep", __doc__, "SUITE...")
     made.add_argument(
         "suite", nargs="+", metavar="SUITE", help=f"{', '.join(suite.names())}, or the path of a .toml file"
     )
