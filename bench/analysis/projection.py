@@ -338,7 +338,7 @@ class GroupError:
 
     @property
     def half_width(self) -> float:
-        """Half the nominal interval; errors within a group are correlated, so a group is one degree of freedom."""
+        """Half the nominal interval. A group is one degree of freedom: its errors are correlated."""
         return self.scale * (student_t(self.groups, COVERAGE) if self.groups else Z)
 
 

@@ -15,8 +15,9 @@ MAX_EXTRAPOLATION = 4.0  # the largest side worth extrapolating to, as a multipl
 class CrossOver:
     """One crossing of two curves, or the statement that there is none.
 
-    Ends of the interval are infinite where the measured sizes do not bound them. Without a crossing in the range,
-    `side` is None, and `extrapolated` is where the line through the last two sizes leads, if that is not far.
+    Ends of the interval are infinite where the measured sizes do not bound them. Without a crossing in the
+    range, `side` is None, and `extrapolated` is where the line through the last two sizes leads, if that is
+    not far.
     """
 
     below: str  # first or second: the cheaper one below the crossing, or wherever they differ; or neither
@@ -30,8 +31,8 @@ class CrossOver:
 def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     """Every crossing of two curves at the sizes that both have; one without a side if there is none.
 
-    Curves that are equal at one size, or at several neighbouring sizes, cross in the middle of these if their order
-    changes there. Where they touch without changing order, or meet at an end, they do not cross.
+    Curves that are equal at one size, or at several neighbouring sizes, cross in the middle of these if their
+    order changes there. Where they touch without changing order, or meet at an end, they do not cross.
 
     Raises:
         ValueError: they share fewer than two sizes.
@@ -84,8 +85,8 @@ def _zero(x0: Array, x1: Array, y0: Array, y1: Array) -> Array:
 def _interval(place: float, before: float, x: Array, drawn: Array) -> Interval:
     """The interval of a crossing: in each resample, the nearest crossing in the same direction.
 
-    A resample without one crosses beyond the largest size if it begins in the order that the curves have before the
-    crossing, and below the smallest size otherwise.
+    A resample without one crosses beyond the largest size if it begins in the order that the curves have
+    before the crossing, and below the smallest size otherwise.
     """
     left, right = before * drawn[:, :-1], before * drawn[:, 1:]
     crossing = (left > 0) & (right <= 0)

@@ -2,10 +2,10 @@
 
 A cost is seconds, MACs or bytes of one image. A side is that of a square of as many pixels.
 
-Two kinds of interval. The bootstrap resamples the median of every visit and adds the difference between visits of one
-case, pooled over a run, as noise that follows Student's t; without a second visit there is no interval. It says how
-well the machine could be measured. The interval from residuals, and the exponents from size to size, say how well a
-power law describes the sizes. Counts have no noise, and therefore no interval.
+Two kinds of interval. The bootstrap resamples the median of every visit and adds the difference between
+visits of one case, pooled over a run, as noise that follows Student's t; without a second visit there is no
+interval. It says how well the machine could be measured. The interval from residuals, and the exponents from
+size to size, say how well a power law describes the sizes. Counts have no noise, and therefore no interval.
 """
 
 import math
@@ -114,8 +114,8 @@ def drift_of(points: Sequence[Point]) -> Drift | None:
 def draws(curve: Curve, seed: int) -> Array:
     """Resampled log(cost) of a resamplable curve, one row a resample and one column a point; seeded.
 
-    The drift is itself an estimate. Each resample scales it by the same random factor at every point of every curve,
-    so that sums of drifting points follow Student's t.
+    The drift is itself an estimate. Each resample scales it by the same random factor at every point of every
+    curve, so that sums of drifting points follow Student's t.
     """
     assert curve.drift is not None
     freedom = curve.drift.freedom
