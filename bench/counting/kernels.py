@@ -1,6 +1,6 @@
-"""Follows a pass over meta tensors kernel by kernel: the kind of each, its MACs, its bytes, its module.
+"""Traces a pass over meta tensors kernel by kernel: the kind of each, its MACs, its bytes, its module.
 
-What is counted, and what moves under ideal fusion, stands in bench.operators.
+docs/roofline.md says what is counted, and what moves under ideal fusion.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from bench.counting import counters
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device
-from bench.records.record import Part
+from bench.records.operators import OperatorCost
 from models.contract import condition_width
 from models.task import Task
 
@@ -27,7 +27,7 @@ Shape = Sequence[int]
 
 
 def names(text: str) -> frozenset[str]:
-    """Words apart from each other by blanks."""
+    """Split on whitespace."""
     return frozenset(text.split())
 
 
@@ -137,16 +137,16 @@ _RULES: Mapping[Any, counters.Formula] = {
 
 
 class _Modules:
-    """Within it, knows which module of a network calls.
+    """Context manager that tracks which module of a network is running.
 
-    A backward pass belongs to the module that ran when what it differentiates was computed: autograd numbers
-    its nodes in the order in which the forward pass makes them.
+    A backward node belongs to the module that ran when its forward operation did: autograd numbers its nodes
+    in the order of the forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._paths = {module: counters.starred(name) for name, module in model.named_modules()}
         self._running = [counters.starred("")]
-        # from each of these numbers on, the module beside it ran
+        # _ran[i] ran from number _numbers[i] on
         self._numbers = [0]
         self._ran = self._running[:]
 
@@ -231,7 +231,7 @@ class _Traced(counters.Remembering):
         written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
         calls = 1
         if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
-            # it takes rows of neighbours only, and copies what is not
+            # it takes contiguous rows only, and copies others first
             calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
         moved = read + written
         if name == "convolution" and args[2] is not None and kind != "depthwise":
@@ -258,7 +258,7 @@ class _Traced(counters.Remembering):
             self._hold(tensor, carrier)
 
     def _ride(self, kind: str, taken: Sequence[Tensor]) -> int | None:
-        """Find the product that a call rides on, and have it read what comes from elsewhere."""
+        """Find the product that a call rides on; it reads what the call takes from elsewhere."""
         states = [self._state(tensor) for tensor in taken]
         carriers = [
             (_elements(tensor), carrier)
@@ -277,7 +277,7 @@ class _Traced(counters.Remembering):
         return chosen
 
     def _state(self, tensor: Tensor) -> tuple[int, int | None]:
-        """The number of what a tensor's storage holds, and the product that it comes from."""
+        """The number of a storage's contents, and the product that they come from."""
         key = tensor.untyped_storage()._cdata
         if (
             key not in self._held
@@ -291,7 +291,7 @@ class _Traced(counters.Remembering):
 
 
 def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequence[Tensor | None]) -> _Call:
-    """One kernel for each gradient that is asked for; each reads the gradient of the output."""
+    """One kernel for each gradient in demand; each reads the gradient of the output."""
     grad, x, weight = map(size_bytes, args[:3])
     to_x, to_weight, to_bias = (0 if tensor is None else size_bytes(tensor) for tensor in out)
     wanted = args[-1]
@@ -299,8 +299,8 @@ def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequ
     return _Call(kind, sum(wanted), macs, of_products + wanted[2] * (grad + to_bias), of_products + to_bias)
 
 
-def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -> tuple[Part, ...]:
-    """The parts of a pass, those of the most eager bytes first; the arguments are those of operators.work."""
+def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -> tuple[OperatorCost, ...]:
+    """The parts of a pass, those of the most eager bytes first; the arguments are those of a case."""
     dtype = device.DTYPES[precision]
     training = work == "training"
     if training:
@@ -326,13 +326,13 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     return _parts(traced.made)
 
 
-def _parts(made: Sequence[_Made]) -> tuple[Part, ...]:
+def _parts(made: Sequence[_Made]) -> tuple[OperatorCost, ...]:
     alike = Counter(
         (m.kind, m.op, m.module, m.phase, m.call.calls, m.call.macs, m.call.eager_bytes, m.fused_bytes)
         for m in made
     )
     parts = [
-        Part(
+        OperatorCost(
             kind=kind,
             op=op,
             module=module,
