@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bench.machine import torchrun
 from bench.records.record import Record, Size, StoreError, height_width, read, size_text
 from bench.records.store import Store, open_store
-from bench.training import processes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
             _tell(f"{parser.prog}: {error}".replace("\n", " "))
             return 2
     except KeyboardInterrupt:
-        if not processes.local_rank():  # it was interrupted with the first, which says it
+        if not torchrun.local_rank():  # it was interrupted with the first, which says it
             print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
@@ -66,7 +66,7 @@ def _tell(line: str) -> None:
     The first on a machine says it, and torchrun then ends the others. One that is still there after a while
     was alone with its trouble, and says it.
     """
-    if processes.local_rank():
+    if torchrun.local_rank():
         time.sleep(PATIENCE_S)
     print(line, file=sys.stderr)
 

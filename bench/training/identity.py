@@ -24,13 +24,14 @@ class Identity:
     @property
     def task(self) -> "Task":
         """What the network is built for."""
+        from bench.training import objectives
         from models.task import Task
 
         return Task(
             latent_size=self.run.latent_size,
             in_channels=self.recipe.channels,
             num_classes=self.recipe.classes,
-            learn_sigma=self.recipe.objective == "iddpm",
+            learn_sigma=objectives.find(self.recipe.objective).learn_sigma,
         )
 
 
