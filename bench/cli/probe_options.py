@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from bench.cli import options
-from bench.records.record import Probe, Run
+from bench.records.base import Environment
+from bench.records.probes import Probe
 
 LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 IMAGES = 256
@@ -87,11 +88,11 @@ def decay(text: str) -> float:
     return value
 
 
-def notes(run: Run, probe: Probe) -> list[str]:
+def notes(environment: Environment, precision: str, probe: Probe) -> list[str]:
     """What a table stands on."""
-    here = run.environment
+    here = environment
     return [
         f"{probe.images} validation images of {probe.data} (sha256 {probe.data_sha256}), the same images and "
-        f"noise for every network and level; {run.precision}; {here.device}; torch {here.torch}; commit "
+        f"noise for every network and level; {precision}; {here.device}; torch {here.torch}; commit "
         f"{here.commit or '-'}; {here.date}"
     ]

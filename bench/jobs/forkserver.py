@@ -4,7 +4,7 @@
 a worker for it, and answers with two lines on standard output: the worker's process number when it begins,
 its exit code when it has ended. A worker is a process of its own, with its own memory and GPU context.
 
-CUDA does not survive a fork, so nothing here may touch it: should an import have opened a GPU, the nursery
+CUDA does not survive a fork, so nothing here may touch it: should an import have opened a GPU, the server
 starts itself again and imports nothing, and the workers import for themselves. So it does on anything but
 Linux, where it is not safe to fork after such imports.
 """
@@ -61,7 +61,7 @@ def _wait_for(pid: int, wakes: int) -> int:
 
 
 def _work(request: dict[str, Any]) -> NoReturn:
-    """What a forked process does: it leaves the nursery's pipes and signals, works and ends.
+    """What a forked process does: it leaves the fork server's pipes and signals, works and ends.
 
     It ends at once: an interpreter that dismantled torch first would do so for nothing.
     """
@@ -73,7 +73,7 @@ def _work(request: dict[str, Any]) -> NoReturn:
         os.dup2(source, target)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     sys.excepthook = _end_with
-    worker.work(request["measure"], request["case"], Path(request["result"]), request["memory_bytes"])
+    worker.work(request)
     os._exit(0)
 
 

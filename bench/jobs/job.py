@@ -1,25 +1,25 @@
-"""A case of any command, as a sweep plans it, measures it and finds it again."""
+"""A case that is ready to be measured: what a command plans, and what the runner and a sweep run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.records.record import Record, Run
-from bench.records.store import Store
+from bench.records.base import Case, Environment, Record
+from bench.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One case; a command that a sweep can run has a function units(args) that gives them in order."""
+class Job:
+    """One case. A command that a sweep can run has a function jobs(args) that gives its jobs in order."""
 
-    label: str  # in words, without the command
-    about: Run | Record | tuple[Run, ...]  # what a store knows it by
-    estimate_s: float  # that it takes at the most, as a rule
+    case: Case
+    environment: Environment  # as planned; the record has that of its own time
     measure: Callable[[], Record]
-    found: Callable[[Store], Record | None] | None = (
-        None  # where a store's newest of `about` is not the answer
-    )
-    forget: Callable[[], None] | None = None  # throws away what an earlier measurement left for the next one
+    estimate_s: float  # an upper bound, as a rule
+    # how a store is searched, where the newest record of the case is not the answer
+    lookup: Callable[[Store], Record | None] | None = None
+    # delete what an earlier measurement left for the next one
+    discard_checkpoint: Callable[[], None] | None = None
 
-    def held(self, store: Store) -> Record | None:
+    def stored(self, store: Store) -> Record | None:
         """The answer that a store holds, if it does."""
-        return self.found(store) if self.found else store.held(self.about)
+        return self.lookup(store) if self.lookup else store.find(self.case, self.environment)

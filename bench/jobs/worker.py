@@ -19,126 +19,121 @@ import typing
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-from bench.records.record import Record, Run, Skipped, StoreError, decode, from_dict, to_line
+from bench.machine.failures import memory_reason
+from bench.records.base import Case, Environment, Record, Skipped, StoreError
+from bench.records.note import Note
+from bench.store.codec import decode, decode_case, encode_case, from_dict, to_line
 
 IMPORTS_S = 300.0  # at the most, for what all workers need
-# NumPy's own, which nothing timed uses, would be there when the nursery forks
+# NumPy's own, which nothing timed uses, would be there when the fork server forks
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
-# what a failed allocation says: of C++, of torch's CPU, of CUDA and Triton, of cuBLAS and its like, of cuDNN
-NO_MEMORY = ("bad_alloc", "allocate memory", ": out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED")
-MOST_S: ContextVar[float] = ContextVar("MOST_S", default=math.inf)  # of every worker's time
+TIME_LIMIT_S: ContextVar[float] = ContextVar("TIME_LIMIT_S", default=math.inf)  # of every worker's time
 HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What a worker is asked to measure."""
-
-    run: Run
-    weights: str | None  # the path of a checkpoint
-
-
-class Asked(Protocol):
-    """Any dataclass that says what a row is about where there is no record: a command's kind of case."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def run(self) -> Run: ...
 
 
 @contextmanager
 def killed_after(seconds: float) -> Iterator[None]:
     """Give no worker started within more time than this, whatever its command allows."""
-    before = MOST_S.set(seconds)
+    before = TIME_LIMIT_S.set(seconds)
     try:
         yield
     finally:
-        MOST_S.reset(before)
+        TIME_LIMIT_S.reset(before)
 
 
-def run(measure: str, case: Asked, timeout_s: float, memory_bytes: int | None = None) -> Record:
+def run(
+    measure: str,
+    case: Case,
+    environment: Environment,
+    timeout_s: float,
+    *,
+    memory_bytes: int | None = None,
+    **inputs: Any,  # noqa: ANN401 - JSON, checked against the annotations of `measure`
+) -> Record:
     """Measure one case in a process of its own.
 
     Args:
-        measure: "module:function", called in the worker with the case; returns a Record. Its argument is
-            called case, and annotated with the type that it is rebuilt as.
-        case: what to measure: a Case, or another dataclass with a run.
-        timeout_s: after this the worker is killed, and what it started with it; sooner in `killed_after`.
-        memory_bytes: that a CPU case may take, on Linux; by default most of what is free.
+        measure: "module:function", called in the worker as function(case, environment, **inputs);
+            returns a Record. Its inputs are rebuilt as their annotations say.
+        case: what to measure.
+        environment: of the record.
+        timeout_s: after this the worker is killed with all that it started; sooner in `killed_after`.
+        memory_bytes: limit of a CPU case, on Linux; by default most of what is free.
+        inputs: what else the function needs and no case says: paths.
 
     Returns:
         The worker's record, or Skipped with what became of the worker.
     """
-    device_type = case.run.environment.device_type
-    timeout_s = min(timeout_s, MOST_S.get())
+    timeout_s = min(timeout_s, TIME_LIMIT_S.get())
     with tempfile.TemporaryDirectory() as folder:
         result, errors = Path(folder) / "record", Path(folder) / "errors"
         request = {
             "measure": measure,
-            "case": asdict(case),
+            "case": encode_case(case),
+            "environment": asdict(environment),
+            "inputs": inputs,
             "result": str(result),
             "errors": str(errors),
-            "memory_bytes": _memory_limit(device_type) if memory_bytes is None else memory_bytes,
+            "memory_bytes": _memory_limit(case.device) if memory_bytes is None else memory_bytes,
         }
+
+        def skipped(status: str, reason: str) -> Skipped:
+            return Skipped(case=case, environment=environment, status=status, reason=reason)
+
         try:
-            code = _nursery().work(request, timeout_s)
-        except NurseryError as error:
-            return Skipped(run=case.run, status="error", reason=str(error))
+            code = _server().work(request, timeout_s)
+        except ForkServerError as error:
+            return skipped("error", str(error))
         if code is None:
-            reason = f"still running after {timeout_s:g} s; killed"
-            return Skipped(run=case.run, status="timed out", reason=reason)
+            return skipped("timed out", f"still running after {timeout_s:g} s; killed")
         if code < 0:
             name = signal.Signals(-code).name
             hint = "; the system kills a process so when memory runs out" if name == "SIGKILL" else ""
-            reason = f"the worker died of {name}{hint if device_type == 'cpu' else ''}"
-            return Skipped(run=case.run, status="crashed", reason=reason)
+            return skipped("crashed", f"the worker died of {name}{hint if case.device == 'cpu' else ''}")
         try:
-            return from_dict(json.loads(result.read_text(encoding="utf-8")))
+            record = from_dict(json.loads(result.read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError, StoreError):
-            reason = f"the worker ended with exit code {code}: {_last_line(errors)}"
-            return Skipped(run=case.run, status="error", reason=reason)
+            return skipped("error", f"the worker ended with exit code {code}: {_last_line(errors)}")
+        assert not isinstance(record, Note)
+        return record
 
 
-def work(measure: str, case: dict[str, Any], result: Path, memory_bytes: int) -> None:
-    """What a worker does: measure, and write the record.
-
-    Args:
-        measure: as of `run`.
-        case: as JSON has it.
-        result: the file that the record goes to.
-        memory_bytes: that this process may take from now on; 0: no limit.
-    """
-    if memory_bytes:
+def work(request: dict[str, Any]) -> None:
+    """Measure what `run` asked for, and write the record to the file that the request names."""
+    if request["memory_bytes"]:
         import resource
 
         # allocations then fail in this process before the machine runs out for all
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, resource.RLIM_INFINITY))
-    module, _, name = measure.partition(":")
+        resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], resource.RLIM_INFINITY))
+    module, _, name = request["measure"].partition(":")
     function = getattr(importlib.import_module(module), name)
-    asked = decode(typing.get_type_hints(function)["case"], case)
+    hints = typing.get_type_hints(function)
+    case = decode_case(request["case"])
+    environment = decode(Environment, request["environment"])
+    inputs = {name: decode(hints[name], value) for name, value in request["inputs"].items()}
     try:
-        record = function(asked)
+        record = function(case, environment, **inputs)
     except (MemoryError, RuntimeError, ValueError) as error:
-        record = Skipped(run=asked.run, status="out of memory", reason=memory_reason(error))
-    result.write_text(to_line(record), encoding="utf-8")
+        reason = memory_reason(error)
+        record = Skipped(case=case, environment=environment, status="out of memory", reason=reason)
+    Path(request["result"]).write_text(to_line(record), encoding="utf-8")
 
 
-class NurseryError(RuntimeError):
+class ForkServerError(RuntimeError):
     """No worker could be started, with the last that was said of it."""
 
 
-class _Nursery:
+class _ForkServer:
     """The parent's side of `bench.jobs.forkserver`: one such process, and one worker of it at a time."""
 
     def __init__(self, surroundings: object) -> None:
         self.surroundings = surroundings
         self._answers = b""
-        self._errors = Path(tempfile.mkstemp(prefix="bench-nursery-")[1])
+        self._errors = Path(tempfile.mkstemp(prefix="bench-forkserver-")[1])
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.jobs.forkserver"],
@@ -162,7 +157,7 @@ class _Nursery:
             The worker's exit code, minus the number of a signal that ended it; None: killed for its time.
 
         Raises:
-            NurseryError: the nursery ended first.
+            ForkServerError: the fork server ended first.
         """
         assert self._process.stdin is not None
         finished = False
@@ -186,7 +181,7 @@ class _Nursery:
                 self.close()
 
     def _answer(self, timeout_s: float) -> int | None:
-        """The next line of the nursery, a number or "ready", which is 0; None if it does not come in time."""
+        """The server's next line, a number or "ready", which is 0; None if it does not come in time."""
         assert self._process.stdout is not None
         until = time.monotonic() + timeout_s
         while b"\n" not in self._answers:
@@ -200,8 +195,8 @@ class _Nursery:
         line, _, self._answers = self._answers.partition(b"\n")
         return 0 if line == b"ready" else int(line)
 
-    def _gone(self) -> NurseryError:
-        return NurseryError(f"no worker could be started: {_last_line(self._errors)}")
+    def _gone(self) -> ForkServerError:
+        return ForkServerError(f"no worker could be started: {_last_line(self._errors)}")
 
     def close(self) -> None:
         """End it, and a worker that it may have."""
@@ -214,24 +209,24 @@ class _Nursery:
         self._errors.unlink(missing_ok=True)
 
 
-_nurseries: list[_Nursery] = []  # the one in use, if any
+_servers: list[_ForkServer] = []  # the one in use, if any
 
 
-def _nursery() -> _Nursery:
-    """The nursery of this process, another if it is gone, or if what it was started in has changed since."""
+def _server() -> _ForkServer:
+    """This process's fork server; a new one if it is gone, or if its environment has changed since."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     surroundings = (variables, list(sys.path), Path.cwd())
-    if _nurseries and not (_nurseries[0].alive and _nurseries[0].surroundings == surroundings):
+    if _servers and not (_servers[0].alive and _servers[0].surroundings == surroundings):
         _close()
-    if not _nurseries:
-        _nurseries.append(_Nursery(surroundings))
-    return _nurseries[0]
+    if not _servers:
+        _servers.append(_ForkServer(surroundings))
+    return _servers[0]
 
 
 @atexit.register
 def _close() -> None:
-    while _nurseries:
-        _nurseries.pop().close()
+    while _servers:
+        _servers.pop().close()
 
 
 def _last_line(errors: Path) -> str:
@@ -246,35 +241,3 @@ def _memory_limit(device_type: str) -> int:
     from bench.machine.device import free_host_bytes
 
     return int(HEADROOM * (free_host_bytes() or 0))
-
-
-def first_line(error: BaseException) -> str:
-    """What a row says of an error."""
-    return str(error).strip().partition("\n")[0]
-
-
-def memory_reason(error: Exception) -> str:
-    """What a row says of memory that ran out; any other error is raised again."""
-    failed = out_of_memory(error)
-    if failed is None:
-        raise error
-    return first_line(failed)
-
-
-def out_of_memory(error: BaseException) -> BaseException | None:
-    """The failed allocation that an error was raised from, or is itself; None where it is another failure."""
-    behind = out_of_memory(error.__cause__) if error.__cause__ else None
-    return behind or (error if _is_allocation(error) else None)
-
-
-def _is_allocation(error: BaseException) -> bool:
-    """Tell a failed allocation, by its words where it has no exception of its own: on a CPU, in a library."""
-    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
-        return True
-    told = str(error)
-    # cuDNN tries one engine after another and drops what each fails of: the allocator has counted it
-    if "unable to find an engine" in told:
-        import torch
-
-        return bool(torch.cuda.memory_stats().get("num_ooms", 0))
-    return any(words in told for words in NO_MEMORY)

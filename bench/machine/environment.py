@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bench.records.record import Environment
+from bench.records.base import Environment
 from models.registry import is_plugin
 
 ROOT = Path(__file__).resolve().parents[2]

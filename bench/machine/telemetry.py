@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.records.record import Telemetry
+from bench.records.telemetry import Telemetry
 
 EVERY_S = 0.1
 SHORTEST_ENERGY_WINDOW_S = 5.0

@@ -2,43 +2,52 @@
 
 import time
 
-from bench.jobs.worker import Case, first_line, out_of_memory
 from bench.machine import telemetry
+from bench.machine.failures import first_line, out_of_memory
 from bench.measure import timing
 from bench.measure.prepared import Arm, NotFiniteError, compiled_already, prepared, training
 from bench.measure.timing import Policy
-from bench.records.record import Record, Run, Skipped, Throughput
+from bench.records.base import RECORDS, Case, Environment, Record, Skipped
+from bench.records.throughput import PassCase, TimedPasses
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of warm-up, and again timed
 
 
-def measure(case: Case) -> Record:
+def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
     """Time one case.
+
+    Args:
+        case: what to time.
+        environment: of the record.
+        weights: the path of a checkpoint, or None.
 
     Returns:
         Throughput, or Skipped where memory ran out, the output was not finite, torch recompiled while
         timing, or the device has no kernel of the kind asked for.
     """
-    run = case.run
-    monitor = telemetry.monitor(run.environment.device_type)
-    if monitor and run.soak_s:  # without, the energy is not known either: its window would be too short
+    monitor = telemetry.monitor(case.device)
+    if monitor and case.soak_s:  # without, the energy is not known either: its window would be too short
         monitor.measure_idle()
     try:
-        ready = training if run.work == "training" else prepared
-        with ready(run, case.weights) as arm, compiled_already(run):
-            return _dico(run, arm) if run.protocol == "dico" else _suite(run, arm, monitor)
+        is_dico = case.protocol == "dico"
+        if case.work == "training":
+            ready = training(case, weights)
+        else:
+            ready = prepared(case, weights, one_condition=is_dico)
+        with ready as arm, compiled_already(case):
+            return _dico(case, environment, arm) if is_dico else _suite(case, environment, arm, monitor)
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-        row = skipped(run, error)
+        row = skipped(case, environment, error)
         if row is None:
             raise
         return row
 
 
-def skipped(run: Run, error: Exception) -> Skipped | None:
+def skipped(case: Case, environment: Environment, error: Exception) -> Skipped | None:
     """The row of a failure that is a result of its own; None for any other."""
     if failed := out_of_memory(error):
-        return Skipped(run=run, status="out of memory", reason=first_line(failed))
+        return Skipped(case=case, environment=environment, status="out of memory", reason=first_line(failed))
     told = str(error)
     if isinstance(error, NotFiniteError):
         status = "not finite"
@@ -48,15 +57,15 @@ def skipped(run: Run, error: Exception) -> Skipped | None:
         status = "recompiled"
     else:
         return None
-    return Skipped(run=run, status=status, reason=first_line(error))
+    return Skipped(case=case, environment=environment, status=status, reason=first_line(error))
 
 
-def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
+def _suite(case: PassCase, environment: Environment, arm: Arm, monitor: telemetry.Monitor | None) -> Record:
     """Warm up, sample and, if asked, soak the device and sample again."""
     policy = Policy(
-        budget_s=run.budget_s,
-        precision=run.precision_target,
-        min_samples=LATENCY_SAMPLES if run.question == "latency" else Policy.min_samples,
+        budget_s=case.budget_s,
+        precision=case.precision_target,
+        min_samples=LATENCY_SAMPLES if case.batch == 1 else Policy.min_samples,
     )
     clock = time.perf_counter
     begin = clock()
@@ -74,14 +83,15 @@ def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
         between=between,
     )
     sustained: tuple[float, ...] = ()
-    if run.soak_s:
-        timing.soak(arm.call, run.soak_s, clock=clock, synchronise=arm.synchronise, between=between)
+    if case.soak_s:
+        timing.soak(arm.call, case.soak_s, clock=clock, synchronise=arm.synchronise, between=between)
         after = timing.sample(
             arm.call, policy, spent_s=0.0, clock=clock, synchronise=arm.synchronise, between=between
         )
         sustained = after.wall_s
-    return Throughput(
-        run=run,
+    return _record_type(case)(
+        case=case,
+        environment=environment,
         times_s=samples.wall_s,
         device_times_s=samples.device_s,
         warmup_times_s=warm.wall_s,
@@ -97,7 +107,13 @@ def _suite(run: Run, arm: Arm, monitor: telemetry.Monitor | None) -> Throughput:
     )
 
 
-def _dico(run: Run, arm: Arm) -> Throughput:
+def _record_type(case: PassCase) -> type[TimedPasses]:
+    record = RECORDS[case.kind]
+    assert issubclass(record, TimedPasses)
+    return record
+
+
+def _dico(case: PassCase, environment: Environment, arm: Arm) -> Record:
     """Replay the released timing of DiCo, faults and all.
 
     Twenty passes to warm up and twenty timed together by the wall clock, which is stopped without waiting
@@ -113,8 +129,9 @@ def _dico(run: Run, arm: Arm) -> Throughput:
         arm.call()
     seconds = time.perf_counter() - begin
     arm.synchronise()
-    return Throughput(
-        run=run,
+    return _record_type(case)(
+        case=case,
+        environment=environment,
         times_s=(seconds / DICO_PASSES,),
         device_times_s=(),
         warmup_times_s=(warm / DICO_PASSES,),

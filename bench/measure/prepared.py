@@ -16,7 +16,7 @@ from bench.counting import counters
 from bench.machine import device
 from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import Step, noise_of
-from bench.records.record import Run, height_width
+from bench.records.base import ModelCase, height_width
 from models.contract import build, condition_width
 from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at
@@ -53,35 +53,36 @@ class Arm:
 
 
 @contextmanager
-def prepared(run: Run, weights: str | None) -> Iterator[Arm]:
+def prepared(case: ModelCase, weights: str | None, *, one_condition: bool = False) -> Iterator[Arm]:
     """Build the model of a case and call it once; within the context its settings are in force.
 
     Eval mode, inference_mode, a timestep and a label for every image, no layer left at zeros.
 
     Args:
-        run: what to build and how to call it.
+        case: what to build and how to call it.
         weights: the path of a checkpoint, or None.
+        one_condition: one timestep and label for the batch, under no_grad, as DiCo's released timing has it.
 
     Raises:
         NotFiniteError: the first output holds inf or NaN.
         RuntimeError: as torch raises it: no memory, no kernel for the attention that was asked for.
     """
-    dtype = device.DTYPES[run.precision]
-    built = _built(run, weights, dtype)
+    dtype = device.DTYPES[case.precision]
+    built = _built(case, weights, dtype)
     model, (x, t, y) = built.model.eval(), built.inputs
-    if run.protocol == "dico":
+    if one_condition:
         t, y = t[:1], y[:1]
     with ExitStack() as settings:
-        enter(settings, run, model)
-        settings.enter_context(torch.no_grad() if run.protocol == "dico" else torch.inference_mode())
-        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if run.compile else model
+        enter(settings, case, model)
+        settings.enter_context(torch.no_grad() if one_condition else torch.inference_mode())
+        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
-        compile_s = _first(call, run, "output")
-        yield _arm(run, built, captured(call) if run.cuda_graphs else call, compile_s)
+        compile_s = _first(call, case, "output")
+        yield _arm(case, built, captured(call) if case.cuda_graphs else call, compile_s)
 
 
 @contextmanager
-def training(run: Run, weights: str | None) -> Iterator[Arm]:
+def training(case: ModelCase, weights: str | None) -> Iterator[Arm]:
     """As `prepared`, for a whole training step over one batch: train mode, parameters in float32.
 
     bf16 is autocast around the forward pass and the loss, as bench.memory counts it. The update is not
@@ -91,24 +92,24 @@ def training(run: Run, weights: str | None) -> Iterator[Arm]:
         NotFiniteError: the first loss is inf or NaN.
         RuntimeError: as torch raises it.
     """
-    where = run.environment.device_type
-    built = _built(run, weights, torch.float32)
+    where = case.device
+    built = _built(case, weights, torch.float32)
     model, inputs = built.model.train(), built.inputs
 
     def region() -> AbstractContextManager[object]:
-        return torch.autocast(where, torch.bfloat16) if run.precision == "bf16" else nullcontext()
+        return torch.autocast(where, torch.bfloat16) if case.precision == "bf16" else nullcontext()
 
     with ExitStack() as settings:
-        enter(settings, run, model)
+        enter(settings, case, model)
         step = Step(
             model,
             inputs,
             noise_of(inputs[0], built.task),
             region,
             fused=True,
-            call=torch.compile(model) if run.compile else model,
+            call=torch.compile(model) if case.compile else model,
         )
-        yield _arm(run, built, step, _first(step, run, "loss"))
+        yield _arm(case, built, step, _first(step, case, "loss"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,23 +124,23 @@ class _Built:
     conv_tf32: bool
 
 
-def _built(run: Run, weights: str | None, dtype: torch.dtype) -> _Built:
-    where = run.environment.device_type
-    matmul_tf32, conv_tf32 = device.set_precision(run.precision)
-    task = task_at(run.model, *height_width(run.res))
+def _built(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _Built:
+    where = case.device
+    matmul_tf32, conv_tf32 = device.set_precision(case.precision)
+    task = task_at(case.model, *height_width(case.res))
     torch.manual_seed(0)
     begin = time.perf_counter()
     # within the inference_mode of an arm prepared before, this one's weights would be inference tensors,
     # which torch dispatches on a shorter path: all arms but the first would be another thing
     with torch.inference_mode(False):
-        model = build(run.model, task, device=where)
+        model = build(case.model, task, device=where)
         if weights:
             load_official(model, read_weights(Path(weights)))
         randomise_zeros(model)
         model.to(dtype)
-        x, t, y = counters.inputs(task, run.batch, where, condition_width(model))
+        x, t, y = counters.inputs(task, case.batch, where, condition_width(model))
         x = x.to(dtype)
-        if run.channels_last:
+        if case.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
             x = x.to(memory_format=torch.channels_last)
     device.synchronise(where)()
@@ -153,27 +154,27 @@ def _built(run: Run, weights: str | None, dtype: torch.dtype) -> _Built:
     )
 
 
-def enter(settings: ExitStack, run: Run, model: nn.Module) -> None:
+def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
     """Put the settings of a case in force that hold while its model is called."""
-    if run.checkpointing:
+    if case.checkpointing:
         settings.enter_context(checkpointed(model))
-    if run.attention in KERNELS:
-        settings.enter_context(sdpa_kernel(KERNELS[run.attention]))
-    elif run.attention == "flash-attn":
+    if case.attention in KERNELS:
+        settings.enter_context(sdpa_kernel(KERNELS[case.attention]))
+    elif case.attention == "flash-attn":
         settings.enter_context(FlashAttention())
 
 
-def _first(call: Callable[[], torch.Tensor], run: Run, what: str) -> float | None:
+def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
     """Call once, hold what comes out to be finite, and give the seconds if that compiled something."""
     begin = time.perf_counter()
     finite = bool(torch.isfinite(call()).all())
     if not finite:
-        raise NotFiniteError(f"the {what} in {run.precision} holds inf or NaN")
-    return time.perf_counter() - begin if run.compile else None
+        raise NotFiniteError(f"the {what} in {case.precision} holds inf or NaN")
+    return time.perf_counter() - begin if case.compile else None
 
 
-def _arm(run: Run, built: _Built, call: Callable[[], object], compile_s: float | None) -> Arm:
-    where = run.environment.device_type
+def _arm(case: ModelCase, built: _Built, call: Callable[[], object], compile_s: float | None) -> Arm:
+    where = case.device
     return Arm(
         model=built.model,
         call=call,
@@ -186,9 +187,9 @@ def _arm(run: Run, built: _Built, call: Callable[[], object], compile_s: float |
     )
 
 
-def compiled_already(run: Run) -> AbstractContextManager[object]:
+def compiled_already(case: ModelCase) -> AbstractContextManager[object]:
     """Within it a recompilation raises: in a timed pass it would be taken for slowness."""
-    return torch.compiler.set_stance("fail_on_recompile") if run.compile else nullcontext()
+    return torch.compiler.set_stance("fail_on_recompile") if case.compile else nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)

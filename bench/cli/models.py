@@ -1,0 +1,94 @@
+"""Names of models as users give them, checked before anything is measured."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.options import UsageError
+from bench.records.base import Size, height_width, size_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str = "--model") -> list[str]:
+    """Printed names of --model, or of another argument, patterns expanded, each once, in the order given.
+
+    Raises:
+        UsageError: a name or a pattern that matches nothing, with the nearest names.
+    """
+    from models.registry import names, printed
+
+    found: list[str] = []
+    for name in given or default:
+        if any(sign in name for sign in "*?["):
+            matches = names(name)
+            if not matches:
+                all_of_them = names("*@*" if "@" in name else "*")
+                raise UsageError(
+                    f"{flag} {name}: matches no backbone; all of them are {', '.join(all_of_them)}"
+                )
+            found += matches
+        else:
+            try:
+                found.append(printed(name))
+            except ValueError as error:
+                raise UsageError(f"{flag} {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def meta_models(
+    names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
+) -> dict[tuple[str, Size], "nn.Module"]:
+    """Every model at every size on the meta device: whatever cannot be built is known before measuring.
+
+    A user's model is called once as well, and held to the interface.
+
+    Raises:
+        UsageError: a model that cannot be built for a size, breaks the interface or does not fit --weights.
+    """
+    from models.weights import load_official, read_weights
+
+    if weights is not None and len(names) != 1:
+        raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
+    built = {(name, size): _on_meta(name, size, flag) for name in names for size in sizes}
+    if weights is not None:
+        try:
+            state_dict = read_weights(weights)
+            for model in built.values():
+                load_official(model, state_dict)
+        except ValueError as error:
+            raise UsageError(f"--weights {error}") from error
+    return built
+
+
+def check_models(
+    names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
+) -> None:
+    """Raise as `meta_models` does, for commands that need no model: what was built for a flag is not again.
+
+    A suite names the same models in one table after another.
+    """
+    if weights is not None:
+        meta_models(names, sizes, weights, flag)
+        return
+    for name in names:
+        for size in sizes:
+            _builds(name, size, flag)
+
+
+@cache
+def _builds(name: str, size: Size, flag: str) -> None:
+    _on_meta(name, size, flag)
+
+
+def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
+    from models.contract import build, check
+    from models.registry import is_plugin, task_at
+
+    try:
+        task = task_at(name, *height_width(size))
+        return check(name, task) if is_plugin(name) else build(name, task)
+    except ValueError as error:
+        raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error

@@ -1,0 +1,21 @@
+"""Times passes of one case in a worker."""
+
+from pathlib import Path
+
+from bench.jobs import worker
+from bench.machine import environment
+from bench.records.base import Record
+from bench.records.throughput import PassCase
+
+STARTUP_S = 300.0  # at most, for building the largest model and compiling it
+
+
+def measure(case: PassCase, weights: Path | None) -> Record:
+    """Time one case in a worker of its own, in the environment of now."""
+    return worker.run(
+        "bench.measure.passes:measure",
+        case,
+        environment.gather(case.device, case.model),
+        STARTUP_S + case.soak_s + 4 * case.budget_s,
+        weights=None if weights is None else str(weights),
+    )

@@ -1,0 +1,53 @@
+"""Columns that several kinds of records share: the model, its size, its settings, the environment."""
+
+from typing import Any
+
+from bench.records.base import Size, size_text
+from bench.tables.table import Column
+
+
+def size(value: Size) -> int | str:
+    """A square's side as a number, anything else as height x width; for CSV and JSON."""
+    return value if isinstance(value, int) else size_text(value)
+
+
+def on_off(value: bool) -> str:
+    return "on" if value else "off"
+
+
+MODEL: Column[Any] = Column("model", lambda r: r.case.model, of_case=True)
+FAMILY: Column[Any] = Column("family", lambda r: r.case.family, of_case=True, raw=True)
+RES: Column[Any] = Column("res", lambda r: size(r.case.res), str, of_case=True)
+LATENT: Column[Any] = Column("latent_size", lambda r: size(r.case.latent_size), of_case=True, raw=True)
+BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True)
+PRECISION: Column[Any] = Column("precision", lambda r: r.case.precision, of_case=True)
+
+
+def _switch(field: str) -> Column[Any]:
+    return Column(
+        field.replace("_", "-"),
+        lambda r: getattr(r.case, field),
+        on_off,
+        key=field,
+        of_case=True,
+        optional=True,
+        usual=False,
+    )
+
+
+SETTINGS: tuple[Column[Any], ...] = (
+    *map(_switch, ("compile", "cuda_graphs", "channels_last")),
+    Column("attention", lambda r: r.case.attention, of_case=True, optional=True, usual="auto"),
+    _switch("checkpointing"),
+)
+SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, BATCH)
+RUN: tuple[Column[Any], ...] = (*SIZED, PRECISION, *SETTINGS)
+
+
+ENVIRONMENT: tuple[Column[Any], ...] = (
+    Column("device", lambda r: r.environment.device, of_case=True, raw=True),
+    Column("torch", lambda r: r.environment.torch, of_case=True, raw=True),
+    Column("threads", lambda r: r.environment.threads, of_case=True, raw=True),
+    Column("date", lambda r: r.environment.date, of_case=True, raw=True),
+)
+NOISE: Column[Any] = Column("noise", lambda r: list(r.noise), optional=True)

@@ -1,0 +1,113 @@
+"""Interleaved rounds over two or more arms, and the comparison of models by them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import Case, ModelCase, Record, register
+from bench.stats import intervals, noise, ratios
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interleaved(Record):
+    """Every visit of interleaved rounds over two or more arms, the reference first.
+
+    Ratios are those of speeds: reference time / time of the arm.
+    """
+
+    order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
+    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
+    calls: tuple[int, ...]  # in one visit of each arm
+    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
+    warmup_stationary: tuple[bool, ...]
+    margin: float  # ratios within 1 +- margin are the same speed
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]  # what was open when sampling ended
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        arms = len(self.calls)
+        if arms < 2 or min(self.calls) < 1:
+            raise ValueError(f"rounds: need two or more arms, each with its calls, got {arms} arms")
+        if len(self.visits_s) != len(self.order) or not self.order or min(self.visits_s) <= 0:
+            raise ValueError("rounds: need a time above zero for every visit")
+        if any(self.order.count(arm) * arms != len(self.order) for arm in range(arms)):
+            raise ValueError("rounds: every arm needs the same number of visits")
+        if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):
+            raise ValueError("rounds: need a clock for every visit, or none at all")
+
+    @property
+    def rounds(self) -> int:
+        return len(self.order) // (2 * len(self.calls))
+
+    def times_s(self, arm: int) -> tuple[float, ...]:
+        """Mean seconds of a call in each visit of an arm, in order."""
+        return ratios.seconds_per_call(self, arm)
+
+    def ratio(self, arm: int, against: int = 0) -> float:
+        """Speed of an arm as a multiple of another's, by default the reference's."""
+        return ratios.ratio(self, arm, against)
+
+    def interval(self, arm: int, against: int = 0) -> tuple[float, float] | None:
+        """99 % interval of the ratio; None with too few rounds."""
+        return ratios.ratio_interval(self, arm, against)
+
+    def verdict(self, arm: int) -> str:
+        """Faster, slower, same, too close to call or refused; see `ratios.verdict`."""
+        if ratios.why_refused(self, arm) is not None:
+            return ratios.REFUSED
+        return ratios.verdict(self.interval(arm), self.margin)
+
+    def noise(self, arm: int) -> tuple[str, ...]:
+        """What disturbed the visits of an arm, by name and size; empty for a quiet machine."""
+        visits = zip(self.order, self.clocks_mhz, strict=False)
+        clocks = [clock for visited, clock in visits if visited == arm and clock is not None]
+        return noise.noise(self.times_s(arm), clocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonCase(Case):
+    """Comparing models in one process, the reference first; they differ in the model only."""
+
+    kind: ClassVar[str] = "versus"
+
+    arms: tuple[ModelCase, ...]
+    budget_s: float
+    precision_target: float  # the margin within which speeds are the same
+
+    def __post_init__(self) -> None:
+        if len(self.arms) < 2:
+            raise ValueError(f"comparison: needs at least two models, got {len(self.arms)}")
+
+    @property
+    def label(self) -> str:
+        return f"{', '.join(arm.model for arm in self.arms)} {self.arms[0].settings}"
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Interleaved):
+    """Interleaved rounds over models."""
+
+    case: ComparisonCase
+    build_s: tuple[float, ...]
+    compile_s: tuple[float | None, ...]
+    matmul_tf32: bool  # the two switches as they stood while timing
+    conv_tf32: bool
+
+    def __post_init__(self) -> None:
+        if len(self.calls) != len(self.case.arms):
+            arms = len(self.case.arms)
+            raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
+        super().__post_init__()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(arm.model for arm in self.case.arms)
+
+    def images_per_s(self, arm: int) -> float:
+        return self.case.arms[arm].batch / intervals.median(self.times_s(arm))

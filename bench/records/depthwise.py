@@ -1,0 +1,101 @@
+"""Implementations of one depthwise convolution of a model, checked and then timed in interleaved rounds."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import ModelCase, Size, height_width, register
+from bench.records.comparison import Interleaved
+from bench.stats import intervals
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseCase(ModelCase):
+    """Comparing implementations of one operation of a model."""
+
+    kind: ClassVar[str] = "depthwise"
+
+    operation: str  # conv: a depthwise convolution with its bias; or block: norm and modulation behind it
+    kernel: int  # side of the window
+    channels: int
+    image_size: Size
+    calls_per_pass: int  # such operations in one pass of the model
+    budget_s: float
+    precision_target: float  # the margin within which speeds are the same
+
+    @property
+    def operation_label(self) -> str:
+        """conv, 7x7, 128 channels, 32x32."""
+        side = "x".join(map(str, height_width(self.image_size)))
+        return f"{self.operation}, {self.kernel}x{self.kernel}, {self.channels} channels, {side}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.operation_label}, {super().label}"
+
+    @property
+    def elements(self) -> int:
+        """Values of the output."""
+        height, width = height_width(self.image_size)
+        return self.batch * height * width * self.channels
+
+    @property
+    def flops(self) -> int:
+        """Of the convolution, its border counted like the rest; norm and modulation are negligible."""
+        return 2 * self.kernel**2 * self.elements
+
+    @property
+    def least_bytes(self) -> int:
+        """Every input read once and every output written once, in the case's precision."""
+        weights = (self.kernel**2 + 1) * self.channels
+        modulation = 2 * self.batch * self.channels if self.operation == "block" else 0
+        value_bytes = 2 if self.precision in ("bf16", "fp16") else 4
+        return value_bytes * (2 * self.elements + weights + modulation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """One implementation of an operation, checked before it was timed."""
+
+    name: str
+    ran: str  # what computed it, as torch or the suite calls it; blank where nothing did
+    status: str  # ok; not here: it cannot run; wrong, error or out of memory: it ran and was not timed
+    reason: str  # blank if ok
+    error: float | None  # ||out - exact|| / ||exact||, exact being float64; None without a finite output
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class OperatorComparison(Interleaved):
+    """Interleaved rounds over implementations: an arm is an implementation whose status is ok."""
+
+    case: DepthwiseCase
+    implementations: tuple[Implementation, ...]
+    inputs: int  # that one call works through, an operation each, so that no cache holds them
+
+    def __post_init__(self) -> None:
+        first = self.implementations[0].status if self.implementations else ""
+        if first != "ok" or len(self.calls) != len(self.timed):
+            raise ValueError(
+                f"{self.case.name}: needs a first implementation that was timed, and calls for each"
+            )
+        super().__post_init__()
+
+    @property
+    def timed(self) -> tuple[Implementation, ...]:
+        """The implementations that are arms."""
+        return tuple(one for one in self.implementations if one.status == "ok")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.timed)
+
+    def times_s(self, arm: int) -> tuple[float, ...]:
+        """Mean seconds of one operation in each visit of an arm, in order."""
+        return tuple(seconds / self.inputs for seconds in super().times_s(arm))
+
+    def median_s(self, arm: int) -> float:
+        return intervals.median(self.times_s(arm))
+
+    def interval_s(self, arm: int) -> tuple[float, float] | None:
+        """95 % interval of the median; None with fewer than six visits."""
+        return intervals.median_interval(self.times_s(arm))

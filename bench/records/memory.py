@@ -1,0 +1,77 @@
+"""Peak memory of an inference pass or a training step, measured on a GPU or predicted."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import ModelCase, Record, register
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryCase(ModelCase):
+    """Finding the peak memory of one pass or step; on device meta, predicted from the sizes of tensors."""
+
+    kind: ClassVar[str] = "memory"
+
+    work: str  # inference or training
+    limit_bytes: int | None  # that the allocator may take; None: all of the device
+
+    @property
+    def is_predicted(self) -> bool:
+        return self.device == "meta"
+
+    @property
+    def label(self) -> str:
+        limit = "" if self.limit_bytes is None else f", within {self.limit_bytes} bytes"
+        return f"of {self.work} {super().label}{limit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes that an inference pass or a training step holds, counted by the allocator or as it would."""
+
+    passes_peak_bytes: int  # allocated at once in the forward and backward pass
+    passes_peak_phase: str  # forward or backward: where that was
+    passes_gradients_bytes: int  # of the gradients there at that peak: they come as activations go
+    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None for inference
+    parameters_bytes: int  # with buffers
+    gradients_bytes: int  # of all gradients, at the end of the backward pass
+    optimizer_bytes: int
+    ema_bytes: int
+    reserved_bytes: int | None  # the most that the allocator held of the device; None: not known
+    process_bytes: int | None  # of the whole process, as the driver counts; None: not known
+
+    def __post_init__(self) -> None:
+        if min(self.passes_peak_bytes, self.update_peak_bytes or 0) < 0:
+            raise ValueError("a peak cannot be negative")
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(self.passes_peak_bytes, self.update_peak_bytes or 0)
+
+    @property
+    def peak_phase(self) -> str:
+        """forward, backward or update."""
+        return self.passes_peak_phase if self.peak_bytes == self.passes_peak_bytes else "update"
+
+    @property
+    def gradients_at_peak_bytes(self) -> int:
+        return self.gradients_bytes if self.peak_phase == "update" else self.passes_gradients_bytes
+
+    @property
+    def activations_bytes(self) -> int:
+        """The rest at the peak: activations, casts of weights, temporaries, inputs."""
+        held = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
+        return self.peak_bytes - held - self.gradients_at_peak_bytes
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Memory(Record):
+    """The memory of one case."""
+
+    case: MemoryCase
+    use: MemoryUse
+
+    def __post_init__(self) -> None:
+        if self.case.is_predicted and self.use.reserved_bytes is not None:
+            raise ValueError(f"{self.case.model}: a prediction has no reserved memory")

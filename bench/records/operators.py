@@ -1,0 +1,55 @@
+"""What one pass of a model requires of a device, operator by operator, from the sizes of meta tensors."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import Record, SizedCase, register
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorCase(SizedCase):
+    """Counting the operators of one pass."""
+
+    kind: ClassVar[str] = "operators"
+
+    precision: str  # of the tensors: fp32 (tf32 moves the same bytes), bf16, fp16
+    work: str  # inference; or training: forward and backward
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}, {self.precision}, {self.work}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorCost:
+    """Calls of one operator in one kind of module, summed over a pass."""
+
+    kind: str  # depthwise, pointwise, convolution, linear, attention, scan, norm, elementwise or movement
+    op: str  # torch's name of the operator
+    module: str  # the innermost one that called it, an index in a list as *
+    phase: str  # forward or backward
+    calls: int  # kernels that an eager pass starts for it
+    macs: int  # by bench.flops' default counter; 0 for all but products, convolutions, attention, scans
+    eager_bytes: int  # read and written by an eager pass: every tensor that goes in or comes out of a kernel
+    fused_bytes: int  # with ideal fusion: norms, elementwise work and movements ride on their neighbours
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class OperatorCosts(Record):
+    """MACs and bytes of every operator of a pass."""
+
+    case: OperatorCase
+    parts: tuple[OperatorCost, ...]
+
+    @property
+    def macs(self) -> int:
+        return sum(part.macs for part in self.parts)
+
+    @property
+    def eager_bytes(self) -> int:
+        return sum(part.eager_bytes for part in self.parts)
+
+    @property
+    def fused_bytes(self) -> int:
+        return sum(part.fused_bytes for part in self.parts)

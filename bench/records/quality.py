@@ -1,0 +1,68 @@
+"""How far samples lie from real images, in the features that are named."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.records.base import Case, Record, register
+from bench.stats import intervals
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityCase(Case):
+    """Comparing a file of samples with a set of images."""
+
+    kind: ClassVar[str] = "quality"
+
+    samples: str  # the file, with its folder's name and the head of its SHA-256
+    made: str  # how bench.sample drew the samples, in words; blank: not known
+    reference: str  # a data set, its split and digest, or a file as above
+    distance: str  # what the Fréchet distance in these features is called
+    n_samples: int
+    n_reference: int
+    kid_subset: int  # samples of each set in a subset
+    kid_subsets: int
+    neighbours: int
+    compared: int  # samples of each set that precision and recall are of, at most
+
+    @property
+    def label(self) -> str:
+        return f"of {self.samples} beside {self.reference}"
+
+    def identity(self, *, effort: bool) -> dict[str, Any]:
+        """As of any case, without `made`: the digest of the samples stands for how they were made."""
+        named = super().identity(effort=effort)
+        del named["made"]
+        return named
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Quality(Record):
+    """Distances between the two sets."""
+
+    case: QualityCase
+    dimensions: int  # of the features
+    frechet: float
+    kid: tuple[float, ...]  # of every random subset
+    precision: float
+    recall: float
+
+    def __post_init__(self) -> None:
+        kid = self.kid if self.has_kid else ()
+        if not all(map(math.isfinite, (self.frechet, *kid, self.precision, self.recall))):
+            raise ValueError(f"quality of {self.case.samples}: needs finite distances, got inf or NaN")
+
+    @property
+    def has_kid(self) -> bool:
+        """Whether subsets had pairs of images; those of one image give NaN or inf."""
+        return self.case.kid_subset > 1
+
+    @property
+    def kid_mean(self) -> float:
+        return sum(self.kid) / len(self.kid)
+
+    @property
+    def kid_spread(self) -> tuple[float, float]:
+        """The range of the middle 95 % of the subsets."""
+        return intervals.quantile(self.kid, 0.025), intervals.quantile(self.kid, 0.975)

@@ -1,0 +1,75 @@
+"""Seconds of whole sampling chains, from noise to samples: every step, and the guidance, is in them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import ModelCase, Record, register
+from bench.records.telemetry import Telemetry, joules_per_image
+from bench.stats import intervals
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingCase(ModelCase):
+    """Drawing samples of one network; `batch` is the images of a chain, always of a whole batch."""
+
+    kind: ClassVar[str] = "sample"
+
+    objective: str  # iddpm or flow
+    sampler: str  # ancestral, ddim, sde, euler or heun
+    steps: int
+    guidance: float  # scale; 1: none
+    guided_channels: int
+    images: int
+    seed: int
+    classes: tuple[int, ...]  # of the images in turn; empty: all there are
+
+    @property
+    def chain(self) -> str:
+        """The chain in words: 64 by ddim of iddpm in 50 steps, seed 0."""
+        words = [f"{self.images} by {self.sampler} of {self.objective} in {self.steps} steps"]
+        words += [f"seed {self.seed}"]
+        words += [f"guidance {self.guidance:g} of {self.guided_channels} channels"] * (self.guidance != 1)
+        words += [f"classes {' '.join(map(str, self.classes))}"] * bool(self.classes)
+        return ", ".join(words)
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}, {self.chain}"
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class SamplingRun(Record):
+    """Times of chains."""
+
+    case: SamplingCase
+    passes: int  # of the network in a chain, each over twice the batch under guidance
+    times_s: tuple[float, ...]  # wall clock, from before a chain's noise to after the device has finished
+    build_s: float
+    compile_s: float | None  # the first pass of the compiled model; None without torch.compile
+    matmul_tf32: bool
+    conv_tf32: bool
+    telemetry: Telemetry | None  # of the chains of the session that made the last of them
+
+    def __post_init__(self) -> None:
+        if not self.times_s or min(self.times_s) <= 0:
+            raise ValueError(f"{self.case.model}: needs at least one time, all above zero")
+
+    @property
+    def median_s(self) -> float:
+        return intervals.median(self.times_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.case.batch / self.median_s
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        """95 % interval; None with fewer than six chains."""
+        interval = intervals.median_interval(self.times_s)
+        return interval and (self.case.batch / interval[1], self.case.batch / interval[0])
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """From the energy counter, idle draw and work between chains included; None without a reading."""
+        return joules_per_image(self.telemetry, self.case.batch)

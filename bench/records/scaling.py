@@ -1,0 +1,29 @@
+"""One visit to a model at one resolution, in a study of how costs grow with resolution."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import register
+from bench.records.throughput import PassCase, TimedPasses
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingCase(PassCase):
+    """Timing one model at one resolution on one of several visits."""
+
+    kind: ClassVar[str] = "scaling"
+
+    from_batch: int  # that was asked for; `batch` is smaller where memory ran out
+    visit: int  # from 1
+
+    @property
+    def label(self) -> str:
+        return f"of {self.work} {super().label}, from batch {self.from_batch}, visit {self.visit}"
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class ScalingVisit(TimedPasses):
+    """Passes of one visit."""
+
+    case: ScalingCase

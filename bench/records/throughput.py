@@ -1,0 +1,99 @@
+"""Seconds of every timed pass: a denoising forward call or a training step."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import ModelCase, Record, register
+from bench.records.telemetry import Telemetry, joules_per_image
+from bench.stats import intervals, noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassCase(ModelCase):
+    """Timing passes of one model."""
+
+    work: str  # inference: one forward call; training: a whole step
+    protocol: str = "suite"  # suite, or the published one that is replayed: dico
+    soak_s: float = 0.0  # of continuous work before the sustained samples; 0: none are taken
+    budget_s: float  # of warm-up and samples
+    precision_target: float  # half-width of the median's 95 % interval, as a share of the median
+
+    @property
+    def nondefault_settings(self) -> tuple[str, ...]:
+        words = super().nondefault_settings
+        return (*words, *[f"protocol {self.protocol}"] * (self.protocol != "suite"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughputCase(PassCase):
+    """Timing passes of one model on its own."""
+
+    kind: ClassVar[str] = "throughput"
+
+    @property
+    def name(self) -> str:
+        return f"{'training step' if self.work == 'training' else self.kind} {self.label}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedPasses(Record):
+    """Times of passes with all that was seen while they were taken."""
+
+    case: PassCase
+    times_s: tuple[float, ...]  # wall clock, from before the call to after the device has finished
+    device_times_s: tuple[float, ...]  # between device events; empty on a CPU
+    warmup_times_s: tuple[float, ...]  # wall clock, not in the statistics
+    warmup_stationary: bool  # the warm-up ended because passes had stopped getting faster
+    stopped_by: str  # precision, or budget
+    unmet: tuple[str, ...]  # the criteria that were open when sampling ended
+    build_s: float  # making the model and moving it
+    compile_s: float | None  # the first call of the compiled model; None without torch.compile
+    matmul_tf32: bool  # the two switches as they stood while timing
+    conv_tf32: bool
+    sustained_times_s: tuple[float, ...]  # wall clock, after case.soak_s of continuous work; empty without
+    telemetry: Telemetry | None  # None where no counters could be read
+
+    def __post_init__(self) -> None:
+        if not self.times_s or min(self.times_s) <= 0:
+            raise ValueError(f"{self.case.model}: needs at least one time, all above zero")
+
+    @property
+    def median_s(self) -> float:
+        return intervals.median(self.times_s)
+
+    @property
+    def interval_s(self) -> tuple[float, float] | None:
+        """95 % interval of the median pass; None with fewer than six samples."""
+        return intervals.median_interval(self.times_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.case.batch / self.median_s
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        interval = self.interval_s
+        return interval and (self.case.batch / interval[1], self.case.batch / interval[0])
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """What disturbed the passes, by name and size; empty for a quiet machine."""
+        return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
+
+    @property
+    def sustained_images_per_s(self) -> float | None:
+        """Of the heat-soaked device; None if that was not asked for."""
+        return self.case.batch / intervals.median(self.sustained_times_s) if self.sustained_times_s else None
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """From the energy counter, the device's idle draw included; None without a reading."""
+        return joules_per_image(self.telemetry, self.case.batch)
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Throughput(TimedPasses):
+    """Passes of one model, timed on its own."""
+
+    case: ThroughputCase

@@ -1,0 +1,68 @@
+"""One training run: a backbone trained by a recipe from one seed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.records.base import ModelCase, Record, register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How backbones are trained: one for all that are compared."""
+
+    objective: str  # iddpm or flow
+    data: str  # digits, fashion-mnist, cifar10, or the name of a folder or file of latents
+    data_sha256: str  # head of the SHA-256 of the decoded training and validation images with their labels
+    channels: int
+    classes: int
+    train_images: int
+    validation_images: int
+    validation_draws: int  # of (t, noise) for every validation image, the same for all runs
+    batch: int  # images of an optimizer step, over all processes and accumulated passes
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    ema_decays: tuple[float, ...]
+    flip: bool
+    label_dropout: float
+    evaluate_every: int  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCase(ModelCase):
+    """Training one backbone; `batch` is that of one pass on one process."""
+
+    kind: ClassVar[str] = "convergence"
+
+    recipe: Recipe
+    seed: int  # of initialisation, data order, timesteps and noise: the same for every model of a study
+    processes: int
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}, seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Validation loss of one run at one step; losses are those of training, L_simple + L_vlb or velocity."""
+
+    step: int  # optimizer steps done
+    seconds: float  # of training since step 0, evaluations and pauses left out
+    joules: float | None  # of the device in those seconds; None where nothing reads it
+    train_loss: float | None  # mean over the steps since the evaluation before; None at step 0
+    loss: float  # of the trained weights on the fixed validation set
+    ema_losses: tuple[float, ...]  # of the averaged weights, in the order of Recipe.ema_decays
+    bin_losses: tuple[float, ...]  # of the trained weights, by equal ranges of t, from little noise to much
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun(Record):
+    """The evaluations of one run; one that failed keeps those from before it did."""
+
+    case: TrainingCase
+    train_macs: int  # of one image: forward and backward, counted by torch's rules
+    evaluations: tuple[Evaluation, ...]
+    status: str  # ok; not finite: then the evaluations end before the step in reason; or as of Skipped
+    reason: str  # blank if ok

@@ -1,0 +1,1 @@
+"""Files of records: the format, its migration, and the append-only store."""

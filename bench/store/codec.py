@@ -1,0 +1,251 @@
+"""The JSON lines format of records: one object a line, with its format version and its kind.
+
+A record is {"format": 2, "kind": KIND, "case": {...}, "environment": {...}, ...}. A case that gave no number
+has the kind "skipped" and names its own in "of". A note has the kind "note". `bench.store.migrate` reads
+earlier formats.
+"""
+
+import hashlib
+import importlib
+import json
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import bench.records
+from bench.records.base import INCIDENTAL, RECORDS, Case, Environment, Record, Skipped, StoreError, case_type
+from bench.records.note import Note
+from bench.store.migrate import migrate
+
+FORMAT = 2
+T = TypeVar("T")
+
+
+@cache
+def kinds() -> dict[str, type[Record]]:
+    """Every kind of record: the modules of bench.records register theirs when they are imported."""
+    for module in pkgutil.iter_modules(bench.records.__path__):
+        importlib.import_module(f"bench.records.{module.name}")
+    return RECORDS
+
+
+def to_dict(entry: Record | Note) -> dict[str, Any]:
+    body = asdict(entry)
+    if isinstance(entry, Note):
+        return {"format": FORMAT, "kind": "note", **body}
+    if isinstance(entry, Skipped):
+        return {"format": FORMAT, "kind": "skipped", "of": entry.case.kind, **body}
+    return {"format": FORMAT, "kind": entry.case.kind, **body}
+
+
+def to_line(entry: Record | Note) -> str:
+    return json.dumps(to_dict(entry), ensure_ascii=False) + "\n"
+
+
+def from_dict(data: Mapping[str, Any]) -> Record | Note:
+    """Rebuild a record or a note.
+
+    Raises:
+        StoreError: an unknown kind or format, a field missing, unknown or of a wrong type.
+    """
+    if not isinstance(data, Mapping):
+        raise StoreError(f"a record is an object, got {type(data).__name__}")
+    if data.get("format") != FORMAT:
+        data = migrate(data)
+    kind = data["kind"] if isinstance(data.get("kind"), str) else None
+    body = {key: value for key, value in data.items() if key not in ("format", "kind", "of")}
+    if kind == "note":
+        return decode(Note, body)
+    if kind == "skipped":
+        case = decode(case_type(_record_type(data.get("of"))), body.pop("case", None))
+        environment = decode(Environment, body.pop("environment", None))
+        if set(body) != {"status", "reason"}:
+            raise StoreError(f"skipped: fields missing or unknown: {', '.join(sorted(body))}")
+        status, reason = (decode(str, body[name]) for name in ("status", "reason"))
+        return Skipped(case=case, environment=environment, status=status, reason=reason)
+    return decode(_record_type(kind), body)
+
+
+def _record_type(kind: object) -> type[Record]:
+    if not isinstance(kind, str) or kind not in kinds():
+        raise StoreError(f"kind {kind!r}; known are {', '.join(kinds())}, skipped, note")
+    return kinds()[kind]
+
+
+def encode_case(case: Case) -> dict[str, Any]:
+    """A case with its kind, for `decode_case`."""
+    return {"kind": case.kind, **asdict(case)}
+
+
+def decode_case(data: Mapping[str, Any]) -> Case:
+    """Rebuild a case.
+
+    Raises:
+        StoreError: an unknown kind, or a field missing, unknown or of a wrong type.
+    """
+    body = {key: value for key, value in data.items() if key != "kind"}
+    return decode(case_type(_record_type(data.get("kind"))), body)
+
+
+def decode(annotation: type[T], value: Any) -> T:  # noqa: ANN401 - JSON
+    """Check a JSON value against an annotation, and rebuild it: lists become tuples, objects dataclasses.
+
+    Raises:
+        StoreError: says which value does not fit, or which fields are missing or unknown.
+    """
+    return typing.cast(T, _decoder(annotation)(value))  # type: ignore[arg-type] # types are hashable
+
+
+Decoder = Callable[[Any], Any]
+
+
+@cache
+def _decoder(annotation: Any) -> Decoder:  # noqa: ANN401
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return _union(annotation, [_decoder(choice) for choice in arguments])
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return _sequence(annotation, _decoder(arguments[0]))
+        return _fixed(annotation, [_decoder(item) for item in arguments])
+    if is_dataclass(annotation):
+        return _object(typing.cast(type, annotation))
+    return _scalar(annotation)
+
+
+def _mismatch(annotation: object, value: object) -> StoreError:
+    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return StoreError(f"expected {name}, got {value!r:.100}")
+
+
+def _scalar(annotation: object) -> Decoder:
+    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if annotation is float and type(value) is int:
+            return float(value)
+        if type(value) is annotation or (annotation is type(None) and value is None):
+            return value
+        raise _mismatch(annotation, value)
+
+    return read
+
+
+def _union(annotation: object, choices: list[Decoder]) -> Decoder:
+    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
+        for choice in choices:
+            try:
+                return choice(value)
+            except StoreError:
+                continue
+        raise _mismatch(annotation, value)
+
+    return read
+
+
+def _sequence(annotation: object, item: Decoder) -> Decoder:
+    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if not isinstance(value, list):
+            raise _mismatch(annotation, value)
+        return tuple(map(item, value))
+
+    return read
+
+
+def _fixed(annotation: object, items: list[Decoder]) -> Decoder:
+    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if not isinstance(value, list) or len(value) != len(items):
+            raise _mismatch(annotation, value)
+        return tuple(item(entry) for item, entry in zip(items, value, strict=True))
+
+    return read
+
+
+def _object(cls: type) -> Decoder:
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    inner: dict[str, Decoder] = {}
+
+    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if not isinstance(value, Mapping):
+            raise _mismatch(cls, value)
+        if not inner:  # made late, as a type may hold itself
+            inner.update({name: _decoder(hints[name]) for name in names})
+        if odd := set(value) ^ set(names):
+            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(sorted(odd))}")
+        try:
+            return cls(**{name: inner[name](entry) for name, entry in value.items()})
+        except StoreError:
+            raise
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+
+    return read
+
+
+def key(case: Case, environment: Environment) -> str:
+    """Identify a case on a device under its software, whenever it is measured and whatever comes out.
+
+    Left out: the commit and the date, for which the code itself stands.
+    """
+    software = asdict(environment)
+    for field in INCIDENTAL:
+        del software[field]
+    return _digest([case.identity(effort=True), software])
+
+
+def case_key(case: Case) -> str:
+    """Identify a case alone, so that two sessions have it in common: without how long it may be sampled."""
+    return _digest([case.identity(effort=False)])
+
+
+def _digest(named: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file of records holds."""
+
+    records: list[Record]
+    notes: list[Note]
+    torn: str  # a last line without its line break: cut off while it was written; blank where there is none
+
+
+def parse(text: str, name: str) -> Contents:
+    """Read every entry of a text of JSON lines, in order.
+
+    Args:
+        text: what the file holds.
+        name: the file's, for errors.
+
+    Raises:
+        StoreError: names the file, the line and what is wrong with it.
+    """
+    whole, _, torn = text.rpartition("\n")
+    records: list[Record] = []
+    notes: list[Note] = []
+    for number, line in enumerate(whole.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = from_dict(json.loads(line))
+        except (json.JSONDecodeError, StoreError) as error:
+            raise StoreError(f"{name}, line {number}: not a record of this suite: {error}") from error
+        if isinstance(entry, Note):
+            notes.append(entry)
+        else:
+            records.append(entry)
+    return Contents(records=records, notes=notes, torn=torn)
+
+
+def read(path: Path) -> Contents:
+    """Read a file of JSON lines; a torn last line is passed over.
+
+    Raises:
+        StoreError: names the file, the line and what is wrong with it.
+    """
+    return parse(path.read_text(encoding="utf-8"), str(path))

@@ -1,0 +1,234 @@
+"""Records of earlier formats, brought to the present one: the only place that knows them.
+
+Format 1 ("schema": 1) kept what was asked in a string, `run.question`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bench.records.base import StoreError
+
+Json = dict[str, Any]
+
+_SETTINGS = ("precision", "compile", "cuda_graphs", "channels_last", "attention", "checkpointing", "weights")
+_SIZED = ("model", "family", "res", "latent_size", "batch")
+_MODEL = (*_SIZED, *_SETTINGS)
+_PASS = ("protocol", "soak_s", "budget_s", "precision_target")
+_EFFORT = ("budget_s", "precision_target")
+_RUN_DEFAULTS: Json = {
+    "compile": False,
+    "cuda_graphs": False,
+    "channels_last": False,
+    "attention": "auto",
+    "checkpointing": False,
+    "protocol": "suite",
+    "soak_s": 0.0,
+    "budget_s": 0.0,
+    "precision_target": 0.0,
+    "weights": "random",
+}
+_SCALING = re.compile(r"scaling of (inference|training) from batch (\d+), visit (\d+)")
+_MEMORY = re.compile(r"memory of (inference|training)(?: within (\d+) bytes)?")
+_SAMPLE = re.compile(
+    r"sample: (\d+) by (\w+) of (\w+) in (\d+) steps, seed (\d+)"
+    r"(?:, guidance ([\d.e+-]+) of (\d+) channels)?(?:, classes ([\d ]+))?"
+)
+_DEPTHWISE = re.compile(r"depthwise: (\w+), (\d+)x\d+, (\d+) channels, (\d+)x(\d+)")
+
+
+def migrate(old: Mapping[str, Any]) -> Json:
+    """Bring one JSON object of an earlier format to the present one.
+
+    Raises:
+        StoreError: neither an earlier format nor the present one.
+    """
+    if old.get("schema") != 1:
+        found = old.get("format", old.get("schema"))
+        raise StoreError(f"format {found!r}; this version reads 2, and 1 by migration")
+    try:
+        return {"format": 2, **_from_1(dict(old))}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StoreError(f"not a record of format 1: {type(error).__name__} {error}") from error
+
+
+def _from_1(old: Json) -> Json:
+    kind = old.pop("kind")
+    del old["schema"]
+    if kind == "note":
+        return {"kind": "note", **old}
+    if kind in _BY_KIND:
+        return _BY_KIND[kind](old)
+    if kind == "not compared":
+        arms = [_run(run) for run in old["runs"]]
+        case, environment = _versus(arms)
+        return _skipped("versus", case, environment, old)
+    run = _run(old.pop("run"))
+    if kind == "skipped":
+        return _skipped(*_case_of_question(run), run["environment"], old)
+    if kind == "memory":
+        return _memory(old, run)
+    if kind in _WITH_RUN:
+        _WITH_RUN[kind](old)
+    more = {name: old.pop(name) for name in _OF_CASE.get(kind, ()) if name in old}
+    name, case = _case_of_question(run, more)
+    return {"kind": name, "case": case, "environment": run["environment"], **old}
+
+
+def _run(run: Json) -> Json:
+    return {**_RUN_DEFAULTS, **run, "environment": _environment(run["environment"])}
+
+
+def _environment(environment: Json) -> Json:
+    return {"unit": "", **environment}
+
+
+def _skipped(kind: str, case: Json, environment: Json, old: Json) -> Json:
+    body = {"case": case, "environment": environment, "status": old["status"], "reason": old["reason"]}
+    return {"kind": "skipped", "of": kind, **body}
+
+
+def _fields(run: Json, *names: str) -> Json:
+    return {"device": run["environment"]["device_type"], **{name: run[name] for name in names}}
+
+
+def _case_of_question(run: Json, more: Json | None = None) -> tuple[str, Json]:
+    """The kind and the case of a run; `more` holds the fields of the case that the record had."""
+    question = run["question"]
+    model = _fields(run, *_MODEL)
+    if question in ("throughput", "latency", "train_step"):
+        work = "training" if question == "train_step" else "inference"
+        return "throughput", {**model, "work": work, **_fields(run, *_PASS)}
+    if asked := _SCALING.fullmatch(question):
+        visit = {"work": asked[1], "from_batch": int(asked[2]), "visit": int(asked[3])}
+        return "scaling", {**model, **_fields(run, *_PASS), **visit}
+    if asked := _MEMORY.fullmatch(question):
+        return "memory", {**model, "work": asked[1], "limit_bytes": int(asked[2]) if asked[2] else None}
+    if question.startswith("profile"):
+        return "profile", {**model, "by": "module" if question.endswith("module") else "kind"}
+    if question == "convergence":
+        return "convergence", {**model, **(more or {})}
+    if question in ("spectrum", "channels"):
+        return question, {**model, **(more or {})}
+    if question == "golden":
+        return "golden", model
+    if asked := _SAMPLE.fullmatch(question):
+        chain = {
+            "images": int(asked[1]),
+            "sampler": asked[2],
+            "objective": asked[3],
+            "steps": int(asked[4]),
+            "seed": int(asked[5]),
+            "guidance": float(asked[6] or 1),
+            "guided_channels": int(asked[7] or 3),
+            "classes": [int(label) for label in (asked[8] or "").split()],
+            **(more or {}),
+        }
+        return "sample", {**model, **chain}
+    if asked := _DEPTHWISE.fullmatch(question):
+        height, width = int(asked[4]), int(asked[5])
+        operation = {
+            "operation": asked[1],
+            "kernel": int(asked[2]),
+            "channels": int(asked[3]),
+            "image_size": height if height == width else [height, width],
+            "calls_per_pass": 1,
+            **(more or {}),
+        }
+        return "depthwise", {**model, **operation, **_fields(run, *_EFFORT)}
+    raise ValueError(f"question {question!r}")
+
+
+def _versus(arms: list[Json]) -> tuple[Json, Json]:
+    first = arms[0]
+    return {
+        **_fields(first, *_EFFORT),
+        "arms": [_fields(run, *_MODEL) for run in arms],
+    }, first["environment"]
+
+
+def _comparison(old: Json) -> Json:
+    case, environment = _versus([_run(run) for run in old.pop("runs")])
+    return {"kind": "versus", "case": case, "environment": environment, **old}
+
+
+def _of_sized(kind: str, *more: str) -> Any:  # noqa: ANN401 - a function of the kind's own record
+    def migrated(old: Json) -> Json:
+        environment = _environment(old.pop("environment"))
+        case = {name: old.pop(name) for name in (*_SIZED, *more)}
+        case["device"] = environment["device_type"]
+        return {"kind": kind, "case": case, "environment": environment, **old}
+
+    return migrated
+
+
+def _ceiling(old: Json) -> Json:
+    environment = _environment(old.pop("environment"))
+    case = {name: old.pop(name) for name in ("what", "precision")}
+    return {
+        "kind": "ceiling",
+        "case": {"device": environment["device_type"], **case},
+        "environment": environment,
+        **old,
+    }
+
+
+def _quality(old: Json) -> Json:
+    environment = _environment(old.pop("environment"))
+    of_case = ("samples", "reference", "distance", "n_samples", "n_reference", "kid_subset")
+    case = {name: old.pop(name) for name in (*of_case, "neighbours", "compared")}
+    case["kid_subsets"] = old.pop("kid_subsets", 0) or len(old["kid"])
+    case["made"] = old.pop("made", "")
+    case["device"] = environment["device_type"]
+    return {"kind": "quality", "case": case, "environment": environment, **old}
+
+
+def _memory(old: Json, run: Json) -> Json:
+    kind, case = _case_of_question(run)
+    if old["use"] is None:
+        return _skipped(kind, case, run["environment"], old)
+    case["checkpointing"] = old["checkpointing"]
+    return {"kind": kind, "case": case, "environment": run["environment"], "use": old["use"]}
+
+
+def _profile(old: Json) -> None:
+    """Older records have the mean of the passes, a number where now there is a list."""
+    old.pop("passes")
+    old["seconds"] = [[name, times if isinstance(times, list) else [times]] for name, times in old["seconds"]]
+    old["wall_s"] = old["wall_s"] if isinstance(old["wall_s"], list) else [old["wall_s"]]
+
+
+def _telemetry(old: Json) -> None:
+    if old["telemetry"] is not None:
+        calls = old["telemetry"].get("calls")
+        old["telemetry"]["calls"] = len(old["times_s"]) if calls is None else calls
+        old["telemetry"].setdefault("held_back", [])
+
+
+def _implemented(old: Json) -> None:
+    old["implementations"] = old.pop("variants")
+    old["calls_per_pass"] = old.pop("calls_a_pass")
+    old["image_size"] = old.pop("size")
+
+
+_BY_KIND = {
+    "counted": _of_sized("flops", "counter"),
+    "work": _of_sized("operators", "precision", "work"),
+    "ceiling": _ceiling,
+    "comparison": _comparison,
+    "quality": _quality,
+}
+_WITH_RUN = {
+    "profiled": _profile,
+    "throughput": _telemetry,
+    "sampled": _telemetry,
+    "implemented": _implemented,
+}
+# fields of an old record that are now its case's
+_OF_CASE = {
+    "trained": ("recipe", "seed", "processes"),
+    "sampled": ("objective", "sampler", "steps", "guidance", "guided_channels", "images", "seed"),
+    "spectrum": ("probe",),
+    "channel scores": ("probe", "pattern"),
+    "implemented": ("operation", "kernel", "channels", "image_size", "calls_per_pass"),
+}

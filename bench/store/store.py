@@ -1,0 +1,97 @@
+"""An append-only file of records: one writer at a time, and every record on disk before the next case."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.records.base import Case, Environment, Record, Skipped, StoreError
+from bench.records.note import Note
+from bench.store.codec import Contents, case_key, key, parse, to_line
+
+REPORTED = Path(
+    "reports/out/records.jsonl"
+)  # what a sweep writes and the report reads, from the current folder
+
+
+class Store:
+    """Records of a file and a place for more; made by `open_store`.
+
+    Attributes:
+        path: of the file.
+        torn: the unfinished last line of a killed writer, now in PATH.torn; blank where there was none.
+    """
+
+    def __init__(self, path: Path, descriptor: int, contents: Contents) -> None:
+        self.path = path
+        self.torn = contents.torn
+        self._descriptor = descriptor
+        self._newest = {key(record.case, record.environment): record for record in contents.records}
+        self._answered: set[tuple[str, str]] = set()
+        self._to_place = list(contents.records)  # not in _answered yet: only a sweep may ask for that
+
+    def find(self, case: Case, environment: Environment) -> Record | None:
+        """The newest record of a case on this device and software; None where there is none yet."""
+        return self._newest.get(key(case, environment))
+
+    def is_answered(self, case: Case, environment: Environment) -> bool:
+        """Whether a case was answered on this device, by whatever code and software of it."""
+        for record in self._to_place:
+            if not isinstance(record, Skipped):
+                self._answered.add((case_key(record.case), record.environment.device))
+        self._to_place.clear()
+        return (case_key(case), environment.device) in self._answered
+
+    def append(self, entry: Record | Note) -> None:
+        """Write one entry at the end of the file, and return when it is on disk."""
+        line = to_line(entry).encode()
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            raise StoreError(f"{self.path}: wrote {written} of {len(line)} bytes: is the disk full?")
+        os.fsync(self._descriptor)
+        if isinstance(entry, Record):
+            self._newest[key(entry.case, entry.environment)] = entry
+            self._to_place.append(entry)
+
+
+@contextmanager
+def open_store(path: Path) -> Iterator[Store]:
+    """Lock and read a file of records, made if need be, and unlock it at the end.
+
+    A last line that a killed writer left unfinished is moved to PATH.torn. Nothing else of the file is ever
+    changed.
+
+    Raises:
+        StoreError: another process is writing to it, it cannot be opened, or a line in it is not a record.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{path}: another process is writing to it") from error
+        data = path.read_bytes()
+        end = data.rfind(b"\n") + 1
+        try:
+            contents = parse(_text(data, end), str(path))
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{path}: not a file of records: byte {error.start} is not UTF-8") from error
+        torn = data[end:]
+        if torn:
+            with path.with_name(path.name + ".torn").open("ab") as aside:
+                aside.write(torn + b"\n")
+            os.ftruncate(descriptor, end)
+            os.fsync(descriptor)
+        yield Store(path, descriptor, contents)
+    finally:
+        os.close(descriptor)
+
+
+def _text(data: bytes, end: int) -> str:
+    """The whole lines strictly, the torn last line with replacements: a kill may cut a character in two."""
+    return data[:end].decode() + data[end:].decode(errors="replace")

@@ -1,0 +1,48 @@
+"""How numbers and intervals are written wherever a person reads them."""
+
+from collections.abc import Sequence
+
+BLANK = "-"
+
+
+def fixed(digits: int, value: float | None) -> str:
+    """A number with so many decimals; a dash for none."""
+    return BLANK if value is None else f"{value:,.{digits}f}"
+
+
+def significant(value: float | None) -> str:
+    """Four significant digits, with an exponent below 0.0001 only; a dash for none."""
+    if value is None:
+        return BLANK
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    return significant(None if seconds is None else 1e3 * seconds)
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as a percentage, without the sign."""
+    return BLANK if share is None else f"{100 * share:.{digits}f}"
+
+
+def giga(value: float | None, digits: int = 3) -> str:
+    """In units of 10^9."""
+    return BLANK if value is None else f"{value / 1e9:,.{digits}f}"
+
+
+def gibibytes(value: float | None) -> str:
+    """Bytes in GiB, two decimals."""
+    return BLANK if value is None else f"{value / 2**30:,.2f}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """1.90 to 2.10."""
+    return BLANK if bounds is None else f"{significant(bounds[0])} to {significant(bounds[1])}"
+
+
+def with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
+    """2.00 [1.90, 2.10], or the number alone where there is no interval."""
+    if value is None or bounds is None:
+        return significant(value)
+    return f"{significant(value)} [{significant(bounds[0])}, {significant(bounds[1])}]"

@@ -1,0 +1,140 @@
+"""Tables as text for a terminal, markdown, CSV, JSON or LaTeX."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bench.tables.table import Column, Row, Table
+
+FORMATS = ("table", "md", "csv", "json", "latex")
+
+
+def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
+    """Lay out rows of records; JSON and CSV hold every raw value, the other forms what people read.
+
+    A row that is a skipped case (it has a status and a reason, and no measurement) shows its case, its status
+    in the first other column, and its reason in the last one.
+
+    Args:
+        table: the description.
+        rows: records of the table's kind, or skipped cases of it.
+        form: one of FORMATS.
+    """
+    if form in ("json", "csv"):
+        raw = [_raw(table, row) for row in rows]
+        return json.dumps(raw, indent=2) + "\n" if form == "json" else _csv(raw)
+    header, cells = texts(table, rows)
+    return layout(header, cells, form)
+
+
+def texts(table: Table[Row], rows: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
+    """The headings that these rows show, and their cells as people read them."""
+    measured = [row for row in rows if not _is_skipped(row)]
+    columns = [column for column in table.columns if column.is_shown(rows if column.of_case else measured)]
+    header = [column.heading for column in columns]
+    cells = [_cells(columns, row) for row in rows]
+    if len(measured) < len(rows):
+        header.append("reason")
+        for row, line in zip(rows, cells, strict=True):
+            line.append(row.reason if _is_skipped(row) else "")
+    return header, cells
+
+
+def _is_skipped(row: Any) -> bool:  # noqa: ANN401 - rows are of any kind
+    return bool(getattr(row, "is_skipped", False))
+
+
+def _cells(columns: Sequence[Column[Any]], row: Any) -> list[str]:  # noqa: ANN401 - rows are of any kind
+    if not _is_skipped(row):
+        return [column.text(column.value(row)) for column in columns]
+    line = []
+    status = row.status
+    for column in columns:
+        if column.of_case:
+            line.append(column.text(column.value(row)))
+        else:
+            line.append(status or "-")
+            status = ""
+    return line
+
+
+def _raw(table: Table[Row], row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows are of any kind
+    skipped = _is_skipped(row)
+    values = {
+        column.name: None if skipped and not column.of_case else column.value(row) for column in table.columns
+    }
+    status = {"status": row.status, "reason": row.reason} if skipped else {"status": "ok", "reason": ""}
+    return {**values, **{key: value for key, value in status.items() if values.get(key) is None}}
+
+
+def layout(header: Sequence[str], cells: Sequence[Sequence[str]], form: str) -> str:
+    """Align cells of text.
+
+    Args:
+        header: of the columns.
+        cells: a line a row.
+        form: table, md or latex.
+    """
+    if form == "latex":
+        return _latex(header, cells)
+    if form == "md":
+        header, cells = [_escaped(text) for text in header], [[_escaped(t) for t in line] for line in cells]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    numeric = [all(_is_number(line[i]) for line in cells) for i in range(len(header))]
+
+    def line(words: Sequence[str]) -> list[str]:
+        return [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(words, widths, numeric, strict=True)
+        ]
+
+    if form == "md":
+        rule = ["-" * (width - right) + ":" * right for width, right in zip(widths, numeric, strict=True)]
+        lines = [f"| {' | '.join(parts)} |" for parts in (line(header), rule, *map(line, cells))]
+    else:
+        rule = ["-" * width for width in widths]
+        lines = ["  ".join(parts).rstrip() for parts in (line(header), rule, *map(line, cells))]
+    return "\n".join(lines) + "\n"
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("+-")[:1].isdigit() or text in ("-", "")
+
+
+def _escaped(text: str) -> str:
+    """Text that stays in its cell of a markdown table."""
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        nested = {key: json.dumps(v) for key, v in row.items() if isinstance(v, list | dict | tuple)}
+        writer.writerow({**row, **nested})
+    return file.getvalue()
+
+
+def _latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    def escape(text: str) -> str:
+        for sign in "&%#_$":
+            text = text.replace(sign, f"\\{sign}")
+        return text
+
+    lines = [" & ".join(map(escape, line)) + r" \\" for line in cells]
+    columns = "l" + "r" * (len(header) - 1)
+    return "\n".join(
+        [
+            f"\\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            " & ".join(map(escape, header)) + r" \\",
+            r"\hline",
+            *lines,
+            r"\hline",
+            r"\end{tabular}",
+            "",
+        ]
+    )
