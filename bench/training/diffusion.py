@@ -3,7 +3,8 @@
 Source: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (learned variance, hybrid loss, respacing), on
 J. Ho et al., 2020, arXiv:2006.11239, with the linear schedule of 1000 steps. Predicts the noise. Nothing is
 clipped. A test compares every quantity with the released process (baselines/golden/diffusion.npz). Like the
-release, coefficients are computed in float64 and rounded to float32 before they multiply a sample of any type.
+release, coefficients are computed in float64 and rounded to float32 before they multiply a sample of any
+type.
 Letters: N batch, C H W of the samples, S steps of the schedule.
 """
 
@@ -80,7 +81,8 @@ class Diffusion:
     def _rounded(self) -> Coefficients:
         a, before, betas = self.alphas_cumprod, self._before, self.betas
         variance = betas * (1 - before) / (1 - a)
-        # the first step's posterior has variance 0: its logarithm is that of the second step, or of beta if alone
+        # the first step's posterior has variance 0: its logarithm is that of the second step, or of beta if
+        # alone
         variance[0] = variance[1] if len(variance) > 1 else betas[0]
         values = {
             "signal": np.sqrt(a),
@@ -119,7 +121,8 @@ class Diffusion:
 
         Args:
             out: (N, 2C, H, W): the noise, then v in [-1, 1], which interpolates between the logarithms of the
-                posterior's variance and of beta; (N, C, H, W): the noise alone, with the posterior's variance.
+                posterior's variance and of beta; (N, C, H, W): the noise alone, with the posterior's
+                variance.
             x: the network's input.
             step: (N,) int64, index into `timesteps`.
 
@@ -207,7 +210,7 @@ def respaced(steps: int) -> tuple[int, ...]:
 
 
 def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Split an output into the noise and v of the variance, each (N, C, H, W); v is None without channels for it.
+    """Split an output into the noise and v of the variance, each (N, C, H, W); v is None without its channels.
 
     Raises:
         ValueError: neither C nor 2C channels.

@@ -1,8 +1,8 @@
 """The batches of a training run: the seed and the step alone determine them, so all models get the same.
 
-The order of the images, flips, dropped labels and timesteps are drawn on the CPU and are equal on every device.
-The noise, which is much larger, is drawn on the training device: it is equal for all models on one type of
-device, and differs between CPU and CUDA.
+The order of the images, flips, dropped labels and timesteps are drawn on the CPU and are equal on every
+device. The noise, which is much larger, is drawn on the training device: it is equal for all models on one
+type of device, and differs between CPU and CUDA.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.datasets.datasets import Dataset
-from bench.records.record import Recipe
+from bench.records.training import Recipe
 from bench.training import rng
 from bench.training.objective import Objective
 

@@ -1,7 +1,7 @@
 """The processes that train one network: a single one, or the process group that torchrun starts.
 
-A single process needs nothing but torch. Under torchrun (WORLD_SIZE above 1) accelerate starts the process group:
-NCCL on CUDA, gloo on a CPU.
+A single process needs nothing but torch. Under torchrun (WORLD_SIZE above 1) accelerate starts the process
+group: NCCL on CUDA, gloo on a CPU.
 """
 
 from collections.abc import Callable
@@ -90,7 +90,8 @@ class ProcessGroup:
     def __init__(self, device_type: str) -> None:
         from accelerate import Accelerator
 
-        # a config file or the environment may set accelerate to a mixed precision, which would change the results
+        # a config file or the environment may set accelerate to a mixed precision, which would change the
+        # results
         self._engine = Accelerator(cpu=device_type == "cpu", mixed_precision="no")
         self.rank: int = self._engine.process_index
         self.count: int = self._engine.num_processes

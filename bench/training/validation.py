@@ -1,7 +1,8 @@
 """The validation loss on fixed images, timesteps and noise, equal for all models, seeds and devices.
 
-No label is dropped. Timesteps are stratified: n pairs of an image and a timestep use one timestep from each of n
-equally likely ranges, in an order independent of the images. Their mean varies less than that of n free draws.
+No label is dropped. Timesteps are stratified: n pairs of an image and a timestep use one timestep from each
+of n equally likely ranges, in an order independent of the images. Their mean varies less than that of n free
+draws.
 """
 
 import math
@@ -35,7 +36,9 @@ class Losses:
     """Validation losses of one network."""
 
     mean: float
-    bins: tuple[float, ...]  # by equal ranges of noise, from little to much; nan for a range without timesteps
+    bins: tuple[
+        float, ...
+    ]  # by equal ranges of noise, from little to much; nan for a range without timesteps
 
 
 class Validation:
