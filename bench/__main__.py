@@ -1,4 +1,4 @@
-"""Which commands are there?
+"""List the commands.
 
 python -m bench
 """
@@ -8,27 +8,36 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HELPERS = ("__main__", "nursery")  # run as modules too, but not by hand
+# most used first
+ORDER = ("flops", "throughput", "versus", "memory", "roofline", "scaling", "sweep", "compare", "golden")
 
 
 def commands() -> dict[str, str]:
-    """Every command and the question it answers, read from its source: nothing is imported."""
+    """Every command and what it does, read from its source: nothing is imported."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        source = path.read_text(encoding="utf-8")
-        if 'if __name__ == "__main__":' in source and path.stem not in HELPERS:
-            found[f"bench.{path.stem}"] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    return found
+    for path in Path(__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    del found["__main__"]
+    first = [name for name in ORDER if name in found]
+    return {f"bench.{name}": found[name] for name in [*first, *sorted(found.keys() - set(first))]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] not in ("-h", "--help"):
-        told = f"python -m bench: takes no {given[0]}; it lists the commands, such as python -m bench.flops"
-        print(told, file=sys.stderr)
+        message = (
+            f"python -m bench: takes no {given[0]}; it lists the commands, such as python -m bench.flops"
+        )
+        print(message, file=sys.stderr)
         return 2
-    for name, question in commands().items():
-        print(f"python -m {name:<20} {question}")
+    for name, purpose in {
+        "models": "List the backbones, their sizes and sources.",
+        **commands(),
+        "reports": "Write the report of all records.",
+    }.items():
+        print(f"python -m {name:<18} {purpose}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Who may import whom, and what a command may import before it has read its arguments."""
+"""The rooms: who may import whom, found by walking the sources."""
 
 import ast
 import subprocess
@@ -7,163 +7,138 @@ from pathlib import Path
 
 import pytest
 
-from models.registry import FAMILIES
+from bench.__main__ import commands
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "bench", "baselines", "reports")
-NO_TORCH = [
-    "bench/about.py",
-    "bench/agreement.py",
-    "bench/record.py",
-    "bench/stats.py",
-    "bench/curves.py",
-    "bench/capacity.py",
-    "bench/explain.py",
-    "bench/cli.py",
-    "bench/output.py",
-    "bench/probing.py",
-    "bench/timing.py",
-    "bench/paired.py",
-    "bench/exponents.py",
-    "bench/resolution.py",
-    "bench/cost.py",
-    "bench/noise.py",
-    "bench/convergence.py",
-    "bench/training/identity.py",
-    "bench/training/processes.py",
-    "bench/floors.py",
-    "bench/golden.py",
-    "bench/implemented.py",
-    "bench/projection.py",
-    "bench/validation.py",
-    "bench/convergence.py",
-    "bench/training/identity.py",
-    "bench/training/processes.py",
-]
-# what reports may take from bench
-LIGHT = [
-    "bench.records.labels",
-    "bench.analysis.agreement",
-    "bench.analysis.memory_fit",
-    "bench.analysis.training_cost",
-    "bench.analysis.learning_curves",
-    "bench.counting.explain",
-    "bench.stats.power_law",
-    "bench.analysis.roofline",
-    "bench.stats.ratios",
-    "bench.analysis.depthwise",
-    "bench.analysis.projection",
-    "bench.record",
-    "bench.analysis.resolution",
-    "bench.stats",
-    "bench.analysis.calibration",
-]
-COMMANDS = [
-    "bench.agree",
-    "bench.ceilings",
-    "bench.channels",
-    "bench.convergence",
-    "bench.data",
-    "bench.depthwise",
-    "bench.flops",
-    "bench.golden",
-    "bench.latency",
-    "bench.memory",
-    "bench.note",
-    "bench.operators",
-    "bench.project",
-    "bench.quality",
-    "bench.roofline",
-    "bench.sample",
-    "bench.scaling",
-    "bench.spectrum",
-    "bench.sweep",
-    "bench.throughput",
-    "bench.train_step",
-    "bench.training_cost",
-    "bench.versus",
-    "reports",
-]
+# the lower layer never imports the higher; a room is a package below bench, or a top-level package
+LAYERS = (
+    ("bench.stats", "bench.tables", "models", "baselines"),
+    ("bench.records", "bench.store"),
+    (
+        *("bench.counting", "bench.measure", "bench.machine", "bench.analysis"),
+        *("bench.training", "bench.datasets", "bench.sampling"),
+    ),
+    ("bench.jobs", "bench.cli"),
+    ("bench", "reports"),
+)
+NO_TORCH = ("bench.stats", "bench.tables", "bench.records", "bench.store", "bench.analysis", "reports")
+ARGPARSE = ("bench", "bench.cli")
+COMMANDS = [*commands(), "models", "reports"]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))}
 
 
 def imports(path: Path, *, everywhere: bool = True) -> set[str]:
-    """Modules that a file imports; at its top level only unless everywhere."""
+    """Modules that a file imports; at its top level only unless everywhere. Imports for types alone are none."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = ast.walk(tree) if everywhere else tree.body
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
     found = set()
-    for node in nodes:
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if node in typing_only:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in SOURCES else node.module for name in names}
     return found
 
 
-def files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+def room(module: str) -> str:
+    """The room of a module of ours: bench.stats, or bench for a command, or a top-level package."""
+    parts = module.split(".")
+    if parts[0] == "bench" and len(parts) > 1 and f"bench.{parts[1]}" in {r for layer in LAYERS for r in layer}:
+        return f"bench.{parts[1]}"
+    # the commands of models and of baselines are commands like those of bench
+    return "bench" if parts[-1] == "__main__" else parts[0]
 
 
-def backbones() -> list[Path]:
-    return [path for path in files("models") if "VARIANTS" in path.read_text() and path.stem != "registry"]
+def layer(module: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room(module) in rooms)
 
 
-def test_every_backbone_file_is_in_the_registry() -> None:
-    networks = {family.network.__module__ for family in FAMILIES.values()}
-    assert {f"models.{path.stem}" for path in backbones()} == networks
+def ours(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] in PACKAGES and name in SOURCES}
 
 
-@pytest.mark.parametrize("path", backbones(), ids=lambda path: path.stem)
-def test_a_backbone_imports_layers_kernels_and_task_of_ours_and_nothing_else(path: Path) -> None:
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("models.")}
-    assert ours <= {"layers", "kernels", "task"}
-    assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_imports_its_own_layer_or_lower(module: str) -> None:
+    higher = {name for name in ours(SOURCES[module]) if layer(name) > layer(module)}
+    assert not higher
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in files("models") if path.stem != "__main__"], ids=lambda path: path.stem
-)
-def test_models_know_nothing_of_measuring(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
+@pytest.mark.parametrize("module", [m for m in SOURCES if room(m) == "bench" and m != "bench"])
+def test_a_command_imports_no_command(module: str) -> None:
+    others = {name for name in ours(SOURCES[module]) if room(name) == "bench" and name != "bench"}
+    assert not others
 
 
-@pytest.mark.parametrize("package", ["baselines", "reports"])
-def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
-    allowed = {"baselines", "reports", "bench", *LIGHT}
-    for path in files(package):
-        names = imports(path)
-        assert not {name for name in names if name.split(".")[0] in ("torch", "models")}
-        ours = {".".join(name.split(".")[:2]) for name in names if name.split(".")[0] == "bench"}
-        assert ours <= allowed | {"bench.cli"}, path
+def test_no_module_imports_itself_in_a_circle() -> None:
+    arrows = {module: ours(path) - {module} for module, path in SOURCES.items()}
+    while free := {module for module, targets in arrows.items() if not targets & arrows.keys()}:
+        arrows = {module: targets for module, targets in arrows.items() if module not in free}
+    assert not arrows, f"in circles, or importing one: {sorted(arrows)}"
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if room(m) in ARGPARSE] and list(SOURCES))
+def test_only_commands_and_cli_know_argparse(module: str) -> None:
+    if room(module) not in (*ARGPARSE, "reports"):
+        assert "argparse" not in imports(SOURCES[module])
 
 
 @pytest.mark.parametrize("name", NO_TORCH)
-def test_the_light_modules_import_no_torch_at_the_top(name: str) -> None:
-    assert not {module for module in imports(ROOT / name, everywhere=False) if module.startswith("torch")}
+def test_rooms_of_records_and_reports_load_no_torch(name: str) -> None:
+    modules = [module for module in SOURCES if room(module) == name and not module.endswith("__main__")]
+    code = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
-def test_triton_is_imported_in_kernels_only() -> None:
-    for package in PACKAGES:
-        for path in files(package):
-            if "kernels" not in path.parts:
-                assert not {name for name in imports(path) if name.split(".")[0] == "triton"}
+@pytest.mark.parametrize("module", [m for m in SOURCES if room(m) == "models"])
+def test_triton_is_imported_in_kernels_only(module: str) -> None:
+    assert "kernels" in module or not {n for n in imports(SOURCES[module]) if n.split(".")[0] == "triton"}
 
 
-@pytest.mark.parametrize("path", [p for name in PACKAGES for p in files(name)], ids=str)
-def test_every_module_says_in_one_line_what_it_is_for(path: Path) -> None:
-    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert doc
-    assert doc.splitlines()[0].endswith((".", "?"))
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_says_what_it_is_and_is_short(module: str) -> None:
+    source = SOURCES[module].read_text(encoding="utf-8")
+    doc = ast.get_docstring(ast.parse(source))
+    if source.strip():
+        assert doc
+        assert doc.splitlines()[0].endswith(".")
+    assert source.count("\n") <= 400
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_no_torch_and_shows_an_example(command: str) -> None:
+def test_help_fits_on_a_screen_and_loads_no_torch(command: str) -> None:
     code = (
         f"import sys, runpy; sys.argv = [{command!r}, '--help']\n"
         "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=False)\n"
         "except SystemExit as end: assert not end.code\n"
-        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
+        "assert not {'torch', 'matplotlib', 'scipy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert f"python -m {command}" in done.stdout
-    assert "--out" in done.stdout
+    assert done.stdout.count("\n") <= 60
+
+
+@pytest.mark.parametrize("old", sorted(p.stem for p in (ROOT / "bench").glob("*.py") if "renamed" in p.read_text()))
+def test_an_old_command_names_the_new_one(old: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"bench.{old}", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"python -m bench.{old}: is now python -m bench.")

@@ -1,6 +1,7 @@
 """The options that commands share, and the one line a wrong one ends in. Imports no torch."""
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,12 +29,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-def parser(command: str, doc: str | None) -> Parser:
-    """A parser whose --help is the module's docstring."""
+def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
+    """A parser whose --help is the module's docstring and then one line an option, where they fit.
+
+    Args:
+        command: as it follows `python -m`.
+        doc: of the module.
+        arguments: the positional ones, for the line of usage.
+    """
+    width = min(110, shutil.get_terminal_size((110, 24)).columns)
     return Parser(
         prog=f"python -m {command}",
+        usage=" ".join(["%(prog)s", *filter(None, [arguments]), "[options]"]),
         description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=34, width=width
+        ),
         allow_abbrev=False,
     )
 

@@ -19,6 +19,12 @@ def default() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def has_bf16_instructions() -> bool:
+    """Whether the CPU multiplies bf16 in hardware; without, torch emulates it, slower than fp32."""
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
 def synchronise(device: str) -> Callable[[], None]:
     """What waits until the device has finished; a CPU has when a call returns."""
     if device.startswith("cuda"):

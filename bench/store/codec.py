@@ -111,7 +111,7 @@ def _decoder(annotation: Any) -> Decoder:  # noqa: ANN401
         return _union(annotation, [_decoder(choice) for choice in arguments])
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return _sequence(annotation, _decoder(arguments[0]))
+            return _sequence(annotation, _decoder(arguments[0]), arguments[0])
         return _fixed(annotation, [_decoder(item) for item in arguments])
     if is_dataclass(annotation):
         return _object(typing.cast(type, annotation))
@@ -146,10 +146,12 @@ def _union(annotation: object, choices: list[Decoder]) -> Decoder:
     return read
 
 
-def _sequence(annotation: object, item: Decoder) -> Decoder:
+def _sequence(annotation: object, item: Decoder, of: object) -> Decoder:
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(value, list):
             raise _mismatch(annotation, value)
+        if set(map(type, value)) == {of}:  # samples, of which a file has thousands
+            return tuple(value)
         return tuple(map(item, value))
 
     return read
@@ -166,20 +168,20 @@ def _fixed(annotation: object, items: list[Decoder]) -> Decoder:
 
 def _object(cls: type) -> Decoder:
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
-    inner: dict[str, Decoder] = {}
+    inner = {field.name: (hints[field.name], _decoder(hints[field.name])) for field in fields(cls)}
 
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if not isinstance(value, Mapping):
+        if type(value) is not dict:
             raise _mismatch(cls, value)
-        if not inner:  # made late, as a type may hold itself
-            inner.update({name: _decoder(hints[name]) for name in names})
-        if odd := set(value) ^ set(names):
-            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(sorted(odd))}")
+        if value.keys() != inner.keys():
+            odd = sorted(value.keys() ^ inner.keys())
+            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(odd)}")
+        arguments = {}
+        for name, entry in value.items():
+            exact, decoder = inner[name]
+            arguments[name] = entry if type(entry) is exact else decoder(entry)
         try:
-            return cls(**{name: inner[name](entry) for name, entry in value.items()})
-        except StoreError:
-            raise
+            return cls(**arguments)
         except ValueError as error:
             raise StoreError(str(error)) from error
 

@@ -12,93 +12,93 @@ from pathlib import Path
 import pytest
 
 from bench.jobs import worker
-from bench.jobs.worker import Case
-from bench.records import record
-from bench.records.record import Record, Skipped, Throughput
-from tests.records.test_record import RUN, TIMED
+from bench.machine import failures
+from bench.records.base import Case, Environment, Record, Skipped
+from bench.records.throughput import Throughput
+from bench.store import codec
+from tests.records.examples import CASE, ENVIRONMENT, THROUGHPUT
 
-CASE = Case(run=RUN, weights=None)
 ROOT = Path(__file__).resolve().parents[2]
 
 
 # what a worker is asked to call: found by name in its own process
 
 
-def answers(case: Case) -> Record:
-    return replace(TIMED, run=case.run)
+def answers(case: Case, environment: Environment) -> Record:
+    return replace(THROUGHPUT, case=case)
 
 
-def prints_and_answers(case: Case) -> Record:
+def prints_and_answers(case: Case, environment: Environment) -> Record:
     print("noise on standard output")
-    return answers(case)
+    return answers(case, environment)
 
 
-def raises(case: Case) -> Record:
-    raise LookupError(f"nothing for {case.run.model}")
+def raises(case: Case, environment: Environment) -> Record:
+    raise LookupError(f"nothing for {case.label}")
 
 
-def exits(case: Case) -> Record:
+def exits(case: Case, environment: Environment) -> Record:
     raise SystemExit(7)
 
 
-def hangs(case: Case) -> Record:
+def hangs(case: Case, environment: Environment) -> Record:
     time.sleep(600)
     raise AssertionError("not killed")
 
 
-def hangs_with_a_child(case: Case) -> Record:
+def hangs_with_a_child(case: Case, environment: Environment) -> Record:
     import subprocess
 
     subprocess.run(["sleep", "600"])
     raise AssertionError("not killed")
 
 
-def segfaults(case: Case) -> Record:
+def segfaults(case: Case, environment: Environment) -> Record:
     import ctypes
 
     ctypes.string_at(0)
     raise AssertionError("still there")
 
 
-def kills_itself(case: Case) -> Record:
+def kills_itself(case: Case, environment: Environment) -> Record:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("still there")
 
 
-def takes_all_memory(case: Case) -> Record:
+def takes_all_memory(case: Case, environment: Environment) -> Record:
     import torch
 
     kept = [torch.ones(2**28) for _ in range(10**4)]  # 1 GiB each
     raise AssertionError(f"{len(kept)} GiB were there")
 
 
-def tells_its_surroundings(case: Case) -> Record:
+def gives_its_surroundings(case: Case, environment: Environment) -> Record:
     told = f"{os.environ.get('COLOUR')} in {Path.cwd()}, child of {os.getppid()}"
-    return Skipped(run=case.run, status="told", reason=told)
+    return Skipped(case=case, environment=environment, status="seen", reason=told)
 
 
 calls = 0
 
 
-def counts_its_calls(case: Case) -> Record:
+def counts_its_calls(case: Case, environment: Environment) -> Record:
     global calls
     calls += 1
-    return Skipped(run=case.run, status="told", reason=f"call {calls}")
+    return Skipped(case=case, environment=environment, status="seen", reason=f"call {calls}")
 
 
 def work(name: str, timeout_s: float = 60) -> Record:
-    return worker.run(f"tests.jobs.test_worker:{name}", CASE, timeout_s)
+    return worker.run(f"tests.jobs.test_worker:{name}", CASE, ENVIRONMENT, timeout_s)
 
 
 @pytest.mark.parametrize("name", ["answers", "prints_and_answers"])
 def test_a_worker_gives_back_its_record_whatever_it_prints(name: str) -> None:
     result = work(name)
     assert isinstance(result, Throughput)
-    assert result == replace(TIMED, run=RUN)
+    assert result == THROUGHPUT
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "told"),
+    ("name", "status", "message"),
     [
         ("raises", "error", "LookupError: nothing for FCDM-S"),
         ("exits", "error", "exit code 7"),
@@ -106,12 +106,12 @@ def test_a_worker_gives_back_its_record_whatever_it_prints(name: str) -> None:
         ("kills_itself", "crashed", "died of SIGKILL; the system kills a process so when memory runs out"),
     ],
 )
-def test_a_worker_that_fails_is_a_row_with_status_and_reason(name: str, status: str, told: str) -> None:
+def test_a_worker_that_fails_is_a_row_with_status_and_reason(name: str, status: str, message: str) -> None:
     result = work(name)
     assert isinstance(result, Skipped)
-    assert result.run == RUN
+    assert (result.case, result.environment) == (CASE, ENVIRONMENT)
     assert result.status == status
-    assert told in result.reason
+    assert message in result.reason
 
 
 @pytest.mark.parametrize("name", ["hangs", "hangs_with_a_child"])
@@ -125,37 +125,39 @@ def test_a_worker_that_hangs_is_killed_at_its_time_limit(name: str) -> None:
 
 def test_a_worker_leaves_nothing_to_the_next() -> None:
     for _ in range(2):
-        assert work("counts_its_calls") == Skipped(run=RUN, status="told", reason="call 1")
+        assert work("counts_its_calls") == Skipped(
+            case=CASE, environment=ENVIRONMENT, status="seen", reason="call 1"
+        )
 
 
-def test_a_worker_has_the_environment_and_the_folder_of_its_parent_as_they_are_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_inherits_current_env_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLOUR", "green")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT)
-    told = work("tells_its_surroundings")
+    told = work("gives_its_surroundings")
     assert isinstance(told, Skipped)
     assert told.reason.startswith(f"green in {tmp_path}")
 
 
-def test_a_nursery_that_was_killed_is_replaced() -> None:
-    def nursery() -> int:
-        told = work("tells_its_surroundings")
+def test_a_killed_fork_server_is_replaced() -> None:
+    def server() -> int:
+        told = work("gives_its_surroundings")
         assert isinstance(told, Skipped)
         return int(told.reason.rpartition(" ")[2])
 
-    first = nursery()
-    assert nursery() == first
+    first = server()
+    assert server() == first
     os.kill(first, signal.SIGKILL)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-    assert nursery() != first
+    assert server() != first
 
 
-def test_a_nursery_that_imports_nothing_serves_as_well(tmp_path: Path) -> None:
+def test_a_fork_server_that_imports_nothing_serves_too(tmp_path: Path) -> None:
     request = {
         "measure": "tests.jobs.test_worker:answers",
-        "case": asdict(CASE),
+        "case": codec.encode_case(CASE),
+        "environment": asdict(ENVIRONMENT),
+        "inputs": {},
         "result": str(tmp_path / "record"),
         "errors": str(tmp_path / "errors"),
         "memory_bytes": 0,
@@ -175,28 +177,33 @@ def test_a_nursery_that_imports_nothing_serves_as_well(tmp_path: Path) -> None:
         ready, _, code = (serving.stdout.readline().strip() for _ in range(3))
     assert (ready, code) == ("ready", "0")
     assert serving.returncode == 0
-    assert record.read(tmp_path / "record") == [replace(TIMED, run=RUN)]
+    assert codec.read(tmp_path / "record").records == [THROUGHPUT]
 
 
-def test_a_worker_that_wants_more_memory_than_there_is_ends_without_the_machine() -> None:
-    result = worker.run("tests.jobs.test_worker:takes_all_memory", CASE, 120, memory_bytes=3 * 2**30)
+def test_a_worker_out_of_memory_ends_alone() -> None:
+    result = worker.run(
+        "tests.jobs.test_worker:takes_all_memory", CASE, ENVIRONMENT, 120, memory_bytes=3 * 2**30
+    )
     assert isinstance(result, Skipped)
     assert result.status == "out of memory"
     assert "allocate" in result.reason
 
 
-def test_a_case_survives_its_journey_to_the_worker() -> None:
-    from bench.records.record import decode
+def takes_a_path(case: Case, environment: Environment, *, weights: str | None) -> Record:
+    return Skipped(case=case, environment=environment, status="ok", reason=str(weights))
 
-    case = Case(run=replace(RUN, res=(256, 512), latent_size=(32, 64)), weights="a.pt")
-    assert decode(Case, json.loads(json.dumps(asdict(case)))) == case
+
+def test_inputs_reach_the_worker_beside_the_case() -> None:
+    result = worker.run("tests.jobs.test_worker:takes_a_path", CASE, ENVIRONMENT, 60, weights="a.pt")
+    assert isinstance(result, Skipped)
+    assert result.reason == "a.pt"
 
 
 NO_ENGINE = "GET was unable to find an engine to execute this computation"
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("message", "expected"),
     [
         ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory", True),
         ("std::bad_alloc", True),
@@ -211,26 +218,26 @@ NO_ENGINE = "GET was unable to find an engine to execute this computation"
         (NO_ENGINE, False),
     ],
 )
-def test_memory_that_ran_out_is_known_by_the_words_of_every_library(
-    told: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+def test_failed_allocations_of_every_library_are_recognised(
+    message: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # of whatever process this is, allocations may have failed before
     monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 0})
-    assert (worker.out_of_memory(RuntimeError(told)) is not None) == expected
+    assert (failures.out_of_memory(RuntimeError(message)) is not None) == expected
 
 
-def test_cudnn_without_an_engine_is_out_of_memory_where_the_allocator_counted_a_failure(
+def test_cudnn_without_engine_is_out_of_memory_if_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 3})
-    assert worker.out_of_memory(RuntimeError(NO_ENGINE))
+    assert failures.out_of_memory(RuntimeError(NO_ENGINE))
     monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 0})
-    assert not worker.out_of_memory(RuntimeError(NO_ENGINE))
+    assert not failures.out_of_memory(RuntimeError(NO_ENGINE))
 
 
-def test_memory_that_ran_out_behind_an_error_is_the_reason_and_any_other_error_is_raised_again() -> None:
+def test_memory_behind_an_error_is_its_reason() -> None:
     behind = ValueError("mine: building it raised RuntimeError: std::bad_alloc")
     behind.__cause__ = RuntimeError("std::bad_alloc\nand more")
-    assert worker.memory_reason(behind) == "std::bad_alloc"
+    assert failures.memory_reason(behind) == "std::bad_alloc"
     with pytest.raises(ValueError, match="of another kind"):
-        worker.memory_reason(ValueError("of another kind"))
+        failures.memory_reason(ValueError("of another kind"))

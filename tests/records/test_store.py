@@ -11,61 +11,59 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import record
-from bench.records.record import StoreError, case, key
-from bench.records.store import open_store
-from tests.records.test_record import COUNTED, RUN, SKIPPED, TIMED
+from bench.records.base import StoreError
+from bench.store import codec
+from bench.store.codec import case_key, key
+from bench.store.store import open_store
+from tests.records.examples import CASE, COUNT, ENVIRONMENT, SKIPPED, THROUGHPUT
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_records_are_found_again_by_what_they_asked(tmp_path: Path) -> None:
+def test_records_are_found_again_by_their_case(tmp_path: Path) -> None:
     path = tmp_path / "new" / "records.jsonl"
     with open_store(path) as store:
-        assert store.held(RUN) is None
-        store.append(TIMED)
-        assert store.held(RUN) == TIMED
+        assert store.find(CASE, ENVIRONMENT) is None
+        store.append(THROUGHPUT)
+        assert store.find(CASE, ENVIRONMENT) == THROUGHPUT
     with open_store(path) as store:
-        assert store.held(RUN) == TIMED
-        assert store.held(replace(RUN, batch=5)) is None
-        store.append(COUNTED)
-    assert record.read(path) == [TIMED, COUNTED]
+        assert store.find(CASE, ENVIRONMENT) == THROUGHPUT
+        assert store.find(replace(CASE, batch=5), ENVIRONMENT) is None
+        store.append(COUNT)
+    assert codec.read(path).records == [THROUGHPUT, COUNT]
 
 
-def test_a_key_stands_for_case_device_and_software_and_not_for_the_day() -> None:
-    later = replace(RUN.environment, date="2027-01-01T00:00:00Z", commit="other")
-    assert key(replace(RUN, environment=later)) == key(RUN) == key(TIMED) == key(SKIPPED)
+def test_a_key_is_of_case_device_and_software_not_date() -> None:
+    known = key(CASE, ENVIRONMENT)
+    assert key(CASE, replace(ENVIRONMENT, date="2027-01-01T00:00:00Z", commit="other")) == known
     for field, value in [("torch", "2.14.0"), ("device", "another"), ("code", "4567"), ("driver", "1")]:
-        assert key(replace(RUN, environment=replace(RUN.environment, **{field: value}))) != key(RUN)
-    for field, value in [("precision", "bf16"), ("question", "latency"), ("res", 512), ("budget_s", 60.0)]:
-        assert key(replace(RUN, **{field: value})) != key(RUN)
-    assert key(replace(COUNTED, macs=7)) == key(COUNTED)
+        assert key(CASE, replace(ENVIRONMENT, **{field: value})) != known
+    for field, value in [("precision", "bf16"), ("work", "training"), ("res", 512), ("budget_s", 60.0)]:
+        assert key(replace(CASE, **{field: value}), ENVIRONMENT) != known
 
 
-def test_a_case_is_what_was_asked_whatever_the_machine_the_software_and_the_budget() -> None:
-    elsewhere = replace(RUN.environment, device="another", torch="2.14.0", code="4567", threads=9)
-    there = replace(TIMED, run=replace(RUN, environment=elsewhere, budget_s=60.0, precision_target=0.02))
-    assert case(there) == case(TIMED) == case(SKIPPED)
-    assert case(replace(COUNTED, environment=elsewhere)) == case(COUNTED) != case(TIMED)
+def test_a_case_key_leaves_out_the_budget() -> None:
+    assert case_key(replace(CASE, budget_s=60.0, precision_target=0.02)) == case_key(CASE)
+    assert case_key(COUNT.case) != case_key(CASE)
     for field, value in [("precision", "bf16"), ("batch", 5), ("soak_s", 60.0), ("weights", "a file")]:
-        assert case(replace(TIMED, run=replace(RUN, **{field: value}))) != case(TIMED)
+        assert case_key(replace(CASE, **{field: value})) != case_key(CASE)
 
 
-def test_a_case_is_answered_by_other_software_of_the_device_but_not_by_a_failure(tmp_path: Path) -> None:
-    older = replace(RUN, environment=replace(RUN.environment, code="0ld"))
+def test_other_software_answers_a_case_but_a_failure_not(tmp_path: Path) -> None:
+    older = replace(ENVIRONMENT, code="0ld")
     path = tmp_path / "records.jsonl"
     with open_store(path) as store:
-        store.append(replace(SKIPPED, run=older))
-        assert not store.answered(RUN)
-        store.append(replace(TIMED, run=older))
-        assert store.answered(RUN)
-        assert not store.answered(replace(RUN, environment=replace(RUN.environment, device="another")))
+        store.append(replace(SKIPPED, environment=older))
+        assert not store.is_answered(CASE, ENVIRONMENT)
+        store.append(replace(THROUGHPUT, environment=older))
+        assert store.is_answered(CASE, ENVIRONMENT)
+        assert not store.is_answered(CASE, replace(ENVIRONMENT, device="another"))
     with open_store(path) as store:
-        assert store.answered(RUN)
-        assert store.held(RUN) is None
+        assert store.is_answered(CASE, ENVIRONMENT)
+        assert store.find(CASE, ENVIRONMENT) is None
 
 
-def test_a_second_writer_is_refused_and_a_third_after_the_first_is_not(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_while_the_first_writes(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     with (
         open_store(path),
@@ -74,35 +72,33 @@ def test_a_second_writer_is_refused_and_a_third_after_the_first_is_not(tmp_path:
     ):
         pass
     with open_store(path) as store:
-        store.append(TIMED)
+        store.append(THROUGHPUT)
 
 
-def test_a_torn_last_line_is_set_aside_and_the_rest_is_kept(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    whole, torn = record.to_line(TIMED), record.to_line(SKIPPED)[:40]
+    whole, torn = codec.to_line(THROUGHPUT), codec.to_line(SKIPPED)[:40]
     path.write_text(whole + torn)
-    assert record.read(path) == [TIMED]
+    assert codec.read(path).records == [THROUGHPUT]
     with open_store(path) as store:
         assert store.torn == torn
-        store.append(COUNTED)
-    assert record.read(path) == [TIMED, COUNTED]
+        store.append(COUNT)
+    assert codec.read(path).records == [THROUGHPUT, COUNT]
     assert (tmp_path / "records.jsonl.torn").read_text() == torn + "\n"
 
 
 @pytest.mark.parametrize(
-    ("middle", "told"),
+    ("middle", "message"),
     [
-        (record.to_line(SKIPPED)[:40] + "\n", "line 2: not a record"),
-        (record.to_line(SKIPPED).replace('"schema": 1', '"schema": 0'), "line 2: .*schema 0; this version"),
+        (codec.to_line(SKIPPED)[:40] + "\n", "line 2: not a record"),
+        (codec.to_line(SKIPPED).replace('"format": 2', '"format": 0'), "line 2: .*format 0; this version"),
     ],
 )
-def test_a_store_that_is_not_ours_is_refused_and_left_as_it_is(
-    middle: str, told: str, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_store_is_refused_and_kept(middle: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    text = record.to_line(TIMED) + middle + record.to_line(COUNTED)
+    text = codec.to_line(THROUGHPUT) + middle + codec.to_line(COUNT)
     path.write_text(text)
-    with pytest.raises(StoreError, match=told), open_store(path):
+    with pytest.raises(StoreError, match=message), open_store(path):
         pass
     assert path.read_text() == text
 
@@ -111,18 +107,18 @@ WRITER = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from bench.records.store import open_store
-from tests.records.test_record import RUN, TIMED
+from bench.store.store import open_store
+from tests.records.examples import CASE, ENVIRONMENT, THROUGHPUT
 with open_store(Path(sys.argv[1])) as store:
     print("open", flush=True)
     for batch in range(1, 10**6):
-        run = replace(RUN, batch=batch)
-        if store.held(run) is None:
-            store.append(replace(TIMED, run=run, times_s=(0.1,) * 2000))
+        case = replace(CASE, batch=batch)
+        if store.find(case, ENVIRONMENT) is None:
+            store.append(replace(THROUGHPUT, case=case, times_s=(0.1,) * 2000))
 """
 
 
-def test_a_writer_killed_at_twenty_random_moments_loses_nothing_that_it_had_written(tmp_path: Path) -> None:
+def test_a_writer_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     draw = random.Random(0)
     written = 0
@@ -144,8 +140,8 @@ def test_a_writer_killed_at_twenty_random_moments_loses_nothing_that_it_had_writ
         assert whole >= written
         written = whole
     with open_store(path) as store:
-        store.append(COUNTED)
-    records = record.read(path)
-    batches = [one.run.batch for one in records if isinstance(one, type(TIMED))]
+        store.append(COUNT)
+    records = codec.read(path).records
+    batches = [one.case.batch for one in records if isinstance(one, type(THROUGHPUT))]
     assert batches == list(range(1, written + 1))  # each case once, in order, none missing
     assert written > 20

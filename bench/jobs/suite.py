@@ -1,0 +1,176 @@
+"""Suites: named lists of cases in TOML files, and running their jobs under a budget.
+
+A suite is a file of [[run]] tables: a command and its options, each with the values that are combined, in the
+order in which they are to be measured. `device = "cuda"` or "cpu" in a table leaves it out on another device.
+"""
+
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.jobs import worker
+from bench.jobs.job import Job
+from bench.store.store import Store
+
+SUITES = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One file: what it is for, and its tables."""
+
+    about: str
+    runs: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A job in its place in a sweep."""
+
+    command: str
+    job: Job
+
+    @property
+    def label(self) -> str:
+        return self.job.case.name
+
+
+def names() -> list[str]:
+    """The suites that come with the project."""
+    return sorted(path.stem for path in SUITES.glob("*.toml"))
+
+
+def read(name: str, commands: Sequence[str]) -> Suite:
+    """Read a suite by its name or its path.
+
+    Raises:
+        ValueError: no such suite, not TOML, or not of the form that the module's docstring gives.
+    """
+    path = SUITES / f"{name}.toml" if name in names() else Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise ValueError(
+            f"{name}: no such suite; known are {', '.join(names())}, or the path of a .toml file"
+        )
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}: not TOML: {error}") from error
+    runs = tables.get("run")
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise ValueError(f"{name}: holds no [[run]] table")
+    for number, run in enumerate(runs, start=1):
+        if run.get("command") not in commands:
+            known = ", ".join(commands)
+            raise ValueError(f"{name}: [[run]] {number}: command {run.get('command')!r}; known are {known}")
+    return Suite(about=str(tables.get("about", "")), runs=tuple(runs))
+
+
+def arguments(run: dict[str, Any]) -> list[str]:
+    """The command line that a [[run]] table stands for, without its command and the device it is for."""
+    words: list[str] = []
+    for option, value in run.items():
+        if option in ("command", "device"):
+            continue
+        values = value if isinstance(value, list) else [value]
+        switch = {True: "on", False: "off"}
+        texts = [switch[v] if isinstance(v, bool) else str(v) for v in values]
+        if option == "models":  # of versus, whose models are no option
+            words = [*texts, *words]
+        elif value is True:
+            words.append(f"--{option}")
+        else:
+            words += [f"--{option}", *texts]
+    return words
+
+
+def uses_half_on_cpu(job: Job) -> bool:
+    """Whether a job computes in bf16 or fp16 on a CPU."""
+    cases = getattr(job.case, "arms", (job.case,))
+    return any(case.device == "cpu" and getattr(case, "precision", "") in ("bf16", "fp16") for case in cases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What became of the jobs of a sweep.
+
+    Attributes:
+        statuses: how many jobs that ran now ended how.
+        stored: jobs whose answers were stored already.
+        left: jobs that the budget left out.
+        left_s: an estimate for them.
+    """
+
+    statuses: Counter[str]
+    stored: int
+    left: list[Planned] = field(default_factory=list)
+    left_s: float = 0.0
+
+
+def is_stored(planned: Planned, store: Store, *, any_software: bool) -> bool:
+    """Whether a store answers a job already, if asked from measurements of any software."""
+    job = planned.job
+    if job.stored(store) is not None:
+        return True
+    return any_software and not job.lookup and store.is_answered(job.case, job.environment)
+
+
+def run(
+    planned: Sequence[Planned],
+    store: Store,
+    *,
+    force: bool,
+    any_software: bool,
+    budget_s: float | None,
+    case_timeout_s: float,
+    begin: Callable[[str], None],
+    clock: Callable[[], float],
+) -> Sweep:
+    """Run the jobs that a store does not answer, while the budget lasts.
+
+    Args:
+        planned: in order.
+        store: takes every record before the next job begins.
+        force: run all of them.
+        any_software: pass over what other software of this device has answered, too.
+        budget_s: no job begins that would end later, but for the first.
+        case_timeout_s: a worker that is still running after it is killed.
+        begin: called with a line for every job that begins.
+        clock: in seconds.
+    """
+    start = clock()
+    spent: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command
+    estimated: defaultdict[str, float] = defaultdict(float)  # of the same jobs
+
+    def expected_s(one: Planned) -> float:
+        """The estimate, which is an upper bound, corrected by the command's jobs so far."""
+        pace = spent[one.command] / estimated[one.command] if estimated[one.command] else 1.0
+        return one.job.estimate_s * pace
+
+    missing = [one for one in planned if force or not is_stored(one, store, any_software=any_software)]
+    sweep = Sweep(statuses=Counter(), stored=len(planned) - len(missing))
+    left: list[Planned] = []
+    for number, one in enumerate(missing):
+        if budget_s is not None and number and clock() - start + expected_s(one) > budget_s:
+            left.append(one)  # a later one may still fit
+            continue
+        begin(f"{one.label}; about {duration(sum(map(expected_s, missing[number:])))} left")
+        started = clock()
+        if force and one.job.discard_checkpoint:
+            one.job.discard_checkpoint()
+        with worker.killed_after(case_timeout_s):
+            record = one.job.measure()
+        store.append(record)
+        spent[one.command] += clock() - started
+        estimated[one.command] += one.job.estimate_s
+        sweep.statuses[getattr(record, "status", "ok")] += 1
+    return Sweep(statuses=sweep.statuses, stored=sweep.stored, left=left, left_s=sum(map(expected_s, left)))
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min or 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
