@@ -14,7 +14,7 @@ from baselines.load import Published
 from bench.records.base import Record
 from bench.records.columns import on_off
 from bench.records.counts import MacCount
-from bench.records.throughput import Throughput
+from bench.records.throughput import Throughput, ThroughputCase
 from bench.tables.numbers import BLANK, significant
 from bench.tables.table import Column, Table, unit
 
@@ -197,9 +197,9 @@ def _per_image(count: MacCount, macs: int | None) -> int | None:
     return None if macs is None else macs // count.case.batch
 
 
-def settings(step: Throughput) -> str:
+def settings(case: ThroughputCase) -> str:
     """The nondefault settings of a timed step, in words, without checkpointing."""
-    return ", ".join(replace(step.case, checkpointing=False).nondefault_settings)
+    return ", ".join(replace(case, checkpointing=False).nondefault_settings)
 
 
 def _is_of_family(model: str, families: Sequence[str]) -> bool:
@@ -274,7 +274,7 @@ _MEASURED: tuple[Column[CostRow], ...] = (
     _of_measured("precision", lambda one: one.step.case.precision, str),
     _of_measured("step batch", lambda one: one.step.case.batch, str),
     _of_measured("checkpointing", lambda one: one.step.case.checkpointing, on_off),
-    _of_measured("settings", lambda one: settings(one.step), str),
+    _of_measured("settings", lambda one: settings(one.step.case), str),
     _of_measured("torch", lambda one: one.step.environment.torch, str),
     _of_measured("date", lambda one: one.step.environment.date, lambda date: str(date)[:10]),
     _of_measured("images/s", lambda one: one.step.images_per_s, key="images_per_s"),

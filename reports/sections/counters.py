@@ -1,39 +1,37 @@
 """Writes the report's section on counters: the same models counted under each."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from bench.analysis.counts import RATIOS, TABLE, ModelCounts, ratios, side_by_side
 from bench.records.base import Record, height_width
 from bench.records.counts import COUNTERS, MacCount
-from bench.tables.render import render
+from bench.store.codec import newest
+from reports.figures.plots import Drawing
+from reports.markdown import stamp, table
 from reports.naming import order
 
-if TYPE_CHECKING:
-    from reports.figures.plots import Drawing
 
-
-def section(records: Sequence[Record]) -> tuple[str, "list[Drawing]"]:
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty unless some model was counted under two counters at one size.
 
     The newest count of a case is shown, of the smallest batch, for one image.
     """
-    counts = [record for record in records if isinstance(record, MacCount)]
+    counts = newest(record for record in records if isinstance(record, MacCount))
     counts.sort(key=lambda one: (-one.case.batch, one.environment.date))
     rows = [row for row in side_by_side(counts) if len(row.counts) > 1]
     rows.sort(key=lambda row: (order(row.model), height_width(row.res)))
     if not rows:
         return "", []
-    parts = ["## The same model under every counter", _reading(rows), render(TABLE, rows, "md").rstrip()]
+    parts = ["## The same model under every counter", _reading(rows), table(TABLE, rows)]
     if pairs := ratios(rows):
-        parts += [f"### {RATIOS.title}", render(RATIOS, pairs, "md").rstrip()]
+        parts += [f"### {RATIOS.title}", table(RATIOS, pairs)]
     return "\n\n".join(parts), []
 
 
 def _reading(rows: Sequence[ModelCounts]) -> str:
     shown = [counter for counter in COUNTERS if any(counter in row.counts for row in rows)]
     counts = [count for row in rows for count in row.counts.values()]
-    stamps = sorted({count.environment.stamp for count in counts})
+    stamps = sorted({stamp(count.environment) for count in counts})
     return (
         "GMACs of one forward pass and one image; 1 MAC = 2 FLOPs. `python -m bench.flops --explain` names "
         "every difference to torch's count. "

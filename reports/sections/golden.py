@@ -2,29 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.records.base import Record, Skipped
-from bench.records.columns import ENVIRONMENT
+from bench.records.base import Record
+from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.golden import REPRODUCED, TABLE, Golden, GoldenCase
-from bench.tables.render import render
+from bench.store.codec import newest
+from reports.figures.plots import Drawing
+from reports.markdown import table
 from reports.naming import order
 
-if TYPE_CHECKING:
-    from reports.figures.plots import Drawing
-
-# the environment, which commands print below a table, in columns
-SHOWN = replace(TABLE, columns=(*TABLE.columns[: -len(ENVIRONMENT)], *(replace(c, raw=False) for c in ENVIRONMENT)))
+SHOWN = replace(TABLE, columns=(*TABLE.columns[: -len(ENVIRONMENT)], *PROVENANCE))
 
 
-def section(records: Sequence[Record]) -> tuple[str, "list[Drawing]"]:
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without records of goldens. The newest record of a case on a device stands."""
-    dated = sorted(records, key=lambda record: record.environment.date)
-    newest = {(r.case, r.environment.device): r for r in dated if isinstance(r.case, GoldenCase)}
-    if not newest:
+    answers = newest(record for record in records if isinstance(record.case, GoldenCase))
+    answers.sort(key=lambda record: record.environment.date)
+    rows = sorted({(one.case, one.environment.device): one for one in answers}.values(), key=_order)
+    if not rows:
         return "", []
-    rows = sorted(newest.values(), key=_order)
-    return "\n\n".join(["## Golden outputs", _reading(rows), render(SHOWN, rows, "md").rstrip()]), []
+    return "\n\n".join(["## Golden outputs", _reading(rows), table(SHOWN, rows)]), []
 
 
 def _order(record: Record) -> tuple[Any, ...]:
@@ -36,9 +34,9 @@ def _order(record: Record) -> tuple[Any, ...]:
 def _reading(rows: Sequence[Record]) -> str:
     reproduced = sum(isinstance(row, Golden) and row.verdict == REPRODUCED for row in rows)
     return (
-        f"{reproduced} of {len(rows)} cases reproduced the outputs of the authors' released code for the same "
-        "weights and inputs. An error is the root mean square of the difference as a share of that of the "
-        "released output; in brackets is the largest error that rounding explains in that precision "
+        f"{reproduced} of {len(rows)} cases reproduced the outputs of the authors' released code for the "
+        "same weights and inputs. An error is the root mean square of the difference as a share of that of "
+        "the released output; in brackets is the largest error that rounding explains in that precision "
         "(docs/golden.md). out_n is the call with sharper weights; other inputs are those of a later call, "
         "compared with the same model run eagerly. fp32 has no TF32 in it."
     )
