@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.machine import torchrun
 from bench.records.base import Size
 from bench.tables.render import FORMATS
-from bench.training import processes
 
 PIXELS_PER_LATENT = 8
 PATIENCE_S = 10.0  # more than processes that begin together differ by
@@ -59,7 +59,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
             _tell(f"{parser.prog}: {error}".replace("\n", " "))
             return 2
     except KeyboardInterrupt:
-        if not processes.local_rank():  # it was interrupted with the first, which says it
+        if not torchrun.local_rank():  # it was interrupted with the first, which says it
             print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
@@ -70,7 +70,7 @@ def _tell(line: str) -> None:
     The first on a machine says it, and torchrun then ends the others. One that is still there after a while
     was alone with its trouble, and says it.
     """
-    if processes.local_rank():
+    if torchrun.local_rank():
         time.sleep(PATIENCE_S)
     print(line, file=sys.stderr)
 
