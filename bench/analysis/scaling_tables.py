@@ -127,7 +127,12 @@ EXPONENTS = Table[Row[Fit]](
         Column("model", lambda r: r.of.model),
         *SETTING,
         Column("cost", lambda r: r.of.cost),
-        Column("exponent of the side", lambda r: r.of.exponent.slope, lambda v: fixed(3, v)),
+        Column(
+            "exponent of the side",
+            lambda r: r.of.exponent.slope,
+            lambda v: fixed(3, v),
+            key="exponent_of_side",
+        ),
         Column("95 % interval", lambda r: r.of.exponent.interval, interval, key="interval", optional=True),
         Column(
             "95 % by residuals",
