@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.analysis import roofline
 from bench.analysis.projection import published
-from bench.analysis.projection.calibrate import COVERAGE, Share
+from bench.analysis.projection.calibrate import COVERAGE, Prediction, Share
 from bench.analysis.projection.formula import why_not
 from bench.analysis.projection.passes import PassCosts, costs_in, observations, pass_key, usable
 from bench.analysis.projection.predictions import (
@@ -151,17 +151,15 @@ LEFT_OUT = (
 
 def _coverage(made: Projector) -> str:
     cells = {(one.left_out, one.model): one.text for one in made.coverages}
+
+    def column(left_out: str) -> Column[str]:
+        return Column(f"with {left_out_text(left_out)} left out", lambda model: cells.get((left_out, model)))
+
     table = Table[str](
         title="Passes in their interval",
         columns=(
             Column("model", lambda model: model),
-            *(
-                Column(
-                    f"with {left_out_text(left_out)} left out",
-                    lambda model, left_out=left_out: cells.get((left_out, model)),
-                )
-                for left_out in dict.fromkeys(left_out for left_out, _ in cells)
-            ),
+            *map(column, dict.fromkeys(left_out for left_out, _ in cells)),
         ),
         records=lambda row: (),
     )
@@ -192,21 +190,21 @@ HELD_OUT = Table[HeldOut](
 )
 
 
-def _seconds(prediction: Any) -> tuple[float, float, float]:  # noqa: ANN401
+def _seconds(prediction: Prediction) -> tuple[float, float, float]:
     return prediction.seconds, prediction.high_s, prediction.low_s
 
 
 def _predicted(precision: str) -> Column[Judged]:
     def rates(row: Judged) -> str | None:
         reading = row.reading(precision)
-        return reading and _rates(published.BATCH, _seconds(reading.prediction))
+        return _rates(published.BATCH, _seconds(reading.prediction)) if reading else None
 
     return Column(f"predicted images/s {precision}, {published.GPU}", rates)
 
 
 def _limit(row: Judged) -> float | None:
     reading = row.reading("fp32")
-    return reading and published.BATCH / reading.prediction.fused_floor_s
+    return published.BATCH / reading.prediction.fused_floor_s if reading else None
 
 
 PUBLISHED = Table[Judged](
