@@ -212,7 +212,9 @@ def test_first_pass_changes_no_weights() -> None:
 
 def test_network_drops_no_labels_by_itself() -> None:
     made = Trainer(
-        identity("tests.tiny:DropsLabels", label_dropout=0.5, batch=64, micro=64), DIGITS, SingleProcess("cpu")
+        identity("tests.tiny:DropsLabels", label_dropout=0.5, batch=64, micro=64),
+        DIGITS,
+        SingleProcess("cpu"),
     )
     made.train_step()
     left = made.model.left[-1]  # type: ignore[index, union-attr]
@@ -232,7 +234,8 @@ def test_initial_weights_depend_on_the_seed() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_weights_and_losses_are_fp32_in_every_precision(precision: str) -> None:
     of = identity()
-    made = Trainer(replace(of, case=replace(of.case, precision=precision)), DIGITS, SingleProcess("cpu"))
+    case = replace(of.case, precision=precision)
+    made = Trainer(replace(of, case=case), DIGITS, SingleProcess("cpu"))
     computed = set()
     made.model.head.register_forward_hook(lambda _, __, out: computed.add(out.dtype))  # type: ignore[union-attr]
     made.train_step()
