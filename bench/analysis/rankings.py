@@ -146,7 +146,7 @@ def correlation(
 
 
 def _known_orders(losses: Sequence[Sequence[float]]) -> dict[tuple[int, int], int] | None:
-    """For each pair: 1 if the first model has the higher loss, -1 if the second, 0 if the seeds leave it open.
+    """For each pair: 1 if the first model has the higher loss, -1 if the second, 0 if that is open.
 
     Student's t within seeds, at a level at which with 95 % confidence no pair at all is ordered wrongly. Only
     one direction of a pair can be wrong (unless two true losses are exactly equal), so each pair may use its
