@@ -8,75 +8,80 @@ python -m bench.analyse channels --model FCDM-XL --weights FCDM-XL.pt --data pat
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.cli import models, options, probe_options, records
 from bench.jobs.job import Job
 from bench.records import probes
-from bench.records.base import Environment, Record, SizedCase
+from bench.records.base import Record
 from bench.records.probes import ChannelCase, SpectrumCase
 
 if TYPE_CHECKING:
     from bench.training.probe import Request, Subject
 
+TYPICAL_S = 60.0
 LAYER = r"(.*\.)?contract"  # the name that our networks give the layer behind the hidden channels
 
 
 def _request(args: argparse.Namespace) -> "Request":
-    from bench.training.probe import Request
+    from bench.machine import device
+    from bench.training.probe import Request, Weights
 
-    name = None if args.model is None else models.model_names([args.model], default=())[0]
+    weights = None
+    if args.model is not None:
+        (name,) = models.model_names([args.model], default=())
+        weights = Weights(model=name, file=args.weights, objective=args.objective)
     return Request(
+        device=args.device or device.default(),
         checkpoints=tuple(args.checkpoint or ()),
         ema=args.ema,
-        model=name,
-        weights=args.weights,
-        objective=args.objective,
+        weights=weights,
         data=args.data,
         data_dir=args.data_dir,
         images=args.images,
-        levels=tuple(dict.fromkeys(args.levels)),
+        levels=args.levels,
         batch=args.batch,
-        device=args.device,
     )
 
 
 def _body(args: argparse.Namespace) -> int:
     records.check_output(args.out, args.force)
     probe_options.check(args)
-    from bench.machine import environment
     from bench.training import channels, probe, spectrum
 
     try:
-        subjects, inputs, notes = probe.load_subjects(_request(args))
+        subjects, images, notes = probe.subjects(_request(args))
     except ValueError as error:
         raise options.UsageError(str(error)) from error
-    try:
-        for subject in subjects if args.what == "channels" else ():
-            channels.find_layers(subject.model, args.layer)
-    except ValueError as error:
-        raise options.UsageError(f"--layer {error}") from error
+    spectra = args.what == "spectrum"
+    if not spectra:
+        try:
+            for subject in subjects:
+                channels.find_layers(subject.model, args.layer)
+        except ValueError as error:
+            raise options.UsageError(f"--layer {error}") from error
 
-    def case_of(subject: "Subject") -> SizedCase:
-        if args.what == "spectrum":
-            return SpectrumCase(**subject.fields, probe=subject.probe)
-        return ChannelCase(**subject.fields, probe=subject.probe, pattern=args.layer)
-
-    def measure(subject: "Subject", now: Environment) -> Record:
-        if args.what == "spectrum":
-            return spectrum.measure(subject, inputs, now)
-        return channels.measure(subject, inputs, now, args.layer)
+    def measure(subject: "Subject", case: SpectrumCase | ChannelCase) -> Record:
+        if isinstance(case, SpectrumCase):
+            return probe.guarded(case, subject.environment, lambda: spectrum.measure(subject, images))
+        return probe.guarded(
+            case, subject.environment, lambda: channels.measure(subject, images, case.pattern)
+        )
 
     def job(subject: "Subject") -> Job:
-        case = case_of(subject)
-        now = environment.gather(case.device, subject.fields["model"])
-        run: Callable[[], Record] = lambda: probe.guarded(case, now, lambda: measure(subject, now))  # noqa: E731
-        return Job(case=case, environment=now, measure=run, estimate_s=60.0)
+        case = spectrum.case_of(subject) if spectra else channels.case_of(subject, args.layer)
+        return Job(
+            case=case,
+            environment=subject.environment,
+            measure=partial(measure, subject, case),
+            estimate_s=TYPICAL_S,
+        )
 
     results, found = records.run_jobs([job(subject) for subject in subjects], args.out, force=args.force)
     notes += found + probe_options.notes(results[0].environment, "fp32", subjects[0].probe)
-    if args.what == "spectrum":
+    if spectra:
         rows = [row for result in results for row in probes.levels(result)]
         records.show(probes.SPECTRA, rows, notes, args)
     else:

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
-from bench.records.base import Environment, Skipped
+from bench.records.base import Skipped
 from bench.records.probes import ChannelCase, ChannelScores, Scores
-from bench.training.probe import Inputs, Subject, passes
+from bench.training.probe import Images, Subject, passes
 
 
 def find_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
@@ -66,16 +66,18 @@ def tallied(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tally]]:
         yield tallies
 
 
-def measure(
-    subject: Subject, inputs: Inputs, environment: Environment, pattern: str
-) -> ChannelScores | Skipped:
+def case_of(subject: Subject, pattern: str) -> ChannelCase:
+    return ChannelCase(**subject.fields, probe=subject.probe, pattern=pattern)
+
+
+def measure(subject: Subject, images: Images, pattern: str) -> ChannelScores | Skipped:
     """Score the channels of one network."""
-    case = ChannelCase(**subject.fields, probe=subject.probe, pattern=pattern)
+    case, environment = case_of(subject, pattern), subject.environment
     with tallied(find_layers(subject.model, pattern)) as tallies:
         finite = all(
             one.out.isfinite().all()
             for level in subject.probe.levels
-            for one in passes(subject, inputs, level)
+            for one in passes(subject, images, level)
         )
     if not finite:
         reason = "the network's output"

@@ -7,9 +7,9 @@ here, and none sampled, is our reading.
 import torch
 from torch import Tensor
 
-from bench.records.base import Environment, Skipped
+from bench.records.base import Skipped
 from bench.records.probes import Spectrum, SpectrumCase
-from bench.training.probe import Inputs, Subject, passes, predicted_noise
+from bench.training.probe import Images, Subject, passes, predicted_noise
 
 
 def rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,19 +38,23 @@ def ring_power(x: Tensor) -> Tensor:
     return torch.bincount(ring.flatten(), weights=squared.flatten().cpu(), minlength=len(counts)) / counts
 
 
-def measure(subject: Subject, inputs: Inputs, environment: Environment) -> Spectrum | Skipped:
+def case_of(subject: Subject) -> SpectrumCase:
+    return SpectrumCase(**subject.fields, probe=subject.probe)
+
+
+def measure(subject: Subject, images: Images) -> Spectrum | Skipped:
     """The spectra of one network at all levels."""
-    case = SpectrumCase(**subject.fields, probe=subject.probe)
+    case, environment = case_of(subject), subject.environment
     powers: dict[str, list[tuple[float, ...]]] = {"predicted": [], "added": [], "error": []}
     for level in subject.probe.levels:
-        predicted = torch.cat([predicted_noise(subject, one) for one in passes(subject, inputs, level)])
+        predicted = torch.cat([predicted_noise(subject, one) for one in passes(subject, images, level)])
         if not predicted.isfinite().all():
             reason = f"the output at level {level}"
             return Skipped(case=case, environment=environment, status="not finite", reason=reason)
-        parts = {"predicted": predicted, "added": inputs.noise, "error": predicted - inputs.noise}
+        parts = {"predicted": predicted, "added": images.noise, "error": predicted - images.noise}
         for name, part in parts.items():
             powers[name].append(tuple(ring_power(part).tolist()))
-    _, radii, counts = rings(*inputs.x0.shape[2:])
+    _, radii, counts = rings(*images.x0.shape[2:])
     return Spectrum(
         case=case,
         environment=environment,
