@@ -15,15 +15,8 @@ from bench.cli import options
 from bench.records import record
 from bench.records.record import Counted, Throughput
 from models import __main__ as listing
+from tests.commands import run
 from tests.test_layout import COMMANDS
-
-
-def run(main: object, *args: str) -> int:
-    """Run a command in this process; argparse leaves through SystemExit."""
-    try:
-        return int(main(list(args)))  # type: ignore[operator]
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 @pytest.mark.parametrize("main", [flops.main, throughput.main], ids=["flops", "throughput"])
