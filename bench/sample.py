@@ -350,7 +350,7 @@ def parser() -> options.Parser:
         "--ema",
         type=options.decay_or_none,
         metavar="DECAY",
-        help="an average of a checkpoint (default: none)",
+        help="an average of a checkpoint",
     )
     chain.add_argument("--objective", choices=("iddpm", "flow"), help="default: the checkpoint's, else iddpm")
     chain.add_argument(

@@ -15,9 +15,9 @@ from bench.records.probes import Probe
 from bench.records.training import Recipe, TrainingCase
 from bench.training import objectives
 from bench.training.identity import Identity
+from bench.training.loop import train
 from bench.training.probe import Images, Subject
-from bench.training.processes import Alone
-from bench.training.trainer import train
+from bench.training.processes import SingleProcess
 
 _RANDOM = torch.Generator().manual_seed(0)
 IMAGES = Images(
@@ -86,7 +86,7 @@ def trained_run(parent: Path, model: str, steps: int = 2, called: str = "digits"
         ),
         data,
         parent / "run",
-        processes=Alone("cpu"),
+        processes=SingleProcess("cpu"),
         checkpoint_every=steps,
         train_macs=1,
     )

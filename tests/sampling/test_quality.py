@@ -11,7 +11,7 @@ from bench.datasets import datasets, images
 from bench.records.quality import Quality
 from bench.sampling import distances, features
 from bench.store import codec
-from tests.cli.test_cli import run
+from tests.commands import run
 
 Array = np.ndarray
 

@@ -25,7 +25,7 @@ from bench.store import codec
 from bench.training import checkpoint, objectives
 from models import Task
 from models.contract import build
-from tests.cli.test_cli import run
+from tests.commands import run
 from tests.tiny import Tiny
 from tests.training.test_checkpoint import IDENTITY, state_at
 

@@ -278,10 +278,10 @@ def test_a_decay_that_the_checkpoint_has_not_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert analyse.main(["spectrum", "--checkpoint", str(folder), "--ema", "0.9"]) == 2
-    assert "holds no average of decay 0.9; it has 0.5" in capsys.readouterr().err
+    assert "has no average of decay 0.9; it has 0.5" in capsys.readouterr().err
 
 
-def test_weights_under_their_authors_keys_are_looked_into_at_their_published_size(
+def test_authors_weights_are_analysed_at_published_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from models import create
@@ -294,4 +294,4 @@ def test_weights_under_their_authors_keys_are_looked_into_at_their_published_siz
     argv = ["--model", "tests.tiny:Tiny", "--weights", str(tmp_path / "tiny.pt"), "--data", str(path)]
     rows, notes = command(analyse.main, ["spectrum", *argv, "--levels", "500"], capsys)
     assert rows[0]["weights"].startswith("tiny.pt sha256:")
-    assert "3 validation images; all of them are shown" in notes
+    assert "3 validation images; all of them are used" in notes
