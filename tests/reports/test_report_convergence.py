@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from bench.records.record import Record, Trained
 
 from bench.analysis import learning_curves as curves
-from bench.records.record import Record, Trained
 from reports.figures import learning_curves as convergence_plots
 from reports.sections import convergence
 from reports.sections.convergence import published_fids, published_name, section

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.records.record import Counted, Record, Run, Skipped, Throughput, to_line
 
 from baselines import load
-from bench.records.record import Counted, Record, Run, Skipped, Throughput, to_line
 from reports import overview
 from reports.__main__ import main
 from reports.contents import with_contents
