@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import models, options, records, settings
+from bench.cli import models, options, records, sampling_options, settings
 from bench.cli.progress import progress
 from bench.jobs import worker
 from bench.jobs.job import Job
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from bench.training.checkpoint import State
 
 MODELS = ("FCDM-S",)
-CPU_BATCH, CPU_STEPS = 4, 25
-BATCH, STEPS = 64, 250
-GUIDED = 3  # channels, as the samplers of the DiT line guide
 TIMEOUT_S = 7 * 24 * 3600.0
 TYPICAL_S = 60.0
 
@@ -58,12 +55,12 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     if any(args.cuda_graphs):
         raise options.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
     device = settings.device_of(args)
-    args.batch = args.batch or [CPU_BATCH if device == "cpu" else BATCH]
+    args.batch = args.batch or [sampling_options.default_batch(device)]
     weights = _weights(args)
     names = _names(args, weights)
     objective = _objective(args, weights)
     _check_guidance(args, weights)
-    steps = args.steps or (CPU_STEPS if device == "cpu" else STEPS)
+    steps = args.steps or sampling_options.default_steps(device)
     sampler = _sampler(args, objective, steps)
     if weights.state is None:
         args.res = args.res or [256]
@@ -178,7 +175,7 @@ def _case(
         **fields,
         **chain,
         guidance=args.guidance,
-        guided_channels=guided or min(GUIDED, task.in_channels),
+        guided_channels=guided or min(sampling_options.GUIDED, task.in_channels),
         images=args.n or fields["batch"],
         seed=args.seed,
         classes=tuple(args.classes),
@@ -345,62 +342,9 @@ def parser() -> options.Parser:
     options.add_models(made, default=MODELS[0])
     options.add_res(made, default=(256,))
     made.set_defaults(res=None)
-    chain = made.add_argument_group("the chain")
-    chain.add_argument(
-        "--ema",
-        type=options.decay_or_none,
-        metavar="DECAY",
-        help="an average of a checkpoint",
-    )
-    chain.add_argument("--objective", choices=("iddpm", "flow"), help="default: the checkpoint's, else iddpm")
-    chain.add_argument(
-        "--sampler", metavar="NAME", help="ancestral (default), ddim; sde (default), euler, heun"
-    )
-    chain.add_argument(
-        "--steps", type=options.positive_int, help=f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
-    )
-    chain.add_argument(
-        "--guidance",
-        type=options.guidance_scale,
-        default=1.5,
-        metavar="SCALE",
-        help="1 is none (default: 1.5)",
-    )
-    chain.add_argument(
-        "--guided-channels", type=options.positive_int, metavar="C", help=f"default: the first {GUIDED}"
-    )
-    chain.add_argument("--n", type=options.positive_int, help="images (default: one batch)")
-    chain.add_argument("--seed", type=options.whole_number, default=0, help="of the noise (default: 0)")
-    chain.add_argument(
-        "--classes",
-        nargs="+",
-        type=options.whole_number,
-        default=[],
-        metavar="LABEL",
-        help="in turn (default: all)",
-    )
-    chain.add_argument("--out-dir", type=Path, metavar="DIR", help="write samples there (default: only time)")
-    chain.add_argument("--decoder", metavar="PKG.MOD:FACTORY", help="makes images of latents, untimed")
-    settings.add_settings(made, BATCH, cpu_batch=CPU_BATCH)
-    compare = made.add_argument_group("comparing files of samples")
-    compare.add_argument("--compare", nargs="+", type=Path, metavar="FILE", help=".npz of 8-bit images")
-    compare.add_argument(
-        "--reference", metavar="DATA|FILE", help="digits, fashion-mnist, cifar10, or an .npz"
-    )
-    compare.add_argument("--split", choices=("train", "validation"), default="train", help="default: train")
-    compare.add_argument("--features", metavar="inception|DATA", help="default: inception if installed")
-    compare.add_argument("--data-dir", type=Path, metavar="DIR", help="of bench.data (default: data)")
-    compare.add_argument("--limit", type=options.positive_int, metavar="N", help="images of each set")
-    compare.add_argument(
-        "--kid-subset", type=options.positive_int, default=1000, metavar="N", help="images (default: 1000)"
-    )
-    compare.add_argument(
-        "--kid-subsets", type=options.positive_int, default=100, metavar="N", help="default: 100"
-    )
-    compare.add_argument("--neighbours", type=options.positive_int, default=3, metavar="K", help="default: 3")
-    compare.add_argument(
-        "--compared", type=options.positive_int, default=10_000, metavar="N", help="default: 10000"
-    )
+    sampling_options.add_chain(made)
+    settings.add_settings(made, sampling_options.BATCH, cpu_batch=sampling_options.CPU_BATCH)
+    sampling_options.add_comparison(made)
     options.add_output(made)
     return made
 
