@@ -114,15 +114,13 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own "
-        f"my_pkg.my_mod:factory, a callable that takes a models.Task (default: {default})",
+        help=f"FCDM-S, FCDM-L@k3, 'DiT-*', or your my_pkg.my_mod:factory (default: {default})",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="a checkpoint with its authors' keys for the one --model: .pt (ema, model or a bare "
-        "state_dict) or .safetensors",
+        help="a checkpoint of the one --model with its authors' keys: .pt or .safetensors",
     )
 
 
@@ -133,8 +131,7 @@ def add_res(parser: Parser, default: Sequence[int]) -> None:
         type=resolution,
         default=list(default),
         metavar="PX",
-        help="pixels of the image, 8 times the latent: 512, or 512x256 (height x width); "
-        f"(default: {' '.join(map(str, default))})",
+        help=f"pixels: 512, or 512x256 (height x width) (default: {' '.join(map(str, default))})",
     )
 
 
@@ -149,7 +146,7 @@ def add_records(parser: Parser, what: str) -> None:
     parser.add_argument("--records", type=Path, nargs="+", metavar="FILE", help=f"JSON lines {what}")
 
 
-def add_switch(parser: Parser, flag: str, what: str) -> None:
+def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
     """--flag alone turns it on; --flag off on sweeps both."""
     parser.add_argument(
         flag, nargs="*", type=on_or_off, action=_Switch, default=[False], metavar="on|off", help=what
@@ -208,16 +205,11 @@ def decay_or_none(text: str) -> float | None:
 
 
 def add_output(parser: Parser) -> None:
-    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="write the output to FILE as well; a FILE that ends in .jsonl gets each record, raw samples "
-        "included, appended as soon as it is there",
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--format", choices=FORMATS, default="table", metavar="NAME", help=f"{', '.join(FORMATS)}"
     )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="measure again what a .jsonl FILE holds already; let --out replace a FILE of another kind",
+    group.add_argument(
+        "--out", type=Path, metavar="FILE", help=".jsonl: append full records; any other: write the table"
     )
+    group.add_argument("--force", action="store_true", help="measure again what --out holds, or replace it")
