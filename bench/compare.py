@@ -168,7 +168,7 @@ def parser() -> options.Parser:
         "--fail-if-slower",
         type=tolerance,
         metavar="LIMIT",
-        help="exit with 1 only if a whole interval of B is slower than A by more than LIMIT, or a case failed",
+        help="exit with 1 only if a case failed in B or its whole interval is slower by more than LIMIT",
     )
     made.add_argument("--across", action="store_true", help="pair cases of different devices too")
     notes = made.add_argument_group("notes")

@@ -1,9 +1,9 @@
 """Measured values that claims are judged by: ratios of speeds, slow-downs, training steps a second.
 
 A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval; of several runs the union of
-their intervals, as hours differ by more than the rounds of one), or from two models timed separately under one
-setting (95 % bootstrap of both medians, widened by the difference between visits of one case, there or in
-bench.scaling of that work on that device). Slow-downs come from bench.scaling, or from two sizes timed
+their intervals, as hours differ by more than the rounds of one), or from two models timed separately under
+one setting (95 % bootstrap of both medians, widened by the difference between visits of one case, there or
+in bench.scaling of that work on that device). Slow-downs come from bench.scaling, or from two sizes timed
 separately.
 """
 
@@ -32,9 +32,14 @@ class Measured:
     interval: Interval | None  # None: too few samples
     how: str
     setting: Setting  # its batch is the largest; where it had to shrink, the switches say so
-    environment: Environment  # of the newest sample
+    records: tuple[Record, ...]  # its samples
     refused: str  # why it gives no verdict; blank if it does
     remark: str = ""  # on clocks and on runs that differ; blank if none
+
+    @property
+    def environment(self) -> Environment:
+        """Of the newest sample."""
+        return max((record.environment for record in self.records), key=lambda one: one.date)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,9 +64,8 @@ class Timings:
         visits = self.separate.get((setting, model, res))
         return None if visits is None else _point(res, visits)
 
-    def newest(self, *cases: tuple[Setting, str, Size]) -> Environment:
-        environments = [visit.environment for case in cases for visit in self.separate[case]]
-        return max(environments, key=lambda environment: environment.date)
+    def visits(self, *cases: tuple[Setting, str, Size]) -> tuple[Throughput, ...]:
+        return tuple(visit for case in cases for visit in self.separate[case])
 
 
 def timings(records: Iterable[Record]) -> Timings:
@@ -137,8 +141,8 @@ def speeds(timed: Timings, model: str, reference: str, res: Size) -> list[Measur
         ours, theirs = timed.point(setting, model, res), timed.point(setting, reference, res)
         if ours is not None and theirs is not None:
             value, interval = power_law.cost_ratio(theirs, ours, drift)
-            newest = timed.newest((setting, model, res), (setting, reference, res))
-            found.append(_separate(setting, value, interval, newest, drift))
+            visits = timed.visits((setting, model, res), (setting, reference, res))
+            found.append(_separate(setting, value, interval, visits, drift))
     return found
 
 
@@ -161,7 +165,7 @@ def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
         interval=union,
         how=INTERLEAVED,
         setting=setting_of(newest.case.arms[arm], newest.environment),
-        environment=newest.environment,
+        records=tuple(sound),
         refused=ratios.why_refused(newest, arm, against) or "",
         remark="; ".join(filter(None, remarks)),
     )
@@ -179,9 +183,15 @@ def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measu
 
 def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
     """Every growth of a model's time between two sizes, as a multiple of another's."""
-    small, large = map(float, sizes)
+
+    def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
+        return power_law.growth_ratio(curves[0], curves[1], *map(float, sizes))
+
     return _over_sizes(
-        timed, (model, reference), sizes, lambda curves: power_law.growth_ratio(*curves[:2], small, large)
+        timed,
+        (model, reference),
+        sizes,
+        lambda curves: power_law.growth_ratio(curves[0], curves[1], small, large),
     )
 
 
@@ -208,7 +218,7 @@ def _over_sizes(
                     batch=max(batches),
                     switches=(*study.setting.switches, *shrunk),
                 ),
-                environment=study.records[-1].environment,
+                records=study.records_of(*models),
                 refused=resolution.why_refused(study.drift),
             )
             found.append(one)
@@ -217,8 +227,8 @@ def _over_sizes(
         known = [[point for point in of if point is not None] for of in points]
         if all(len(of) == len(sizes) for of in known):
             value, interval = value_of([Curve(points=tuple(of), drift=drift) for of in known])
-            newest = timed.newest(*((setting, model, res) for model in models for res in sizes))
-            found.append(_separate(setting, value, interval, newest, drift))
+            visits = timed.visits(*((setting, model, res) for model in models for res in sizes))
+            found.append(_separate(setting, value, interval, visits, drift))
     return found
 
 
@@ -234,18 +244,18 @@ def steps_per_s(timed: Timings, claim: Claim) -> list[Measured]:
             drift = _drift(setting, [point], timed.studies, "training")
             (interval,) = power_law.intervals(Curve(points=(point,), drift=drift))
             rates = interval and (1 / interval[1], 1 / interval[0])
-            found.append(_separate(setting, 1 / point.cost, rates, visits[-1].environment, drift))
+            found.append(_separate(setting, 1 / point.cost, rates, visits, drift))
     return found
 
 
 def _separate(
-    setting: Setting, value: float, interval: Interval | None, environment: Environment, drift: Drift | None
+    setting: Setting, value: float, interval: Interval | None, visits: tuple[Record, ...], drift: Drift | None
 ) -> Measured:
     return Measured(
         value=value,
         interval=interval,
         how=SEPARATE,
         setting=setting,
-        environment=environment,
+        records=visits,
         refused=resolution.why_refused(drift),
     )

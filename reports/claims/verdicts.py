@@ -21,7 +21,8 @@ from baselines import load
 from baselines.claims import Claim
 from bench.analysis import memory_fit, training_cost
 from bench.analysis.memory_fit import Verdict
-from bench.records.base import Environment, Record
+from bench.records.base import Record
+from bench.records.counts import MacCount
 from bench.stats.power_law import Interval
 from reports.claims import timed
 from reports.claims.timed import INTERLEAVED, SEPARATE, STUDY, Measured, Timings
@@ -49,7 +50,7 @@ class Finding:
     reference: str
     counted: float | None = None
     counter: str = ""
-    counted_in: tuple[Environment, ...] = ()
+    counted_in: tuple[MacCount, ...] = ()
     measured: Measured | None = None
     others: tuple[Measured, ...] = ()  # under other settings of the device
     fits: Verdict | None = None  # measured memory
@@ -65,6 +66,19 @@ class Finding:
         return None if self.measured is None else self.measured.value
 
     @property
+    def device(self) -> str:
+        """The device of its measured values; blank for counts and predictions."""
+        if self.measured is not None:
+            return self.measured.setting.device
+        return self.fits.memory.environment.device if self.fits else ""
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records of memory, and of counts and times, that the verdict rests on."""
+        fits = (self.fits.memory,) if self.fits else ()
+        return (*fits, *self.counted_in, *(self.measured.records if self.measured else ()))
+
+    @property
     def verdict(self) -> str:
         if self.claim.quantity == "training memory":
             if self.fits is None or self.fits.text not in ("fits", "does not fit"):
@@ -75,6 +89,11 @@ class Finding:
         if self.measured is None:
             return UNMEASURED
         return OPEN if self.measured.refused else judge(self.claim, self.measured.interval)
+
+
+def devices(found: Sequence[Finding]) -> list[str]:
+    """The devices that findings have measured values of."""
+    return sorted({finding.device for finding in found} - {""})
 
 
 def band(claim: Claim) -> Interval:
@@ -202,17 +221,14 @@ def _of_counts(claim: Claim, evidence: Evidence) -> list[Finding]:
                 reference=reference,
                 counted=ratio,
                 counter=ours.case.counter,
-                counted_in=(ours.environment, theirs.environment),
+                counted_in=(ours, theirs),
             )
             found.append(one)
     return list({(one.model, one.reference): one for one in found}.values())
 
 
 def _of_training_macs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
-    costs = {
-        one.training.model: one
-        for one in training_cost.costs(training_cost.published(), sorted(records, key=repr))
-    }
+    costs = {one.training.model: one for one in training_cost.costs(training_cost.published(), records)}
     ours, theirs = costs[claim.model], costs[claim.reference]
     if ours.from_counted is None or theirs.from_counted is None:
         return []
@@ -228,13 +244,16 @@ def _of_training_macs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
             reference=claim.reference,
             counted=ours.from_counted / theirs.from_counted,
             counter="3 x MACs x images",
+            counted_in=(*ours.counted, *theirs.counted),
             note=note,
         )
     ]
 
 
 def _of_memory(claim: Claim, records: Sequence[Record]) -> list[Finding]:
-    found = [verdict for verdict in memory_fit.verdicts(memory.newest(records)) if verdict.claim.id == claim.id]
+    found = [
+        verdict for verdict in memory_fit.verdicts(memory.newest(records)) if verdict.claim.id == claim.id
+    ]
     ranked = sorted(found, key=_far_memory)
     measured = [verdict for verdict in ranked if not verdict.case.is_predicted]
     if not ranked:
