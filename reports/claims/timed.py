@@ -183,16 +183,12 @@ def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measu
 
 def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
     """Every growth of a model's time between two sizes, as a multiple of another's."""
+    small, large = map(float, sizes)
 
     def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
-        return power_law.growth_ratio(curves[0], curves[1], *map(float, sizes))
+        return power_law.growth_ratio(curves[0], curves[1], small, large)
 
-    return _over_sizes(
-        timed,
-        (model, reference),
-        sizes,
-        lambda curves: power_law.growth_ratio(curves[0], curves[1], small, large),
-    )
+    return _over_sizes(timed, (model, reference), sizes, growth)
 
 
 def _over_sizes(
