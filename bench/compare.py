@@ -155,7 +155,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def parser() -> options.Parser:
-    made = options.parser("bench.compare", __doc__)
+    made = options.parser("bench.compare", __doc__, "FILE [FILE]")
     made.add_argument("files", nargs="+", type=Path, metavar="FILE", help="A and B, or one file")
     made.add_argument(
         "--within",
