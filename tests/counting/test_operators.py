@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.records.record import Part, Profiled, Skipped, Work, read
 from torch import Tensor, nn
 
 from bench import operators
@@ -17,7 +18,6 @@ from bench.analysis.roofline import KINDS
 from bench.counting import counters, kernels
 from bench.jobs.worker import Case
 from bench.measure import profiler
-from bench.records.record import Part, Profiled, Skipped, Work, read
 from models import Task, create
 from models.registry import task_at
 from tests.cli.test_cli import run
