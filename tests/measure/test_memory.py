@@ -1,4 +1,4 @@
-"""Memory: what a footprint counts, how near predictions come, and the command."""
+"""Memory: live bytes, predictions, lines over the batch, the command, the report."""
 
 import json
 from collections.abc import Callable
@@ -44,10 +44,10 @@ def vector(size: int = 250) -> Tensor:
     return torch.empty(size, device="meta")
 
 
-# what a footprint counts
+# live bytes
 
 
-def test_temporaries_of_a_chain_are_freed_and_the_peak_is_two_of_them() -> None:
+def test_freed_temporaries_peak_at_two_tensors() -> None:
     with LiveBytes() as live:
         x = vector()
         for _ in range(5):
@@ -56,14 +56,14 @@ def test_temporaries_of_a_chain_are_freed_and_the_peak_is_two_of_them() -> None:
     assert live.peak_bytes == 2 * KB
 
 
-def test_an_operation_in_place_takes_nothing() -> None:
+def test_an_operation_in_place_takes_no_memory() -> None:
     with LiveBytes() as live:
         vector().sin_().add_(1)
     assert live.peak_bytes == KB
     assert live.live_bytes == 0
 
 
-def test_views_share_one_storage_which_lives_as_long_as_the_last_of_them() -> None:
+def test_a_storage_lives_as_long_as_its_last_view() -> None:
     with LiveBytes() as live:
         x = vector()
         part = x.view(25, 10).transpose(0, 1)[:3]
@@ -74,7 +74,7 @@ def test_views_share_one_storage_which_lives_as_long_as_the_last_of_them() -> No
         assert live.live_bytes == 0
 
 
-def test_tensors_from_before_count_once_they_are_used_or_followed() -> None:
+def test_earlier_tensors_count_once_used_or_followed() -> None:
     x, y = vector(), vector()
     with LiveBytes() as live:
         x.sin()
@@ -90,7 +90,7 @@ def test_lists_of_results_count_each() -> None:
         assert len(kept) == 2
 
 
-def test_storages_take_whole_blocks_where_they_are_asked_to() -> None:
+def test_storages_are_rounded_up_to_blocks() -> None:
     with LiveBytes(block_bytes=512) as live:
         kept = [vector(1), vector(128), vector(129)]
         assert live.live_bytes == 512 + 512 + 1024
@@ -103,7 +103,7 @@ def test_other_devices_are_left_out() -> None:
     assert live.peak_bytes == 0
 
 
-def test_a_chain_of_linears_keeps_each_input_until_its_backward_pass() -> None:
+def test_linears_keep_their_inputs_until_the_backward_pass() -> None:
     width, batch, depth = 64, 512, 4
     weights = [torch.empty(width, width, device="meta", requires_grad=True) for _ in range(depth)]
     hidden, weight = 4 * batch * width, 4 * width * width
@@ -143,7 +143,7 @@ def step_peak(model: nn.Module, x: Tensor) -> int:
     return live.peak_bytes
 
 
-def test_checkpointing_lowers_the_peak_to_one_block_and_the_inputs_of_all() -> None:
+def test_checkpointing_keeps_inputs_and_one_block() -> None:
     model, x = Stack(8).to("meta"), torch.empty(4096, 64, device="meta")
     kept = step_peak(model, x)
     model.zero_grad()
@@ -155,7 +155,7 @@ def test_checkpointing_lowers_the_peak_to_one_block_and_the_inputs_of_all() -> N
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's profiler warns of its own deprecations
-def test_a_footprint_agrees_with_what_torchs_profiler_saw_allocated(tmp_path: Path) -> None:
+def test_live_bytes_agree_with_torchs_profiler(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Stack(3), torch.randn(2048, 64)
     before = sum(p.untyped_storage().nbytes() for p in model.parameters()) + x.untyped_storage().nbytes()
@@ -186,7 +186,7 @@ def test_a_peak_belongs_to_what_ran_when_it_rose() -> None:
     assert (watch.peak_at.phase, watch.peak_at.gradients_bytes) == ("backward", 3)
 
 
-# what meta tensors must be told of CUDA
+# rules of CUDA on meta tensors
 
 LOW = torch.bfloat16
 AUTOCAST: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
@@ -218,7 +218,7 @@ AUTOCAST: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", AUTOCAST)
-def test_an_operator_gives_the_type_that_autocast_gives_it_on_cuda(name: str) -> None:
+def test_operators_give_the_dtype_of_cuda_autocast(name: str) -> None:
     call = AUTOCAST[name]
     with CudaRules(torch.bfloat16):
         ours = call(lambda *shape, dtype=torch.float32: torch.empty(shape, dtype=dtype, device="meta"))
@@ -267,7 +267,7 @@ def test_attention_takes_a_mask_and_groups_of_heads() -> None:
     assert fused_attention(q, kv, kv, is_causal=True, enable_gqa=True).shape == q.shape
 
 
-# how near predictions come
+# predictions
 
 
 def predicted(
@@ -295,7 +295,7 @@ def test_predictions_agree_with_independent_ones(
     assert use.peak_bytes / GIB == pytest.approx(gib, rel=tolerance)
 
 
-def test_the_parts_of_a_training_step_have_known_sizes_and_add_up(smallest: str) -> None:
+def test_parts_of_a_training_step_add_up(smallest: str) -> None:
     task = task_at(smallest, 256, 256)
     model = build(smallest, task)
     trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -329,14 +329,14 @@ def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
     assert use.update_peak_bytes == pytest.approx(real.update_peak_bytes, rel=1e-3)
 
 
-def test_the_update_needs_the_square_roots_of_all_second_moments_whatever_the_batch() -> None:
+def test_peak_of_the_update_is_independent_of_the_batch() -> None:
     one, two = predicted("DiT-S/8", 1, "fp32"), predicted("DiT-S/8", 2, "fp32")
     assert one.update_peak_bytes == pytest.approx(two.update_peak_bytes, rel=1e-3)  # but for the inputs
     assert one.update_peak_bytes == pytest.approx(6 * one.gradients_bytes, rel=0.01)
     assert (one.peak_phase, one.gradients_at_peak_bytes) == ("update", one.gradients_bytes)
 
 
-def test_inference_holds_weights_in_its_precision_and_nothing_of_training() -> None:
+def test_inference_holds_weights_in_its_precision() -> None:
     full, half = (predicted("FCDM-S", 8, precision, "inference") for precision in ("fp32", "bf16"))
     assert half.parameters_bytes == pytest.approx(full.parameters_bytes / 2, rel=0.01)
     assert half.activations_bytes == pytest.approx(full.activations_bytes / 2, rel=0.02)
@@ -345,7 +345,7 @@ def test_inference_holds_weights_in_its_precision_and_nothing_of_training() -> N
     assert predicted("FCDM-S", 8, "tf32", "inference") == full
 
 
-def test_one_convolution_without_gradients_holds_what_a_hand_counts() -> None:
+def test_one_convolution_holds_its_hand_count() -> None:
     use = predict(lambda: Tiny(Task()).to("meta"), Task(), 64, "fp32", "inference", False)
     hidden = 4 * 64 * 8 * 32 * 32
     x = 4 * 64 * 4 * 32 * 32
@@ -384,7 +384,7 @@ def test_a_line_is_found_and_gives_the_largest_batch() -> None:
     assert line.max_batch(int(10.5 * GIB)) == 0  # the update alone takes 11
 
 
-def test_a_line_says_how_far_off_it_is_and_needs_three_batches() -> None:
+def test_a_line_has_a_residual_and_needs_three_batches() -> None:
     bent = [known(1, GIB), known(2, 2 * GIB), known(3, 4 * GIB)]
     line = memory_fit.fit(bent)
     assert line is not None
@@ -392,7 +392,7 @@ def test_a_line_says_how_far_off_it_is_and_needs_three_batches() -> None:
     assert memory_fit.fit([*bent[:2], OUT]) is None
 
 
-def test_a_line_goes_through_the_batches_that_peak_like_the_largest() -> None:
+def test_a_line_uses_batches_that_peak_like_the_largest() -> None:
     def late(batch: int) -> Memory:
         return known(batch, 10 * GIB, passes_gradients_bytes=2 * GIB)
 
@@ -508,9 +508,7 @@ def test_a_failed_worker_gives_a_skipped_case(monkeypatch: pytest.MonkeyPatch) -
 QUICK = ["--device", "meta", "--model", "DiT-S/8", "--res", "64"]
 
 
-def test_the_command_predicts_and_says_so_everywhere(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_marks_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "records.jsonl"
     assert run(memory.main, *QUICK, "--batch", "2", "--format", "json", "--out", str(path)) == 0
     printed = capsys.readouterr()
@@ -548,7 +546,7 @@ def test_a_line_and_its_largest_batch_are_verified(capsys: pytest.CaptureFixture
     assert fits.use.peak_bytes <= GIB < too_many.use.peak_bytes
 
 
-def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
+def test_a_model_that_cannot_train_is_a_row(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = ["--device", "meta", "--model", "tests.tiny:RaisesInTraining", "tests.tiny:Tiny", "--batch", "2"]
@@ -560,7 +558,7 @@ def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
@@ -584,12 +582,12 @@ def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(memory.main, *args) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
 
 
@@ -632,7 +630,7 @@ def test_on_a_gpu_a_case_over_its_limit_is_out_of_memory() -> None:
 # the report's section
 
 
-def test_the_reports_section_has_peaks_lines_and_claims() -> None:
+def test_report_section_has_peaks_lines_and_claims() -> None:
     cases = [known(batch, 10 * GIB + batch * MIB, 11 * GIB) for batch in (64, 128, 256)]
     text, _ = report.section([*cases, OUT])
     assert report.section([OUT, *reversed(cases)]) == (text, [])
@@ -644,7 +642,7 @@ def test_the_reports_section_has_peaks_lines_and_claims() -> None:
     assert report.section([]) == ("", [])
 
 
-def test_the_reports_section_takes_the_newest_record_of_a_case() -> None:
+def test_report_section_uses_the_newest_record_of_a_case() -> None:
     old, new = known(64, GIB), known(64, 5 * GIB)
     new = replace(new, environment=replace(META, date="2026-11-22T00:00:00Z"))
     for order in ([old, new], [new, old]):
