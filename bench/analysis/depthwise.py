@@ -1,63 +1,244 @@
-"""What records of one operation by several implementations add up to. Imports no torch."""
+"""Comparisons of depthwise operators: distance from the floors, sums over a pass, tables. Imports no torch."""
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 
 from bench.analysis.roofline import Peaks
-from bench.records.record import Implemented, Record, height_width, key
+from bench.records.base import Environment, Record, height_width
+from bench.records.columns import BATCH, ENVIRONMENT, FAMILY, LATENT, MODEL, NOISE, PRECISION, RES, size
+from bench.records.depthwise import DepthwiseCase, Implementation, OperatorComparison
+from bench.stats import ratios
+from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
+from bench.tables.table import Column, Table, unit
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+NOT_HERE = "not here"  # the status of an implementation that cannot run on a device
 
 
-def floors_s(result: Implemented, peaks: Peaks | None) -> tuple[float | None, float | None]:
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One implementation in a comparison; the times are None where it was not timed."""
+
+    record: OperatorComparison
+    implementation: Implementation
+    peaks: Peaks | None  # of the device
+
+    @property
+    def case(self) -> DepthwiseCase:
+        return self.record.case
+
+    @property
+    def environment(self) -> Environment:
+        return self.record.environment
+
+    @property
+    def arm(self) -> int | None:
+        """The arm of the comparison, 0 for the reference; None if it was not timed."""
+        timed = self.record.timed
+        return timed.index(self.implementation) if self.implementation in timed else None
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        return () if self.arm is None else self.record.times_s(self.arm)
+
+    @property
+    def median_s(self) -> float | None:
+        return None if self.arm is None else self.record.median_s(self.arm)
+
+    @property
+    def interval_s(self) -> tuple[float, float] | None:
+        return None if self.arm is None else self.record.interval_s(self.arm)
+
+    def per_s(self, amount: float | None) -> float | None:
+        """An amount for each second of one operation."""
+        return amount / self.median_s if amount is not None and self.median_s else None
+
+    @property
+    def ratio(self) -> float | None:
+        """The speed as a multiple of the reference's; None for the reference itself."""
+        return self.record.ratio(self.arm) if self.arm else None
+
+    @property
+    def ratio_interval(self) -> tuple[float, float] | None:
+        return self.record.interval(self.arm) if self.arm else None
+
+    @property
+    def verdict(self) -> str:
+        if self.arm is None:
+            return self.implementation.status
+        return self.record.verdict(self.arm) if self.arm else "reference"
+
+    @property
+    def reason(self) -> str:
+        """Why it was not timed, or why its ratio is refused; blank otherwise."""
+        refused = None if self.arm is None else ratios.why_refused(self.record, self.arm)
+        return refused or self.implementation.reason
+
+    @property
+    def remark(self) -> str:
+        return "" if self.arm is None else ratios.clock_remark(self.record, self.arm)
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        return () if self.arm is None else self.record.noise(self.arm)
+
+
+def lines(record: OperatorComparison, peaks: Peaks | None) -> list[Line]:
+    return [Line(record=record, implementation=one, peaks=peaks) for one in record.implementations]
+
+
+def floors_s(case: DepthwiseCase, peaks: Peaks | None) -> tuple[float | None, float | None]:
     """Least seconds of one operation by its bytes, and by its FLOPs in fp32; None without a ceiling."""
     bandwidth, fp32 = (peaks.bytes_per_s, peaks.fp32) if peaks else (None, None)
-    return result.least_bytes / bandwidth if bandwidth else None, result.flops / fp32 if fp32 else None
+    return case.least_bytes / bandwidth if bandwidth else None, case.flops / fp32 if fp32 else None
 
 
-def passes(records: Iterable[Record]) -> list[tuple[Implemented, dict[str, float]]]:
-    """What all such operations of one pass take together, by variant, where each of them was timed.
+_giga = unit(significant, 1e-9)
+_tenths = partial(percent, digits=1)
 
-    Returns:
-        For every model, size and setting: one of its records, and seconds by variant.
-    """
-    groups: defaultdict[tuple[object, ...], list[Implemented]] = defaultdict(list)
+
+def _milliseconds(ends: tuple[float, float] | None) -> str:
+    return interval(ends and (1e3 * ends[0], 1e3 * ends[1]))
+
+
+def _error(value: float | None) -> str:
+    return BLANK if value is None else f"{value:.1e}"
+
+
+TABLE = Table[Line](
+    title="Depthwise convolutions by implementation",
+    columns=(
+        MODEL,
+        FAMILY,
+        RES,
+        LATENT,
+        BATCH,
+        PRECISION,
+        Column("operation", lambda r: r.case.operation, of_case=True),
+        Column("K", lambda r: r.case.kernel, str, key="kernel", of_case=True),
+        Column("channels", lambda r: r.case.channels, str, of_case=True),
+        Column("side", lambda r: size(r.case.image_size), str, key="size", of_case=True),
+        Column("calls_per_pass", lambda r: r.case.calls_per_pass, of_case=True, raw=True),
+        Column("implementation", lambda r: r.implementation.name),
+        Column("ran", lambda r: r.implementation.ran),
+        Column("ms", lambda r: r.median_s, milliseconds, key="median_s"),
+        Column("95 % interval", lambda r: r.interval_s, _milliseconds, key="interval_s"),
+        Column("G values/s", lambda r: r.per_s(r.case.elements), _giga, key="elements_per_s"),
+        Column("GB/s", lambda r: r.per_s(r.case.least_bytes), _giga, key="bytes_per_s"),
+        Column(
+            "% of bytes floor",
+            lambda r: r.per_s(floors_s(r.case, r.peaks)[0]),
+            _tenths,
+            "bytes_floor_share",
+            optional=True,
+        ),
+        Column(
+            "% of FLOPs floor",
+            lambda r: r.per_s(floors_s(r.case, r.peaks)[1]),
+            _tenths,
+            "flops_floor_share",
+            optional=True,
+        ),
+        Column("speed, x nchw", lambda r: r.ratio, partial(fixed, 3), key="ratio"),
+        Column("99 % interval", lambda r: r.ratio_interval, interval, key="ratio_interval"),
+        Column("verdict", lambda r: ": ".join(filter(None, (r.verdict, r.reason)))),
+        Column("rel. error", lambda r: r.implementation.error, _error, "error"),
+        Column("remark", lambda r: r.remark, optional=True),
+        NOISE,
+        Column("status", lambda r: r.implementation.status, raw=True),
+        Column("reason", lambda r: r.reason, raw=True),
+        Column("margin", lambda r: r.record.margin, raw=True),
+        Column("rounds", lambda r: r.record.rounds, raw=True),
+        Column("stopped_by", lambda r: r.record.stopped_by, raw=True),
+        Column("unmet", lambda r: list(r.record.unmet), raw=True),
+        Column("times_s", lambda r: list(r.times_s), raw=True),
+        *ENVIRONMENT,
+    ),
+    records=lambda r: (r.record, *(r.peaks.ceilings if r.peaks else ())),
+)
+
+
+# sums over a pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassSum:
+    """All operations of one kind in one pass of a model."""
+
+    records: tuple[OperatorComparison, ...]  # one for each size
+    seconds: dict[str, float]  # by implementation, where it was timed at every size
+
+    @property
+    def case(self) -> DepthwiseCase:
+        return self.records[0].case
+
+    @property
+    def environment(self) -> Environment:
+        return self.records[0].environment
+
+
+def pass_sums(records: Iterable[Record]) -> list[PassSum]:
+    """The operations of a pass by model, size and setting."""
+    groups: defaultdict[tuple[object, ...], list[OperatorComparison]] = defaultdict(list)
     for one in records:
-        if isinstance(one, Implemented):
-            run = one.run
-            setting = (run.model, run.res, run.batch, run.precision, run.environment.device)
-            groups[*setting, one.operation, one.kernel].append(one)
+        if isinstance(one, OperatorComparison):
+            case = one.case
+            setting = (case.model, case.res, case.batch, case.precision, one.environment.device)
+            groups[*setting, case.operation, case.kernel].append(one)
     found = []
     for group in groups.values():
         sums: defaultdict[str, list[float]] = defaultdict(list)
         for one in group:
-            for arm, variant in enumerate(one.timed):
-                sums[variant.name].append(one.calls_a_pass * one.median_s(arm))
-        found.append((group[0], {name: sum(s) for name, s in sums.items() if len(s) == len(group)}))
+            for arm, name in enumerate(one.arms):
+                sums[name].append(one.case.calls_per_pass * one.median_s(arm))
+        seconds = {name: sum(times) for name, times in sums.items() if len(times) == len(group)}
+        found.append(PassSum(records=tuple(group), seconds=seconds))
     return found
 
 
-def newest(records: Iterable[Record]) -> list[Implemented]:
-    """The newest record of every case, in the order in which a command plans them."""
-    by_case: dict[str, Implemented] = {}
-    for one in sorted(
-        (one for one in records if isinstance(one, Implemented)), key=lambda one: one.run.environment.date
-    ):
-        by_case[key(one)] = one
-    return sorted(by_case.values(), key=_place)
+def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
+    """Milliseconds of a pass, a column for each implementation that some row has."""
+    names = dict.fromkeys(name for one in sums for name in one.seconds)
+
+    def column(name: str) -> Column[PassSum]:
+        return Column(f"{name}, ms", lambda r: r.seconds.get(name), milliseconds, key=name)
+
+    return Table(
+        title="All depthwise operations of one pass",
+        columns=(
+            MODEL,
+            RES,
+            BATCH,
+            PRECISION,
+            Column("operation", lambda r: r.case.operation),
+            Column("K", lambda r: r.case.kernel, str),
+            *map(column, names),
+            Column("device", lambda r: r.environment.device),
+        ),
+        records=lambda r: r.records,
+    )
 
 
-def _place(one: Implemented) -> tuple[object, ...]:
-    run = one.run
+def newest(records: Iterable[Record]) -> list[OperatorComparison]:
+    """The newest record of every case on each device and torch, in the order of a command."""
+    found = [one for one in records if isinstance(one, OperatorComparison)]
+    by_case = {_place(one): one for one in sorted(found, key=lambda one: one.environment.date)}
+    return [by_case[place] for place in sorted(by_case)]
+
+
+def _place(one: OperatorComparison) -> tuple[object, ...]:
+    case, environment = one.case, one.environment
     return (
-        run.environment.device,
-        run.model,
-        height_width(run.res),
-        run.batch,
-        PRECISIONS.index(run.precision),
-        one.operation != "conv",
-        one.kernel,
-        one.channels,
-        run.environment.torch,
-        key(one),
+        environment.device,
+        case.model,
+        height_width(case.res),
+        case.batch,
+        PRECISIONS.index(case.precision),
+        case.operation != "conv",
+        case.kernel,
+        case.channels,
+        height_width(case.image_size),
+        environment.torch,
     )

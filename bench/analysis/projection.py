@@ -1,22 +1,21 @@
-"""Predicts the seconds of a pass on a device that is not at hand, from its work, peaks and efficiencies.
+"""Predicted seconds of a pass on a device that is not available, from its work, peaks and efficiencies.
 
     seconds = sum over operators of max(FLOPs / (peak x u), bytes / (bandwidth x v)), u and v by kind;
-    a GPU takes that or kernels x launch, whichever is longer, a CPU both, one after the other
+    a GPU takes that or kernels x launch, whichever is longer; a CPU takes both, one after the other
 
-u and v are shares of what the device can do at the most, between 0 and 1, so they carry from one device to
-another of its type, and no prediction is faster than the floor. GPUs and CPUs run other kernels: neither
-type says anything of the other's shares. They are calibrated on measured passes, held to stated priors, and
-every device may differ from the others of its type by DEVICE_SPREAD.
+u and v are shares of the peak arithmetic and bandwidth, between 0 and 1. They carry over from one device to
+another of its type, and no prediction is faster than the floor. GPUs and CPUs run different kernels and are
+calibrated separately: on measured passes, regularised by stated priors. Every device may differ from the
+others of its type by DEVICE_SPREAD.
 
-An interval holds what is uncertain in the shares and, beside it, how far off predictions of what was left out
-were. Passes of a model are off alike, so a group that was left out counts once however many passes it has:
-the interval takes Student's t over the groups. What is uncertain in the shares is in those errors too, so it
-is rather too wide where the groups are alike; that they are few makes its level a nominal one. Imports no
-torch.
+An interval combines the uncertainty of the shares with the error of predictions for passes that were left
+out of the calibration. The errors of one model are correlated, so a group that was left out counts once
+however many passes it has, and the interval takes Student's t over the groups. Groups are few, so the
+level of the interval is nominal. Imports no torch.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from bench.analysis import roofline
 from bench.analysis.roofline import Peaks
-from bench.records.record import MemoryUse, Part, Size, Work, size_text
+from bench.records.record import MemoryUse, Part, Size, Work
 from bench.stats.intervals import student_t
 
 Array = NDArray[np.float64]
@@ -35,62 +34,53 @@ VECTOR = frozenset({"depthwise", "scan"})  # torch's kernels for them use no ten
 FP32, PRODUCT_BYTES, REST_BYTES, LAUNCH = range(len(PRODUCTS), len(PRODUCTS) + 4)  # after the products' u
 
 COVERAGE = 0.9  # of an interval: nominal
-_Z = 1.6449  # of a normal distribution: that much lies within so many standard deviations
-MODEL_SPREAD = 0.10  # assumed of log seconds: the formula's own error, until something held out says more
+Z = 1.6449  # of a normal distribution: COVERAGE lies within so many standard deviations
+MODEL_SPREAD = 0.10  # assumed of log seconds: the formula's own error, until held-out passes give more
 DEVICE_SPREAD = 0.25  # assumed of logit shares: between two devices of one type
-_ROBUST = 2.0  # residuals of so many MODEL_SPREAD count half
-_ITERATIONS = 50
+_ROBUST = 2.0  # residuals of so many MODEL_SPREAD have half the weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """What is held of one share, or of the launch, before anything is measured."""
+    """One share of a peak, or the launch time, before anything is measured."""
 
     name: str
     median: float  # a share of the peak; of "fp32 products" a difference of logits; of "launch" seconds
     spread: float  # standard deviation of its logit, of the difference, or of log seconds
-    why: str
+    source: str
 
     @property
-    def inner(self) -> float:
-        """The median as the calibration holds it: the logit of a share, the logarithm of seconds."""
+    def fitted_median(self) -> float:
+        """The median on the scale of the fit: the logit of a share, the logarithm of seconds."""
         if self.name == "launch":
             return math.log(self.median)
         return self.median if self.name == "fp32 products" else math.log(self.median / (1 - self.median))
 
-    def outer(self, inner: float) -> float:
-        """A value of the calibration as people read it."""
+    def natural(self, fitted: float) -> float:
+        """Convert from the scale of the fit to a share or to seconds."""
         if self.name == "launch":
-            return math.exp(inner)
-        return inner if self.name == "fp32 products" else 1 / (1 + math.exp(-inner))
+            return math.exp(fitted)
+        return fitted if self.name == "fp32 products" else 1 / (1 + math.exp(-fitted))
 
 
 def _priors(*rows: tuple[str, float, float, str]) -> tuple[Prior, ...]:
     return tuple(
-        Prior(name=name, median=median, spread=spread, why=why) for name, median, spread, why in rows
+        Prior(name=name, median=median, spread=spread, source=source) for name, median, spread, source in rows
     )
 
 
 _JUDGED = "our judgement"
+_TORCH_DEPTHWISE = _JUDGED + ": torch's kernels are estimated at 1 to 3 TFLOP/s on an H200"
+_FP32 = _JUDGED + ", knowing DiT's published rows: peaks without tensor cores are kept busy"
 PRIORS: Mapping[str, tuple[Prior, ...]] = {
     "cuda": _priors(
-        (
-            "depthwise",
-            0.05,
-            0.7,
-            _JUDGED + ": torch's own kernels are thought to do 1 to 3 TFLOP/s on an H200",
-        ),
-        ("pointwise", 0.50, 0.4, _JUDGED + ": a product, with changes of layout around it"),
-        ("convolution", 0.50, 0.4, _JUDGED + ": cuDNN on the layout that it is given"),
+        ("depthwise", 0.05, 0.7, _TORCH_DEPTHWISE),
+        ("pointwise", 0.50, 0.4, _JUDGED + ": a product with layout changes around it"),
+        ("convolution", 0.50, 0.4, _JUDGED + ": cuDNN on the given layout"),
         ("linear", 0.62, 0.3, "0.8 seen for large bf16 matrices on one H200 (baselines/gpus.csv), less here"),
         ("attention", 0.35, 0.5, _JUDGED + ": short sequences, 256 to 1024 tokens"),
         ("scan", 0.10, 0.8, _JUDGED),
-        (
-            "fp32 products",
-            1.5,
-            0.5,
-            _JUDGED + ", knowing DiT's published rows: peaks without tensor cores are kept busy",
-        ),
+        ("fp32 products", 1.5, 0.5, _FP32),
         ("bytes of products", 0.75, 0.4, _JUDGED),
         ("bytes of the rest", 0.80, 0.4, "0.9 seen for a copy on one H200 (baselines/gpus.csv), less here"),
         ("launch", 7e-6, 0.4, _JUDGED + ": seconds of the host for one eager kernel"),
@@ -119,35 +109,34 @@ class _Load:
 
     product: NDArray[np.intp]  # index of the kind's u
     fp32: Array  # 1 where the arithmetic runs without tensor cores though they could do it
-    of_flops: Array
-    of_bytes: Array
-    riding: NDArray[np.intp]  # index of the bytes' v
+    flops_s: Array
+    bytes_s: Array
+    bandwidth: NDArray[np.intp]  # index of the bytes' v
     calls: int
-    one_after_the_other: bool  # starting kernels and running them
+    sequential: bool  # kernels start only after the one before has finished
 
 
 def _load(work: Work, peaks: Peaks, precision: str, device_type: str) -> _Load:
     assert peaks.bytes_per_s is not None
-    product, fp32, flops, moved, riding = [], [], [], [], []
+    product, fp32, flops, moved, bandwidth = [], [], [], [], []
     for part in work.parts:
-        index = PRODUCTS.index(part.kind) if part.kind in PRODUCTS else 0
         vector = part.kind in VECTOR
         peak = peaks.fp32 if vector else peaks.flops_per_s(precision, part.kind)
         assert peak is not None
-        product.append(index)
+        product.append(PRODUCTS.index(part.kind) if part.kind in PRODUCTS else 0)
         # also TF32 where tensor cores are no faster in it, as on a GeForce: they are kept as busy
         fp32.append(0.0 if vector else float(peak == peaks.fp32))
         flops.append(2 * part.macs / peak)
         moved.append(part.eager_bytes / peaks.bytes_per_s)
-        riding.append(PRODUCT_BYTES if part.kind in PRODUCTS else REST_BYTES)
+        bandwidth.append(PRODUCT_BYTES if part.kind in PRODUCTS else REST_BYTES)
     return _Load(
         product=np.array(product, dtype=np.intp),
         fp32=np.array(fp32),
-        of_flops=np.array(flops),
-        of_bytes=np.array(moved),
-        riding=np.array(riding, dtype=np.intp),
+        flops_s=np.array(flops),
+        bytes_s=np.array(moved),
+        bandwidth=np.array(bandwidth, dtype=np.intp),
         calls=sum(part.calls for part in work.parts),
-        one_after_the_other=device_type == "cpu",
+        sequential=device_type == "cpu",
     )
 
 
@@ -155,35 +144,31 @@ def _share(logit: Array) -> Array:
     return 1 / (1 + np.exp(-logit))
 
 
-def _seconds(load: _Load, x: Array) -> float:
-    return _seconds_and_gradient(load, x)[0]
-
-
 def _seconds_and_gradient(load: _Load, x: Array) -> tuple[float, Array]:
     """The seconds of a pass, and the derivatives of their logarithm."""
     n = len(x)
-    u, v = _share(x[load.product] + x[FP32] * load.fp32), _share(x[load.riding])
-    of_flops, of_bytes = load.of_flops / u, load.of_bytes / v
-    bound = of_flops > of_bytes  # by FLOPs
+    u, v = _share(x[load.product] + x[FP32] * load.fp32), _share(x[load.bandwidth])
+    flops_s, bytes_s = load.flops_s / u, load.bytes_s / v
+    by_flops = flops_s > bytes_s
     # d(1 / share) / d(logit) = -(1 - share) / share
-    by_u, by_v = np.where(bound, -of_flops * (1 - u), 0.0), np.where(bound, 0.0, -of_bytes * (1 - v))
-    gradient = np.bincount(load.product, by_u, n) + np.bincount(load.riding, by_v, n)
+    by_u, by_v = np.where(by_flops, -flops_s * (1 - u), 0.0), np.where(by_flops, 0.0, -bytes_s * (1 - v))
+    gradient = np.bincount(load.product, by_u, n) + np.bincount(load.bandwidth, by_v, n)
     gradient[FP32] = by_u @ load.fp32
-    device = float(np.maximum(of_flops, of_bytes).sum())
+    device = float(np.maximum(flops_s, bytes_s).sum())
     launches = load.calls * math.exp(x[LAUNCH])
-    if not load.one_after_the_other and launches > device:
+    if not load.sequential and launches > device:
         return launches, np.eye(n)[LAUNCH]
     seconds = device
-    if load.one_after_the_other:
+    if load.sequential:
         seconds += launches
         gradient[LAUNCH] = launches
     return seconds, gradient / seconds
 
 
 def why_not(peaks: Peaks, precisions: Sequence[str]) -> str | None:
-    """What a device lacks for a prediction; None if nothing. Depthwise products and scans need fp32."""
+    """What a device lacks for a prediction, or None. Depthwise products and scans need its fp32 peak."""
     lacking = roofline.unknown(peaks, [*precisions, "fp32"])
-    return f"no {' or '.join(lacking)} peak is known of it" if lacking else None
+    return f"its {' or '.join(lacking)} peak is unknown" if lacking else None
 
 
 def with_update(work: Work, use: MemoryUse) -> Work:
@@ -211,21 +196,39 @@ def with_update(work: Work, use: MemoryUse) -> Work:
 class Observation:
     """A measured pass, with its work and the peaks of its device."""
 
-    model: str
-    res: Size
-    batch: int
-    precision: str
     work: Work
+    precision: str
     peaks: Peaks
     device: str
     device_type: str
     seconds: float
-    date: str
+
+    @property
+    def model(self) -> str:
+        return self.work.model
+
+    @property
+    def res(self) -> Size:
+        return self.work.res
+
+    @property
+    def batch(self) -> int:
+        return self.work.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A calibrated share beside its prior, with its nominal interval."""
+
+    prior: Prior
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """Shares of one type of device after the observations: a normal distribution of their logits.
+    """Shares of one type of device after the observations: a normal distribution on the scale of the fit.
 
     The first entries are those of the type; then follow the differences of each measured device from them.
     """
@@ -239,10 +242,10 @@ class Calibration:
 
     @property
     def misfit(self) -> float:
-        """Root mean square of the residuals: what it does not explain of what it was shown."""
+        """Root mean square of the residuals."""
         return math.sqrt(fmean(residual**2 for residual in self.residuals))
 
-    def shares(self, device: str | None) -> tuple[Array, Array]:
+    def of_device(self, device: str | None) -> tuple[Array, Array]:
         """Mean and covariance for a device: a measured one by its name, or any other one of the type."""
         n = len(PRIORS[self.device_type])
         mean, covariance = self.mean[:n], self.covariance[:n, :n]
@@ -254,86 +257,72 @@ class Calibration:
 
     @property
     def refuted(self) -> list[str]:
-        """Shares that ended outside the interval of their prior: scarcely any if priors are wide enough."""
+        """Shares outside the interval of their prior; few, if the priors are wide enough."""
         rows = zip(PRIORS[self.device_type], self.mean, strict=False)  # differences of devices follow
-        return [prior.name for prior, mean in rows if abs(mean - prior.inner) > _Z * prior.spread]
+        return [prior.name for prior, mean in rows if abs(mean - prior.fitted_median) > Z * prior.spread]
 
-    def described(self) -> list["Share"]:
+    @property
+    def shares(self) -> list[Share]:
         """Every share before and after the observations."""
         shares = []
         for i, prior in enumerate(PRIORS[self.device_type]):
-            reach = _Z * math.sqrt(self.covariance[i, i])
-            low, now, high = (prior.outer(self.mean[i] + by) for by in (-reach, 0.0, reach))
-            shares.append(Share(prior=prior, value=now, low=low, high=high))
+            half_width = Z * math.sqrt(self.covariance[i, i])
+            low, value, high = (prior.natural(self.mean[i] + by) for by in (-half_width, 0.0, half_width))
+            shares.append(Share(prior=prior, value=value, low=low, high=high))
         return shares
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What calibration made of a prior, with the interval that COVERAGE of its distribution lies in."""
-
-    prior: Prior
-    value: float
-    low: float
-    high: float
 
 
 def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibration:
     """Fit the shares of one type of device to its observations; without any, the priors.
 
-    Least squares of log seconds, held to the priors; an observation that the fit misses by many
-    MODEL_SPREAD counts less, so a disturbed measurement does not bend it.
+    Least squares of log seconds with a Cauchy loss, which limits the weight of disturbed measurements, and
+    with the priors as residuals of their own.
     """
+    from scipy.optimize import least_squares  # here: 1.5 s that --help need not wait
+
     priors = PRIORS[device_type]
-    n = len(priors)
+    n, count = len(priors), len(observations)
     devices = tuple(sorted({seen.device for seen in observations}))
     loads = [_load(seen.work, seen.peaks, seen.precision, device_type) for seen in observations]
     measured = np.array([math.log(seen.seconds) for seen in observations])
-    prior = np.concatenate([[p.inner for p in priors], np.zeros(n * len(devices))])
+    prior = np.concatenate([[p.fitted_median for p in priors], np.zeros(n * len(devices))])
     spreads = np.concatenate([[p.spread for p in priors], np.full(n * len(devices), DEVICE_SPREAD)])
-    precision = np.diag(spreads**-2.0)
     at = [n * (1 + devices.index(seen.device)) for seen in observations]
 
+    def misses(x: Array) -> tuple[Array, Array]:
+        """log(predicted / measured) of every observation, and its derivatives."""
+        off, slopes = np.zeros(count), np.zeros((count, len(x)))
+        for row, (load, i) in enumerate(zip(loads, at, strict=True)):
+            seconds, gradient = _seconds_and_gradient(load, x[:n] + x[i : i + n])
+            off[row] = math.log(seconds) - measured[row]
+            slopes[row, :n] = slopes[row, i : i + n] = gradient
+        return off, slopes
+
     def residuals(x: Array) -> Array:
-        pairs = zip(loads, at, strict=True)
-        return np.array([math.log(_seconds(load, x[:n] + x[i : i + n])) for load, i in pairs]) - measured
+        return np.concatenate([misses(x)[0] / MODEL_SPREAD, (x - prior) / spreads])
 
-    def cost(x: Array) -> float:
-        ratio = residuals(x) / (_ROBUST * MODEL_SPREAD)
-        # the logarithm that belongs to the weights below
-        return float(_ROBUST**2 * np.log1p(ratio**2).sum() + (x - prior) @ precision @ (x - prior))
+    def jacobian(x: Array) -> Array:
+        return np.concatenate([misses(x)[1] / MODEL_SPREAD, np.diag(1 / spreads)])
 
-    def normal(x: Array) -> tuple[Array, Array]:
-        """The gradient of half the cost, and the curvature that Gauss and Newton give it."""
-        off = residuals(x)
-        slopes = np.zeros((len(loads), len(x)))
-        for row, load, i in zip(slopes, loads, at, strict=True):
-            row[:n] = row[i : i + n] = _seconds_and_gradient(load, x[:n] + x[i : i + n])[1]
-        weighted = slopes.T / (MODEL_SPREAD**2 * (1 + (off / (_ROBUST * MODEL_SPREAD)) ** 2))
-        return weighted @ off + precision @ (x - prior), weighted @ slopes + precision
+    def loss(z: Array) -> Array:
+        """Cauchy for observations, linear for priors: the values, first and second derivatives."""
+        rho = np.stack([z, np.ones_like(z), np.zeros_like(z)])
+        seen = z[:count]
+        rho[:, :count] = np.log1p(seen), 1 / (1 + seen), -1 / (1 + seen) ** 2
+        return rho
 
-    x, damping = prior, 1e-3
-    best = cost(x)
-    for _ in range(_ITERATIONS):
-        gradient, curvature = normal(x)
-        while damping < 1e9:
-            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), gradient)
-            if cost(x - step) < best:
-                break
-            damping *= 10
-        else:
-            break
-        x, damping, gained = x - step, damping / 10, best - cost(x - step)
-        best -= gained
-        if gained < 1e-6:
-            break
+    x = prior
+    if count:
+        x = least_squares(residuals, prior, jacobian, loss=loss, f_scale=_ROBUST, ftol=1e-9).x
+    off, slopes = misses(x)
+    weighted = slopes.T / (MODEL_SPREAD**2 * (1 + (off / (_ROBUST * MODEL_SPREAD)) ** 2))
     return Calibration(
         device_type=device_type,
         observations=tuple(observations),
         devices=devices,
         mean=x,
-        covariance=np.asarray(np.linalg.inv(normal(x)[1]), dtype=np.float64),
-        residuals=tuple(map(float, residuals(x))),
+        covariance=np.asarray(np.linalg.inv(weighted @ slopes + np.diag(spreads**-2.0)), dtype=np.float64),
+        residuals=tuple(map(float, off)),
     )
 
 
@@ -341,146 +330,67 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Error:
-    """How far off predictions were for whole groups that they were not shown, in logarithms."""
+class GroupError:
+    """The error of predictions for whole groups that were left out, in logarithms."""
 
     scale: float  # root of the mean, over groups, of their mean squares
     groups: int  # that it is from; 0 where it is assumed
 
     @property
-    def reach(self) -> float:
-        """Half the nominal interval; what is off alike within a group is one degree of freedom."""
-        return self.scale * (student_t(self.groups, COVERAGE) if self.groups else _Z)
+    def half_width(self) -> float:
+        """Half the nominal interval. A group is one degree of freedom: its errors are correlated."""
+        return self.scale * (student_t(self.groups, COVERAGE) if self.groups else Z)
 
 
-ASSUMED = Error(scale=MODEL_SPREAD, groups=0)
+ASSUMED = GroupError(scale=MODEL_SPREAD, groups=0)
 
 
-def error_of(groups: Iterable[Sequence[float]], at_least: float = MODEL_SPREAD) -> Error:
+def error_of(groups: Iterable[Sequence[float]], at_least: float = MODEL_SPREAD) -> GroupError:
     """The error of groups, each given by log(predicted / true) of its passes; without any, ASSUMED.
 
-    It is an error about zero: that all are off to one side makes it larger.
+    It is an error about zero: a common bias makes it larger.
     """
     squares = [fmean(error**2 for error in errors) for errors in groups]
-    return Error(scale=max(at_least, math.sqrt(fmean(squares))), groups=len(squares)) if squares else ASSUMED
+    if not squares:
+        return ASSUMED
+    return GroupError(scale=max(at_least, math.sqrt(fmean(squares))), groups=len(squares))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Seconds of a pass that nobody timed, and an interval of COVERAGE: nominally, see HeldOut."""
+    """Predicted seconds of a pass with a nominal interval."""
 
     seconds: float
     low_s: float
     high_s: float
-    eager_floor_s: float  # every operator at the full peak or bandwidth: the formula gives nothing below
+    eager_floor_s: float  # every operator at the full peak or bandwidth: no prediction is below
     fused_floor_s: float  # and with ideal fusion: nothing is faster
 
 
 def predict(
-    calibration: Calibration, work: Work, peaks: Peaks, precision: str, device: str | None, error: Error
+    calibration: Calibration, work: Work, peaks: Peaks, precision: str, device: str | None, error: GroupError
 ) -> Prediction:
     """Predict an eager pass; no interval begins below the eager floor.
 
     Args:
         calibration: of the device's type.
         work: of the pass.
-        peaks: of the device, which `why_not` finds nothing missing in.
+        peaks: of the device, complete by `why_not`.
         precision: of the arithmetic.
         device: its name if the calibration may know it.
         error: of the formula itself.
     """
     load = _load(work, peaks, precision, calibration.device_type)
-    mean, covariance = calibration.shares(device)
+    mean, covariance = calibration.of_device(device)
     seconds, slope = _seconds_and_gradient(load, mean)
-    reach = math.exp(math.hypot(_Z * math.sqrt(slope @ covariance @ slope), error.reach))
+    factor = math.exp(math.hypot(Z * math.sqrt(slope @ covariance @ slope), error.half_width))
     eager, fused = (roofline.floor(work, peaks, precision, form) for form in roofline.FORMS)
     assert eager is not None
     assert fused is not None
     return Prediction(
         seconds=seconds,
-        low_s=min(seconds, max(seconds / reach, eager.total_s)),  # min: they may be equal but for rounding
-        high_s=seconds * reach,
+        low_s=min(seconds, max(seconds / factor, eager.total_s)),  # min: they may be equal but for rounding
+        high_s=seconds * factor,
         eager_floor_s=eager.total_s,
         fused_floor_s=fused.total_s,
     )
-
-
-# held out
-
-EVERYTHING = "everything"
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """A measured pass as predicted by a calibration that was not shown it."""
-
-    left_out: str  # size, model or device: everything alike in it was left out together; or EVERYTHING
-    group: str  # what counts as one among those left out so
-    observation: Observation
-    prediction: Prediction
-
-    @property
-    def error(self) -> float:
-        """log(predicted / measured)."""
-        return math.log(self.prediction.seconds / self.observation.seconds)
-
-    @property
-    def covered(self) -> bool:
-        return self.prediction.low_s <= self.observation.seconds <= self.prediction.high_s
-
-
-_LEFT_OUT: Mapping[str, Callable[[Observation], str]] = {
-    "size": lambda seen: size_text(seen.res),
-    "model": lambda seen: seen.model,
-    "device": lambda seen: seen.device,
-    EVERYTHING: lambda seen: seen.model,
-}
-
-
-def said_left_out(left_out: str) -> str:
-    """In words, for a pass: its size, its model, its device or everything."""
-    return left_out if left_out == EVERYTHING else f"its {left_out}"
-
-
-def held_out(observations: Sequence[Observation]) -> list[HeldOut]:
-    """Leave out every size, every model and every device in turn, then everything, and predict it.
-
-    With everything left out a prediction is made from the priors alone, as it is for a type of device that
-    nobody measured; of these, models count as groups. The bars of a group are made from the errors of the
-    other groups, never from its own. Left out are whole groups of one device type; with a single group of
-    a sort there is nothing to make bars of, and it is not done.
-    """
-    found: list[HeldOut] = []
-    for device_type in sorted({seen.device_type for seen in observations}):
-        of_type = [seen for seen in observations if seen.device_type == device_type]
-        for left_out, group_of in _LEFT_OUT.items():
-            groups = sorted(set(map(group_of, of_type)))
-            if len(groups) > 1:
-                found += _without_each(of_type, left_out, group_of, groups)
-    return found
-
-
-def _without_each(
-    observations: Sequence[Observation],
-    left_out: str,
-    group_of: Callable[[Observation], str],
-    groups: Sequence[str],
-) -> list[HeldOut]:
-    def predicted(seen: Observation, calibration: Calibration, error: Error) -> HeldOut:
-        prediction = predict(calibration, seen.work, seen.peaks, seen.precision, seen.device, error)
-        return HeldOut(left_out=left_out, group=group_of(seen), observation=seen, prediction=prediction)
-
-    def shown(group: str) -> list[Observation]:
-        return [seen for seen in observations if left_out != EVERYTHING and group_of(seen) != group]
-
-    calibrations = {group: calibrate(observations[0].device_type, shown(group)) for group in groups}
-    members = {group: [seen for seen in observations if group_of(seen) == group] for group in groups}
-    errors = {
-        group: [predicted(seen, calibrations[group], ASSUMED).error for seen in members[group]]
-        for group in groups
-    }
-    return [
-        predicted(seen, calibrations[group], error_of(errors[other] for other in groups if other != group))
-        for group in groups
-        for seen in members[group]
-    ]

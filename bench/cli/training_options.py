@@ -44,18 +44,28 @@ def _add_data(group: Group) -> None:
         "--data", default="digits", metavar="NAME|PATH",
         help="digits, fashion-mnist, cifar10, or a path of latents (default: digits)",
     )  # fmt: skip
-    group.add_argument("--data-dir", type=Path, metavar="DIR", help="of python -m bench.data (default: data)")
+    group.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="the folder of python -m bench.data (default: data)"
+    )
     group.add_argument(
         "--classes",
         type=options.positive_int,
         metavar="N",
-        help="of latents (default: as labels, up to 1000)",
+        help="of latents (default: one more than the largest label, at most 1000)",
     )
     group.add_argument(
-        "--validation-images", type=options.positive_int, default=2000, metavar="N", help="default: 2000"
+        "--validation-images",
+        type=options.positive_int,
+        default=2000,
+        metavar="N",
+        help="at most (default: 2000)",
     )
     group.add_argument(
-        "--validation-draws", type=options.positive_int, default=1, metavar="N", help="timesteps an image (1)"
+        "--validation-draws",
+        type=options.positive_int,
+        default=1,
+        metavar="N",
+        help="timesteps per image (default: 1)",
     )
 
 
@@ -63,15 +73,30 @@ def _add_recipe(group: Group) -> None:
     rate, share = _number(0, math.inf, "0 or above"), _number(0, 1, "from 0 to below 1")
     group.add_argument("--objective", choices=("iddpm", "flow"), default="iddpm", help="default: iddpm")
     group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
-    group.add_argument("--seeds", type=options.positive_int, default=3, metavar="N", help="default: 3")
+    group.add_argument(
+        "--seeds",
+        type=options.positive_int,
+        default=3,
+        metavar="N",
+        help="training runs of each model (default: 3)",
+    )
     group.add_argument("--first-seed", type=_whole, default=0, metavar="K", help="default: 0")
     group.add_argument(
-        "--batch", type=options.positive_int, default=256, metavar="N", help="of an optimizer step (256)"
+        "--batch",
+        type=options.positive_int,
+        default=256,
+        metavar="N",
+        help="images of an optimizer step (default: 256)",
     )
     group.add_argument("--learning-rate", type=rate, default=1e-4, metavar="LR", help="default: 1e-4")
     group.add_argument("--weight-decay", type=rate, default=0.0, metavar="W", help="default: 0")
     group.add_argument(
-        "--ema-decay", nargs="*", type=share, default=[0.9999, 0.99], metavar="D", help="(0.9999 0.99)"
+        "--ema-decay",
+        nargs="*",
+        type=share,
+        default=[0.9999, 0.99],
+        metavar="D",
+        help="of averages of the weights (default: 0.9999 0.99)",
     )
     group.add_argument("--label-dropout", type=share, default=0.1, metavar="SHARE", help="default: 0.1")
     group.add_argument(
@@ -87,8 +112,12 @@ def _add_settings(group: Group) -> None:
     group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one")
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     group.add_argument("--compile", action="store_true", help="train under torch.compile")
-    group.add_argument("--channels-last", action="store_true", help="channels-last memory format")
-    group.add_argument("--checkpointing", action="store_true", help="activation checkpointing")
+    group.add_argument(
+        "--channels-last", action="store_true", help="channels-last memory format of weights and images"
+    )
+    group.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations in the backward pass"
+    )
     group.add_argument(
         "--micro-batch", type=_micro_batch, metavar="N|auto",
         help="images of one pass (default: the batch); auto: halve when memory runs out",
@@ -96,14 +125,21 @@ def _add_settings(group: Group) -> None:
 
 
 def _add_limits(group: Group) -> None:
-    group.add_argument("--dir", type=Path, help="of the run folders (default: below reports/out/convergence)")
+    group.add_argument(
+        "--dir", type=Path, help="the folder of the run folders (default: below reports/out/convergence)"
+    )
     group.add_argument(
         "--checkpoint-every", type=options.positive_int, metavar="STEPS", help="default: at each evaluation"
     )
     group.add_argument(
-        "--budget", type=options.positive_seconds, metavar="TIME", help="stop after 90s, 8m or 1h"
+        "--budget",
+        type=options.positive_seconds,
+        metavar="TIME",
+        help="stop after this time, to be resumed later: 90s, 8m or 1h",
     )
-    group.add_argument("--dry-run", action="store_true", help="print the runs and their state; train nothing")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the runs and their checkpoints; train nothing"
+    )
 
 
 def _micro_batch(text: str) -> int | str:

@@ -1,14 +1,13 @@
-"""Where does the time of a pass go? Seconds by kind of operator or by module, from torch.profiler.
+"""Seconds of a pass by kind of operator or by module, from torch.profiler.
 
-Self time only, so that the kinds and what is left sum to the pass: an operator that calls others, as a linear
-layer calls its product, has them counted to it, and nothing twice. On a CPU what is left, "other", is Python
-and the dispatcher: the wall clock less the operators. On CUDA seconds are those of kernels, and "other" are
-those that belong to no operator; the CUDA part was written without a GPU and has never run.
+Self times only, so that the kinds and the rest sum to the pass: an operator that calls others, as a linear
+layer calls its product, is counted with them, and nothing twice. On a CPU the rest, "other", is Python and
+the dispatcher: the wall clock less the operators. On CUDA the seconds are those of kernels, and "other" those
+that belong to no operator; the CUDA part was written without a GPU and has never run.
 
-Every pass is under a profiler of its own, so that each gives a sample.
-
-By module, every call of one is marked, and an operator's time is that of the innermost around it. The marks
-are Python's and so fall to "other", which they swell.
+Every pass runs under a profiler of its own and gives one sample. By module, every call of a module is marked,
+and the time of an operator counts for the innermost module around it. The marks are Python's: they add to
+"other".
 """
 
 import time
@@ -21,20 +20,20 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.hooks import RemovableHandle
 
-from bench.analysis.roofline import KINDS, OTHER, PROFILES
-from bench.counting import counters
+from bench.analysis.roofline import KINDS
+from bench.counting.dispatch import starred
 from bench.counting.kernels import kind_of, names
-from bench.jobs.worker import Case
 from bench.measure.passes import skipped
 from bench.measure.prepared import Arm, NotFiniteError, prepared
-from bench.records.record import Profiled, Run, Skipped
+from bench.records.base import Environment, Record, Skipped
+from bench.records.profile import REST, Profile, ProfileCase
 
-WARM_UP = 2  # passes, under the profiler too: its own start is in none that counts
+WARM_UP = 2  # passes, under the profiler too: its start-up is in none that counts
 PASSES = 5
 _MARK = "module "  # begins the name of an event around a module's call
 _OURS = ("backbones", "diffusion_bench")  # namespaces of models.kernels
 
-# what is one operator, called so before it falls apart into others, beside those that kind_of knows
+# operators that call others and have a kind as a whole, beside those that kind_of knows
 _WHOLE = {
     "linear": "linear",
     "scaled_dot_product_attention": "attention",
@@ -45,7 +44,7 @@ _WHOLE = {
     "rms_norm": "norm",
 }
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution")
-# what only looks at tensors, makes room for them or calls others: the host's time, in which no kernel runs
+# views, allocations and callers of others: time of the host, in which no kernel runs
 _HOST = names(
     "view view_as reshape reshape_as contiguous t transpose permute movedim swapaxes expand expand_as "
     "as_strided select slice narrow unsqueeze squeeze chunk split split_with_sizes tensor_split unbind "
@@ -56,7 +55,7 @@ _HOST = names(
 
 
 class Event(Protocol):
-    """What is read of an event of torch.profiler; times are in microseconds."""
+    """The attributes of a torch.profiler event that are read here; times are in microseconds."""
 
     name: str
     cpu_parent: Any  # an Event, or None
@@ -65,7 +64,7 @@ class Event(Protocol):
     is_user_annotation: Any
 
     @property
-    def self_cpu_time_total(self) -> Any: ...  # noqa: ANN401 - torch does not say
+    def self_cpu_time_total(self) -> Any: ...  # noqa: ANN401 - untyped in torch
 
     @property
     def self_device_time_total(self) -> Any: ...  # noqa: ANN401
@@ -75,14 +74,14 @@ class Event(Protocol):
 
 
 def kind(event: Event) -> str | None:
-    """The kind of operator whose time an event is: that of the outermost one around it that has a kind."""
-    around = [event]
-    while around[-1].cpu_parent is not None:
-        around.append(around[-1].cpu_parent)
-    for each in reversed(around):
-        space, _, name = each.name.partition("::")
+    """The kind of operator that an event belongs to: of the outermost event around it that has a kind."""
+    enclosing = [event]
+    while enclosing[-1].cpu_parent is not None:
+        enclosing.append(enclosing[-1].cpu_parent)
+    for outer in reversed(enclosing):
+        space, _, name = outer.name.partition("::")
         if name in _CONVOLUTIONS:
-            x, weight = each.input_shapes[:2]
+            x, weight = outer.input_shapes[:2]
             return kind_of("convolution", weight, x[1])
         if name in _WHOLE:
             return _WHOLE[name]
@@ -94,18 +93,18 @@ def kind(event: Event) -> str | None:
 
 
 def module(event: Event) -> str | None:
-    """The path of the innermost marked module that an event is in; None outside of all."""
-    inside: Event | None = event
-    while inside is not None:
-        if inside.name.startswith(_MARK):
-            return inside.name.removeprefix(_MARK)
-        inside = inside.cpu_parent
+    """The path of the innermost marked module around an event; None outside of all."""
+    outer: Event | None = event
+    while outer is not None:
+        if outer.name.startswith(_MARK):
+            return outer.name.removeprefix(_MARK)
+        outer = outer.cpu_parent
     return None
 
 
 @contextmanager
 def marked(model: nn.Module) -> Iterator[None]:
-    """Within it, every call of a module is an event around those of its operators."""
+    """Within it, every call of a module is an event around the events of its operators."""
     running: list[record_function] = []
 
     def mark(part: nn.Module, path: str) -> None:
@@ -120,7 +119,7 @@ def marked(model: nn.Module) -> Iterator[None]:
 
     hooks: list[RemovableHandle] = []
     for name, part in model.named_modules():
-        mark(part, counters.starred(name))
+        mark(part, starred(name))
     try:
         yield
     finally:
@@ -128,74 +127,75 @@ def marked(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def measure(case: Case) -> Profiled | Skipped:
+def measure(case: ProfileCase, environment: Environment) -> Record:
     """Profile a few denoising passes of a case in this process."""
+    by_module = case.by == "module"
     try:
-        with prepared(case.run, case.weights) as arm:
-            return _profiled(case, arm)
+        with prepared(case, None) as arm, marked(arm.model) if by_module else nullcontext():
+            passes = [_pass(arm, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
+        return record_of(case, environment, passes[WARM_UP:])
     except (RuntimeError, NotFiniteError, MemoryError) as error:
-        row = skipped(case.run, error)
+        row = skipped(case, environment, error)
         if row is None:
             raise
         return row
 
 
-def _profiled(case: Case, arm: Arm) -> Profiled | Skipped:
-    by_module = case.run.question == PROFILES["module"]
-    cuda = case.run.environment.device_type == "cuda"
-    with marked(arm.model) if by_module else nullcontext():
-        seen = [_pass(arm, cuda=cuda, by_module=by_module) for _ in range(WARM_UP + PASSES)]
-    return record_of(case.run, seen[WARM_UP:])
-
-
-def _pass(arm: Arm, *, cuda: bool, by_module: bool) -> tuple[dict[str, float], float]:
+def _pass(arm: Arm, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:
     """Seconds of one pass by part, and of the wall clock."""
+    cuda = where == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     arm.synchronise()
-    with profile(activities=activities, record_shapes=True) as seen:
+    with profile(activities=activities, record_shapes=True) as profiled:
         begin = time.perf_counter()
         arm.call()
         arm.synchronise()
         wall_s = time.perf_counter() - begin
-    events = seen.events()
+    events = profiled.events()
     assert events is not None
     return seconds_of(events, wall_s, cuda=cuda, by_module=by_module), wall_s
 
 
 def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module: bool) -> dict[str, float]:
-    """Seconds of one pass by kind or by module; OTHER is what they leave of it, below 0 if they exceed it.
+    """Seconds of one pass by kind or by module; REST is the rest of it, below 0 if they exceed it.
 
     Args:
         events: of the profiler.
-        wall_s: of the pass, which is the whole of it on a CPU; on CUDA that is the time of all kernels.
-        cuda: whose seconds these are.
+        wall_s: of the pass: all of it on a CPU; on CUDA all of it is the time of all kernels.
+        cuda: sum the seconds of CUDA kernels.
         by_module: the modules were marked.
     """
     events = list(events)
     on_host = [event for event in events if event.device_type.name == "CPU"]
     if cuda:
         on_device = [event for event in events if event.device_type.name == "CUDA"]
-        # a mark has an event there as well, as long as the kernels in it
+        # the mark of a module has a device event too, as long as its kernels
         whole = sum(event.device_time_total for event in on_device if not event.is_user_annotation) / 1e6
         times = [(event, event.self_device_time_total) for event in on_host]
     else:
         whole = wall_s
         times = [(event, event.self_cpu_time_total) for event in on_host]
     found = seconds_by_module(times) if by_module else seconds_by_kind(times)
-    found[OTHER] = whole - sum(found.values())
+    found[REST] = whole - sum(found.values())
     return found
 
 
-def record_of(run: Run, passes: Sequence[tuple[dict[str, float], float]]) -> Profiled | Skipped:
-    """Put the seconds of passes, by part and of the wall clock, together; a pass without any is no result."""
+def record_of(
+    case: ProfileCase, environment: Environment, passes: Sequence[tuple[dict[str, float], float]]
+) -> Record:
+    """The record of passes: of each, its seconds by part and of the wall clock.
+
+    Skipped if the profiler saw no time in one of them.
+    """
     if not all(sum(seconds.values()) > 0 for seconds, _ in passes):
-        return Skipped(run=run, status="not timed", reason="the profiler saw no kernels")
-    names = dict.fromkeys(name for seconds, _ in passes for name in seconds if name != OTHER)
-    return Profiled(
-        run=run,
-        passes=len(passes),
+        reason = "the profiler saw no kernels"
+        return Skipped(case=case, environment=environment, status="not timed", reason=reason)
+    parts = dict.fromkeys(name for seconds, _ in passes for name in seconds if name != REST)
+    return Profile(
+        case=case,
+        environment=environment,
         seconds=tuple(
-            (name, tuple(seconds.get(name, 0.0) for seconds, _ in passes)) for name in (*names, OTHER)
+            (name, tuple(seconds.get(name, 0.0) for seconds, _ in passes)) for name in (*parts, REST)
         ),
         wall_s=tuple(wall_s for _, wall_s in passes),
     )
@@ -212,10 +212,10 @@ def seconds_by_kind(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
 
 
 def seconds_by_module(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
-    """Sum self times in microseconds, of operators that have a kind, by the module that they are in."""
+    """Sum self times in microseconds of operators that have a kind, by the module around them."""
     sums: defaultdict[str, float] = defaultdict(float)
     for event, microseconds in times:
-        where = module(event) if microseconds and kind(event) is not None else None
-        if where is not None:
-            sums[where] += microseconds / 1e6
+        path = module(event) if microseconds and kind(event) is not None else None
+        if path is not None:
+            sums[path] += microseconds / 1e6
     return dict(sums)

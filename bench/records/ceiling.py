@@ -1,10 +1,13 @@
 """The highest rate that a device reached in one benchmark: matrix products, convolutions or copies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.records.base import Case, Record, register
+from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
+from bench.tables.numbers import milliseconds, significant
+from bench.tables.table import Column, Table, unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +38,24 @@ class Ceiling(Record):
     def per_s(self) -> float:
         """FLOP/s or bytes/s at the median time."""
         return self.work / intervals.median(self.times_s)
+
+
+DEVICE, *SOFTWARE = ENVIRONMENT
+GIGA = unit(significant, 1e-9)
+TABLE = Table[Ceiling](
+    title="Measured ceilings",
+    columns=(
+        replace(DEVICE, raw=False),
+        Column("what", lambda r: r.case.what, of_case=True),
+        Column("precision", lambda r: r.case.precision, of_case=True),
+        Column("side, channels or bytes", lambda r: r.size, key="size"),
+        Column("GFLOP/s", lambda r: None if r.case.what == "copy" else r.per_s, GIGA, key="flops_per_s"),
+        Column("GB/s", lambda r: r.per_s if r.case.what == "copy" else None, GIGA, key="bytes_per_s"),
+        Column("ms", lambda r: intervals.median(r.times_s), milliseconds, key="median_s"),
+        Column("samples", lambda r: len(r.times_s)),
+        Column("work", lambda r: r.work, raw=True),
+        Column("per_s", lambda r: r.per_s, raw=True),
+        Column("times_s", lambda r: list(r.times_s), raw=True),
+        *(replace(column, raw=False) for column in SOFTWARE),
+    ),
+)

@@ -7,10 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from bench import agree, note
-from bench.analysis import agreement
-from bench.analysis.agreement import AGREE, DIFFER, OPEN, compare, match, repeats
 from bench.records.record import (
     Comparison,
     Memory,
@@ -24,6 +20,10 @@ from bench.records.record import (
     read,
     to_line,
 )
+
+from bench import agree, note
+from bench.analysis import agreement
+from bench.analysis.agreement import AGREE, DIFFER, OPEN, compare, match, repeats
 from reports.sections import notes
 from reports.sections.repeats import section
 from tests.cli.test_cli import run

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bench.records.record import Ceiling, Memory, MemoryUse, Part, Record, Throughput, Work, to_line
 
 from baselines import load
 from bench import memory, operators, project
@@ -19,7 +20,6 @@ from bench.analysis import projection, roofline
 from bench.analysis.projection import EVERYTHING, Calibration, Error, Observation
 from bench.analysis.roofline import Peaks
 from bench.records import record
-from bench.records.record import Ceiling, Memory, MemoryUse, Part, Record, Throughput, Work, to_line
 from models.contract import build
 from models.registry import task_at
 from reports.sections import projection as report

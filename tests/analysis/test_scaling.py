@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.records.record import Record, Run, Size, Skipped, Throughput, Work, height_width, read
 
 from bench import scaling
 from bench.analysis import resolution
 from bench.records import record
-from bench.records.record import Record, Run, Size, Skipped, Throughput, Work, height_width, read
 from bench.stats import power_law
 from bench.stats.power_law import Curve, Drift, Point, counted, cross_overs, exponent
 from reports.sections import resolution as report

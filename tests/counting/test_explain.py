@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.records.record import Counted
 from torch import Tensor, nn
 
 from bench import closed_form, flops
@@ -17,7 +18,6 @@ from bench.cli import options
 from bench.counting import counters, explain
 from bench.machine import device
 from bench.records import record
-from bench.records.record import Counted
 from models import Task
 from models.contract import build
 from models.dit import Config, DiT

@@ -1,0 +1,329 @@
+"""Floors of passes and of their parts, with what was measured of them, and their tables. Imports no torch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+from bench.analysis import roofline
+from bench.analysis.roofline import KINDS, Floor, Peaks
+from bench.records import ceiling
+from bench.records.base import Record, height_width
+from bench.records.ceiling import Ceiling
+from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, NOISE, RES
+from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
+from bench.records.profile import Profile
+from bench.records.throughput import TimedPasses
+from bench.stats import noise
+from bench.tables.numbers import BLANK, fixed, giga, milliseconds, percent, significant
+from bench.tables.table import Column, Table, unit
+
+WHOLE = "all"  # the part of a pass that is all of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassFloor:
+    """The floors of one pass on a device, and its fastest measurement there."""
+
+    costs: OperatorCosts
+    precision: str  # of the arithmetic
+    peaks: Peaks
+    measured: TimedPasses | None = None
+
+    @property
+    def case(self) -> OperatorCase:
+        return self.costs.case
+
+    @cached_property
+    def eager(self) -> Floor | None:
+        return roofline.floor(self.costs, self.peaks, self.precision, "eager")
+
+    @cached_property
+    def fused(self) -> Floor | None:
+        return roofline.floor(self.costs, self.peaks, self.precision, "fused")
+
+    def floor(self, form: str) -> Floor | None:
+        return self.eager if form == "eager" else self.fused
+
+    def moved_bytes(self, form: str) -> int:
+        return self.costs.eager_bytes if form == "eager" else self.costs.fused_bytes
+
+    def seconds(self, form: str) -> float | None:
+        floor = self.floor(form)
+        return floor and floor.total_s
+
+    def images_per_s(self, form: str) -> float | None:
+        seconds = self.seconds(form)
+        return self.case.batch / seconds if seconds else None
+
+    def intensity(self, form: str) -> float | None:
+        """FLOPs for each byte that the pass moves."""
+        moved = self.moved_bytes(form)
+        return 2 * self.costs.macs / moved if moved else None
+
+    def compute_share(self, form: str) -> float | None:
+        """The share of the floor in operators whose FLOPs take longer than their bytes."""
+        floor = self.floor(form)
+        return floor.compute_share if floor and floor.total_s else None
+
+    def achieved(self, form: str) -> float | None:
+        """The floor as a share of the measured median; None without either."""
+        seconds = self.seconds(form)
+        return seconds / self.measured.median_s if self.measured and seconds is not None else None
+
+    def achieved_interval(self, form: str) -> tuple[float, float] | None:
+        """95 % interval of the share, from that of the median; None with too few samples."""
+        seconds, interval = self.seconds(form), self.measured.interval_s if self.measured else None
+        return (seconds / interval[1], seconds / interval[0]) if seconds is not None and interval else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFloor(PassFloor):
+    """The floors of a part of a pass: a kind of operators, a module, an operator, or all of them."""
+
+    whole: PassFloor
+    part: str
+    profile: Profile | None  # of the pass
+
+    @property
+    def environment(self) -> object:
+        return self.costs.environment
+
+    def macs_share(self) -> float:
+        return self.costs.macs / self.whole.costs.macs if self.whole.costs.macs else 0.0
+
+    def bytes_share(self, form: str) -> float:
+        total = self.whole.moved_bytes(form)
+        return self.moved_bytes(form) / total if total else 0.0
+
+    def floor_share(self, form: str) -> float | None:
+        seconds, total = self.seconds(form), self.whole.seconds(form)
+        return seconds / total if seconds is not None and total else None
+
+    @property
+    def samples_s(self) -> tuple[float, ...]:
+        """Profiled seconds in every pass; empty without a profile."""
+        if self.profile is None:
+            return ()
+        return self.profile.whole_s if self.part == WHOLE else self.profile.samples.get(self.part, ())
+
+    @property
+    def profiled_s(self) -> float | None:
+        """Median profiled seconds; None without a profile."""
+        if self.profile is None:
+            return None
+        medians = self.profile.medians
+        return sum(medians.values()) if self.part == WHOLE else medians.get(self.part, 0.0)
+
+    @property
+    def time_share(self) -> float | None:
+        total = sum(self.profile.medians.values()) if self.profile else 0.0
+        return self.profiled_s / total if total and self.profiled_s is not None else None
+
+    def achieved(self, form: str) -> float | None:
+        """The floor as a share of the profiled time."""
+        seconds = self.seconds(form)
+        return seconds / self.profiled_s if self.profiled_s and seconds is not None else None
+
+
+def grouped(costs: OperatorCosts, by: str) -> dict[str, list[OperatorCost]]:
+    """The operators of a pass by kind in the order of KINDS; by module or op, most eager bytes first."""
+    named: dict[str, list[OperatorCost]] = {}
+    for part in costs.parts:
+        named.setdefault({"kind": part.kind, "module": part.module, "op": part.op}[by], []).append(part)
+    if by == "kind":
+        return {kind: named[kind] for kind in KINDS if kind in named}
+    moved = {name: sum(part.eager_bytes for part in parts) for name, parts in named.items()}
+    return {name: named[name] for name in sorted(named, key=lambda name: -moved[name])}
+
+
+def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[PartFloor]:
+    """Every part of a pass, then those that only the profile names, then all of the pass.
+
+    Args:
+        whole: the pass.
+        by: kind, module or op.
+        profile: of the same pass, by the same names; None without.
+    """
+    named = grouped(whole.costs, by)
+    only_profiled = [name for name in (profile.samples if profile else ()) if name not in named]
+    return [
+        PartFloor(
+            costs=replace(whole.costs, parts=tuple(parts)),
+            precision=whole.precision,
+            peaks=whole.peaks,
+            whole=whole,
+            part=name,
+            profile=profile,
+        )
+        for name, parts in [
+            *named.items(),
+            *((name, []) for name in only_profiled),
+            (WHOLE, list(whole.costs.parts)),
+        ]
+    ]
+
+
+# what records know
+
+
+def pass_floor(costs: OperatorCosts, precision: str, peaks: Peaks, records: Iterable[Record]) -> PassFloor:
+    measured = roofline.fastest(records, costs, precision, peaks.device)
+    return PassFloor(costs=costs, precision=precision, peaks=peaks, measured=measured)
+
+
+def newest_costs(records: Iterable[Record]) -> list[OperatorCosts]:
+    """The newest operator costs of every inference pass, by model, size, batch and precision."""
+    found = [one for one in records if isinstance(one, OperatorCosts) and one.case.work == "inference"]
+    newest = {
+        (one.case.model, height_width(one.case.res), one.case.batch, one.case.precision): one
+        for one in sorted(found, key=lambda one: one.environment.date)
+    }
+    return [newest[case] for case in sorted(newest)]
+
+
+def measured_devices(records: Sequence[Record]) -> list[Peaks]:
+    """The peaks of every device that has a measured ceiling."""
+    names = sorted({record.environment.device for record in records if isinstance(record, Ceiling)})
+    return [peaks for name in names if (peaks := roofline.measured_peaks(records, name)) is not None]
+
+
+def every_floor(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
+    """Every counted inference pass, at every precision whose peaks are known."""
+    timed = [record for record in records if isinstance(record, TimedPasses)]
+    found = [
+        pass_floor(costs, precision, peaks, timed)
+        for costs in newest_costs(records)
+        for precision in (("fp32", "tf32") if costs.case.precision == "fp32" else (costs.case.precision,))
+    ]
+    return [one for one in found if one.eager is not None and one.fused is not None]
+
+
+# tables
+
+
+def _bound(share: float | None) -> str:
+    if share is None:
+        return BLANK
+    return f"compute {percent(share)} %" if share > 0.5 else f"memory {percent(1 - share)} %"
+
+
+_tenths = partial(percent, digits=1)
+
+
+def _each_form(
+    heading: str, key: str, value: Callable[[Any, str], object], text: Callable[[Any], str], **options: bool
+) -> tuple[Column[Any], Column[Any]]:
+    """A column for each form of the bytes: eager and fused."""
+
+    def column(form: str) -> Column[Any]:
+        return Column(f"{heading} {form}", lambda r: value(r, form), text, key=f"{form}_{key}", **options)
+
+    return column("eager"), column("fused")
+
+
+def _raw(key: str, value: Callable[[Any], object]) -> Column[Any]:
+    return Column(key, value, raw=True)
+
+
+_CASE: tuple[Column[Any], ...] = (
+    MODEL,
+    FAMILY,
+    RES,
+    LATENT,
+    BATCH,
+    Column("precision", lambda r: r.precision),
+    _raw("work", lambda r: r.case.work),
+    Column("device", lambda r: r.peaks.device, optional=True),
+    Column("peaks", lambda r: r.peaks.origin if r.peaks.device else None, optional=True),
+    _raw("peaks_source", lambda r: r.peaks.source),
+    _raw("flops", lambda r: 2 * r.costs.macs),
+)
+_INTENSITY = _each_form("FLOP/B", "intensity", PassFloor.intensity, partial(fixed, 1))
+_FLOOR = _each_form("floor, ms,", "floor_s", PassFloor.seconds, milliseconds, optional=True)
+_BOUND = _each_form("bound by,", "compute_share", PassFloor.compute_share, _bound, optional=True)
+_ACHIEVED = _each_form("achieved, %,", "achieved", lambda r, form: r.achieved(form), _tenths, optional=True)
+
+PASSES = Table[PassFloor](
+    title="Floors of passes",
+    columns=(
+        *_CASE,
+        _raw("matmul_flops_per_s", lambda r: r.peaks.flops_per_s(r.precision, "linear")),
+        _raw("convolution_flops_per_s", lambda r: r.peaks.flops_per_s(r.precision, "convolution")),
+        _raw("bytes_per_s", lambda r: r.peaks.bytes_per_s),
+        _raw("eager_bytes", lambda r: r.costs.eager_bytes),
+        _raw("fused_bytes", lambda r: r.costs.fused_bytes),
+        *_INTENSITY,
+        *_FLOOR,
+        *_each_form("images/s at it,", "images_per_s", PassFloor.images_per_s, significant, optional=True),
+        *_BOUND,
+        Column(
+            "images/s measured",
+            lambda r: r.measured and r.measured.images_per_s,
+            significant,
+            key="measured_images_per_s",
+            optional=True,
+        ),
+        *_ACHIEVED,
+        _raw("measured_on", lambda r: r.measured and r.measured.environment.device),
+        Column(
+            "measured",
+            lambda r: r.measured and r.measured.environment.date,
+            key="measured_date",
+            optional=True,
+        ),
+    ),
+    records=lambda r: (r.costs, *r.peaks.ceilings, *((r.measured,) if r.measured else ())),
+)
+
+PARTS = Table[PartFloor](
+    title="Floors of the parts of passes",
+    columns=(
+        *_CASE,
+        Column("part", lambda r: r.part),
+        Column("kernels", lambda r: sum(part.calls for part in r.costs.parts), str, key="calls"),
+        Column("GMACs", lambda r: r.costs.macs, partial(giga, digits=2), key="macs"),
+        Column("MACs, %", PartFloor.macs_share, _tenths, key="macs_share"),
+        Column("GB eager", lambda r: r.costs.eager_bytes, giga, key="eager_bytes"),
+        Column("% of eager", lambda r: r.bytes_share("eager"), _tenths, key="eager_bytes_share"),
+        Column("GB fused", lambda r: r.costs.fused_bytes, giga, key="fused_bytes"),
+        _raw("fused_bytes_share", lambda r: r.bytes_share("fused")),
+        *_INTENSITY,
+        *_FLOOR,
+        Column(
+            "% of floor, eager", lambda r: r.floor_share("eager"), _tenths, "eager_floor_share", optional=True
+        ),
+        _raw("fused_floor_share", lambda r: r.floor_share("fused")),
+        _BOUND[0],
+        Column("ms profiled", lambda r: r.profiled_s, milliseconds, key="seconds", optional=True),
+        Column("time, %", lambda r: r.time_share, _tenths, key="seconds_share", optional=True),
+        Column("spread, %", lambda r: noise.spread(r.samples_s), percent, "seconds_spread", optional=True),
+        _ACHIEVED[0],
+        _raw("seconds_of_passes", lambda r: list(r.samples_s)),
+        _raw("profiled_date", lambda r: r.profile and r.profile.environment.date),
+        replace(NOISE, value=lambda r: list(r.profile.noise) if r.profile else []),
+    ),
+    records=lambda r: (r.costs, *r.peaks.ceilings, *((r.profile,) if r.profile else ())),
+)
+
+
+def _sold(record: Ceiling) -> float | None:
+    """The maker's figure for a ceiling; None where the device's name does not say which GPU it is."""
+    name = roofline.gpu_named(record.environment.device)
+    if name is None:
+        return None
+    peaks = roofline.of_gpu(name)
+    return (
+        peaks.bytes_per_s
+        if record.case.what == "copy"
+        else peaks.flops_per_s(record.case.precision, "linear")
+    )
+
+
+CEILINGS = Table[Ceiling](
+    title=ceiling.TABLE.title,
+    columns=(
+        *ceiling.TABLE.columns,
+        Column("as sold, G/s", _sold, unit(significant, 1e-9), key="sold_per_s", optional=True),
+    ),
+)

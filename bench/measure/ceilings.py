@@ -1,0 +1,88 @@
+"""Ceilings of a device: the rate of its fastest matrix product, convolution and copy.
+
+FLOPs are twice the multiply-accumulates; a copy counts its bytes twice, read and written. Making the tensors
+and the warm-up are not timed.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from bench.machine import device
+from bench.measure import timing
+from bench.records.base import Environment
+from bench.records.ceiling import Ceiling, CeilingCase
+
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
+SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # of the square matrices
+CHANNELS, LATENT, IMAGES = 256, 32, 4  # of the convolution: in and out, side, batch
+COPIED = {"cpu": 2**29, "cuda": 2**31}  # bytes, far more than the caches hold
+BUDGET_S = 2.0
+
+
+def cases(where: str, precisions: Sequence[str]) -> list[CeilingCase]:
+    """A matrix product in every precision, then the copy.
+
+    On a CPU also a convolution in every precision: torch hands products and convolutions to different
+    libraries, and either may be the faster one.
+    """
+    products = ("matmul", "convolution") if where == "cpu" else ("matmul",)
+    pairs = [(what, precision) for precision in dict.fromkeys(precisions) for what in products]
+    return [
+        CeilingCase(device=where, what=what, precision=precision)
+        for what, precision in [*pairs, ("copy", "fp32")]
+    ]
+
+
+def measure(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:
+    """Measure one ceiling in this process; a matrix product at the fastest of a few sizes."""
+    device.set_precision(case.precision)
+    if case.what == "copy":
+        return copy(case, environment, budget_s)
+    if case.what == "convolution":
+        return convolution(case, environment, budget_s)
+    sides = SIDES[case.device]
+    return fastest([matmul(case, environment, side, budget_s / len(sides)) for side in sides])
+
+
+def fastest(ceilings: Sequence[Ceiling]) -> Ceiling:
+    return max(ceilings, key=lambda ceiling: ceiling.per_s)
+
+
+def matmul(case: CeilingCase, environment: Environment, side: int, budget_s: float) -> Ceiling:
+    """Time the product of two square matrices of normal numbers, its output given."""
+    dtype = device.DTYPES[case.precision]
+    a, b = (torch.randn(side, side, device=case.device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    times = _times(lambda: torch.matmul(a, b, out=out), case.device, budget_s)
+    return Ceiling(case=case, environment=environment, size=side, work=2 * side**3, times_s=times)
+
+
+def convolution(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:
+    """Time a 3x3 convolution with as many channels in as out."""
+    dtype = device.DTYPES[case.precision]
+    x = torch.randn(IMAGES, CHANNELS, LATENT, LATENT, device=case.device).to(dtype)
+    weight = torch.randn(CHANNELS, CHANNELS, 3, 3, device=case.device).to(dtype)
+    times = _times(lambda: torch.conv2d(x, weight, padding=1), case.device, budget_s)
+    flops = 2 * IMAGES * LATENT**2 * 9 * CHANNELS**2
+    return Ceiling(case=case, environment=environment, size=CHANNELS, work=flops, times_s=times)
+
+
+def copy(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:
+    """Time the copy of a tensor that no cache holds."""
+    size = COPIED[case.device]
+    source = torch.randn(size // 4, device=case.device)
+    target = torch.empty_like(source)
+    times = _times(lambda: target.copy_(source), case.device, budget_s)
+    return Ceiling(case=case, environment=environment, size=size, work=2 * size, times_s=times)
+
+
+def _times(call: Callable[[], object], where: str, budget_s: float) -> tuple[float, ...]:
+    """Seconds of calls after warm-up, each to after the device has finished."""
+    clock, synchronise = time.perf_counter, device.synchronise(where)
+    policy = timing.Policy(budget_s=budget_s, min_warmup_s=min(0.2, budget_s / 4), min_sampling_s=0.2)
+    begin = clock()
+    timing.warm_up(call, policy, clock=clock, synchronise=synchronise)
+    samples = timing.sample(call, policy, spent_s=clock() - begin, clock=clock, synchronise=synchronise)
+    return samples.wall_s
