@@ -176,7 +176,7 @@ def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throu
             one.case.precision,
             one.case.batch,
             one.case.checkpointing,
-            settings(one),
+            settings(one.case),
         ): one
         for one in timed
         if one.case.model == training.model

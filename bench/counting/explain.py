@@ -83,7 +83,7 @@ def explain(
     packages: Mapping[str, str],
     max_macs: float = MAX_MACS,
 ) -> Explanation | Skipped:
-    """Count a model under every counter and name the differences.
+    """Count a model's forward pass under every counter and name the differences.
 
     Args:
         case: the count under torch's rules.
@@ -95,7 +95,6 @@ def explain(
     task = count.task_of(case)
     try:
         side = counters.count_side_by_side(model, task, case.batch)
-        step = counters.count_step(model, task, case.batch)
         terms = closed_form.count(case.model, task, case.batch)
     except count.FAILURES as error:
         return count.skipped(case, here, error)
@@ -126,7 +125,6 @@ def explain(
             environment.gather("cpu", case.model) if real else here,
             model,
             counts[counter],
-            step if counter == "torch" else None,
         )
 
     ordered = [counter for counter in COUNTERS if counter in counts]

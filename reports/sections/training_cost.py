@@ -75,9 +75,9 @@ def _of_costs(costs: Sequence[Cost]) -> str:
     return (
         "ZMACs are the papers' Z: 3 x MACs of a forward pass x steps x batch 256, in zetta (1e21), printed "
         "as FLOPs with a MAC counted as one. *From printed* uses the MACs that the table prints, *from "
-        "counted* those counted here by torchprofile's rules. ZFLOPs are twice the MACs of every forward and backward "
-        "pass: with activations kept, with every block recomputed in the backward pass, and as released. "
-        "FCDM's release recomputes every block, the other releases recompute nothing. MDT trains on a second "
-        "pass, over masked tokens, that is not counted: its cost as released is a lower bound. "
+        "counted* those counted here by torchprofile's rules. ZFLOPs are twice the MACs of every forward "
+        "and backward pass: with activations kept, with every block recomputed in the backward pass, and as "
+        "released. FCDM's release recomputes every block, the other releases recompute nothing. MDT trains "
+        "on a second pass, over masked tokens, that is not counted: its cost as released is a lower bound. "
         f"Counted with {'; '.join(stamps) or BLANK}."
     )
