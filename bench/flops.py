@@ -21,7 +21,7 @@ the DiT rows of DiCo's Table 1 round to it. module-hooks sees layers only and no
 as thop does; calflops, which is never run here, also counts functional convolutions and matrix products,
 but not scaled_dot_product_attention. All of these run on the meta device: nothing is computed, nothing
 allocated.
-closed-form does not run the model at all: formulas of its Config and the Task, in bench/closed_form.py.
+closed-form does not run the model: a formula of its Config and the Task, in the network's own file.
 torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
 seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.
 
@@ -135,7 +135,7 @@ def measure(
 
 
 def _formula(blank: Counted) -> "Count":
-    from bench import closed_form
+    from bench.counting import closed_form
     from bench.counting import counters as counters
     from models.registry import task_at
 
@@ -244,14 +244,14 @@ def _whole(blank: Counted) -> Counted:
 
 
 def _require_formulas(models: Iterable[tuple[str, Size]]) -> None:
-    from bench import closed_form
+    from bench.counting import closed_form
     from models.registry import task_at
 
     for name, res in models:
         if closed_form.count(name, task_at(name, *height_width(res))) is None:
             raise options.UsageError(
-                f"--counter closed-form: {name} has no formula; torch counts it; bench/closed_form.py "
-                "says how a backbone gets one"
+                f"--counter closed-form: {name} has no formula, which models/arithmetic.py describes; "
+                "torch would work"
             )
 
 

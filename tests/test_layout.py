@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.registry import FAMILIES
+from models.registry import ENTRIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "bench", "baselines", "reports")
@@ -104,18 +104,17 @@ def files(package: str) -> list[Path]:
 
 
 def backbones() -> list[Path]:
-    return [path for path in files("models") if "VARIANTS" in path.read_text() and path.stem != "registry"]
+    return [path for path in files("models") if "\nVARIANTS" in path.read_text()]
 
 
 def test_every_backbone_file_is_in_the_registry() -> None:
-    networks = {family.network.__module__ for family in FAMILIES.values()}
-    assert {f"models.{path.stem}" for path in backbones()} == networks
+    assert {f"models.{path.stem}" for path in backbones()} == {entry.module for entry in ENTRIES.values()}
 
 
 @pytest.mark.parametrize("path", backbones(), ids=lambda path: path.stem)
-def test_a_backbone_imports_layers_kernels_and_task_of_ours_and_nothing_else(path: Path) -> None:
+def test_a_backbone_imports_no_other_backbone(path: Path) -> None:
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("models.")}
-    assert ours <= {"layers", "kernels", "task"}
+    assert ours <= {"arithmetic", "family", "layers", "kernels", "task", f"_{path.stem}_ablations"}
     assert not {name for name in imports(path) if name.split(".")[0] in ("bench", "baselines", "reports")}
 
 
@@ -139,6 +138,12 @@ def test_data_and_reports_import_neither_torch_nor_models(package: str) -> None:
 @pytest.mark.parametrize("name", NO_TORCH)
 def test_the_light_modules_import_no_torch_at_the_top(name: str) -> None:
     assert not {module for module in imports(ROOT / name, everywhere=False) if module.startswith("torch")}
+
+
+def test_the_registry_imports_neither_torch_nor_a_backbone() -> None:
+    code = "import sys, models.registry; print({'torch', 'models.dit'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_triton_is_imported_in_kernels_only() -> None:

@@ -30,8 +30,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
-from bench.checkpointing import blocks
-from models.contract import condition_width
+from models.checkpointing import blocks
+from models.contract import condition_width, make_inputs
 from models.kernels import neighbourhood  # noqa: F401 - defines the operators below
 from models.task import Task
 
@@ -356,18 +356,6 @@ class Step:
     train_macs_checkpointed: int  # and every block of `bench.checkpointing` once more, in full
 
 
-def inputs(task: Task, batch: int, device: str, width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """x (N, C, H, W), t (N,) and y of one call; on the meta device without values.
-
-    y are labels (N,), or float vectors (N, width) for a network that has a `condition_width`.
-    """
-    x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
-    t = torch.randint(1000, (batch,), device=device)
-    if width is None:
-        return x, t, torch.randint(task.num_classes, (batch,), device=device)
-    return x, t, torch.randn(batch, width, device=device)
-
-
 def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
     """Count a forward and a backward pass over meta tensors under torch's rules.
 
@@ -379,7 +367,7 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> Step:
         batch: images N; the MACs are those of all of them.
     """
     model.eval()
-    x, t, y = inputs(task, batch, "meta", condition_width(model))
+    x, t, y = make_inputs(task, batch, "meta", condition_width(model))
     counted = _Dispatched(TORCH_RULES)
     in_blocks = 0
 
@@ -444,7 +432,7 @@ def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySi
         batch: images N; the MACs are those of all of them.
     """
     model.eval()
-    args = inputs(task, batch, "meta", condition_width(model))
+    args = make_inputs(task, batch, "meta", condition_width(model))
     running = _BesideLayers(TORCH_RULES)
     by_layer: Counter[str] = Counter()
 
@@ -509,7 +497,7 @@ def count_forward(
     """
     model.eval()
     device = "cpu" if counter in ("torchprofile", "fvcore") else "meta"
-    args = inputs(task, batch, device, condition_width(model))
+    args = make_inputs(task, batch, device, condition_width(model))
     if counter == "torchprofile":
         return _count_torchprofile(model, args)
     if counter == "fvcore":

@@ -18,8 +18,8 @@ from bench.records.record import Counted, height_width, size_text
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.closed_form import Terms
     from bench.counting.counters import Count, SideBySide
+    from models.arithmetic import Terms
 
 PAIR = ("FCDM-XL", "DiT-XL/2")  # whose ratio is printed
 PACKAGES = ("torchprofile", "fvcore")
@@ -100,10 +100,10 @@ def explain(
         packages: of `PACKAGES`, blank to run it and otherwise why not.
         most_macs: of a pass that they are run on.
     """
-    from bench import closed_form
+    from bench.counting import closed_form
     from bench.counting import counters as counters
     from models.contract import build
-    from models.registry import is_plugin, task_at
+    from models.registry import task_at
 
     task = task_at(blank.model, *height_width(blank.res))
     side = counters.count_side_by_side(model, task, blank.batch)
@@ -117,11 +117,7 @@ def explain(
         params_trainable=sum(p.numel() for p in parameters if p.requires_grad),
     )
     if terms is None:
-        missing["closed-form"] = (
-            "no formula: a user's model; bench/closed_form.py says how one of the zoo gets it"
-            if is_plugin(blank.model)
-            else "no formula yet; bench/closed_form.py says how to add one"
-        )
+        missing["closed-form"] = "no formula: the network has no method closed_form; see models/arithmetic.py"
     else:
         counts["closed-form"] = counters.Count(by_op=dict(terms.torch), by_module={}, not_counted=())
     real: nn.Module | None = None
@@ -250,13 +246,13 @@ def _beside_layers(side: "SideBySide", terms: "Terms | None") -> list[Difference
 
 def _products(counter: str, count: "Count", side: "SideBySide", terms: "Terms | None") -> list[Difference]:
     """Differences of products and convolutions, which all counters have."""
-    from bench import closed_form
+    from models import arithmetic
 
     plain, fused = side.counts["torch"], side.counts["torchprofile-meta"]
     named = [_difference(f"custom operator {op} unseen", -plain.by_op[op], [op]) for op in _own(plain)]
     if counter != "fvcore":
         unstrided = _sum(fused, _CONVOLUTIONS) - _sum(plain, _CONVOLUTIONS)
-        named.append(_difference(closed_form.UNSTRIDED, unstrided, ["convolution"]))
+        named.append(_difference(arithmetic.UNSTRIDED, unstrided, ["convolution"]))
     attention = fused.by_op.get(ATTENTION, 0)
     if ATTENTION in count.not_counted:
         named.append(_difference("attention products unseen", -attention, [ATTENTION]))
@@ -265,7 +261,7 @@ def _products(counter: str, count: "Count", side: "SideBySide", terms: "Terms | 
         instead = count.by_op.get(ATTENTION, 0) - attention
         named.append(_difference("attention in the custom operator's place", instead, [ATTENTION]))
     if counter in PACKAGES and terms is not None:
-        unread = terms.torch[closed_form.UNREAD]
+        unread = terms.torch[arithmetic.UNREAD]
         contracted = fused.by_op.get("einsum", 0) - side.permuted
         torchs = sum(macs for op, macs in plain.by_op.items() if op not in (*_CONVOLUTIONS, *_own(plain)))
         of_attention = sum(d.macs for d in named if ATTENTION in d.operators)
@@ -277,9 +273,9 @@ def _products(counter: str, count: "Count", side: "SideBySide", terms: "Terms | 
 
 
 def _elementwise_parts(terms: "Terms") -> dict[str, int]:
-    from bench import closed_form
+    from models import arithmetic
 
-    others = (closed_form.AFFINE_NORMS, closed_form.MEANS, closed_form.EINSUM, closed_form.UNSTRIDED)
+    others = (arithmetic.AFFINE_NORMS, arithmetic.MEANS, arithmetic.EINSUM, arithmetic.UNSTRIDED)
     return {part: macs for part, macs in terms.torchprofile.items() if macs > 0 and part not in others}
 
 

@@ -20,7 +20,7 @@ from bench.counting import counters
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device
 from bench.records.record import Part
-from models.contract import condition_width
+from models.contract import condition_width, make_inputs
 from models.task import Task
 
 Shape = Sequence[int]
@@ -308,7 +308,7 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     elif dtype != torch.float32:
         model = deepcopy(model).to(dtype)
     model.eval()
-    x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
+    x, t, y = make_inputs(task, batch, "meta", condition_width(model))
     if not training:
         x = x.to(dtype)
     modules = _Modules(model)

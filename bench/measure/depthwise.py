@@ -12,16 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.counting import counters
 from bench.jobs.worker import first_line, out_of_memory
 from bench.machine import device
 from bench.measure import prepared as arms
 from bench.records.record import Size, Variant, height_width
-from models.contract import condition_width
+from models.contract import condition_width, make_inputs
+from models.kernels.backends import why_no_triton
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
 from models.kernels.norm_modulate import norm_modulate_triton
-from models.kernels.triton_here import why_no_triton
-from models.layers import ChannelNorm, modulate_addcmul
+from models.layers.modulation import ChannelNorm, modulate_addcmul
 from models.task import Task
 
 EPS = ChannelNorm.eps
@@ -72,7 +71,7 @@ def layers(model: nn.Module, task: Task) -> list[Layer]:
 
     hooks = [m.register_forward_hook(seen) for m in model.modules() if isinstance(m, nn.Conv2d)]
     with torch.no_grad():
-        model.eval()(*counters.inputs(task, 1, "meta", condition_width(model)))
+        model.eval()(*make_inputs(task, 1, "meta", condition_width(model)))
     for hook in hooks:
         hook.remove()
     return [replace(layer, calls_a_pass=count) for layer, count in calls.items()]

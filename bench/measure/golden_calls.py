@@ -5,14 +5,15 @@ from torch import Tensor, nn
 
 from baselines import load
 from baselines.load import Golden
+from models import registry
 from models.adm import with_low_res
-from models.registry import BACKBONES, FAMILIES, create, family_of, is_plugin
+from models.registry import FAMILIES, create, family_of, is_plugin
 from models.weights import official_name
 
 
 def names() -> list[str]:
     """The models with a golden, in the registry's order."""
-    return [name for name in BACKBONES if name in load.goldens()]
+    return [name for name in registry.names() if name in load.goldens()]
 
 
 def golden_of(name: str) -> str | None:

@@ -10,14 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bench.checkpointing import checkpointed
-from bench.counting import counters
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device as device
 from bench.measure.live_bytes import CUDA_BLOCK_BYTES, Footprint, PeakWatch
 from bench.measure.train_step import Region, Step, noise_of
 from bench.records.record import MemoryUse
-from models.contract import condition_width
+from models.checkpointing import checkpointed
+from models.contract import condition_width, make_inputs
 from models.task import Task
 
 
@@ -131,7 +130,7 @@ def inference(
     dtype = device.DTYPES[precision]
     model = make().to(dtype).eval()
     parameters = ledger.live_bytes - before
-    x, t, y = counters.inputs(task, batch, on, condition_width(model))
+    x, t, y = make_inputs(task, batch, on, condition_width(model))
     x = x.to(dtype)
     with torch.inference_mode(), region():
         if on != "meta":
@@ -173,7 +172,7 @@ def training(
     before = ledger.live_bytes
     model = make().train()
     parameters = ledger.live_bytes - before
-    inputs = counters.inputs(task, batch, on, condition_width(model))
+    inputs = make_inputs(task, batch, on, condition_width(model))
     noise = noise_of(inputs[0], task)
     before = ledger.live_bytes
     # not fused: torch's default on CUDA, and so what the releases run

@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.checkpointing import checkpointed
 from bench.datasets.datasets import Dataset
 from bench.machine import device, telemetry
 from bench.records.record import Evaluation, Trained
@@ -28,8 +27,9 @@ from bench.training.feed import Feed
 from bench.training.identity import Identity
 from bench.training.processes import Processes
 from bench.training.validation import Losses, Validation
+from models.checkpointing import checkpointed
 from models.contract import build
-from models.layers import LabelDropout
+from models.layers.conditions import LabelDropout
 
 CHECK_EVERY = 50  # steps between looks at the losses where looking means to wait for others
 

@@ -9,9 +9,10 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import load
-from bench.checkpointing import blocks, checkpointed
 from bench.counting import counters
 from models import Task, create
+from models.checkpointing import blocks, checkpointed
+from models.contract import make_inputs
 from models.registry import published_task
 from tests.conftest import SMALLEST
 
@@ -58,7 +59,7 @@ def test_packages_count_what_torchprofiles_rules_say(package: str, published: st
 def test_forward_macs_are_those_of_torchs_own_counter(smallest: str) -> None:
     model = meta(smallest)
     with FlopCounterMode(display=False) as theirs, torch.no_grad():
-        model(*counters.inputs(Task(), 1, "meta"))
+        model(*make_inputs(Task(), 1, "meta"))
     assert 2 * counters.count_forward(model, Task()).macs == theirs.get_total_flops()
 
 
@@ -100,13 +101,13 @@ def test_checkpointed_macs_are_those_of_a_step_that_recomputes_its_blocks(name: 
     # left alone, torch stops recomputing a block once it has what the gradients need: without DiC's 1x1
     # skips, and without the last product of a branch that is added as it is, as in ADM and DiS
     with counted, checkpointed(model), set_checkpoint_early_stop(False):
-        model(*counters.inputs(task, 1, "meta")).sum().backward()
+        model(*make_inputs(task, 1, "meta")).sum().backward()
     assert step.train_macs < counted.total == step.train_macs_checkpointed
 
 
 def test_checkpointing_changes_no_gradient_and_no_model_afterwards() -> None:
     model = create("DiT-S/8", latent_size=16)
-    args = counters.inputs(Task(16), 2, "cpu")
+    args = make_inputs(Task(16), 2, "cpu")
     model(*args).sum().backward()
     plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import closed_form, flops
+from bench import flops
 from bench.cli import options
 from bench.counting import counters, explain
 from bench.machine import device
 from bench.records import record
 from bench.records.record import Counted
 from models import Task
+from models.arithmetic import Terms
 from models.contract import build
 from models.dit import Config, DiT
 from reports.sections.counters import section
@@ -286,11 +287,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_a_closed_form_that_is_not_the_traced_count_is_told_and_exits_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def without_a_head(terms: closed_form.Terms, config: Config, task: Task) -> None:
-        closed_form.count_dit(terms, config, task)
+    complete = DiT.closed_form
+
+    def without_a_head(terms: Terms, config: Config, task: Task) -> None:
+        complete(terms, config, task)
         del terms.torch["head"]
 
-    monkeypatch.setattr(closed_form, "NETWORKS", {DiT: without_a_head})
+    monkeypatch.setattr(DiT, "closed_form", staticmethod(without_a_head))
     args = ("--explain", "DiT-S/8", "--res", "64", "--counter", "torch")
     assert run(flops.main, *args, "--format", "json") == 1
     rows = json.loads(capsys.readouterr().out)

@@ -13,12 +13,11 @@ from baselines import load
 from bench import train_step, training_cost
 from bench.analysis import training_cost as cost
 from bench.analysis.training_cost import Training
-from bench.checkpointing import checkpointed
-from bench.counting import counters
 from bench.measure import prepared
 from bench.measure.train_step import EMA_DECAY, LEARNING_RATE, Step, noise_of
 from bench.records.record import Throughput, to_line
-from models.contract import build, condition_width
+from models.checkpointing import checkpointed
+from models.contract import build, condition_width, make_inputs
 from models.registry import task_at
 from models.weights import randomise_zeros
 from reports.sections import training_cost as report
@@ -33,7 +32,7 @@ def step_of(name: str, *, fused: bool = True) -> tuple[nn.Module, Step]:
     task = task_at(name, 64, 64)
     model = build(name, task, device="cpu")
     randomise_zeros(model)
-    inputs = counters.inputs(task, 2, "cpu", condition_width(model))
+    inputs = make_inputs(task, 2, "cpu", condition_width(model))
     return model, Step(model.train(), inputs, noise_of(inputs[0], task), nullcontext, fused=fused)
 
 
