@@ -370,5 +370,5 @@ def measure(case: DepthwiseCase, environment: Environment) -> Record:
         environment=environment,
         implementations=found,
         inputs=len(given.xs),
-        **compared.recorded(case.precision_target),
+        **compared.fields(case.precision_target),
     )

@@ -1,7 +1,7 @@
 """MACs of one model at one size under one counter."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.records.base import Record, SizedCase, register
 from bench.records.columns import FAMILY, LATENT, MODEL, RES

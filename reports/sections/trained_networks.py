@@ -60,7 +60,7 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
     """The newest analysis of every network; those with equal inputs together."""
     groups: dict[tuple[object, ...], list[A]] = {}
     for one in newest(analyses):
-        probe = one.case.probe
+        probe: Probe = one.case.probe
         given = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
         groups.setdefault((*given, one.environment.device), []).append(one)
     return [
