@@ -1,5 +1,6 @@
 """Tables of explanations: counts, differences, closed form, published figures, verdict and ratio."""
 
+from operator import attrgetter
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
