@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from bench.records.record import Probe, Recipe, Run
 from torch import nn
 
 from bench.datasets.datasets import load
 from bench.machine import environment
-from bench.records.record import Probe, Recipe, Run
 from bench.training import objective
 from bench.training.identity import Identity
 from bench.training.probe import Shown, Subject

@@ -19,8 +19,8 @@ from bench.analysis.floors import PassFloor
 from bench.analysis.roofline import FORMS, Peaks
 from bench.records.base import size_text
 from bench.tables.numbers import significant
-from reports.figures.plots import COLOURS, STYLE, Drawing, label_points, new_figure, saved, settle
-from reports.naming import FAMILIES, SIZES, family, order, size, sizes_of
+from reports.figures.plots import STYLE, Drawing, label_points, new_figure, saved, settle
+from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of
 
 NAMED = 10  # families that are named in a panel; of more only those of the papers, the rest in the legend
 SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements

@@ -10,8 +10,8 @@ from bench.analysis.depthwise import NOT_HERE, PRECISIONS
 from bench.analysis.roofline import Peaks
 from bench.records.base import Record, height_width, size_text
 from bench.records.depthwise import OperatorComparison
-from bench.tables.render import render
 from reports.figures.plots import STYLE, Drawing, new_figure, placed, saved
+from reports.markdown import table
 
 # Okabe and Ito's, as in reports.figures.plots; in the order of the command
 COLOURS = {
@@ -57,11 +57,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     )
     lines = [line for line in lines if line.implementation.status != NOT_HERE]
     sums = depthwise.pass_sums(found)
-    parts = [f"## {depthwise.TABLE.title}", TEXT, render(depthwise.TABLE, lines, "md")]
+    parts = [f"## {depthwise.TABLE.title}", TEXT, table(depthwise.TABLE, lines)]
     parts += ["Implementations that cannot run:", "\n".join(absent)] if absent else []
     parts += [
         "All of them in one pass of the model: medians times the calls of each size.",
-        render(depthwise.sums_table(sums), sums, "md"),
+        table(depthwise.sums_table(sums), sums),
     ]
     return "\n\n".join([*parts, *(line for one in drawings for line in placed(one))]), drawings
 

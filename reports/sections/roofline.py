@@ -12,12 +12,11 @@ from bench.records.ceiling import Ceiling
 from bench.records.counts import MacCount
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
-from bench.tables.render import render
 from reports.figures import operators as operators_figure
 from reports.figures import roofline as roofline_figure
 from reports.figures.plots import Drawing, placed
+from reports.markdown import stamp, table
 from reports.naming import FAMILIES, family, order, size
-from reports.overview import stamp
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown beside the devices that were measured
 FEW = 6  # models that a caption names
@@ -41,11 +40,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     groups = _groups(costs, profiles)
     parts = ["## Floors and rooflines", _reading(costs)]
     if ceilings := roofline.highest_ceilings(one for one in records if isinstance(one, Ceiling)):
-        parts += ["### Ceilings", _CEILINGS, render(floors.CEILINGS, ceilings, "md")]
+        parts += ["### Ceilings", _CEILINGS, table(floors.CEILINGS, ceilings)]
     if listed := [one for of_device in shown.values() for one in _listed(of_device)]:
-        parts += ["### Floors", _about_floors(peaks), render(floors.PASSES, listed, "md")]
+        parts += ["### Floors", _about_floors(peaks), table(floors.PASSES, listed)]
     rows = _part_rows(groups, profiles, {one.device: one for one in reversed(peaks)})
-    parts += ["### Operators", _about_operators(rows), render(floors.PARTS, rows, "md")]
+    parts += ["### Operators", _about_operators(rows), table(floors.PARTS, rows)]
     drawings = [
         roofline_figure.draw(one, shown[one.device], _missing(shown[one.device], records))
         for one in peaks
@@ -223,9 +222,9 @@ def _about_floors(peaks: Sequence[Peaks]) -> str:
     return (
         "Each device at one resolution and batch, those of most measurements on it, otherwise of most "
         f"models; at most {MOST} models, the measured first; the figure has all. *Achieved*: floor / "
-        "measured median of the fastest measurement of the same pass, whatever its other settings. It is above 100 % "
-        "where fusion, caches or an algorithm of fewer FLOPs (Winograd's 3x3) make a pass faster, or where "
-        f"ceilings were measured on a busy device. Peaks: {sources}."
+        "measured median of the fastest measurement of the same pass, whatever its other settings. It is "
+        "above 100 % where fusion, caches or an algorithm of fewer FLOPs (Winograd's 3x3) make a pass "
+        f"faster, or where ceilings were measured on a busy device. Peaks: {sources}."
     )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from bench.records.record import Evaluation, Trained
 
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Estimate, Study
-from bench.records.record import Evaluation, Trained
 from bench.stats import intervals
 from tests.records.test_record import RECIPE as A_RECIPE
 from tests.records.test_record import RUN

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-
 from bench.records.record import ChannelScores, Probe, Record, Scores, Spectrum
+
 from reports.sections import trained_networks
 from tests.records.test_record import RUN, TIMED
 
@@ -63,6 +63,7 @@ def test_without_records_of_these_kinds_there_is_no_section() -> None:
     assert trained_networks.section([TIMED]) == ("", [])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_tables_hold_the_powers_and_uses_that_the_records_give() -> None:
     text, _ = trained_networks.section(ALL)
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| FCDM-S")}
@@ -76,6 +77,7 @@ def test_tables_hold_the_powers_and_uses_that_the_records_give() -> None:
     assert "a device, fp32, batch 4, torch 2.13.0, commit abc, 2026-11-21" in text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_newest_of_a_case_counts() -> None:
     later = replace(RUN.environment, date="2026-11-22T00:00:00Z")
     new = spectrum("FCDM-S", 0.9)
@@ -85,6 +87,7 @@ def test_the_newest_of_a_case_counts() -> None:
     assert "1.000 / 1.000 / 1.000" not in text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_networks_that_were_shown_other_data_stand_in_another_table() -> None:
     other = replace(PROBE, data="cifar10")
     text, drawings = trained_networks.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=other)])
@@ -114,6 +117,7 @@ def test_both_objectives_are_told_apart_in_headings_titles_and_the_words_on_the_
     assert "level of noise: timestep" in of_diffusion
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_networks_that_were_shown_other_levels_have_a_heading_of_their_own() -> None:
     probe = replace(PROBE, images=128)
     text, _ = trained_networks.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=probe)])
@@ -121,12 +125,14 @@ def test_networks_that_were_shown_other_levels_have_a_heading_of_their_own() -> 
     assert len(headings) == 2
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_two_checkpoints_of_one_network_are_told_apart() -> None:
     other = replace(PROBE, trained="step 800, seed 1, weights as trained")
     text, _ = trained_networks.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=other)])
     assert "FCDM-S, step 800, seed 1, weights as trained" in text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_images_too_small_for_a_band_have_a_dash_there() -> None:
     one = replace(
         spectrum("FCDM-S"), radii=(0.0,), counts=(1,), predicted=((1.0,),) * 3, added=((1.0,),) * 3,

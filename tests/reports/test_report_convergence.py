@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from bench.records.record import Record, Trained
 
 from bench.analysis import learning_curves as curves
-from bench.records.record import Record, Trained
 from reports.figures import learning_curves as convergence_plots
 from reports.sections import convergence
 from reports.sections.convergence import published_fids, published_name, section
@@ -74,6 +74,7 @@ def test_differences_to_dit_are_taken_within_a_seed_at_equal_steps_flops_and_sec
     assert "a higher loss than DiT-Ti/2's: DiC-Ti" in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_joules_have_a_column_where_they_were_read() -> None:
     assert "joules" not in text(study())
     assert "at equal joules" in text(study(joules=True))
@@ -98,6 +99,7 @@ def test_differences_by_timestep_are_in_per_cent_of_dits_loss(page: str) -> None
     assert found["FCDM-Ti"][0].startswith(f"{100 * (mean - 1):+.1f} [")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_range_of_timesteps_where_a_loss_is_not_above_zero_is_absolute_and_has_no_bar() -> None:
     records = [
         replace(
@@ -143,6 +145,7 @@ def test_four_models_are_said_to_show_nothing_of_the_papers_ranking(page: str) -
         (["FCDM-S", "DiT-S/2", "DiC-S", "DiCo-S", "DiG-S/2"], "5 models do not show that one foretells"),
     ],
 )
+@pytest.mark.usefixtures("blank_figures")
 def test_five_models_can_agree_with_the_papers_or_not(order: list[str], told: str) -> None:
     assert told in text(study({model: 5.0 - i for i, model in enumerate(order)}))
 
@@ -154,6 +157,7 @@ def test_the_published_fid_is_that_of_the_model_or_of_its_familys_s() -> None:
     assert published_fids(made) == {"FCDM-Ti": 48.52, "DiT-Ti/2": 68.4, "DiCo-Ti": 49.97, "DiC-Ti": 58.68}
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_arms_that_no_paper_has_leave_the_question_open() -> None:
     page = text(study({"mine:a": 1.0, "mine:b": 2.0}))
     assert "It cannot be asked here: 0 of the arms have a published FID" in page
@@ -166,6 +170,7 @@ def test_the_papers_curves_are_said_to_cross_where_they_do(page: str) -> None:
     assert found["last"][2] == "13.83, 13.66 at 400K"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_two_seeds_are_shown_without_an_interval() -> None:
     page = text(study(seeds=2))
     assert "(n = 2, no interval) at 400 steps" in page
@@ -173,6 +178,7 @@ def test_two_seeds_are_shown_without_an_interval() -> None:
     assert "not told apart from" not in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_seconds_that_differ_by_seed_are_said_to_be_those_of_a_machine_at_other_work() -> None:
     slow = trained("DiT-Ti/2", 2, [power(step) + 5 for step in STEPS], s_per_step=0.15)
     quiet = study()
@@ -181,6 +187,7 @@ def test_seconds_that_differ_by_seed_are_said_to_be_those_of_a_machine_at_other_
     assert "The machine was not quiet:** by seed the seconds of the same work differ by DiT-Ti/2 50 %" in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_one_arm_is_shown_alone() -> None:
     page, drawings = section(study({"mine:a": 1.0}))
     assert "At equal cost" not in page
@@ -191,6 +198,7 @@ def test_one_arm_is_shown_alone() -> None:
     ]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_run_that_stopped_is_named_with_its_reason() -> None:
     bad = trained("DiC-S", 0, [3.0, 2.0], status="not finite")
     page = text([*study(), bad])
@@ -198,6 +206,7 @@ def test_a_run_that_stopped_is_named_with_its_reason() -> None:
     assert "DiC-S" not in table(page, "#### Loss at the end")["model"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_runs_of_which_none_ended_well_are_rows_with_their_reasons() -> None:
     lost = [
         replace(run, recipe=replace(run.recipe, learning_rate=5.0))
@@ -242,6 +251,7 @@ def test_ticks_of_a_logarithmic_axis_are_few_within_it_and_told_apart(low: float
     assert len({convergence_plots.written(tick) for tick in ticks}) == len(ticks)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_flow_s_losses_are_by_its_level_of_noise_which_falls_with_t() -> None:
     flow = [replace(run, recipe=replace(run.recipe, objective="flow")) for run in study()]
     assert next(iter(table(text(flow), "#### By timestep"))) == "1 - t"

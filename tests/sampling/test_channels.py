@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.records.record import ChannelScores, Scores, Skipped, key
 from torch import Tensor, nn
 
 from bench import channels
-from bench.records.record import ChannelScores, Scores, Skipped, key
 from bench.stats import intervals
 from models import create, names
 from models.fcdm import FCDM, Config

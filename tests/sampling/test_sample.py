@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from bench.records.record import Quality, Sampled, Skipped
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,7 +19,6 @@ from bench.cli.options import UsageError
 from bench.datasets import images
 from bench.jobs import worker
 from bench.records import record
-from bench.records.record import Quality, Sampled, Skipped
 from bench.sampling import chains, features, sample_folder
 from bench.training import checkpoint
 from models import Task

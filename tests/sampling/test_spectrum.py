@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.records.record import BANDS, Skipped, Spectrum, key, read
 from torch import Tensor, nn
 
 from bench import spectrum
-from bench.records.record import BANDS, Skipped, Spectrum, key, read
 from bench.training.diffusion import IDDPM
 from bench.training.probe import guarded
 from tests.probes import SHOWN, command, subject, trained_run

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.records.record import Evaluation, Skipped, Trained
+from bench.records.store import open_store
 
 from bench import convergence, convergence_rows
 from bench.convergence import Arm
 from bench.jobs import worker
 from bench.records import record
-from bench.records.record import Evaluation, Skipped, Trained
-from bench.records.store import open_store
 from bench.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from bench.records.record import Trained
 from torch import nn
 
 from bench import convergence
 from bench.records import record
-from bench.records.record import Trained
 from bench.training import checkpoint
 from bench.training.processes import Together
 
