@@ -17,8 +17,10 @@ from models.registry import task_at
 from models.task import Task
 
 # what building a model with real weights, or tracing it, may raise
-FAILURES = (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError)
-FAILURES += (ValueError,)
+FAILURES: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AttributeError, ImportError, LookupError),
+    *(MemoryError, RuntimeError, TypeError, ValueError),
+)
 
 
 def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:
