@@ -18,7 +18,6 @@ from torch.profiler import ProfilerActivity, profile
 from bench import memory
 from bench.analysis import memory_fit
 from bench.analysis.memory_fit import GIB, MIB
-from bench.checkpointing import checkpointed
 from bench.counting.cuda_dispatch import CudaRules, fused_attention
 from bench.jobs import worker
 from bench.measure.live_bytes import CUDA_BLOCK_BYTES, Footprint, PeakWatch
@@ -26,6 +25,7 @@ from bench.measure.memory import predict, training
 from bench.memory import MemoryCase
 from bench.records import record
 from models import Task
+from models.checkpointing import checkpointed
 from models.contract import build
 from models.registry import task_at
 from reports.sections import memory as report

@@ -12,7 +12,7 @@ from bench import operators, roofline
 from bench.analysis import roofline as floors
 from bench.analysis.roofline import Floor, Peaks
 from bench.roofline import main
-from models.registry import BACKBONES
+from models.registry import names
 from reports.__main__ import SECTIONS
 from reports.figures.plots import COLOURS, new_figure
 from reports.naming import sizes_of
@@ -527,7 +527,7 @@ def test_a_model_whose_bytes_are_counted_is_left_out_of_a_roofline_for_want_of_a
 
 
 def test_no_two_families_of_the_zoo_look_the_same_in_a_roofline() -> None:
-    families = dict.fromkeys(map(sizes_of, BACKBONES))
+    families = dict.fromkeys(map(sizes_of, names()))
     looks = section._looks(families)
     assert len(set(looks.values())) == len(looks) == len(families) > section.NAMED
     assert {looks[name][0] for name in ("DiT-*/2", "DiT-*/4", "DiT-*/8")} == {COLOURS["DiT"]}
