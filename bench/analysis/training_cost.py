@@ -5,17 +5,16 @@ zetta-MACs. A training step takes the MACs of its forward and backward pass, and
 more where a release recomputes them; one MAC is two FLOPs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from baselines import load
 from baselines.load import Published
 from bench.records.base import Record
-from bench.records.columns import on_off
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
-from bench.tables.numbers import BLANK, significant
+from bench.tables.numbers import significant
 from bench.tables.table import Column, Table, unit
 
 ZETTA = 1e21
@@ -49,15 +48,6 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A training's time and energy, from the throughput of its steps on one device."""
-
-    step: Throughput
-    hours: float
-    joules: float | None  # None where the device's energy is unknown
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cost:
     """A training's costs; None for what was not printed, counted or measured."""
 
@@ -67,7 +57,7 @@ class Cost:
     recomputed_macs: int | None  # the same with every block recomputed
     recomputes: bool  # the release does so
     is_lower_bound: bool  # the release has passes that are not counted
-    measured: tuple[Measured, ...]
+    steps: tuple[Throughput, ...]  # timed steps, one of every setting on a device
     counted: tuple[MacCount, ...]  # the records that the MACs come from
 
     @property
@@ -188,7 +178,7 @@ def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throu
         recomputed_macs=_per_image(step, step.train_macs_checkpointed) if step else None,
         recomputes=_is_of_family(training.model, RECOMPUTING),
         is_lower_bound=_is_of_family(training.model, MASKING),
-        measured=tuple(_measured(training, newest[setting]) for setting in sorted(newest)),
+        steps=tuple(newest[setting] for setting in sorted(newest)),
         counted=tuple(one[-1] for one in (papers, steps) if one),
     )
 
@@ -206,40 +196,36 @@ def _is_of_family(model: str, families: Sequence[str]) -> bool:
     return model.startswith(tuple(f"{family}-" for family in families))
 
 
-def _measured(training: Training, step: Throughput) -> Measured:
-    each = step.joules_per_image
-    return Measured(
-        step=step,
-        hours=training.images / step.images_per_s / 3600,
-        joules=None if each is None else each * training.images,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class CostRow:
-    """A training's cost, with its time and energy under one setting where that was measured."""
+    """A training's cost, with its time and energy under one setting where its steps were timed."""
 
     cost: Cost
-    measured: Measured | None
+    step: Throughput | None
+
+    @property
+    def hours(self) -> float | None:
+        """Of one device."""
+        return self.cost.training.images / self.step.images_per_s / 3600 if self.step else None
+
+    @property
+    def joules(self) -> float | None:
+        """None where the device's energy is unknown."""
+        each = self.step.joules_per_image if self.step else None
+        return None if each is None else each * self.cost.training.images
 
     @property
     def records(self) -> tuple[Record, ...]:
-        return (*self.cost.counted, *([self.measured.step] if self.measured else []))
+        return (*self.cost.counted, *([self.step] if self.step else []))
 
 
 def rows(found: Iterable[Cost]) -> list[CostRow]:
-    """A row a training, or a row for every setting that its steps were measured under."""
-    return [CostRow(cost=one, measured=measured) for one in found for measured in one.measured or (None,)]
+    """A row a training, or a row for every setting that its steps were timed under."""
+    return [CostRow(cost=one, step=step) for one in found for step in one.steps or (None,)]
 
 
-def _of_measured(heading: str, value: Any, text: Any = significant, key: str = "") -> Column[CostRow]:  # noqa: ANN401
-    return Column(
-        heading,
-        lambda row: value(row.measured) if row.measured else None,
-        lambda found: BLANK if found in (None, "") else text(found),
-        key=key,
-        optional=True,
-    )
+def _of_step(heading: str, value: Callable[[Throughput], Any], key: str = "") -> Column[CostRow]:
+    return Column(heading, lambda row: value(row.step) if row.step else None, key=key, optional=True)
 
 
 _zetta = unit(significant, 1 / ZETTA)
@@ -270,16 +256,16 @@ _COST: tuple[Column[CostRow], ...] = (
     Column("released passes not counted", lambda row: row.cost.is_lower_bound, optional=True, usual=False),
 )
 _MEASURED: tuple[Column[CostRow], ...] = (
-    _of_measured("device", lambda one: one.step.environment.device, str),
-    _of_measured("precision", lambda one: one.step.case.precision, str),
-    _of_measured("step batch", lambda one: one.step.case.batch, str),
-    _of_measured("checkpointing", lambda one: one.step.case.checkpointing, on_off),
-    _of_measured("settings", lambda one: settings(one.step.case), str),
-    _of_measured("torch", lambda one: one.step.environment.torch, str),
-    _of_measured("date", lambda one: one.step.environment.date, lambda date: str(date)[:10]),
-    _of_measured("images/s", lambda one: one.step.images_per_s, key="images_per_s"),
-    _of_measured("device-hours", lambda one: one.hours, key="device_hours"),
-    _of_measured("MJ", lambda one: one.joules, unit(significant, 1e-6), key="joules"),
+    _of_step("device", lambda step: step.environment.device),
+    _of_step("precision", lambda step: step.case.precision),
+    _of_step("step batch", lambda step: step.case.batch),
+    _of_step("checkpointing", lambda step: step.case.checkpointing),
+    _of_step("settings", lambda step: settings(step.case)),
+    _of_step("torch", lambda step: step.environment.torch),
+    _of_step("date", lambda step: step.environment.date),
+    _of_step("images/s", lambda step: step.images_per_s, key="images_per_s"),
+    Column("device-hours", lambda row: row.hours, key="device_hours", optional=True),
+    Column("MJ", lambda row: row.joules, unit(significant, 1e-6), key="joules", optional=True),
 )
 TABLE = Table[CostRow](
     title="Cost of a training",

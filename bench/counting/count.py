@@ -16,7 +16,7 @@ from models.registry import task_at
 from models.task import Task
 
 # what building a model with real weights, or tracing it, may raise
-FAILURES = (
+FAILURES: tuple[type[Exception], ...] = (
     *(ArithmeticError, AttributeError, ImportError, LookupError),
     *(MemoryError, RuntimeError, TypeError, ValueError),
 )

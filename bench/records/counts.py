@@ -78,9 +78,9 @@ class MacShare:
         return self.macs / self.count.macs if self.count.macs else 0.0
 
 
-_BATCH: Column[MacCount] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
-_COUNTER: Column[MacCount] = Column("counter", lambda r: r.case.counter, of_case=True)
-_SIZED = (MODEL, FAMILY, RES, LATENT, _BATCH)
+_BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
+_COUNTER: Column[Any] = Column("counter", lambda r: r.case.counter, of_case=True)
+_SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, _BATCH)
 
 TABLE = Table[MacCount](
     title="MACs of a forward pass and a training step",

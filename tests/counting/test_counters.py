@@ -15,8 +15,8 @@ from bench.counting.rules import TORCH_RULES
 from models import Task, create
 from models.checkpointing import blocks, checkpointed
 from models.contract import make_inputs
-from models.registry import published_task
-from tests.conftest import SMALLEST
+from models.registry import SMALL, published_task
+from tests.conftest import NARROW, SMALLEST
 
 RELEASED = load.macs()
 SCANNED = load.macs_ssm()
@@ -43,17 +43,27 @@ def test_torchs_rules_give_the_released_macs_with_scans(name: str, latent: int) 
     assert (count.macs - count.by_op["selective_scan"], count.macs) == (without, whole)
 
 
-@pytest.mark.parametrize("package", ["torchprofile", "fvcore"])
-def test_packages_agree_with_torchprofiles_rules(package: str, published: str) -> None:
-    task = replace(published_task(published), latent_size=16)
-    count = counters.count_forward(create(published, task), task, counter=package)
-    rules = counters.count_forward(meta(published, 16), task, counter="torchprofile-meta").macs
+OTHERS = [NARROW["U-DiT"], "MDT-S/2", "MDTv2-S/2"]
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        *(("torchprofile", name) for name in (*SMALL, *OTHERS)),
+        # what it does not see is a larger share of the sizes of ours
+        *(("fvcore", name) for name in ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "DiG-S/2", *OTHERS)),
+    ],
+)
+def test_packages_agree_with_torchprofiles_rules(package: str, name: str) -> None:
+    task = replace(published_task(name), latent_size=16)
+    count = counters.count_forward(create(name, task), task, counter=package)
+    rules = counters.count_forward(meta(name, 16), task, counter="torchprofile-meta").macs
     if package == "torchprofile":
         assert count.macs == rules
         assert "softmax" not in count.by_op
     else:  # attention is what fvcore does not see
-        assert count.macs == pytest.approx(rules, rel=0.003 if not published.startswith("DiT") else 0.12)
-        assert ("scaled_dot_product_attention" in count.not_counted) == published.startswith("DiT")
+        assert count.macs == pytest.approx(rules, rel=0.003 if not name.startswith("DiT") else 0.12)
+        assert ("scaled_dot_product_attention" in count.not_counted) == name.startswith("DiT")
 
 
 def test_forward_macs_are_those_of_torchs_counter(smallest: str) -> None:

@@ -66,9 +66,9 @@ def test_hours_come_from_the_newest_steps_of_each_setting() -> None:
     newer = replace(STEP, environment=replace(ENVIRONMENT, date="2027-01-01T00:00:00Z"), times_s=(2.0,) * 6)
     inference = replace(STEP, case=replace(STEP.case, work="inference"))
     (found,) = training_cost.costs([XL], [newer, STEP, inference])
-    (measured,) = found.measured
-    assert measured.hours == pytest.approx(1000 / (4 / 2.0) / 3600)
-    assert measured.joules is None
+    (row,) = training_cost.rows([found])
+    assert row.hours == pytest.approx(1000 / (4 / 2.0) / 3600)
+    assert row.joules is None
 
 
 def test_the_command_repeats_table_17(no_records: str, capsys: pytest.CaptureFixture[str]) -> None:
