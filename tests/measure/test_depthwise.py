@@ -43,7 +43,7 @@ SMALL = DepthwiseCase(
 )
 
 # torch's names of its convolutions; which of them it takes in bf16 depends on the CPU's instructions
-KERNELS = torch._C._ConvBackend.__members__
+KERNELS = torch._C._ConvBackend.__members__  # type: ignore[attr-defined]
 
 
 def case(operation: str = "conv", precision: str = "fp32") -> DepthwiseCase:
@@ -119,7 +119,12 @@ def test_an_implementation_works_through_every_input(
     name: str, operation: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outs: list[Tensor] = []
-    changed(monkeypatch, name, lambda out: (outs.append(out), out)[1])
+
+    def keep(out: Tensor) -> Tensor:
+        outs.append(out)
+        return out
+
+    changed(monkeypatch, name, keep)
     given, exact = measuring.draw(case(operation, precision))
     assert len(given.xs) == len(given.xs_last) == (3 if precision == "fp32" else 6)
     found, call = measuring.prepare(name, given, exact, operation, precision)

@@ -261,7 +261,7 @@ def test_the_newest_profile_of_the_same_pass_counts() -> None:
     later = replace(ENVIRONMENT, date="2026-12-01T00:00:00Z")
     newer = replace(PROFILE, environment=later)
     others = [
-        replace(newer, case=replace(newer.case, **changed))  # type: ignore[arg-type]
+        replace(newer, case=replace(newer.case, **changed))
         for changed in ({"batch": 8}, {"res": 512}, {"precision": "bf16"})
     ]
     records = [newer, older, *others, replace(newer, environment=GPU), THROUGHPUT]
