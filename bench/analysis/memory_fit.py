@@ -1,28 +1,33 @@
-"""Memory as a line over the batch: the fit, the largest batch for a size of device, the paper's claims.
+"""Peak memory as a line over the batch, the largest batch for a memory size, and the paper's memory claims.
 
-Imports no torch. GiB are 2**30 bytes; what makers call GB on a GPU are GiB.
+GiB are 2**30 bytes. The GB in the name of a GPU are GiB. Imports no torch.
 """
 
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bench.records.record import Memory, MemoryUse, Size
+from bench.records import columns, memory
+from bench.records.base import Record, Size, Skipped
+from bench.records.memory import Memory, MemoryCase, MemoryUse
+from bench.tables.numbers import BLANK, significant
+from bench.tables.table import Column, Table, unit
 
 GIB = 2**30
 MIB = 2**20
 MIN_BATCHES = 3  # for a fit that can disagree with a line
-RESERVE_BYTES = GIB  # of a device's nominal size: the driver's share and the CUDA context, about half each
-BENT = 0.01  # of the largest peak: a residual that a line should not have
-MOST = 2**20  # no search looks for larger batches
+RESERVE_BYTES = GIB  # of a device's nominal size: the driver and the CUDA context, about half each
+NONLINEAR = 0.01  # residual, as a share of the largest peak, above which the points are no line
+MAX_BATCH = 2**20  # of every search
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """What must hold a model."""
+    """A GPU, or a size of memory, with its usable bytes."""
 
     name: str
     capacity_bytes: int
@@ -35,7 +40,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Peak of the passes = fixed_bytes + per_image_bytes * batch; the update needs the same for any batch."""
+    """Peak of the passes = fixed_bytes + per_image_bytes * batch; that of the update is independent of it."""
 
     fixed_bytes: float
     per_image_bytes: float
@@ -47,80 +52,81 @@ class Fit:
         return max(self.fixed_bytes + self.per_image_bytes * batch, self.update_peak_bytes or 0)
 
     @property
-    def bent(self) -> bool:
-        """The points are no line: at small batches the peak is reached elsewhere."""
-        return self.residual_bytes > BENT * self.peak_bytes(max(self.batches))
+    def is_nonlinear(self) -> bool:
+        """The points are no line: small batches peak in another phase."""
+        return self.residual_bytes > NONLINEAR * self.peak_bytes(max(self.batches))
 
     def max_batch(self, usable_bytes: int) -> int:
         """The largest batch whose peak is usable; 0 if not even one image's is."""
         if self.peak_bytes(1) > usable_bytes:
             return 0
         if self.per_image_bytes <= 0:
-            return MOST
-        return min(MOST, int((usable_bytes - self.fixed_bytes) // self.per_image_bytes))
+            return MAX_BATCH
+        return min(MAX_BATCH, int((usable_bytes - self.fixed_bytes) // self.per_image_bytes))
 
 
-def fit(memories: Iterable[Memory]) -> Fit | None:
-    """Least squares over the cases of one model and setting; None with fewer than three batches known.
+def fit(records: Iterable[Record]) -> Fit | None:
+    """Least squares over the cases of one model and setting; None with fewer than three measured batches.
 
-    With small batches a checkpointed step may peak at the end of its backward pass, when the gradients are
-    there, and with large ones at the beginning. Where three batches or more peak like the largest, only
-    these make the line.
+    A checkpointed step with a small batch may peak at the end of its backward pass, when the gradients exist,
+    and with a large batch at the beginning. Where three batches or more peak like the largest, only these
+    make the line.
     """
-    known = {memory.run.batch: memory.use for memory in memories if memory.use is not None}
-    if len(known) < MIN_BATCHES:
+    uses = {record.case.batch: record.use for record in records if isinstance(record, Memory)}
+    if len(uses) < MIN_BATCHES:
         return None
-    alike = {batch for batch, use in known.items() if _late(use) == _late(known[max(known)])}
-    batches = sorted(alike if len(alike) >= MIN_BATCHES else known)
-    peaks = [known[batch].passes_peak_bytes for batch in batches]
+    similar = [batch for batch, use in uses.items() if _peaks_late(use) == _peaks_late(uses[max(uses)])]
+    batches = sorted(similar if len(similar) >= MIN_BATCHES else uses)
+    peaks = [uses[batch].passes_peak_bytes for batch in batches]
     slope, intercept = statistics.linear_regression(batches, peaks)
-    line = [intercept + slope * batch for batch in batches]
-    updates = [use.update_peak_bytes for use in known.values() if use.update_peak_bytes is not None]
+    updates = [use.update_peak_bytes for use in uses.values() if use.update_peak_bytes is not None]
     return Fit(
         fixed_bytes=intercept,
         per_image_bytes=slope,
-        residual_bytes=max(abs(peak - at) for peak, at in zip(peaks, line, strict=True)),
+        residual_bytes=max(
+            abs(peak - intercept - slope * batch) for batch, peak in zip(batches, peaks, strict=True)
+        ),
         update_peak_bytes=max(updates, default=None),
         batches=tuple(batches),
     )
 
 
-def _late(use: MemoryUse) -> bool:
-    """Most gradients are there at the peak of the passes."""
+def _peaks_late(use: MemoryUse) -> bool:
+    """Whether most gradients exist at the peak of the passes."""
     return 2 * use.passes_gradients_bytes > use.gradients_bytes
 
 
-def largest(holds: Callable[[int], bool], guess: int) -> int:
-    """The batch that holds while the next does not: two questions if the guess is right.
+def largest(fits: Callable[[int], bool], guess: int) -> int:
+    """Find the largest batch that fits; two calls if the guess is right.
 
     Args:
-        holds: says whether a batch fits; true up to some batch, then false.
+        fits: whether a batch fits; true up to some batch, then false.
         guess: where to begin.
 
     Returns:
-        From 0, where not even one image fits, to MOST.
+        From 0, where not even one image fits, to MAX_BATCH.
     """
-    low, high, step = max(0, min(guess, MOST)), 0, 1
-    if low == 0 or holds(low):
+    low, high, step = max(0, min(guess, MAX_BATCH)), 0, 1
+    if low == 0 or fits(low):
         high = low + step
-        while high <= MOST and holds(high):
+        while high <= MAX_BATCH and fits(high):
             low, step = high, 2 * step
             high = low + step
-        high = min(high, MOST + 1)
+        high = min(high, MAX_BATCH + 1)
     else:
         low, high = low - step, low
-        while low > 0 and not holds(low):
+        while low > 0 and not fits(low):
             high, step = low, 2 * step
             low = high - step
         low = max(low, 0)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
 def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
-    """A GPU of baselines/gpus.csv by its name there, or a part that says which, or a size such as 24GiB.
+    """A GPU of baselines/gpus.csv by its name or a unique part of it, or a size such as 24GiB.
 
     Raises:
         ValueError: neither, with the nearest names.
@@ -129,20 +135,87 @@ def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
     if size:
         capacity = int(float(size[1]) * _UNITS[size[2]])
         if capacity <= reserve_bytes:
-            raise ValueError(f"{text}: nothing is left of it after a reserve of {reserve_bytes / GIB:g} GiB")
+            raise ValueError(f"{text}: smaller than the reserve of {reserve_bytes / GIB:g} GiB")
         return Device(name=text, capacity_bytes=capacity, reserve_bytes=reserve_bytes)
     from baselines import load
 
     try:
         gpu = load.gpu(text)
     except ValueError as error:
-        raise ValueError(f"{error}; a size such as 24GiB would work too") from error
+        raise ValueError(f"{error}; a size such as 24GiB works too") from error
     return Device(name=gpu.gpu, capacity_bytes=int(gpu.mem_gb * GIB), reserve_bytes=reserve_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchLimit:
+    """The line through the batches of one setting, and the largest batch for one device."""
+
+    case: MemoryCase  # any of the line's
+    records: tuple[Record, ...]  # that the line comes from
+    fit: Fit | None  # None: fewer than three batches were measured
+    device: Device | None = None  # None: only the line is wanted
+    verified_batch: int | None = None  # fits while the next does not; None: not searched, or not found
+    remark: str = ""
+
+    @property
+    def max_batch(self) -> int | None:
+        return self.fit.max_batch(self.device.usable_bytes) if self.fit and self.device else None
+
+
+def _mebibytes(heading: str, value: Callable[[Any], float | None], key: str) -> Column[Any]:
+    return Column(heading, value, unit(significant, 1 / MIB), key=key)
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values)) or BLANK
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+LINE: tuple[Column[BatchLimit], ...] = (
+    *memory.SETTING,
+    Column("measured on", lambda r: r.records[0].environment.device, optional=True),
+    memory.bytes_column("a, GiB", lambda r: r.fit and _whole(r.fit.fixed_bytes), "fixed_bytes"),
+    _mebibytes("b, MiB/image", lambda r: r.fit and _whole(r.fit.per_image_bytes), "per_image_bytes"),
+    _mebibytes("residual, MiB", lambda r: r.fit and _whole(r.fit.residual_bytes), "residual_bytes"),
+    memory.bytes_column("update, GiB", lambda r: r.fit and r.fit.update_peak_bytes, "update_peak_bytes"),
+    Column("from batches", lambda r: list(r.fit.batches) if r.fit else [], _listed, key="batches"),
+)
+
+
+def _limits(row: BatchLimit) -> tuple[Record, ...]:
+    return row.records
+
+
+LIMITS = Table[BatchLimit](
+    title="Largest batch",
+    columns=(
+        *LINE,
+        Column("device", lambda r: r.device and r.device.name),
+        memory.bytes_column("size, GiB", lambda r: r.device and r.device.capacity_bytes, "capacity_bytes"),
+        Column("reserve_bytes", lambda r: r.device and r.device.reserve_bytes, raw=True),
+        Column("max batch", lambda r: r.max_batch, significant),
+        Column("verified", lambda r: r.verified_batch, significant, key="verified_max_batch", optional=True),
+        Column("remark", lambda r: r.remark, optional=True),
+    ),
+    records=_limits,
+)
+
+
+def limits_by_device(devices: Sequence[Device]) -> Table[BatchLimit]:
+    """One row a line, with a column for each device."""
+
+    def column(device: Device) -> Column[BatchLimit]:
+        return Column(device.name, lambda r: r.fit and r.fit.max_batch(device.usable_bytes), significant)
+
+    return Table(title=LIMITS.title, columns=(*LINE, *map(column, devices)), records=_limits)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says a model can be trained on."""
+    """A paper's statement of the GPUs that a model can be trained on."""
 
     id: str  # in baselines/claims.csv
     source: str
@@ -180,48 +253,88 @@ CLAIMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether a claim's case fits, with what averaging gradients across GPUs adds."""
+    """Whether the case of a claim fits, with the buckets that average gradients across GPUs."""
 
     claim: Claim
     device: Device
-    memory: Memory
+    memory: Record  # Memory, or Skipped
+
+    @property
+    def case(self) -> MemoryCase:
+        assert isinstance(self.memory.case, MemoryCase)
+        return self.memory.case
+
+    @property
+    def use(self) -> MemoryUse | None:
+        return self.memory.use if isinstance(self.memory, Memory) else None
 
     @property
     def buckets_bytes(self) -> int | None:
-        """DistributedDataParallel's buckets: a second copy of the gradients, there all the time."""
-        if self.memory.use is None:
+        """DistributedDataParallel's buckets: a second copy of the gradients, allocated throughout."""
+        if self.use is None:
             return None
-        return self.memory.use.gradients_bytes if self.claim.gpus > 1 else 0
+        return self.use.gradients_bytes if self.claim.gpus > 1 else 0
 
     @property
     def needed_bytes(self) -> int | None:
-        if self.memory.use is None or self.buckets_bytes is None:
+        if self.use is None or self.buckets_bytes is None:
             return None
-        return self.memory.use.peak_bytes + self.buckets_bytes
+        return self.use.peak_bytes + self.buckets_bytes
 
     @property
     def margin_bytes(self) -> int | None:
-        """What is left of the usable memory; below zero, what is missing."""
+        """Usable memory minus needed memory."""
         return None if self.needed_bytes is None else self.device.usable_bytes - self.needed_bytes
 
     @property
     def text(self) -> str:
-        if self.margin_bytes is None:
-            return "does not fit" if self.memory.status == "out of memory" else self.memory.status
-        return "fits" if self.margin_bytes >= 0 else "does not fit"
+        if self.margin_bytes is not None:
+            return "fits" if self.margin_bytes >= 0 else "does not fit"
+        status = self.memory.status if isinstance(self.memory, Skipped) else "error"
+        return "does not fit" if status == "out of memory" else status
 
 
-def verdicts(memories: Sequence[Memory], reserve_bytes: int = RESERVE_BYTES) -> list[Verdict]:
-    """Judge every claim by the cases there are of it, in both kinds of checkpointing and any precision.
+def verdicts(records: Sequence[Record], reserve_bytes: int = RESERVE_BYTES) -> list[Verdict]:
+    """Judge every claim by its cases, with and without checkpointing and in any precision.
 
-    A case that was held to another size than the claim's says nothing about it.
+    A case that was limited to another size than the claim's is no evidence for it.
     """
     found = []
     for claim in CLAIMS:
-        on = device(claim.gpu, reserve_bytes)
-        for memory in memories:
-            run = memory.run
-            same = (run.model, run.res, run.batch) == (claim.model, claim.res, claim.batch)
-            if same and memory.work == "training" and memory.limit_bytes in (None, on.usable_bytes):
-                found.append(Verdict(claim=claim, device=on, memory=memory))
+        gpu = device(claim.gpu, reserve_bytes)
+        for record in records:
+            case = record.case
+            if (
+                isinstance(case, MemoryCase)
+                and (case.model, case.res, case.batch) == (claim.model, claim.res, claim.batch)
+                and case.work == "training"
+                and case.limit_bytes in (None, gpu.usable_bytes)
+            ):
+                found.append(Verdict(claim=claim, device=gpu, memory=record))
     return found
+
+
+def _of_claim(field: str) -> Column[Verdict]:
+    return Column(field, lambda r: getattr(r.claim, field), raw=True)
+
+
+CLAIMS_TABLE = Table[Verdict](
+    title="The paper's memory claims, GiB",
+    columns=(
+        Column("claim", lambda r: f"{r.case.model}, {r.claim.text}"),
+        *map(_of_claim, ("source", "gpu", "gpus")),
+        columns.PRECISION,
+        memory.CHECKPOINTING,
+        memory.METHOD,
+        Column("measured on", lambda r: r.memory.environment.device, optional=True),
+        memory.bytes_column("peak", lambda r: r.use and r.use.peak_bytes, "peak_bytes"),
+        memory.bytes_column("+ DDP buckets", lambda r: r.buckets_bytes, "buckets_bytes"),
+        memory.bytes_column("needed", lambda r: r.needed_bytes, "needed_bytes"),
+        memory.bytes_column("usable", lambda r: r.device.usable_bytes, "usable_bytes"),
+        memory.bytes_column("margin", lambda r: r.margin_bytes, "margin_bytes"),
+        Column("verdict", lambda r: r.text),
+        Column("capacity_bytes", lambda r: r.device.capacity_bytes, raw=True),
+        Column("reserve_bytes", lambda r: r.device.reserve_bytes, raw=True),
+    ),
+    records=lambda row: (row.memory,),
+)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.machine import torchrun
 from bench.records.base import Size
 from bench.tables.render import FORMATS
-from bench.training import processes
 
 PIXELS_PER_LATENT = 8
 PATIENCE_S = 10.0  # more than processes that begin together differ by
@@ -59,7 +59,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
             _tell(f"{parser.prog}: {error}".replace("\n", " "))
             return 2
     except KeyboardInterrupt:
-        if not processes.local_rank():  # it was interrupted with the first, which says it
+        if not torchrun.local_rank():  # it was interrupted with the first, which says it
             print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
@@ -70,7 +70,7 @@ def _tell(line: str) -> None:
     The first on a machine says it, and torchrun then ends the others. One that is still there after a while
     was alone with its trouble, and says it.
     """
-    if processes.local_rank():
+    if torchrun.local_rank():
         time.sleep(PATIENCE_S)
     print(line, file=sys.stderr)
 
@@ -179,6 +179,29 @@ def share(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"must be a share above 0 and below 1, as 0.01, got {text!r}")
     return value
+
+
+def whole_number(text: str) -> int:
+    """0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def guidance_scale(text: str) -> float:
+    """A number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, as 1.5; 1 is none; got {text!r}")
+    return value
+
+
+def decay_or_none(text: str) -> float | None:
+    """The decay of an average, or none."""
+    return None if text == "none" else share(text)
 
 
 def add_output(parser: Parser) -> None:

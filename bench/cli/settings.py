@@ -148,6 +148,18 @@ def sized_fields(model: str, res: Size, device: str) -> dict[str, Any]:
     }
 
 
+def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> None:
+    """Refuse settings of a training step that do not exist.
+
+    Raises:
+        UsageError: names the setting, and what would work.
+    """
+    if any(cuda_graphs):
+        raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
+    if "fp16" in precisions:
+        raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
+
+
 def check_graphs(cuda_graphs: Sequence[bool], where: str) -> None:
     """Refuse CUDA graphs on a CPU.
 
@@ -172,6 +184,18 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
         for precision in args.precision:
             if reason := why_not(DTYPES[precision]):
                 raise options.UsageError(f"--attention flash-attn: {reason}")
+
+
+def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> None:
+    """Refuse settings of a training step that do not exist.
+
+    Raises:
+        UsageError: names the setting, and what would work.
+    """
+    if any(cuda_graphs):
+        raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
+    if "fp16" in precisions:
+        raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
 
 
 def weights_name(file: Path | None) -> str:

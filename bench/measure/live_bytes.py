@@ -1,8 +1,8 @@
-"""How many bytes would a computation hold? Counts live storages while operators run over meta tensors.
+"""Live bytes of a computation: sizes of tensor storages while operators run over meta tensors.
 
-Nothing is computed and nothing allocated: a meta tensor knows its size and dies like any other, so the
-sum over those alive follows what a device's allocator would hand out. Not seen: what a kernel takes and
-gives back within one operator (workspaces, copies to make an input contiguous).
+Nothing is computed or allocated. A meta tensor knows its size and is freed like any other, so the sum over
+live storages follows what a device's allocator would hand out. Not counted: what a kernel allocates and
+frees within one operator (workspaces, copies to make an input contiguous).
 """
 
 import weakref
@@ -17,16 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 CUDA_BLOCK_BYTES = 512  # torch's caching allocator on CUDA counts every allocation in these
 
 
-class Footprint(TorchDispatchMode):
-    """Within it, follows the storages that operators take and make on one kind of device.
+class LiveBytes(TorchDispatchMode):
+    """Context manager that tracks the storages of operators' inputs and outputs on one kind of device.
 
     Args:
-        device: meta, or cpu to follow what is really there.
+        device: meta, or cpu to follow real tensors.
         block_bytes: every storage counts as a multiple of this; 1 counts bytes as they are.
 
     Attributes:
         live_bytes: of the storages alive now.
-        peak_bytes: the most that were alive at once since `reset_peak`.
+        peak_bytes: maximum of live_bytes since `reset_peak`.
     """
 
     def __init__(self, device: str = "meta", block_bytes: int = 1) -> None:
@@ -35,7 +35,7 @@ class Footprint(TorchDispatchMode):
         self.block_bytes = block_bytes
         self.live_bytes = 0
         self.peak_bytes = 0
-        self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+        self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
 
     def __torch_dispatch__(
         self,
@@ -56,13 +56,13 @@ class Footprint(TorchDispatchMode):
                 continue
             storage = tensor.untyped_storage()
             key, taken = storage._cdata, self.rounded(storage.nbytes())
-            if key in self._alive:
-                reference, known = self._alive[key]
+            if key in self._live:
+                reference, known = self._live[key]
                 if taken == known:
                     continue
             else:
                 reference, known = weakref.ref(storage, self._forget(key)), 0
-            self._alive[key] = (reference, taken)
+            self._live[key] = (reference, taken)
             self.live_bytes += taken - known
             self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
@@ -74,24 +74,24 @@ class Footprint(TorchDispatchMode):
 
     def _forget(self, key: int) -> Callable[[object], None]:
         def forget(_: object) -> None:
-            self.live_bytes -= self._alive.pop(key)[1]
+            self.live_bytes -= self._live.pop(key)[1]
 
         return forget
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a computation stands: its phase, and the bytes of the gradients that are there by now."""
+    """A point of a computation: its phase, and the bytes of the gradients that exist by then."""
 
     phase: str
     gradients_bytes: int
 
 
 class PeakWatch:
-    """Finds out when a peak was reached by reading it between the phases of a computation.
+    """Finds the phase of a peak by reading the peak between the phases of a computation.
 
     Args:
-        read_peak: gives the highest figure so far, as an allocator or a Footprint keeps it.
+        read_peak: the peak so far, of an allocator or of LiveBytes.
     """
 
     def __init__(self, read_peak: Callable[[], int]) -> None:
@@ -100,7 +100,7 @@ class PeakWatch:
         self.now = self.peak_at = Moment("before", 0)
 
     def begin(self, phase: str, gradients_bytes: int) -> None:
-        """Say what begins now; a peak that has risen was reached in what ends here."""
+        """Start a phase; a peak that has risen was reached in the phase before."""
         peak = self.read_peak()
         if peak > self.peak_bytes:
             self.peak_bytes, self.peak_at = peak, self.now

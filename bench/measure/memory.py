@@ -1,4 +1,4 @@
-"""The most memory that an inference pass or a training step holds, measured on CUDA or predicted on meta."""
+"""Peak memory of an inference pass or a training step, measured on CUDA or predicted on meta."""
 
 import importlib.util
 import os
@@ -13,16 +13,38 @@ from torch import Tensor, nn
 from bench.checkpointing import checkpointed
 from bench.counting import counters
 from bench.counting.cuda_dispatch import CudaRules
-from bench.machine import device as device
-from bench.measure.live_bytes import CUDA_BLOCK_BYTES, Footprint, PeakWatch
+from bench.machine import device
+from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes, PeakWatch
 from bench.measure.train_step import Region, Step, noise_of
-from bench.records.record import MemoryUse
-from models.contract import condition_width
+from bench.records.base import Environment, height_width
+from bench.records.memory import Memory, MemoryCase, MemoryUse
+from models.contract import build, condition_width
+from models.registry import task_at
 from models.task import Task
 
+Build = Callable[[], nn.Module]
 
-class Ledger(Protocol):
-    """Who counts the bytes: the allocator of a device, or a Footprint."""
+
+def measure(case: MemoryCase, environment: Environment) -> Memory:
+    """Measure one case on CUDA, in a process that has done nothing else, or predict it on meta.
+
+    Raises:
+        torch.OutOfMemoryError: or another error of an allocation: the device, or the limit, is too small.
+    """
+    task = task_at(case.model, *height_width(case.res))
+
+    def model() -> nn.Module:
+        return build(case.model, task, device=case.device)
+
+    if case.is_predicted:
+        use = predict(model, task, case.batch, case.precision, case.work, case.checkpointing)
+    else:
+        use = _on_cuda(model, task, case)
+    return Memory(case=case, environment=environment, use=use)
+
+
+class ByteCounter(Protocol):
+    """Counts bytes: the allocator of a device, or LiveBytes."""
 
     @property
     def live_bytes(self) -> int: ...
@@ -33,8 +55,8 @@ class Ledger(Protocol):
     def reset_peak(self) -> None: ...
 
 
-class CudaLedger:
-    """What torch's caching allocator has handed out on a device."""
+class CudaAllocator:
+    """Bytes that torch's caching allocator has handed out on a device."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -51,10 +73,8 @@ class CudaLedger:
         torch.cuda.reset_peak_memory_stats(self.device)
 
 
-def predict(
-    make: Callable[[], nn.Module], task: Task, batch: int, precision: str, work: str, checkpointing: bool
-) -> MemoryUse:
-    """Work out the peak from the sizes of meta tensors; nothing is computed or allocated.
+def predict(make: Build, task: Task, batch: int, precision: str, work: str, checkpointing: bool) -> MemoryUse:
+    """Predict the peak from the sizes of meta tensors; nothing is computed or allocated.
 
     Args:
         make: builds the model on the meta device.
@@ -69,77 +89,60 @@ def predict(
     def region() -> CudaRules:
         return CudaRules(autocast)
 
-    ledger = Footprint("meta", CUDA_BLOCK_BYTES)
-    with ledger:
+    counter = LiveBytes("meta", CUDA_BLOCK_BYTES)
+    with counter:
         if work == "inference":
-            return inference(make, task, batch, precision, "meta", ledger, region)
-        return training(make, task, batch, "meta", ledger, region, region if checkpointing else None)
+            return inference(make, task, batch, precision, "meta", counter, region)
+        return training(make, task, batch, "meta", counter, region, region if checkpointing else None)
 
 
-def measure(
-    make: Callable[[], nn.Module],
-    task: Task,
-    batch: int,
-    precision: str,
-    work: str,
-    checkpointing: bool,
-    on: str,
-    limit_bytes: int | None,
-) -> MemoryUse:
-    """Run on a CUDA device and read its allocator. The process must be fresh: caches count.
-
-    Args:
-        make: builds the model on the device.
-        task, batch, precision, work, checkpointing: as for `predict`.
-        on: the device.
-        limit_bytes: what the allocator may take at most; None: what there is.
-
-    Raises:
-        torch.OutOfMemoryError: there is less.
-    """
-    if limit_bytes is not None:
+def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
+    """Run on a CUDA device and read its allocator. The process must be fresh: caches count."""
+    on = case.device
+    if case.limit_bytes is not None:
         total = torch.cuda.get_device_properties(on).total_memory
-        # by number, as this one takes no "cuda"; without one it is the current device
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total), torch.device(on).index)
-    device.set_precision(precision)
-    autocast = precision == "bf16" and work == "training"
+        # by number, as this function takes no "cuda"; without one it is the current device
+        torch.cuda.set_per_process_memory_fraction(min(1.0, case.limit_bytes / total), torch.device(on).index)
+    device.set_precision(case.precision)
+    autocast = case.precision == "bf16" and case.work == "training"
 
     def region() -> AbstractContextManager[object]:
         return torch.autocast("cuda", torch.bfloat16) if autocast else nullcontext()
 
     torch.manual_seed(0)
-    ledger = CudaLedger(on)
-    if work == "inference":
-        use = inference(make, task, batch, precision, on, ledger, region)
+    counter = CudaAllocator(on)
+    if case.work == "inference":
+        use = inference(make, task, case.batch, case.precision, on, counter, region)
     else:
         # torch restores its own autocast around a recomputation
-        use = training(make, task, batch, on, ledger, region, nullcontext if checkpointing else None)
-    return replace(use, reserved_bytes=torch.cuda.max_memory_reserved(on), process_bytes=_of_process(on))
+        recomputation = nullcontext if case.checkpointing else None
+        use = training(make, task, case.batch, on, counter, region, recomputation)
+    return replace(use, reserved_bytes=torch.cuda.max_memory_reserved(on), process_bytes=_process_bytes(on))
 
 
 def inference(
-    make: Callable[[], nn.Module],
+    make: Build,
     task: Task,
     batch: int,
     precision: str,
     on: str,
-    ledger: Ledger,
+    counter: ByteCounter,
     region: Region,
 ) -> MemoryUse:
     """One denoising pass as bench.throughput times it: weights and x in the precision itself."""
-    before = ledger.live_bytes
+    before = counter.live_bytes
     dtype = device.DTYPES[precision]
     model = make().to(dtype).eval()
-    parameters = ledger.live_bytes - before
+    parameters = counter.live_bytes - before
     x, t, y = counters.inputs(task, batch, on, condition_width(model))
     x = x.to(dtype)
     with torch.inference_mode(), region():
         if on != "meta":
-            model(x, t, y)  # workspaces that libraries keep are there from the second pass on
-        ledger.reset_peak()
+            model(x, t, y)  # allocates the workspaces that libraries keep
+        counter.reset_peak()
         model(x, t, y)
     return MemoryUse(
-        passes_peak_bytes=ledger.peak_bytes,
+        passes_peak_bytes=counter.peak_bytes,
         passes_peak_phase="forward",
         passes_gradients_bytes=0,
         update_peak_bytes=None,
@@ -153,49 +156,49 @@ def inference(
 
 
 def training(
-    make: Callable[[], nn.Module],
+    make: Build,
     task: Task,
     batch: int,
     on: str,
-    ledger: Ledger,
+    counter: ByteCounter,
     region: Region,
     around_recomputation: Region | None,
 ) -> MemoryUse:
-    """One training step in its steady state: the optimizer's moments are there, gradients not yet.
+    """One training step in its steady state, which starts with the optimizer's moments and no gradients.
 
     Args:
         make, task, batch: as for `predict`.
         on: the device.
-        ledger: counts its bytes.
+        counter: of its bytes.
         region: around the forward pass and the loss.
         around_recomputation: around a block's second computation; None: no checkpointing.
     """
-    before = ledger.live_bytes
+    before = counter.live_bytes
     model = make().train()
-    parameters = ledger.live_bytes - before
+    parameters = counter.live_bytes - before
     inputs = counters.inputs(task, batch, on, condition_width(model))
     noise = noise_of(inputs[0], task)
-    before = ledger.live_bytes
+    before = counter.live_bytes
     # not fused: torch's default on CUDA, and so what the releases run
     step = Step(model, inputs, noise, region, fused=False)
-    ema_bytes = ledger.live_bytes - before
-    watched = _Watched(step, ledger)
+    ema_bytes = counter.live_bytes - before
+    watched = _WatchedStep(step, counter)
     wrapped = nullcontext() if around_recomputation is None else checkpointed(model, around_recomputation)
     with wrapped:
-        # it makes the moments, for the parameters that get a gradient
+        # the first step allocates the moments of the parameters that get a gradient
         first = steady = watched.run()
         if on != "meta":
             steady = watched.run()
-    # sums of sizes need no second step: its passes hold the moments beside what those of the first held
-    not_yet = first.made_bytes if steady is first else 0
+    # a prediction needs no second step: its passes would hold those of the first and the moments
+    moments = first.optimizer_bytes if steady is first else 0
     return MemoryUse(
-        passes_peak_bytes=steady.watch.peak_bytes + not_yet,
+        passes_peak_bytes=steady.watch.peak_bytes + moments,
         passes_peak_phase=steady.watch.peak_at.phase,
         passes_gradients_bytes=steady.watch.peak_at.gradients_bytes,
         update_peak_bytes=steady.update_peak_bytes,
         parameters_bytes=parameters,
         gradients_bytes=steady.gradients_bytes,
-        optimizer_bytes=first.made_bytes,
+        optimizer_bytes=first.optimizer_bytes,
         ema_bytes=ema_bytes,
         reserved_bytes=None,
         process_bytes=None,
@@ -203,23 +206,23 @@ def training(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """What one training step held."""
+class _StepPeaks:
+    """Bytes of one training step."""
 
     watch: PeakWatch  # of both passes
     gradients_bytes: int  # of all gradients
-    made_bytes: int  # by the optimizer, and kept
+    optimizer_bytes: int  # that the optimizer allocated and keeps
     update_peak_bytes: int
 
 
-class _Watched:
-    """A training step whose parts are watched; run it as often as you like."""
+class _WatchedStep:
+    """A training step whose phases are watched; may run several times."""
 
-    def __init__(self, step: Step, ledger: Ledger) -> None:
+    def __init__(self, step: Step, counter: ByteCounter) -> None:
         self.step = step
-        self.ledger = ledger
+        self.counter = counter
         self.gradients = 0
-        self.watch = PeakWatch(lambda: ledger.peak_bytes)
+        self.watch = PeakWatch(lambda: counter.peak_bytes)
         for p in step.trained:
             p.register_post_accumulate_grad_hook(self._accumulated)
 
@@ -228,39 +231,39 @@ class _Watched:
         self.gradients += p.grad.untyped_storage().nbytes()
         self.watch.begin("backward", self.gradients)
 
-    def run(self) -> _Seen:
+    def run(self) -> _StepPeaks:
         self.gradients = 0
-        self.ledger.reset_peak()
-        self.watch = watch = PeakWatch(lambda: self.ledger.peak_bytes)
+        self.counter.reset_peak()
+        self.watch = watch = PeakWatch(lambda: self.counter.peak_bytes)
         watch.begin("forward", 0)
         loss = self.step.loss()
         watch.begin("backward", 0)
         loss.backward()
         watch.begin("update", self.gradients)
-        self.ledger.reset_peak()
-        before = self.ledger.live_bytes
+        self.counter.reset_peak()
+        before = self.counter.live_bytes
         self.step.optimize()
-        made = self.ledger.live_bytes - before
+        made = self.counter.live_bytes - before
         self.step.average()
-        update_peak = self.ledger.peak_bytes
+        update_peak = self.counter.peak_bytes
         self.step.clear()
-        return _Seen(
-            watch=watch, gradients_bytes=self.gradients, made_bytes=made, update_peak_bytes=update_peak
+        return _StepPeaks(
+            watch=watch, gradients_bytes=self.gradients, optimizer_bytes=made, update_peak_bytes=update_peak
         )
 
 
-def _of_process(on: str) -> int | None:
-    """What the driver counts for this process; None without nvidia-ml-py, or where it hides processes."""
+def _process_bytes(on: str) -> int | None:
+    """Bytes of this process by the driver; None without nvidia-ml-py, or where it hides processes."""
     if importlib.util.find_spec("pynvml") is None:
         return None
     nvml = importlib.import_module("pynvml")
     try:
         nvml.nvmlInit()
-        # by UUID: CUDA_VISIBLE_DEVICES renumbers what torch sees and not what NVML sees
+        # by UUID: CUDA_VISIBLE_DEVICES renumbers the devices of torch but not those of NVML
         uuid = torch.cuda.get_device_properties(on).uuid
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
         return None
-    mine = [process.usedGpuMemory for process in running if process.pid == os.getpid()]
-    return mine[0] if mine else None
+    own = [process.usedGpuMemory for process in running if process.pid == os.getpid()]
+    return own[0] if own else None

@@ -1,9 +1,13 @@
 """Peak memory of an inference pass or a training step, measured on a GPU or predicted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from bench.records import columns
 from bench.records.base import ModelCase, Record, register
+from bench.tables.numbers import gibibytes
+from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,3 +79,63 @@ class Memory(Record):
     def __post_init__(self) -> None:
         if self.case.is_predicted and self.use.reserved_bytes is not None:
             raise ValueError(f"{self.case.model}: a prediction has no reserved memory")
+
+
+METHOD: Column[Any] = Column(
+    "method",
+    lambda r: r.case.is_predicted,
+    lambda predicted: "predicted" if predicted else "measured",
+    key="predicted",
+    of_case=True,
+)
+CHECKPOINTING: Column[Any] = Column(
+    "checkpointing", lambda r: r.case.checkpointing, columns.on_off, of_case=True
+)
+# the setting of a case but for its batch
+SETTING: tuple[Column[Any], ...] = (
+    columns.MODEL,
+    columns.FAMILY,
+    Column("work", lambda r: r.case.work, of_case=True),
+    columns.RES,
+    columns.LATENT,
+    columns.PRECISION,
+    CHECKPOINTING,
+    METHOD,
+)
+
+
+def bytes_column(
+    heading: str, value: Callable[[Any], float | None], key: str, *, optional: bool = False
+) -> Column[Any]:
+    """Bytes, which people read as GiB."""
+    return Column(heading, value, gibibytes, key=key, optional=optional)
+
+
+def _use(heading: str, field: str, *, optional: bool = False) -> Column[Any]:
+    return bytes_column(heading, lambda r: getattr(r.use, field), field, optional=optional)
+
+
+def _raw(field: str) -> Column[Any]:
+    return Column(field, lambda r: getattr(r.use, field), raw=True)
+
+
+TABLE = Table[Memory](
+    title="Peak memory, GiB",
+    columns=(
+        *SETTING,
+        Column("device", lambda r: r.environment.device, of_case=True, optional=True),
+        columns.BATCH,
+        Column("limit_bytes", lambda r: r.case.limit_bytes, of_case=True, raw=True),
+        _use("peak GiB", "peak_bytes"),
+        Column("reached in", lambda r: r.use.peak_phase, key="peak_phase"),
+        _use("parameters", "parameters_bytes"),
+        _use("gradients", "gradients_at_peak_bytes"),
+        _use("optimizer", "optimizer_bytes"),
+        _use("EMA", "ema_bytes"),
+        _use("activations", "activations_bytes"),
+        _use("reserved", "reserved_bytes", optional=True),
+        _use("process", "process_bytes", optional=True),
+        *map(_raw, ("gradients_bytes", "passes_peak_bytes", "update_peak_bytes")),
+        *columns.ENVIRONMENT[1:],
+    ),
+)

@@ -450,6 +450,7 @@ def test_there_is_no_section_without_such_records() -> None:
     assert section([SKIPPED]) == ("", [])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_section_has_times_ratios_sums_and_figures() -> None:
     text, drawings = section(COMPARISONS)
     assert [drawing.picture.name for drawing in drawings] == ["depthwise_1", "depthwise_2"]
@@ -469,6 +470,7 @@ def test_only_the_newest_record_of_a_case_counts() -> None:
     assert section([*reversed(COMPARISONS), older]) == section(COMPARISONS)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_floors_in_the_report_are_those_of_measured_ceilings() -> None:
     copy = ceiling(ENVIRONMENT, 10**3)
     text, drawings = section([made(), copy])

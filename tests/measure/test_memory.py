@@ -10,6 +10,7 @@ from typing import NoReturn
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.records.record import Memory, MemoryUse, Skipped
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
@@ -24,7 +25,6 @@ from bench.measure.live_bytes import CUDA_BLOCK_BYTES, Footprint, PeakWatch
 from bench.measure.memory import predict, training
 from bench.memory import MemoryCase
 from bench.records import record
-from bench.records.record import Memory, MemoryUse, Skipped
 from models import Task
 from models.contract import build
 from models.registry import task_at

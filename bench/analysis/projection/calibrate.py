@@ -1,0 +1,237 @@
+"""Shares of peaks calibrated on measured passes, and predictions from them with an interval.
+
+GPUs and CPUs run different kernels and are calibrated separately, regularised by stated priors. Every device
+may differ from the others of its type by DEVICE_SPREAD.
+
+An interval combines the uncertainty of the shares with the error of predictions for passes that were left
+out of the calibration. The errors of one model are correlated, so a group that was left out counts once
+however many passes it has, and the interval takes Student's t over the groups. Groups are few, so the
+level of the interval is nominal.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from bench.analysis import roofline
+from bench.analysis.projection.formula import Array, pass_load, seconds_and_gradient
+from bench.analysis.projection.priors import PRIORS, Prior
+from bench.analysis.roofline import Peaks
+from bench.records.base import Size
+from bench.records.operators import OperatorCosts
+from bench.stats.intervals import student_t
+
+COVERAGE = 0.9  # of an interval: nominal
+Z = 1.6449  # of a normal distribution: COVERAGE lies within so many standard deviations
+MODEL_SPREAD = 0.10  # assumed of log seconds: the formula's own error, until held-out passes give more
+DEVICE_SPREAD = 0.25  # assumed of logit shares: between two devices of one type
+_ROBUST = 2.0  # residuals of so many MODEL_SPREAD have half the weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """A measured pass, with its work and the peaks of its device."""
+
+    work: OperatorCosts
+    precision: str
+    peaks: Peaks
+    device: str
+    device_type: str
+    seconds: float
+
+    @property
+    def model(self) -> str:
+        return self.work.case.model
+
+    @property
+    def res(self) -> Size:
+        return self.work.case.res
+
+    @property
+    def batch(self) -> int:
+        return self.work.case.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A calibrated share beside its prior, with its nominal interval."""
+
+    prior: Prior
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibration:
+    """Shares of one type of device after the observations: a normal distribution on the scale of the fit.
+
+    The first entries are those of the type; then follow the differences of each measured device from them.
+    """
+
+    device_type: str
+    observations: tuple[Observation, ...]
+    devices: tuple[str, ...]
+    mean: Array
+    covariance: Array
+    residuals: tuple[float, ...]  # log(predicted / measured) of every observation
+
+    @property
+    def misfit(self) -> float:
+        """Root mean square of the residuals."""
+        return math.sqrt(fmean(residual**2 for residual in self.residuals))
+
+    def of_device(self, device: str | None) -> tuple[Array, Array]:
+        """Mean and covariance for a device: a measured one by its name, or any other one of the type."""
+        n = len(PRIORS[self.device_type])
+        mean, covariance = self.mean[:n], self.covariance[:n, :n]
+        if device not in self.devices:
+            return mean, covariance + DEVICE_SPREAD**2 * np.eye(n)
+        at = n * (1 + self.devices.index(device))
+        both = self.covariance[:, :n] + self.covariance[:, at : at + n]
+        return mean + self.mean[at : at + n], both[:n] + both[at : at + n]
+
+    @property
+    def refuted(self) -> list[str]:
+        """Shares outside the interval of their prior; few, if the priors are wide enough."""
+        rows = zip(PRIORS[self.device_type], self.mean, strict=False)  # differences of devices follow
+        return [prior.name for prior, mean in rows if abs(mean - prior.fitted_median) > Z * prior.spread]
+
+    @property
+    def shares(self) -> list[Share]:
+        """Every share before and after the observations."""
+        shares = []
+        for i, prior in enumerate(PRIORS[self.device_type]):
+            half_width = Z * math.sqrt(self.covariance[i, i])
+            low, value, high = (prior.natural(self.mean[i] + by) for by in (-half_width, 0.0, half_width))
+            shares.append(Share(prior=prior, value=value, low=low, high=high))
+        return shares
+
+
+def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibration:
+    """Fit the shares of one type of device to its observations; without any, the priors.
+
+    Least squares of log seconds with a Cauchy loss, which limits the weight of disturbed measurements, and
+    with the priors as residuals of their own.
+    """
+    from scipy.optimize import least_squares  # here: 1.5 s that --help need not wait
+
+    priors = PRIORS[device_type]
+    n, count = len(priors), len(observations)
+    devices = tuple(sorted({seen.device for seen in observations}))
+    loads = [pass_load(seen.work, seen.peaks, seen.precision, device_type) for seen in observations]
+    measured = np.array([math.log(seen.seconds) for seen in observations])
+    prior = np.concatenate([[p.fitted_median for p in priors], np.zeros(n * len(devices))])
+    spreads = np.concatenate([[p.spread for p in priors], np.full(n * len(devices), DEVICE_SPREAD)])
+    at = [n * (1 + devices.index(seen.device)) for seen in observations]
+
+    def misses(x: Array) -> tuple[Array, Array]:
+        """log(predicted / measured) of every observation, and its derivatives."""
+        off, slopes = np.zeros(count), np.zeros((count, len(x)))
+        for row, (load, i) in enumerate(zip(loads, at, strict=True)):
+            seconds, gradient = seconds_and_gradient(load, x[:n] + x[i : i + n])
+            off[row] = math.log(seconds) - measured[row]
+            slopes[row, :n] = slopes[row, i : i + n] = gradient
+        return off, slopes
+
+    def residuals(x: Array) -> Array:
+        return np.concatenate([misses(x)[0] / MODEL_SPREAD, (x - prior) / spreads])
+
+    def jacobian(x: Array) -> Array:
+        return np.concatenate([misses(x)[1] / MODEL_SPREAD, np.diag(1 / spreads)])
+
+    def loss(z: Array) -> Array:
+        """Cauchy for observations, linear for priors: the values, first and second derivatives."""
+        rho = np.stack([z, np.ones_like(z), np.zeros_like(z)])
+        seen = z[:count]
+        rho[:, :count] = np.log1p(seen), 1 / (1 + seen), -1 / (1 + seen) ** 2
+        return rho
+
+    x = prior
+    if count:
+        x = least_squares(residuals, prior, jacobian, loss=loss, f_scale=_ROBUST, ftol=1e-9).x
+    off, slopes = misses(x)
+    weighted = slopes.T / (MODEL_SPREAD**2 * (1 + (off / (_ROBUST * MODEL_SPREAD)) ** 2))
+    return Calibration(
+        device_type=device_type,
+        observations=tuple(observations),
+        devices=devices,
+        mean=x,
+        covariance=np.asarray(np.linalg.inv(weighted @ slopes + np.diag(spreads**-2.0)), dtype=np.float64),
+        residuals=tuple(map(float, off)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupError:
+    """The error of predictions for whole groups that were left out, in logarithms."""
+
+    scale: float  # root of the mean, over groups, of their mean squares
+    groups: int  # that it is from; 0 where it is assumed
+
+    @property
+    def half_width(self) -> float:
+        """Half the nominal interval. A group is one degree of freedom: its errors are correlated."""
+        return self.scale * (student_t(self.groups, COVERAGE) if self.groups else Z)
+
+
+ASSUMED = GroupError(scale=MODEL_SPREAD, groups=0)
+
+
+def error_of(groups: Iterable[Sequence[float]], at_least: float = MODEL_SPREAD) -> GroupError:
+    """The error of groups, each given by log(predicted / true) of its passes; without any, ASSUMED.
+
+    It is an error about zero: a common bias makes it larger.
+    """
+    squares = [fmean(error**2 for error in errors) for errors in groups]
+    if not squares:
+        return ASSUMED
+    return GroupError(scale=max(at_least, math.sqrt(fmean(squares))), groups=len(squares))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Predicted seconds of a pass with a nominal interval."""
+
+    seconds: float
+    low_s: float
+    high_s: float
+    eager_floor_s: float  # every operator at the full peak or bandwidth: no prediction is below
+    fused_floor_s: float  # and with ideal fusion: nothing is faster
+
+
+def predict(
+    calibration: Calibration,
+    work: OperatorCosts,
+    peaks: Peaks,
+    precision: str,
+    device: str | None,
+    error: GroupError,
+) -> Prediction:
+    """Predict an eager pass; no interval begins below the eager floor.
+
+    Args:
+        calibration: of the device's type.
+        work: of the pass.
+        peaks: of the device, complete by `why_not`.
+        precision: of the arithmetic.
+        device: its name if the calibration may know it.
+        error: of the formula itself.
+    """
+    load = pass_load(work, peaks, precision, calibration.device_type)
+    mean, covariance = calibration.of_device(device)
+    seconds, slope = seconds_and_gradient(load, mean)
+    factor = math.exp(math.hypot(Z * math.sqrt(slope @ covariance @ slope), error.half_width))
+    eager, fused = (roofline.floor(work, peaks, precision, form) for form in roofline.FORMS)
+    assert eager is not None
+    assert fused is not None
+    return Prediction(
+        seconds=seconds,
+        low_s=min(seconds, max(seconds / factor, eager.total_s)),  # min: they may be equal but for rounding
+        high_s=seconds * factor,
+        eager_floor_s=eager.total_s,
+        fused_floor_s=fused.total_s,
+    )

@@ -1,0 +1,295 @@
+"""The tables of a scaling study: sizes, exponents, slow-downs and cross-overs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+from bench.analysis import slowdowns
+from bench.analysis.resolution import Sized, Study, batch_range
+from bench.analysis.slowdowns import Crossing, Slowdown
+from bench.records import columns
+from bench.records.base import Record, Skipped
+from bench.records.scaling import ScalingCase
+from bench.stats import intervals
+from bench.stats.power_law import Exponent
+from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
+from bench.tables.table import Column, Table, unit
+
+TAKEN_OVER = "‡"  # marks a published ratio, see slowdowns.TAKEN_OVER
+MIB, GIB = 2**20, 2**30
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Generic[T]):
+    """One row of a study; a failed attempt of a size is a skipped row."""
+
+    study: Study
+    of: T
+    records: tuple[Record, ...]
+    failure: Skipped | None = None
+
+    @property
+    def is_skipped(self) -> bool:
+        return self.failure is not None
+
+    @property
+    def status(self) -> str:
+        return self.failure.status if self.failure else "ok"
+
+    @property
+    def reason(self) -> str:
+        return self.failure.reason if self.failure else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The exponent of one cost of one model."""
+
+    model: str
+    cost: str
+    exponent: Exponent
+
+
+SETTING: tuple[Column[Any], ...] = (
+    Column("work", lambda r: r.study.setting.work, of_case=True),
+    Column("precision", lambda r: r.study.setting.precision, of_case=True),
+    Column("settings", lambda r: ", ".join(r.study.setting.switches), of_case=True, optional=True),
+    Column("device", lambda r: r.study.setting.device, of_case=True, raw=True),
+)
+
+
+def _in_study(table: Table[Any]) -> Table[Any]:
+    """The table of one study, under a heading that states its setting."""
+    kept = tuple(column for column in table.columns if column not in SETTING)
+    return Table(title=table.title, columns=kept, records=table.records)
+
+
+def _scaled(heading: str, value: Callable[[Any], float | None], key: str, scale: float) -> Column[Any]:
+    return Column(heading, value, unit(significant, 1 / scale), key=key, optional=True)
+
+
+def _factor(heading: str, value: Callable[[Any], float | None], key: str) -> Column[Any]:
+    return Column(heading, value, lambda factor: fixed(2, factor), key=key, optional=True)
+
+
+def _px(side: float) -> str:
+    return f"{side:.0f}"
+
+
+def _sides(sides: Sequence[float]) -> str:
+    return f"{_px(sides[0])} to {_px(sides[-1])}"
+
+
+def _batches(values: Sequence[int]) -> str:
+    return batch_range(values) or BLANK
+
+
+def _milliseconds(bounds: Sequence[float] | None) -> str:
+    return BLANK if bounds is None else interval([1e3 * bound for bound in bounds])
+
+
+def _cost(row: Row[Sized]) -> float | None:
+    point = row.of.point("time")
+    return point.cost if point else None
+
+
+SIZES = Table[Row[Sized]](
+    title="Costs of one image by size",
+    columns=(
+        Column("model", lambda r: r.of.model, of_case=True),
+        *SETTING,
+        Column("px", lambda r: columns.size(r.of.res), str, key="res", of_case=True),
+        Column("batch", lambda r: _batch(r.failure) if r.failure else r.of.batch, str, of_case=True),
+        Column("ms/image", _cost, milliseconds, key="s_per_image", optional=True),
+        Column(
+            "95 % interval",
+            lambda r: r.study.interval(r.of),
+            _milliseconds,
+            key="s_per_image_interval",
+            optional=True,
+        ),
+        Column("visit_medians_s_per_image", lambda r: [intervals.median(v) for v in r.of.visits], raw=True),
+        Column("samples", lambda r: sum(map(len, r.of.visits)), usual=0, optional=True),
+        _scaled("GMACs/image", lambda r: r.of.macs, "macs_per_image", 1e9),
+        _scaled("eager MB/image", lambda r: r.of.eager_bytes, "eager_bytes_per_image", 1e6),
+        _scaled("fused MB/image", lambda r: r.of.fused_bytes, "fused_bytes_per_image", 1e6),
+        _scaled("passes MiB/image", lambda r: r.of.passes_bytes, "passes_bytes_per_image", MIB),
+        _scaled("peak GiB", lambda r: r.of.use and r.of.use.peak_bytes, "peak_bytes", GIB),
+        Column("memory", lambda r: r.of.memory_method, optional=True),
+    ),
+    records=lambda row: row.records,
+)
+EXPONENTS = Table[Row[Fit]](
+    title="Exponents of the side",
+    columns=(
+        Column("model", lambda r: r.of.model),
+        *SETTING,
+        Column("cost", lambda r: r.of.cost),
+        Column(
+            "exponent of the side",
+            lambda r: r.of.exponent.slope,
+            lambda v: fixed(3, v),
+            key="exponent_of_side",
+        ),
+        Column("95 % interval", lambda r: r.of.exponent.interval, interval, key="interval", optional=True),
+        Column(
+            "95 % by residuals",
+            lambda r: r.of.exponent.by_residuals,
+            interval,
+            key="interval_by_residuals",
+            optional=True,
+        ),
+        Column("misfit, %", lambda r: r.of.exponent.misfit, lambda v: percent(v, 1), key="misfit"),
+        Column(
+            "from size to size",
+            lambda r: r.of.exponent.local,
+            lambda values: ", ".join(fixed(2, value) for value in values),
+            key="local_exponents",
+        ),
+        Column(
+            "x per doubled side",
+            lambda r: r.of.exponent.per_doubling,
+            lambda v: fixed(2, v),
+            key="per_doubling",
+        ),
+        Column("px", lambda r: r.of.exponent.sides, _sides, key="sides"),
+        Column(
+            "batch",
+            lambda r: r.study.batches((r.of.model,), r.of.cost, r.of.exponent.sides),
+            _batches,
+            key="batches",
+            optional=True,
+        ),
+    ),
+    records=lambda row: row.records,
+)
+
+
+def _count(cost: str) -> Column[Any]:
+    return _factor(f"{cost} x", lambda r: r.of.count(cost), f"{cost.lower()}_ratio")
+
+
+def _published(found: Sequence[dict[str, Any]]) -> str:
+    texts = [
+        f"{one['ratio']:.2f}{TAKEN_OVER if one['taken_over'] else ''} ({one['paper']}, {one['model']})"
+        for one in found
+    ]
+    return ", ".join(texts) or BLANK
+
+
+SLOWDOWNS = Table[Row[Slowdown]](
+    title="Growth when the side doubles; DiT's slow-down as a multiple of the others'",
+    columns=(
+        Column("slow-down of", lambda r: r.of.subject, key="model"),
+        *SETTING,
+        Column("px", lambda r: [r.of.from_side, r.of.to_side], _sides, key="sides"),
+        _factor("time x", lambda r: r.of.time, "time_ratio"),
+        Column("95 % interval", lambda r: r.of.interval, interval, key="time_ratio_interval", optional=True),
+        *map(_count, ("MACs", "bytes", "memory")),
+        Column(
+            "published x",
+            lambda r: [asdict(one) for one in r.of.published],
+            _published,
+            key="published",
+            optional=True,
+        ),
+        Column("batches", lambda r: r.of.batches, raw=True),
+        Column("verdict", lambda r: r.of.verdict, optional=True),
+    ),
+    records=lambda row: row.records,
+)
+
+
+def _finite(bounds: Sequence[float] | None) -> list[float | None] | None:
+    """An interval of sides; None for an end that the sizes do not bound."""
+    return None if bounds is None else [end if 0 < end < math.inf else None for end in bounds]
+
+
+def _ends(bounds: Sequence[float | None] | None) -> str:
+    """An interval of sides, whose ends may lie beyond the sizes."""
+    if bounds is None:
+        return BLANK
+    low, high = ("beyond the sizes" if end is None else _px(end) for end in bounds)
+    return f"{low} to {high}"
+
+
+CROSSINGS = Table[Row[Crossing]](
+    title="Cross-overs of any two models",
+    columns=(
+        Column("models", lambda r: f"{r.of.first}, {r.of.second}"),
+        *SETTING,
+        Column("cost", lambda r: r.of.cost),
+        Column("cross at px", lambda r: r.of.at.side, lambda v: "none" if v is None else _px(v), key="side"),
+        Column("95 % interval", lambda r: _finite(r.of.at.interval), _ends, key="interval", optional=True),
+        Column("sizes, px", lambda r: r.of.sides, _sides, key="sides"),
+        Column("extrapolated_side", lambda r: r.of.at.extrapolated, raw=True),
+        Column("equal_sides", lambda r: r.of.at.equal, raw=True),
+        Column("certain", lambda r: r.of.at.certain, raw=True),
+        Column("batches", lambda r: r.of.batches, raw=True),
+        Column("verdict", lambda r: r.of.verdict),
+    ),
+    records=lambda row: row.records,
+)
+
+
+def _batch(record: Record) -> int:
+    assert isinstance(record.case, ScalingCase)
+    return record.case.batch
+
+
+def size_rows(study: Study) -> list[Row[Sized]]:
+    """One row for every size, and before it one for every failed attempt."""
+    rows = []
+    for sized in study.sizes:
+        failures = {(_batch(one), one.status, one.reason): one for one in sized.failed}
+        rows += [Row(study=study, of=sized, records=(one,), failure=one) for one in failures.values()]
+        if sized.timed or not sized.failed:
+            rows.append(Row(study=study, of=sized, records=sized.records))
+    return rows
+
+
+def exponent_rows(study: Study) -> list[Row[Fit]]:
+    return [
+        Row(
+            study=study,
+            of=Fit(model=model, cost=cost, exponent=exponent),
+            records=study.records_of(model),
+        )
+        for model in study.models
+        for cost, exponent in study.exponents(model).items()
+    ]
+
+
+def slowdown_rows(study: Study) -> list[Row[Slowdown]]:
+    """Every doubling of every model, then those of a DiT relative to the other models."""
+    found = [one for model in study.models for one in slowdowns.doublings(study, model)]
+    return [
+        Row(study=study, of=one, records=study.records_of(*one.models))
+        for one in [*found, *slowdowns.relative_slowdowns(study)]
+    ]
+
+
+def crossing_rows(study: Study) -> list[Row[Crossing]]:
+    costs = ("time", "MACs") if study.setting.device else ("MACs",)
+    return [
+        Row(study=study, of=one, records=study.records_of(one.first, one.second))
+        for cost in costs
+        for one in slowdowns.crossings(study, cost)
+    ]
+
+
+ROWS: dict[str, Callable[[Study], Sequence[Row[Any]]]] = {
+    "sizes": size_rows,
+    "exponents": exponent_rows,
+    "claim": slowdown_rows,
+    "crossovers": crossing_rows,
+}
+TABLES: dict[str, Table[Any]] = {
+    "sizes": SIZES,
+    "exponents": EXPONENTS,
+    "claim": SLOWDOWNS,
+    "crossovers": CROSSINGS,
+}
+IN_STUDY = {name: _in_study(table) for name, table in TABLES.items()}

@@ -1,0 +1,53 @@
+"""Peak memory of one case: measured in a worker on CUDA, predicted in this process on meta."""
+
+from functools import partial
+
+from bench.jobs import worker
+from bench.jobs.job import Job
+from bench.machine import environment, failures
+from bench.measure import memory
+from bench.records.base import ModelCase, Record, Skipped
+from bench.records.memory import MemoryCase
+
+TIMEOUT_S = 600.0  # for one case in its process
+TYPICAL_S = 3.0
+
+
+def job(case: MemoryCase) -> Job:
+    return Job(
+        case=case,
+        environment=environment.gather(case.device, case.model),
+        measure=partial(result_of, case),
+        estimate_s=TYPICAL_S,
+    )
+
+
+def result_of(case: MemoryCase) -> Record:
+    """Measure or predict one case; a failure is a Skipped record."""
+    now = environment.gather(case.device, case.model)
+    if not case.is_predicted:
+        return worker.run("bench.measure.memory:measure", case, now, TIMEOUT_S)
+    try:
+        return memory.measure(case, now)
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
+        # a model may pass the check in eval mode and still not train on meta tensors
+        status, reason = "error", f"on the meta device: {type(error).__name__}: {failures.first_line(error)}"
+        if failed := failures.out_of_memory(error):
+            status, reason = "out of memory", failures.first_line(failed)
+    return Skipped(case=case, environment=now, status=status, reason=reason)
+
+
+def of_pass(case: ModelCase, work: str, device: str) -> MemoryCase:
+    """The memory of a pass as it runs: on cuda measured, on meta predicted."""
+    return MemoryCase(
+        device=device,
+        model=case.model,
+        family=case.family,
+        res=case.res,
+        latent_size=case.latent_size,
+        batch=case.batch,
+        precision=case.precision,
+        checkpointing=case.checkpointing and work == "training",
+        work=work,
+        limit_bytes=None,
+    )

@@ -1,0 +1,60 @@
+"""Visits of a scaling study: every case in turn, then in reverse order, with a batch that fits in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from bench.jobs import timed
+from bench.jobs.job import Job
+from bench.machine import environment
+from bench.records.base import Record, Skipped
+from bench.records.scaling import ScalingCase
+
+
+def job(case: ScalingCase, startup_s: float) -> Job:
+    return Job(
+        case=case,
+        environment=environment.gather(case.device, case.model),
+        measure=partial(timed.measure, case, None),
+        estimate_s=startup_s + case.budget_s,
+    )
+
+
+def visited(cases: Sequence[ScalingCase], visits: int) -> Iterator[tuple[int, ScalingCase]]:
+    """The index and the case of every visit: forwards, then backwards, and so on."""
+    for visit in range(1, visits + 1):
+        order = range(len(cases)) if visit % 2 else range(len(cases) - 1, -1, -1)
+        for index in order:
+            yield index, replace(cases[index], visit=visit)
+
+
+def shrink(case: ScalingCase, measure: Callable[[ScalingCase], Record]) -> list[Record]:
+    """Measure a case, halving the batch until memory suffices; every attempt is a record."""
+    attempts = [measure(case)]
+    while _is_out_of_memory(attempts[-1]) and case.batch > 1:
+        case = replace(case, batch=case.batch // 2)
+        attempts.append(measure(case))
+    return attempts
+
+
+def _is_out_of_memory(record: Record) -> bool:
+    return isinstance(record, Skipped) and record.status == "out of memory"
+
+
+def run(
+    cases: Sequence[ScalingCase], visits: int, measure: Callable[[ScalingCase], Record]
+) -> tuple[list[Record], list[ScalingCase]]:
+    """Visit every case in turn; a batch that was too large once is not tried again.
+
+    Returns:
+        Every attempt in order, and the cases with the batch of their last attempt.
+    """
+    last = list(cases)
+    attempts: list[Record] = []
+    for index, case in visited(cases, visits):
+        made = shrink(replace(case, batch=last[index].batch), measure)
+        attempts += made
+        tried = made[-1].case
+        assert isinstance(tried, ScalingCase)
+        last[index] = tried
+    return attempts, last
