@@ -1,14 +1,14 @@
-"""Which backbones are there, how large are they, and where do they come from?
+"""The backbones: how large they are, and where they come from.
 
     python -m models
     python -m models 'FCDM-L@*' 'DiG-*' --format json
     python -m models '*-Ti*'
 
-GMACs are those of one image of 256 pixels by the rules of torchprofile, as the papers print them. pinned:
-every parameter is held to the released checkpoint by name and shape. our reading: the paper leaves
-something open; the grade says how far its numbers carry what is built here (baselines/README.md). ours: a
-size of no paper, small enough to be trained on a CPU in minutes. back end: what computes the operators that
-have several, on the device at hand.
+GMACs are those of one image of 256 px under torchprofile's rules, as the papers print them, from the formula
+of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape; our
+reading, the paper leaves something open, and the grade says how well its printed numbers support what is
+built here (baselines/README.md); ours, a size in no paper, small enough to train on a CPU in minutes. Back
+end: the implementation of operators that have several, on this device.
 """
 
 import argparse
@@ -20,55 +20,55 @@ from bench.cli import options, tables
 
 
 def row(name: str) -> tables.Row:
-    """One object of the JSON output; counted on the meta device."""
-    from bench.counting import counters
+    """One object of the JSON output; the model is built on the meta device."""
+    from bench.counting import closed_form
     from models.contract import build
     from models.registry import FAMILIES, family_of, task_at
 
     family = family_of(name)
     module = sys.modules[FAMILIES[family].network.__module__]
-    source = re.search(r"^Source: (.+?)(?:[;.](?=\s|$)|$)", module.__doc__ or "", flags=re.MULTILINE)
-    told = source[1] if source else ""
-    year = re.search(r"arXiv:(\d\d)\d\d|\b(20\d\d)\b", told)
+    match = re.search(r"^Source: (.+?)(?:[;.](?=\s|$)|$)", module.__doc__ or "", flags=re.MULTILINE)
+    source = match[1] if match else ""
+    year = re.search(r"arXiv:(\d\d)\d\d|\b(20\d\d)\b", source)
     task = task_at(name, 256, 256)
-    model = build(name, task)
+    terms = closed_form.count(name, task)
+    assert terms is not None  # tests/counting/test_closed_form.py: every network of the registry has one
     return {
         "model": name,
         "family": family,
-        "params": sum(p.numel() for p in model.parameters()),
-        "macs": counters.count_forward(model, task, counter="torchprofile-meta").macs,
+        "params": sum(p.numel() for p in build(name, task).parameters()),
+        "macs": terms.torch.total() + terms.torchprofile.total(),
         "year": (int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
-        "source": told,
+        "source": source,
         "back_end": _back_end(name),
         "standing": _standing(name),
     }
 
 
 def _back_end(name: str) -> str:
-    """What computes the operators that have several back ends; blank where all are torch's own."""
-    from bench.machine import device
-    from models.kernels import gla, selective_scan
-    from models.registry import family_of
+    """Implementation of the operators that have several; blank where all are torch's own."""
+    import torch
 
-    where = device.default()
-    by_name = name.partition("@")[2].partition("-")[2]
-    if family_of(name) == "DiG":
-        return "fla" if where == "cuda" and not gla.why_not_fla() else "torch (chunked)"
-    if family_of(name) in ("DiS", "DiM", "DiMSUM"):
-        return (
-            "mamba-ssm" if where == "cuda" and not selective_scan.why_not_mamba_ssm() else "torch (chunked)"
-        )
-    if "@na" in name:
-        return by_name or "masked attention"
-    return ""
+    from bench.machine import device
+    from models.registry import FAMILIES, family_of
+
+    change = name.partition("@")[2]
+    if change.startswith("na7"):
+        return change.partition("-")[2] or "masked attention"
+    package = FAMILIES[family_of(name)].package
+    if package is None:
+        return ""
+    return (
+        package.name if package.takes(change or "auto", torch.device(device.default())) else "torch (chunked)"
+    )
 
 
 def _standing(name: str) -> str:
     from baselines import load
-    from models.registry import SMALL
+    from models.registry import FAMILIES, family_of
 
-    if name in SMALL:
-        return "ours: a size of no paper"
+    if name in FAMILIES[family_of(name)].small:
+        return "ours: a size in no paper"
     if "@" in name:
         grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
         if not grades:
@@ -77,7 +77,7 @@ def _standing(name: str) -> str:
     try:
         load.manifest(name)
     except ValueError:
-        return "our reading: sizes of its paper, no released checkpoint held"
+        return "our reading: sizes of its paper, no released checkpoint"
     return "pinned"
 
 
@@ -96,11 +96,7 @@ _COLUMNS: list[tables.Column] = [
 def _body(args: argparse.Namespace) -> int:
     options.check_output(args.out, args.force)
     names = options.model_names(args.models or None, default=["*"], flag="MODEL")
-    with options.progress("counting", len(names)) as begin:
-        rows = []
-        for name in names:
-            begin(name)
-            rows.append(row(name))
+    rows = [row(name) for name in names]
     notes = [
         f"{len(rows)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
         "small sizes of ours: python -m models '*-Ti*'"

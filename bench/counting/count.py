@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from bench import closed_form
+from bench.counting import closed_form
 from bench.counting import counters
 from bench.counting.dispatch import Count
 from bench.machine.device import free_host_bytes
