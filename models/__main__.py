@@ -1,26 +1,42 @@
-"""The backbones: how large they are, and where they come from.
+"""List the backbones: how large they are, and where they come from.
 
-    python -m models
-    python -m models 'FCDM-L@*' 'DiG-*' --format json
-    python -m models '*-Ti*'
+python -m models
+python -m models 'FCDM-L@*' 'DiG-*' --format json
+python -m models '*-Ti*'
 
 GMACs are those of one image of 256 px under torchprofile's rules, as the papers print them, from the formula
-of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape; our
-reading, the paper leaves something open, and the grade says how well its printed numbers support what is
-built here (baselines/README.md); ours, a size in no paper, small enough to train on a CPU in minutes. Back
-end: the implementation of operators that have several, on this device.
+of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape; our reading, the
+paper leaves something open (baselines/README.md grades it); ours, a size in no paper. Back end: the
+implementation, on this device, of operators that have several.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from bench.cli import options, tables
+from bench.cli import models, options, records
+from bench.tables.numbers import fixed, giga
+from bench.tables.table import Column, Table, unit
 
 
-def row(name: str) -> tables.Row:
-    """One object of the JSON output; the model is built on the meta device."""
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One backbone."""
+
+    model: str
+    family: str
+    params: int
+    macs: int  # of one image of 256 px
+    year: int | None
+    source: str
+    back_end: str
+    standing: str
+
+
+def row(name: str) -> Row:
+    """Describe a backbone; it is built on the meta device."""
     from bench.counting import closed_form
     from models.contract import build
     from models.registry import FAMILIES, family_of, task_at
@@ -33,16 +49,16 @@ def row(name: str) -> tables.Row:
     task = task_at(name, 256, 256)
     terms = closed_form.count(name, task)
     assert terms is not None  # tests/counting/test_closed_form.py: every network of the registry has one
-    return {
-        "model": name,
-        "family": family,
-        "params": sum(p.numel() for p in build(name, task).parameters()),
-        "macs": terms.torch.total() + terms.torchprofile.total(),
-        "year": (int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
-        "source": source,
-        "back_end": _back_end(name),
-        "standing": _standing(name),
-    }
+    return Row(
+        model=name,
+        family=family,
+        params=sum(p.numel() for p in build(name, task).parameters()),
+        macs=terms.torch.total() + terms.torchprofile.total(),
+        year=(int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
+        source=source,
+        back_end=_back_end(name),
+        standing=_standing(name),
+    )
 
 
 def _back_end(name: str) -> str:
@@ -81,27 +97,29 @@ def _standing(name: str) -> str:
     return "pinned"
 
 
-_COLUMNS: list[tables.Column] = [
-    ("model", lambda row: row["model"]),
-    ("family", lambda row: row["family"]),
-    ("params M", lambda row: tables.fixed(2, row["params"] / 1e6)),
-    ("GMACs", lambda row: tables.fixed(3, row["macs"] / 1e9)),
-    ("year", lambda row: str(row["year"] or "-")),
-    ("standing", lambda row: row["standing"]),
-    ("back end", lambda row: row["back_end"] or "-"),
-    ("source", lambda row: row["source"]),
-]
+TABLE = Table[Row](
+    title="Backbones",
+    columns=(
+        Column("model", lambda r: r.model),
+        Column("family", lambda r: r.family),
+        Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
+        Column("GMACs", lambda r: r.macs, giga, key="macs"),
+        Column("year", lambda r: r.year, lambda year: str(year or "-")),
+        Column("standing", lambda r: r.standing),
+        Column("back end", lambda r: r.back_end),
+        Column("source", lambda r: r.source),
+    ),
+)
 
 
 def _body(args: argparse.Namespace) -> int:
-    options.check_output(args.out, args.force)
-    names = options.model_names(args.models or None, default=["*"], flag="MODEL")
-    rows = [row(name) for name in names]
+    records.check_output(args.out, args.force)
+    names = models.model_names(args.models or None, default=["*"], flag="MODEL")
     notes = [
-        f"{len(rows)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
+        f"{len(names)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
         "small sizes of ours: python -m models '*-Ti*'"
     ]
-    tables.emit(tables.render(rows, _COLUMNS, args.format), notes, args.out)
+    records.show(TABLE, [row(name) for name in names], notes, args)
     return 0
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.module_tracker import ModuleTracker
 
-from models.checkpointing import blocks
 from bench.counting.dispatch import Count, CountingMode, OutsideLayers, WholeOperators
 from bench.counting.rules import LAYERS, TORCH_RULES, TORCHPROFILE_RULES, layer_macs
+from models.checkpointing import blocks
 from models.contract import condition_width, make_inputs
 from models.task import Task
 

@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from bench.counting import closed_form
-from models import arithmetic
-from models.arithmetic import Terms
-from bench.counting import count, counters
+from bench.counting import closed_form, count, counters
 from bench.counting.counters import SideBySide
 from bench.counting.dispatch import Count
 from bench.machine import environment
 from bench.records.base import Environment, Skipped
 from bench.records.counts import COUNTERS, PACKAGES, CountCase, MacCount
+from models import arithmetic
+from models.arithmetic import Terms
 from models.contract import build
 from models.registry import is_plugin
 

@@ -192,12 +192,9 @@ VALUES = Table[Line](
     columns=(
         Column("part", lambda line: line.part),
         *(MODEL, FAMILY, RES, LATENT, BATCH),
-        *(Column(name, lambda line, name=name: getattr(line, name)) for name in ("counter", "name")),
+        *(Column(name, attrgetter(name)) for name in ("counter", "name")),
         Column("operators", lambda line: list(line.operators)),
-        *(
-            Column(name, lambda line, name=name: getattr(line, name))
-            for name in ("macs", "of_torch", "other_macs", "ratio", "text")
-        ),
+        *(Column(name, attrgetter(name)) for name in ("macs", "of_torch", "other_macs", "ratio", "text")),
     ),
 )
 DIFFERENCES = Table[Line](

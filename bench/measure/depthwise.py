@@ -19,10 +19,10 @@ from bench.records import depthwise as records
 from bench.records.base import Environment, Record, Size, Skipped, height_width
 from bench.records.depthwise import DepthwiseCase, OperatorComparison
 from models.contract import condition_width, make_inputs
+from models.kernels.backends import why_no_triton
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
 from models.kernels.norm_modulate import norm_modulate_triton
-from models.kernels.triton_here import why_no_triton
-from models.layers import ChannelNorm, modulate_addcmul
+from models.layers.modulation import ChannelNorm, modulate_addcmul
 from models.task import Task
 
 EPS = ChannelNorm.eps

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.checkpointing import checkpointed
-from bench.counting import counters
 from bench.machine import device
 from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import TrainStep, noise_of
 from bench.records.base import ModelCase, height_width
+from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
 from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at

@@ -20,8 +20,8 @@ from bench.counting.dispatch import Count
 from bench.records.counts import COUNTERS, PACKAGES, CountCase, MacCount
 from bench.store.codec import read
 from models import Task
-from models.contract import build
 from models.arithmetic import Terms
+from models.contract import build
 from models.dit import Config, DiT
 from reports.sections.counters import section
 from tests.commands import run

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from bench import throughput
-from models.checkpointing import checkpointed
-from bench.counting import counters
 from bench.measure import prepared
 from bench.measure.train_step import EMA_DECAY, LEARNING_RATE, TrainStep, noise_of
 from bench.records.base import ModelCase
 from bench.records.throughput import ThroughputCase
+from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
 from models.registry import task_at
 from models.weights import randomise_zeros
