@@ -112,16 +112,12 @@ def _body(args: argparse.Namespace) -> int:
         rows += depthwise.lines(record, peaks) if isinstance(record, OperatorComparison) else [record]
     if args.format not in ("json", "csv"):
         # on a CPU half of the implementations cannot run: a note names them once
-        missing = [row for row in rows if isinstance(row, depthwise.Line) and _cannot_run(row)]
-        absent = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in missing)
-        rows = [row for row in rows if row not in missing]
-        notes += [f"not here: {reason}" for reason in absent]
+        absent = [row for row in rows if isinstance(row, depthwise.Line) and row.status == NOT_HERE]
+        rows = [row for row in rows if row not in absent]
+        reasons = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in absent)
+        notes += [f"not here: {reason}" for reason in reasons]
     show(depthwise.TABLE, rows, [*notes, *_notes(found, peaks)], args)
     return 0
-
-
-def _cannot_run(row: depthwise.Line) -> bool:
-    return row.implementation.status == NOT_HERE
 
 
 def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:

@@ -43,7 +43,7 @@ SMALL = DepthwiseCase(
 )
 
 # torch's names of its convolutions; which of them it takes in bf16 depends on the CPU's instructions
-KERNELS = torch._C._ConvBackend.__members__
+KERNELS = torch._C._ConvBackend.__members__  # type: ignore[attr-defined]
 
 
 def case(operation: str = "conv", precision: str = "fp32") -> DepthwiseCase:
@@ -119,7 +119,12 @@ def test_an_implementation_works_through_every_input(
     name: str, operation: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outs: list[Tensor] = []
-    changed(monkeypatch, name, lambda out: (outs.append(out), out)[1])
+
+    def keep(out: Tensor) -> Tensor:
+        outs.append(out)
+        return out
+
+    changed(monkeypatch, name, keep)
     given, exact = measuring.draw(case(operation, precision))
     assert len(given.xs) == len(given.xs_last) == (3 if precision == "fp32" else 6)
     found, call = measuring.prepare(name, given, exact, operation, precision)
@@ -445,6 +450,7 @@ def test_there_is_no_section_without_such_records() -> None:
     assert section([SKIPPED]) == ("", [])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_section_has_times_ratios_sums_and_figures() -> None:
     text, drawings = section(COMPARISONS)
     assert [drawing.picture.name for drawing in drawings] == ["depthwise_1", "depthwise_2"]
@@ -464,6 +470,7 @@ def test_only_the_newest_record_of_a_case_counts() -> None:
     assert section([*reversed(COMPARISONS), older]) == section(COMPARISONS)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_floors_in_the_report_are_those_of_measured_ceilings() -> None:
     copy = ceiling(ENVIRONMENT, 10**3)
     text, drawings = section([made(), copy])

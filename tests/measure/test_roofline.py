@@ -261,7 +261,7 @@ def test_the_newest_profile_of_the_same_pass_counts() -> None:
     later = replace(ENVIRONMENT, date="2026-12-01T00:00:00Z")
     newer = replace(PROFILE, environment=later)
     others = [
-        replace(newer, case=replace(newer.case, **changed))  # type: ignore[arg-type]
+        replace(newer, case=replace(newer.case, **changed))
         for changed in ({"batch": 8}, {"res": 512}, {"precision": "bf16"})
     ]
     records = [newer, older, *others, replace(newer, environment=GPU), THROUGHPUT]
@@ -451,12 +451,6 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(section, "GPUS", ())
 
 
-@pytest.fixture
-def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of one known GPU: each takes seconds."""
-    monkeypatch.setattr(section, "GPUS", ("H200 SXM5 141GB",))
-
-
 def records_of_a_report(*precisions: str) -> list[Record]:
     names = ("FCDM-S", "DiT-S/2")
     counted = [costs(model=name, precision=p) for name in names for p in precisions]
@@ -472,7 +466,7 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
 
 
-@pytest.mark.usefixtures("one_gpu")
+@pytest.mark.usefixtures("blank_figures")
 def test_the_section_has_floors_shares_and_a_roofline_a_device() -> None:
     text, drawings = section.section(records_of_a_report("fp32", "bf16"))
     table = text.partition("### Floors")[2].partition("### Operators")[0]
@@ -506,7 +500,7 @@ def test_the_order_of_the_records_changes_no_byte() -> None:
     assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.usefixtures("no_gpu", "blank_figures")
 def test_times_side_by_side_are_of_one_device() -> None:
     elsewhere = replace(ENVIRONMENT, device="another device", date="2027-01-01T00:00:00Z")
     dit = replace(PROFILE, case=replace(PROFILE.case, model="DiT-S/2"))
@@ -558,8 +552,9 @@ def test_a_table_is_cut_and_the_roofline_has_the_whole_zoo() -> None:
     assert sum("Model-13" in line for line in listed) == 1
 
 
-@pytest.mark.usefixtures("one_gpu")
-def test_a_roofline_names_the_models_that_it_lacks() -> None:
+@pytest.mark.usefixtures("blank_figures")
+def test_a_roofline_names_the_models_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(section, "GPUS", ("H200 SXM5 141GB",))
     counted = [costs(model=name) for name in ("FCDM-S", "FCDM-B", "DiT-S/2")]
     elsewhere = [costs(model=f"DiCo-{letter}", batch=1) for letter in ("S", "B")]
     uncounted = replace(COUNT, case=replace(COUNT.case, model="DiC-S"))
@@ -612,7 +607,7 @@ def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
     assert roof < high < 1.2 * roof
 
 
-@pytest.mark.usefixtures("one_gpu")
+@pytest.mark.usefixtures("blank_figures")
 def test_the_report_reads_the_costs_of_the_command(tmp_path: Path) -> None:
     store = tmp_path / "a.jsonl"
     asked = ["--model", "FCDM-S", "--batch", "4", "--device-peaks", "none", "--out", str(store)]
@@ -620,6 +615,8 @@ def test_the_report_reads_the_costs_of_the_command(tmp_path: Path) -> None:
     text, drawings = section.section(read(store).records)
     assert "FCDM-S" in text
     assert [drawing.picture.name for drawing in drawings] == [
+        "roofline_rtx-4090-256-px-4",
+        "roofline_a100-sxm4-80gb-256-px-4",
         "roofline_h200-sxm5-141gb-256-px-4",
         "operators_256-px-4-fp32",
     ]
