@@ -10,8 +10,8 @@ SETUP := $(if $(filter $(VENV)/bin/python,$(PY)),$(VENV)/.installed)
 report: $(SETUP) ## measure on the device at hand, then write reports/out/report.md
 	$(PY) -m bench.sweep quick convergence-digits && $(PY) -m reports
 
-test: $(SETUP) ## the tests; timed bodies run once
-	$(PY) -m pytest --benchmark-disable
+test: $(SETUP) ## the tests, in two processes of one thread; timed bodies run once
+	OMP_NUM_THREADS=1 $(PY) -m pytest --benchmark-disable -n 2 --dist loadfile
 
 bench: $(SETUP) ## only the benchmarks, timed
 	$(PY) -m pytest --benchmark-only

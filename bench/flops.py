@@ -1,384 +1,288 @@
-"""How many multiply-accumulates does an image cost?
+"""MACs of a forward pass and of a training step, under one counter or several; cost of a training.
 
-    python -m bench.flops
-    python -m bench.flops --model 'FCDM-*' --model DiT-XL/2 --res 256 512 --format json
+    python -m bench.flops --model 'FCDM-*' DiT-XL/2 --res 256 512
     python -m bench.flops --model FCDM-XL --by op
-    python -m bench.flops --model FCDM-S DiT-S/2 --counter torch torchprofile-meta torchprofile fvcore
-    python -m bench.flops --model my_pkg.my_mod:factory
     python -m bench.flops --explain FCDM-XL DiT-XL/2
-    python -m bench.flops --explain '*' --res 256 512 1024 2048
+    python -m bench.flops --training --model FCDM-XL --steps 400000
 
-Counted: one denoising forward pass model(x, t, y), and forward plus backward pass of a training step,
-without and with activation checkpointing (every block of the network computed twice). One MAC is two
-FLOPs; papers on diffusion backbones print MACs under the name of FLOPs or Gflops.
-
-Counters: torch, the default, counts convolutions, matrix products and attention, linear attention as the
-recurrence that it is. torchprofile-meta also counts elementwise products, means and affine norms, but no
-linear attention, as the package does that the papers used; it equals that package to the last digit, but
-for what a trace on real weights drops or computes otherwise (DiMSUM, neighbourhood attention).
-torchprofile-unfused is the same where attention is not one operator and the scaling of the queries counts;
-the DiT rows of DiCo's Table 1 round to it. module-hooks sees layers only and no function, so no attention,
-as thop does; calflops, which is never run here, also counts functional convolutions and matrix products,
-but not scaled_dot_product_attention. All of these run on the meta device: nothing is computed, nothing
-allocated.
-closed-form does not run the model at all: formulas of its Config and the Task, in bench/closed_form.py.
-torchprofile and fvcore are the packages themselves; they trace real weights, so the XL models take them
-seconds and gigabytes. What each counter saw and gave nothing for is listed below the table.
-
---explain sets the counters side by side, names every difference to torch's count with its MACs (what finds
-no name is called unexplained), breaks the closed form into its terms, says which counts round to the
-published figures, which proves no counter to be theirs, and which count to trust, and ends with FCDM-XL /
-DiT-XL/2 under each counter. It counts forward passes only, and exits 1 where a closed form is not the
-traced count. The packages run where they are installed, at most 4 models times sizes are explained, one
-pass costs at most 150 GMACs and the weights fit. --counter names those that run whatever the models and
-their MACs are, and no other counter, as those need no asking; --counter torch runs no package. The ratio has
-a package's row where both of its models are explained.
+Counted from the sizes of tensors: nothing is computed. One MAC is two FLOPs. docs/flops.md describes the
+counters, what --explain tells and what a training cost is made of.
 """
 
 import argparse
-import importlib.util
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.cli import options, tables
-from bench.counting import explain
-from bench.jobs.job import Unit
-from bench.records.record import Counted, Size, height_width, size_text
+from bench.analysis import training_cost
+from bench.analysis.counts import PAIR
+from bench.analysis.training_cost import Training
+from bench.cli import models, options, records, settings
+from bench.cli.progress import progress
+from bench.jobs.job import Job
+from bench.records.base import Environment, Record, Size, Skipped, height_width, size_text
+from bench.records.counts import BY_MODULE, COUNTERS, PACKAGES, SHARES, TABLE, CountCase, MacCount, MacShare
+from bench.store.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.counting.counters import Count
+    from bench.counting.explain import Explanation
 
-COUNTERS = tuple(explain.COUNTERS)
-TYPICAL_S = 0.5  # of one model at one size
 SIZES = (256, 512, 1024)
 EXPLAINED_SIZES = (256,)
-BY_MODULE = ("torch", "torchprofile-meta")
+TYPICAL_S = 0.5  # of one model at one size
+
+Built = Mapping[tuple[str, Size], "nn.Module"]  # models on the meta device
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """A line of --by: the part of one model's MACs that an operator or a module has."""
-
-    counted: Counted
-    part: str
-    macs: int
-
-
-def _blank(name: str, res: Size, counter: str, batch: int) -> Counted:
-    """The record of a count before it is made."""
-    from bench.machine import environment
-    from models.registry import family_of, task_at
-
-    return Counted(
-        model=name,
-        family=family_of(name),
-        res=res,
-        latent_size=task_at(name, *height_width(res)).latent_size,
-        batch=batch,
-        counter=counter,
-        params=0,
-        params_trainable=0,
-        macs=0,
-        train_macs=None,
-        train_macs_checkpointed=None,
-        not_counted=(),
-        environment=environment.gather("cpu" if counter in explain.PACKAGES else "meta", name),
-    )
-
-
-def measure(
-    blank: Counted, by: str | None = None, built: "nn.Module | None" = None
-) -> tuple[Counted, list[Share]]:
-    """Count one model at one size under one counter.
-
-    Args:
-        blank: says which, as `planned` gives it.
-        by: "op" or "module", to have the parts too; None for the whole alone.
-        built: the model on the meta device, where it is there already.
-    """
-    from bench.counting import counters as counters
-    from models.contract import build
-    from models.registry import task_at
-
-    task = task_at(blank.model, *height_width(blank.res))
-    real = blank.counter in explain.PACKAGES
-    model = None if real else built
-    if model is None:
-        model = build(blank.model, task, device="cpu" if real else "meta")
-    step = counters.count_step(model, task, blank.batch) if blank.counter == "torch" else None
-    if blank.counter == "closed-form":
-        forward = _formula(blank)
-    else:
-        # not the step's: a network may run another form of itself where no gradient is asked for (U-DiT)
-        forward = counters.count_forward(
-            model, task, counter=blank.counter, batch=blank.batch, by_module=by == "module"
-        )
-    parameters = list(model.parameters())
-    counted = replace(
-        blank,
-        params=sum(p.numel() for p in parameters),
-        params_trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        macs=forward.macs,
-        train_macs=step.train_macs if step else None,
-        train_macs_checkpointed=step.train_macs_checkpointed if step else None,
-        not_counted=forward.not_counted,
-    )
-    parts = {"op": forward.by_op, "module": forward.by_module, None: {}}[by]
-    return counted, [Share(counted=counted, part=part, macs=macs) for part, macs in parts.items() if macs]
-
-
-def _formula(blank: Counted) -> "Count":
-    from bench import closed_form
-    from bench.counting import counters as counters
-    from models.registry import task_at
-
-    terms = closed_form.count(blank.model, task_at(blank.model, *height_width(blank.res)), blank.batch)
-    assert terms is not None  # `planned` has seen to it
-    return counters.Count(by_op=dict(terms.torch.most_common()), by_module={}, not_counted=())
-
-
-def _row(counted: Counted) -> tables.Row:
-    return {
-        "model": counted.model,
-        "family": counted.family,
-        "res": tables.size(counted.res),
-        "latent_size": tables.size(counted.latent_size),
-        "batch": counted.batch,
-        "params": counted.params,
-        "params_trainable": counted.params_trainable,
-        "macs": counted.macs,
-        "flops": counted.flops,
-        "train_macs": counted.train_macs,
-        "train_macs_checkpointed": counted.train_macs_checkpointed,
-        "counter": counted.counter,
-        "not_counted": list(counted.not_counted),
-    }
-
-
-def _giga(value: int | None) -> str:
-    return tables.fixed(3, None if value is None else value / 1e9)
-
-
-def _columns(batch: int) -> list[tables.Column]:
-    of = "" if batch == 1 else f" of {batch}"
-    return [
-        ("model", lambda row: row["model"]),
-        ("res", lambda row: str(row["res"])),
-        ("params M", lambda row: tables.fixed(2, row["params"] / 1e6)),
-        (f"GMACs{of}", lambda row: _giga(row["macs"])),
-        (f"GFLOPs{of}", lambda row: _giga(row["flops"])),
-        (f"train GMACs{of}", lambda row: _giga(row["train_macs"])),
-        ("checkpointed", lambda row: _giga(row["train_macs_checkpointed"])),
-        ("counter", lambda row: row["counter"]),
-    ]
-
-
-def _share_row(share: Share) -> tables.Row:
-    row = _row(share.counted)
-    kept = {key: row[key] for key in ("model", "family", "res", "latent_size", "batch", "counter")}
-    total = share.counted.macs
-    return {**kept, "part": share.part, "macs": share.macs, "share": share.macs / total if total else 0.0}
-
-
-_SHARE_COLUMNS: list[tables.Column] = [
-    ("model", lambda row: row["model"]),
-    ("res", lambda row: str(row["res"])),
-    ("counter", lambda row: row["counter"]),
-    ("part", lambda row: row["part"]),
-    ("GMACs", lambda row: tables.fixed(4, row["macs"] / 1e9)),
-    ("share %", lambda row: tables.fixed(2, 100 * row["share"])),
-]
-
-
-def planned(args: argparse.Namespace) -> list[tuple[Counted, "nn.Module"]]:
-    """Every count that is asked for, as a store knows it before it is made, and its model on meta.
+def jobs(args: argparse.Namespace) -> list[Job]:
+    """Every requested count, checked before anything is counted.
 
     Raises:
-        UsageError: names, sizes, weights or counters that cannot be.
+        UsageError: names, sizes, weights or counters that cannot be counted, or a mode with its own tables.
     """
-    if args.explain:
-        raise options.UsageError(
-            "--explain: a table of its own, which no suite runs; name a --counter instead"
-        )
-    asked = list(dict.fromkeys(args.counter or ["torch"]))
-    if args.by == "module" and (without := [c for c in asked if c not in BY_MODULE]):
+    for mode in ("explain", "training"):
+        if getattr(args, mode):
+            raise options.UsageError(f"--{mode}: has tables of its own, which no suite runs")
+    return _jobs(_built(args), _counters(args), args.batch or 1)
+
+
+def _counters(args: argparse.Namespace) -> list[str]:
+    from bench.counting import count
+
+    counters = list(dict.fromkeys(args.counter or ["torch"]))
+    if args.by == "module" and (without := [name for name in counters if name not in BY_MODULE]):
         raise options.UsageError(
             f"--by module: not with --counter {' '.join(without)}; works with {' '.join(BY_MODULE)}"
         )
-    for package in explain.PACKAGES:
-        if package in asked and importlib.util.find_spec(package) is None:
-            raise options.UsageError(f"--counter {package}: not installed here; pip install {package}")
-    names = options.model_names(args.model, default=["*"])
-    models = options.meta_models(names, args.res or SIZES, args.weights)
-    if "closed-form" in asked:
-        _require_formulas(models)
+    for package in PACKAGES:
+        if package in counters and (reason := count.why_missing(package)):
+            raise options.UsageError(f"--counter {package}: {reason}")
+    return counters
+
+
+def _built(args: argparse.Namespace) -> Built:
+    names = models.model_names(args.model, default=["*"])
+    return models.meta_models(names, args.res or SIZES, args.weights)
+
+
+def _case(model: str, res: Size, counter: str, batch: int) -> CountCase:
+    device = "cpu" if counter in PACKAGES else "meta"
+    return CountCase(**settings.sized_fields(model, res, device), batch=batch, counter=counter)
+
+
+def _jobs(built: Built, counters: Sequence[str], batch: int) -> list[Job]:
+    from bench.counting import count
+    from bench.machine import environment
+
+    found = []
+    for (name, res), model in built.items():
+        for counter in counters:
+            case = _case(name, res, counter, batch)
+            if counter == "closed-form" and not count.has_closed_form(case):
+                raise options.UsageError(
+                    f"--counter closed-form: {name} has no formula; --counter torch counts it; docs/flops.md "
+                    "says how a backbone gets a formula"
+                )
+            here = environment.gather(case.device, name)
+            found.append(
+                Job(
+                    case=case,
+                    environment=here,
+                    measure=partial(count.count, case, here, model),
+                    estimate_s=TYPICAL_S,
+                    lookup=partial(_stored, case, here),
+                )
+            )
+    return found
+
+
+def _stored(case: CountCase, here: Environment, store: Store) -> Record | None:
+    """The stored count; None for one of --explain under torch's rules, which lacks the training step."""
+    found = store.find(case, here)
+    is_partial = isinstance(found, MacCount) and case.counter == "torch" and found.train_macs is None
+    return None if is_partial else found
+
+
+def _count(args: argparse.Namespace) -> int:
+    """Count each model under each counter, and show the counts or their parts."""
+    built = _built(args)
+    found, notes = records.run_jobs(
+        _jobs(built, _counters(args), args.batch or 1), args.out, force=args.force
+    )
+    notes += _notes(found)
+    if args.by:
+        records.show(SHARES, _shares(found, built, args.by), notes, args)
+    else:
+        records.show(TABLE, found, notes, args)
+    return 0
+
+
+def _shares(found: Sequence[Record], built: Built, by: str) -> list[MacShare | Record]:
+    """The parts of each count, which no record holds; a count that failed remains a row."""
+    from bench.counting import count
+
+    rows: list[MacShare | Record] = []
+    for record in found:
+        if isinstance(record, MacCount):
+            parts = count.parts(record.case, built[record.case.model, record.case.res], by)
+            rows += [MacShare(count=record, part=part, macs=macs) for part, macs in parts.items()]
+        else:
+            rows.append(record)
+    return rows
+
+
+def _notes(found: Sequence[Record]) -> list[str]:
+    """Units, versions, and the operators that each counter has no rule for."""
+    blind: dict[str, set[str]] = defaultdict(set)
+    for record in found:
+        if isinstance(record, MacCount):
+            blind[record.case.counter].update(record.not_counted)
+    here = found[0].environment
     return [
-        (_blank(name, res, counter, args.batch), model)
-        for (name, res), model in models.items()
-        for counter in asked
+        f"1 MAC = 2 FLOPs; train: forward + backward, optimizer not counted; torch {here.torch}; {here.date}",
+        *(f"not counted by {counter}: {', '.join(sorted(ops)) or '-'}" for counter, ops in blind.items()),
     ]
 
 
-def units(args: argparse.Namespace) -> list[Unit]:
-    """The counts of `planned` for a sweep."""
-    return [
-        Unit(
-            label=f"{blank.model} {size_text(blank.res)} px, {blank.counter}",
-            about=blank,
-            estimate_s=TYPICAL_S,
-            measure=partial(_whole, blank),
-        )
-        for blank, _ in planned(args)
-    ]
+def _explain(args: argparse.Namespace) -> int:
+    """Show the differences between counters; exit code 1 where a closed form is not the traced count."""
+    from bench.counting import explain, explain_tables
+    from bench.machine import environment
 
-
-def _whole(blank: Counted) -> Counted:
-    return measure(blank)[0]
-
-
-def _require_formulas(models: Iterable[tuple[str, Size]]) -> None:
-    from bench import closed_form
-    from models.registry import task_at
-
-    for name, res in models:
-        if closed_form.count(name, task_at(name, *height_width(res))) is None:
-            raise options.UsageError(
-                f"--counter closed-form: {name} has no formula; torch counts it; bench/closed_form.py "
-                "says how a backbone gets one"
-            )
-
-
-def _explained(args: argparse.Namespace) -> int:
-    """--explain: other tables than the counts alone, of the same records."""
-    for flag, given in (("--model", args.model), ("--by", args.by), ("--weights", args.weights)):
-        if given:
-            raise options.UsageError(
-                f"--explain: names its models itself and takes no {flag}; leave {flag} out"
-            )
-    if moot := [counter for counter in args.counter or () if counter not in ("torch", *explain.PACKAGES)]:
-        raise options.UsageError(
-            f"--explain: has {', '.join(moot)} anyway; --counter names the packages to run, "
-            f"{' or '.join(explain.PACKAGES)}, or torch to run none"
-        )
     sizes = args.res or EXPLAINED_SIZES
-    models = options.meta_models(options.model_names(args.explain, [], "--explain"), sizes, None, "--explain")
-    packages = explain.packages_asked(args.counter, len(models))
-    of_pair = _pair(sizes, models)
-    done: dict[tuple[str, Size], explain.Explained] = {}
-    everything = {**models, **of_pair}
-    most_macs = math.inf if args.counter else explain.MOST_MACS
-    with options.store(args.out) as store, options.progress("explaining", len(everything)) as begin:
+    names = models.model_names(args.explain, [], "--explain")
+    built = models.meta_models(names, sizes, None, "--explain")
+    packages = explain.packages_to_run(args.counter, len(built))
+    max_macs = math.inf if args.counter else explain.MAX_MACS
+    everything = {**built, **_pair(sizes, built)}
+    done: dict[tuple[str, Size], Explanation | Skipped] = {}
+    with records.store(args.out) as store, progress("explaining", len(everything)) as begin:
         for (name, res), model in everything.items():
             begin(f"{name} {size_text(res)}")
-            asked = packages if (name, res) in models else {}  # the ratio alone is not worth them
-            one = explain.explain(_blank(name, res, "torch", args.batch), model, asked, most_macs)
-            done[name, res] = one
-            for counted in one.counted.values():
-                if store is not None and (args.force or store.held(counted) is None):
-                    store.append(counted)
-    wanted = [done[case] for case in models]
-    rows = explain.rows(wanted, [one for (name, _), one in done.items() if name in explain.PAIR])
-    text = explain.render(rows, args.format)
-    tables.emit(text, explain.notes(wanted), None if options.keeps_records(args.out) else args.out)
-    return 0 if all(one.agrees for one in wanted) else 1
+            case, here = _case(name, res, "torch", args.batch or 1), environment.gather("meta", name)
+            # packages, which are slow, do not run for the ratio alone
+            chosen = packages if (name, res) in built else {}
+            done[name, res] = one = explain.explain(case, here, model, chosen, max_macs)
+            for record in [one] if isinstance(one, Skipped) else one.counted.values():
+                if store and (args.force or store.find(record.case, record.environment) is None):
+                    store.append(record)
+    wanted = [done[case] for case in built]
+    pair = [one for (name, _), one in done.items() if name in PAIR and not isinstance(one, Skipped)]
+    text = explain_tables.render(wanted, pair, args.format)
+    records.emit(text, explain_tables.notes(wanted), None if records.keeps_records(args.out) else args.out)
+    return 0 if all(isinstance(one, Skipped) or one.agrees for one in wanted) else 1
 
 
-def _pair(
-    sizes: Sequence[Size], known: Mapping[tuple[str, Size], "nn.Module"]
-) -> dict[tuple[str, Size], "nn.Module"]:
-    """The two models of the ending ratio at the sizes that both take, where they are not asked for anyway."""
+def _pair(sizes: Sequence[Size], built: Built) -> Built:
+    """The two models of the ratio at the sizes that both take."""
     from models.contract import build
     from models.registry import task_at
 
     found: dict[tuple[str, Size], nn.Module] = {}
     for res in sizes:
         try:
-            both = {
-                (name, res): known.get((name, res)) or build(name, task_at(name, *height_width(res)))
-                for name in explain.PAIR
+            found |= {
+                (name, res): built.get((name, res)) or build(name, task_at(name, *height_width(res)))
+                for name in PAIR
             }
         except ValueError as error:
             print(f"no ratio at {size_text(res)} px: {error}", file=sys.stderr)
-            continue
-        found |= both
     return found
 
 
-def _body(args: argparse.Namespace) -> int:
-    options.check_output(args.out, args.force)
-    if args.explain:
-        return _explained(args)
-    plan = planned(args)
-    counted: list[Counted] = []
-    shares: list[Share] = []
-    with options.store(args.out) as store, options.progress("counting", len(plan)) as begin:
-        for blank, model in plan:
-            begin(f"{blank.model} {size_text(blank.res)} {blank.counter}")
-            one, parts = measure(blank, args.by, model)
-            counted.append(one)
-            shares += parts
-            if store is not None and (args.force or store.held(one) is None):
-                store.append(one)
-    if args.by:
-        text = tables.render([_share_row(share) for share in shares], _SHARE_COLUMNS, args.format)
-    else:
-        text = tables.render([_row(one) for one in counted], _columns(args.batch), args.format)
-    tables.emit(text, _notes(counted), None if options.keeps_records(args.out) else args.out)
+def _training(args: argparse.Namespace) -> int:
+    """Show what trainings cost: those of FCDM's Table 17, or of given models."""
+    trainings = _trainings(args)
+    steps = records.known_records(args.records)
+    names = list(dict.fromkeys(one.model for one in trainings))
+    built = models.meta_models(names, [training_cost.RES], None)
+    counts, notes = records.run_jobs(_jobs(built, training_cost.COUNTERS, 1), args.out, force=args.force)
+    rows = training_cost.rows(training_cost.costs(trainings, [*steps, *counts]))
+    here = counts[0].environment
+    notes.append(
+        "ZMACs are the papers' Z: 3 x MACs x steps x batch / 1e21; 1 MAC = 2 FLOPs; 256 px; "
+        f"torch {here.torch}; {here.date}"
+    )
+    if args.model is None:
+        notes += [f"published: FCDM Table 17. {statement}" for statement in training_cost.remarks()]
+    records.show(training_cost.TABLE, rows, notes, args)
     return 0
 
 
-def _notes(counted: Sequence[Counted]) -> list[str]:
-    """What the table stands on, and each counter's blind spots in these models."""
-    blind: dict[str, set[str]] = defaultdict(set)
-    for one in counted:
-        blind[one.counter].update(one.not_counted)
-    first = counted[0].environment
+def _trainings(args: argparse.Namespace) -> list[Training]:
+    if args.model is None:
+        for option in ("steps", "batch"):
+            if getattr(args, option) is not None:
+                raise options.UsageError(f"--{option}: Table 17 gives its own; name a --model with it")
+        return list(training_cost.published())
     return [
-        f"1 MAC = 2 FLOPs; batch {counted[0].batch}; train: forward + backward, optimizer not counted; "
-        f"torch {first.torch}; {first.date}",
-        *(
-            f"not counted by {counter}: {', '.join(sorted(ops)) or 'nothing'}"
-            for counter, ops in blind.items()
-        ),
+        Training(model=name, steps=args.steps or training_cost.STEPS, batch=args.batch or training_cost.BATCH)
+        for name in models.model_names(args.model, default=())
     ]
 
 
 def parser() -> options.Parser:
     made = options.parser("bench.flops", __doc__)
-    options.add_models(made, default="all of them")
-    made.add_argument(
-        "--explain",
-        nargs="+",
-        metavar="NAME",
-        help="why the counters disagree on these models, named as for --model; at 256 px unless --res says",
-    )
+    options.add_models(made, default="all; with --training those of FCDM's Table 17")
     options.add_res(made, default=SIZES)
     made.set_defaults(res=None)  # --explain has another default
+    made.add_argument(
+        "--batch", type=options.positive_int, help="images in a counted call (1), or in a training step (256)"
+    )
     made.add_argument(
         "--counter",
         nargs="+",
         choices=COUNTERS,
         metavar="COUNTER",
-        help=f"side by side, of {', '.join(COUNTERS)}; default: torch. With --explain, which has all others "
-        "anyway: the packages to run, or torch to run none",
+        help=f"some of {', '.join(COUNTERS)} (default: torch); with --explain the packages to run, or torch "
+        "to run none",
     )
+    made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
     made.add_argument(
-        "--by",
-        choices=("module", "op"),
-        help="break each model's forward MACs down; the operators of closed-form are its terms",
+        "--explain", nargs="+", metavar="NAME", help="why counters differ on these models (at 256 px)"
     )
-    made.add_argument(
-        "--batch", type=options.positive_int, default=1, help="images in the counted call (default: 1)"
+    cost = made.add_argument_group("cost of a training, at 256 px")
+    cost.add_argument("--training", action="store_true", help="ZFLOPs, device-hours and joules of a training")
+    cost.add_argument(
+        "--steps", type=options.positive_int, help=f"of a --model's training (default: {training_cost.STEPS})"
+    )
+    cost.add_argument(
+        "--records",
+        type=records.records_file,
+        nargs="+",
+        metavar="FILE.jsonl",
+        help="with timed training steps (default: those that the report reads)",
     )
     options.add_output(made)
     return made
+
+
+def _refuse(args: argparse.Namespace, mode: str, *names: str) -> None:
+    for name in names:
+        if getattr(args, name):
+            raise options.UsageError(f"{mode}: takes no --{name}; leave --{name} out")
+
+
+def _body(args: argparse.Namespace) -> int:
+    records.check_output(args.out, args.force)
+    if args.training:
+        _refuse(args, "--training", "explain", "by", "counter", "weights", "res")
+        return _training(args)
+    _refuse(args, "without --training", "steps", "records")
+    if not args.explain:
+        return _count(args)
+    _refuse(args, "--explain", "model", "by", "weights")
+    if present := [name for name in args.counter or () if name not in ("torch", *PACKAGES)]:
+        raise options.UsageError(
+            f"--explain: has {', '.join(present)} already; --counter names the packages to run, "
+            f"{' or '.join(PACKAGES)}, or torch to run none"
+        )
+    return _explain(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -234,7 +234,7 @@ def _profile_notes(profiles: Sequence[Profile | None], profiled: Sequence[Record
         if one
     ]
     failed = [one for one in profiled if isinstance(one, Skipped)]
-    return [*dict.fromkeys(notes), *(f"not {one.name}: {one.status}: {one.reason}" for one in failed)]
+    return [*dict.fromkeys(notes), *(f"not profiled: {one.case.label}: {one.status}: {one.reason}" for one in failed)]
 
 
 def _notes(costs: OperatorCosts, roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:

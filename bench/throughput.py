@@ -1,63 +1,133 @@
-"""How many images a second does a backbone denoise?
+"""Time denoising passes or training steps: images/s, and the percentiles of single passes.
 
-    python -m bench.throughput --res 512
-    python -m bench.throughput --model FCDM-XL DiT-XL/2 --precision fp32 tf32 bf16 --compile off on
-    python -m bench.throughput --res 512 --model FCDM-S --batch 4 --format json
-    python -m bench.throughput --model 'DiCo-*' --budget 2m --out runs.jsonl
-    python -m bench.throughput --model my_pkg.my_mod:factory
-
-Timed: model(x, t, y), one denoising forward pass, in eval mode under inference_mode, from the call until
-the device has finished. x is normal noise, t and y are drawn anew for every image, and layers that start
-at zero are given random values first. No guidance: the batch is the number of images.
-Not timed: building the model, moving it, compiling it, the warm-up passes.
-
-fp32 means no TF32 anywhere: both of torch's switches are set, and recorded. bf16 and fp16 cast weights
-and inputs; the timestep features stay float32. Each case runs in a process of its own: one that runs out
-of memory or crashes is a row with its reason. Warm-up ends when passes stop changing; sampling ends
-when the 95 % interval of the median is within 1 % of it, with at least 10 samples and 0.5 s, or when the
-budget is spent. Without a GPU the default is the S-size models; with one it is all of them.
+python -m bench.throughput --res 512
+python -m bench.throughput --model FCDM-XL DiT-XL/2 --precision fp32 bf16 --compile off on
+python -m bench.throughput --model FCDM-XL --batch 1 --cuda-graphs off on
+python -m bench.throughput --work training --model FCDM-S --out runs.jsonl
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from bench.cli import options, settings, tables
-from bench.jobs.job import Unit
+from bench.cli import models, options, records, settings
+from bench.jobs import timed
+from bench.jobs.job import Job
+from bench.records.throughput import TABLE, ThroughputCase
 
-
-def images_per_s(row: tables.Row) -> str:
-    if row["images_per_s"] is None:
-        return str(row["status"])
-    return tables.significant(row["images_per_s"])
-
-
-def interval(row: tables.Row) -> str:
-    bounds = row["images_per_s_interval"]
-    return f"{tables.significant(bounds[0])} to {tables.significant(bounds[1])}" if bounds else "-"
+TRAINED = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")  # on a GPU, by default
 
 
-COLUMNS: list[tables.Column] = [
-    ("images/s", images_per_s),
-    ("95 % interval", interval),
-    ("ms/pass", lambda row: tables.milliseconds(row["median_s"])),
-]
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What an option that was not given is, for one kind of work."""
+
+    batch: int
+    cpu_batch: int
+    budget_s: float
+    cpu_budget_s: float
+    checkpointing: tuple[bool, ...]
+
+
+DEFAULTS = {
+    "inference": Defaults(
+        batch=64,
+        cpu_batch=64,
+        budget_s=settings.CUDA_BUDGET_S,
+        cpu_budget_s=settings.CPU_BUDGET_S,
+        checkpointing=(False,),
+    ),
+    # on a CPU each of the S sizes twice, under five minutes in all
+    "training": Defaults(
+        batch=64,
+        cpu_batch=4,
+        budget_s=settings.CUDA_BUDGET_S,
+        cpu_budget_s=25.0,
+        checkpointing=(False, True),
+    ),
+}
+
+
+def plan(args: argparse.Namespace) -> list[ThroughputCase]:
+    """Every combination of the settings asked for, checked before anything is measured.
+
+    Raises:
+        UsageError: names, sizes, weights or settings that cannot be.
+    """
+    _check(args)
+    device = settings.device_of(args)
+    usual = DEFAULTS[args.work]
+    on_cpu = device == "cpu"
+    args.batch = args.batch or [usual.cpu_batch if on_cpu else usual.batch]
+    args.checkpointing = args.checkpointing or list(usual.checkpointing)
+    every = TRAINED if args.work == "training" else ("*",)
+    names = models.model_names(args.model, default=settings.CPU_MODELS if on_cpu else every)
+    models.check_models(names, args.res, args.weights)
+    weights = settings.weights_name(args.weights)
+    budget_s = args.budget or (usual.cpu_budget_s if on_cpu else usual.budget_s)
+    return [
+        ThroughputCase(
+            **fields,
+            work=args.work,
+            protocol=protocol,
+            soak_s=args.soak,
+            budget_s=budget_s,
+            precision_target=args.precision_target,
+        )
+        for group in settings.model_fields(args, device, names, weights)
+        for protocol in dict.fromkeys(args.protocol)
+        for fields in group
+    ]
+
+
+def _check(args: argparse.Namespace) -> None:
+    if "dico" in args.protocol and any(args.cuda_graphs):
+        raise options.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
+    if args.work == "inference":
+        return
+    settings.check_training(args.cuda_graphs, args.precision)
+    if set(args.protocol) != {"suite"}:
+        raise options.UsageError("--protocol dico: is a protocol of inference; leave it out")
+
+
+def jobs(args: argparse.Namespace) -> list[Job]:
+    """The cases, in order, ready to be measured."""
+    from bench.machine import environment
+
+    return [
+        Job(
+            case=case,
+            environment=environment.gather(case.device, case.model),
+            measure=partial(timed.measure, case, args.weights),
+            estimate_s=settings.startup_s(case) + case.budget_s + 2 * case.soak_s,
+        )
+        for case in plan(args)
+    ]
+
+
+def _body(args: argparse.Namespace) -> int:
+    records.check_output(args.out, args.force)
+    results, notes = records.run_jobs(jobs(args), args.out, force=args.force)
+    what = "training steps" if args.work == "training" else "single passes"
+    notes.append(f"{results[0].environment.describe()}; median and percentiles of {what}")
+    if args.model is None and results[0].case.device == "cpu":
+        notes.append("the S sizes, as there is no GPU; --model chooses others")
+    records.show(TABLE, results, notes, args)
+    return 0
 
 
 def parser() -> options.Parser:
     made = options.parser("bench.throughput", __doc__)
-    options.add_models(made, default="all on a GPU, the S sizes on a CPU")
+    options.add_models(made, default="on a GPU all, or with --work training the XL sizes; else the S sizes")
     options.add_res(made, default=(256,))
+    made.add_argument(
+        "--work", choices=tuple(DEFAULTS), default="inference", help="a pass, or a training step"
+    )
     settings.add_options(made, batch=64)
+    made.set_defaults(batch=None, checkpointing=None)
     options.add_output(made)
     return made
-
-
-def units(args: argparse.Namespace) -> list[Unit]:
-    return settings.units(args, "throughput")
-
-
-def _body(args: argparse.Namespace) -> int:
-    return settings.show(args, "throughput", COLUMNS, "median pass with its 95 % interval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

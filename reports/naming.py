@@ -1,8 +1,17 @@
-"""Orders and pairs models by their published names."""
+"""Order, colour and pairing of models by their published names."""
 
 import re
 
-FAMILIES = ("FCDM", "DiT", "DiCo", "DiC", "DiG")
+# The families of the papers' comparisons in their order, with Okabe and Ito's colours, which every common
+# colour blindness keeps apart
+COLOURS = {
+    "FCDM": "#D55E00",
+    "DiT": "#0072B2",
+    "DiCo": "#009E73",
+    "DiC": "#CC79A7",
+    "DiG": "#E69F00",
+}
+FAMILIES = tuple(COLOURS)
 SIZES = ("Ti", "S", "M", "B", "L", "XL", "H")
 _NAME = re.compile(r"([^@]+?)-(Ti|S|M|B|L|XL|H)\b")
 
@@ -20,7 +29,7 @@ def size(model: str) -> str:
 
 
 def sizes_of(model: str) -> str:
-    """DiT-*/2 of DiT-XL/2: the name that all sizes of one kind share; its own where it holds no size."""
+    """DiT-*/2 of DiT-XL/2: the pattern of all sizes; the name itself where it holds no size."""
     match = _NAME.match(model)
     return f"{match[1]}-*{model[match.end() :]}" if match else model
 
@@ -36,6 +45,6 @@ def order(model: str) -> tuple[int, int, str]:
 
 
 def dit_of(model: str) -> str:
-    """The DiT that the papers set beside a model of this size; blank without a size (there is no DiT-H)."""
+    """The DiT of a model's size; blank where there is none (there is no DiT-H)."""
     letters = size(model)
     return f"DiT-{letters}/2" if letters in ("S", "B", "L", "XL") else ""

@@ -1,30 +1,26 @@
-"""What the records say: the newest of every case, counts by model, timings by setting."""
+"""The records that the report shows: the newest of every case, counts by model, timings by setting."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.records import labels
-from bench.records.record import Counted, Environment, Record, Run, Size, Skipped, Throughput, to_line
+from bench.records.base import Environment, ModelCase, Record, Size, Skipped
+from bench.records.counts import MacCount
+from bench.records.throughput import Throughput, ThroughputCase
+from bench.store.codec import to_line
 
-Timing = Throughput | Skipped
-
-PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # what the papers count with, first
-OUR_RULES = (
-    "torch",
-    "torchprofile-meta",
-    "torchprofile",
-    "fvcore",
-)  # what also counts a training step, first
+# counters in order of preference
+PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # beside published counts
+OUR_RULES = ("torch", "torchprofile-meta", "torchprofile", "fvcore")  # where training steps are shown too
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Setting:
-    """What timings must share to stand in one column."""
+    """What timings must share to be compared in one column."""
 
     device: str
     precision: str
     batch: int
-    switches: tuple[str, ...]  # what is not as usual, in words
+    switches: tuple[str, ...]  # settings that are not at their default, in words
 
     @property
     def but_device(self) -> str:
@@ -36,68 +32,87 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Records, one a case; order and repetition of the input do not matter."""
+class Timing:
+    """The newest answer to a throughput case: its record, or why there is no number."""
 
-    counted: tuple[Counted, ...]
+    case: ThroughputCase
+    record: Throughput | Skipped
+
+    @property
+    def setting(self) -> Setting:
+        return setting_of(self.case, self.record.environment)
+
+    @property
+    def images_per_s(self) -> float | None:
+        return None if isinstance(self.record, Skipped) else self.record.images_per_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Counts and timings, one a case; order and repetition of the input do not matter."""
+
+    counted: tuple[MacCount, ...]
     timings: tuple[Timing, ...]
     older: int  # records that a newer one of the same case replaced
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        return tuple(sorted({setting_of(timing.run) for timing in self.timings}))
+        return tuple(sorted({timing.setting for timing in self.timings}))
 
-    def count(self, model: str, res: Size, counters: Sequence[str] = PAPERS_RULES) -> Counted | None:
+    def count(self, model: str, res: Size, counters: Sequence[str] = PAPERS_RULES) -> MacCount | None:
         """Find a model's count: by the first of the counters that has one, at the smallest batch."""
-        found = [c for c in self.counted if (c.model, c.res) == (model, res) and c.counter in counters]
-        return min(found, key=lambda c: (counters.index(c.counter), c.batch), default=None)
+        found = [
+            c
+            for c in self.counted
+            if (c.case.model, c.case.res) == (model, res) and c.case.counter in counters
+        ]
+        return min(found, key=lambda c: (counters.index(c.case.counter), c.case.batch), default=None)
 
     def timing(self, setting: Setting, model: str, res: Size) -> Timing | None:
         """Find a model's timing under a setting."""
         for timing in self.timings:
-            if (timing.run.model, timing.run.res) == (model, res) and setting_of(timing.run) == setting:
+            if (timing.case.model, timing.case.res) == (model, res) and timing.setting == setting:
                 return timing
         return None
 
     def images_per_s(self, setting: Setting, model: str, res: Size) -> float | None:
         """Images a second, None where the case gave no number."""
         timing = self.timing(setting, model, res)
-        return timing.images_per_s if isinstance(timing, Throughput) else None
+        return timing.images_per_s if timing else None
 
 
-def setting_of(run: Run) -> Setting:
+def setting_of(case: ModelCase, environment: Environment) -> Setting:
     return Setting(
-        device=run.environment.device,
-        precision=run.precision,
-        batch=run.batch,
-        switches=labels.switches(run),
+        device=environment.device,
+        precision=case.precision,
+        batch=case.batch,
+        switches=case.nondefault_settings,
     )
-
-
-def environment_of(record: Counted | Timing) -> Environment:
-    return record.environment if isinstance(record, Counted) else record.run.environment
 
 
 def gather(records: Iterable[Record]) -> Evidence:
-    """Keep the newest count and throughput of every case: by date, then by content."""
-    distinct = {
-        record
+    """Keep the newest count and forward pass of every case: by date, then by content."""
+    counts = [record for record in records if isinstance(record, MacCount)]
+    timed = [
+        Timing(case=record.case, record=record)
         for record in records
-        if isinstance(record, Counted)
-        or (isinstance(record, Throughput | Skipped) and record.run.question == "throughput")
+        if isinstance(record, Throughput | Skipped)
+        and isinstance(record.case, ThroughputCase)
+        and record.case.work == "inference"
+    ]
+    counts, timed = list(dict.fromkeys(counts)), list(dict.fromkeys(timed))
+    newest_counts = {
+        (c.case.model, c.case.res, c.case.batch, c.case.counter): c for c in sorted(counts, key=_age)
     }
-    newest: dict[tuple[object, ...], Counted | Timing] = {}
-    for record in sorted(distinct, key=lambda record: (environment_of(record).date, to_line(record))):
-        newest[_case(record)] = record
-    kept = [newest[case] for case in sorted(newest, key=repr)]
+    newest_timings = {
+        (t.case.model, t.case.res, t.setting): t for t in sorted(timed, key=lambda t: _age(t.record))
+    }
     return Evidence(
-        counted=tuple(record for record in kept if isinstance(record, Counted)),
-        timings=tuple(record for record in kept if not isinstance(record, Counted)),
-        older=len(distinct) - len(kept),
+        counted=tuple(newest_counts[case] for case in sorted(newest_counts, key=repr)),
+        timings=tuple(newest_timings[case] for case in sorted(newest_timings, key=repr)),
+        older=len(counts) + len(timed) - len(newest_counts) - len(newest_timings),
     )
 
 
-def _case(record: Counted | Timing) -> tuple[object, ...]:
-    if isinstance(record, Counted):
-        return ("counted", record.model, record.res, record.batch, record.counter)
-    return ("timed", record.run.model, record.run.res, setting_of(record.run))
+def _age(record: Record) -> tuple[str, str]:
+    return record.environment.date, to_line(record)

@@ -128,10 +128,18 @@ TABLE = Table[Line](
         Column("G values/s", lambda r: r.per_s(r.case.elements), _giga, key="elements_per_s"),
         Column("GB/s", lambda r: r.per_s(r.case.least_bytes), _giga, key="bytes_per_s"),
         Column(
-            "% of bytes floor", lambda r: r.per_s(floors_s(r.case, r.peaks)[0]), _tenths, "bytes_floor_share"
+            "% of bytes floor",
+            lambda r: r.per_s(floors_s(r.case, r.peaks)[0]),
+            _tenths,
+            "bytes_floor_share",
+            optional=True,
         ),
         Column(
-            "% of FLOPs floor", lambda r: r.per_s(floors_s(r.case, r.peaks)[1]), _tenths, "flops_floor_share"
+            "% of FLOPs floor",
+            lambda r: r.per_s(floors_s(r.case, r.peaks)[1]),
+            _tenths,
+            "flops_floor_share",
+            optional=True,
         ),
         Column("speed, x nchw", lambda r: r.ratio, partial(fixed, 3), key="ratio"),
         Column("99 % interval", lambda r: r.ratio_interval, interval, key="ratio_interval"),

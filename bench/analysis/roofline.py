@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from baselines import load
+from baselines import gpus
 from bench.records.ceiling import Ceiling
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
@@ -121,7 +121,7 @@ def of_gpu(name: str) -> Peaks:
     Raises:
         ValueError: no such GPU, or several.
     """
-    gpu = load.gpu(name)
+    gpu = gpus.gpu(name)
     return Peaks(
         device=gpu.gpu,
         source=f"dense peaks as sold (baselines/gpus.csv: {gpu.source})",
@@ -144,7 +144,7 @@ def gpu_named(device: str) -> str | None:
 
     "NVIDIA H100 80GB HBM3" is the SXM5 card: the PCIe one has other memory. "NVIDIA H200" is the only one.
     """
-    fitting = load.gpus_fitting(device)
+    fitting = gpus.gpus_fitting(device)
     return fitting[0].gpu if len(fitting) == 1 else None
 
 

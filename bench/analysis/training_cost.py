@@ -1,40 +1,47 @@
-"""What does a training cost, in the papers' unit, in FLOPs, joules and hours? Imports no torch.
+"""Cost of a whole training: in the papers' unit, in FLOPs, device-hours and joules.
 
 The papers' unit is 3 x MACs of a forward pass x steps x batch, printed as FLOPs: in zetta, 1e21, it is
-zetta-MACs. A step really takes the MACs of its forward and backward pass, and those of every block once more
-where a release recomputes them; one MAC is two FLOPs.
+zetta-MACs. A training step takes the MACs of its forward and backward pass, and those of every block once
+more where a release recomputes them; one MAC is two FLOPs.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from baselines import load
 from baselines.load import Published
-from bench.records import labels
-from bench.records.record import Counted, Record, Run, Throughput
+from bench.records.base import Record
+from bench.records.columns import on_off
+from bench.records.counts import MacCount
+from bench.records.throughput import Throughput, ThroughputCase
+from bench.tables.numbers import BLANK, significant
+from bench.tables.table import Column, Table, unit
 
 ZETTA = 1e21
-TABLE = "fcdm_table17"
-RES = 256  # of its rows
+PUBLISHED_TABLE = "fcdm_table17"
+RES = 256  # of the table's rows
 BATCH = 256
+STEPS = 400_000  # of a training that no table describes
 STEPS_PER_EPOCH = 5000  # of ImageNet's 1.28 million images, at that batch
 # families whose release recomputes every block in the backward pass; none of the others does
 RECOMPUTING = ("FCDM",)
 # families whose training runs a second pass, over masked tokens, which is not counted
 MASKING = ("MDT", "MDTv2")
 PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # whose rules the papers' MACs follow, first
+COUNTERS = ("torch", "torchprofile-meta")  # that a cost is made of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training that a paper reports, or one that a user asks about."""
+    """A training that a paper reports, or one that a user describes."""
 
     model: str
     steps: int
     batch: int
-    source: str  # of the printed numbers; blank without
-    printed_macs: float | None  # of one forward pass
-    printed: Published | None  # zetta-MACs of the whole training
+    source: str = ""  # of the printed numbers; blank without
+    printed_macs: float | None = None  # of one forward pass
+    printed: Published | None = None  # zetta-MACs of the whole training
 
     @property
     def images(self) -> int:
@@ -45,23 +52,23 @@ class Training:
 class Measured:
     """A training's time and energy, from the throughput of its steps on one device."""
 
-    of: Throughput
+    step: Throughput
     hours: float
-    joules: float | None  # None where nothing read the device's energy
+    joules: float | None  # None where the device's energy is unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Everything that is known of a training; None is what was neither printed nor counted nor measured."""
+    """A training's costs; None for what was not printed, counted or measured."""
 
     training: Training
     macs: int | None  # of one forward pass, by the papers' rules
     train_macs: int | None  # of one image's forward and backward pass, by torch's rules
-    recomputed_macs: int | None  # the same with every block computed twice
+    recomputed_macs: int | None  # the same with every block recomputed
     recomputes: bool  # the release does so
-    at_least: bool  # the release has passes that are not counted
+    is_lower_bound: bool  # the release has passes that are not counted
     measured: tuple[Measured, ...]
-    counted: tuple[Counted, ...]  # what the MACs are from
+    counted: tuple[MacCount, ...]  # the records that the MACs come from
 
     @property
     def from_printed(self) -> float | None:
@@ -71,32 +78,31 @@ class Cost:
 
     @property
     def from_counted(self) -> float | None:
-        """Zetta-MACs in the papers' unit, from the MACs that are counted here."""
+        """Zetta-MACs in the papers' unit, from the counted MACs."""
         return None if self.macs is None else papers_zetta(self.macs, self.training)
 
     def flops(self, recomputing: bool) -> float | None:
-        """FLOPs of all steps' forward and backward passes."""
+        """FLOPs of the forward and backward passes of all steps."""
         macs = self.recomputed_macs if recomputing else self.train_macs
         return None if macs is None else 2 * macs * self.training.images
 
     @property
     def release_flops(self) -> float | None:
-        """FLOPs as the release runs; a lower bound where `at_least`."""
+        """FLOPs as the release runs; `is_lower_bound` says whether they are a bound."""
         return self.flops(self.recomputes)
 
     @property
     def verdict(self) -> str:
-        """Whether the printed cost is that of the printed and of the counted MACs, to its last digit."""
+        """Whether the printed cost agrees, to its last digit, with the printed and with the counted MACs."""
         printed = self.training.printed
         if printed is None or printed.value is None:
             return ""
         found = (("printed MACs", self.from_printed), ("counted MACs", self.from_counted))
-        told = [
+        return "; ".join(
             f"{'as' if rounds_to(value, printed) else 'not as'} the {what} give"
             for what, value in found
             if value is not None
-        ]
-        return "; ".join(told)
+        )
 
 
 def papers_zetta(macs: float, training: Training) -> float:
@@ -110,7 +116,7 @@ def rounds_to(value: float, printed: Published) -> bool:
 
 def published() -> tuple[Training, ...]:
     """The trainings of FCDM's Table 17; epochs are those of batch 256."""
-    table = load.table(TABLE)
+    table = load.table(PUBLISHED_TABLE)
     found = []
     for row in table.rows:
         epochs, gmacs = row["train_epochs"].value, row["gflops"].value
@@ -130,70 +136,155 @@ def published() -> tuple[Training, ...]:
 
 
 def remarks() -> list[str]:
-    """What a reader of the table's costs should know."""
-    rows = load.table(TABLE).rows
+    """Remarks on the costs of the published table."""
+    rows = load.table(PUBLISHED_TABLE).rows
     return [
         remark.statement
         for remark in load.remarks()
-        if any(remark.touches(TABLE, "training_zflops", row) for row in rows)
+        if any(remark.touches(PUBLISHED_TABLE, "training_zflops", row) for row in rows)
     ]
 
 
 def costs(trainings: Sequence[Training], records: Iterable[Record]) -> list[Cost]:
-    """Put together what records say of trainings at 256 px; the newest of a case counts."""
-    held = list(records)
-    counted = sorted(
-        (r for r in held if isinstance(r, Counted) and r.res == RES), key=lambda r: r.environment.date
-    )
-    timed = sorted(
-        (
-            r
-            for r in held
-            if isinstance(r, Throughput) and r.run.question == "train_step" and r.run.res == RES
-        ),
-        key=lambda r: r.run.environment.date,
-    )
+    """Costs of trainings at 256 px from counts and timed steps; the newest record of a case stands."""
+    counted: list[MacCount] = []
+    timed: list[Throughput] = []
+    for record in records:
+        if isinstance(record, MacCount) and record.case.res == RES:
+            counted.append(record)
+        elif isinstance(record, Throughput) and record.case.work == "training" and record.case.res == RES:
+            timed.append(record)
+    counted.sort(key=_age)
+    timed.sort(key=_age)
     return [_cost(training, counted, timed) for training in trainings]
 
 
-def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throughput]) -> Cost:
-    mine = [one for one in counted if one.model == training.model]
-    papers = [one for name in reversed(PAPERS_COUNTERS) for one in mine if one.counter == name]
-    steps = [one for one in mine if one.train_macs is not None]
+def _age(record: Record) -> tuple[str, str]:
+    """The date; records of one date are ordered by content, so that the order of a file does not matter."""
+    return record.environment.date, repr(record)
+
+
+def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throughput]) -> Cost:
+    counts = [one for one in counted if one.case.model == training.model]
+    papers = [one for name in reversed(PAPERS_COUNTERS) for one in counts if one.case.counter == name]
+    steps = [one for one in counts if one.train_macs is not None]
     step = steps[-1] if steps else None
     # the newest of each setting
     newest = {
-        (r.environment.device, r.precision, r.batch, r.checkpointing, settings(r)): one
+        (
+            one.environment.device,
+            one.case.precision,
+            one.case.batch,
+            one.case.checkpointing,
+            settings(one.case),
+        ): one
         for one in timed
-        if (r := one.run).model == training.model
+        if one.case.model == training.model
     }
     return Cost(
         training=training,
-        macs=papers[-1].macs // papers[-1].batch if papers else None,
-        train_macs=step.train_macs // step.batch if step and step.train_macs is not None else None,
-        recomputed_macs=step.train_macs_checkpointed // step.batch
-        if step and step.train_macs_checkpointed is not None
-        else None,
-        recomputes=_of_family(training.model, RECOMPUTING),
-        at_least=_of_family(training.model, MASKING),
+        macs=papers[-1].macs // papers[-1].case.batch if papers else None,
+        train_macs=_per_image(step, step.train_macs) if step else None,
+        recomputed_macs=_per_image(step, step.train_macs_checkpointed) if step else None,
+        recomputes=_is_of_family(training.model, RECOMPUTING),
+        is_lower_bound=_is_of_family(training.model, MASKING),
         measured=tuple(_measured(training, newest[setting]) for setting in sorted(newest)),
         counted=tuple(one[-1] for one in (papers, steps) if one),
     )
 
 
-def settings(run: Run) -> str:
-    """The settings of a timed step that are not as usual, in words, without checkpointing."""
-    return ", ".join(labels.switches(replace(run, checkpointing=False)))
+def _per_image(count: MacCount, macs: int | None) -> int | None:
+    return None if macs is None else macs // count.case.batch
 
 
-def _of_family(model: str, families: Sequence[str]) -> bool:
+def settings(case: ThroughputCase) -> str:
+    """The nondefault settings of a timed step, in words, without checkpointing."""
+    return ", ".join(replace(case, checkpointing=False).nondefault_settings)
+
+
+def _is_of_family(model: str, families: Sequence[str]) -> bool:
     return model.startswith(tuple(f"{family}-" for family in families))
 
 
 def _measured(training: Training, step: Throughput) -> Measured:
     each = step.joules_per_image
     return Measured(
-        of=step,
+        step=step,
         hours=training.images / step.images_per_s / 3600,
         joules=None if each is None else each * training.images,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """A training's cost, with its time and energy under one setting where that was measured."""
+
+    cost: Cost
+    measured: Measured | None
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return (*self.cost.counted, *([self.measured.step] if self.measured else []))
+
+
+def rows(found: Iterable[Cost]) -> list[CostRow]:
+    """A row a training, or a row for every setting that its steps were measured under."""
+    return [CostRow(cost=one, measured=measured) for one in found for measured in one.measured or (None,)]
+
+
+def _of_measured(heading: str, value: Any, text: Any = significant, key: str = "") -> Column[CostRow]:  # noqa: ANN401
+    return Column(
+        heading,
+        lambda row: value(row.measured) if row.measured else None,
+        lambda found: BLANK if found in (None, "") else text(found),
+        key=key,
+        optional=True,
+    )
+
+
+_zetta = unit(significant, 1 / ZETTA)
+_TRAINING: tuple[Column[CostRow], ...] = (
+    Column("model", lambda row: row.cost.training.model),
+    Column("steps", lambda row: row.cost.training.steps, str),
+    Column("batch", lambda row: row.cost.training.batch, str),
+)
+_COST: tuple[Column[CostRow], ...] = (
+    Column("source", lambda row: row.cost.training.source, raw=True),
+    Column(
+        "printed zetta MACs",
+        lambda row: row.cost.training.printed.value if row.cost.training.printed else None,
+        raw=True,
+    ),
+    Column(
+        "published ZMACs",
+        lambda row: row.cost.training.printed.as_printed if row.cost.training.printed else "",
+        key="as_printed",
+    ),
+    Column("from printed", lambda row: row.cost.from_printed, key="zetta_macs_from_printed"),
+    Column("from counted", lambda row: row.cost.from_counted, key="zetta_macs_from_counted"),
+    Column("printed is", lambda row: row.cost.verdict, key="verdict"),
+    Column("ZFLOPs kept", lambda row: row.cost.flops(False), _zetta, key="flops_kept"),
+    Column("recomputed", lambda row: row.cost.flops(True), _zetta, key="flops_recomputed"),
+    Column("as released", lambda row: row.cost.release_flops, _zetta, key="flops_as_released"),
+    Column("release recomputes", lambda row: row.cost.recomputes, raw=True),
+    Column("released passes not counted", lambda row: row.cost.is_lower_bound, optional=True, usual=False),
+)
+_MEASURED: tuple[Column[CostRow], ...] = (
+    _of_measured("device", lambda one: one.step.environment.device, str),
+    _of_measured("precision", lambda one: one.step.case.precision, str),
+    _of_measured("step batch", lambda one: one.step.case.batch, str),
+    _of_measured("checkpointing", lambda one: one.step.case.checkpointing, on_off),
+    _of_measured("settings", lambda one: settings(one.step.case), str),
+    _of_measured("torch", lambda one: one.step.environment.torch, str),
+    _of_measured("date", lambda one: one.step.environment.date, lambda date: str(date)[:10]),
+    _of_measured("images/s", lambda one: one.step.images_per_s, key="images_per_s"),
+    _of_measured("device-hours", lambda one: one.hours, key="device_hours"),
+    _of_measured("MJ", lambda one: one.joules, unit(significant, 1e-6), key="joules"),
+)
+TABLE = Table[CostRow](
+    title="Cost of a training",
+    columns=(*_TRAINING, *_COST, *_MEASURED),
+    records=lambda row: row.records,
+)
+COUNTED = replace(TABLE, title="Cost of a training, with FCDM's Table 17", columns=(*_TRAINING, *_COST))
+MEASURED = replace(TABLE, title="Time and energy of a training", columns=(*_TRAINING, *_MEASURED))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.machine import torchrun
 from bench.records.base import Size
 from bench.tables.render import FORMATS
-from bench.training import processes
 
 PIXELS_PER_LATENT = 8
 PATIENCE_S = 10.0  # more than processes that begin together differ by
@@ -59,7 +59,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
             _tell(f"{parser.prog}: {error}".replace("\n", " "))
             return 2
     except KeyboardInterrupt:
-        if not processes.local_rank():  # it was interrupted with the first, which says it
+        if not torchrun.local_rank():  # it was interrupted with the first, which says it
             print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
@@ -70,7 +70,7 @@ def _tell(line: str) -> None:
     The first on a machine says it, and torchrun then ends the others. One that is still there after a while
     was alone with its trouble, and says it.
     """
-    if processes.local_rank():
+    if torchrun.local_rank():
         time.sleep(PATIENCE_S)
     print(line, file=sys.stderr)
 
@@ -114,15 +114,13 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="as published, in any case, FCDM-L@k3 for an ablation; a pattern such as 'FCDM-*'; or your own "
-        f"my_pkg.my_mod:factory, a callable that takes a models.Task (default: {default})",
+        help=f"FCDM-S, FCDM-L@k3, 'DiT-*', or your my_pkg.my_mod:factory (default: {default})",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="a checkpoint with its authors' keys for the one --model: .pt (ema, model or a bare "
-        "state_dict) or .safetensors",
+        help="a checkpoint of the one --model with its authors' keys: .pt or .safetensors",
     )
 
 
@@ -133,8 +131,7 @@ def add_res(parser: Parser, default: Sequence[int]) -> None:
         type=resolution,
         default=list(default),
         metavar="PX",
-        help="pixels of the image, 8 times the latent: 512, or 512x256 (height x width); "
-        f"(default: {' '.join(map(str, default))})",
+        help=f"pixels: 512, or 512x256 (height x width) (default: {' '.join(map(str, default))})",
     )
 
 
@@ -149,7 +146,7 @@ def add_records(parser: Parser, what: str) -> None:
     parser.add_argument("--records", type=Path, nargs="+", metavar="FILE", help=f"JSON lines {what}")
 
 
-def add_switch(parser: Parser, flag: str, what: str) -> None:
+def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
     """--flag alone turns it on; --flag off on sweeps both."""
     parser.add_argument(
         flag, nargs="*", type=on_or_off, action=_Switch, default=[False], metavar="on|off", help=what
@@ -184,17 +181,35 @@ def share(text: str) -> float:
     return value
 
 
+def whole_number(text: str) -> int:
+    """0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def guidance_scale(text: str) -> float:
+    """A number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, as 1.5; 1 is none; got {text!r}")
+    return value
+
+
+def decay_or_none(text: str) -> float | None:
+    """The decay of an average, or none."""
+    return None if text == "none" else share(text)
+
+
 def add_output(parser: Parser) -> None:
-    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="write the output to FILE as well; a FILE that ends in .jsonl gets each record, raw samples "
-        "included, appended as soon as it is there",
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--format", choices=FORMATS, default="table", metavar="NAME", help=f"{', '.join(FORMATS)}"
     )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="measure again what a .jsonl FILE holds already; let --out replace a FILE of another kind",
+    group.add_argument(
+        "--out", type=Path, metavar="FILE", help=".jsonl: append full records; any other: write the table"
     )
+    group.add_argument("--force", action="store_true", help="measure again what --out holds, or replace it")

@@ -13,7 +13,6 @@ from bench.records.base import ModelCase, Size, height_width
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under five minutes
 CUDA_BUDGET_S = 30.0
-STARTUP_S = 300.0  # at the most, for building the largest model and compiling it
 TYPICAL_STARTUP_S = 5.0
 COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
@@ -27,31 +26,36 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
         batch: by default.
         cpu_batch: where a CPU gets another one, which the command then fills in.
     """
-    several = "; several are combined with the rest"
     on_cpu = "" if cpu_batch is None else f" on a GPU, {cpu_batch} on a CPU"
-    parser.add_argument(
+    options.add_device(parser)
+    group = parser.add_argument_group("settings, of which lists are combined")
+    group.add_argument(
         "--batch",
         nargs="+",
         type=options.positive_int,
         default=[batch] if cpu_batch is None else None,
-        help=f"images a pass (default: {batch}{on_cpu}){several}",
+        metavar="N",
+        help=f"images a pass (default: {batch}{on_cpu})",
     )
-    options.add_device(parser)
-    parser.add_argument(
-        "--precision", nargs="+", choices=options.PRECISIONS, default=["fp32"], help=f"default: fp32{several}"
+    group.add_argument(
+        "--precision",
+        nargs="+",
+        choices=options.PRECISIONS,
+        default=["fp32"],
+        metavar="NAME",
+        help=f"{', '.join(options.PRECISIONS)} (default: fp32)",
     )
-    options.add_switch(parser, "--compile", f"run under torch.compile{several}")
-    options.add_switch(parser, "--cuda-graphs", f"replay the pass as a CUDA graph{several}")
-    options.add_switch(parser, "--channels-last", f"lay images and kernels out channels last{several}")
-    options.add_switch(
-        parser, "--checkpointing", f"wrap every block as FCDM's release does, in inference too{several}"
-    )
-    parser.add_argument(
+    options.add_switch(group, "--compile", "run under torch.compile")
+    options.add_switch(group, "--cuda-graphs", "replay the pass as a CUDA graph")
+    options.add_switch(group, "--channels-last", "lay images and kernels out channels last")
+    options.add_switch(group, "--checkpointing", "checkpoint every block, as FCDM's release does")
+    group.add_argument(
         "--attention",
         nargs="+",
         choices=ATTENTION,
         default=["auto"],
-        help=f"the kernel under scaled_dot_product_attention, by default torch's choice{several}",
+        metavar="NAME",
+        help=f"{', '.join(ATTENTION)} (default: auto, torch chooses)",
     )
 
 
@@ -60,35 +64,34 @@ def add_options(
 ) -> None:
     """The settings of a timed case, and when its sampling ends."""
     add_settings(parser, batch, cpu_batch=cpu_batch)
-    parser.add_argument(
-        "--protocol",
-        nargs="+",
-        choices=("suite", "dico"),
-        default=["suite"],
-        help="dico replays the released timing of DiCo: 20 + 20 passes, clock stopped without synchronising, "
-        "one timestep and label for the batch; --precision torch-default is as it was run",
-    )
-    parser.add_argument(
+    group = parser.add_argument_group("how long, and by which protocol")
+    group.add_argument(
         "--budget",
         type=options.positive_seconds,
-        metavar="SECONDS",
-        help="of each case, warm-up and samples: 90, 90s or 2m (default: "
-        f"{CUDA_BUDGET_S:g} s on a GPU, {cpu_budget_s:g} s on a CPU)",
+        metavar="TIME",
+        help=f"of each case, as 90s or 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {cpu_budget_s:g}s on a CPU)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--precision-target",
         type=options.share,
         default=0.01,
         metavar="SHARE",
-        help="stop when the 95 %% interval of the median is within this share of it (default: 0.01)",
+        help="half-width of the median's 95 %% interval at which sampling stops (default: 0.01)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--soak",
         type=options.positive_seconds,
         default=0.0,
-        metavar="SECONDS",
-        help="work on for so long after the burst samples, then take sustained ones; with 5 and more the "
-        "energy of a GPU is known too (default: none)",
+        metavar="TIME",
+        help="run so long before sustained samples; from 5s on, a GPU's energy too",
+    )
+    group.add_argument(
+        "--protocol",
+        nargs="+",
+        choices=("suite", "dico"),
+        default=["suite"],
+        metavar="NAME",
+        help="suite (default), or dico: replay the released timing of DiCo",
     )
 
 
@@ -143,6 +146,18 @@ def sized_fields(model: str, res: Size, device: str) -> dict[str, Any]:
         "res": res,
         "latent_size": task_at(model, *height_width(res)).latent_size,
     }
+
+
+def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> None:
+    """Refuse settings of a training step that do not exist.
+
+    Raises:
+        UsageError: names the setting, and what would work.
+    """
+    if any(cuda_graphs):
+        raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
+    if "fp16" in precisions:
+        raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
 
 
 def check_graphs(cuda_graphs: Sequence[bool], where: str) -> None:

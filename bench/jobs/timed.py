@@ -1,10 +1,11 @@
-"""Times passes of one case in a worker."""
+"""Times one model, or several in turn, in a worker."""
 
 from pathlib import Path
 
 from bench.jobs import worker
 from bench.machine import environment
 from bench.records.base import Record
+from bench.records.comparison import ComparisonCase
 from bench.records.throughput import PassCase
 
 STARTUP_S = 300.0  # at most, for building the largest model and compiling it
@@ -18,4 +19,14 @@ def measure(case: PassCase, weights: Path | None) -> Record:
         environment.gather(case.device, case.model),
         STARTUP_S + case.soak_s + 4 * case.budget_s,
         weights=None if weights is None else str(weights),
+    )
+
+
+def compare(case: ComparisonCase) -> Record:
+    """Compare models in a worker, in the environment of now."""
+    return worker.run(
+        "bench.measure.passes:compare",
+        case,
+        environment.gather(case.device, case.arms[0].model),
+        STARTUP_S * len(case.arms) + 4 * case.budget_s,
     )

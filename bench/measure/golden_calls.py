@@ -1,13 +1,40 @@
-"""The calls of the authors' released models that baselines/golden keeps, for our models to repeat."""
+"""Repeats the calls of the authors' released models that baselines/golden holds, and compares the outputs."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from baselines import load
-from baselines.load import Golden
+from baselines.load import Golden as Reference
+from bench.machine import device
+from bench.measure import passes, prepared
+from bench.records.base import Environment, Record
+from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
 from models.registry import BACKBONES, FAMILIES, create, family_of, is_plugin
 from models.weights import official_name
+
+Inputs = tuple[Tensor, Tensor, Tensor]  # x, t, y
+
+# tolerances; docs/golden.md gives the measured errors behind them
+FLOAT32 = {"cpu": 1e-5, "cuda": 5e-5}
+RELEASE_ERRORS = 3  # in fp32: this many errors of the release, where that is more
+ROUNDING = {"tf32": 2**13, "fp16": 2**13, "bf16": 2**16}  # unit roundoff, as a multiple of float32's
+OTHER = "other inputs"
+
+
+def tolerance(precision: str, device_type: str, released_error: float) -> float:
+    """The largest relative error that rounding explains.
+
+    Args:
+        precision: fp32, tf32, bf16 or fp16.
+        device_type: cpu or cuda.
+        released_error: of the released code between its own float32 and float64.
+    """
+    if precision == "fp32":
+        return max(FLOAT32[device_type], RELEASE_ERRORS * released_error)
+    return ROUNDING[precision] * released_error
 
 
 def names() -> list[str]:
@@ -16,35 +43,35 @@ def names() -> list[str]:
 
 
 def golden_of(name: str) -> str | None:
-    """The model whose golden a network must repeat: its own, whatever back end it names; None without one."""
+    """The model whose golden a network must reproduce, without its back end; None without a golden."""
     if is_plugin(name):
         return None
     base = name.partition("@")[0] if name in FAMILIES[family_of(name)].backends else name
     return base if base in load.goldens() else None
 
 
-def read(name: str) -> Golden:
-    """The golden of a printed name; `golden_of` says whether there is one."""
+def read(name: str) -> Reference:
+    """The golden of a printed name that has one."""
     model = golden_of(name)
     assert model is not None, name
     return load.golden(model, load.goldens()[model])
 
 
-def build(name: str, golden: Golden) -> nn.Module:
+def build(name: str, golden: Reference) -> nn.Module:
     """Build a model on the CPU with the weights of `out`, in float32 and eval mode."""
     manifest = load.manifest(str(golden.meta["model"]))
     filled = load.fill(manifest.parameters, kept=golden.kept_keys, norms=golden.norms_of_out)
     with torch.device("meta"):
         model = create(name, latent_size=golden.x.shape[-1])
     ours = {official_name(model, key): key for key in model.state_dict()}
-    # what the rule leaves out is as a model made it; a large model is not made twice where nothing is
+    # weights that the rule does not fill are the model's own; a second model is made for those only
     own = create(name, latent_size=golden.x.shape[-1]).state_dict() if ours.keys() - filled.keys() else {}
     weights = own | {ours[key]: torch.from_numpy(value) for key, value in filled.items()}
     model.load_state_dict(weights, assign=True)  # a copy would double the memory
     return model.eval()
 
 
-def sharpen(model: nn.Module, golden: Golden) -> None:
+def sharpen(model: nn.Module, golden: Reference) -> None:
     """Change the weights of `out` to those of `out_n`, in place: norms about 1, and trained positions."""
     ours = {official_name(model, key): key for key, _ in model.named_parameters()}
     trained = {key for key in golden.kept_keys if model.get_parameter(ours[key]).requires_grad}
@@ -55,19 +82,89 @@ def sharpen(model: nn.Module, golden: Golden) -> None:
             model.get_parameter(ours[key]).copy_(torch.from_numpy(value))
 
 
-def inputs(golden: Golden) -> tuple[Tensor, Tensor, Tensor]:
-    """x, t and y on the CPU; an upsampler's x with the image that it enlarges."""
+def inputs(golden: Reference) -> Inputs:
+    """x, t and y on the CPU; an upsampler's x holds the image to enlarge."""
     x, t, y = (torch.from_numpy(values) for values in (golden.x, golden.t, golden.y))
     return (x if golden.low_res is None else with_low_res(x, torch.from_numpy(golden.low_res))), t, y
 
 
-def other_inputs(x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Other values of the same shapes and strides, as far within their ranges."""
+def other_inputs(x: Tensor, t: Tensor, y: Tensor) -> Inputs:
+    """Other values of the same shapes, strides and ranges."""
     last = 1 if t.is_floating_point() else 999
     return -x, last - t, y + 1
 
 
-def error(out: Tensor, wanted: Tensor) -> float:
-    """Root of the mean square of the difference, as a share of that of what is wanted; in float64."""
-    exact = wanted.double().cpu()
+def error(out: Tensor, reference: Tensor) -> float:
+    """Root mean square of the difference, as a share of that of the reference; in float64."""
+    exact = reference.double().cpu()
     return float((out.double().cpu() - exact).norm() / exact.norm())
+
+
+def measure(case: GoldenCase, environment: Environment) -> Record:
+    """Call one network in this process and compare its outputs.
+
+    Returns:
+        Golden, or Skipped where memory ran out or an output is not finite.
+    """
+    try:
+        return _compare(case, environment)
+    except (RuntimeError, ArithmeticError, MemoryError) as failure:
+        row = passes.skipped(case, environment, failure)
+        if row is None:
+            raise
+        return row
+
+
+def _compare(case: GoldenCase, environment: Environment) -> Golden:
+    dtype = device.DTYPES[case.precision]
+    matmul_tf32, conv_tf32 = device.set_precision(case.precision)
+    golden = read(case.model)
+    # eval again with the final weights: some networks then fold them
+    model = build(case.model, golden).to(case.device, dtype).eval()
+    x, t, y = (value.to(case.device) for value in inputs(golden))
+    x = x.to(dtype)
+    if case.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+        x = x.to(memory_format=torch.channels_last)
+    static = x.clone(), t.clone(), y.clone()  # every call reads its inputs from this memory
+    compiled = torch.compile(model) if case.compile else model
+    call: Callable[[], Tensor] = lambda: compiled(*static)  # noqa: E731 - may be replaced by a replay
+
+    def output_of(values: Inputs, name: str) -> Tensor:
+        for old, new in zip(static, values, strict=True):
+            old.copy_(new)
+        with torch.inference_mode():
+            out = call()
+        if not torch.isfinite(out).all():
+            raise prepared.NotFiniteError(f"{name} in {case.precision} holds inf or NaN")
+        return out
+
+    begin = prepared.compiled_so_far()
+    output_of((x, t, y), "out")
+    first = prepared.compiled_so_far()
+    if case.cuda_graphs:
+        with torch.inference_mode():
+            call = prepared.captured(call)
+    deviations = []
+    for name, reference in golden.outputs.items():
+        within = tolerance(case.precision, case.device, golden.released_error(name))
+        if name == "out_n":
+            sharpen(model, golden)
+        elif case.compile or case.cuda_graphs:
+            others = other_inputs(x, t, y)
+            with torch.inference_mode():
+                eager = model(*others)
+            deviation = error(output_of(others, OTHER), eager)
+            deviations.append(Deviation(output=OTHER, error=deviation, tolerance=within))
+        deviation = error(output_of((x, t, y), name), torch.from_numpy(reference))
+        deviations.append(Deviation(output=name, error=deviation, tolerance=within))
+    last = prepared.compiled_so_far()
+    return Golden(
+        case=case,
+        environment=environment,
+        deviations=tuple(deviations),
+        graph_breaks=first.graph_breaks - begin.graph_breaks if case.compile else None,
+        recompilations=last.frames - first.frames if case.compile else None,
+        matmul_tf32=matmul_tf32,
+        conv_tf32=conv_tf32,
+    )

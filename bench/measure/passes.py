@@ -1,13 +1,22 @@
-"""Times one case in this process: the engine under the commands that time passes or training steps."""
+"""Times passes or training steps in this process, of one model or of several in turn."""
 
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 
 from bench.machine import telemetry
 from bench.machine.failures import first_line, out_of_memory
-from bench.measure import timing
-from bench.measure.prepared import Arm, NotFiniteError, compiled_already, prepared, training
+from bench.measure import interleaved, timing
+from bench.measure.prepared import (
+    NotFiniteError,
+    PreparedModel,
+    compiled_already,
+    prepare,
+    prepare_training,
+)
 from bench.measure.timing import Policy
 from bench.records.base import RECORDS, Case, Environment, Record, Skipped
+from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
@@ -32,11 +41,11 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
     try:
         is_dico = case.protocol == "dico"
         if case.work == "training":
-            ready = training(case, weights)
+            ready = prepare_training(case, weights)
         else:
-            ready = prepared(case, weights, one_condition=is_dico)
-        with ready as arm, compiled_already(case):
-            return _dico(case, environment, arm) if is_dico else _suite(case, environment, arm, monitor)
+            ready = prepare(case, weights, one_condition=is_dico)
+        with ready as model, compiled_already(case):
+            return _dico(case, environment, model) if is_dico else _suite(case, environment, model, monitor)
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         row = skipped(case, environment, error)
         if row is None:
@@ -60,7 +69,9 @@ def skipped(case: Case, environment: Environment, error: Exception) -> Skipped |
     return Skipped(case=case, environment=environment, status=status, reason=first_line(error))
 
 
-def _suite(case: PassCase, environment: Environment, arm: Arm, monitor: telemetry.Monitor | None) -> Record:
+def _suite(
+    case: PassCase, environment: Environment, model: PreparedModel, monitor: telemetry.Monitor | None
+) -> Record:
     """Warm up, sample and, if asked, soak the device and sample again."""
     policy = Policy(
         budget_s=case.budget_s,
@@ -69,24 +80,24 @@ def _suite(case: PassCase, environment: Environment, arm: Arm, monitor: telemetr
     )
     clock = time.perf_counter
     begin = clock()
-    warm = timing.warm_up(arm.call, policy, clock=clock, synchronise=arm.synchronise)
+    warm = timing.warm_up(model.call, policy, clock=clock, synchronise=model.synchronise)
     between = monitor.between_passes if monitor else lambda: None
     if monitor:
         monitor.restart()
     samples = timing.sample(
-        arm.call,
+        model.call,
         policy,
         spent_s=clock() - begin,
         clock=clock,
-        synchronise=arm.synchronise,
-        device_timer=arm.device_timer,
+        synchronise=model.synchronise,
+        device_timer=model.device_timer,
         between=between,
     )
     sustained: tuple[float, ...] = ()
     if case.soak_s:
-        timing.soak(arm.call, case.soak_s, clock=clock, synchronise=arm.synchronise, between=between)
+        timing.soak(model.call, case.soak_s, clock=clock, synchronise=model.synchronise, between=between)
         after = timing.sample(
-            arm.call, policy, spent_s=0.0, clock=clock, synchronise=arm.synchronise, between=between
+            model.call, policy, spent_s=0.0, clock=clock, synchronise=model.synchronise, between=between
         )
         sustained = after.wall_s
     return _record_type(case)(
@@ -98,10 +109,10 @@ def _suite(case: PassCase, environment: Environment, arm: Arm, monitor: telemetr
         warmup_stationary=warm.stationary,
         stopped_by=samples.stopped_by,
         unmet=samples.unmet,
-        build_s=arm.build_s,
-        compile_s=arm.compile_s,
-        matmul_tf32=arm.matmul_tf32,
-        conv_tf32=arm.conv_tf32,
+        build_s=model.build_s,
+        compile_s=model.compile_s,
+        matmul_tf32=model.matmul_tf32,
+        conv_tf32=model.conv_tf32,
         sustained_times_s=sustained,
         telemetry=monitor.finish() if monitor else None,
     )
@@ -113,7 +124,7 @@ def _record_type(case: PassCase) -> type[TimedPasses]:
     return record
 
 
-def _dico(case: PassCase, environment: Environment, arm: Arm) -> Record:
+def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Record:
     """Replay the released timing of DiCo, faults and all.
 
     Twenty passes to warm up and twenty timed together by the wall clock, which is stopped without waiting
@@ -122,13 +133,13 @@ def _dico(case: PassCase, environment: Environment, arm: Arm) -> Record:
     """
     begin = time.perf_counter()
     for _ in range(DICO_PASSES):
-        arm.call()
+        model.call()
     warm = time.perf_counter() - begin
     begin = time.perf_counter()
     for _ in range(DICO_PASSES):
-        arm.call()
+        model.call()
     seconds = time.perf_counter() - begin
-    arm.synchronise()
+    model.synchronise()
     return _record_type(case)(
         case=case,
         environment=environment,
@@ -138,10 +149,47 @@ def _dico(case: PassCase, environment: Environment, arm: Arm) -> Record:
         warmup_stationary=False,
         stopped_by=f"protocol: mean of {DICO_PASSES} passes, clock stopped without synchronising",
         unmet=(),
-        build_s=arm.build_s,
-        compile_s=arm.compile_s,
-        matmul_tf32=arm.matmul_tf32,
-        conv_tf32=arm.conv_tf32,
+        build_s=model.build_s,
+        compile_s=model.compile_s,
+        matmul_tf32=model.matmul_tf32,
+        conv_tf32=model.conv_tf32,
         sustained_times_s=(),
         telemetry=None,
+    )
+
+
+def compare(case: ComparisonCase, environment: Environment) -> Comparison | Skipped:
+    """Compare models in this process, all of them in memory at once.
+
+    Returns:
+        Comparison, or Skipped where an output was not finite, torch recompiled, or a kernel is missing.
+    """
+    monitor = telemetry.monitor(case.device)
+    with ExitStack() as stack:
+        models: list[PreparedModel] = []
+        try:
+            for arm in case.arms:
+                models.append(stack.enter_context(prepare(arm, None)))
+            stack.enter_context(compiled_already(case.arms[0]))
+            compared = interleaved.compare(
+                [model.call for model in models],
+                interleaved.Policy(budget_s=case.budget_s, margin=case.precision_target),
+                clock=time.perf_counter,
+                synchronise=models[0].synchronise,
+                read_clock_mhz=monitor.clock_mhz if monitor else None,
+            )
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            failed = case.arms[min(len(models), len(case.arms) - 1)]
+            row = skipped(case, environment, error)
+            if row is None:
+                raise
+            return replace(row, reason=f"{failed.model}: {row.reason}")
+    return Comparison(
+        case=case,
+        environment=environment,
+        **compared.fields(case.precision_target),
+        build_s=tuple(model.build_s for model in models),
+        compile_s=tuple(model.compile_s for model in models),
+        matmul_tf32=models[0].matmul_tf32,
+        conv_tf32=models[0].conv_tf32,
     )

@@ -15,7 +15,7 @@ from bench.checkpointing import checkpointed
 from bench.counting import counters
 from bench.machine import device
 from bench.measure.timing import DeviceTimer
-from bench.measure.train_step import Step, noise_of
+from bench.measure.train_step import TrainStep, noise_of
 from bench.records.base import ModelCase, height_width
 from models.contract import build, condition_width
 from models.kernels.flash_attn import FlashAttention
@@ -39,8 +39,8 @@ class NotFiniteError(ArithmeticError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """What is timed, and how."""
+class PreparedModel:
+    """A model on its device, and how one pass of it is timed."""
 
     model: nn.Module
     call: Callable[[], object]  # one denoising forward pass, or one training step
@@ -53,7 +53,7 @@ class Arm:
 
 
 @contextmanager
-def prepared(case: ModelCase, weights: str | None, *, one_condition: bool = False) -> Iterator[Arm]:
+def prepare(case: ModelCase, weights: str | None, *, one_condition: bool = False) -> Iterator[PreparedModel]:
     """Build the model of a case and call it once; within the context its settings are in force.
 
     Eval mode, inference_mode, a timestep and a label for every image, no layer left at zeros.
@@ -68,8 +68,8 @@ def prepared(case: ModelCase, weights: str | None, *, one_condition: bool = Fals
         RuntimeError: as torch raises it: no memory, no kernel for the attention that was asked for.
     """
     dtype = device.DTYPES[case.precision]
-    built = _built(case, weights, dtype)
-    model, (x, t, y) = built.model.eval(), built.inputs
+    loaded = _load(case, weights, dtype)
+    model, (x, t, y) = loaded.model.eval(), loaded.inputs
     if one_condition:
         t, y = t[:1], y[:1]
     with ExitStack() as settings:
@@ -78,12 +78,12 @@ def prepared(case: ModelCase, weights: str | None, *, one_condition: bool = Fals
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
         compile_s = _first(call, case, "output")
-        yield _arm(case, built, captured(call) if case.cuda_graphs else call, compile_s)
+        yield _prepared(case, loaded, captured(call) if case.cuda_graphs else call, compile_s)
 
 
 @contextmanager
-def training(case: ModelCase, weights: str | None) -> Iterator[Arm]:
-    """As `prepared`, for a whole training step over one batch: train mode, parameters in float32.
+def prepare_training(case: ModelCase, weights: str | None) -> Iterator[PreparedModel]:
+    """As `prepare`, for a whole training step over one batch: train mode, parameters in float32.
 
     bf16 is autocast around the forward pass and the loss, as bench.memory counts it. The update is not
     compiled; AdamW is one fused kernel.
@@ -93,28 +93,28 @@ def training(case: ModelCase, weights: str | None) -> Iterator[Arm]:
         RuntimeError: as torch raises it.
     """
     where = case.device
-    built = _built(case, weights, torch.float32)
-    model, inputs = built.model.train(), built.inputs
+    loaded = _load(case, weights, torch.float32)
+    model, inputs = loaded.model.train(), loaded.inputs
 
     def region() -> AbstractContextManager[object]:
         return torch.autocast(where, torch.bfloat16) if case.precision == "bf16" else nullcontext()
 
     with ExitStack() as settings:
         enter(settings, case, model)
-        step = Step(
+        step = TrainStep(
             model,
             inputs,
-            noise_of(inputs[0], built.task),
+            noise_of(inputs[0], loaded.task),
             region,
             fused=True,
             call=torch.compile(model) if case.compile else model,
         )
-        yield _arm(case, built, step, _first(step, case, "loss"))
+        yield _prepared(case, loaded, step, _first(step, case, "loss"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Built:
-    """A model on its device, and what it is called with."""
+class _LoadedModel:
+    """A model on its device, and its inputs."""
 
     model: nn.Module
     task: Task
@@ -124,14 +124,14 @@ class _Built:
     conv_tf32: bool
 
 
-def _built(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _Built:
+def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedModel:
     where = case.device
     matmul_tf32, conv_tf32 = device.set_precision(case.precision)
     task = task_at(case.model, *height_width(case.res))
     torch.manual_seed(0)
     begin = time.perf_counter()
-    # within the inference_mode of an arm prepared before, this one's weights would be inference tensors,
-    # which torch dispatches on a shorter path: all arms but the first would be another thing
+    # within the inference_mode of a model prepared before, this one's weights would be inference tensors,
+    # which torch dispatches on a shorter path: arms after the first would differ from it
     with torch.inference_mode(False):
         model = build(case.model, task, device=where)
         if weights:
@@ -144,7 +144,7 @@ def _built(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _Built:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
             x = x.to(memory_format=torch.channels_last)
     device.synchronise(where)()
-    return _Built(
+    return _LoadedModel(
         model=model,
         task=task,
         inputs=(x, t, y),
@@ -173,17 +173,19 @@ def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> floa
     return time.perf_counter() - begin if case.compile else None
 
 
-def _arm(case: ModelCase, built: _Built, call: Callable[[], object], compile_s: float | None) -> Arm:
+def _prepared(
+    case: ModelCase, loaded: _LoadedModel, call: Callable[[], object], compile_s: float | None
+) -> PreparedModel:
     where = case.device
-    return Arm(
-        model=built.model,
+    return PreparedModel(
+        model=loaded.model,
         call=call,
         synchronise=device.synchronise(where),
         device_timer=device.cuda_timer if where == "cuda" else None,
-        build_s=built.seconds,
+        build_s=loaded.seconds,
         compile_s=compile_s,
-        matmul_tf32=built.matmul_tf32,
-        conv_tf32=built.conv_tf32,
+        matmul_tf32=loaded.matmul_tf32,
+        conv_tf32=loaded.conv_tf32,
     )
 
 

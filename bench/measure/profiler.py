@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.hooks import RemovableHandle
 
 from bench.analysis.roofline import KINDS
-from bench.counting import counters
+from bench.counting.dispatch import starred
 from bench.counting.kernels import kind_of, names
 from bench.measure.passes import skipped
 from bench.measure.prepared import Arm, NotFiniteError, prepared
@@ -119,7 +119,7 @@ def marked(model: nn.Module) -> Iterator[None]:
 
     hooks: list[RemovableHandle] = []
     for name, part in model.named_modules():
-        mark(part, counters.starred(name))
+        mark(part, starred(name))
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ def noise_of(x: Tensor, task: Task) -> Tensor:
     return torch.randn_like(x[:, : task.in_channels - task.given_channels])
 
 
-class Step:
+class TrainStep:
     """A training step over one batch that stays the same; call it as often as you like.
 
     The loss is the squared error of the noise alone: the variance that some outputs learn beside it adds

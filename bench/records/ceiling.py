@@ -1,6 +1,6 @@
 """The highest rate that a device reached in one benchmark: matrix products, convolutions or copies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.records.base import Case, Record, register
@@ -40,10 +40,12 @@ class Ceiling(Record):
         return self.work / intervals.median(self.times_s)
 
 
+DEVICE, *SOFTWARE = ENVIRONMENT
 GIGA = unit(significant, 1e-9)
 TABLE = Table[Ceiling](
     title="Measured ceilings",
     columns=(
+        replace(DEVICE, raw=False),
         Column("what", lambda r: r.case.what, of_case=True),
         Column("precision", lambda r: r.case.precision, of_case=True),
         Column("side, channels or bytes", lambda r: r.size, key="size"),
@@ -54,6 +56,6 @@ TABLE = Table[Ceiling](
         Column("work", lambda r: r.work, raw=True),
         Column("per_s", lambda r: r.per_s, raw=True),
         Column("times_s", lambda r: list(r.times_s), raw=True),
-        *ENVIRONMENT,
+        *(replace(column, raw=False) for column in SOFTWARE),
     ),
 )

@@ -50,4 +50,11 @@ ENVIRONMENT: tuple[Column[Any], ...] = (
     Column("threads", lambda r: r.environment.threads, of_case=True, raw=True),
     Column("date", lambda r: r.environment.date, of_case=True, raw=True),
 )
+# the same for the report, whose tables mix environments
+PROVENANCE: tuple[Column[Any], ...] = (
+    Column("device", lambda r: r.environment.device, of_case=True),
+    Column("torch", lambda r: r.environment.torch, of_case=True),
+    Column("commit", lambda r: r.environment.commit, of_case=True),
+    Column("date", lambda r: r.environment.date[:10], of_case=True),
+)
 NOISE: Column[Any] = Column("noise", lambda r: list(r.noise), optional=True)

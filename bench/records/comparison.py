@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import Case, ModelCase, Record, register
+from bench.records.base import Case, Environment, ModelCase, Record, register
+from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.stats import intervals, noise, ratios
+from bench.tables.numbers import BLANK, fixed
+from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +114,116 @@ class Comparison(Interleaved):
 
     def images_per_s(self, arm: int) -> float:
         return self.case.arms[arm].batch / intervals.median(self.times_s(arm))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model of a comparison, or of one that was skipped: a row."""
+
+    record: Record
+    number: int  # 0: the reference
+
+    @property
+    def case(self) -> ModelCase:
+        assert isinstance(self.record.case, ComparisonCase)
+        return self.record.case.arms[self.number]
+
+    @property
+    def environment(self) -> Environment:
+        return self.record.environment
+
+    @property
+    def reference(self) -> str:
+        assert isinstance(self.record.case, ComparisonCase)
+        return self.record.case.arms[0].model
+
+    @property
+    def is_skipped(self) -> bool:
+        return self.record.is_skipped
+
+    @property
+    def status(self) -> str:
+        return str(getattr(self.record, "status", "ok"))
+
+    @property
+    def reason(self) -> str:
+        """Why there is no verdict; blank where there is one."""
+        if isinstance(self.record, Comparison):
+            return ratios.why_refused(self.record, self.number) or ""
+        return str(getattr(self.record, "reason", ""))
+
+    @property
+    def compared(self) -> Comparison:
+        assert isinstance(self.record, Comparison)
+        return self.record
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        return self.compared.noise(self.number)
+
+    @property
+    def ratio(self) -> float | None:
+        """None for the reference."""
+        return self.compared.ratio(self.number) if self.number else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return self.compared.interval(self.number) if self.number else None
+
+    @property
+    def verdict(self) -> str:
+        return self.compared.verdict(self.number) if self.number else "reference"
+
+    @property
+    def remark(self) -> str:
+        return ratios.clock_remark(self.compared, self.number)
+
+    @property
+    def ended_by(self) -> str:
+        unmet = (f"not met: {criterion}" for criterion in self.compared.unmet)
+        return "; ".join([self.compared.stopped_by, *unmet])
+
+
+def arms(record: Record) -> list[Arm]:
+    """The rows of a comparison, or of one that was skipped, the reference first."""
+    assert isinstance(record.case, ComparisonCase)
+    return [Arm(record, number) for number in range(len(record.case.arms))]
+
+
+def _ratio_interval(bounds: tuple[float, float] | None) -> str:
+    return BLANK if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+TABLE = Table[Arm](
+    title="Models compared in interleaved rounds",
+    columns=(
+        *RUN,
+        Column("reference", lambda row: row.reference, of_case=True),
+        Column(
+            "speed ratio, reference time / time",
+            lambda row: row.ratio,
+            lambda value: fixed(3, value),
+            key="ratio_reference_s_over_s",
+        ),
+        Column("99 % interval of the ratio", lambda row: row.interval, _ratio_interval, key="ratio_interval"),
+        Column("verdict", lambda row: row.verdict),
+        Column("rounds", lambda row: row.compared.rounds, str),
+        Column("images/s", lambda row: row.compared.images_per_s(row.number), key="images_per_s"),
+        Column("ended by", lambda row: row.ended_by),
+        Column("refused because", lambda row: row.reason, key="reason", optional=True),
+        Column(
+            "clock, MHz",
+            lambda row: ratios.mean_clock_mhz(row.compared, row.number),
+            lambda value: fixed(0, value),
+            optional=True,
+        ),
+        Column("remark", lambda row: row.remark, optional=True),
+        NOISE,
+        Column("margin", lambda row: row.compared.margin, raw=True),
+        Column("stopped_by", lambda row: row.compared.stopped_by, raw=True),
+        Column("unmet", lambda row: list(row.compared.unmet), raw=True),
+        Column("times_s", lambda row: list(row.compared.times_s(row.number)), raw=True),
+        *ENVIRONMENT,
+    ),
+    records=lambda row: (row.record,),
+)

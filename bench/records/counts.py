@@ -4,6 +4,22 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.records.base import Record, SizedCase, register
+from bench.records.columns import FAMILY, LATENT, MODEL, RES
+from bench.tables.numbers import fixed, giga, percent
+from bench.tables.table import Column, Table, unit
+
+COUNTERS = {
+    "torch": "convolutions, matrix products, attention, linear attention and scans",
+    "closed-form": "formulas of the Config and the Task; no model is built or traced",
+    "torchprofile-meta": "torchprofile's rules: elementwise products, means and affine norms too",
+    "torchprofile-unfused": "the same where attention is not one operator; DiCo's figures of DiT round to it",
+    "module-hooks": "hooks on layers, as in thop; functions are not counted (calflops, never run here, also "
+    "counts functional convolutions and matrix products, but not scaled_dot_product_attention)",
+    "torchprofile": "the package, on real weights",
+    "fvcore": "the package, on real weights",
+}
+PACKAGES = ("torchprofile", "fvcore")  # counters that are run on real weights
+BY_MODULE = ("torch", "torchprofile-meta")  # counters that count each module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +28,7 @@ class CountCase(SizedCase):
 
     kind: ClassVar[str] = "flops"
 
-    counter: str  # of bench.flops: torch, closed-form, torchprofile-meta, module-hooks, fvcore, ...
+    counter: str  # one of COUNTERS
 
     @property
     def label(self) -> str:
@@ -30,7 +46,7 @@ class MacCount(Record):
     macs: int  # of one forward pass of the batch
     train_macs: int | None  # forward and backward, the input needing no gradient; None: not counted
     train_macs_checkpointed: int | None  # the same with every block recomputed in the backward pass
-    not_counted: tuple[str, ...]  # operators that ran and that the counter gave nothing for
+    not_counted: tuple[str, ...]  # operators that ran and that the counter has no rule for
 
     def __post_init__(self) -> None:
         if self.macs < 0 or self.params < 0:
@@ -39,3 +55,55 @@ class MacCount(Record):
     @property
     def flops(self) -> int:
         return 2 * self.macs
+
+    @property
+    def macs_per_image(self) -> float:
+        return self.macs / self.case.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacShare:
+    """The MACs of one operator or module of a counted model."""
+
+    count: MacCount
+    part: str
+    macs: int
+
+    @property
+    def case(self) -> CountCase:
+        return self.count.case
+
+    @property
+    def share(self) -> float:
+        return self.macs / self.count.macs if self.count.macs else 0.0
+
+
+_BATCH: Column[MacCount] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
+_COUNTER: Column[MacCount] = Column("counter", lambda r: r.case.counter, of_case=True)
+_SIZED = (MODEL, FAMILY, RES, LATENT, _BATCH)
+
+TABLE = Table[MacCount](
+    title="MACs of a forward pass and a training step",
+    columns=(
+        *_SIZED,
+        Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
+        Column("trainable params", lambda r: r.params_trainable, key="params_trainable", raw=True),
+        Column("GMACs", lambda r: r.macs, giga, key="macs"),
+        Column("GFLOPs", lambda r: r.flops, giga, key="flops"),
+        Column("train GMACs", lambda r: r.train_macs, giga, key="train_macs"),
+        Column("checkpointed", lambda r: r.train_macs_checkpointed, giga, key="train_macs_checkpointed"),
+        _COUNTER,
+        Column("not counted", lambda r: list(r.not_counted), raw=True),
+    ),
+)
+SHARES = Table[MacShare](
+    title="MACs of a forward pass by operator or module",
+    columns=(
+        *_SIZED,
+        _COUNTER,
+        Column("part", lambda r: r.part),
+        Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
+        Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
+    ),
+    records=lambda row: (row.count,),
+)

@@ -1,9 +1,12 @@
-"""A network's outputs for the inputs, and under the weights, of a call of the released code."""
+"""A network's outputs compared with those of the released code, for the same weights and inputs."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from bench.records.base import ModelCase, Record, register
+from bench.records.columns import ENVIRONMENT, RUN
+from bench.tables.table import Column, Table
 
 REPRODUCED = "reproduced"
 
@@ -19,16 +22,15 @@ class GoldenCase(ModelCase):
 class Deviation:
     """How far one output lies from its reference."""
 
-    output: (
-        str  # out or out_n of the golden; "other inputs": a later call, against the same model run eagerly
-    )
+    output: str  # out or out_n of the golden; "other inputs": of a later call, compared with an eager one
     error: float  # rms of the difference, as a share of the rms of the reference
-    tolerance: float  # for the error, in this precision
+    tolerance: float  # the largest error that rounding in this precision explains
 
     def __post_init__(self) -> None:
         if not self.error >= 0 or not self.tolerance > 0:
             raise ValueError(
-                f"{self.output}: an error of {self.error} and a tolerance of {self.tolerance} cannot be"
+                f"{self.output}: needs an error of at least 0 and a tolerance above 0, "
+                f"got {self.error} and {self.tolerance}"
             )
 
 
@@ -39,9 +41,9 @@ class Golden(Record):
 
     case: GoldenCase
     deviations: tuple[Deviation, ...]
-    graph_breaks: int | None  # of the first call; None without torch.compile, as the next
-    recompilations: int | None  # of all later calls, with other values of the same shapes
-    matmul_tf32: bool  # the two switches as they stood
+    graph_breaks: int | None  # of the first call; None without torch.compile
+    recompilations: int | None  # of later calls, with other values of the same shapes; None without compiling
+    matmul_tf32: bool  # torch's switches during the calls
     conv_tf32: bool
 
     def __post_init__(self) -> None:
@@ -50,7 +52,31 @@ class Golden(Record):
 
     @property
     def verdict(self) -> str:
-        """Reproduced; not reproduced; or recompiled, where the outputs are right but were compiled again."""
+        """Reproduced, not reproduced, or recompiled: the outputs agree, but later calls compiled again."""
         if any(one.error > one.tolerance for one in self.deviations):
             return f"not {REPRODUCED}"
         return "recompiled" if self.recompilations else REPRODUCED
+
+
+def _deviations(deviations: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{one['output']} {one['error']:.1e} ({one['tolerance']:.1e})" for one in deviations)
+
+
+TABLE = Table[Golden](
+    title="Outputs compared with those of the released code",
+    columns=(
+        *RUN,
+        Column(
+            "relative rms error (tolerance)",
+            lambda r: [asdict(one) for one in r.deviations],
+            _deviations,
+            key="outputs",
+        ),
+        Column("graph breaks", lambda r: r.graph_breaks, optional=True),
+        Column("recompilations", lambda r: r.recompilations, optional=True),
+        Column("matmul_tf32", lambda r: r.matmul_tf32, raw=True),
+        Column("conv_tf32", lambda r: r.conv_tf32, raw=True),
+        Column("verdict", lambda r: r.verdict),
+        *ENVIRONMENT,
+    ),
+)

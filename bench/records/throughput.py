@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.records.base import ModelCase, Record, register
+from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, noise
+from bench.tables.numbers import interval, milliseconds
+from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,10 @@ class TimedPasses(Record):
         """95 % interval of the median pass; None with fewer than six samples."""
         return intervals.median_interval(self.times_s)
 
+    def quantile_s(self, share: float) -> float:
+        """The time of a pass that this share of all passes stays below, interpolated between neighbours."""
+        return intervals.quantile(self.times_s, share)
+
     @property
     def images_per_s(self) -> float:
         return self.case.batch / self.median_s
@@ -97,3 +104,38 @@ class Throughput(TimedPasses):
     """Passes of one model, timed on its own."""
 
     case: ThroughputCase
+
+
+def _stopped(record: TimedPasses) -> str:
+    return "; ".join([record.stopped_by, *(f"not met: {criterion}" for criterion in record.unmet)])
+
+
+TABLE = Table[TimedPasses](
+    title="Throughput and latency of single passes",
+    columns=(
+        *RUN,
+        Column("work", lambda r: r.case.work, of_case=True, optional=True, usual="inference"),
+        Column("protocol", lambda r: r.case.protocol, of_case=True, optional=True, usual="suite"),
+        Column("images/s", lambda r: r.images_per_s, key="images_per_s"),
+        Column("95 % interval", lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
+        Column("p50 ms", lambda r: r.quantile_s(0.5), milliseconds, key="p50_s"),
+        Column("p90 ms", lambda r: r.quantile_s(0.9), milliseconds, key="p90_s"),
+        Column("p99 ms", lambda r: r.quantile_s(0.99), milliseconds, key="p99_s"),
+        Column(
+            "sustained images/s",
+            lambda r: r.sustained_images_per_s,
+            key="sustained_images_per_s",
+            optional=True,
+        ),
+        Column("J/image", lambda r: r.joules_per_image, key="joules_per_image", optional=True),
+        Column("samples", lambda r: len(r.times_s), str),
+        Column("ended by", _stopped),
+        NOISE,
+        Column("stopped_by", lambda r: r.stopped_by, raw=True),
+        Column("unmet", lambda r: list(r.unmet), raw=True),
+        Column("median_s", lambda r: r.median_s, raw=True),
+        Column("compile_s", lambda r: r.compile_s, raw=True),
+        Column("times_s", lambda r: list(r.times_s), raw=True),
+        *ENVIRONMENT,
+    ),
+)

@@ -8,7 +8,7 @@ from bench.records.base import ModelCase, Record, register
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How backbones are trained: one for all that are compared."""
+    """How backbones are trained: the same for all that are compared."""
 
     objective: str  # iddpm or flow
     data: str  # digits, fashion-mnist, cifar10, or the name of a folder or file of latents
@@ -17,7 +17,7 @@ class Recipe:
     classes: int
     train_images: int
     validation_images: int
-    validation_draws: int  # of (t, noise) for every validation image, the same for all runs
+    validation_draws: int  # pairs of (t, noise) for every validation image, equal for all runs
     batch: int  # images of an optimizer step, over all processes and accumulated passes
     steps: int
     learning_rate: float
@@ -39,8 +39,20 @@ class TrainingCase(ModelCase):
     processes: int
 
     @property
+    def short_label(self) -> str:
+        """FCDM-S seed 0."""
+        return f"{self.model} seed {self.seed}"
+
+    @property
     def label(self) -> str:
-        return f"{super().label}, seed {self.seed}"
+        recipe = self.recipe
+        words = [
+            self.short_label,
+            f"{recipe.data} {recipe.objective}",
+            f"{recipe.steps} steps of {recipe.batch}",
+        ]
+        words += [self.precision, *self.nondefault_settings]
+        return ", ".join([*words, *[f"{self.processes} processes"] * (self.processes > 1)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +60,25 @@ class Evaluation:
     """Validation loss of one run at one step; losses are those of training, L_simple + L_vlb or velocity."""
 
     step: int  # optimizer steps done
-    seconds: float  # of training since step 0, evaluations and pauses left out
+    seconds: float  # of training since step 0, without evaluations and pauses
     joules: float | None  # of the device in those seconds; None where nothing reads it
     train_loss: float | None  # mean over the steps since the evaluation before; None at step 0
     loss: float  # of the trained weights on the fixed validation set
     ema_losses: tuple[float, ...]  # of the averaged weights, in the order of Recipe.ema_decays
-    bin_losses: tuple[float, ...]  # of the trained weights, by equal ranges of t, from little noise to much
+    bin_losses: tuple[float, ...]  # of the trained weights, by equal ranges of noise, from little to much
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun(Record):
-    """The evaluations of one run; one that failed keeps those from before it did."""
+    """The evaluations of one run. A run that diverged has the evaluations from before."""
 
     case: TrainingCase
     train_macs: int  # of one image: forward and backward, counted by torch's rules
     evaluations: tuple[Evaluation, ...]
-    status: str  # ok; not finite: then the evaluations end before the step in reason; or as of Skipped
+    status: str  # ok; not finite: the evaluations end before the step in reason; or as of Skipped
     reason: str  # blank if ok
+
+    @property
+    def last(self) -> Evaluation:
+        return self.evaluations[-1]

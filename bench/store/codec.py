@@ -11,7 +11,7 @@ import json
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.store.migrate import migrate
 
 FORMAT = 2
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 
 @cache
@@ -197,6 +198,12 @@ def key(case: Case, environment: Environment) -> str:
     for field in INCIDENTAL:
         del software[field]
     return _digest([case.identity(effort=True), software])
+
+
+def newest(records: Iterable[R]) -> list[R]:
+    """The newest record of every case on its device and software; in no matter what order they come."""
+    found = sorted(records, key=lambda record: (record.environment.date, to_line(record)))
+    return list({key(record.case, record.environment): record for record in found}.values())
 
 
 def case_key(case: Case) -> str:

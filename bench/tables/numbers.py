@@ -1,5 +1,6 @@
 """How numbers and intervals are written wherever a person reads them."""
 
+import math
 from collections.abc import Sequence
 
 BLANK = "-"
@@ -15,6 +16,16 @@ def significant(value: float | None) -> str:
     if value is None:
         return BLANK
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def decimals(value: float, digits: int = 4) -> int:
+    """Decimals that give a positive number so many significant digits."""
+    return max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else 0
+
+
+def rounded(value: float, digits: int = 4) -> str:
+    """So many significant digits with their trailing zeros, never as a power of ten: 4.400."""
+    return f"{value:.{decimals(value, digits)}f}"
 
 
 def milliseconds(seconds: float | None) -> str:

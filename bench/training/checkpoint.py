@@ -1,20 +1,23 @@
-"""Checkpoints of a training run: whole on disk or not there at all, and never taken for another run's.
+"""Checkpoints of a training run: complete or absent on disk, and never used for another run.
 
-A run folder holds the newest two, `step-00000500.<head of its SHA-256>.pt`. Each is written under another
-name, brought to the disk and then renamed, so that a kill at any moment leaves the ones before. A file whose
-content is not that of its name is damaged, and the one before it is taken. Such a file is what torch.save
-wrote of names, numbers, text and tensors; torch.load reads it with weights_only=True:
+A run folder contains the newest two, `step-00000500.<head of its SHA-256>.pt`. Each is written under a
+temporary name, synced to the disk and renamed, so that a kill at any moment keeps the earlier ones. If the
+content of a file does not match the hash in its name, the file is damaged and the one before it is used.
+Files are written by torch.save from names, numbers, text and tensors, and read by torch.load with
+weights_only=True:
 
     format          FORMAT
-    about           JSON: the run, the recipe, the seed and the processes (Identity)
-    step            optimizer steps done; the data's position follows from it and the seed
+    identity        JSON: the case and the environment (Identity)
+    step            optimizer steps done; with the seed it determines the position in the data
     model           name -> tensor, the network's state_dict
-    ema             "0.9999" -> name -> tensor, the averaged parameters for each of the recipe's decays
+    ema             "0.9999" -> name -> tensor, the averaged parameters for every decay of the recipe
     optimizer       state_dict of AdamW
-    rng             what torch, CUDA, Python and NumPy draw next, of every process
+    rng             states of the generators of torch, CUDA, Python and NumPy, for every process
     evaluations     JSON: a list of Evaluation
     losses          (k,) float32, of the steps since the last evaluation
     seconds, joules of training so far
+
+Format 1 had the identity in `about`, as records of format 1 have it.
 """
 
 import fcntl
@@ -34,18 +37,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.records.record import Evaluation, StoreError, decode
+from bench.records.base import StoreError
+from bench.records.training import Evaluation
+from bench.store.codec import decode
+from bench.store.migrate import migrate
 from bench.training.identity import Identity, differences
+from bench.training.objectives import task_of
 from models.contract import build
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
-HEAD = 16  # hex digits of the SHA-256 in a name
+HEAD = 16  # hex digits of the SHA-256 in a file name
 NAME = re.compile(rf"step-(\d{{8,}})\.([0-9a-f]{{{HEAD}}})\.pt")
 
 
 class CheckpointError(ValueError):
-    """A run folder or a file in it that training cannot go on from: told in one line, nothing overwritten."""
+    """Training cannot resume from a run folder or a file in it; nothing is overwritten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,38 +72,38 @@ class State:
 
 
 def decay_name(decay: float) -> str:
-    """What a checkpoint calls the average with this decay: 0.9999, with all of its digits."""
+    """The name of an average in a checkpoint: its decay with all digits."""
     return repr(decay)
 
 
-def _averages(held: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> dict[str, dict[str, Tensor]]:
-    """The averages that a checkpoint holds, by `decay_name`.
+def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> dict[str, dict[str, Tensor]]:
+    """The averages of a checkpoint by `decay_name`.
 
-    Names had six digits once: what two decays of one such name share is not known to be of either, and left
-    out.
+    Early checkpoints rounded names to six digits. An average whose name fits two decays is left out, since it
+    is unknown to which of them it belongs.
     """
-    if all(decay_name(decay) in held for decay in decays):
-        return held
-    cut = [f"{decay:g}" for decay in decays]
+    if all(decay_name(decay) in stored for decay in decays):
+        return stored
+    rounded = [f"{decay:g}" for decay in decays]
     return {
-        decay_name(decay): held[name]
-        for decay, name in zip(decays, cut, strict=True)
-        if name in held and cut.count(name) == 1
+        decay_name(decay): stored[name]
+        for decay, name in zip(decays, rounded, strict=True)
+        if name in stored and rounded.count(name) == 1
     }
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a run folder if need be, and hold it for this process alone.
+    """Make a run folder if it is missing, and lock it for this process.
 
     Raises:
-        CheckpointError: another process trains in it, or it cannot be written to.
+        CheckpointError: another process has locked it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written to: {error.strerror}") from error
+        raise CheckpointError(f"{folder}: cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -109,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class _Hashed(io.RawIOBase):
-    """Passes on what is written to a file, and hashes it on the way."""
+    """Hashes what is written to a file."""
 
     def __init__(self, file: typing.BinaryIO) -> None:
         super().__init__()
@@ -125,22 +132,22 @@ class _Hashed(io.RawIOBase):
 
 
 def save(folder: Path, state: State, keep: int = KEPT) -> Path:
-    """Write a checkpoint, return when it is on disk, and let go of all but the newest.
+    """Write a checkpoint, return when it is on disk, and delete all but the newest.
 
     Args:
-        folder: of the run, held by `locked`.
+        folder: of the run, locked.
         state: of the run.
-        keep: how many stay, this one among them.
+        keep: number of checkpoints that remain, this one included.
     """
     content = {
         "format": FORMAT,
-        "about": json.dumps(asdict(state.identity)),
+        "identity": json.dumps(asdict(state.identity)),
         "step": state.step,
         "model": state.model,
         "ema": state.ema,
         "optimizer": state.optimizer,
         "rng": state.rng,
-        "evaluations": json.dumps([asdict(one) for one in state.evaluations]),
+        "evaluations": json.dumps([asdict(evaluation) for evaluation in state.evaluations]),
         "losses": state.losses,
         "seconds": state.seconds,
         "joules": state.joules,
@@ -160,7 +167,7 @@ def save(folder: Path, state: State, keep: int = KEPT) -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
+    """Sync the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -174,37 +181,37 @@ def paths(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def check(folder: Path, asked: Identity) -> tuple[int, list[str]]:
-    """Whether a run may begin, or go on, in a folder; the content of its files is not verified yet.
+def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
+    """Check that a run may begin or resume in a folder; hashes are not verified.
 
     Returns:
         The step of the newest checkpoint, 0 without any, and notes on damaged ones.
 
     Raises:
-        CheckpointError: it holds those of another run, one without an average, or damaged ones only.
+        CheckpointError: it contains checkpoints of another run, one without an average, or damaged ones only.
     """
     state, notes = _first_readable(folder, whole=False)
     if state is None:
         return 0, notes
-    if apart := differences(state.identity, asked):
+    if differing := differences(state.identity, identity):
         raise CheckpointError(
-            f"{folder}: holds a checkpoint of another run: {'; '.join(apart)}; another --dir would work"
+            f"{folder}: has a checkpoint of another run: {'; '.join(differing)}; another folder would work"
         )
-    if lost := [decay for decay in asked.recipe.ema_decays if decay_name(decay) not in state.ema]:
+    if lost := [decay for decay in identity.case.recipe.ema_decays if decay_name(decay) not in state.ema]:
         raise CheckpointError(
-            f"{folder}: holds no average of decay {', '.join(map(decay_name, lost))}: an older version took "
-            "decays for one that differ in their seventh digit; another --dir would work"
+            f"{folder}: has no average of decay {', '.join(map(decay_name, lost))}: an older version did not "
+            "distinguish decays that differ in the seventh digit; another folder would work"
         )
     return state.step, notes
 
 
-def latest(folder: Path, asked: Identity) -> tuple[State | None, list[str]]:
-    """The newest checkpoint that is whole, None where there is no file of any, and notes on damaged ones.
+def latest(folder: Path, identity: Identity) -> tuple[State | None, list[str]]:
+    """The newest undamaged checkpoint, None in a folder without any, and notes on damaged ones.
 
     Raises:
         CheckpointError: as for `check`.
     """
-    check(folder, asked)
+    check(folder, identity)
     return _first_readable(folder, whole=True)
 
 
@@ -216,7 +223,9 @@ def _first_readable(folder: Path, whole: bool) -> tuple[State | None, list[str]]
         except CheckpointError as error:
             damaged.append(str(error))
     if damaged:
-        raise CheckpointError(f"{'; '.join(damaged)}; move it away to begin anew, or name another folder")
+        raise CheckpointError(
+            f"{'; '.join(damaged)}; move it away to train from the start, or name another folder"
+        )
     return None, []
 
 
@@ -225,35 +234,37 @@ def read(path: Path, *, whole: bool = True) -> State:
 
     Args:
         path: of the file.
-        whole: compare its content with the SHA-256 in its name; else tensors are read when they are used.
+        whole: verify the SHA-256 in the name; otherwise tensors are read lazily.
 
     Raises:
-        CheckpointError: no such file, cut off, changed, or not a checkpoint of this suite.
+        CheckpointError: no such file, a truncated or changed one, or not a checkpoint of this suite.
     """
     try:
         if whole and (match := NAME.fullmatch(path.name)):
             with path.open("rb") as file:
                 head = hashlib.file_digest(file, "sha256").hexdigest()[:HEAD]
             if head != match[2]:
-                raise CheckpointError(
-                    f"{path}: damaged: its SHA-256 begins with {head}, not as its name says"
-                )
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
+                raise CheckpointError(f"{path}: damaged: its SHA-256 begins with {head}, not with {match[2]}")
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file or folder") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
         raise CheckpointError(f"{path}: not a checkpoint: {type(error).__name__}") from error
-    if not isinstance(held, dict) or held.get("format") != FORMAT:
-        form = held.get("format") if isinstance(held, dict) else None
+    form = stored.get("format") if isinstance(stored, dict) else None
+    if form not in (1, FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: format {form}, not {FORMAT}")
     try:
-        identity = decode(Identity, json.loads(held["about"]))
+        identity = (
+            _identity_from_1(stored["about"])
+            if form == 1
+            else decode(Identity, json.loads(stored["identity"]))
+        )
         return State(
             identity=identity,
-            ema=_averages(held["ema"], identity.recipe.ema_decays),
-            evaluations=decode(tuple[Evaluation, ...], json.loads(held["evaluations"])),
+            ema=_averages(stored["ema"], identity.case.recipe.ema_decays),
+            evaluations=decode(tuple[Evaluation, ...], json.loads(stored["evaluations"])),
             **{
-                name: held[name]
+                name: stored[name]
                 for name in ("step", "model", "optimizer", "rng", "losses", "seconds", "joules")
             },
         )
@@ -261,8 +272,15 @@ def read(path: Path, *, whole: bool = True) -> State:
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: {error}") from error
 
 
-def is_one(path: Path) -> bool:
-    """Whether this is a checkpoint of ours, or a run folder with some."""
+def _identity_from_1(about: str) -> Identity:
+    """The identity of a checkpoint of format 1."""
+    record = {"schema": 1, "kind": "trained", **json.loads(about)}
+    migrated = migrate(record)
+    return decode(Identity, {"case": migrated["case"], "environment": migrated["environment"]})
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is a checkpoint of this suite, or a run folder with checkpoints."""
     if path.is_dir():
         return bool(paths(path))
     try:
@@ -272,44 +290,43 @@ def is_one(path: Path) -> bool:
     return True
 
 
-def load_model(where: Path, decay: float | None = None, device: str = "cpu") -> tuple[nn.Module, State]:
-    """The network of a run, in eval mode, and all else that the checkpoint says.
+def load_model(path: Path, decay: float | None = None, device: str = "cpu") -> tuple[nn.Module, State]:
+    """The network of a run in eval mode, and the state of the checkpoint.
 
     Args:
-        where: a checkpoint, or a run folder, of which the newest whole one is taken.
-        decay: of the averaged weights to take, one of Recipe.ema_decays; None: the trained ones.
-        device: to build it on.
+        path: a checkpoint, or a run folder, whose newest undamaged checkpoint is read.
+        decay: of the averaged weights, one of Recipe.ema_decays; None: the trained weights.
+        device: of the network.
 
     Raises:
-        CheckpointError: no checkpoint there, or none with this decay.
+        CheckpointError: no checkpoint, or none with this decay.
         ValueError: the backbone cannot be built.
     """
     state: State | None
-    if where.is_dir():
-        state, _ = _first_readable(where, whole=True)
+    if path.is_dir():
+        state, _ = _first_readable(path, whole=True)
         if state is None:
-            raise CheckpointError(f"{where}: holds no checkpoint of bench.convergence")
+            raise CheckpointError(f"{path}: has no checkpoint of bench.convergence")
     else:
-        state = read(where)
+        state = read(path)
     weights = dict(state.model)
     if decay is not None:
         name = decay_name(decay)
         if name not in state.ema:
-            raise CheckpointError(f"{where}: holds no average of decay {name}; it has {', '.join(state.ema)}")
+            raise CheckpointError(f"{path}: has no average of decay {name}; it has {', '.join(state.ema)}")
         weights |= state.ema[name]
-    model = build(state.identity.run.model, state.identity.task, device=device)
+    case = state.identity.case
+    model = build(case.model, task_of(case.recipe, case.latent_size), device=device)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        told = str(error).partition("\n")[2].strip().partition("\n")[0]
-        raise CheckpointError(
-            f"{where}: does not fit {state.identity.run.model} as it is now: {told}"
-        ) from error
+        reason = str(error).partition("\n")[2].strip().partition("\n")[0]
+        raise CheckpointError(f"{path}: does not fit the present {case.model}: {reason}") from error
     return model.eval(), state
 
 
-def forget(folder: Path) -> None:
-    """Remove the checkpoints of a run."""
+def discard(folder: Path) -> None:
+    """Delete the checkpoints of a run."""
     for path in paths(folder):
         with suppress(FileNotFoundError):
             path.unlink()

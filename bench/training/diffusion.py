@@ -2,8 +2,9 @@
 
 Source: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (learned variance, hybrid loss, respacing), on
 J. Ho et al., 2020, arXiv:2006.11239, with the linear schedule of 1000 steps. Predicts the noise. Nothing is
-clipped. A test holds every quantity to the released process (baselines/golden/diffusion.npz), which computes
-its coefficients in float64 and rounds them to float32 before they meet a sample of any type; so does this.
+clipped. A test compares every quantity with the released process (baselines/golden/diffusion.npz). Like the
+release, coefficients are computed in float64 and rounded to float32 before they multiply a sample of any
+type.
 Letters: N batch, C H W of the samples, S steps of the schedule.
 """
 
@@ -21,42 +22,42 @@ from bench.training.objective import Model
 
 STEPS = 1000
 BETAS = (1e-4, 0.02)  # of the first and the last step
-HALF_BIN = 1 / 255  # of pixel values 0 to 255 laid out on [-1, 1]
-LEAST_PROBABILITY = 1e-12  # of a bin, before its logarithm is taken
-OUTERMOST = 0.999  # beyond it lie the first and the last bin, which reach to infinity
+HALF_BIN = 1 / 255  # half the distance of neighbouring pixel values 0 to 255, scaled to [-1, 1]
+MIN_PROBABILITY = 1e-12  # lower bound of a bin's probability, before its logarithm is taken
+OUTERMOST = 0.999  # |x| above it lies in the first or the last bin, which extend to infinity
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Coefficients:
-    """What the formulas need at every step, each (S,) float32."""
+    """The coefficients of every step, each (S,) float32."""
 
     signal: Tensor  # sqrt(a), with a the product of 1 - beta up to the step
     noise: Tensor  # sqrt(1 - a)
     signal_inverse: Tensor  # sqrt(1 / a)
     noise_inverse: Tensor  # sqrt(1 / a - 1)
-    posterior_x0: Tensor  # the posterior's mean is this times x0 and the next times x_t
+    posterior_x0: Tensor  # the posterior's mean is posterior_x0 * x0 + posterior_x * x_t
     posterior_x: Tensor
-    posterior_log_variance: Tensor  # that of step 1 in place of step 0, whose variance is none
+    posterior_log_variance: Tensor  # at step 0, whose variance is zero, the value of step 1
     log_beta: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reverse:
-    """The distribution of x_{t-1} that a network's output stands for, each (N, C, H, W)."""
+    """The distribution of x_{t-1} that a network's output describes, each (N, C, H, W)."""
 
     mean: Tensor
     log_variance: Tensor
-    x0: Tensor  # the data that the network's output points to
+    x0: Tensor  # the prediction of the data
 
 
 class Diffusion:
-    """Noising and its reversal over chosen steps of the 1000, by default all.
+    """The forward and the reverse process over a subset of the 1000 steps, by default all of them.
 
     Attributes:
-        timesteps: the original number of each step, increasing: what a network is given as t.
-        betas, alphas_cumprod: (S,) float64; with fewer steps, such that the noise at each stays.
+        timesteps: the original number of each step, increasing: the network's input t.
+        betas, alphas_cumprod: (S,) float64; respacing keeps the level of noise of every step.
     """
 
     def __init__(self, timesteps: Sequence[int] = range(STEPS)) -> None:
@@ -80,7 +81,8 @@ class Diffusion:
     def _rounded(self) -> Coefficients:
         a, before, betas = self.alphas_cumprod, self._before, self.betas
         variance = betas * (1 - before) / (1 - a)
-        # the first step's posterior has no variance: the logarithm takes the second's, or, alone, beta
+        # the first step's posterior has variance 0: its logarithm is that of the second step, or of beta if
+        # alone
         variance[0] = variance[1] if len(variance) > 1 else betas[0]
         values = {
             "signal": np.sqrt(a),
@@ -95,7 +97,7 @@ class Diffusion:
         return Coefficients(**{name: torch.from_numpy(value).float() for name, value in values.items()})
 
     def coefficients(self, device: torch.device) -> Coefficients:
-        """Those of all steps on a device, moved there once."""
+        """The coefficients of all steps on a device, moved there once."""
         if device not in self._placed:
             moved = {
                 field.name: getattr(self._rounded, field.name).to(device) for field in fields(Coefficients)
@@ -109,19 +111,19 @@ class Diffusion:
         return _take(at.signal, step) * x0 + _take(at.noise, step) * noise
 
     def posterior(self, x0: Tensor, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (N, C, H, W) and log variance (N, 1, 1, 1) of the step before, both ends being known."""
+        """Mean (N, C, H, W) and log variance (N, 1, 1, 1) of q(x_{t-1} | x_t, x0)."""
         at = self.coefficients(x.device)
         mean = _take(at.posterior_x0, step) * x0 + _take(at.posterior_x, step) * x
         return mean, _take(at.posterior_log_variance, step)
 
     def reverse(self, out: Tensor, x: Tensor, step: Tensor) -> Reverse:
-        """Read a network's output at x (N, C, H, W) as the distribution of the step before.
+        """The distribution p(x_{t-1} | x_t) that a network's output at x (N, C, H, W) describes.
 
         Args:
             out: (N, 2C, H, W): the noise, then v in [-1, 1], which interpolates between the logarithms of the
-                posterior's variance and of beta; (N, C, H, W): the noise alone, the variance then being the
-                posterior's.
-            x: what the network was given.
+                posterior's variance and of beta; (N, C, H, W): the noise alone, with the posterior's
+                variance.
+            x: the network's input.
             step: (N,) int64, index into `timesteps`.
 
         Raises:
@@ -139,8 +141,8 @@ class Diffusion:
     def variational(self, out: Tensor, x0: Tensor, x: Tensor, step: Tensor) -> Tensor:
         """The variational bound's term of a step, in bits per dimension (N,).
 
-        That is the divergence of the reverse step from the posterior; at step 0 the negative log likelihood
-        of x0 on the grid of 255 pixel values.
+        The KL divergence of the reverse step from the posterior; at step 0 the negative log likelihood of x0
+        on the grid of 255 pixel values.
         """
         mean, log_variance = self.posterior(x0, x, step)
         reverse = self.reverse(out, x, step)
@@ -151,9 +153,9 @@ class Diffusion:
 
 
 class IDDPM:
-    """Training as the DiT family does: the noise's squared error plus the variational term of the variance.
+    """The objective of the DiT family: L_simple on the noise plus L_vlb for the variance.
 
-    A network without a half for the variance (Task.learn_sigma=False) is trained on the squared error alone.
+    A network without channels for the variance (Task.learn_sigma=False) is trained on L_simple alone.
     """
 
     name = "iddpm"
@@ -163,7 +165,7 @@ class IDDPM:
         self.diffusion = Diffusion()
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Timesteps (n,), int64 from 0 to 999, each as likely."""
+        """Timesteps (n,), int64, uniform from 0 to 999."""
         return torch.randint(STEPS, (n,), generator=generator, device=generator.device)
 
     def quantile(self, share: Tensor) -> Tensor:
@@ -175,9 +177,9 @@ class IDDPM:
     def terms(
         self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The squared error and the variational term (N,), None without a variance to learn.
+        """The squared error and the variational term (N,); the second is None without a learned variance.
 
-        The variational term teaches the variance only: it sees the predicted noise detached.
+        The variational term trains the variance only: the predicted noise is detached in it.
         """
         x = self.q_sample(x0, t, noise)
         eps, v = split(model(x, t, y), x)
@@ -196,7 +198,7 @@ class IDDPM:
 
 
 def respaced(steps: int) -> tuple[int, ...]:
-    """So many of the 1000 timesteps, the first and the last among them, evenly apart before rounding.
+    """Choose timesteps out of the 1000, the first and the last included, evenly spaced before rounding.
 
     Raises:
         ValueError: fewer than 2 or more than 1000.
@@ -208,7 +210,7 @@ def respaced(steps: int) -> tuple[int, ...]:
 
 
 def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The noise and, where the output has channels for it, v of the variance, each (N, C, H, W) as x is.
+    """Split an output into noise and v of the variance, each (N, C, H, W); v is None without its channels.
 
     Raises:
         ValueError: neither C nor 2C channels.
@@ -225,8 +227,8 @@ def gaussian_divergence(
     mean: Tensor, log_variance: Tensor, of_mean: Tensor, of_log_variance: Tensor
 ) -> Tensor:
     """Kullback-Leibler divergence of the second normal distribution from the first, elementwise, in nats."""
-    apart = (mean - of_mean) ** 2 * torch.exp(-of_log_variance)
-    return (of_log_variance - log_variance + torch.exp(log_variance - of_log_variance) + apart - 1) / 2
+    squared = (mean - of_mean) ** 2 * torch.exp(-of_log_variance)
+    return (of_log_variance - log_variance + torch.exp(log_variance - of_log_variance) + squared - 1) / 2
 
 
 def grid_log_likelihood(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -238,7 +240,7 @@ def grid_log_likelihood(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     above = _normal_cdf((centred + HALF_BIN) * per_std)
     below = _normal_cdf((centred - HALF_BIN) * per_std)
     probability = torch.where(x0 < -OUTERMOST, above, torch.where(x0 > OUTERMOST, 1 - below, above - below))
-    return torch.log(probability.clamp(min=LEAST_PROBABILITY))
+    return torch.log(probability.clamp(min=MIN_PROBABILITY))
 
 
 def _normal_cdf(x: Tensor) -> Tensor:

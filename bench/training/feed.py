@@ -1,8 +1,8 @@
-"""The batches of a training run: determined by the seed and the step alone, so the same for every arm.
+"""The batches of a training run: the seed and the step alone determine them, so all models get the same.
 
-The order of the images, flips, dropped labels and timesteps are drawn on the CPU and are the same on every
-device. The noise, which is much more, is drawn on the device that it is for: the same numbers in every arm
-there, other ones on another kind of device.
+The order of the images, flips, dropped labels and timesteps are drawn on the CPU and are equal on every
+device. The noise, which is much larger, is drawn on the training device: it is equal for all models on one
+type of device, and differs between CPU and CUDA.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.datasets.datasets import Dataset
-from bench.records.record import Recipe
+from bench.records.training import Recipe
 from bench.training import rng
 from bench.training.objective import Objective
 
-RESIDENT = 0.25  # of a GPU's free memory, the most that the training images may take
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, that the training images may fill
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a training step, or a share of it, works on."""
+    """The images of a training step, or of a part of it."""
 
     x0: Tensor  # (N, C, H, W), noise likewise
     t: Tensor  # (N,), y likewise; a dropped label is the null class
@@ -40,14 +40,14 @@ class Batch:
 
 
 class Feed:
-    """Gives the batch of any step.
+    """Makes the batch of any step.
 
     Args:
         data: images and labels.
         objective: draws the timesteps.
         recipe: batch, flips, dropped labels.
         seed: of the run.
-        device: where batches are wanted; images that fit are kept there.
+        device: of the batches; images that fit are kept on it.
     """
 
     def __init__(self, data: Dataset, objective: Objective, recipe: Recipe, seed: int, device: str) -> None:
@@ -62,14 +62,14 @@ class Feed:
         self._epoch = lru_cache(maxsize=2)(self._order)
 
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        """The images from start to end of the batch of a step, counted from 0. Waits for no device."""
+        """Images start to end of the batch of a step, counted from 0. Does not wait for the device."""
         recipe = self.recipe
         n = recipe.batch
         end = n if end is None else end
-        draw = rng.generator("cpu", self.seed, "step", step)
-        flipped = torch.rand(n, generator=draw) < 0.5
-        dropped = torch.rand(n, generator=draw) < recipe.label_dropout
-        t = self.objective.draw(n, draw)
+        generator = rng.generator("cpu", self.seed, "step", step)
+        flipped = torch.rand(n, generator=generator) < 0.5
+        dropped = torch.rand(n, generator=generator) < recipe.label_dropout
+        t = self.objective.draw(n, generator)
         noise = torch.randn(
             n,
             *self.data.shape,
@@ -78,26 +78,26 @@ class Feed:
         )
         indices = torch.from_numpy(self._indices(step)[start:end])
         if self.resident:
-            x0, y = self.data.train_batch(self._moved(indices))
+            x0, y = self.data.train_batch(self._to_device(indices))
         else:
-            x0, y = map(self._moved, self.data.train_batch(indices))
+            x0, y = map(self._to_device, self.data.train_batch(indices))
         if recipe.flip:
-            x0 = torch.where(self._moved(flipped[start:end])[:, None, None, None], x0.flip(-1), x0)
-        y = torch.where(self._moved(dropped[start:end]), recipe.classes, y)
-        return Batch(x0=x0, t=self._moved(t[start:end]), y=y, noise=noise[start:end])
+            x0 = torch.where(self._to_device(flipped[start:end])[:, None, None, None], x0.flip(-1), x0)
+        y = torch.where(self._to_device(dropped[start:end]), recipe.classes, y)
+        return Batch(x0=x0, t=self._to_device(t[start:end]), y=y, noise=noise[start:end])
 
-    def _moved(self, values: Tensor) -> Tensor:
-        """To the device, without waiting for it."""
+    def _to_device(self, values: Tensor) -> Tensor:
+        """Copy to the device without waiting for it."""
         if not self.device.startswith("cuda"):
             return values
         return values.pin_memory().to(self.device, non_blocking=True)
 
     def _indices(self, step: int) -> NDArray[np.int64]:
-        """Of the images of a step: epochs follow one another, each a new order of all images."""
+        """The training images of a step: every epoch is a new permutation of all images."""
         n, images = self.recipe.batch, len(self.data.train)
-        places = np.arange(step * n, (step + 1) * n)
-        epochs = places // images
-        parts = [self._epoch(int(epoch))[places[epochs == epoch] % images] for epoch in np.unique(epochs)]
+        positions = np.arange(step * n, (step + 1) * n)
+        epochs = positions // images
+        parts = [self._epoch(int(epoch))[positions[epochs == epoch] % images] for epoch in np.unique(epochs)]
         return np.concatenate(parts)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -106,4 +106,4 @@ class Feed:
 
 def _fits(data: Dataset, device: str) -> bool:
     free, _ = torch.cuda.mem_get_info(device)
-    return data.train.nbytes <= RESIDENT * free
+    return data.train.nbytes <= RESIDENT_SHARE * free

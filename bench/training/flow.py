@@ -1,7 +1,7 @@
 """Flow matching as SiT trains it: a straight path from noise to data, and the velocity along it.
 
 Source: N. Ma et al., 2024, arXiv:2401.08740. t runs from 0 (noise z) to 1 (data x): x_t = t x + (1 - t) z,
-and the network is to predict dx_t/dt = x - z. It is given t as it is, in [0, 1].
+and the network predicts dx_t/dt = x - z. Its timestep input is t itself, in [0, 1].
 """
 
 import torch
@@ -11,7 +11,7 @@ from bench.training.objective import Model
 
 
 class Flow:
-    """The velocity's mean squared error, t uniform in [0, 1]."""
+    """The mean squared error of the velocity, with t uniform in [0, 1]."""
 
     name = "flow"
     learn_sigma = False
@@ -39,7 +39,7 @@ class Flow:
 def velocity(out: Tensor, x: Tensor) -> Tensor:
     """The velocity (N, C, H, W) in a network's output, in the precision of x.
 
-    Released networks of this line have C channels more, which nothing reads: they are left out here too.
+    Released networks of this kind have C more channels, which their samplers ignore; so does this function.
 
     Raises:
         ValueError: neither C nor 2C channels.

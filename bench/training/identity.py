@@ -1,50 +1,34 @@
-"""Which training run is this? What determines its curve, to the last bit on a CPU; imports no torch."""
+"""The identity of a training run: everything that determines its curve, to the last bit on a CPU."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.records.record import Recipe, Run
+from bench.records.base import Environment
+from bench.records.training import TrainingCase
 
-if TYPE_CHECKING:
-    from models.task import Task
-
-# of the software and the machine, what a run may go on without
+# fields of the environment that may change while a run is resumed
 INCIDENTAL = ("commit", "date", "platform", "python", "driver", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What determines a training curve; a run goes on from checkpoints of its own only."""
+    """A training run resumes from checkpoints of an equal identity only."""
 
-    run: Run  # question "convergence"; batch is that of one pass on one process
-    recipe: Recipe
-    seed: int
-    processes: int
-
-    @property
-    def task(self) -> "Task":
-        """What the network is built for."""
-        from models.task import Task
-
-        return Task(
-            latent_size=self.run.latent_size,
-            in_channels=self.recipe.channels,
-            num_classes=self.recipe.classes,
-            learn_sigma=self.recipe.objective == "iddpm",
-        )
+    case: TrainingCase
+    environment: Environment
 
 
-def differences(there: Identity, asked: Identity) -> list[str]:
-    """What tells two runs apart, in words; empty where one may go on from the other's checkpoints."""
-    held, wanted = _flat(asdict(there)), _flat(asdict(asked))
-    return [f"{name} {held[name]} there, {wanted[name]} asked" for name in held if held[name] != wanted[name]]
+def differences(stored: Identity, requested: Identity) -> list[str]:
+    """The fields in which two identities differ, in words; empty if one may resume the other."""
+    a, b = _flat(asdict(stored)), _flat(asdict(requested))
+    return [f"{name} is {a[name]} in the checkpoint, {b[name]} requested" for name in a if a[name] != b[name]]
 
 
-def _flat(fields: dict[str, Any], within: str = "") -> dict[str, Any]:
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, dict):
-            flat.update(_flat(value, f"{within}{name}."))
+            flat.update(_flat(value, f"{prefix}{name}."))
         elif name not in INCIDENTAL:
-            flat[within + name] = value
+            flat[prefix + name] = value
     return flat

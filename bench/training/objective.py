@@ -1,4 +1,4 @@
-"""What a backbone is trained to do: the interface of an objective, and the objectives by name."""
+"""The interface of a training objective: how data is noised and what the loss is."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -8,15 +8,13 @@ from torch import Tensor
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,), y (N,) -> (N, 2C or C, H, W)
 
-NAMES = ("iddpm", "flow")
-
 
 class Objective(Protocol):
-    """How data is noised, and what a network's output is held to.
+    """How data is noised, and the loss of a network's output.
 
     Attributes:
-        name: one of NAMES.
-        learn_sigma: what a network is built with to be trained so: Task.learn_sigma.
+        name: as options and recipes name it; see `bench.training.objectives`.
+        learn_sigma: the value of Task.learn_sigma that a network is built with.
     """
 
     @property
@@ -26,10 +24,10 @@ class Objective(Protocol):
     def learn_sigma(self) -> bool: ...
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n timesteps (n,) as training does, on the generator's device."""
+        """Draw n timesteps (n,) from the distribution of training, on the generator's device."""
 
     def quantile(self, share: Tensor) -> Tensor:
-        """The timesteps (n,) that such shares (n,) in [0, 1) of those that `draw` gives lie below."""
+        """Quantiles (n,) of the distribution of `draw`, at shares (n,) in [0, 1)."""
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The noised sample x_t (N, C, H, W)."""
@@ -37,7 +35,7 @@ class Objective(Protocol):
     def losses(self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """The training loss of every sample (N,), differentiable, in the precision of x0.
 
-        The network may answer in another precision, as under autocast. Nothing waits for the device.
+        The network's output may have another precision, as under autocast. Nothing waits for the device.
 
         Args:
             model: called once.
@@ -47,23 +45,8 @@ class Objective(Protocol):
             noise: standard normal, of the shape of x0.
 
         Raises:
-            ValueError: the output's channels are none that the objective can be computed from.
+            ValueError: the objective cannot be computed from the output's number of channels.
         """
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Timesteps as numbers from 0 (little noise) to 1 (much), (N,), to sort losses into bins by."""
-
-
-def find(name: str) -> Objective:
-    """An objective by its name.
-
-    Raises:
-        ValueError: no such objective.
-    """
-    from bench.training.diffusion import IDDPM
-    from bench.training.flow import Flow
-
-    if name not in NAMES:
-        raise ValueError(f"{name}: no such objective; known are {', '.join(NAMES)}")
-    made: Objective = IDDPM() if name == "iddpm" else Flow()
-    return made
+        """Map timesteps to the level of noise (N,), from 0 (little noise) to 1 (much), for bins of losses."""

@@ -1,42 +1,71 @@
-"""Trained networks on validation images at chosen levels of noise: what their analyses share."""
+"""Trained networks applied to noised validation images: what their analyses share."""
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench.cli import options
 from bench.datasets.archives import digest
-from bench.datasets.datasets import IMAGES, MOST_CLASSES, Dataset, load
-from bench.jobs.worker import memory_reason
+from bench.datasets.datasets import IMAGES, MAX_CLASSES, Dataset, load
 from bench.machine import device, environment
-from bench.records.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
-from bench.training import checkpoint, diffusion, flow, objective, rng, validation
+from bench.machine.failures import memory_reason
+from bench.records.base import Environment, ModelCase, Record, Size, Skipped
+from bench.records.probes import Probe
+from bench.training import checkpoint, diffusion, flow, objectives, rng, validation
+from bench.training.objective import Objective
 from models.contract import build, condition_width
-from models.registry import family_of, is_plugin, published_task
+from models.registry import family_of, is_plugin, printed, published_task
 from models.task import Task
 from models.weights import load_official, read_weights
 
-R = TypeVar("R", Spectrum, ChannelScores)
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A checkpoint of a backbone's authors."""
+
+    model: str
+    file: Path
+    objective: str  # iddpm or flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Networks, and the images and levels of noise that they are analysed at."""
+
+    device: str
+    checkpoints: Sequence[Path] = ()  # files or run folders of bench.convergence
+    ema: float | None = None  # decay of the averaged weights of the checkpoints; None: the trained weights
+    weights: Weights | None = None
+    data: str | None = None  # name or path; None: what the checkpoints were trained on, else digits
+    data_dir: Path | None = None
+    images: int
+    levels: Sequence[int]  # as of Probe
+    batch: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A trained network and what it is to be shown."""
+    """A trained network, and what it is applied to."""
 
-    run: Run
+    fields: Mapping[str, Any]  # of a ModelCase
+    environment: Environment
     probe: Probe
     model: nn.Module  # in eval mode, on its device
-    objective: objective.Objective
+    objective: Objective
+
+    @property
+    def batch(self) -> int:
+        return int(self.fields["batch"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """Images and the noise that is laid over them, the same for every network and at every level."""
+class Images:
+    """Validation images and noise, equal for every network and level."""
 
     x0: Tensor  # (N, C, H, W), noise likewise
     y: Tensor
@@ -47,158 +76,154 @@ class Shown:
 class Pass:
     """One call of a network."""
 
-    x: Tensor  # what it was given, (N, C, H, W)
+    x: Tensor  # noised images, (N, C, H, W)
     t: Tensor  # (N,)
     out: Tensor  # (N, C or 2C, H, W)
-    noise: Tensor  # what is in x
+    noise: Tensor  # in x
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trained:
-    """A network before it is known what it will be shown."""
+class _Network:
+    """A trained network and its origin."""
 
     model: nn.Module
-    run: Run
+    fields: Mapping[str, Any]
     objective: str
     task: Task
-    words: str
-    data: str | None  # what it was trained on; None: not known
+    trained: str  # which checkpoint or file, in words
+    data: str | None  # it was trained on; None: unknown
     data_sha256: str | None
 
 
-def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Shown, list[str]]:
-    """Load every network that the options of `bench.cli.probe_options` name, and what they are all shown.
+def subjects(request: Request) -> tuple[list[Subject], Images, list[str]]:
+    """Load every network of a request, and the images that they are applied to.
 
     Returns:
-        The networks; images and noise, on the same device; notes on what a reader should know.
+        The networks; images and noise, on the same device; notes for the reader.
 
     Raises:
-        UsageError: no network, one that does not fit its file or the data, or no data.
+        ValueError: no network, a network that does not fit its file or the data, or no data.
     """
-    where = args.device or device.default()
-    if (reason := device.why_not(where, "fp32")) is not None:
-        raise options.UsageError(reason)
+    if (reason := device.why_not(request.device, "fp32")) is not None:
+        raise ValueError(reason)
     device.set_precision("fp32")
-    try:
-        found = [_from_checkpoint(path, args, question, where) for path in args.checkpoint or ()]
-        name = args.data or _agreed([one.data for one in found if one.data])
-        if args.data is None and name not in IMAGES:
-            raise ValueError(f"--data: trained on latents called {name}; give their path")
-        data = load(name, args.data_dir, max([MOST_CLASSES, *(one.task.num_classes for one in found)]))
-        if args.model is not None:
-            found.append(_from_weights(args, question, where, data))
-        for one in found:
-            _check_fit(one, data)
-    except ValueError as error:
-        raise options.UsageError(str(error)) from error
+    networks = [_from_checkpoint(path, request) for path in request.checkpoints]
+    data = _data(request, networks)
+    if request.weights is not None:
+        networks.append(_from_weights(request.weights, request, data))
+    for network in networks:
+        _check_fit(network, data)
     notes = [
-        f"{one.run.model}, {one.words}: trained on {one.data} (sha256 {one.data_sha256}), shown {data.name} "
-        f"(sha256 {data.sha256})"
-        for one in found
-        if one.data_sha256 not in (None, data.sha256)
+        f"{network.fields['model']}, {network.trained}: trained on {network.data} (sha256 "
+        f"{network.data_sha256}), applied to {data.name} (sha256 {data.sha256})"
+        for network in networks
+        if network.data_sha256 not in (None, data.sha256)
     ]
-    images = min(args.images, len(data.validation))
-    if images < args.images:
-        notes.append(f"{data.name} has {images} validation images; all of them are shown")
-    x0, y = data.validation_batch(validation.chosen(data, images))
+    images = min(request.images, len(data.validation))
+    if images < request.images:
+        notes.append(f"{data.name} has {images} validation images; all of them are used")
+    x0, y = data.validation_batch(validation.validation_indices(data, images))
     noise = torch.randn(x0.shape, generator=rng.generator("cpu", "noise of analyses"))
-    made = [
+    found = [
         Subject(
-            run=one.run,
+            fields=network.fields,
+            environment=environment.gather(request.device, network.fields["model"]),
             probe=Probe(
-                trained=one.words,
-                objective=one.objective,
+                trained=network.trained,
+                objective=network.objective,
                 data=data.name,
                 data_sha256=data.sha256,
                 images=images,
-                levels=tuple(dict.fromkeys(args.levels)),
+                levels=tuple(dict.fromkeys(request.levels)),
             ),
-            model=one.model,
-            objective=objective.find(one.objective),
+            model=network.model,
+            objective=objectives.find(network.objective),
         )
-        for one in found
+        for network in networks
     ]
-    return made, Shown(x0=x0.to(where), y=y.to(where), noise=noise.to(where)), notes
+    place = request.device
+    return found, Images(x0=x0.to(place), y=y.to(place), noise=noise.to(place)), notes
 
 
-def _agreed(names: Sequence[str]) -> str:
-    if len(set(names)) > 1:
-        raise ValueError(f"--data: the networks were trained on {' and '.join(sorted(set(names)))}; name one")
-    return names[0] if names else "digits"
+def _data(request: Request, networks: Sequence[_Network]) -> Dataset:
+    trained_on = sorted({network.data for network in networks if network.data})
+    if request.data is None and len(trained_on) > 1:
+        raise ValueError(f"--data: the networks were trained on {' and '.join(trained_on)}; name one")
+    name = request.data or (trained_on[0] if trained_on else "digits")
+    if request.data is None and name not in IMAGES:
+        raise ValueError(f"--data: trained on latents called {name}; give their path")
+    return load(name, request.data_dir, max([MAX_CLASSES, *(net.task.num_classes for net in networks)]))
 
 
-def _from_checkpoint(path: Path, args: argparse.Namespace, question: str, where: str) -> _Trained:
-    model, state = checkpoint.load_model(path, args.ema, where)
-    trained = state.identity
-    weights = "weights as trained" if args.ema is None else f"EMA {checkpoint.decay_name(args.ema)}"
-    run = replace(
-        trained.run,
-        question=question,
-        batch=args.batch,
-        precision="fp32",
-        compile=False,
-        channels_last=False,
-        checkpointing=False,
-        weights=_named(path, model),
-        environment=environment.gather(where, trained.run.model),
-    )
-    return _Trained(
+def _from_checkpoint(path: Path, request: Request) -> _Network:
+    model, state = checkpoint.load_model(path, request.ema, request.device)
+    case = state.identity.case
+    weights = "weights as trained" if request.ema is None else f"EMA {checkpoint.decay_name(request.ema)}"
+    return _Network(
         model=model,
-        run=run,
-        objective=trained.recipe.objective,
-        task=trained.task,
-        words=f"step {state.step:,}, seed {trained.seed}, {weights}",
-        data=trained.recipe.data,
-        data_sha256=trained.recipe.data_sha256,
+        fields=_fields(case.model, case.res, case.latent_size, request, path, model),
+        objective=case.recipe.objective,
+        task=objectives.task_of(case.recipe, case.latent_size),
+        trained=f"step {state.step:,}, seed {case.seed}, {weights}",
+        data=case.recipe.data,
+        data_sha256=case.recipe.data_sha256,
     )
 
 
-def _from_weights(args: argparse.Namespace, question: str, where: str, data: Dataset) -> _Trained:
-    (name,) = options.model_names([args.model], default=())
-    weights = _read_weights(args.weights)
+def _from_weights(weights: Weights, request: Request, data: Dataset) -> _Network:
+    name = printed(weights.model)
+    tensors = _read_weights(weights.file)
     published = published_task(name)
     channels, height, width = data.shape
     plugin = is_plugin(name)
+    learn_sigma = objectives.find(weights.objective).learn_sigma if plugin else published.learn_sigma
     task = replace(
         published,
-        latent_size=height if height == width else (height, width),
+        latent_size=_size(height, width),
         in_channels=channels,
         num_classes=data.classes if plugin else published.num_classes,
-        learn_sigma=args.objective == "iddpm" if plugin else published.learn_sigma,
+        learn_sigma=learn_sigma,
     )
-    model = build(name, task, device=where)
-    load_official(model, weights)
+    model = build(name, task, device=request.device)
+    load_official(model, tensors)
     if condition_width(model) is not None:
-        raise ValueError(f"--model {name}: takes vectors in the place of labels, which no data here has")
+        raise ValueError(f"--model {name}: takes vectors instead of labels, which no data set has")
     pixels = 256 // published.height
-    run = Run(
-        question=question,
-        model=name,
-        family=family_of(name),
-        res=_size(height * pixels, width * pixels),
-        latent_size=_size(height, width),
-        batch=args.batch,
-        precision="fp32",
-        weights=_named(args.weights, model),
-        environment=environment.gather(where, name),
-    )
-    return _Trained(
+    res = _size(height * pixels, width * pixels)
+    return _Network(
         model=model.eval(),
-        run=run,
-        objective=args.objective,
+        fields=_fields(name, res, _size(height, width), request, weights.file, model),
+        objective=weights.objective,
         task=task,
-        words=args.weights.name,
+        trained=weights.file.name,
         data=None,
         data_sha256=None,
     )
 
 
+def _fields(
+    name: str, res: Size, latent_size: Size, request: Request, path: Path, model: nn.Module
+) -> dict[str, Any]:
+    """The fields of a ModelCase; weights are named by the file and a hash of the tensors that were loaded."""
+    sha256 = digest(tensor.detach().cpu().numpy() for tensor in model.state_dict().values())
+    return {
+        "device": request.device,
+        "model": name,
+        "family": family_of(name),
+        "res": res,
+        "latent_size": latent_size,
+        "batch": request.batch,
+        "precision": "fp32",
+        "weights": f"{path.name} sha256:{sha256[:12]}",
+    }
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of an authors' checkpoint; what belongs to --checkpoint is told so."""
+    """The tensors of an authors' checkpoint."""
     try:
         return read_weights(path)
     except ValueError:
-        if checkpoint.is_one(path):
+        if checkpoint.is_checkpoint(path):
             raise ValueError(
                 f"--weights {path}: a checkpoint of bench.convergence; give it to --checkpoint"
             ) from None
@@ -209,40 +234,35 @@ def _size(height: int, width: int) -> Size:
     return height if height == width else (height, width)
 
 
-def _named(path: Path, model: nn.Module) -> str:
-    """The file's name with the head of the SHA-256 of the weights that were taken out of it."""
-    return f"{path.name} sha256:{digest(t.detach().cpu().numpy() for t in model.state_dict().values())[:12]}"
-
-
-def _check_fit(one: _Trained, data: Dataset) -> None:
-    wanted = (one.task.in_channels, one.task.height, one.task.width)
-    if data.shape != wanted or data.classes > one.task.num_classes:
+def _check_fit(network: _Network, data: Dataset) -> None:
+    shape = (network.task.in_channels, network.task.height, network.task.width)
+    if data.shape != shape or data.classes > network.task.num_classes:
         raise ValueError(
-            f"--data {data.name}: {data.classes} classes of {data.shape}; {one.run.model} is built for "
-            f"{one.task.num_classes} of {wanted}"
+            f"--data {data.name}: {data.classes} classes of {data.shape}; {network.fields['model']} is built "
+            f"for {network.task.num_classes} of {shape}"
         )
 
 
-def guarded(subject: Subject, look: Callable[[], R | Skipped]) -> R | Skipped:
-    """What looking into a network gives; running out of memory is a result."""
+def guarded(case: ModelCase, environment: Environment, analyse: Callable[[], R | Skipped]) -> R | Skipped:
+    """Analyse a network; running out of memory is a result."""
     try:
-        return look()
+        return analyse()
     except (RuntimeError, MemoryError) as error:
-        told = f"at batch {subject.run.batch}: {memory_reason(error)}"
-        return Skipped(run=subject.run, status="out of memory", reason=told)
+        reason = f"at batch {case.batch}: {memory_reason(error)}"
+        return Skipped(case=case, environment=environment, status="out of memory", reason=reason)
 
 
 @torch.inference_mode()
-def passes(subject: Subject, shown: Shown, level: int) -> Iterator[Pass]:
-    """Show a network all images at one level of noise, in batches of its run.
+def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
+    """Apply a network to all images at one level of noise, in batches.
 
     Args:
         subject: the network.
-        shown: images and noise on its device.
+        images: images and noise on its device.
         level: in thousandths, as in Probe.levels.
     """
-    for start in range(0, len(shown.y), subject.run.batch):
-        x0, y, noise = (of[start : start + subject.run.batch] for of in (shown.x0, shown.y, shown.noise))
+    for start in range(0, len(images.y), subject.batch):
+        x0, y, noise = (of[start : start + subject.batch] for of in (images.x0, images.y, images.noise))
         if subject.probe.objective == "iddpm":
             t = torch.full(y.shape, level, device=y.device)
         else:
@@ -252,7 +272,7 @@ def passes(subject: Subject, shown: Shown, level: int) -> Iterator[Pass]:
 
 
 def predicted_noise(subject: Subject, one: Pass) -> Tensor:
-    """The noise (N, C, H, W) that a network's output says is in x; of a velocity, x - t v."""
+    """The noise (N, C, H, W) in x that a network's output predicts; of a velocity v, x - t v."""
     if subject.probe.objective == "iddpm":
         return diffusion.split(one.out, one.x)[0]
     return one.x - one.t[:, None, None, None] * flow.velocity(one.out, one.x)

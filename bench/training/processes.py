@@ -1,14 +1,14 @@
-"""One process or several that train together: who is there, and what they must agree on.
+"""The processes that train one network: a single one, or the process group that torchrun starts.
 
-Alone nothing but torch is needed. Under torchrun (WORLD_SIZE above 1) accelerate starts the process group:
-NCCL on CUDA, gloo on a CPU. Imports no torch at the top.
+A single process needs nothing but torch. Under torchrun (WORLD_SIZE above 1) accelerate starts the process
+group: NCCL on CUDA, gloo on a CPU.
 """
 
-import importlib.util
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from bench.machine import torchrun
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """The processes of a training run, seen from one of them."""
+    """The processes of a training run, as one of them sees them."""
 
     @property
     def rank(self) -> int: ...
@@ -29,30 +29,30 @@ class Processes(Protocol):
     def device(self) -> str: ...
 
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
-        """A model whose gradients are averaged over the processes.
+        """Return a model whose gradients are averaged over the processes.
 
         Args:
-            model: on this process's device.
+            model: on the device of this process.
             all_used: every parameter gets a gradient in every pass.
         """
 
     def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
-        """Within it gradients add up in this process and are not averaged."""
+        """Within it gradients accumulate in this process and are not averaged."""
 
     def sum(self, values: "Tensor") -> "Tensor":
-        """The sum over the processes of a tensor on their devices, for each of them."""
+        """All-reduce: the sum of a tensor over the processes, on every process."""
 
     def gather(self, value: T) -> list[T]:
-        """What every process holds, in order of rank, for each of them."""
+        """All-gather: the values of all processes in order of rank, on every process."""
 
-    def first(self, decide: Callable[[], T]) -> T:
-        """What the first process decides, for each of them."""
+    def broadcast(self, decide: Callable[[], T]) -> T:
+        """Call a function on the first process, and return its result on every process."""
 
     def close(self) -> None:
-        """Take leave of the others."""
+        """Destroy the process group."""
 
 
-class Alone:
+class SingleProcess:
     """This process trains by itself."""
 
     rank = 0
@@ -73,25 +73,26 @@ class Alone:
     def gather(self, value: T) -> list[T]:
         return [value]
 
-    def first(self, decide: Callable[[], T]) -> T:
+    def broadcast(self, decide: Callable[[], T]) -> T:
         return decide()
 
     def close(self) -> None:
         return
 
 
-class Together:
-    """This process is one of several that torchrun started.
+class ProcessGroup:
+    """The processes that torchrun started, this one among them.
 
     Args:
-        kind: cpu or cuda; of CUDA devices each process takes that of its number on its machine.
+        device_type: cpu or cuda; each process takes the CUDA device of its local rank.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, device_type: str) -> None:
         from accelerate import Accelerator
 
-        # accelerate's own settings, of a config file or an environment, would cast what is compared
-        self._engine = Accelerator(cpu=kind == "cpu", mixed_precision="no")
+        # a config file or the environment may set accelerate to a mixed precision, which would change the
+        # results
+        self._engine = Accelerator(cpu=device_type == "cpu", mixed_precision="no")
         self.rank: int = self._engine.process_index
         self.count: int = self._engine.num_processes
         self.device = str(self._engine.device)
@@ -99,7 +100,7 @@ class Together:
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
 
-        self._engine.free_memory()  # of the arm before, which the engine holds on to
+        self._engine.free_memory()  # accelerate holds a reference to the model of the run before
         self._engine.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
         return cast("nn.Module", self._engine.prepare_model(model))
 
@@ -112,11 +113,11 @@ class Together:
     def gather(self, value: T) -> list[T]:
         import torch
 
-        held: list[T | None] = [None] * self.count
-        torch.distributed.all_gather_object(held, value)
-        return cast(list[T], held)
+        gathered: list[T | None] = [None] * self.count
+        torch.distributed.all_gather_object(gathered, value)
+        return cast(list[T], gathered)
 
-    def first(self, decide: Callable[[], T]) -> T:
+    def broadcast(self, decide: Callable[[], T]) -> T:
         import torch
 
         decided: list[Any] = [decide() if self.rank == 0 else None]
@@ -129,31 +130,6 @@ class Together:
         torch.distributed.destroy_process_group()
 
 
-def expected() -> int:
-    """How many processes torchrun has started, this one among them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """This process's number among those of torchrun; 0 without it."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def local_rank() -> int:
-    """This process's number among those of torchrun on its machine; 0 without it."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def why_not(count: int) -> str | None:
-    """Say why so many processes cannot train together here; None where they can."""
-    if count > 1 and importlib.util.find_spec("accelerate") is None:
-        return (
-            f"WORLD_SIZE {count}: several processes need accelerate, which is not installed here; "
-            "pip install accelerate"
-        )
-    return None
-
-
-def join(kind: str) -> Processes:
-    """Meet the other processes, if there are others."""
-    return Together(kind) if expected() > 1 else Alone(kind)
+def join(device_type: str) -> Processes:
+    """Join the process group of torchrun; a single process without torchrun."""
+    return ProcessGroup(device_type) if torchrun.world_size() > 1 else SingleProcess(device_type)

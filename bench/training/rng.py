@@ -1,4 +1,4 @@
-"""Random numbers of training: those that a step's place in the run determines, and the global generators."""
+"""Random numbers of training: generators seeded by words, and the state of the global generators."""
 
 import hashlib
 import random
@@ -9,18 +9,18 @@ import torch
 
 
 def key(*words: int | str) -> int:
-    """A seed for what these words name: the same words, the same seed, and no other words' seed."""
+    """Hash words to a seed of 63 bits: equal words give equal seeds."""
     digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1  # of 63 bits, which every generator takes
+    return int.from_bytes(digest[:8], "little") >> 1  # every generator takes 63 bits
 
 
 def generator(device: str, *words: int | str) -> torch.Generator:
-    """torch's generator on a device, seeded by these words. Kinds of devices give different numbers."""
+    """A torch generator on a device, seeded by words. CPU and CUDA generators give different numbers."""
     return torch.Generator(device).manual_seed(key(*words))
 
 
 def permutation(n: int, *words: int | str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """An order of n things that the words determine, the same on every device."""
+    """A permutation of n that the words determine, equal on every device."""
     order: np.ndarray[tuple[int], np.dtype[np.int64]] = np.random.Generator(
         np.random.PCG64(key(*words))
     ).permutation(n)
@@ -28,7 +28,7 @@ def permutation(n: int, *words: int | str) -> np.ndarray[tuple[int], np.dtype[np
 
 
 def seed_global(*words: int | str) -> None:
-    """Seed what a network's layers may draw from by themselves: torch, Python and NumPy."""
+    """Seed the global generators of torch, Python and NumPy, from which layers may draw."""
     seed = key(*words)
     torch.manual_seed(seed)
     random.seed(seed)
@@ -36,9 +36,9 @@ def seed_global(*words: int | str) -> None:
 
 
 def state(device: str) -> dict[str, Any]:
-    """Where the global generators stand, as what torch.load reads with weights_only=True."""
+    """The state of the global generators, in types that torch.load reads with weights_only=True."""
     drawn = np.random.get_state(legacy=False)
-    assert isinstance(drawn, dict)  # without the legacy form
+    assert isinstance(drawn, dict)  # as legacy=False promises
     numbers = drawn["state"]["key"].astype(np.int64)
     return {
         "torch": torch.get_rng_state(),
@@ -49,7 +49,7 @@ def state(device: str) -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any], device: str) -> None:
-    """Put the global generators where they stood."""
+    """Set the global generators to a state."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,25 +1,23 @@
-"""Writes the report's section of notes: what people and commands remarked on the records, by device."""
+"""The report's section of notes: remarks on the records, by device."""
 
 from collections.abc import Sequence
 
-from bench.records.record import Note, Record
-from reports.figures.plots import Drawing
+from bench.records.note import Note
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without notes. Records may be in any order; the same note counts once."""
-    notes = {record for record in records if isinstance(record, Note)}
+def section(notes: Sequence[Note]) -> str:
+    """Write the section; empty without notes. Notes may be in any order; equal ones count once."""
     if not notes:
-        return "", []
+        return ""
     parts = ["## Notes on the records"]
     for device in sorted({device for note in notes for device in note.devices or ("",)}):
-        told = [note for note in notes if device in (note.devices or ("",))]
-        parts.append(f"### {device or 'No device'}")
-        parts.append("\n".join(map(_line, sorted(told, key=lambda note: (note.date, note.text, note.about)))))
-    return "\n\n".join(parts), []
+        chosen = {note for note in notes if device in (note.devices or ("",))}
+        lines = map(_line, sorted(chosen, key=lambda note: (note.date, note.text, note.about)))
+        parts += [f"### {device or 'No device'}", "\n".join(lines)]
+    return "\n\n".join(parts)
 
 
 def _line(note: Note) -> str:
-    said = f", {note.author}" if note.author else ""
+    author = f", {note.author}" if note.author else ""
     about = f" on `{note.about}`" if note.about else ""
-    return f"- {note.date[:10]}{said}{about}: {' '.join(note.text.split())}"
+    return f"- {note.date[:10]}{author}{about}: {' '.join(note.text.split())}"

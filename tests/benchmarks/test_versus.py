@@ -19,12 +19,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import versus
 from bench.machine import device
 from bench.measure import prepared
+from bench.measure.interleaved import Compared, Policy, compare
 from bench.stats import intervals, ratios
 
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
 SLOWED = (5, 30.0)
 SLOWDOWN = 0.05
-VERDICTS = {ratios.FASTER, ratios.SLOWER, ratios.SAME, ratios.OPEN}
+VERDICTS = {ratios.FASTER, ratios.SLOWER, ratios.SAME, ratios.INCONCLUSIVE}
 
 Call = Callable[[], object]
 
@@ -37,11 +38,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def as_it_is(arm: prepared.Arm) -> Call:
-    return arm.call
+def as_it_is(model: prepared.PreparedModel) -> Call:
+    return model.call
 
 
-def slowed(arm: prepared.Arm) -> Call:
+def slowed(model: prepared.PreparedModel) -> Call:
     """The same pass, then work that takes `SLOWDOWN` of it.
 
     On a CPU both are counted in this thread's own seconds: in seconds of the wall, the pass would be
@@ -51,8 +52,8 @@ def slowed(arm: prepared.Arm) -> Call:
 
     def call() -> None:
         begin = now()
-        arm.call()
-        arm.synchronise()
+        model.call()
+        model.synchronise()
         until = begin + (1 + SLOWDOWN) * (now() - begin)
         while now() < until:
             pass
@@ -61,7 +62,10 @@ def slowed(arm: prepared.Arm) -> Call:
 
 
 def compared(
-    benchmark: BenchmarkFixture, other: Callable[[prepared.Arm], Call], repetitions: int, budget_s: float
+    benchmark: BenchmarkFixture,
+    other: Callable[[prepared.PreparedModel], Call],
+    repetitions: int,
+    budget_s: float,
 ) -> set[str]:
     """Compare over and over, each time in another order: the verdicts that there were.
 
@@ -71,23 +75,25 @@ def compared(
     memory makes a difference too, of half a percent on a quiet CPU.
     """
     arguments = ["DiT-S/8", "DiT-S/8", "--res", "128", "--batch", "1"]
-    contest, *_ = versus.planned(versus.parser().parse_args(arguments))
+    case, *_ = versus.plan(versus.parser().parse_args(arguments))
     seeds = itertools.count()
-    comparisons: list[ratios.Compared] = []
+    comparisons: list[Compared] = []
+
+    budget_s = 0.5 if benchmark.disabled else budget_s
 
     def once() -> None:
-        policy = ratios.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
+        policy = Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
         with (
-            prepared.prepared(contest.runs[0], None) as first,
-            prepared.prepared(contest.runs[1], None) as second,
+            prepared.prepare(case.arms[0], None) as first,
+            prepared.prepare(case.arms[1], None) as second,
         ):
-            visits = ratios.compare(
+            visits = compare(
                 [first.call, other(second)], policy, clock=time.perf_counter, synchronise=first.synchronise
             )
         comparisons.append(visits)
 
     benchmark.pedantic(once, rounds=repetitions, iterations=1)
-    said = [ratios.verdict(ratios.ratio_interval(visits, 1), ratios.Policy.margin) for visits in comparisons]
+    said = [ratios.verdict(ratios.ratio_interval(visits, 1), Policy.margin) for visits in comparisons]
     spread = []
     for visits in comparisons:
         times = ratios.seconds_per_call(visits, 0)

@@ -9,26 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from bench import flops, latency, throughput
+from bench import flops, throughput
 from bench.__main__ import main as list_commands
 from bench.cli import options
-from bench.records import record
-from bench.records.record import Counted, Throughput
+from bench.records.counts import MacCount
+from bench.records.throughput import Throughput
+from bench.store import codec
 from models import __main__ as listing
+from tests.commands import run
 from tests.test_layout import COMMANDS
-
-
-def run(main: object, *args: str) -> int:
-    """Run a command in this process; argparse leaves through SystemExit."""
-    try:
-        return int(main(list(args)))  # type: ignore[operator]
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 @pytest.mark.parametrize("main", [flops.main, throughput.main], ids=["flops", "throughput"])
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
         (["--model", "FCDM-Z*"], "--model FCDM-Z*: matches no backbone"),
@@ -56,18 +50,18 @@ def run(main: object, *args: str) -> int:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    main: object, args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    main: object, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     extra = [] if any(flag in args for flag in ("--res", "--batch")) else ["--res", "256"]
     assert run(main, *args, *extra) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--precision", "int3"], "--precision: invalid choice: 'int3'"),
         (["--precision", "tf32", "--device", "cpu"], "--precision tf32: only a CUDA device has it"),
@@ -84,14 +78,14 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["--soak", "-3"], "--soak: must be seconds above zero"),
     ],
 )
-def test_throughput_refuses_settings_that_cannot_be(
-    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_throughput_refuses_impossible_settings(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(throughput.main, "--model", "FCDM-S", *args) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_an_interrupt_is_told_once_of_several_processes_and_at_once_by_each(
+def test_an_interrupt_is_reported_by_the_first_process_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(_: object) -> int:
@@ -111,12 +105,12 @@ def test_an_interrupt_is_told_once_of_several_processes_and_at_once_by_each(
     assert capsys.readouterr().err == ""
 
 
-def test_flops_refuses_modules_from_a_package_that_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flops_refuses_modules_of_fvcore(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(flops.main, "--counter", "fvcore", "--by", "module", "--model", "FCDM-S") == 2
     assert "--by module: not with --counter fvcore" in capsys.readouterr().err
 
 
-def test_flops_json_lists_an_object_for_every_model_size_and_counter(
+def test_flops_json_has_an_object_a_model_size_and_counter(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = ["--model", "fcdm-*", "--model", "DiT-XL/2", "--res", "256", "512", "--format", "json"]
@@ -149,9 +143,7 @@ def test_flops_writes_every_format_and_the_same_numbers(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("by", ["op", "module"])
-def test_flops_breaks_a_model_down_into_parts_that_add_up(
-    by: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts_of_a_model_add_up(by: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(flops.main, "--model", "FCDM-S", "--res", "256", "--by", by, "--format", "json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert sum(row["macs"] for row in rows) == 3073392640
@@ -172,7 +164,7 @@ def test_a_users_model_has_its_row_with_one_flag(capsys: pytest.CaptureFixture[s
     assert row["macs"] > 32 * 32 * 9 * 8 * (4 + 8)
 
 
-def test_out_keeps_what_is_there_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_replaces_a_file_only_if_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--model", "DiT-S/8", "--res", "256", "--format", "json"]
     kept = tmp_path / "kept.json"
     kept.write_text("precious")
@@ -183,17 +175,17 @@ def test_out_keeps_what_is_there_unless_forced(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(kept.read_text()) == json.loads(capsys.readouterr().out)
 
 
-def test_records_are_appended_to_a_jsonl_file_once_a_case_unless_forced(tmp_path: Path) -> None:
+def test_a_case_is_recorded_once_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "new" / "records.jsonl"
     args = ["--model", "DiT-S/8", "--out", str(path), "--res"]
     for sizes in (["256"], ["256", "512"], ["256", "--force"]):
         assert run(flops.main, *args, *sizes) == 0
-    records = record.read(path)
-    assert [one.res for one in records if isinstance(one, Counted)] == [256, 512, 256]
+    records = codec.read(path).records
+    assert [one.case.res for one in records if isinstance(one, MacCount)] == [256, 512, 256]
     assert records[0] == replace(records[2], environment=records[0].environment)
 
 
-def test_models_lists_what_each_is_and_how_well_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_lists_sizes_and_standing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(listing.main, "FCDM-S", "FCDM-L@[kc]*", "DiG-S/2", "--format", "json") == 0
     rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["FCDM-S"]["params"] == 32699912
@@ -206,31 +198,29 @@ def test_models_lists_what_each_is_and_how_well_it_is_known(capsys: pytest.Captu
     assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
 
 
-QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "3s", "--format", "json"]
+QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "0.3s", "--format", "json"]
 
 
-def test_throughput_keeps_every_sample_and_says_what_stopped_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_throughput_keeps_every_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "records.jsonl"
     assert run(throughput.main, "--model", "DiT-S/8", *QUICK, "--out", str(path)) == 0
     printed = capsys.readouterr()
     (row,) = json.loads(printed.out)
-    (kept,) = record.read(path)
+    (kept,) = codec.read(path).records
     assert isinstance(kept, Throughput)
     assert row["samples"] == len(kept.times_s) == len(row["times_s"]) > 0
     assert row["images_per_s"] == pytest.approx(kept.images_per_s) == pytest.approx(2 / row["median_s"])
     assert row["stopped_by"] in ("precision", "budget")
     assert (row["stopped_by"] == "precision") == (row["unmet"] == [])
     assert (row["model"], row["res"], row["batch"], row["precision"]) == ("DiT-S/8", 64, 2, "fp32")
-    assert row["device"] == kept.run.environment.device
+    assert row["device"] == kept.environment.device
     assert not kept.matmul_tf32
     assert not kept.conv_tf32
     assert "\r" not in printed.err  # no progress bar in a pipe
 
 
 @pytest.mark.parametrize(
-    ("factory", "status", "told"),
+    ("factory", "status", "message"),
     [
         ("AsksForTooMuch", "out of memory", "allocate"),
         ("KilledWhenReal", "crashed", "SIGKILL"),
@@ -238,19 +228,19 @@ def test_throughput_keeps_every_sample_and_says_what_stopped_it(
         ("Overflows", "not finite", "inf or NaN"),
     ],
 )
-def test_a_case_that_fails_is_a_row_and_the_next_is_measured(
-    factory: str, status: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_after_a_failed_case_the_next_is_measured(
+    factory: str, status: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(throughput.main, "--model", f"tests.tiny:{factory}", "tests.tiny:Tiny", *QUICK) == 0
     failed, fine = json.loads(capsys.readouterr().out)
     assert failed["status"] == status
-    assert told in failed["reason"]
+    assert message in failed["reason"]
     assert failed["images_per_s"] is None
     assert fine["status"] == "ok"
     assert fine["images_per_s"] > 0
 
 
-def test_cases_that_a_store_holds_are_taken_from_it_unless_forced(
+def test_stored_cases_are_not_measured_again_unless_forced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "records.jsonl"
@@ -261,34 +251,34 @@ def test_cases_that_a_store_holds_are_taken_from_it_unless_forced(
     again = capsys.readouterr()
     assert again.out == first.out
     assert "1 of 1 were in" in again.err
-    assert len(record.read(path)) == 1
+    assert len(codec.read(path).records) == 1
     assert run(throughput.main, *args, "--force") == 0
-    assert len(record.read(path)) == 2
+    assert len(codec.read(path).records) == 2
 
 
 @pytest.mark.parametrize("main", [flops.main, throughput.main], ids=["flops", "throughput"])
-def test_a_store_that_cannot_be_read_is_refused_and_left_as_it_is(
+def test_an_unreadable_store_is_refused_and_kept(
     main: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text("{}\n")
     assert run(main, "--model", "tests.tiny:Tiny", "--res", "64", "--out", str(path)) == 2
-    told = capsys.readouterr().err
-    assert f"--out {path}, line 1: not a record of this suite: schema None" in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert f"--out {path}, line 1: not a record of this suite: format None; this version reads 2" in error
+    assert error.count("\n") == 1
     assert path.read_text() == "{}\n"
 
 
-def test_latency_gives_percentiles_of_single_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "4s"]
-    assert run(latency.main, *args, "--format", "json") == 0
+def test_batch_1_gives_percentiles_of_single_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "0.4s"]
+    assert run(throughput.main, *args, "--batch", "1", "--format", "json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["batch"] == 1
     assert row["p50_s"] == row["median_s"]
     assert 0 < row["p50_s"] <= row["p90_s"] <= row["p99_s"] <= max(row["times_s"])
 
 
-def test_soaking_adds_a_sustained_figure_and_the_published_protocol_a_row(
+def test_soaking_adds_a_figure_and_a_protocol_a_row(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = ["--model", "tests.tiny:Tiny", *QUICK, "--protocol", "suite", "dico", "--soak", "0.2s"]
@@ -302,9 +292,7 @@ def test_soaking_adds_a_sustained_figure_and_the_published_protocol_a_row(
 
 
 @pytest.mark.parametrize("setting", [["--attention", "math"], ["--checkpointing"], ["--channels-last"]])
-def test_settings_reach_the_record_and_change_no_output(
-    setting: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_reach_the_record(setting: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(throughput.main, "--model", "DiT-S/8", *QUICK, *setting) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["status"] == "ok"
@@ -312,10 +300,11 @@ def test_settings_reach_the_record_and_change_no_output(
     assert row[name] == (setting[1] if len(setting) > 1 else True)
 
 
-def test_throughput_sweeps_the_product_of_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_throughput_combines_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--device", "cpu", "--model", "tests.tiny:Tiny", "--res", "64", "--batch", "1", "2"]
     assert (
-        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "1s", "--format", "json") == 0
+        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "0.2s", "--format", "json")
+        == 0
     )
     rows = json.loads(capsys.readouterr().out)
     assert {(row["batch"], row["precision"]) for row in rows} == {
@@ -326,11 +315,12 @@ def test_throughput_sweeps_the_product_of_its_settings(capsys: pytest.CaptureFix
     }
 
 
-def test_the_commands_are_listed_with_their_questions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_are_listed_most_used_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(list_commands) == 0
     lines = capsys.readouterr().out.splitlines()
-    told = {line.split()[2]: line.split(maxsplit=3)[3] for line in lines}
-    assert set(told) == set(COMMANDS) - {"models", "reports"}
-    assert told["bench.throughput"] == "How many images a second does a backbone denoise?"
+    listed = {line.split()[2]: line.split(maxsplit=3)[3] for line in lines}
+    assert set(listed) == set(COMMANDS)
+    assert list(listed)[:3] == ["models", "bench.flops", "bench.throughput"]
+    assert listed["bench.throughput"].startswith("Time denoising passes or training steps")
     assert run(list_commands, "flops") == 2
     assert capsys.readouterr().err.count("\n") == 1

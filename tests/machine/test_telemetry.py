@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.jobs.worker import Case
 from bench.machine import telemetry
 from bench.machine.telemetry import Monitor
-from bench.measure import passes as engine
-from bench.records.record import Throughput
-from tests.records.test_record import RUN
+from bench.measure import passes
+from bench.records.throughput import Throughput
+from tests.records.examples import CASE, ENVIRONMENT
 
 
 class NVMLError(Exception):
@@ -102,16 +101,16 @@ def test_a_cpu_has_no_monitor() -> None:
     assert telemetry.monitor("cpu") is None
 
 
-def test_the_window_of_a_soaked_case_holds_every_pass_and_the_energy_is_shared_among_them(
+def test_energy_is_shared_among_all_passes_of_the_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(telemetry, "monitor", lambda _: Monitor(FakeNvml(), None))
-    run = replace(RUN, model="tests.tiny:Tiny", soak_s=0.05, budget_s=0.5)
-    timed = engine.measure(Case(run=run, weights=None))
+    case = replace(CASE, model="tests.tiny:Tiny", soak_s=0.05, budget_s=0.5)
+    timed = passes.measure(case, ENVIRONMENT, weights=None)
     assert isinstance(timed, Throughput)
     assert timed.telemetry
     assert timed.telemetry.calls
     assert timed.telemetry.idle_w == 50.0
     assert timed.telemetry.calls > len(timed.times_s) + len(timed.sustained_times_s)
-    spent = replace(timed.telemetry, energy_j=3.0 * timed.telemetry.calls * run.batch)
+    spent = replace(timed.telemetry, energy_j=3.0 * timed.telemetry.calls * case.batch)
     assert replace(timed, telemetry=spent).joules_per_image == pytest.approx(3.0)

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.records.record import Ceiling, Environment, Part, Profiled, Record, Work, read, to_line
 
 from baselines import load
 from bench import operators, roofline
 from bench.analysis import roofline as floors
 from bench.analysis.roofline import Floor, Peaks
-from bench.records.record import Ceiling, Environment, Part, Profiled, Record, Work, read, to_line
 from bench.roofline import main
 from models.registry import BACKBONES
 from reports.__main__ import SECTIONS
@@ -409,6 +409,7 @@ def records_of_a_report(*precisions: str) -> list[Record]:
     return [*works, profiled, *ceilings, replace(TIMED, times_s=(90.0,))]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_section_shows_floors_shares_what_was_achieved_and_a_roofline_of_each_device() -> None:
     assert "roofline" in SECTIONS
     text, drawings = section.section(records_of_a_report("fp32", "bf16"))
@@ -441,7 +442,7 @@ def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> No
     assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.usefixtures("no_gpu", "blank_figures")
 def test_times_that_stand_side_by_side_are_of_one_device() -> None:
     elsewhere = replace(HERE, device="another device", date="2027-01-01T00:00:00Z")
     dit = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
@@ -493,6 +494,7 @@ def test_a_table_is_cut_the_measured_first_and_the_roofline_has_the_whole_zoo() 
     assert sum("Model-13" in line for line in on_device) == 1
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_roofline_says_which_models_it_or_a_panel_of_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(section, "GPUS", ("H200 SXM5 141GB",))
     works = [replace(WORK, model=name) for name in ("FCDM-S", "FCDM-B", "DiT-S/2")]
@@ -544,6 +546,7 @@ def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
     assert roof < high < 1.2 * roof
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_work_of_the_command_is_what_the_report_reads(tmp_path: Path) -> None:
     store = tmp_path / "a.jsonl"
     assert (

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from baselines import load
 from bench.counting import counters
+from bench.counting.dispatch import CountingMode
+from bench.counting.rules import TORCH_RULES
 from bench.measure import golden_calls
 from models import Task, create
 from models.adm import PAIRS, Attention, with_low_res
@@ -114,7 +116,7 @@ def test_torchprofile_sees_the_scaling_of_ldms_attention_where_it_is_not_fused()
 
 
 def test_an_einsum_over_one_key_is_no_matrix_product_to_torchs_counter() -> None:
-    counted = counters._Dispatched(counters.TORCH_RULES)
+    counted = CountingMode(TORCH_RULES)
     with counted:
         torch.einsum("nts,nsd->ntd", torch.empty(1, 8, 1, device="meta"), torch.empty(1, 1, 4, device="meta"))
     assert counted.total == 0

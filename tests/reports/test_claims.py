@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.records.record import Comparison, Memory, MemoryUse, Record, Run, Throughput, to_line
 
 from baselines import load
 from baselines.load import Claim
 from bench.analysis import memory_fit
 from bench.analysis.memory_fit import GIB
-from bench.records.record import Comparison, Memory, MemoryUse, Record, Run, Throughput, to_line
 from bench.stats import power_law
 from models.registry import find
 from reports.__main__ import main

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.cli.settings import columns, row
+from bench.records.throughput import TABLE
 from bench.stats.noise import noise, spread
-from tests.records.test_record import TIMED
+from bench.tables.render import texts
+from tests.records.examples import THROUGHPUT
 
 Draw = Callable[[random.Random], float]
 
@@ -87,13 +88,12 @@ def test_a_clock_that_drops_below_three_quarters_is_named() -> None:
     assert noise([1.0] * 10, [1980.0, 1500.0]) == ()
 
 
-def test_throughput_rows_have_the_noise_and_a_column_where_there_is_some() -> None:
-    quiet, noisy = row(TIMED), row(replace(TIMED, times_s=(*[1.0] * 11, 2.0)))
-    assert quiet["noise"] == []
-    assert noisy["noise"] == ["1 outlier"]
-    assert "noise" not in [heading for heading, _ in columns([quiet], [])]
-    heading, write = columns([quiet, noisy], [])[-1]
-    assert (heading, write(quiet), write(noisy)) == ("noise", "-", "1 outlier")
+def test_throughput_shows_noise_if_there_is_some() -> None:
+    noisy = replace(THROUGHPUT, times_s=(*[1.0] * 11, 2.0))
+    assert "noise" not in texts(TABLE, [THROUGHPUT])[0]
+    header, cells = texts(TABLE, [THROUGHPUT, noisy])
+    column = header.index("noise")
+    assert [line[column] for line in cells] == ["-", "1 outlier"]
 
 
 def test_fewer_than_two_passes_have_no_spread() -> None:

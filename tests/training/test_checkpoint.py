@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from bench.records.record import Evaluation
+
 from bench.training import checkpoint, rng
 from bench.training.checkpoint import CheckpointError, State
 from bench.training.identity import Identity

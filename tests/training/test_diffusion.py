@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines import load
 from bench.training.diffusion import IDDPM, Diffusion, respaced
-from bench.training.objective import find
+from bench.training.objectives import find
 
 GOLDEN = load.diffusion()
 X0, NOISE, T, X = (torch.from_numpy(GOLDEN[name]) for name in ("x0", "noise", "t", "x_t"))

@@ -15,15 +15,16 @@ from torch import nn
 
 from bench import versus
 from bench.measure import prepared
-from bench.records import record
-from bench.records.record import Comparison, NotCompared
-from bench.stats import intervals
-from bench.stats import ratios as paired
-from bench.stats.ratios import Compared, Policy, compare
+from bench.measure.interleaved import Compared, Policy, compare
+from bench.records import comparison as comparisons
+from bench.records.base import ModelCase, Skipped
+from bench.records.comparison import Comparison, ComparisonCase
+from bench.stats import intervals, ratios
+from bench.store import codec
+from bench.tables.render import render
 from models import Task, contract
-from reports.selection import gather
-from tests.cli.test_cli import run
-from tests.records.test_record import COUNTED, RUN
+from tests.commands import run
+from tests.records.examples import ENVIRONMENT, MODEL
 
 Noise = Callable[[random.Random, float, float], float]  # draw, its size, the time -> factor of a visit
 CALL_S = 0.05  # one call fills a visit
@@ -108,7 +109,7 @@ def verdicts(noise: Noise, size: float, speed: float, runs: int, budget_s: float
     for seed in range(runs):
         policy = Policy(budget_s=budget_s, seed=seed)
         visits = Machine([CALL_S, CALL_S / speed], noise, size, seed).compare(policy)
-        said[paired.verdict(paired.ratio_interval(visits, 1), policy.margin)] += 1
+        said[ratios.verdict(ratios.ratio_interval(visits, 1), policy.margin)] += 1
     return said
 
 
@@ -142,7 +143,7 @@ def test_the_interval_covers_the_ratio_when_sampling_stops_by_itself() -> None:
     hits = 0
     for seed in range(100):
         visits = Machine([CALL_S, CALL_S / 0.97], white, 0.03, seed).compare(Policy(budget_s=20, seed=seed))
-        interval = paired.ratio_interval(visits, 1)
+        interval = ratios.ratio_interval(visits, 1)
         assert interval is not None
         hits += interval[0] <= 0.97 <= interval[1]
     assert hits >= 97
@@ -174,7 +175,7 @@ def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
     assert machine.made[: sum(map(len, visits.warmup_times_s))] == [0] * 5 + [1] * len(
         visits.warmup_times_s[1]
     )
-    assert paired.ratio(visits, 1) == pytest.approx(0.5)
+    assert ratios.ratio(visits, 1) == pytest.approx(0.5)
 
 
 def test_a_visit_is_long_enough_and_arms_that_are_nearly_alike_get_as_many_calls() -> None:
@@ -183,7 +184,7 @@ def test_a_visit_is_long_enough_and_arms_that_are_nearly_alike_get_as_many_calls
     assert min(visits.visits_s) >= 0.05 - 1e-9
     # 1.43 and 1.56 calls would fill a visit: of neither is the reference, and the report compares them too
     assert quiet(0.3, 0.035, 0.032).compare(Policy(budget_s=100)).calls == (1, 1, 1)
-    assert paired.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
+    assert ratios.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
 
 
 def test_one_slow_arm_does_not_make_the_visits_of_the_others_longer() -> None:
@@ -196,13 +197,13 @@ def test_one_slow_arm_does_not_make_the_visits_of_the_others_longer() -> None:
 def test_interruptions_move_the_ratio_of_unlike_arms_by_less_than_the_time_they_take(
     seconds: tuple[float, float],
 ) -> None:
-    ratios = []
+    found = []
     for seed in range(10):
         visits = Interrupted(seconds, seed).compare(Policy(budget_s=30, seed=seed))
         faster = seconds[0] > seconds[1]
-        assert paired.verdict(paired.ratio_interval(visits, 1), 0.01) == ("faster" if faster else "slower")
-        ratios.append(paired.ratio(visits, 1) * seconds[1] / seconds[0])
-    assert intervals.median(ratios) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
+        assert ratios.verdict(ratios.ratio_interval(visits, 1), 0.01) == ("faster" if faster else "slower")
+        found.append(ratios.ratio(visits, 1) * seconds[1] / seconds[0])
+    assert intervals.median(found) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
 
 
 def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
@@ -225,8 +226,8 @@ def test_a_budget_that_ends_first_is_told_with_what_is_open() -> None:
     visits = long.compare(Policy(budget_s=10))
     assert (visits.stopped_by, visits.unmet) == ("budget", ("at least 10 rounds",))
     assert len(long.made) == 2 + 4  # one pass of warm-up each, and one round
-    assert paired.ratio_interval(visits, 1) is None
-    assert paired.verdict(None, 0.01) == "too close to call"
+    assert ratios.ratio_interval(visits, 1) is None
+    assert ratios.verdict(None, 0.01) == "too close to call"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_a_budget_that_ends_first_is_told_with_what_is_open() -> None:
     ],
 )
 def test_a_verdict_needs_the_whole_interval(interval: tuple[float, float], verdict: str) -> None:
-    assert paired.verdict(interval, 0.01) == verdict
+    assert ratios.verdict(interval, 0.01) == verdict
 
 
 def test_medians_of_resamples_are_those_of_drawing_with_replacement() -> None:
@@ -252,7 +253,7 @@ def test_medians_of_resamples_are_those_of_drawing_with_replacement() -> None:
         values = draw.standard_t(2, n)
         drawn = numpy.median(values[draw.integers(0, n, (20_000, n))], axis=1)
         at = [0.025, 0.25, 0.5, 0.75, 0.975]
-        made = paired.resampled_medians(list(values))
+        made = ratios.resampled_medians(list(values))
         assert numpy.quantile(made, at) == pytest.approx(numpy.quantile(drawn, at), abs=0.03)
 
 
@@ -293,7 +294,13 @@ def apart(arm: int, now: float) -> float:
 
 def comparison(visits: Compared) -> Comparison:
     return Comparison(
-        runs=(RUN,) * len(visits.calls),
+        case=ComparisonCase(
+            device="cpu",
+            arms=(ModelCase(**MODEL),) * len(visits.calls),
+            budget_s=30.0,
+            precision_target=0.01,
+        ),
+        environment=ENVIRONMENT,
         order=visits.order,
         visits_s=visits.visits_s,
         calls=visits.calls,
@@ -314,15 +321,15 @@ def test_arms_whose_clocks_drift_apart_are_refused() -> None:
     drifting = clocked_by(apart)
     assert drifting.verdict(1) == "refused"
     told = r"clocks drifted apart: this one's by -2\.\d % against the reference's"
-    assert re.match(told, paired.why_refused(drifting, 1) or "")
+    assert re.match(told, ratios.why_refused(drifting, 1) or "")
 
 
 def test_a_steady_difference_of_clocks_is_remarked_and_refuses_nothing() -> None:
     capped = clocked([1980.0, 1900.0])
     assert capped.verdict(1) == "same"
-    assert paired.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
-    assert paired.clock_remark(capped, 0, 1).startswith("clock +4.2 %, 1980 MHz")
-    assert paired.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
+    assert ratios.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
+    assert ratios.clock_remark(capped, 0, 1).startswith("clock +4.2 %, 1980 MHz")
+    assert ratios.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
 
 
 def test_clocks_that_drift_together_or_jump_about_refuse_nothing() -> None:
@@ -335,26 +342,26 @@ def test_clocks_that_drift_together_or_jump_about_refuse_nothing() -> None:
 
 def test_clocks_that_nobody_reads_are_blank_and_refuse_nothing() -> None:
     for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
-        assert paired.mean_clock_mhz(blank, 1) is None
+        assert ratios.mean_clock_mhz(blank, 1) is None
         assert blank.verdict(1) == "same"
-        assert paired.clock_remark(blank, 1) == ""
+        assert ratios.clock_remark(blank, 1) == ""
 
 
 def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
     kept = clocked([1500.0, None])
-    assert record.from_dict(json.loads(record.to_line(kept))) == kept
+    assert codec.from_dict(json.loads(codec.to_line(kept))) == kept
     assert kept.rounds == 10
     assert kept.images_per_s(1) == pytest.approx(4 / 0.1)
-    failed = NotCompared(runs=kept.runs, status="out of memory", reason="asked for 3 TiB")
-    assert record.from_dict(json.loads(record.to_line(failed))) == failed
-    assert gather([COUNTED, kept, failed]).counted == (COUNTED,)
-    assert gather([COUNTED, kept, failed]).timings == ()
+    failed = Skipped(
+        case=kept.case, environment=ENVIRONMENT, status="out of memory", reason="asked for 3 TiB"
+    )
+    assert codec.from_dict(json.loads(codec.to_line(failed))) == failed
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"runs": (RUN,)}, "two or more arms"),
+        ({"calls": (1,)}, "two or more arms"),
         ({"calls": (1, 0)}, "each with its calls"),
         ({"visits_s": (1.0,)}, "a time above zero for every visit"),
         ({"order": (0,) * 40}, "the same number of visits"),
@@ -401,7 +408,7 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
     path = tmp_path / "records.jsonl"
     assert run(versus.main, "dit-s/8", "tests.tiny:Tiny", *QUICK, "--out", str(path)) == 0
     first, second = json.loads(capsys.readouterr().out)
-    (kept,) = record.read(path)
+    (kept,) = codec.read(path).records
     assert isinstance(kept, Comparison)
     assert (first["model"], second["model"]) == ("DiT-S/8", "tests.tiny:Tiny")
     assert first["reference"] == second["reference"] == "DiT-S/8"
@@ -419,13 +426,13 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
     assert "1 of 1 were in" in printed.err
 
 
-def test_a_comparison_is_another_case_with_other_models_or_in_another_order() -> None:
-    kept = clocked([1500.0, None])
-    other = replace(RUN, model="DiT-S/2")
-    changed = [(RUN, RUN), (RUN, other), (other, RUN), (RUN, RUN, RUN)]
-    assert len({record.key(runs) for runs in changed}) == 4
-    assert record.key(kept) == record.key((RUN, RUN))
-    assert record.key(NotCompared(runs=kept.runs, status="crashed", reason="")) == record.key(kept)
+def test_other_models_or_another_order_are_another_case() -> None:
+    case = clocked([1500.0, None]).case
+    one, other = case.arms[0], replace(case.arms[0], model="DiT-S/2")
+    changed = [(one, one), (one, other), (other, one), (one, one, one)]
+    keys = {codec.case_key(replace(case, arms=arms)) for arms in changed}
+    assert len(keys) == 4
+    assert codec.case_key(case) in keys
 
 
 @pytest.mark.parametrize(
@@ -447,7 +454,7 @@ def test_a_comparison_that_fails_is_rows_with_the_reason(
     assert [row["status"] for row in rows] == [status, status]
     assert told in rows[1]["reason"]
     assert rows[1]["ratio_reference_s_over_s"] is None
-    assert isinstance(record.read(path)[0], NotCompared)
+    assert isinstance(codec.read(path).records[0], Skipped)
 
 
 def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,8 +465,8 @@ def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -
         return made[-1]
 
     monkeypatch.setattr(prepared, "build", build)
-    tiny = replace(RUN, model="tests.tiny:Tiny", res=64, batch=1)
-    with prepared.prepared(tiny, None) as first, prepared.prepared(tiny, None) as second:
+    tiny = ModelCase(**{**MODEL, "model": "tests.tiny:Tiny", "res": 64, "latent_size": 8, "batch": 1})
+    with prepared.prepare(tiny, None) as first, prepared.prepare(tiny, None) as second:
         first.call()
         second.call()
     # inference tensors are dispatched faster: an arm that has them is not the same arm
@@ -468,13 +475,10 @@ def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("form", ["table", "md", "latex"])
 def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
-    from bench.cli import tables
-
-    rows = versus.rows(clocked_by(apart))
-    text = tables.render(rows, versus._columns(rows), form)
+    text = render(comparisons.TABLE, comparisons.arms(clocked_by(apart)), form)
     assert "reference time / time" in text
     assert "refused" in text
     assert "clocks drifted apart" in text
     assert "MHz" in text
-    rows = versus.rows(clocked([1980.0, 1900.0]))
-    assert "1900 MHz against 1980 MHz" in tables.render(rows, versus._columns(rows), form)
+    text = render(comparisons.TABLE, comparisons.arms(clocked([1980.0, 1900.0])), form)
+    assert "1900 MHz against 1980 MHz" in text

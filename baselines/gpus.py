@@ -1,0 +1,75 @@
+"""Peaks of GPUs as their makers print them, found by name."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from baselines._files import rows, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """Peaks of one GPU; None where the source gives nothing. Tensor rates are dense, without sparsity."""
+
+    gpu: str
+    compute_capability: str
+    sms: int
+    boost_mhz: float
+    fp32_tflops: float | None
+    tf32_dense_tflops: float | None
+    bf16_dense_tflops: float | None
+    fp16_dense_fp32acc_tflops: float | None
+    fp16_dense_fp16acc_tflops: float | None
+    fp8_dense_tflops: float | None
+    mem_gb: float
+    mem_type: str
+    mem_bw_gbs: float
+    l2_mb: float
+    tdp_w: float
+    source: str
+    note: str
+
+
+def gpus() -> dict[str, Gpu]:
+    """Read the peaks of GPUs by name."""
+    return {entry["gpu"]: Gpu(**_typed(entry)) for entry in rows("gpus.csv")}
+
+
+def gpus_fitting(text: str) -> list[Gpu]:
+    """Every GPU whose name and kind of memory hold what a text says: "a100-80", "NVIDIA H200"."""
+    said = _words(text) - Counter(("nvidia", "geforce"))
+    return [gpu for gpu in gpus().values() if said and said <= _words(f"{gpu.gpu} {gpu.mem_type}")]
+
+
+def gpu(text: str) -> Gpu:
+    """Read the one GPU that a text means; of a PCIe card and an SXM module that fit it alike, the module.
+
+    Raises:
+        ValueError: it means none, with the nearest names, or several.
+    """
+    fitting = gpus_fitting(text)
+    if len(fitting) > 1:
+        fitting = [one for one in fitting if "PCIe" not in one.gpu] or fitting
+    if len(fitting) > 1:
+        names = " or ".join(one.gpu for one in fitting)
+        raise ValueError(f"{text}: may be several GPUs: {names}; say which")
+    if not fitting:
+        begun = [name for name in gpus() if text and text.lower() in name.lower()]
+        raise unknown("GPU", text, gpus(), begun)
+    return fitting[0]
+
+
+def _words(text: str) -> Counter[str]:
+    """Runs of letters and runs of digits: a, 100, sxm, 4, 80, gb."""
+    return Counter(re.findall(r"[a-z]+|\d+", text.lower()))
+
+
+def _typed(entry: Mapping[str, str]) -> dict[str, Any]:
+    """Turn the texts of a row of gpus.csv into what Gpu's fields ask for."""
+    texts = {field.name for field in fields(Gpu) if field.type is str}
+    typed: dict[str, Any] = {
+        name: text if name in texts else float(text) if text else None for name, text in entry.items()
+    }
+    return typed | {"sms": int(entry["sms"])}

@@ -1,0 +1,92 @@
+"""Counts of one model under several counters, side by side, and the ratio of two models under each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.records.base import Size, height_width
+from bench.records.columns import size
+from bench.records.counts import COUNTERS, MacCount
+from bench.tables.numbers import fixed, giga
+from bench.tables.table import Column, Table
+
+PAIR = ("FCDM-XL", "DiT-XL/2")  # the first one's MACs are divided by the second one's
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCounts:
+    """One model at one size under every counter that counted it."""
+
+    model: str
+    res: Size
+    counts: Mapping[str, MacCount]  # by counter
+
+    def macs(self, counter: str) -> float | None:
+        """MACs of one image."""
+        return self.counts[counter].macs_per_image if counter in self.counts else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """MACs of PAIR's first model, divided by those of its second, at one size."""
+
+    above: ModelCounts
+    below: ModelCounts
+
+    @property
+    def res(self) -> Size:
+        return self.above.res
+
+    def of(self, counter: str) -> float | None:
+        above, below = self.above.macs(counter), self.below.macs(counter)
+        return above / below if above is not None and below else None
+
+
+def side_by_side(records: Iterable[MacCount]) -> list[ModelCounts]:
+    """The counts of each model and size, in the order of the records; the last one of a counter stands."""
+    by_case: dict[tuple[str, Size], dict[str, MacCount]] = {}
+    for record in records:
+        by_case.setdefault((record.case.model, record.case.res), {})[record.case.counter] = record
+    return [ModelCounts(model=model, res=res, counts=counts) for (model, res), counts in by_case.items()]
+
+
+def ratios(counted: Sequence[ModelCounts]) -> list[Ratio]:
+    """PAIR's ratio at every size that has both models, small to large."""
+    by_case = {(one.model, one.res): one for one in counted}
+    sizes = sorted({one.res for one in counted}, key=height_width)
+    pairs = ([by_case.get((model, res)) for model in PAIR] for res in sizes)
+    return [Ratio(above=above, below=below) for above, below in pairs if above and below]
+
+
+def _res(row: ModelCounts | Ratio) -> int | str:
+    return size(row.res)
+
+
+def _four_digits(value: float | None) -> str:
+    return fixed(4, value)
+
+
+_RES: Column[Any] = Column("res", _res, str)
+TABLE = Table[ModelCounts](
+    title="GMACs of one image under each counter",
+    columns=(
+        Column("model", lambda row: row.model),
+        _RES,
+        *(
+            Column(name, lambda row, name=name: row.macs(name), lambda macs: giga(macs, 4), optional=True)
+            for name in COUNTERS
+        ),
+    ),
+    records=lambda row: tuple(row.counts.values()),
+)
+RATIOS = Table[Ratio](
+    title=f"{' / '.join(PAIR)} under each counter",
+    columns=(
+        _RES,
+        *(
+            Column(name, lambda row, name=name: row.of(name), _four_digits, optional=True)
+            for name in COUNTERS
+        ),
+    ),
+    records=lambda row: (*row.above.counts.values(), *row.below.counts.values()),
+)

@@ -1,0 +1,194 @@
+"""The table of a study: a row for every model with its loss, difference to the reference, and cost."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bench.analysis import learning_curves, loss_comparison
+from bench.analysis.learning_curves import Estimate, TrainingStudy
+from bench.records.base import Environment, Skipped
+from bench.records.columns import ENVIRONMENT
+from bench.records.training import TrainingCase, TrainingRun
+from bench.tables.numbers import BLANK, fixed, significant
+from bench.tables.table import Column, Table, unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelResult:
+    """The runs of one model in a study."""
+
+    model: str
+    runs: tuple[TrainingRun | Skipped, ...]  # failed ones included
+    study: TrainingStudy | None  # None: every run of every model failed
+    reference: str
+
+    @property
+    def case(self) -> TrainingCase:
+        """The case of the first run."""
+        case = self.runs[0].case
+        assert isinstance(case, TrainingCase)
+        return case
+
+    @property
+    def environment(self) -> Environment:
+        return self.runs[0].environment
+
+    @property
+    def ended(self) -> tuple[TrainingRun, ...]:
+        return tuple(run for run in self.runs if isinstance(run, TrainingRun) and run.status == "ok")
+
+    @property
+    def train_macs(self) -> int | None:
+        return next((run.train_macs for run in self.runs if isinstance(run, TrainingRun)), None)
+
+    @property
+    def train_flops(self) -> int | None:
+        """FLOPs of a whole run; None if none has ended."""
+        recipe = self.case.recipe
+        return 2 * self.ended[0].train_macs * recipe.batch * recipe.steps if self.ended else None
+
+    @property
+    def joules(self) -> tuple[float, ...] | None:
+        """Of every run that ended; None if one was not measured."""
+        joules = tuple(run.last.joules for run in self.ended if run.last.joules is not None)
+        return joules if joules and len(joules) == len(self.ended) else None
+
+    def loss(self, ema: int | None = None) -> Estimate | None:
+        if self.study is None or not self.ended:
+            return None
+        return learning_curves.final_loss(self.study, self.model, ema)
+
+    @property
+    def difference(self) -> Estimate | None:
+        """To the loss of the reference at equal steps."""
+        study = self.study
+        if study is None or self.model == self.reference or not {self.model, self.reference} <= {*study.runs}:
+            return None
+        found = loss_comparison.difference(study, self.model, reference=self.reference)
+        return found.difference if found else None
+
+    @property
+    def passes(self) -> tuple[int, ...]:
+        """The batches of a pass that the runs have; several where memory ran out."""
+        return tuple(sorted({run.case.batch for run in self.runs if isinstance(run.case, TrainingCase)}))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        failed = [
+            f"seed {run.case.seed} {run.status}: {run.reason}"
+            for run in self.runs
+            if run.status != "ok" and isinstance(run.case, TrainingCase)
+        ]
+        passes = [f"passes of {', '.join(map(str, self.passes))} images"] if len(self.passes) > 1 else []
+        return (*failed, *passes)
+
+
+def results(records: Sequence[TrainingRun | Skipped], reference: str) -> list[ModelResult]:
+    """Gather the records of one study by model, in the order in which models first occur."""
+    found = learning_curves.studies(records)
+    by_model: dict[str, list[TrainingRun | Skipped]] = {}
+    for record in records:
+        assert isinstance(record.case, TrainingCase)
+        by_model.setdefault(record.case.model, []).append(record)
+    return [
+        ModelResult(model=model, runs=tuple(runs), study=found[0] if found else None, reference=reference)
+        for model, runs in by_model.items()
+    ]
+
+
+def results_of(study: TrainingStudy) -> list[ModelResult]:
+    """The models of a study, with the runs that ended."""
+    return [
+        ModelResult(model=model, runs=study.runs_of(model), study=study, reference=study.reference)
+        for model in study.models
+    ]
+
+
+def table(rows: Sequence[ModelResult]) -> Table[ModelResult]:
+    """The table of some rows; the recipe determines the columns of the averages."""
+    reference, decays = rows[0].reference, rows[0].case.recipe.ema_decays
+
+    def average(i: int) -> Column[ModelResult]:
+        return Column(f"EMA {decays[i]}", lambda r: _mean(r.loss(i)), _four, optional=True)
+
+    compared: tuple[Column[ModelResult], ...] = (
+        Column(f"loss - {reference}'s", lambda r: _mean(r.difference), partial(fixed, 5), key="difference"),
+        Column("its 95 % interval", lambda r: _bounds(r.difference), _interval, key="difference_interval"),
+        Column("verdict", lambda r: r.difference.verdict if r.difference else None),
+    )
+    return Table(
+        title="Validation loss at the end of training",
+        columns=(
+            Column("model", lambda r: r.model),
+            *_RECIPE,
+            Column("seeds", lambda r: len(r.ended), key="ended"),
+            Column("loss", lambda r: _mean(r.loss()), _four),
+            Column("95 % interval", lambda r: _bounds(r.loss()), _interval, key="loss_interval"),
+            *map(average, range(len(decays))),
+            *(compared if len(rows) > 1 else ()),
+            *_COST,
+            Column("remarks", lambda r: list(r.remarks), optional=True),
+            *_RUNS,
+        ),
+        records=lambda row: row.runs,
+    )
+
+
+def _mean(estimate: Estimate | None) -> float | None:
+    return estimate.mean if estimate else None
+
+
+def _bounds(estimate: Estimate | None) -> list[float] | None:
+    return list(estimate.interval) if estimate and estimate.interval else None
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return BLANK if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
+
+
+def _range(scale: float, values: Sequence[float] | None) -> str:
+    """The lowest and the highest value, or one where they are equal as written."""
+    if not values:
+        return BLANK
+    ends = [significant(scale * end) for end in (min(values), max(values))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+_four = partial(fixed, 4)
+
+
+def _raw(key: str, value: Callable[[ModelResult], Any]) -> Column[ModelResult]:
+    return Column(key, value, raw=True)
+
+
+_RECIPE = (
+    _raw("family", lambda r: r.case.family),
+    _raw("data", lambda r: r.case.recipe.data),
+    _raw("data_sha256", lambda r: r.case.recipe.data_sha256),
+    _raw("objective", lambda r: r.case.recipe.objective),
+    _raw("steps", lambda r: r.case.recipe.steps),
+    _raw("batch", lambda r: r.case.recipe.batch),
+    _raw("pass_batch", lambda r: list(r.passes)),
+    _raw("processes", lambda r: r.case.processes),
+    _raw("precision", lambda r: r.case.precision),
+    _raw("compile", lambda r: r.case.compile),
+    _raw("channels_last", lambda r: r.case.channels_last),
+    _raw("checkpointing", lambda r: r.case.checkpointing),
+    *ENVIRONMENT,
+)
+_COST: tuple[Column[ModelResult], ...] = (
+    Column("training TFLOPs", lambda r: r.train_flops, unit(significant, 1e-12), key="train_flops"),
+    Column("s", lambda r: [run.last.seconds for run in r.ended], partial(_range, 1.0), key="seconds"),
+    Column("kJ", lambda r: r.joules, partial(_range, 1e-3), key="joules", optional=True),
+)
+_RUNS = (
+    _raw("seeds", lambda r: [run.case.seed for run in r.runs if isinstance(run.case, TrainingCase)]),
+    _raw("status", lambda r: [run.status for run in r.runs]),
+    _raw("reason", lambda r: [run.reason for run in r.runs]),
+    _raw("losses", lambda r: [run.last.loss for run in r.ended]),
+    _raw("ema_decays", lambda r: list(r.case.recipe.ema_decays)),
+    _raw("ema_losses", lambda r: [_mean(r.loss(i)) for i in range(len(r.case.recipe.ema_decays))]),
+    _raw("reference", lambda r: r.reference),
+    _raw("train_macs", lambda r: r.train_macs),
+)

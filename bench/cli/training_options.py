@@ -1,0 +1,200 @@
+"""The options of a training study, and the data and the recipe that they describe."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli import options, progress
+from bench.machine import torchrun
+from bench.records.training import Recipe
+
+if TYPE_CHECKING:
+    from bench.datasets.datasets import Dataset
+
+FLIPPED = ("cifar10", "fashion-mnist")  # by default: mirrored digits and latents are not valid data
+EVALUATIONS = 10  # by default, after that of step 0
+PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 needs loss scaling
+
+
+def add_options(parser: options.Parser, *, default: str) -> None:
+    """Models, data, recipe, settings, and the limits of a study.
+
+    Args:
+        parser: gets the options.
+        default: the models trained by default, in words.
+    """
+    parser.usage = "%(prog)s [--model NAME ...] [--data NAME|PATH] [options]"
+    parser.add_argument(
+        "--model", nargs="+", action="extend", metavar="NAME",
+        help=f"names, patterns such as 'FCDM-*' or my_pkg.my_mod:factory (default: {default})",
+    )  # fmt: skip
+    _add_data(parser.add_argument_group("data"))
+    _add_recipe(parser.add_argument_group("recipe"))
+    _add_settings(parser.add_argument_group("settings"))
+    _add_limits(parser.add_argument_group("folders and limits"))
+
+
+Group = argparse._ArgumentGroup
+
+
+def _add_data(group: Group) -> None:
+    group.add_argument(
+        "--data", default="digits", metavar="NAME|PATH",
+        help="digits, fashion-mnist, cifar10, or a path of latents (default: digits)",
+    )  # fmt: skip
+    group.add_argument("--data-dir", type=Path, metavar="DIR", help="of python -m bench.data (default: data)")
+    group.add_argument(
+        "--classes",
+        type=options.positive_int,
+        metavar="N",
+        help="of latents (default: as labels, up to 1000)",
+    )
+    group.add_argument(
+        "--validation-images", type=options.positive_int, default=2000, metavar="N", help="default: 2000"
+    )
+    group.add_argument(
+        "--validation-draws", type=options.positive_int, default=1, metavar="N", help="timesteps an image (1)"
+    )
+
+
+def _add_recipe(group: Group) -> None:
+    rate, share = _number(0, math.inf, "0 or above"), _number(0, 1, "from 0 to below 1")
+    group.add_argument("--objective", choices=("iddpm", "flow"), default="iddpm", help="default: iddpm")
+    group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
+    group.add_argument("--seeds", type=options.positive_int, default=3, metavar="N", help="default: 3")
+    group.add_argument("--first-seed", type=_whole, default=0, metavar="K", help="default: 0")
+    group.add_argument(
+        "--batch", type=options.positive_int, default=256, metavar="N", help="of an optimizer step (256)"
+    )
+    group.add_argument("--learning-rate", type=rate, default=1e-4, metavar="LR", help="default: 1e-4")
+    group.add_argument("--weight-decay", type=rate, default=0.0, metavar="W", help="default: 0")
+    group.add_argument(
+        "--ema-decay", nargs="*", type=share, default=[0.9999, 0.99], metavar="D", help="(0.9999 0.99)"
+    )
+    group.add_argument("--label-dropout", type=share, default=0.1, metavar="SHARE", help="default: 0.1")
+    group.add_argument(
+        "--flip", nargs="?", const=True, type=options.on_or_off, metavar="on|off",
+        help=f"mirror half of the images (default: on for {' and '.join(FLIPPED)})",
+    )  # fmt: skip
+    group.add_argument(
+        "--evaluate-every", type=options.positive_int, metavar="STEPS", help="default: a tenth of the steps"
+    )
+
+
+def _add_settings(group: Group) -> None:
+    group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one")
+    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
+    group.add_argument("--compile", action="store_true", help="train under torch.compile")
+    group.add_argument("--channels-last", action="store_true", help="channels-last memory format")
+    group.add_argument("--checkpointing", action="store_true", help="activation checkpointing")
+    group.add_argument(
+        "--micro-batch", type=_micro_batch, metavar="N|auto",
+        help="images of one pass (default: the batch); auto: halve when memory runs out",
+    )  # fmt: skip
+
+
+def _add_limits(group: Group) -> None:
+    group.add_argument("--dir", type=Path, help="of the run folders (default: below reports/out/convergence)")
+    group.add_argument(
+        "--checkpoint-every", type=options.positive_int, metavar="STEPS", help="default: at each evaluation"
+    )
+    group.add_argument(
+        "--budget", type=options.positive_seconds, metavar="TIME", help="stop after 90s, 8m or 1h"
+    )
+    group.add_argument("--dry-run", action="store_true", help="print the runs and their state; train nothing")
+
+
+def _micro_batch(text: str) -> int | str:
+    return text if text == "auto" else options.positive_int(text)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _number(low: float, high: float, what: str) -> Callable[[str], float]:
+    """A type of numbers from low, inclusive, to high, exclusive."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < high:
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+        return value
+
+    return parse
+
+
+def device_of(args: argparse.Namespace) -> str:
+    from bench.machine import device
+
+    chosen: str = args.device or device.default()
+    for reason in (device.why_not(chosen, args.precision), torchrun.why_not(torchrun.world_size())):
+        if reason is not None:
+            raise options.UsageError(reason)
+    return chosen
+
+
+def pass_batch(args: argparse.Namespace) -> int:
+    """The images of a pass on one process."""
+    count = torchrun.world_size()
+    share, rest = divmod(args.batch, count)
+    if count > 1 and args.micro_batch == "auto":
+        raise options.UsageError(
+            f"--micro-batch auto: one of {count} processes that runs out of memory ends all; give a number"
+        )
+    if rest:
+        raise options.UsageError(
+            f"--batch {args.batch}: must be a multiple of the {count} processes; "
+            f"{(share + 1) * count} would work"
+        )
+    return share if args.micro_batch in ("auto", None) else min(args.micro_batch, share)
+
+
+def load_data(args: argparse.Namespace) -> "Dataset":
+    from bench.datasets import datasets
+
+    try:
+        with progress.live_progress("reading", 1) as (_, show):
+            data = datasets.load(args.data, args.data_dir, args.classes or datasets.MAX_CLASSES, show)
+    except ValueError as error:
+        raise options.UsageError(f"--data {error}") from error
+    if args.classes is not None and args.classes < data.classes:
+        raise options.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
+    return data
+
+
+def recipe_of(args: argparse.Namespace, data: "Dataset") -> Recipe:
+    from bench.training.validation import BINS
+
+    images = min(args.validation_images, len(data.validation))
+    if images * args.validation_draws < BINS:
+        raise options.UsageError(
+            f"--validation-images {images}: {images * args.validation_draws} pairs with --validation-draws "
+            f"{args.validation_draws} are fewer than the {BINS} ranges of noise; "
+            f"--validation-draws {math.ceil(BINS / images)} would work"
+        )
+    return Recipe(
+        objective=args.objective,
+        data=data.name,
+        data_sha256=data.sha256,
+        channels=data.shape[0],
+        classes=args.classes or data.classes,
+        train_images=len(data.train),
+        validation_images=images,
+        validation_draws=args.validation_draws,
+        batch=args.batch,
+        steps=args.steps,
+        learning_rate=args.learning_rate,
+        weight_decay=args.weight_decay,
+        ema_decays=tuple(dict.fromkeys(args.ema_decay)),
+        flip=data.name in FLIPPED if args.flip is None else args.flip,
+        label_dropout=args.label_dropout,
+        evaluate_every=args.evaluate_every or max(1, args.steps // EVALUATIONS),
+    )

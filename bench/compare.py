@@ -1,0 +1,193 @@
+"""Compare two record files: ratio with interval, verdict and likely causes of every shared case.
+
+    python -m bench.compare before.jsonl after.jsonl --fail-if-slower 3% --format md
+    python -m bench.compare h200.jsonl h100.jsonl --across
+    python -m bench.compare runs.jsonl
+    python -m bench.compare runs.jsonl --note "clocks were locked at 1500 MHz"
+
+One file is compared with itself: the newest record of each case with every older one. Nothing is measured.
+Exit code 1: a pair differs or a case gave a number in one file only; with --fail-if-slower, a case got
+slower or failed. The method is in docs/compare.md.
+"""
+
+import argparse
+import datetime
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from bench.analysis import agreement
+from bench.analysis.agreement import AGREE, Agreement, Matched
+from bench.cli import options, records
+from bench.cli.options import UsageError
+from bench.records.base import Record
+from bench.records.note import Note
+from bench.tables.render import render
+
+
+def tolerance(text: str) -> float:
+    """A relative tolerance: 2% or 0.02."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 100 %, as 2% or 0.02, got {text!r}")
+    return value
+
+
+def _pairs(files: Sequence[Path], *, across: bool) -> tuple[list[Matched], list[str]]:
+    """Pairs of records, and a remark on cases without a partner."""
+    if len(files) > 2:
+        raise UsageError(f"FILE: must be one or two files, got {len(files)}")
+    first = records.read_contents(files[0]).records
+    if len(files) == 1:
+        if across:
+            raise UsageError("--across: needs two files")
+        found = agreement.repeats(first)
+        if not found:
+            raise UsageError(f"{files[0]}: measures no case twice; name a second file to compare it with")
+        return found, []
+    second = records.read_contents(files[1]).records
+    if files[0].samefile(files[1]):
+        raise UsageError(f"{files[0]}: named twice; name it once to compare it with itself")
+    found = agreement.match(first, second, across=across)
+    if found:
+        counts = zip(agreement.unpaired(first, second, across=across), files, strict=True)
+        only = ", ".join(f"{count} only in {file.name}" for count, file in counts if count)
+        return found, [f"cases without a partner: {only}"] if only else []
+    if not across and agreement.match(first, second, across=True):
+        a, b = (", ".join(agreement.devices(of)) for of in (first, second))
+        raise UsageError(f"{files[0]} is of {a}, {files[1]} of {b}; --across compares different devices")
+    raise UsageError(f"{files[0]}, {files[1]}: no timed case in common (equal records do not count)")
+
+
+def _summary(files: Sequence[Path], compared: Agreement) -> list[str]:
+    if len(files) == 1:
+        sides = f"{files[0].name}: B is the newest record of a case, A an older one"
+    else:
+        sides = "; ".join(_dates(compared, side, file) for side, file in enumerate(files))
+    agreeing = f"{compared.verdicts[AGREE]} of {len(compared.pairs)} pairs agree"
+    return [f"{agreeing} within {100 * compared.within:g} %; {sides}", *compared.findings()]
+
+
+def _dates(compared: Agreement, side: int, file: Path) -> str:
+    dates = sorted({pair.dates[side] for pair in compared.pairs})
+    between = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
+    return f"{'AB'[side]}: {file.name}{between}"
+
+
+def _regressions(compared: Agreement, limit: float) -> list[str]:
+    slower = compared.slower(limit)
+    cases = [f"{pair.case}, {pair.quantity}: B/A {pair.ratio:.4f}" for pair in slower]
+    found = [f"slower by more than {100 * limit:g} %: {case}" for case in cases]
+    return found + [f"failed in B: {case}" for case in compared.lost]
+
+
+def _compare(args: argparse.Namespace) -> int:
+    if records.keeps_records(args.out):
+        raise UsageError(f"--out {args.out}: a comparison makes no records; name a file of another kind")
+    records.check_output(args.out, args.force)
+    matched, notes = _pairs(args.files, across=args.across)
+    compared = agreement.compare(matched, args.within)
+    if not compared.pairs and not compared.one_sided:
+        raise UsageError(f"{', '.join(map(str, args.files))}: no shared case gave a number")
+    summary = [*_summary(args.files, compared), *notes]
+    regressions = None if args.fail_if_slower is None else _regressions(compared, args.fail_if_slower)
+    if regressions is not None:
+        summary += regressions or [f"no case is slower by more than {100 * args.fail_if_slower:g} %"]
+    text = render(agreement.table(dated=len(args.files) == 1), compared.pairs, args.format)
+    if args.format == "md":  # the whole comment of a pull request
+        text = "".join(f"- {line}\n" for line in summary) + f"\n{text}"
+        summary = []
+    if args.note is not None:
+        devices = sorted({pair.device for pair in compared.pairs})
+        finding = "; ".join([*_summary(args.files, compared), *notes])
+        summary += _append(args.files[-1], finding, "", devices, "bench.compare")
+    records.emit(text, summary, args.out)
+    return int(compared.differs if regressions is None else bool(regressions))
+
+
+def _remark(args: argparse.Namespace) -> int:
+    """Append the text of --note to the one file."""
+    if len(args.files) > 1:
+        raise UsageError("--note TEXT: takes one FILE; --note alone appends the summary of a comparison")
+    if not args.note.strip():
+        raise UsageError(f"--note: must be a text, got {args.note!r}")
+    contents = records.read_contents(args.files[0])
+    devices = devices_of(contents.records, args.about)
+    notes = _append(args.files[0], args.note.strip(), args.about, devices, args.author.strip())
+    subject = f"{args.about or 'all records'} of {', '.join(devices) or 'no device'}"
+    records.emit(f"{args.files[0]}: noted on {subject}\n", notes, None)
+    return 0
+
+
+def devices_of(found: Sequence[Record], pattern: str) -> list[str]:
+    """The devices of the records whose case a pattern names; blank: of all.
+
+    Raises:
+        UsageError: there are no such records.
+    """
+    if not found:
+        raise UsageError("FILE: holds no records")
+    meant = [record for record in found if not pattern or fnmatchcase(record.name, pattern)]
+    if not meant:
+        raise UsageError(f"--about {pattern!r}: names no case of the file, such as {found[0].name!r}")
+    return agreement.devices(meant)
+
+
+def _append(path: Path, text: str, about: str, devices: Sequence[str], author: str) -> list[str]:
+    """Write a note at the end of a file of records; remarks on the file come back."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    note = Note(text=text, about=about, devices=tuple(devices), author=author, date=now)
+    with records.store(path) as store:
+        assert store is not None
+        store.append(note)
+        return records.store_notes(store)
+
+
+def _body(args: argparse.Namespace) -> int:
+    if args.note is None and (args.about or args.author):
+        raise UsageError("--about, --author: belong to --note TEXT")
+    if args.note is not None and not records.keeps_records(args.files[-1]):
+        raise UsageError(f"--note: {args.files[-1]} must end in .jsonl")
+    return _remark(args) if isinstance(args.note, str) else _compare(args)
+
+
+def parser() -> options.Parser:
+    made = options.parser("bench.compare", __doc__, "FILE [FILE]")
+    made.add_argument("files", nargs="+", type=Path, metavar="FILE", help="A and B, or one file")
+    made.add_argument(
+        "--within",
+        type=tolerance,
+        default=agreement.WITHIN,
+        metavar="LIMIT",
+        help="relative tolerance of medians that agree (default: 2%%)",
+    )
+    made.add_argument(
+        "--fail-if-slower",
+        type=tolerance,
+        metavar="LIMIT",
+        help="exit with 1 only if a case failed in B or its whole interval is slower by more than LIMIT",
+    )
+    made.add_argument("--across", action="store_true", help="pair cases of different devices too")
+    notes = made.add_argument_group("notes")
+    notes.add_argument(
+        "--note",
+        nargs="?",
+        const=True,
+        metavar="TEXT",
+        help="append TEXT to FILE as a remark; without TEXT, the summary of the comparison",
+    )
+    notes.add_argument("--about", default="", metavar="PATTERN", help="cases of the remark (default: all)")
+    notes.add_argument("--author", default="", metavar="NAME", help="of the remark")
+    options.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return options.run(parser(), _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,126 @@
+"""Counts one model at one size under one counter; a failure is a record too."""
+
+import importlib.util
+from collections.abc import Mapping
+
+from torch import nn
+
+from bench import closed_form
+from bench.counting import counters
+from bench.counting.dispatch import Count
+from bench.machine.device import free_host_bytes
+from bench.machine.failures import first_line, out_of_memory
+from bench.records.base import Environment, Skipped, height_width
+from bench.records.counts import PACKAGES, CountCase, MacCount
+from models.contract import build
+from models.registry import task_at
+from models.task import Task
+
+# what building a model with real weights, or tracing it, may raise
+FAILURES = (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError)
+FAILURES += (ValueError,)
+
+
+def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:
+    """Count a forward pass, and under torch's rules a training step.
+
+    Args:
+        case: what to count.
+        environment: of the record.
+        model: of the case, on the meta device.
+    """
+    try:
+        counted = forward(case, model)
+        step = counters.count_step(model, task_of(case), case.batch) if case.counter == "torch" else None
+    except FAILURES as error:
+        return skipped(case, environment, error)
+    return record(case, environment, model, counted, step)
+
+
+def forward(case: CountCase, model: nn.Module, *, by_module: bool = False) -> Count:
+    """Count a forward pass, by operator and, for some counters, by module.
+
+    A training step's forward pass may differ: a network may run another form of itself where gradients are
+    needed (U-DiT).
+
+    Raises:
+        MemoryError: real weights, which a package needs, do not fit in the free memory.
+        ValueError: no closed form of the model is known.
+    """
+    task = task_of(case)
+    if case.counter == "closed-form":
+        terms = closed_form.count(case.model, task, case.batch)
+        if terms is None:
+            raise ValueError(f"{case.model}: no closed form is known")
+        return Count(by_op=dict(terms.torch.most_common()), by_module={}, not_counted=())
+    if case.counter in PACKAGES:
+        if reason := why_too_large(model):
+            raise MemoryError(reason)
+        model = build(case.model, task, device="cpu")
+    return counters.count_forward(model, task, counter=case.counter, batch=case.batch, by_module=by_module)
+
+
+def parts(case: CountCase, model: nn.Module, by: str) -> Mapping[str, int]:
+    """MACs of a forward pass by operator or module, without those that have none.
+
+    Args:
+        case: what to count.
+        model: of the case, on the meta device.
+        by: "op" or "module".
+    """
+    counted = forward(case, model, by_module=by == "module")
+    named = counted.by_module if by == "module" else counted.by_op
+    return {part: macs for part, macs in named.items() if macs}
+
+
+def record(
+    case: CountCase,
+    environment: Environment,
+    model: nn.Module,
+    counted: Count,
+    step: counters.StepCount | None = None,
+) -> MacCount:
+    """The record of a count."""
+    parameters = list(model.parameters())
+    return MacCount(
+        case=case,
+        environment=environment,
+        params=sum(p.numel() for p in parameters),
+        params_trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        macs=counted.macs,
+        train_macs=step.train_macs if step else None,
+        train_macs_checkpointed=step.train_macs_checkpointed if step else None,
+        not_counted=counted.not_counted,
+    )
+
+
+def skipped(case: CountCase, environment: Environment, error: Exception) -> Skipped:
+    """The record of a count that failed."""
+    failed = out_of_memory(error)
+    if failed is not None:
+        status, reason = "out of memory", first_line(failed)
+    else:
+        status, reason = "error", f"{type(error).__name__}: {first_line(error)[:160]}"
+    return Skipped(case=case, environment=environment, status=status, reason=reason)
+
+
+def has_closed_form(case: CountCase) -> bool:
+    return closed_form.count(case.model, task_of(case)) is not None
+
+
+def task_of(case: CountCase) -> Task:
+    return task_at(case.model, *height_width(case.res))
+
+
+def why_missing(package: str) -> str:
+    """Why a package cannot run; blank where it can."""
+    return "" if importlib.util.find_spec(package) else f"not installed; pip install {package}"
+
+
+def why_too_large(model: nn.Module) -> str:
+    """Why a model's real weights do not fit in memory; blank where they do."""
+    params = sum(p.numel() for p in model.parameters())
+    needed, free = 2 * 4 * params, free_host_bytes()  # float32, and as much again for activations
+    if free is None or needed <= free:
+        return ""
+    return f"about {needed / 2**30:.1f} GiB of memory needed, {free / 2**30:.1f} are free"

@@ -1,0 +1,246 @@
+"""Context managers that count every operator that torch dispatches within them.
+
+Networks repeat their blocks, so the result of an operator is computed once for each signature of its inputs.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
+
+from bench.counting.rules import Rule
+
+# operators that do no arithmetic: they are not listed as uncounted
+_WITHOUT_ARITHMETIC = (
+    "empty",
+    "arange",
+    "zeros",
+    "ones",
+    "full",
+    "clone",
+    "_unsafe_view",
+    "copy",
+    "_to_copy",
+    "cat",
+    "detach",
+    "pixel_",
+    "new_",
+)
+
+
+@dataclass(frozen=True)
+class Count:
+    """MACs of one pass, by operator and by module."""
+
+    by_op: Mapping[str, int]
+    by_module: Mapping[str, int]  # by the innermost module, an index in a list as *; empty if not requested
+    not_counted: tuple[str, ...]  # operators that ran without a rule, views and constructors left out
+
+    @property
+    def macs(self) -> int:
+        return sum(self.by_op.values())
+
+
+def _signature(value: Any) -> Any:  # noqa: ANN401 - operators take anything
+    """What an operator's result on the meta device depends on, in a form that can be hashed.
+
+    Raises:
+        TypeError: the value has no such form: a tensor with values, or an object of unknown type.
+    """
+    if isinstance(value, Tensor):
+        if not value.is_meta:
+            raise TypeError("a tensor with values")
+        return (value.shape, value.stride(), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple(map(_signature, value))
+    hash(value)
+    return (type(value), value)
+
+
+def _like(out: Any) -> Any:  # noqa: ANN401
+    """A new result of the same form."""
+    if isinstance(out, Tensor):
+        return torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device="meta")
+    if isinstance(out, list | tuple):
+        return type(out)(map(_like, out))
+    return out
+
+
+class CachedDispatch(TorchDispatchMode, ABC):
+    """Context manager that describes every dispatched operator, once for each signature.
+
+    Networks repeat their blocks, and most of torch's shape functions are slow Python: a result for shapes
+    seen before is made from the earlier one without calling the operator. Views are not described.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cache: dict[Any, tuple[Any, Any]] = {}  # signature -> result, description
+
+    @abstractmethod
+    def describe(self, func: Any, args: tuple[Any, ...], keywords: Mapping[str, Any], out: Any) -> Any:  # noqa: ANN401
+        """Describe an operator by the shapes and types of what goes in and out."""
+
+    @abstractmethod
+    def record(self, func: Any, args: tuple[Any, ...], out: Any, description: Any) -> None:  # noqa: ANN401
+        """Record one call; `description` is what `describe` returned for its signature."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - the dispatcher's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        keywords = kwargs or {}
+        if func.is_view:
+            return func(*args, **keywords)
+        signature = None
+        if not func._schema.is_mutable:
+            with suppress(TypeError):
+                signature = (func, _signature(args), _signature(tuple(keywords.items())))
+        if signature in self._cache:
+            earlier, description = self._cache[signature]
+            out = _like(earlier)
+        else:
+            out = func(*args, **keywords)
+            description = self.describe(func, args, keywords, out)
+            if signature is not None:
+                self._cache[signature] = (_like(out), description)
+        self.record(func, args, out, description)
+        return out
+
+
+def starred(path: str) -> str:
+    """A module's path with indices in lists as *; of the network itself, "(itself)"."""
+    return ".".join("*" if part.isdigit() else part for part in path.split(".")) or "(itself)"
+
+
+class CountingMode(CachedDispatch):
+    """Context manager that applies rules to every dispatched operator and adds up MACs."""
+
+    def __init__(self, rules: Mapping[Any, Rule], modules: ModuleTracker | None = None) -> None:
+        super().__init__()
+        self.rules = rules
+        self.total = 0
+        self.by_op: Counter[str] = Counter()
+        self.by_module: Counter[str] = Counter()
+        self.without_rule: set[str] = set()
+        self._modules = modules
+        self._paused = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Context manager that counts nothing."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def describe(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        out: Any,  # noqa: ANN401
+    ) -> int | None:
+        """MACs; None without a rule."""
+        rule = self.rules.get(func._overloadpacket)
+        return None if rule is None else rule(*args, **keywords, out_val=out)
+
+    def record(self, func: Any, args: tuple[Any, ...], out: Any, description: int | None) -> None:  # noqa: ANN401
+        name = func._overloadpacket.__name__
+        if description is not None:
+            self.add(name, description)
+        elif not func._schema.is_mutable and not name.startswith(_WITHOUT_ARITHMETIC):
+            self.without_rule.add(name)
+
+    def add(self, op: str, macs: int) -> None:
+        if self._paused:
+            return
+        self.total += macs
+        self.by_op[op] += macs
+        if self._modules is not None:
+            # the deepest of the modules that run; the first part of its path is the network
+            path = max(self._modules.parents, key=lambda path: (path != "Global", path.count("."), path))
+            self.by_module[starred(path.partition(".")[2])] += macs
+
+    def count(self) -> Count:
+        return Count(
+            by_op=dict(self.by_op.most_common()),
+            by_module=dict(self.by_module.most_common()),
+            not_counted=tuple(sorted(self.without_rule)),
+        )
+
+
+class OutsideLayers(CountingMode):
+    """Also adds up what runs outside of any layer's forward pass, which hooks on layers do not see."""
+
+    def __init__(self, rules: Mapping[Any, Rule]) -> None:
+        super().__init__(rules)
+        self.layers_running = 0
+        self.outside: Counter[str] = Counter()
+
+    def add(self, op: str, macs: int) -> None:
+        super().add(op, macs)
+        if not self.layers_running:
+            self.outside[op] += macs
+
+
+class WholeOperators(TorchFunctionMode):
+    """Context manager that counts attention, einsum and RMS norms each as one operator, as traced graphs do.
+
+    Below this level attention becomes scalings and softmax, a permuting einsum becomes views, and an RMS
+    norm, for which torchprofile has no rule, becomes products and a mean.
+    """
+
+    def __init__(self, counting: CountingMode) -> None:
+        super().__init__()
+        self.counting = counting
+        self.scaled_queries = 0  # products of the queries with a scale, which a fused operator hides
+        self.permuted = 0  # MACs given to einsums that multiply nothing
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 - torch's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        keywords = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            q, k, v = args[:3]
+            macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+            self.counting.add("scaled_dot_product_attention", macs)
+            if keywords.get("scale") is None:
+                self.scaled_queries += q.numel()
+            return q.new_empty(*q.shape[:-1], v.shape[-1])
+        if func in (F.rms_norm, torch.rms_norm):
+            self.counting.without_rule.add("rms_norm")
+            return torch.empty_like(args[0])
+        if func is torch.einsum:
+            return self._einsum(*args, **keywords)
+        return func(*args, **keywords)
+
+    def _einsum(self, equation: str, *operands: Tensor, **keywords: Any) -> Tensor:  # noqa: ANN401
+        sides: dict[str, int] = {}
+        for letters, operand in zip(equation.partition("->")[0].split(","), operands, strict=True):
+            sides.update(zip(letters.strip(), operand.shape, strict=True))
+        with self.counting.paused():
+            out: Tensor = torch.einsum(equation, *operands, **keywords)
+        macs = math.prod(sides.values())
+        self.counting.add("einsum", macs)
+        if macs == out.numel():
+            self.permuted += macs
+        return out

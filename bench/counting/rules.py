@@ -1,0 +1,115 @@
+"""MACs of single operators, from the shapes that go in and out: the rules that counters apply.
+
+`TORCH_RULES` is torch's own table of FLOP formulas (torch.utils.flop_counter) with the operators of
+models.kernels. `TORCHPROFILE_RULES` adds what torchprofile adds: elementwise products, means and affine
+norms. `layer_macs` is what a hook on a layer sees.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+from models.kernels import neighbourhood  # noqa: F401 - defines the operators below
+
+aten = torch.ops.aten
+backbones = torch.ops.backbones
+
+Rule = Callable[..., int]  # (*args, out_val=out, **kwargs) of an operator -> MACs
+
+
+def convolution_backward_flops(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    _bias_sizes: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    _output_padding: object,
+    _groups: int,
+    output_mask: list[bool],
+    out_val: object = None,
+) -> int:
+    """FLOPs of a convolution's two gradients: each costs what the forward pass costs.
+
+    torch's own formula (2.11 to 2.13) leaves the groups out of the gradient of the weight, so that the
+    backward pass of a depthwise convolution of 64 channels counts as 65 forward passes in place of 2.
+    """
+    forward = conv_flop_count([*x.shape], [*weight.shape], [*grad_out.shape], transposed=transposed)
+    return forward * (bool(output_mask[0]) + bool(output_mask[1]))
+
+
+def neighbourhood_macs(q: Tensor, _k: Tensor, _v: Tensor, window: int, **_: object) -> int:
+    """MACs of neighbourhood attention: a product with each of window^2 keys, and with as many values."""
+    return 2 * window**2 * q.numel()
+
+
+def neighbourhood_backward_macs(_grad: Tensor, *args: Any, **_: object) -> int:  # noqa: ANN401 - q, k, v, window
+    """Twice the forward pass: the gradients of both factors of both products."""
+    return 2 * neighbourhood_macs(*args)
+
+
+def _halved(flops: Rule) -> Rule:
+    return lambda *args, **kwargs: flops(*args, **kwargs) // 2
+
+
+TORCH_RULES: Mapping[Any, Rule] = {
+    **{op: _halved(flops) for op, flops in flop_registry.items()},
+    aten.convolution_backward: _halved(convolution_backward_flops),
+    backbones.neighbourhood_attention: neighbourhood_macs,
+    backbones.neighbourhood_attention_backward: neighbourhood_backward_macs,
+}
+
+
+def _per_output(*_args: object, out_val: Tensor, **_kwargs: object) -> int:
+    return out_val.numel()
+
+
+def _per_output_if_affine(weight_at: int) -> Rule:
+    def rule(*args: object, out_val: tuple[Tensor, ...], **_kwargs: object) -> int:
+        return 0 if args[weight_at] is None else out_val[0].numel()
+
+    return rule
+
+
+def _torchprofile_convolution(x: Tensor, weight: Tensor, *_args: object, out_val: Tensor) -> int:
+    """Outputs times the weights of one filter; of a transposed convolution too, whatever its stride."""
+    filters_first = out_val.shape[1] == weight.shape[0]
+    return out_val.numel() * weight.shape[filters_first] * math.prod(weight.shape[2:])
+
+
+# torchprofile 0.1.0, for the operators of a forward pass; it has no rule for operators other than torch's, so
+# it counts nothing for those of models.kernels
+TORCHPROFILE_RULES: Mapping[Any, Rule] = {
+    **{
+        op: rule
+        for op, rule in TORCH_RULES.items()
+        if op is not aten.convolution_backward and str(op).startswith("aten.")
+    },
+    aten.convolution: _torchprofile_convolution,
+    aten.mul: _per_output,
+    aten.mean: _per_output,
+    aten.avg_pool2d: _per_output,
+    aten._adaptive_avg_pool2d: _per_output,
+    aten.native_layer_norm: _per_output_if_affine(2),
+    aten.native_group_norm: _per_output_if_affine(1),
+}
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+
+
+def layer_macs(layer: nn.Module, x: Tensor, out: Tensor) -> int:
+    """MACs of one of LAYERS from its shapes, biases left out."""
+    if isinstance(layer, nn.Linear):
+        return out.numel() * layer.in_features
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.modules.conv._ConvTransposeNd)
+    kernel = math.prod(layer.kernel_size)
+    if isinstance(layer, _TRANSPOSED):
+        return x.numel() * (layer.out_channels // layer.groups) * kernel
+    return out.numel() * (layer.in_channels // layer.groups) * kernel

@@ -1,0 +1,173 @@
+"""Interleaved timing of several calls until their speeds are known to differ or to be equal.
+
+A round visits every arm in a random order and then in the reverse order (ABBA), so that an arm's mean place
+in the round is equal for all and a drift of the machine cancels. A visit is as many calls as fill
+`Policy.min_visit_s`, at least one: equally many for arms of nearly equal speed. The clock, the
+synchronisation and the clock meter are arguments, so that tests need no device.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.measure import timing
+from bench.stats.ratios import INCONCLUSIVE, MIN_ROUNDS, Visits, ratio_interval, verdict
+
+SIMILAR = 0.1  # passes that differ by less are visited with the same number of calls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How to sample and when to stop. One round is made whatever the budget."""
+
+    budget_s: float  # warm-up and rounds of all arms together
+    margin: float = 0.01  # ratios within 1 +- margin are the same speed
+    seed: int = 0  # of the order of visits
+    min_rounds: int = MIN_ROUNDS
+    look_growth: float = 1.5  # rounds at a look, as a multiple of those at the look before
+    # the overhead of a visit, a clock read twice and a synchronisation, is some 10 us: 2e-4 of this
+    min_visit_s: float = 0.05
+    min_warmup_s: float = 0.5  # of each arm
+    warmup_share: float = 1 / 3  # of the budget for the warm-up of all arms, at most
+
+    def __post_init__(self) -> None:
+        if self.budget_s <= 0 or not 0 < self.margin < 1:
+            raise ValueError(f"policy: needs a budget above 0 s and a margin in (0, 1), got {self}")
+        if self.min_rounds < MIN_ROUNDS or self.look_growth <= 1:
+            raise ValueError(
+                f"policy: needs min_rounds of at least {MIN_ROUNDS} and a look_growth above 1, got {self}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All visits, in order."""
+
+    order: tuple[int, ...]
+    visits_s: tuple[float, ...]
+    calls: tuple[int, ...]
+    clocks_mhz: tuple[float | None, ...]
+    warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm
+    warmup_stationary: tuple[bool, ...]
+    stopped_by: str  # verdicts, or budget
+    unmet: tuple[str, ...]
+
+    def fields(self, margin: float) -> dict[str, Any]:
+        """The fields of bench.records.comparison.Interleaved."""
+        return {**vars(self), "margin": margin}
+
+
+def compare(
+    calls: Sequence[Callable[[], object]],
+    policy: Policy,
+    *,
+    clock: timing.Clock,
+    synchronise: Callable[[], None],
+    read_clock_mhz: Callable[[], float | None] | None = None,
+) -> Compared:
+    """Time several calls in turn until every one is known to be faster, slower or the same as the first.
+
+    Args:
+        calls: one pass of each arm, the reference first; work left running on a device is waited for at the
+            end of a visit, not between its calls.
+        policy: how to sample and when to stop.
+        clock: seconds now.
+        synchronise: waits until the device has finished.
+        read_clock_mhz: the device's clock now, None where it cannot be read; called outside the timed region.
+
+    Raises:
+        ValueError: fewer than two calls.
+    """
+    if len(calls) < 2:
+        raise ValueError(f"calls: a comparison needs at least two, got {len(calls)}")
+    started = clock()
+    each = timing.Policy(
+        budget_s=policy.budget_s / len(calls),
+        min_warmup_s=policy.min_warmup_s,
+        warmup_share=policy.warmup_share,
+    )
+    warm = [timing.warm_up(call, each, clock=clock, synchronise=synchronise) for call in calls]
+
+    rng = random.Random(policy.seed)
+    made = _Growing(calls=_calls_of_a_visit([one.wall_s for one in warm], policy))
+    next_look = policy.min_rounds
+    unmet: list[str] = []
+    while True:
+        round_began = clock()
+        order = rng.sample(range(len(calls)), len(calls))
+        for arm in [*order, *reversed(order)]:
+            made.order.append(arm)
+            made.visits_s.append(_visit(calls[arm], made.calls[arm], clock, synchronise))
+            if read_clock_mhz is not None:
+                made.clocks_mhz.append(read_clock_mhz())
+        rounds = len(made.order) // (2 * len(calls))
+        now = clock()
+        out_of_budget = now - started + (now - round_began) > policy.budget_s
+        if rounds >= next_look or out_of_budget:
+            unmet = _unmet(made, rounds, policy)
+            if not unmet or out_of_budget:
+                break
+            next_look = math.ceil(rounds * policy.look_growth)
+    return Compared(
+        order=tuple(made.order),
+        visits_s=tuple(made.visits_s),
+        calls=made.calls,
+        clocks_mhz=tuple(made.clocks_mhz),
+        warmup_times_s=tuple(one.wall_s for one in warm),
+        warmup_stationary=tuple(one.stationary for one in warm),
+        stopped_by="budget" if unmet else "verdicts",
+        unmet=tuple(unmet),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Growing:
+    """The visits so far."""
+
+    calls: tuple[int, ...]
+    order: list[int] = field(default_factory=list)
+    visits_s: list[float] = field(default_factory=list)
+    clocks_mhz: list[float | None] = field(default_factory=list)
+
+
+def _visit(
+    call: Callable[[], object], times: int, clock: timing.Clock, synchronise: Callable[[], None]
+) -> float:
+    synchronise()
+    begin = clock()
+    for _ in range(times):
+        call()
+    synchronise()
+    return clock() - begin
+
+
+def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:
+    """Calls that fill `min_visit_s`, at least one, by the fastest warm-up pass of each arm.
+
+    A longer visit is interrupted more often, which alone would make equal arms differ. So an arm that is
+    nearly as fast as one before it, the reference first, gets equally many calls. Visits of other arms may
+    differ in length by as much as their passes do; that moves their ratio by at most the share of the time
+    that interruptions take, too little to confuse a faster arm with a slower one. Visits as long as the
+    slowest arm's would avoid that, but one slow arm would then leave too few rounds for a verdict.
+    """
+    passes = [min(times) for times in warmups]
+    if min(passes) <= 0:  # a clock too coarse to see a pass
+        return (1,) * len(passes)
+    calls: list[int] = []
+    for one in passes:
+        similar = (
+            known for known, other in zip(calls, passes, strict=False) if abs(one / other - 1) < SIMILAR
+        )
+        calls.append(next(similar, max(1, round(policy.min_visit_s / one))))
+    return tuple(calls)
+
+
+def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
+    """The criteria for which sampling would continue."""
+    if rounds < policy.min_rounds:
+        return [f"at least {policy.min_rounds} rounds"]
+    arms = range(1, len(visits.calls))
+    undecided = sum(verdict(ratio_interval(visits, arm), policy.margin) == INCONCLUSIVE for arm in arms)
+    return [f"a verdict on {undecided} of {len(arms)}"] if undecided else []

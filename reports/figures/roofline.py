@@ -1,0 +1,237 @@
+"""The roofline figure: intensity against FLOP/s of every model under the roof of a device."""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from bench.analysis.floors import PassFloor
+from bench.analysis.roofline import FORMS, Peaks
+from bench.records.base import size_text
+from bench.tables.numbers import significant
+from reports.figures.plots import STYLE, Drawing, label_points, new_figure, saved, settle
+from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of
+
+NAMED = 10  # families that are named in a panel; of more only those of the papers, the rest in the legend
+SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
+MORE_COLOURS = ("#56B4E9", "#882255", "#999933", "#332288", "#8C564B", "#666666")
+
+Style = tuple[str, str]  # colour and shape
+Place = tuple[float, float]  # FLOP/byte and FLOP/s
+
+
+def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
+    """Draw one device: a row for each form of the bytes, a column for each precision.
+
+    Args:
+        peaks: of the device.
+        floors: of models at one resolution and batch.
+        missing: says which models are not drawn; part of the caption.
+    """
+    precisions = [name for name in ("fp32", "tf32", "bf16", "fp16") if name in {p.precision for p in floors}]
+    case = floors[0].case
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(max(7.6, 0.6 + 4.4 * len(precisions)), 8.2)
+        grid = figure.subplots(len(FORMS), len(precisions), squeeze=False)
+        styles = family_styles(chains(floors))
+        panels = [
+            Panel(
+                axes=grid[i][j],
+                form=form,
+                floors=[one for one in floors if one.precision == precision],
+                styles=styles,
+            )
+            for i, form in enumerate(FORMS)
+            for j, precision in enumerate(precisions)
+        ]
+        for panel in panels:
+            panel.draw()
+        origin = "measured ceilings" if peaks.measured else "peaks as sold"
+        title = f"Roofline: {peaks.device}, {origin}; {case.size}"
+        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+        figure.legend(
+            handles=_legend(floors, styles),
+            loc="outside lower center",
+            ncols=9,
+            frameon=False,
+            fontsize=8,
+        )
+        settle(figure)
+        for panel in panels:
+            panel.label(figure)
+        measured = "Diamonds are measured, at the eager pass's FLOP/byte. "
+        caption = (
+            "Computed: the FLOPs of a pass over its floor, at the bytes of an eager pass (above) and under "
+            "ideal fusion (below). A pass lies below the roof where memory bounds some of its operators and "
+            f"arithmetic others. {measured if any(one.measured for one in floors) else ''}A line joins the "
+            f"sizes of one family; every panel has its own axes. {missing}{peaks.device}: {peaks.source}."
+        )
+        name = f"roofline_{slug(peaks.device, size_text(case.res), 'px', case.batch)}"
+        return saved(name, figure, title, caption)
+
+
+def slug(*words: object) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """The roof of one precision, and every model at the bytes of one form."""
+
+    axes: Axes
+    form: str
+    floors: Sequence[PassFloor]
+    styles: Mapping[str, Style]  # of families
+
+    def place(self, one: PassFloor, seconds: float | None = None) -> Place:
+        """The place of a pass that takes its floor, or other seconds."""
+        x, seconds = one.intensity(self.form), seconds or one.seconds(self.form)
+        assert x
+        assert seconds
+        return x, 2 * one.costs.macs / seconds
+
+    @property
+    def measured(self) -> list[tuple[PassFloor, Place]]:
+        """Measurements stand at the bytes of an eager pass, whatever they moved."""
+        timed = [(one, one.measured) for one in self.floors if one.measured and self.form == "eager"]
+        return [(one, self.place(one, measured.median_s)) for one, measured in timed]
+
+    @property
+    def roof(self) -> tuple[float, float]:
+        """Peak FLOP/s and bytes/s."""
+        one = self.floors[0]
+        flops_per_s, bytes_per_s = one.peaks.flops_per_s(one.precision, "linear"), one.peaks.bytes_per_s
+        assert flops_per_s is not None
+        assert bytes_per_s is not None
+        return flops_per_s, bytes_per_s
+
+    def roof_points(self) -> list[Place]:
+        """Points on the roof over the whole panel, close enough together to keep names off it."""
+        flops_per_s, bytes_per_s = self.roof
+        left, right = self.axes.get_xlim()
+        xs = sorted([flops_per_s / bytes_per_s, *(left * (right / left) ** (i / 120) for i in range(121))])
+        return [(x, min(x * bytes_per_s, flops_per_s)) for x in xs]
+
+    def draw(self) -> None:
+        axes, (flops_per_s, bytes_per_s) = self.axes, self.roof
+        places, ridge = [self.place(one) for one in self.floors], flops_per_s / bytes_per_s
+        xs = [x for x, _ in places]
+        ys = [y for _, y in (*places, *(place for _, place in self.measured))]
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(min(*xs, ridge) / 1.6, max(*xs, ridge) * 1.6)
+        top = max(y for _, y in self.roof_points())
+        low, high = min(*ys, top / 2), max(*ys, top)
+        axes.set_ylim(low / (high / low) ** 0.08 / 1.03, high * (high / low) ** 0.12 * 1.03)
+        axes.plot(*zip(*self.roof_points(), strict=True), color="black", linewidth=1.4, zorder=1)
+        for name, chain in chains(self.floors).items():
+            colour, shape = self.styles[name]
+            places = [self.place(one) for one in chain]
+            axes.plot(*zip(*places, strict=True), color=colour, linewidth=0.8, alpha=0.5, zorder=2)
+            for one, place in zip(chain, places, strict=True):
+                axes.plot(
+                    *place, shape, color=colour, markersize=_width(size(one.case.model)),
+                    markeredgecolor="white", markeredgewidth=0.4, zorder=3,
+                )  # fmt: skip
+        for one, place in self.measured:
+            colour, _ = self.styles[sizes_of(one.case.model)]
+            axes.plot(
+                *zip(self.place(one), place, strict=True),
+                color="#777777", linewidth=0.8, linestyle=":", zorder=2,
+            )  # fmt: skip
+            axes.plot(
+                *place, "D", color=colour, markersize=_width(size(one.case.model)),
+                markeredgecolor="black", markeredgewidth=0.6, zorder=4,
+            )  # fmt: skip
+        scale, unit = (1e12, "TFLOP/s") if flops_per_s >= 1e12 else (1e9, "GFLOP/s")
+        number = f"{len(self.floors)} model{'s' if len(self.floors) > 1 else ''}"
+        rates = f"{significant(flops_per_s / scale)} {unit}, {significant(bytes_per_s / 1e9)} GB/s"
+        axes.set_title(
+            f"{self.floors[0].precision}, {self.form}: {number}; {rates}", loc="left", fontsize=8.5
+        )
+        _tick(axes.xaxis, *axes.get_xlim(), 1.0)
+        _tick(axes.yaxis, *axes.get_ylim(), scale)
+        axes.grid(color="#e2e2e2", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"FLOP/byte of the whole pass, {self.form}")
+        axes.set_ylabel(unit)
+
+    def label(self, figure: Figure) -> None:
+        """Name families at their largest model, once the figure is laid out."""
+        named: list[tuple[str, float, float, float]] = []
+        marks = [*self.roof_points(), *(place for _, place in self.measured)]
+        colours: dict[str, str] = {}
+        for name, chain in chains(self.floors).items():
+            marks += [self.place(one) for one in chain[:-1]]
+            model = chain[-1].case.model
+            if len(self.styles) <= NAMED or family(model) in FAMILIES:
+                text = name if len(chain) > 1 else model
+                named.append((text, *self.place(chain[-1]), _width(size(model)) ** 2))
+                colours[text] = self.styles[name][0]
+            else:
+                marks.append(self.place(chain[-1]))
+        label_points(figure, self.axes, named, marks, colours)
+
+
+def chains(floors: Sequence[PassFloor]) -> dict[str, list[PassFloor]]:
+    """The sizes of one family and patch, from small to large, by names such as DiT-*/2."""
+    found: dict[str, list[PassFloor]] = {}
+    for one in sorted(floors, key=lambda one: order(one.case.model)):
+        found.setdefault(sizes_of(one.case.model), []).append(one)
+    return found
+
+
+def family_styles(families: Collection[str]) -> dict[str, Style]:
+    """A colour and a shape for each, no two equal while they last; the papers' families keep theirs."""
+    styles: dict[str, Style] = {}
+    used: Counter[str] = Counter()
+    further = itertools.cycle(MORE_COLOURS)
+    for name in families:
+        colour = COLOURS.get(name.partition("-*")[0]) or next(further)
+        styles[name] = colour, SHAPES[used[colour] % len(SHAPES)]
+        used[colour] += 1
+    return styles
+
+
+def _width(letters: str) -> float:
+    """Points across the mark of a model of that size: wider for larger sizes, medium without a size."""
+    return 3.4 + 0.8 * (SIZES.index(letters) if letters in SIZES else 3)
+
+
+def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten; evenly where the axis is too short for these."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    if sum(low <= tick <= high for tick in ticks) < 3:
+        ticks = list(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high))
+    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
+
+
+def _legend(floors: Sequence[PassFloor], styles: Mapping[str, Style]) -> list[Line2D]:
+    def mark(label: str, **style: Any) -> Line2D:  # noqa: ANN401 - matplotlib's own options
+        return Line2D([], [], linestyle="", label=label, **style)
+
+    handles = [mark("floor (computed)", marker="o", color="#444444")]
+    if any(one.measured for one in floors):
+        handles.append(mark("measured", marker="D", color="#444444", markeredgecolor="black"))
+    drawn = {size(one.case.model) for one in floors}
+    handles += [
+        mark(letters, marker="o", color="#999999", markersize=_width(letters))
+        for letters in SIZES
+        if letters in drawn
+    ]
+    shown = styles.items() if len(styles) > NAMED else ()
+    return handles + [mark(name, marker=shape, color=colour) for name, (colour, shape) in shown]

@@ -1,0 +1,101 @@
+"""The report's markdown: tables, pictures, numbers with intervals, a page's list of contents."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.records.base import Environment, Record, Skipped
+from bench.records.throughput import TimedPasses
+from bench.store.codec import key
+from bench.tables.numbers import BLANK as BLANK
+from bench.tables.numbers import decimals, rounded
+from bench.tables.render import layout, texts
+from bench.tables.table import Row, Table
+
+Columns = dict[str, list[str]]  # cells by heading
+significant = rounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A plot the report links to: NAME.png and NAME.svg beside it."""
+
+    name: str
+    title: str
+    caption: str
+
+    @property
+    def markdown(self) -> str:
+        return f"![{self.title}]({self.name}.png)\n\n{self.caption} ([SVG]({self.name}.svg))"
+
+
+def markdown(columns: Mapping[str, Sequence[str]], records: Sequence[Sequence[Record]] = ()) -> str:
+    """Lay out columns of text as a markdown table.
+
+    Args:
+        columns: cells by heading.
+        records: the records that the cells of each row come from; their keys follow the table in a comment.
+    """
+    rows = list(zip(*columns.values(), strict=True))
+    return layout(list(columns), rows, "md").rstrip() + _sources(records)
+
+
+def table(described: Table[Row], rows: Sequence[Any]) -> str:
+    """Lay out rows under a table's description, with the keys of their records."""
+    header, cells = texts(described, rows)
+    sources = [[row] if isinstance(row, Skipped) else described.records(row) for row in rows]
+    return layout(header, cells, "md").rstrip() + _sources(sources)
+
+
+def _sources(records: Sequence[Sequence[Record]]) -> str:
+    """A comment with the keys of the records of every row, rows separated by semicolons."""
+    keys = [[key(record.case, record.environment) for record in of_row] for of_row in records]
+    return f"\n\n<!-- records: {'; '.join(map(' '.join, keys))} -->" if any(keys) else ""
+
+
+def sentence(text: str) -> str:
+    """Write a command's words as a sentence."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def gmacs(macs: float) -> str:
+    return rounded(macs / 1e9)
+
+
+def stamp(environment: Environment) -> str:
+    """Torch, commit and day of a count or a time."""
+    return f"torch {environment.torch}, commit {environment.commit[:12] or BLANK}, {environment.date[:10]}"
+
+
+def images(timing: TimedPasses | Skipped | None) -> str:
+    """Images/s as the median with its 95 % interval, or the status of a case without a number."""
+    if timing is None:
+        return BLANK
+    if isinstance(timing, Skipped):
+        return timing.status
+    rate, interval = timing.images_per_s, timing.images_per_s_interval
+    open_mark = "†" if timing.unmet else ""
+    if interval is None:
+        return f"{rounded(rate)}{open_mark} (n = {len(timing.times_s)}, no interval)"
+    places = decimals(rate)
+    return f"{rate:.{places}f}{open_mark} [{interval[0]:.{places}f}, {interval[1]:.{places}f}]"
+
+
+def with_contents(page: str) -> str:
+    """Put a line with a link to every section before the first one; a page without sections stays as it is.
+
+    The anchors are those that GitHub and most readers of markdown give a heading.
+    """
+    headings = re.findall(r"^## (.+)$", page, flags=re.MULTILINE)
+    if not headings:
+        return page
+    seen: Counter[str] = Counter()
+    links = []
+    for heading in headings:
+        anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        links.append(f"[{heading}](#{anchor}{f'-{seen[anchor]}' if seen[anchor] else ''})")
+        seen[anchor] += 1
+    head, mark, rest = page.partition("\n## ")
+    return f"{head}\n**Contents.** {' · '.join(links)}\n{mark}{rest}"
