@@ -49,11 +49,11 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _compare(case: DepthwiseCase) -> Record:
-    from bench.jobs import worker
+    from bench.jobs import timed, worker
     from bench.machine import environment
 
     here = environment.gather(case.device, case.model)
-    timeout_s = settings.STARTUP_S + 4 * case.budget_s
+    timeout_s = timed.STARTUP_S + 4 * case.budget_s
     return worker.run("bench.measure.depthwise:measure", case, here, timeout_s)
 
 
