@@ -15,7 +15,7 @@ from bench.counting import counters
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device
 from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes, PeakWatch
-from bench.measure.train_step import Region, Step, noise_of
+from bench.measure.train_step import Region, TrainStep, noise_of
 from bench.records.base import Environment, height_width
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from models.contract import build, condition_width
@@ -180,7 +180,7 @@ def training(
     noise = noise_of(inputs[0], task)
     before = counter.live_bytes
     # not fused: torch's default on CUDA, and so what the releases run
-    step = Step(model, inputs, noise, region, fused=False)
+    step = TrainStep(model, inputs, noise, region, fused=False)
     ema_bytes = counter.live_bytes - before
     watched = _WatchedStep(step, counter)
     wrapped = nullcontext() if around_recomputation is None else checkpointed(model, around_recomputation)
@@ -218,7 +218,7 @@ class _StepPeaks:
 class _WatchedStep:
     """A training step whose phases are watched; may run several times."""
 
-    def __init__(self, step: Step, counter: ByteCounter) -> None:
+    def __init__(self, step: TrainStep, counter: ByteCounter) -> None:
         self.step = step
         self.counter = counter
         self.gradients = 0

@@ -32,7 +32,8 @@ from models.contract import build
 from models.registry import task_at
 from reports.sections import projection as report
 from tests.analysis import builders
-from tests.analysis.builders import CPU, H200, META, USE, run
+from tests.analysis.builders import CPU, H200, META, USE
+from tests.commands import run
 
 XL = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 CERTAIN = GroupError(scale=0.0, groups=0)
