@@ -758,7 +758,7 @@ def test_a_gpu_without_the_peak_is_refused_first(
 ) -> None:
     known = load.gpus()
     lacking = {**known, "L40S": replace(known["L40S"], bf16_dense_tflops=None)}
-    monkeypatch.setattr(load, "gpus", lambda: lacking)
+    monkeypatch.setattr("baselines.gpus.gpus", lambda: lacking)
     monkeypatch.setattr("bench.counting.work.count", None)
     assert run(project.main, "--to", "l40s") == 2
     assert (
