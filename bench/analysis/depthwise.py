@@ -1,4 +1,4 @@
-"""Comparisons of depthwise operators: distance from the floors, sums over a pass, tables. Imports no torch."""
+"""Comparisons of depthwise operators: distance from the floors, sums over a pass, tables."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -1,5 +1,6 @@
 """Tables of explanations: counts, differences, closed form, published figures, verdict and ratio."""
 
+from operator import attrgetter
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -192,12 +193,9 @@ VALUES = Table[Line](
     columns=(
         Column("part", lambda line: line.part),
         *(MODEL, FAMILY, RES, LATENT, BATCH),
-        *(Column(name, lambda line, name=name: getattr(line, name)) for name in ("counter", "name")),
+        *(Column(name, attrgetter(name)) for name in ("counter", "name")),
         Column("operators", lambda line: list(line.operators)),
-        *(
-            Column(name, lambda line, name=name: getattr(line, name))
-            for name in ("macs", "of_torch", "other_macs", "ratio", "text")
-        ),
+        *(Column(name, attrgetter(name)) for name in ("macs", "of_torch", "other_macs", "ratio", "text")),
     ),
 )
 DIFFERENCES = Table[Line](

@@ -57,8 +57,8 @@ def comparison(study: TrainingStudy) -> list[str]:
         "Does the ranking of the short run predict the published ranking by FID after 400K steps (FCDM Table "
         "3: diffusion on ImageNet at 256 px, no guidance)? "
         + (sizes if any(size(model) == "Ti" for model in study.models) else "")
-        + "The runs differ in data, length and in part in size or objective, and a loss is not a FID: this is "
-        "an exploration, not a check."
+        + "The runs differ in data, length and in part in size or objective, and a loss is not a FID: this "
+        "is an exploration, not a check."
     ]
     rows = [("trained", rankings.correlation(study, published))]
     rows += [

@@ -60,9 +60,9 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
     """The newest analysis of every network; those with equal inputs together."""
     groups: dict[tuple[object, ...], list[A]] = {}
     for one in newest(analyses):
-        probe = one.case.probe
-        inputs = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
-        groups.setdefault((*inputs, one.environment.device), []).append(one)
+        probe: Probe = one.case.probe
+        given = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
+        groups.setdefault((*given, one.environment.device), []).append(one)
     return [
         sorted(groups[key], key=lambda r: (order(r.case.model), r.case.probe.trained, r.case.weights))
         for key in sorted(groups, key=repr)

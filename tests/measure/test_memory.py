@@ -17,7 +17,6 @@ from torch.profiler import ProfilerActivity, profile
 from bench import memory
 from bench.analysis import memory_fit
 from bench.analysis.memory_fit import GIB, MIB
-from bench.checkpointing import checkpointed
 from bench.counting.cuda_dispatch import CudaRules, fused_attention
 from bench.jobs import memory as memory_jobs
 from bench.jobs import worker
@@ -29,6 +28,7 @@ from bench.records.memory import TABLE, Memory, MemoryCase, MemoryUse
 from bench.store.codec import from_dict, read, to_line
 from bench.tables.render import render
 from models import Task
+from models.checkpointing import checkpointed
 from models.contract import build
 from models.registry import task_at
 from reports.sections import memory as report

@@ -109,6 +109,7 @@ def test_differences_by_timestep_are_in_per_cent(page: str) -> None:
     assert found["FCDM-Ti"][0].startswith(f"{100 * (mean - 1):+.1f} [")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_range_with_a_loss_below_zero_is_absolute_without_bar() -> None:
     records = [
         replace(
@@ -196,6 +197,7 @@ def test_seconds_that_differ_between_seeds_give_a_warning() -> None:
     assert "seconds of equal work differ between seeds by DiT-Ti/2 50 %" in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_single_model_has_no_comparison() -> None:
     page, drawings = section(study({"mine:a": 1.0}))
     assert "At equal cost" not in page
@@ -213,6 +215,7 @@ def test_failed_run_is_named_with_its_reason() -> None:
     assert "DiC-S" not in table(page, "#### Loss at the end")["model"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_configurations_in_which_every_run_failed_are_rows() -> None:
     lost = [
         with_recipe(run, learning_rate=5.0)
