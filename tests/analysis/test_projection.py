@@ -32,7 +32,8 @@ from models.contract import build
 from models.registry import task_at
 from reports.sections import projection as report
 from tests.analysis import builders
-from tests.analysis.builders import CPU, H200, META, USE, run
+from tests.analysis.builders import CPU, H200, META, USE
+from tests.commands import run
 
 XL = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 CERTAIN = GroupError(scale=0.0, groups=0)
@@ -757,7 +758,7 @@ def test_a_gpu_without_the_peak_is_refused_first(
 ) -> None:
     known = load.gpus()
     lacking = {**known, "L40S": replace(known["L40S"], bf16_dense_tflops=None)}
-    monkeypatch.setattr(load, "gpus", lambda: lacking)
+    monkeypatch.setattr("baselines.gpus.gpus", lambda: lacking)
     monkeypatch.setattr("bench.counting.work.count", None)
     assert run(project.main, "--to", "l40s") == 2
     assert (

@@ -18,7 +18,9 @@ from bench.records.scaling import ScalingCase, ScalingVisit
 from bench.store.codec import key, read
 from reports.sections import resolution as report
 from tests.analysis import builders
-from tests.analysis.builders import CPU, PART, PASS, res_fields, run
+from tests.analysis.builders import CPU, PART, res_fields
+from tests.commands import run
+from tests.records.examples import PASS
 
 # visits and batches
 

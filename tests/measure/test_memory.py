@@ -33,7 +33,8 @@ from models.contract import build
 from models.registry import task_at
 from reports.sections import memory as report
 from tests.analysis import builders
-from tests.analysis.builders import META, SIZED, USE, run
+from tests.analysis.builders import META, SIZED, USE
+from tests.commands import run
 from tests.conftest import UNREAD
 from tests.tiny import Tiny
 
