@@ -36,9 +36,11 @@ BUDGET_S = 2.0
 
 def jobs(args: argparse.Namespace) -> list[Job]:
     """What is measured and counted, in order; of ceilings only those that --measure-ceilings asks for."""
+    from bench.measure import ceilings
+
     _check(args)
     if args.measure_ceilings:
-        return _ceiling_jobs(args, args.precision or _ceilings().PRECISIONS[_device(args)])
+        return _ceiling_jobs(args, args.precision or ceilings.PRECISIONS[_device(args)])
     return [*_operator_jobs(args), *(_profile_jobs(args) if args.profile else [])]
 
 
@@ -55,21 +57,16 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.measure_ceilings or args.profile:
         from bench.machine import device
+        from bench.measure import ceilings
 
         where = _device(args)
         for precision in args.precision or ():
             if (reason := device.why_not(where, precision)) is not None:
                 raise options.UsageError(reason)
-            if args.measure_ceilings and precision not in (known := _ceilings().PRECISIONS[where]):
+            if args.measure_ceilings and precision not in (known := ceilings.PRECISIONS[where]):
                 raise options.UsageError(
                     f"--precision {precision}: has no ceiling on {where}; {', '.join(known)} have"
                 )
-
-
-def _ceilings():  # noqa: ANN202 - a module, imported late because it imports torch
-    from bench.measure import ceilings
-
-    return ceilings
 
 
 def _device(args: argparse.Namespace) -> str:
@@ -123,8 +120,9 @@ def _profile_jobs(args: argparse.Namespace) -> list[Job]:
 
 def _ceiling_jobs(args: argparse.Namespace, precisions: Sequence[str]) -> list[Job]:
     from bench.jobs.roofline import ceiling_job
+    from bench.measure import ceilings
 
-    return [ceiling_job(case, args.budget) for case in _ceilings().cases(_device(args), precisions)]
+    return [ceiling_job(case, args.budget) for case in ceilings.cases(_device(args), precisions)]
 
 
 # peaks
@@ -151,6 +149,7 @@ def _measured(
 ) -> tuple[list[Peaks], list[str]]:
     """The ceilings of this device, those that no record has measured now; and notes."""
     from bench.machine import device
+    from bench.measure import ceilings
 
     peaks = roofline.measured_peaks(records, here)
     where = _device(args)
@@ -158,7 +157,7 @@ def _measured(
         precision
         for precision in roofline.needed(_precisions(args))
         if device.why_not(where, precision) is None
-        and precision in _ceilings().PRECISIONS[where]
+        and precision in ceilings.PRECISIONS[where]
         and (peaks is None or peaks.flops_per_s(precision, "linear") is None)
     ]
     if peaks is not None and not missing and peaks.bytes_per_s is not None:
@@ -192,7 +191,8 @@ def _body(args: argparse.Namespace) -> int:
         measured, notes = _measured(args, here, records)
     roofs = [*sold, *measured] or [NO_PEAKS]
     counted, found_notes = run_jobs(planned, args.out, force=args.force)
-    profiled, profile_notes = [], []
+    profiled: list[Record] = []
+    profile_notes: list[str] = []
     if args.profile:
         profiled, profile_notes = run_jobs(_profile_jobs(args), args.out, force=args.force)
     costs = [one for one in counted if isinstance(one, OperatorCosts)]
@@ -234,7 +234,10 @@ def _profile_notes(profiles: Sequence[Profile | None], profiled: Sequence[Record
         if one
     ]
     failed = [one for one in profiled if isinstance(one, Skipped)]
-    return [*dict.fromkeys(notes), *(f"not profiled: {one.case.label}: {one.status}: {one.reason}" for one in failed)]
+    return [
+        *dict.fromkeys(notes),
+        *(f"not profiled: {one.case.label}: {one.status}: {one.reason}" for one in failed),
+    ]
 
 
 def _notes(costs: OperatorCosts, roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:

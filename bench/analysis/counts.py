@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.records.base import Size, height_width
@@ -73,7 +74,7 @@ TABLE = Table[ModelCounts](
         Column("model", lambda row: row.model),
         _RES,
         *(
-            Column(name, lambda row, name=name: row.macs(name), lambda macs: giga(macs, 4), optional=True)
+            Column(name, partial(ModelCounts.macs, counter=name), lambda macs: giga(macs, 4), optional=True)
             for name in COUNTERS
         ),
     ),
@@ -83,10 +84,7 @@ RATIOS = Table[Ratio](
     title=f"{' / '.join(PAIR)} under each counter",
     columns=(
         _RES,
-        *(
-            Column(name, lambda row, name=name: row.of(name), _four_digits, optional=True)
-            for name in COUNTERS
-        ),
+        *(Column(name, partial(Ratio.of, counter=name), _four_digits, optional=True) for name in COUNTERS),
     ),
     records=lambda row: (*row.above.counts.values(), *row.below.counts.values()),
 )

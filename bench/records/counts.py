@@ -96,14 +96,17 @@ TABLE = Table[MacCount](
         Column("not counted", lambda r: list(r.not_counted), raw=True),
     ),
 )
+_SHARE: tuple[Column[Any], ...] = (
+    Column("part", lambda r: r.part),
+    Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
+    Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
+)
 SHARES = Table[MacShare](
     title="MACs of a forward pass by operator or module",
     columns=(
         *_SIZED,
         _COUNTER,
-        Column("part", lambda r: r.part),
-        Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
-        Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
+        *_SHARE,
     ),
     records=lambda row: (row.count,),
 )

@@ -1,4 +1,4 @@
-"""Projection: known devices are found again, bars hold what they say, a prediction is called one."""
+"""Projection: known shares are recovered, intervals cover, predictions are marked."""
 
 import csv
 import io
@@ -138,10 +138,10 @@ def of_known_devices() -> list[Observation]:
     ]
 
 
-# the mathematics
+# the formula and its calibration
 
 
-def test_a_kernel_takes_the_longer_of_its_flops_and_its_bytes_at_their_shares() -> None:
+def test_a_kernel_takes_the_longer_of_flops_and_bytes() -> None:
     x = inner([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.25, 0.8, 1e-9])
     work = made("x", [part("linear", 1500, 1), part("linear", 1, 4), part("norm", 0, 8)])
     predicted = calibrate.predict(fixed(x), work, gpu(), "bf16", None, CERTAIN)
@@ -149,7 +149,7 @@ def test_a_kernel_takes_the_longer_of_its_flops_and_its_bytes_at_their_shares() 
     assert predicted.low_s < predicted.seconds < predicted.high_s  # another device may differ
 
 
-def test_starting_kernels_hides_behind_a_busy_gpu_and_shows_on_an_idle_one() -> None:
+def test_launch_time_counts_on_an_idle_gpu_only() -> None:
     x = inner([*SHARES[:-1], 5e-6])
     busy = calibrate.predict(fixed(x), made("x", [part("norm", 0, 80, 100)]), gpu(), "bf16", None, CERTAIN)
     idle = calibrate.predict(fixed(x), made("x", [part("norm", 0, 1e-6, 100)]), gpu(), "bf16", None, CERTAIN)
@@ -157,7 +157,7 @@ def test_starting_kernels_hides_behind_a_busy_gpu_and_shows_on_an_idle_one() -> 
     assert idle.seconds == pytest.approx(100 * 5e-6)
 
 
-def test_a_depthwise_convolution_uses_no_tensor_cores_in_any_precision() -> None:
+def test_depthwise_convolutions_use_no_tensor_cores() -> None:
     work = made("x", [part("depthwise", 1000, 0.001)])
     times = [
         calibrate.predict(fixed(inner(SHARES)), work, gpu(), precision, None, CERTAIN).seconds
@@ -166,7 +166,7 @@ def test_a_depthwise_convolution_uses_no_tensor_cores_in_any_precision() -> None
     assert times == pytest.approx([2e12 / (0.03 * 20e12)] * 3)
 
 
-def test_torch_default_runs_convolutions_in_tf32_and_linear_layers_in_fp32() -> None:
+def test_torch_default_is_tf32_in_convolutions_only() -> None:
     def seconds(kind: str, precision: str) -> float:
         work = made("x", [part(kind, 1000, 0.001)])
         return calibrate.predict(fixed(inner(SHARES)), work, gpu(), precision, None, CERTAIN).seconds
@@ -197,7 +197,7 @@ def test_one_disturbed_measurement_does_not_bend_the_rest() -> None:
         assert other.value == pytest.approx(one.value, rel=0.05)
 
 
-def test_a_measured_device_is_predicted_better_than_another_one() -> None:
+def test_a_measured_device_has_a_narrower_interval() -> None:
     calibration = calibrate.calibrate("cuda", of_known_devices())
     work = zoo()[0]
     spans = []
@@ -221,7 +221,7 @@ def varied(seed: int) -> list[Observation]:
     return found
 
 
-def test_bars_hold_what_was_left_out_about_as_often_as_they_say() -> None:
+def test_intervals_cover_held_out_passes_at_their_nominal_rate() -> None:
     held = projector.held_out(varied(0))
     for left_out in ("size", "model", "device", EVERYTHING):
         covered = [one.is_covered for one in held if one.left_out == left_out]
@@ -231,7 +231,7 @@ def test_bars_hold_what_was_left_out_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.parametrize("groups", [2, 4, 9])
-def test_an_error_of_few_groups_that_are_off_alike_reaches_a_new_one_about_as_often_as_it_says(
+def test_group_errors_cover_a_new_group_at_their_nominal_rate(
     groups: int,
 ) -> None:
     random = np.random.default_rng(groups)
@@ -270,7 +270,7 @@ def test_a_group_that_is_the_only_one_is_not_left_out() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "torch-default", "bf16"])
-def test_neither_a_prediction_nor_its_interval_is_below_the_eager_floor(precision: str) -> None:
+def test_no_interval_is_below_the_eager_floor(precision: str) -> None:
     perfect = inner([*[1 - 1e-9] * 6, 0.0, 1 - 1e-9, 1 - 1e-9, 1e-12])
     for model in XL:
         work = costs_of(model, "bf16" if precision == "bf16" else "fp32")
@@ -348,7 +348,7 @@ def test_passes_of_a_gpu_calibrate_gpus_by_themselves() -> None:
     assert "the difference between two GPUs is assumed" in made_by.describe()
 
 
-def test_without_a_measured_gpu_the_words_say_so_and_name_the_device_that_bars_come_from() -> None:
+def test_without_a_gpu_priors_and_the_tested_device_are_named() -> None:
     made_by, _ = projector_of([])
     assert made_by.describe().startswith("no GPU measured yet: its shares of the peaks are the priors")
     assert "an error of a factor of 1.2, assumed" in made_by.describe()
@@ -376,9 +376,7 @@ def test_without_a_measured_gpu_the_words_say_so_and_name_the_device_that_bars_c
     )
 
 
-def test_a_model_that_its_intervals_do_not_hold_is_named_beside_the_nominal_level(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_outside_its_intervals_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         replace(one, times_s=(20 * one.median_s,) * 7)
         if isinstance(one, Throughput) and one.case.model == "linear"
@@ -393,15 +391,15 @@ def test_a_model_that_its_intervals_do_not_hold_is_named_beside_the_nominal_leve
     path = tmp_path / "measured.jsonl"
     path.write_text("".join(map(to_line, records)))
     assert run(project.main, *TINY, "--records", str(path)) == 0
-    told = capsys.readouterr()
-    assert made_by.describe_coverage() in told.err
-    assert "nominal 90 % interval" in told.out
+    printed = capsys.readouterr()
+    assert made_by.describe_coverage() in printed.err
+    assert "nominal 90 % interval" in printed.out
     text, _ = report.section([renamed(zoo()[1]), *records])
     assert made_by.describe_coverage()[1:] in text
     assert "with its model left out" in text
 
 
-def test_shares_that_measuring_put_outside_their_prior_are_named() -> None:
+def test_shares_outside_their_prior_are_named() -> None:
     made_by, _ = projector_of(on_h200())
     assert made_by.describe_priors().startswith("of the 10 shares of a GPU, calibration moved none outside")
     made_by, _ = projector_of(on_h200(6.0))
@@ -412,7 +410,7 @@ def test_shares_that_measuring_put_outside_their_prior_are_named() -> None:
     assert projector_of([])[0].describe_priors() == ""
 
 
-def test_what_cannot_calibrate_is_counted_with_its_reason() -> None:
+def test_passes_that_cannot_calibrate_are_counted_by_reason() -> None:
     work = zoo()[0]
     other = renamed(work, "not traced")
     records: list[Record] = [
@@ -445,7 +443,7 @@ def test_the_newest_pass_of_a_case_counts() -> None:
         assert {one.seconds for one in calibrated} == {one.median_s for one in again}
 
 
-def test_a_training_step_moves_what_adamw_and_the_average_read_and_write() -> None:
+def test_a_training_step_includes_the_bytes_of_its_update() -> None:
     use = replace(USE, gradients_bytes=4000, ema_bytes=5000)
     step = formula.with_update(zoo()[0], use)
     adamw, average = 4000 * (4 + 3), 5000 * (2 + 1)  # a thousand trained parameters of 1250
@@ -472,9 +470,7 @@ def errors_of(records: Sequence[Record]) -> predictions.MemoryErrors:
 MEASURED_PEAKS = {"a": 1.1, "b": 1.2, "c": 1.05}  # of 1 GiB predicted
 
 
-def test_memory_has_an_interval_from_measured_peaks_of_its_own_work_and_else_says_that_there_is_none() -> (
-    None
-):
+def test_memory_intervals_come_from_peaks_of_the_same_work() -> None:
     records = [
         *(peak(model, 1, measured=False) for model in MEASURED_PEAKS),
         *(peak(model, gib, measured=True) for model, gib in MEASURED_PEAKS.items()),
@@ -499,19 +495,19 @@ def test_memory_has_an_interval_from_measured_peaks_of_its_own_work_and_else_say
     ]
 
 
-def test_predicted_memory_is_shown_with_its_interval_or_a_note_that_it_has_none(
+def test_predicted_memory_has_an_interval_or_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(project.main, *TINY, *empty(tmp_path), "--format", "json") == 0
-    told = capsys.readouterr()
-    assert "memory has no interval: no GPU peak of inference is measured yet" in told.err
-    assert [row["memory_peak_bytes_interval"] for row in json.loads(told.out)] == [None, None]
+    printed = capsys.readouterr()
+    assert "memory has no interval: no GPU peak of inference is measured yet" in printed.err
+    assert [row["memory_peak_bytes_interval"] for row in json.loads(printed.out)] == [None, None]
     path = tmp_path / "measured.jsonl"
     path.write_text(to_line(peak("tests.tiny:Tiny", 1, measured=True)))  # its prediction is made
     assert run(project.main, *TINY, "--records", str(path), "--format", "json") == 0
-    told = capsys.readouterr()
-    assert "Student's t over 1 measured GPU peaks of inference, models counted: 1" in told.err
-    for row in json.loads(told.out):
+    printed = capsys.readouterr()
+    assert "Student's t over 1 measured GPU peaks of inference, models counted: 1" in printed.err
+    for row in json.loads(printed.out):
         low, high = row["memory_peak_bytes_interval"]
         assert low < row["memory_peak_bytes"] < 2**30 < high
         assert row["fits"] == "perhaps"  # of one model alone the interval is wider than any GPU
@@ -527,7 +523,7 @@ def test_predicted_memory_is_shown_with_its_interval_or_a_note_that_it_has_none(
     assert "1 measured GPU peaks of inference" in text
 
 
-def test_measured_memory_of_models_that_are_not_here_any_more_is_told_and_that_of_other_work_not_predicted(
+def test_measured_memory_of_removed_models_is_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "measured.jsonl", tmp_path / "derived.jsonl"
@@ -536,18 +532,18 @@ def test_measured_memory_of_models_that_are_not_here_any_more_is_told_and_that_o
     timing = timed("NVIDIA H200", "cuda", renamed(zoo()[0], "gone.net:Net"), 0.1)
     path.write_text("".join(map(to_line, [*peaks, timing])))
     assert run(project.main, *TINY, "--records", str(path), "--out", str(out)) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     note = "measured peaks of memory that cannot be predicted: 1 of Renamed-XL; 1 of gone.net:Net"
-    assert note in told.err
-    assert "measured passes that do not calibrate: 1 whose operator costs are unknown" in told.err
-    assert "memory has no interval: no GPU peak of inference is measured yet" in told.err
+    assert note in printed.err
+    assert "measured passes that do not calibrate: 1 whose operator costs are unknown" in printed.err
+    assert "memory has no interval: no GPU peak of inference is measured yet" in printed.err
     assert {one.case.work for one in read(out).records if isinstance(one, Memory)} == {"inference"}
 
 
 # published rows
 
 
-def test_published_rows_come_once_and_not_from_the_paper_that_took_them_over() -> None:
+def test_published_rows_come_once_from_their_own_paper() -> None:
     rows = published.published_rows()
     named = [(row.source, row.model) for row in rows]
     assert len(named) == len(set(named))
@@ -565,9 +561,7 @@ def test_fcdm_on_an_a100_cannot_have_been_fp32() -> None:
     assert [reading.is_impossible for reading in judged.readings] == [True, False, False]
 
 
-def test_a_row_a_little_above_a_limit_says_so_and_the_slack_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_row_slightly_above_a_limit_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work, made_by = renamed(zoo()[0], precision="fp32"), projector_of([])[0]
     predictions = {p: made_by.predict(work, gpu(), p) for p in published.PRECISIONS}
     floor = predictions["fp32"].fused_floor_s
@@ -589,7 +583,7 @@ def test_a_row_a_little_above_a_limit_says_so_and_the_slack_is_told(
     assert "fp32 images/s at most" in text
 
 
-def test_a_reading_whose_interval_holds_the_row_fits_better_than_a_nearer_one_at_its_floor() -> None:
+def test_an_interval_that_holds_a_row_beats_a_nearer_value() -> None:
     def reading(precision: str, seconds: float, low_s: float) -> published.Reading:
         prediction = calibrate.Prediction(
             seconds=seconds, low_s=low_s, high_s=3 * seconds, eager_floor_s=low_s, fused_floor_s=low_s / 2
@@ -621,7 +615,7 @@ def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "name"),
+    ("text", "name"),
     [
         ("rtx4090", "RTX 4090"),
         ("4090", "RTX 4090"),
@@ -636,12 +630,12 @@ def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
         ("NVIDIA A100-PCIE-40GB", "A100 PCIe 40GB"),
     ],
 )
-def test_a_gpu_is_found_by_a_part_of_its_name(said: str, name: str) -> None:
-    assert load.gpu(said).gpu == name
+def test_a_gpu_is_found_by_a_part_of_its_name(text: str, name: str) -> None:
+    assert load.gpu(text).gpu == name
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("text", "message"),
     [
         ("a100", "a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
         ("rtx 4900", "rtx 4900: no such GPU; did you mean RTX 4090?"),
@@ -651,10 +645,10 @@ def test_a_gpu_is_found_by_a_part_of_its_name(said: str, name: str) -> None:
         ("", "no such GPU"),
     ],
 )
-def test_a_name_of_none_or_of_several_is_refused(said: str, told: str) -> None:
+def test_a_name_of_none_or_of_several_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match="GPU") as refusal:
-        load.gpu(said)
-    assert told in str(refusal.value)
+        load.gpu(text)
+    assert message in str(refusal.value)
 
 
 # the command
@@ -673,17 +667,17 @@ def test_every_format_calls_a_prediction_one(
     form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(project.main, *TINY, *empty(tmp_path), "--format", form) == 0
-    told = capsys.readouterr()
-    assert "predicted, not measured; no GPU measured yet" in told.err
-    assert "--to h200: H200 SXM5 141GB; a100-80: A100 SXM4 80GB" in told.err
-    assert f"work counted with torch {torch.__version__}, commit " in told.err
+    printed = capsys.readouterr()
+    assert "predicted, not measured; no GPU measured yet" in printed.err
+    assert "--to h200: H200 SXM5 141GB; a100-80: A100 SXM4 80GB" in printed.err
+    assert f"work counted with torch {torch.__version__}, commit " in printed.err
     if form == "json":
-        rows = json.loads(told.out)
+        rows = json.loads(printed.out)
     elif form == "csv":
-        rows = list(csv.DictReader(io.StringIO(told.out)))
+        rows = list(csv.DictReader(io.StringIO(printed.out)))
     else:
-        assert "predicted images/s" in told.out
-        assert "H200 SXM5 141GB" in told.out
+        assert "predicted images/s" in printed.out
+        assert "H200 SXM5 141GB" in printed.out
         return
     assert [row["gpu"] for row in rows] == ["H200 SXM5 141GB", "A100 SXM4 80GB"]
     for row in rows:
@@ -701,7 +695,7 @@ def test_a_training_step_is_predicted_with_its_update(
     assert seconds["training"] > seconds["inference"]
 
 
-def test_records_keep_what_a_prediction_is_derived_from_and_it_is_not_traced_again(
+def test_costs_of_predictions_are_stored_and_not_counted_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "records.jsonl"
@@ -733,7 +727,7 @@ def test_measured_passes_in_the_records_calibrate(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--to", "rtx4900"], "--to rtx4900: no such GPU; did you mean RTX 4090?"),
         (["--to", "a100"], "--to a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
@@ -748,15 +742,17 @@ def test_measured_passes_in_the_records_calibrate(tmp_path: Path, capsys: pytest
         (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
     ],
 )
-def test_bad_input_ends_in_one_line(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_ends_in_one_line(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(project.main, *args) == 2
     written = capsys.readouterr()
     assert written.out == ""
-    assert told in written.err
+    assert message in written.err
     assert len(written.err.splitlines()) == 1
 
 
-def test_a_gpu_without_the_peak_is_refused_before_anything_is_traced(
+def test_a_gpu_without_the_peak_is_refused_first(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = load.gpus()
@@ -772,7 +768,7 @@ def test_a_gpu_without_the_peak_is_refused_before_anything_is_traced(
 # the report
 
 
-def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
+def test_report_predicts_from_operator_costs_only() -> None:
     assert report.section([builders.throughput((1.0,))]) == ("", [])
     works = [renamed(zoo()[1]), renamed(zoo()[3], "DiT-XL/2")]
     fp32 = [replace(work, case=replace(work.case, precision="fp32")) for work in works]
@@ -790,7 +786,7 @@ def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
     assert svg.startswith("<?xml")
 
 
-def test_the_report_calibrates_on_what_was_measured_and_shows_what_was_left_out() -> None:
+def test_report_calibrates_and_shows_passes_left_out() -> None:
     work = renamed(zoo()[1])
     text, _ = report.section([work, *on_h200()])
     assert "Basis: calibrated on 9 passes on H200 SXM5 141GB" in text

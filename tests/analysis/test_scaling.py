@@ -1,8 +1,7 @@
-"""Resolution scaling: known exponents and cross-overs, batches that shrink, the command, the report."""
+"""Resolution scaling: batches that shrink, studies from records, the command, the report."""
 
 import json
 import math
-import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,193 +15,10 @@ from bench.jobs import visits
 from bench.records.base import Record, Size, Skipped, height_width
 from bench.records.operators import OperatorCosts
 from bench.records.scaling import ScalingCase, ScalingVisit
-from bench.stats import power_law
-from bench.stats.cross_overs import cross_overs
-from bench.stats.power_law import Curve, Drift, Point, counted, exponent
 from bench.store.codec import key, read
 from reports.sections import resolution as report
 from tests.analysis import builders
 from tests.analysis.builders import CPU, PART, PASS, res_fields, run
-
-SIDES = (128.0, 256.0, 512.0, 1024.0)
-
-
-def curve(slope: float, *, at: float = 1.0, noise: float = 0.02, drift: float = 0.0, seed: int = 0) -> Curve:
-    """Two visits of fifteen samples at every side of a cost that is 1 at one side."""
-    draw = random.Random(seed)
-    points = []
-    for side in SIDES:
-        visits = []
-        for _ in range(2):
-            level = (side / at) ** slope * math.exp(draw.gauss(0, drift))
-            visits.append(tuple(level * math.exp(draw.gauss(0, noise)) for _ in range(15)))
-        points.append(Point(side=side, visits=tuple(visits)))
-    return Curve(points=tuple(points), drift=power_law.drift_of(points))
-
-
-def inside(value: float, interval: power_law.Interval | None) -> bool:
-    assert interval is not None
-    return interval[0] <= value <= interval[1]
-
-
-# exponents
-
-
-def test_the_exponent_of_a_power_law_is_found() -> None:
-    exact = Curve(points=tuple(counted(side, 3 * side**2.5) for side in SIDES), exact=True)
-    fit = exponent(exact)
-    assert fit is not None
-    assert fit.slope == pytest.approx(2.5)
-    assert fit.per_doubling == pytest.approx(2**2.5)
-    assert fit.interval is None
-    assert fit.by_residuals is None
-    assert fit.local == pytest.approx((2.5,) * 3)
-    assert fit.misfit == pytest.approx(0)
-
-
-def test_a_bent_count_has_exponents_from_size_to_size_and_no_interval() -> None:
-    bent = of_counts(*(side + side**2 / 200 for side in SIDES))
-    fit = exponent(bent)
-    assert fit is not None
-    assert (fit.interval, fit.by_residuals) == (None, None)
-    assert list(fit.local) == sorted(fit.local)
-    assert fit.local[0] < fit.slope < fit.local[-1]
-    assert 0.01 < fit.misfit < 0.2
-
-
-@pytest.mark.parametrize(("noise", "drift"), [(0.01, 0.0), (0.1, 0.0), (0.02, 0.05)])
-def test_intervals_cover_a_known_exponent_as_often_as_they_say(noise: float, drift: float) -> None:
-    fits = [exponent(curve(2.1, noise=noise, drift=drift, seed=seed)) for seed in range(60)]
-    assert sum(inside(2.1, fit.interval) for fit in fits if fit) >= 50
-    assert sum(inside(2.1, fit.by_residuals) for fit in fits if fit) >= 50
-
-
-def test_intervals_of_two_sizes_visited_twice_cover_as_often_as_those_of_many() -> None:
-    covered = 0
-    for seed in range(150):
-        two = curve(2.1, drift=0.1, seed=seed).points[:2]
-        fit = exponent(Curve(points=two, drift=power_law.drift_of(two)))
-        assert fit is not None
-        covered += inside(2.1, fit.interval)
-    assert covered >= 135  # of 150; with a normal instead of Student's t: 127
-
-
-def test_one_visit_of_each_size_gives_no_interval_however_many_samples() -> None:
-    points = tuple(replace(point, visits=point.visits[:1]) for point in curve(2).points)
-    once = Curve(points=points, drift=power_law.drift_of(points))
-    assert power_law.drift_of(points) is None
-    assert power_law.intervals(once) == [None] * len(SIDES)
-    fit = exponent(once)
-    assert fit is not None
-    assert fit.interval is None
-
-
-def test_visits_that_differ_widen_the_interval() -> None:
-    quiet, drifting = exponent(curve(2)), exponent(curve(2, drift=0.1))
-    assert quiet is not None
-    assert drifting is not None
-    assert quiet.interval is not None
-    assert drifting.interval is not None
-    assert drifting.interval[1] - drifting.interval[0] > 3 * (quiet.interval[1] - quiet.interval[0])
-
-
-def test_residuals_tell_a_bent_curve_where_samples_do_not() -> None:
-    points = tuple(Point(side=s, visits=((s + s**2 / 200,) * 20,) * 2) for s in SIDES)
-    bent = Curve(points=points, drift=power_law.drift_of(points))
-    fit = exponent(bent)
-    assert fit is not None
-    assert fit.interval is not None
-    assert fit.by_residuals is not None
-    assert fit.interval[1] - fit.interval[0] < 1e-6
-    assert fit.by_residuals[1] - fit.by_residuals[0] > 0.1
-
-
-def test_one_size_has_no_exponent_and_few_samples_no_interval() -> None:
-    few = Curve(
-        points=tuple(Point(side=s, visits=((s, s * 1.01),)) for s in SIDES[:2]),
-        drift=Drift(sd=0.01, freedom=4),
-    )
-    assert exponent(few.among(SIDES[:1])) is None
-    fit = exponent(few)
-    assert fit is not None
-    assert (fit.interval, fit.by_residuals) == (None, None)
-
-
-def test_a_doubling_is_found_between_non_square_sizes_too() -> None:
-    sides = [resolution.side_of(res) for res in ((128, 256), 256, (256, 512))]
-    costs = Curve(points=tuple(counted(side, side**2) for side in sides), exact=True)
-    (growth,) = power_law.doublings(costs)
-    assert (growth.from_side, growth.to_side) == (sides[0], sides[2])
-    assert growth.ratio == pytest.approx(4)
-
-
-def test_the_same_curves_give_the_same_intervals() -> None:
-    assert exponent(curve(2)) == exponent(curve(2))
-
-
-# cross-overs
-
-
-def test_a_known_cross_over_is_found_within_its_interval() -> None:
-    found = 0
-    for seed in range(30):
-        (crossing,) = cross_overs(curve(2.2, at=300, seed=seed), curve(1.8, at=300, seed=100 + seed))
-        assert crossing.below == "first"
-        assert crossing.certain
-        found += inside(300, crossing.interval)
-    assert found >= 26
-
-
-def test_curves_that_do_not_meet_say_so_and_where_they_would() -> None:
-    (apart,) = cross_overs(curve(2), curve(2, at=50, seed=1))
-    assert (apart.side, apart.certain, apart.extrapolated) == (None, True, None)
-    (later,) = cross_overs(curve(2.2, at=2000), curve(1.8, at=2000, seed=1))
-    assert later.side is None
-    assert later.extrapolated == pytest.approx(2000, rel=0.1)
-    (far,) = cross_overs(curve(2.2, at=50_000), curve(1.8, at=50_000, seed=1))
-    assert far.extrapolated is None
-
-
-def test_curves_too_close_to_tell_give_no_certain_answer() -> None:
-    for crossing in cross_overs(curve(2), curve(2.001, seed=1)):
-        assert not crossing.certain
-
-
-def of_counts(*costs: float) -> Curve:
-    return Curve(
-        points=tuple(counted(side, cost) for side, cost in zip(SIDES, costs, strict=False)), exact=True
-    )
-
-
-def test_two_equal_counts_are_equal_and_neither_is_the_smaller_one() -> None:
-    (found,) = cross_overs(of_counts(3, 12, 48), of_counts(3, 12, 48))
-    assert (found.below, found.side, found.extrapolated) == ("neither", None, None)
-    assert found.equal == SIDES[:3]
-
-
-@pytest.mark.parametrize(
-    ("costs", "below", "side", "equal"),
-    [
-        ((2, 4, 9), "first", 256, (256,)),
-        ((2, 4, 8, 17), "first", math.sqrt(256 * 512), (256, 512)),
-        ((2, 4, 7), "first", None, (256,)),
-        ((3, 4, 9), "second", None, (128, 256)),
-        ((2, 3, 8), "first", None, (512,)),
-    ],
-    ids=["at a size", "over two sizes", "touching", "parting", "meeting at the end"],
-)
-def test_curves_that_are_equal_at_a_size_cross_there_if_they_change_sides(
-    costs: tuple[float, ...], below: str, side: float | None, equal: tuple[float, ...]
-) -> None:
-    (found,) = cross_overs(of_counts(*costs), of_counts(3, 4, 8, 16))
-    assert (found.below, found.equal, found.extrapolated) == (below, equal, None)
-    assert found.side == (None if side is None else pytest.approx(side))
-
-
-def test_a_cross_over_needs_two_sizes_of_both() -> None:
-    with pytest.raises(ValueError, match="needs two sizes that both curves have"):
-        cross_overs(curve(2).among(SIDES[:2]), curve(2).among(SIDES[1:]))
-
 
 # visits and batches
 
@@ -295,7 +111,7 @@ AS_MACS: dict[str, Callable[[float], float]] = {
 }
 
 
-def test_a_published_slow_down_that_is_not_measured_is_told() -> None:
+def test_a_published_slowdown_is_ruled_out() -> None:
     (study,) = resolution.studies(made(AS_MACS))
     ours, dit = (slowdowns.doublings(study, model)[0] for model in ("FCDM-XL", "DiT-XL/2"))
     assert ours.time == pytest.approx(4)
@@ -311,7 +127,7 @@ def test_a_published_slow_down_that_is_not_measured_is_told() -> None:
     assert contrast.verdict == "FCDM's 2.06 ruled out; DiT-XL/2 slows down more"
 
 
-def test_what_is_published_of_squares_stands_beside_squares_only() -> None:
+def test_published_squares_are_compared_with_squares_only() -> None:
     cases = [asked("FCDM-XL", res) for res in (256, (128, 512), 512)]
     attempts, _ = visits.run(cases, 2, lambda case: answer(case, lambda case: 1.0))
     (study,) = resolution.studies(attempts)
@@ -321,14 +137,14 @@ def test_what_is_published_of_squares_stands_beside_squares_only() -> None:
     assert slowdowns.doublings(resolution.studies(squares)[0], "FCDM-XL")[0].published != ()
 
 
-def test_a_published_slow_down_that_is_measured_is_told() -> None:
+def test_a_published_slowdown_is_reached() -> None:
     slower = {**AS_MACS, "FCDM-XL": lambda side: 3e-7 * side**1.07}
     (study,) = resolution.studies(made(slower))
     assert slowdowns.doublings(study, "FCDM-XL")[0].verdict == "equal to FCDM (FCDM-XL); below its MACs"
     assert slowdowns.relative_slowdowns(study)[0].verdict == "FCDM's 2.06 reached; DiT-XL/2 slows down more"
 
 
-def test_a_disturbed_machine_judges_nothing() -> None:
+def test_a_disturbed_machine_gives_no_verdict() -> None:
     records = [
         replace(one, times_s=tuple(2 * time for time in one.times_s))
         if isinstance(one, ScalingVisit) and one.case.visit == 2
@@ -336,13 +152,16 @@ def test_a_disturbed_machine_judges_nothing() -> None:
         for one in made(AS_MACS)
     ]
     (study,) = resolution.studies(records)
-    told = [slowdowns.doublings(study, "FCDM-XL")[0].verdict, slowdowns.relative_slowdowns(study)[0].verdict]
-    told.append(slowdowns.crossings(study)[0].verdict)
-    assert told == ["not judged: visits of one case differ by 49 %"] * 3
+    verdicts = [
+        slowdowns.doublings(study, "FCDM-XL")[0].verdict,
+        slowdowns.relative_slowdowns(study)[0].verdict,
+    ]
+    verdicts.append(slowdowns.crossings(study)[0].verdict)
+    assert verdicts == ["not judged: visits of one case differ by 49 %"] * 3
     assert slowdowns.crossings(study, "MACs")[0].verdict == "none: equal at every size"
 
 
-def test_equal_counts_are_said_to_be_equal_and_where() -> None:
+def test_equal_counts_are_listed_with_their_sizes() -> None:
     macs = {"DiT-S/2": (10, 50, 200), "SiT-S/2": (10, 50, 200), "FCDM-S": (10, 40, 160)}
     records = [
         builders.operators((replace(PART, macs=count * 10**9),), model=model, **res_fields(res))
@@ -357,17 +176,20 @@ def test_equal_counts_are_said_to_be_equal_and_where() -> None:
     ]
 
 
-def test_one_visit_of_each_case_judges_nothing_and_says_so() -> None:
+def test_one_visit_of_each_case_gives_no_verdict() -> None:
     once = [one for one in made(AS_MACS) if not isinstance(one, ScalingVisit) or one.case.visit == 1]
     (study,) = resolution.studies(once)
-    told = [slowdowns.doublings(study, "FCDM-XL")[0].verdict, slowdowns.relative_slowdowns(study)[0].verdict]
-    told.append(slowdowns.crossings(study)[0].verdict)
-    assert told == ["not judged: one visit of each case does not show how much visits differ"] * 3
+    verdicts = [
+        slowdowns.doublings(study, "FCDM-XL")[0].verdict,
+        slowdowns.relative_slowdowns(study)[0].verdict,
+    ]
+    verdicts.append(slowdowns.crossings(study)[0].verdict)
+    assert verdicts == ["not judged: one visit of each case does not show how much visits differ"] * 3
     text, _ = report.section(once)
     assert "One visit of each case does not show how much visits differ: no intervals" in text
 
 
-def test_fits_and_verdicts_over_sizes_of_several_batches_say_so() -> None:
+def test_results_over_several_batches_name_them() -> None:
     def measure(case: ScalingCase) -> Record:
         if case.res == 1024 and case.model == "DiT-XL/2" and case.batch > 2:
             return out_of_memory(case)
@@ -401,13 +223,13 @@ def test_fits_and_verdicts_over_sizes_of_several_batches_say_so() -> None:
     assert " 16 to 2 |" in text
 
 
-def test_other_sizes_of_a_family_stand_beside_the_published_one_by_name() -> None:
+def test_other_sizes_of_a_family_use_its_published_ones() -> None:
     assert {one.model for one in slowdowns.slowdowns_of("FCDM-S", "FCDM")} == {"FCDM-XL"}
     assert {one.model for one in slowdowns.slowdowns_of("DiC-S", "DiC")} == {"DiC-XL", "DiC-H"}
     assert slowdowns.slowdowns_of("tests.tiny:Tiny", "tests.tiny") == ()
 
 
-def test_the_newest_record_of_a_visit_counts_and_settings_are_kept_apart() -> None:
+def test_newest_visits_count_and_settings_are_separate_studies() -> None:
     records = made({"FCDM-XL": lambda side: side**2})
     newer = replace(CPU, date="2027-01-01T00:00:00Z")
     again = [
@@ -421,7 +243,7 @@ def test_the_newest_record_of_a_visit_counts_and_settings_are_kept_apart() -> No
     assert len(resolution.studies([*records, *half])) == 2
 
 
-def test_two_sizes_with_as_many_pixels_are_both_rows_and_one_point_between_them() -> None:
+def test_sizes_with_as_many_pixels_are_two_rows_and_one_point() -> None:
     cases = [asked("FCDM-S", res) for res in (64, (64, 256), (256, 64))]
     attempts, _ = visits.run(cases, 2, lambda case: answer(case, lambda case: 1.0 + (case.res == (256, 64))))
     (study,) = resolution.studies(attempts)
@@ -503,7 +325,7 @@ def test_jobs_for_a_sweep_are_visits_memory_and_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--res", "256"], "--res 256: an exponent needs two sizes of different areas"),
         (["--res", "256x512", "512x256"], "--res 256x512 512x256: an exponent needs two sizes"),
@@ -536,19 +358,19 @@ def test_jobs_for_a_sweep_are_visits_memory_and_counts() -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(scaling.main, *args) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
 
 
 # the report's section
 
 
-def test_the_report_sets_slow_downs_beside_published_ones_and_draws_the_curves() -> None:
+def test_report_shows_slowdowns_beside_published_ones() -> None:
     records = made(AS_MACS, sizes=(256, 512, 1024))
     text, (drawing,) = report.section(records)
     assert report.section(list(reversed(records))) == (text, [drawing])
@@ -565,7 +387,7 @@ def test_the_report_sets_slow_downs_beside_published_ones_and_draws_the_curves()
     assert drawing.png.startswith(b"\x89PNG")
 
 
-def test_fitted_lines_of_a_plot_cross_only_where_the_fits_do() -> None:
+def test_fitted_lines_cross_only_where_the_fits_do() -> None:
     costs: dict[str, Callable[[float], float]] = {  # the first is faster up to 1000 px
         "FCDM-XL": lambda side: 1e-6 * side**2.1,
         "DiC-XL": lambda side: 1e-6 * 1000**0.1 * side**2,
@@ -580,7 +402,7 @@ def test_fitted_lines_of_a_plot_cross_only_where_the_fits_do() -> None:
     assert [list(line.get_xdata()) for line in points] == [[256, 512]] * 2
 
 
-def test_the_plots_legend_tells_a_cost_that_is_no_power_of_the_side() -> None:
+def test_legend_shows_the_range_of_local_exponents() -> None:
     (study,) = resolution.studies(
         made({"FCDM-XL": lambda side: side + side**2 / 200}, sizes=(256, 512, 1024))
     )
@@ -591,7 +413,7 @@ def test_the_plots_legend_tells_a_cost_that_is_no_power_of_the_side() -> None:
     assert macs == "FCDM-XL: e = 2.00"
 
 
-def test_the_report_shows_failed_attempts_and_has_nothing_to_say_without_times() -> None:
+def test_report_shows_failed_attempts() -> None:
     failed = out_of_memory(replace(asked("FCDM-XL", 512, 4), **res_fields(1024)))
     text, _ = report.section([*made({"FCDM-XL": lambda side: side**2}), failed])
     assert "asked for 9 TiB" in text

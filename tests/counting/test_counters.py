@@ -9,11 +9,12 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import load
-from bench.checkpointing import blocks, checkpointed
 from bench.counting import counters
 from bench.counting.dispatch import CountingMode
 from bench.counting.rules import TORCH_RULES
 from models import Task, create
+from models.checkpointing import blocks, checkpointed
+from models.contract import make_inputs
 from models.registry import published_task
 from tests.conftest import SMALLEST
 
@@ -58,7 +59,7 @@ def test_packages_agree_with_torchprofiles_rules(package: str, published: str) -
 def test_forward_macs_are_those_of_torchs_counter(smallest: str) -> None:
     model = meta(smallest)
     with FlopCounterMode(display=False) as theirs, torch.no_grad():
-        model(*counters.inputs(Task(), 1, "meta"))
+        model(*make_inputs(Task(), 1, "meta"))
     assert 2 * counters.count_forward(model, Task()).macs == theirs.get_total_flops()
 
 
@@ -100,13 +101,13 @@ def test_checkpointed_macs_are_those_of_recomputed_blocks(name: str) -> None:
     # by default torch stops recomputing a block once it has what the gradients need: without DiC's 1x1
     # skips, and without the last product of a branch that is added unchanged, as in ADM and DiS
     with counted, checkpointed(model), set_checkpoint_early_stop(False):
-        model(*counters.inputs(task, 1, "meta")).sum().backward()
+        model(*make_inputs(task, 1, "meta")).sum().backward()
     assert step.train_macs < counted.total == step.train_macs_checkpointed
 
 
 def test_checkpointing_changes_no_gradient_and_no_model() -> None:
     model = create("DiT-S/8", latent_size=16)
-    args = counters.inputs(Task(16), 2, "cpu")
+    args = make_inputs(Task(16), 2, "cpu")
     model(*args).sum().backward()
     plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()

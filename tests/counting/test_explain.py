@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import closed_form, flops
+from bench import flops
 from bench.analysis.counts import PAIR
 from bench.cli import options
 from bench.counting import count, counters, explain, explain_tables
@@ -20,6 +20,7 @@ from bench.counting.dispatch import Count
 from bench.records.counts import COUNTERS, PACKAGES, CountCase, MacCount
 from bench.store.codec import read
 from models import Task
+from models.arithmetic import Terms
 from models.contract import build
 from models.dit import Config, DiT
 from reports.sections.counters import section
@@ -300,11 +301,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_a_wrong_closed_form_is_reported_with_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def without_a_head(terms: closed_form.Terms, config: Config, task: Task) -> None:
-        closed_form.count_dit(terms, config, task)
+    whole = DiT.closed_form
+
+    def without_a_head(terms: Terms, config: Config, task: Task) -> None:
+        whole(terms, config, task)
         del terms.torch["head"]
 
-    monkeypatch.setattr(closed_form, "NETWORKS", {DiT: without_a_head})
+    monkeypatch.setattr(DiT, "closed_form", staticmethod(without_a_head))
     args = ("--explain", "DiT-S/8", "--res", "64", "--counter", "torch")
     assert run(flops.main, *args, "--format", "json") == 1
     rows = json.loads(capsys.readouterr().out)

@@ -22,7 +22,7 @@ from bench.roofline import jobs as jobs_of
 from bench.roofline import main, parser
 from bench.store.codec import read, to_line
 from bench.tables.render import render
-from models.registry import BACKBONES
+from models.registry import names
 from reports.figures import roofline as figure
 from reports.figures.plots import new_figure
 from reports.naming import COLOURS, sizes_of
@@ -593,7 +593,7 @@ def test_a_counted_model_is_left_out_for_want_of_a_peak() -> None:
 
 
 def test_no_two_families_of_the_zoo_look_the_same() -> None:
-    families = dict.fromkeys(map(sizes_of, BACKBONES))
+    families = dict.fromkeys(map(sizes_of, names()))
     styles = figure.family_styles(families)
     assert len(set(styles.values())) == len(styles) == len(families) > figure.NAMED
     assert {styles[name][0] for name in ("DiT-*/2", "DiT-*/4", "DiT-*/8")} == {COLOURS["DiT"]}
