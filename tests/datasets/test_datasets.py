@@ -209,7 +209,7 @@ def cut(path: Path) -> None:
         (lambda of, to: np.save(of / "7.npy", np.array([{}])), "7.npy: not a whole .npy file"),
     ],
 )
-def test_a_broken_folder_of_files_is_refused_by_the_name_of_the_file(
+def test_broken_folder_is_refused_with_the_name_of_the_file(
     spoil: Callable[..., None], told: str, tmp_path: Path
 ) -> None:
     folder = archives.latent_files(tmp_path / "stored", *archives.latents())

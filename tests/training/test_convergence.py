@@ -18,6 +18,7 @@ from bench.records.training import TrainingCase, TrainingRun
 from bench.store.codec import decode, from_dict, key, read
 from bench.store.store import open_store
 from bench.training import checkpoint, study
+from bench.training.identity import Identity
 from bench.training.objectives import task_of
 from bench.training.study import PlannedRun, Setup
 from tests import commands
@@ -192,7 +193,7 @@ class _Ended(BaseException):
 
 
 @pytest.mark.parametrize("wrong", [["--steps", "0"], ["--data", "no/such/latents"]])
-def test_error_is_printed_by_the_first_process_or_later_by_others(
+def test_error_is_printed_once_by_the_processes_of_a_machine(
     wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(seconds: float) -> None:
@@ -298,7 +299,7 @@ def test_force_trains_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def watched(
         measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
     ) -> TrainingRun | Skipped:
-        identity = study.Identity(case=case, environment=environment)
+        identity = Identity(case=case, environment=environment)
         started_at.append(checkpoint.check(Path(setup["folder"]), identity)[0])
         return in_this_process(measure, case, environment, timeout_s, setup)
 
@@ -420,7 +421,7 @@ def test_sweep_gets_a_job_for_every_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert again != done  # trained from the start, not read from the checkpoint
 
 
-def test_runs_of_one_and_of_several_processes_have_different_keys() -> None:
+def test_number_of_processes_is_part_of_the_key() -> None:
     (only,) = planned("--model", "tests.tiny:Tiny", "--seeds", "1")
     several = replace(only.case, processes=2)
     assert key(only.case, only.environment) != key(several, only.environment)
