@@ -2,7 +2,10 @@
 
 import re
 
-FAMILIES = ("FCDM", "DiT", "DiCo", "DiC", "DiG")
+from models.registry import ENTRIES
+
+COLOURS = {name: entry.color for name, entry in ENTRIES.items() if entry.color}
+FAMILIES = tuple(COLOURS)  # those of the papers' comparisons
 SIZES = ("Ti", "S", "M", "B", "L", "XL", "H")
 _NAME = re.compile(r"([^@]+?)-(Ti|S|M|B|L|XL|H)\b")
 
@@ -26,10 +29,10 @@ def sizes_of(model: str) -> str:
 
 
 def order(model: str) -> tuple[int, int, str]:
-    """A sorting key: the families of the papers first, each from small to large."""
+    """A sorting key: families in the registry's order, each from small to large; unknown ones last."""
     name, letters = family(model), size(model)
     return (
-        FAMILIES.index(name) if name in FAMILIES else len(FAMILIES),
+        [*ENTRIES].index(name) if name in ENTRIES else len(ENTRIES),
         SIZES.index(letters) if letters in SIZES else len(SIZES),
         model,
     )

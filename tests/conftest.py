@@ -22,7 +22,7 @@ NARROW = {
     "DiMSUM": "tests.narrow:dimsum",
     "U-ViT": "tests.narrow:uvit",
 }
-NETWORKS = {family.network: name for name, family in reversed(FAMILIES.items())}  # its first family
+NETWORKS = {family.network: name for name, family in reversed([*FAMILIES.items()])}  # its first family
 FIRST = [name for name in FAMILIES if name in NETWORKS.values()]
 PUBLISHED = [next(iter(FAMILIES[name].variants)) for name in FIRST if name not in NARROW]
 SMALLEST = [NARROW.get(name) or next(iter(FAMILIES[name].variants)) for name in FIRST]

@@ -12,16 +12,13 @@ from baselines import load
 from baselines.load import Published
 from bench.records import labels
 from bench.records.record import Counted, Record, Run, Throughput
+from models.registry import ENTRIES
 
 ZETTA = 1e21
 TABLE = "fcdm_table17"
 RES = 256  # of its rows
 BATCH = 256
 STEPS_PER_EPOCH = 5000  # of ImageNet's 1.28 million images, at that batch
-# families whose release recomputes every block in the backward pass; none of the others does
-RECOMPUTING = ("FCDM",)
-# families whose training runs a second pass, over masked tokens, which is not counted
-MASKING = ("MDT", "MDTv2")
 PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # whose rules the papers' MACs follow, first
 
 
@@ -167,6 +164,7 @@ def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throug
         for one in timed
         if (r := one.run).model == training.model
     }
+    family = [entry for name, entry in ENTRIES.items() if training.model.startswith(f"{name}-")]
     return Cost(
         training=training,
         macs=papers[-1].macs // papers[-1].batch if papers else None,
@@ -174,8 +172,8 @@ def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throug
         recomputed_macs=step.train_macs_checkpointed // step.batch
         if step and step.train_macs_checkpointed is not None
         else None,
-        recomputes=_of_family(training.model, RECOMPUTING),
-        at_least=_of_family(training.model, MASKING),
+        recomputes=any(entry.recomputes for entry in family),
+        at_least=any(entry.masks for entry in family),
         measured=tuple(_measured(training, newest[setting]) for setting in sorted(newest)),
         counted=tuple(one[-1] for one in (papers, steps) if one),
     )
@@ -184,10 +182,6 @@ def _cost(training: Training, counted: Sequence[Counted], timed: Sequence[Throug
 def settings(run: Run) -> str:
     """The settings of a timed step that are not as usual, in words, without checkpointing."""
     return ", ".join(labels.switches(replace(run, checkpointing=False)))
-
-
-def _of_family(model: str, families: Sequence[str]) -> bool:
-    return model.startswith(tuple(f"{family}-" for family in families))
 
 
 def _measured(training: Training, step: Throughput) -> Measured:

@@ -17,18 +17,10 @@ from matplotlib.transforms import Bbox
 
 from baselines import load
 from bench.records.record import Size, Throughput, height_width, size_text
-from reports.naming import SIZES, family, order, size
+from reports.naming import COLOURS, SIZES, family, order, size
 from reports.overview import Picture, images, measured_ratio, published_ratios
 from reports.selection import Evidence, Setting, Timing
 
-# Okabe and Ito's palette: told apart under every common colour blindness
-COLOURS = {
-    "FCDM": "#D55E00",
-    "DiT": "#0072B2",
-    "DiCo": "#009E73",
-    "DiC": "#CC79A7",
-    "DiG": "#E69F00",
-}
 OTHER = "#666666"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "diffusion-backbone-bench",  # the same ids in every run
