@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.arithmetic import Terms
 from models.family import Factory, Family, Renames
-from models.kernels.gla import FLA, NAMED, Backend, gla
+from models.kernels.gla import FLA, Backend, gla
 from models.layers.conditions import Condition, LabelDropout
 from models.layers.initialisation import initialise_adaln_zero
 from models.layers.modulation import Modulation, modulate
@@ -160,11 +160,6 @@ _SIZES = {"DiG-S/2": (384, 12), "DiG-B/2": (768, 12), "DiG-L/2": (1024, 24), "Di
 VARIANTS: dict[str, Factory] = {
     name: partial(DiG, Config(width=width, depth=depth)) for name, (width, depth) in _SIZES.items()
 }
-BACKENDS: dict[str, Factory] = {
-    f"{name}@{backend}": partial(DiG, Config(width=width, depth=depth, backend=backend))
-    for name, (width, depth) in _SIZES.items()
-    for backend in NAMED
-}
 SMALL: dict[str, Factory] = {"DiG-Ti/2": partial(DiG, Config(width=64, depth=4))}
 
 OFFICIAL: Renames = (
@@ -186,6 +181,5 @@ FAMILY = Family(
     official=OFFICIAL,
     variants=VARIANTS,
     small=SMALL,
-    backends=BACKENDS,
     package=FLA,
 )

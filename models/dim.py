@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.arithmetic import Terms
 from models.family import Factory, Family, Renames
-from models.kernels.selective_scan import MAMBA_SSM, NAMED, Backend
+from models.kernels.selective_scan import MAMBA_SSM, Backend
 from models.layers.conditions import Condition, LabelDropout, timestep_features
 from models.layers.mamba import MAMBA_KEYS, Mamba, initialise_mamba
 from models.layers.modulation import Modulation, modulate
@@ -181,10 +181,6 @@ class DiM(nn.Module):
 
 VARIANTS: dict[str, Factory] = {"DiM-H/2": partial(DiM, Config(width=1536, depth=49))}
 
-BACKENDS: dict[str, Factory] = {
-    f"DiM-H/2@{backend}": partial(DiM, Config(width=1536, depth=49, backend=backend)) for backend in NAMED
-}
-
 OFFICIAL: Renames = (
     (r"^positions$", "additional_embed"),
     (r"^embed\.", "pos_embed.proj."),
@@ -213,7 +209,6 @@ FAMILY = Family(
     task=LATENTS_PLAIN,
     official=OFFICIAL,
     variants=VARIANTS,
-    backends=BACKENDS,
     package=MAMBA_SSM,
     aliases={"DiM-H": "DiM-H/2"},  # as tables print it
 )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from models.arithmetic import UNREAD, UNSTRIDED, Terms
 from models.family import Factory, Family, Renames
-from models.kernels.selective_scan import MAMBA_SSM, NAMED, Backend
+from models.kernels.selective_scan import MAMBA_SSM, Backend
 from models.layers.conditions import Condition, LabelDropout
 from models.layers.mamba import MAMBA_KEYS, Mamba, initialise_mamba
 from models.layers.modulation import Modulation, modulate
@@ -291,11 +291,6 @@ class DiMSUM(nn.Module):
 
 VARIANTS: dict[str, Factory] = {"DiMSUM-L/2": partial(DiMSUM, Config(width=1024, depth=16, heads=16))}
 
-BACKENDS: dict[str, Factory] = {
-    f"DiMSUM-L/2@{backend}": partial(DiMSUM, Config(width=1024, depth=16, heads=16, backend=backend))
-    for backend in NAMED
-}
-
 OFFICIAL: Renames = (
     *DIT_KEYS,
     (r"^attention\.0\.attention\.(qkv)\.", r"attn_block.attn.\1."),
@@ -320,6 +315,5 @@ FAMILY = Family(
     task=LATENTS_PLAIN,
     official=OFFICIAL,
     variants=VARIANTS,
-    backends=BACKENDS,
     package=MAMBA_SSM,
 )

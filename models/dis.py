@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.arithmetic import Terms
 from models.family import Factory, Family, Renames
-from models.kernels.selective_scan import MAMBA_SSM, NAMED, Backend
+from models.kernels.selective_scan import MAMBA_SSM, Backend
 from models.layers.conditions import LabelDropout, timestep_features
 from models.layers.mamba import MAMBA_KEYS, Mamba, StateSpace, initialise_mamba
 from models.layers.transformer import PatchHead, unpatchify
@@ -157,12 +157,6 @@ _SIZES = {  # width, depth
 VARIANTS: dict[str, Factory] = {
     name: partial(DiS, Config(width=width, depth=depth)) for name, (width, depth) in _SIZES.items()
 }
-BACKENDS: dict[str, Factory] = {
-    f"{name}@{backend}": partial(DiS, Config(width=width, depth=depth, backend=backend))
-    for name, (width, depth) in _SIZES.items()
-    for backend in NAMED
-}
-
 OFFICIAL: Renames = (
     (r"^positions$", "pos_embed"),
     (r"^embed\.", "patch_embed.proj."),
@@ -184,6 +178,4 @@ OFFICIAL: Renames = (
     (r"\.backwards\.step\.", ".dt_proj_b."),
 )
 
-FAMILY = Family(
-    network=DiS, task=LATENTS, official=OFFICIAL, variants=VARIANTS, backends=BACKENDS, package=MAMBA_SSM
-)
+FAMILY = Family(network=DiS, task=LATENTS, official=OFFICIAL, variants=VARIANTS, package=MAMBA_SSM)

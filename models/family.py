@@ -1,7 +1,8 @@
 """A family of backbones: one network in the sizes of one paper, with its checkpoints' names."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from models.task import Task
@@ -34,9 +35,23 @@ class Family:
     # "FCDM-Ti": a size in no paper, trained on a CPU in minutes. At 8 x 8 x 1 and 10 classes each has about
     # 0.43 M parameters and 4.3 M MACs, within 15 % of each other; DiG, in steps of 64, within 20 %
     small: Mapping[str, Factory] = field(default_factory=dict)
-    backends: Mapping[str, Factory] = field(default_factory=dict)  # variants with a fixed back end: "@torch"
-    package: "CudaPackage | None" = None  # of these back ends, the one beside torch
     aliases: Mapping[str, str] = field(default_factory=dict)  # other printed names -> names of variants
+    package: "CudaPackage | None" = (
+        None  # chosen by `backend` of its Configs
+    )
+
+    @property
+    def backends(self) -> dict[str, Factory]:
+        """The variants with their back end fixed: "DiG-S/2@torch" and "DiG-S/2@fla"."""
+        if self.package is None:
+            return {}
+        fixed: dict[str, Factory] = {}
+        for name, factory in self.variants.items():
+            assert isinstance(factory, partial)
+            for backend in ("torch", self.package.name):
+                config = replace(factory.args[0], backend=backend)
+                fixed[f"{name}@{backend}"] = partial(factory.func, config)
+        return fixed
 
     @property
     def factories(self) -> dict[str, Factory]:

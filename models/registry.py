@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a family is defined, and its colour in figures."""
+    """Where a family is defined, its colour in figures, and what its training runs besides `forward`."""
 
     module: str
     attribute: str = "FAMILY"
-    color: str | None = None  # of Okabe and Ito's palette; None: grey, as the families of no comparison
+    color: str | None = None  # of Okabe and Ito's palette; None: grey
+    recomputes: bool = False  # the release recomputes every block in the backward pass
+    masks: bool = False  # training has a second pass, over masked tokens
 
 
 # In the order of tables and legends. A new backbone is one line here and one file.
 ENTRIES = {
-    "FCDM": Entry("models.fcdm", color="#D55E00"),
+    "FCDM": Entry("models.fcdm", color="#D55E00", recomputes=True),
     "DiT": Entry("models.dit", color="#0072B2"),
     "DiCo": Entry("models.dico", color="#009E73"),
     "DiC": Entry("models.dic", color="#CC79A7"),
@@ -38,8 +40,8 @@ ENTRIES = {
     "SiT": Entry("models.dit", "SIT"),
     "FasterDiT": Entry("models.dit", "FASTERDIT"),
     "U-DiT": Entry("models.udit"),
-    "MDT": Entry("models.mdt"),
-    "MDTv2": Entry("models.mdt", "V2"),
+    "MDT": Entry("models.mdt", masks=True),
+    "MDTv2": Entry("models.mdt", "V2", masks=True),
     "U-ViT": Entry("models.uvit"),
     "U-ViT-img64": Entry("models.uvit", "PIXELS"),
     "DiS": Entry("models.dis"),

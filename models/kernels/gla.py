@@ -23,7 +23,6 @@ from torch.utils.flop_counter import register_flop_formula
 from models.kernels.backends import CudaPackage
 
 Backend = Literal["auto", "torch", "fla"]
-NAMED: tuple[Backend, ...] = ("torch", "fla")
 FLA = CudaPackage("fla", {"fla": "flash-linear-attention", "triton": "triton"})
 
 CHUNK = 32  # tokens between two states

@@ -28,7 +28,6 @@ from torch.utils.flop_counter import register_flop_formula
 from models.kernels.backends import CudaPackage
 
 Backend = Literal["auto", "torch", "mamba-ssm"]
-NAMED: tuple[Backend, ...] = ("torch", "mamba-ssm")
 MAMBA_SSM = CudaPackage(
     "mamba-ssm",
     {"mamba_ssm": "mamba-ssm", "selective_scan_cuda": "mamba-ssm"},  # the second is its compiled part
