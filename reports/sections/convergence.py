@@ -21,7 +21,7 @@ from reports import objectives
 from reports.figures import learning_curves as convergence_plots
 from reports.figures.plots import Drawing
 from reports.naming import family, order, size
-from reports.overview import BLANK, Columns, Picture, markdown
+from reports.markdown import BLANK, Columns, Picture, markdown
 
 Curves = dict[str, list[tuple[float, float]]]  # of a published table, by model: (step, FID)
 

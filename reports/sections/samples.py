@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bench.records.record import Environment, Quality, Record, Sampled, key, size_text
 from reports.figures.plots import Drawing
-from reports.overview import BLANK, Columns, markdown, significant
+from reports.markdown import BLANK, Columns, markdown, significant
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:

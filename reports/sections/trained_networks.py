@@ -23,7 +23,7 @@ from bench.records.record import (
 from reports import objectives
 from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, new_figure, placed, saved
 from reports.naming import order
-from reports.overview import BLANK, Columns, markdown
+from reports.markdown import BLANK, Columns, markdown
 
 A = TypeVar("A", Spectrum, ChannelScores)
 
