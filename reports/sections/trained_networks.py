@@ -60,8 +60,8 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
     """The newest analysis of every network; those with equal inputs together."""
     groups: dict[tuple[object, ...], list[A]] = {}
     for one in newest(analyses):
-        probe: Probe = one.case.probe
-        given = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
+        probe = one.case.probe
+        given: tuple[object, ...] = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
         groups.setdefault((*given, one.environment.device), []).append(one)
     return [
         sorted(groups[key], key=lambda r: (order(r.case.model), r.case.probe.trained, r.case.weights))
