@@ -16,6 +16,7 @@ from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.tables.numbers import significant
 from bench.tables.table import Column, Table, unit
+from models.registry import ENTRIES
 
 ZETTA = 1e21
 PUBLISHED_TABLE = "fcdm_table17"
@@ -23,10 +24,6 @@ RES = 256  # of the table's rows
 BATCH = 256
 STEPS = 400_000  # of a training that no table describes
 STEPS_PER_EPOCH = 5000  # of ImageNet's 1.28 million images, at that batch
-# families whose release recomputes every block in the backward pass; none of the others does
-RECOMPUTING = ("FCDM",)
-# families whose training runs a second pass, over masked tokens, which is not counted
-MASKING = ("MDT", "MDTv2")
 PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # whose rules the papers' MACs follow, first
 COUNTERS = ("torch", "torchprofile-meta")  # that a cost is made of
 
@@ -155,6 +152,7 @@ def _age(record: Record) -> tuple[str, str]:
 
 
 def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throughput]) -> Cost:
+    entries = [entry for name, entry in ENTRIES.items() if training.model.startswith(f"{name}-")]
     counts = [one for one in counted if one.case.model == training.model]
     papers = [one for name in reversed(PAPERS_COUNTERS) for one in counts if one.case.counter == name]
     steps = [one for one in counts if one.train_macs is not None]
@@ -176,8 +174,8 @@ def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throu
         macs=papers[-1].macs // papers[-1].case.batch if papers else None,
         train_macs=_per_image(step, step.train_macs) if step else None,
         recomputed_macs=_per_image(step, step.train_macs_checkpointed) if step else None,
-        recomputes=_is_of_family(training.model, RECOMPUTING),
-        is_lower_bound=_is_of_family(training.model, MASKING),
+        recomputes=any(entry.recomputes for entry in entries),
+        is_lower_bound=any(entry.masks for entry in entries),
         steps=tuple(newest[setting] for setting in sorted(newest)),
         counted=tuple(one[-1] for one in (papers, steps) if one),
     )
@@ -190,10 +188,6 @@ def _per_image(count: MacCount, macs: int | None) -> int | None:
 def settings(case: ThroughputCase) -> str:
     """The nondefault settings of a timed step, in words, without checkpointing."""
     return ", ".join(replace(case, checkpointing=False).nondefault_settings)
-
-
-def _is_of_family(model: str, families: Sequence[str]) -> bool:
-    return model.startswith(tuple(f"{family}-" for family in families))
 
 
 @dataclass(frozen=True, kw_only=True)
