@@ -1,0 +1,5 @@
+"""Renamed: python -m bench.analyse spectrum."""
+
+from bench.cli.renamed import end
+
+end("spectrum", "bench.analyse spectrum")
