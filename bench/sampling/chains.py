@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.datasets import datasets
 from bench.datasets.images import to_levels
 from bench.machine import device, telemetry
+from bench.machine.failures import NotFiniteError
 from bench.measure import passes, prepared
 from bench.records.record import Run, Sampled, Skipped, height_width
 from bench.sampling import sample_folder, samplers
@@ -159,7 +160,7 @@ class Drawer:
         seconds = time.perf_counter() - begin
         if not bool(torch.isfinite(samples).all()):
             case = self._case
-            raise prepared.NotFiniteError(
+            raise NotFiniteError(
                 f"samples from image {first} on in {case.run.precision} hold inf or NaN "
                 f"after {case.steps} steps"
             )
