@@ -37,9 +37,7 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
         monitor.measure_idle()
     try:
         is_dico = case.protocol == "dico"
-        allowance = Allowance(
-            budget_s=case.budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES
-        )
+        allowance = Allowance(budget_s=case.budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES)
         if case.work == "training":
             ready = prepare_training(case, weights, allowance=allowance)
         else:

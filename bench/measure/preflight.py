@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from bench.machine.failures import NoKernelError, OverBudgetError, first_line, out_of_memory
 
 BUDGETS = 4  # a case that is predicted to take more of its budgets is not begun
 ALWAYS_S = 10.0  # a case that is predicted to take less is begun whatever its budget
+FIRST_PASS = 10  # times as long as later ones at most: kernels are chosen and memory is taken in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,42 +33,72 @@ class Allowance:
         return max(ALWAYS_S, BUDGETS * self.budget_s)
 
 
-def check_budget(one_image: Callable[[], object], allowance: Allowance, *, images: float) -> None:
-    """Predict the passes that a case needs at least from the time of one image.
+def check_budget(
+    model: nn.Module,
+    one_image: Callable[[], object],
+    allowance: Allowance,
+    *,
+    images: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
+    """Predict from a pass for one image whether the passes that a case needs at least end in time.
 
-    The prediction is an upper bound as a rule, as larger batches use a CPU better. A first pass takes longer
-    than later ones, so one that seems too long is repeated.
+    The prediction is an upper bound as a rule, as larger batches use a CPU better. A pass that takes too long
+    is broken off at the next module, so that the answer does not take long either. The first pass may take
+    longer than later ones, and is then repeated.
 
     Args:
+        model: that `one_image` calls.
         one_image: a forward pass for one image; it returns when it has finished.
         allowance: of the case.
         images: forward passes for one image that take as long as one pass of the case.
+        clock: in seconds.
 
     Raises:
         OverBudgetError: they would take longer than allowed.
     """
-    seconds = _seconds(one_image)
-    if seconds * images * allowance.passes > allowance.limit_s:
-        seconds = min(seconds, _seconds(one_image))
-    pass_s = seconds * images
-    if pass_s * allowance.passes > allowance.limit_s:
+    each_s = allowance.limit_s / (allowance.passes * images)
+    first_s = _seconds(model, one_image, FIRST_PASS * each_s, clock)
+    if first_s is not None and first_s <= each_s:
+        return
+    if first_s is None or _seconds(model, one_image, each_s, clock) is None:
         raise OverBudgetError(
-            f"predicted: {allowance.passes} passes or more of {pass_s:.3g} s each, from {seconds:.3g} s for one "
-            f"image, in a budget of {allowance.budget_s:g} s (limit: {allowance.limit_s:g} s); a smaller batch "
+            f"a pass for one image takes more than {each_s:.2g} s: {allowance.passes} passes, the least, would "
+            f"take more than {allowance.limit_s:g} s in a budget of {allowance.budget_s:g} s; a smaller batch "
             "or a longer budget would work"
         )
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+class _TooLongError(Exception):
+    """A pass is broken off."""
+
+
+def _seconds(
+    model: nn.Module, call: Callable[[], object], limit_s: float, clock: Callable[[], float]
+) -> float | None:
+    """Seconds of a call of a model; None if they were more than the limit."""
+
+    def check(*_: object) -> None:
+        if clock() - begin > limit_s:
+            raise _TooLongError
+
+    handles = [module.register_forward_pre_hook(check) for module in model.modules()]
+    begin = clock()
+    try:
+        call()
+        check()
+    except _TooLongError:
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return clock() - begin
 
 
 class NamesMissingKernel(TorchFunctionMode):
-    """Within it, scaled_dot_product_attention raises NoKernelError where the chosen kernel takes no such tensors.
+    """Within it, scaled_dot_product_attention raises NoKernelError if the chosen kernel is missing.
 
-    torch raises a plain RuntimeError for it, which at this one call means nothing else but failed allocations.
+    torch raises a plain RuntimeError for that. At this one call the only other ones are failed allocations.
     """
 
     def __torch_function__(

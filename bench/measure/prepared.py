@@ -84,7 +84,7 @@ def prepare(
     with ExitStack() as settings:
         enter(settings, case, model)
         settings.enter_context(torch.no_grad() if one_condition else torch.inference_mode())
-        _check(case, lambda: model(x[:1], t[:1], y[:1]), allowance, images=case.batch)
+        _check(case, model, lambda: model(x[:1], t[:1], y[:1]), allowance, images=case.batch)
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
         compile_s = _first(call, case, "output")
@@ -117,7 +117,8 @@ def prepare_training(
 
     with ExitStack() as settings:
         enter(settings, case, model)
-        _check(case, one_image, allowance, images=case.batch * STEP_PASSES[case.checkpointing])
+        images = case.batch * STEP_PASSES[case.checkpointing]
+        _check(case, model, one_image, allowance, images=images)
         step = TrainStep(
             model,
             inputs,
@@ -182,14 +183,19 @@ def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
 
 
 def _check(
-    case: ModelCase, one_image: Callable[[], object], allowance: Allowance | None, *, images: float
+    case: ModelCase,
+    model: nn.Module,
+    one_image: Callable[[], object],
+    allowance: Allowance | None,
+    *,
+    images: float,
 ) -> None:
     """Call the model for one image, where that tells beforehand that the case gives no number."""
     if case.attention in KERNELS:
         with NamesMissingKernel():
             one_image()
     if allowance is not None and case.device == "cpu":
-        check_budget(one_image, allowance, images=images)
+        check_budget(model, one_image, allowance, images=images)
 
 
 def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
