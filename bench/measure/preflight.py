@@ -1,4 +1,7 @@
-"""One uncompiled pass for one image before a case begins: is its attention kernel there, is its budget enough?"""
+"""One uncompiled pass for one image before a case begins.
+
+It raises where the chosen attention kernel is missing, or where the budget is far too short.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +25,7 @@ class Allowance:
 
     Attributes:
         budget_s: of warm-up and samples.
-        passes: that are made whatever the budget.
+        passes: made whatever the budget.
     """
 
     budget_s: float
@@ -63,9 +66,9 @@ def check_budget(
         return
     if first_s is None or _seconds(model, one_image, each_s, clock) is None:
         raise OverBudgetError(
-            f"a pass for one image takes more than {each_s:.2g} s: {allowance.passes} passes, the least, would "
-            f"take more than {allowance.limit_s:g} s in a budget of {allowance.budget_s:g} s; a smaller batch "
-            "or a longer budget would work"
+            f"a pass for one image takes more than {each_s:.2g} s: {allowance.passes} passes, the least, "
+            f"would take more than {allowance.limit_s:g} s in a budget of {allowance.budget_s:g} s; a smaller "
+            "batch or a longer budget would work"
         )
 
 
