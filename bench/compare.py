@@ -155,7 +155,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def parser() -> options.Parser:
-    made = options.parser("bench.compare", __doc__)
+    made = options.parser("bench.compare", __doc__, "FILE [FILE]")
     made.add_argument("files", nargs="+", type=Path, metavar="FILE", help="A and B, or one file")
     made.add_argument(
         "--within",
@@ -168,7 +168,7 @@ def parser() -> options.Parser:
         "--fail-if-slower",
         type=tolerance,
         metavar="LIMIT",
-        help="exit with 1 only if a whole interval of B is slower than A by more than LIMIT, or a case failed",
+        help="exit with 1 only if a case failed in B or its whole interval is slower by more than LIMIT",
     )
     made.add_argument("--across", action="store_true", help="pair cases of different devices too")
     notes = made.add_argument_group("notes")

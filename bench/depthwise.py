@@ -21,7 +21,7 @@ from bench.cli import options, settings
 from bench.cli.models import meta_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.jobs.job import Job
-from bench.records.base import Record, Skipped, height_width
+from bench.records.base import Record, height_width
 from bench.records.depthwise import DepthwiseCase, OperatorComparison
 from bench.tables.numbers import milliseconds
 
@@ -49,11 +49,11 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _compare(case: DepthwiseCase) -> Record:
-    from bench.jobs import worker
+    from bench.jobs import timed, worker
     from bench.machine import environment
 
     here = environment.gather(case.device, case.model)
-    timeout_s = settings.STARTUP_S + 4 * case.budget_s
+    timeout_s = timed.STARTUP_S + 4 * case.budget_s
     return worker.run("bench.measure.depthwise:measure", case, here, timeout_s)
 
 
@@ -107,20 +107,17 @@ def _body(args: argparse.Namespace) -> int:
     known = known_records(args.records)
     found, notes = run_jobs(jobs(args), args.out, force=args.force)
     peaks = roofline.measured_peaks(known, found[0].environment.device)
-    rows: list[depthwise.Line | Skipped] = []
+    rows: list[depthwise.Line | Record] = []
     for record in found:
         rows += depthwise.lines(record, peaks) if isinstance(record, OperatorComparison) else [record]
     if args.format not in ("json", "csv"):
         # on a CPU half of the implementations cannot run: a note names them once
-        absent = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in rows if _cannot_run(row))
-        rows = [row for row in rows if not _cannot_run(row)]
-        notes += [f"not here: {reason}" for reason in absent]
+        absent = [row for row in rows if isinstance(row, depthwise.Line) and row.status == NOT_HERE]
+        rows = [row for row in rows if row not in absent]
+        reasons = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in absent)
+        notes += [f"not here: {reason}" for reason in reasons]
     show(depthwise.TABLE, rows, [*notes, *_notes(found, peaks)], args)
     return 0
-
-
-def _cannot_run(row: depthwise.Line | Skipped) -> bool:
-    return isinstance(row, depthwise.Line) and row.implementation.status == NOT_HERE
 
 
 def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:

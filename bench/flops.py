@@ -23,8 +23,9 @@ from bench.analysis.training_cost import Training
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
 from bench.jobs.job import Job
-from bench.records.base import Record, Size, Skipped, height_width, size_text
+from bench.records.base import Environment, Record, Size, Skipped, height_width, size_text
 from bench.records.counts import BY_MODULE, COUNTERS, PACKAGES, SHARES, TABLE, CountCase, MacCount, MacShare
+from bench.store.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,9 +89,23 @@ def _jobs(built: Built, counters: Sequence[str], batch: int) -> list[Job]:
                     "says how a backbone gets a formula"
                 )
             here = environment.gather(case.device, name)
-            measure = partial(count.count, case, here, model)
-            found.append(Job(case=case, environment=here, measure=measure, estimate_s=TYPICAL_S))
+            found.append(
+                Job(
+                    case=case,
+                    environment=here,
+                    measure=partial(count.count, case, here, model),
+                    estimate_s=TYPICAL_S,
+                    lookup=partial(_stored, case, here),
+                )
+            )
     return found
+
+
+def _stored(case: CountCase, here: Environment, store: Store) -> Record | None:
+    """The stored count; None for one of --explain under torch's rules, which lacks the training step."""
+    found = store.find(case, here)
+    is_partial = isinstance(found, MacCount) and case.counter == "torch" and found.train_macs is None
+    return None if is_partial else found
 
 
 def _count(args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from bench.cli.models import meta_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.cli.settings import sized_fields
 from bench.jobs.job import Job
+from bench.records import ceiling
 from bench.records.base import Record, Size, Skipped
 from bench.records.operators import OperatorCase, OperatorCosts
 from bench.records.profile import Profile, ProfileCase
@@ -38,7 +39,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     """What is measured and counted, in order; of ceilings only those that --measure-ceilings asks for."""
     _check(args)
     if args.measure_ceilings:
-        return _ceiling_jobs(args, args.precision or _ceilings().PRECISIONS[_device(args)])
+        return _ceiling_jobs(args, args.precision or ceiling.PRECISIONS[_device(args)])
     return [*_operator_jobs(args), *(_profile_jobs(args) if args.profile else [])]
 
 
@@ -60,16 +61,10 @@ def _check(args: argparse.Namespace) -> None:
         for precision in args.precision or ():
             if (reason := device.why_not(where, precision)) is not None:
                 raise options.UsageError(reason)
-            if args.measure_ceilings and precision not in (known := _ceilings().PRECISIONS[where]):
+            if args.measure_ceilings and precision not in (known := ceiling.PRECISIONS[where]):
                 raise options.UsageError(
                     f"--precision {precision}: has no ceiling on {where}; {', '.join(known)} have"
                 )
-
-
-def _ceilings():  # noqa: ANN202 - a module, imported late because it imports torch
-    from bench.measure import ceilings
-
-    return ceilings
 
 
 def _device(args: argparse.Namespace) -> str:
@@ -124,7 +119,7 @@ def _profile_jobs(args: argparse.Namespace) -> list[Job]:
 def _ceiling_jobs(args: argparse.Namespace, precisions: Sequence[str]) -> list[Job]:
     from bench.jobs.roofline import ceiling_job
 
-    return [ceiling_job(case, args.budget) for case in _ceilings().cases(_device(args), precisions)]
+    return [ceiling_job(case, args.budget) for case in ceiling.cases(_device(args), precisions)]
 
 
 # peaks
@@ -158,7 +153,7 @@ def _measured(
         precision
         for precision in roofline.needed(_precisions(args))
         if device.why_not(where, precision) is None
-        and precision in _ceilings().PRECISIONS[where]
+        and precision in ceiling.PRECISIONS[where]
         and (peaks is None or peaks.flops_per_s(precision, "linear") is None)
     ]
     if peaks is not None and not missing and peaks.bytes_per_s is not None:
@@ -186,15 +181,12 @@ def _body(args: argparse.Namespace) -> int:
     sold = _sold(args, here)
     records = known_records(args.records)
     planned = _operator_jobs(args)
-    notes = []
-    measured: list[Peaks] = []
-    if args.device_peaks is None or HERE in args.device_peaks:
-        measured, notes = _measured(args, here, records)
+    uses_here = args.device_peaks is None or HERE in args.device_peaks
+    measured, notes = _measured(args, here, records) if uses_here else ([], [])
     roofs = [*sold, *measured] or [NO_PEAKS]
     counted, found_notes = run_jobs(planned, args.out, force=args.force)
-    profiled, profile_notes = [], []
-    if args.profile:
-        profiled, profile_notes = run_jobs(_profile_jobs(args), args.out, force=args.force)
+    to_profile = _profile_jobs(args) if args.profile else []
+    profiled, profile_notes = run_jobs(to_profile, args.out, force=args.force)
     costs = [one for one in counted if isinstance(one, OperatorCosts)]
     passes = [
         floors.pass_floor(one, precision, peaks, records)
@@ -234,7 +226,10 @@ def _profile_notes(profiles: Sequence[Profile | None], profiled: Sequence[Record
         if one
     ]
     failed = [one for one in profiled if isinstance(one, Skipped)]
-    return [*dict.fromkeys(notes), *(f"not profiled: {one.case.label}: {one.status}: {one.reason}" for one in failed)]
+    return [
+        *dict.fromkeys(notes),
+        *(f"not profiled: {one.case.label}: {one.status}: {one.reason}" for one in failed),
+    ]
 
 
 def _notes(costs: OperatorCosts, roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:

@@ -1,74 +1,90 @@
-"""Which backbones are there, how large are they, and where do they come from?
+"""List the backbones: how large they are, and where they come from.
 
-    python -m models
-    python -m models 'FCDM-L@*' 'DiG-*' --format json
-    python -m models '*-Ti*'
+python -m models
+python -m models 'FCDM-L@*' 'DiG-*' --format json
+python -m models '*-Ti*'
 
-GMACs are those of one image of 256 pixels by the rules of torchprofile, as the papers print them. pinned:
-every parameter is held to the released checkpoint by name and shape. our reading: the paper leaves
-something open; the grade says how far its numbers carry what is built here (baselines/README.md). ours: a
-size of no paper, small enough to be trained on a CPU in minutes. back end: what computes the operators that
-have several, on the device at hand.
+GMACs are those of one image of 256 px under torchprofile's rules, as the papers print them, from the formula
+of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape; our
+reading, the paper leaves something open (baselines/README.md grades it); ours, a size in no paper. Back end:
+the implementation, on this device, of operators that have several.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from bench.cli import options, tables
+from bench.cli import models, options, records
+from bench.tables.numbers import fixed, giga
+from bench.tables.table import Column, Table, unit
 
 
-def row(name: str) -> tables.Row:
-    """One object of the JSON output; counted on the meta device."""
-    from bench.counting import counters
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One backbone."""
+
+    model: str
+    family: str
+    params: int
+    macs: int  # of one image of 256 px
+    year: int | None
+    source: str
+    back_end: str
+    standing: str
+
+
+def row(name: str) -> Row:
+    """Describe a backbone; it is built on the meta device."""
+    from bench.counting import closed_form
     from models.contract import build
     from models.registry import FAMILIES, family_of, task_at
 
     family = family_of(name)
     module = sys.modules[FAMILIES[family].network.__module__]
-    source = re.search(r"^Source: (.+?)(?:[;.](?=\s|$)|$)", module.__doc__ or "", flags=re.MULTILINE)
-    told = source[1] if source else ""
-    year = re.search(r"arXiv:(\d\d)\d\d|\b(20\d\d)\b", told)
+    match = re.search(r"^Source: (.+?)(?:[;.](?=\s|$)|$)", module.__doc__ or "", flags=re.MULTILINE)
+    source = match[1] if match else ""
+    year = re.search(r"arXiv:(\d\d)\d\d|\b(20\d\d)\b", source)
     task = task_at(name, 256, 256)
-    model = build(name, task)
-    return {
-        "model": name,
-        "family": family,
-        "params": sum(p.numel() for p in model.parameters()),
-        "macs": counters.count_forward(model, task, counter="torchprofile-meta").macs,
-        "year": (int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
-        "source": told,
-        "back_end": _back_end(name),
-        "standing": _standing(name),
-    }
+    terms = closed_form.count(name, task)
+    assert terms is not None  # tests/counting/test_closed_form.py: every network of the registry has one
+    return Row(
+        model=name,
+        family=family,
+        params=sum(p.numel() for p in build(name, task).parameters()),
+        macs=terms.torch.total() + terms.torchprofile.total(),
+        year=(int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
+        source=source,
+        back_end=_back_end(name),
+        standing=_standing(name),
+    )
 
 
 def _back_end(name: str) -> str:
-    """What computes the operators that have several back ends; blank where all are torch's own."""
-    from bench.machine import device
-    from models.kernels import gla, selective_scan
-    from models.registry import family_of
+    """Implementation of the operators that have several; blank where all are torch's own."""
+    import torch
 
-    where = device.default()
-    by_name = name.partition("@")[2].partition("-")[2]
-    if family_of(name) == "DiG":
-        return "fla" if where == "cuda" and not gla.why_not_fla() else "torch (chunked)"
-    if family_of(name) in ("DiS", "DiM", "DiMSUM"):
-        return (
-            "mamba-ssm" if where == "cuda" and not selective_scan.why_not_mamba_ssm() else "torch (chunked)"
-        )
-    if "@na" in name:
-        return by_name or "masked attention"
-    return ""
+    from bench.machine import device
+    from models.registry import FAMILIES, family_of
+
+    change = name.partition("@")[2]
+    if change.startswith("na7"):
+        return change.partition("-")[2] or "masked attention"
+    package = FAMILIES[family_of(name)].package
+    if package is None:
+        return ""
+    return (
+        package.name if package.takes(change or "auto", torch.device(device.default())) else "torch (chunked)"
+    )
 
 
 def _standing(name: str) -> str:
     from baselines import load
-    from models.registry import SMALL
+    from models.registry import FAMILIES, family_of
 
-    if name in SMALL:
-        return "ours: a size of no paper"
+    if name in FAMILIES[family_of(name)].small:
+        return "ours: a size in no paper"
     if "@" in name:
         grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
         if not grades:
@@ -77,35 +93,33 @@ def _standing(name: str) -> str:
     try:
         load.manifest(name)
     except ValueError:
-        return "our reading: sizes of its paper, no released checkpoint held"
+        return "our reading: sizes of its paper, no released checkpoint"
     return "pinned"
 
 
-_COLUMNS: list[tables.Column] = [
-    ("model", lambda row: row["model"]),
-    ("family", lambda row: row["family"]),
-    ("params M", lambda row: tables.fixed(2, row["params"] / 1e6)),
-    ("GMACs", lambda row: tables.fixed(3, row["macs"] / 1e9)),
-    ("year", lambda row: str(row["year"] or "-")),
-    ("standing", lambda row: row["standing"]),
-    ("back end", lambda row: row["back_end"] or "-"),
-    ("source", lambda row: row["source"]),
-]
+TABLE = Table[Row](
+    title="Backbones",
+    columns=(
+        Column("model", lambda r: r.model),
+        Column("family", lambda r: r.family),
+        Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
+        Column("GMACs", lambda r: r.macs, giga, key="macs"),
+        Column("year", lambda r: r.year, lambda year: str(year or "-")),
+        Column("standing", lambda r: r.standing),
+        Column("back end", lambda r: r.back_end),
+        Column("source", lambda r: r.source),
+    ),
+)
 
 
 def _body(args: argparse.Namespace) -> int:
-    options.check_output(args.out, args.force)
-    names = options.model_names(args.models or None, default=["*"], flag="MODEL")
-    with options.progress("counting", len(names)) as begin:
-        rows = []
-        for name in names:
-            begin(name)
-            rows.append(row(name))
+    records.check_output(args.out, args.force)
+    names = models.model_names(args.models or None, default=["*"], flag="MODEL")
     notes = [
-        f"{len(rows)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
+        f"{len(names)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
         "small sizes of ours: python -m models '*-Ti*'"
     ]
-    tables.emit(tables.render(rows, _COLUMNS, args.format), notes, args.out)
+    records.show(TABLE, [row(name) for name in names], notes, args)
     return 0
 
 

@@ -4,16 +4,16 @@ Source: arXiv:2105.05233; sizes as released: four networks that denoise images, 
 Letters: N batch, C channels of an image, H and W its sides, D width of a level, E width of the condition,
 T tokens (H * W), d width of a head.
 
-The latents of a Task are pixels here. The network is convolutional: it was published for the side in its
-name, and at another the same levels attend, so that cost grows with the square of the pixels there.
-There is no null class: ADM is guided by a classifier, not without one.
+The latents of a Task are pixels here. The network is convolutional: at a side other than that in its name
+the same levels attend, so their cost grows with the square of the pixels. There is no null class: ADM is
+guided by a classifier.
 
-An upsampler denoises a large image that it is given small: x holds the noisy image, then the small one at
-full size, made by `with_low_res`. Task.given_channels are those of the small one.
+An upsampler's input x holds the noisy image, then the small image at full size, made by `with_low_res`;
+Task.given_channels are those of the small one.
 
-What the papers print as ADM-U is no network but two, `PAIRS`: a base, then an upsampler of its samples, each
-with timesteps of its own and, if one likes, another number of them. One call model(x, t, y) of both would be
-a step that no sampler takes, so there is none: count and time the two parts, and add.
+ADM-U in the papers' tables is two networks, `PAIRS`: a base, then an upsampler of its samples, each with its
+own timesteps. A call model(x, t, y) of both would be a step that no sampler takes: count and time the two
+parts, and add.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import STEPPED_OFFICIAL, ResBlock, SteppedUNet, TimeEmbedding, zero
-from models.task import Factory, Renames, Task
+from models.arithmetic import MEANS, Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import TimeEmbedding
+from models.layers.initialisation import zero
+from models.layers.stepped_unet import STEPPED_KEYS, ResBlock, SteppedUNet
+from models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +37,13 @@ class Config:
     multipliers: tuple[float, ...]  # of the width, for each level
     depth: int  # blocks a level on the way down
     attended: tuple[int, ...]  # levels with attention, from 0; level l has sides H / 2^l
-    heads: int | None = None  # by default as many as there are 64 channels
+    heads: int | None = None  # by default one per 64 channels
     by_head: bool = True  # the rows of qkv go head by head; otherwise all q, all k, all v
     dropout: float = 0.0
 
 
 class ScaleShiftNorm(nn.Module):
-    """Group norm scaled and shifted by the condition: (N, D, H, W), (N, E) -> (N, D, H, W)"""
+    """Group norm scaled and shifted by the condition: (N, D, H, W), (N, E) -> (N, D, H, W)."""
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()
@@ -52,7 +56,7 @@ class ScaleShiftNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """(N, D, H, W) -> (N, D, H, W); called with the condition as every layer is, and blind to it"""
+    """Attention over pixels: (N, D, H, W) and a condition, which is not read -> (N, D, H, W)."""
 
     def __init__(self, width: int, heads: int, by_head: bool) -> None:
         super().__init__()
@@ -64,7 +68,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, _c: Tensor) -> Tensor:
         h = self.qkv(self.norm(x).flatten(2))  # (N, 3D, T)
-        # a head's channels side by side in memory: fused attention asks for that
+        # fused attention needs the channels of a head adjacent in memory
         h = h.transpose(1, 2).contiguous().unflatten(2, self.split)  # (N, T, heads and 3 in either order, d)
         q, k, v = (part.transpose(1, 2) for part in h.unbind(self.split_dim))  # each (N, heads, T, d)
         root = q.shape[-1] ** -0.25
@@ -112,7 +116,7 @@ class ADM(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As torch initialises each layer, but every branch starts at zero."""
+        """Torch's initial weights, but every branch ends in zeros."""
         zero(self.head)
         for module in self.modules():
             if isinstance(module, ResBlock):
@@ -124,6 +128,38 @@ class ADM(nn.Module):
         c = self.time(t) + self.labels(y)  # (N, E)
         x = self.unet(self.stem(x), c)  # (N, D, H, W)
         return self.head(F.silu(self.norm(x)))  # (N, C_out, H, W)
+
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        embedded = 4 * config.width
+
+        def block(before: int, here: int, width: int, out_width: int) -> None:
+            terms.res_block(before, here, width, out_width)
+            terms.linear("scale and shift", 1, embedded, 2 * out_width)
+            terms.modulate(here, out_width)
+
+        def attention(here: int, width: int) -> None:
+            terms.affine_norm(here, width)
+            terms.attention_projections(here, width)
+            terms.elementwise("scaling of queries", 2 * here * width)  # and keys, before the fused operator
+            terms.attention(here, here, width)
+
+        def down(here: int, width: int) -> None:
+            terms.elementwise(MEANS, 2 * (here // 4) * width)
+            block(here, here // 4, width, width)
+
+        terms.time_embedding(config.width, embedded, embedded)
+        terms.stepped_unet(
+            task,
+            [int(config.width * multiplier) for multiplier in config.multipliers],
+            config.depth,
+            config.attended,
+            block=lambda here, width, out_width: block(here, here, width, out_width),
+            attention=attention,
+            down=down,
+            up=lambda here, width: block(here, 4 * here, width, width),
+        )
 
 
 def with_low_res(x: Tensor, low_res: Tensor) -> Tensor:
@@ -149,7 +185,7 @@ VARIANTS: dict[str, Factory] = {
     ),
 }
 
-UPSAMPLERS: dict[str, Factory] = {
+UPSAMPLER_VARIANTS: dict[str, Factory] = {
     "ADM-up-64-256": partial(
         ADM, Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5), heads=4)
     ),
@@ -160,5 +196,12 @@ UPSAMPLERS: dict[str, Factory] = {
 
 PAIRS = {"ADM-U-256": ("ADM-64", "ADM-up-64-256"), "ADM-U-512": ("ADM-128", "ADM-up-128-512")}
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-OFFICIAL: Renames = (*STEPPED_OFFICIAL, (r"^labels\.", "label_emb."))
+OFFICIAL: Renames = (*STEPPED_KEYS, (r"^labels\.", "label_emb."))
+
+FAMILY = Family(network=ADM, task=Task(latent_size=256, in_channels=3), official=OFFICIAL, variants=VARIANTS)
+UPSAMPLERS = Family(
+    network=ADM,
+    task=Task(latent_size=256, in_channels=6, given_channels=3),  # the noisy image and a low-resolution one
+    official=OFFICIAL,
+    variants=UPSAMPLER_VARIANTS,
+)

@@ -1,4 +1,4 @@
-"""What every backbone must do, ours and a user's alike, checked before anything is measured."""
+"""The interface of a backbone, ours or a user's: building it, calling it, and a check before measuring."""
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ BATCH = 2
 
 
 def build(name: str, task: Task, device: str = "meta") -> nn.Module:
-    """Build a backbone by name on a device, with any failure of its factory told in one line.
+    """Build a backbone by name on a device; any failure of its factory becomes a one-line ValueError.
 
     Raises:
-        ValueError: the name, what was asked of it, and what went wrong; memory that ran out too, which its
-            cause tells.
+        ValueError: the name, the task, and what went wrong. Its cause is the original exception, which may
+            be running out of memory.
     """
     factory = find(name)
     try:
@@ -30,27 +30,38 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
 
 
 def condition_width(model: nn.Module) -> int | None:
-    """What y a network takes: float vectors (N, width), or labels (N,) where this is None.
+    """Width of the float vectors y (N, width) that a network takes; None for labels (N,).
 
-    A network that takes vectors, ours or a user's, says so in an attribute `condition_width`.
+    A network that takes vectors, ours or a user's, has an attribute `condition_width`.
     """
     return getattr(model, "condition_width", None)
 
 
+def make_inputs(
+    task: Task, batch: int, device: str, width: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random x (N, C, H, W), t (N,) and y of one call; on the meta device without values.
+
+    y are labels (N,), or float vectors (N, width) for a network with a `condition_width`.
+    """
+    x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
+    t = torch.randint(1000, (batch,), device=device)
+    if width is None:
+        return x, t, torch.randint(task.num_classes, (batch,), device=device)
+    return x, t, torch.randn(batch, width, device=device)
+
+
 def check(name: str, task: Task) -> nn.Module:
-    """Build a backbone on the meta device and hold it to the interface; nothing is computed.
+    """Build a backbone on the meta device and check the interface; nothing is computed.
 
     Returns:
         The model on the meta device, in eval mode.
 
     Raises:
-        ValueError: one line that says what it broke: the call, the kind of output, its shape or its type.
+        ValueError: one line that says what is wrong: the call, the kind of output, its shape or its type.
     """
     model = build(name, task).eval()
-    x = torch.empty(BATCH, task.in_channels, task.height, task.width, device="meta")
-    t = torch.empty(BATCH, dtype=torch.int64, device="meta")
-    width = condition_width(model)
-    y = torch.empty_like(t) if width is None else torch.empty(BATCH, width, device="meta")
+    x, t, y = make_inputs(task, BATCH, "meta", condition_width(model))
     try:
         with torch.no_grad():
             out = model(x, t, y)

@@ -3,9 +3,9 @@
 Source: "DiC: Rethinking Conv3x3 Designs in Diffusion Models", CVPR 2025; sizes from its model table.
 Letters: N batch, C latent channels, H and W latent sides, D width of a level.
 
-The release means to zero the blocks' modulation at the start but looks for it under another name, so
-those linears keep their Xavier weights: only the head starts at zero. That is reproduced here.
-In training the labels dropped for the first level are dropped at the others too.
+The release intends to zero the blocks' modulation at the start but looks for it under another name, so those
+linears keep their Xavier weights and only the head starts at zero. That is reproduced here. In training the
+labels dropped for the first level are dropped at the others too.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import (
-    Condition,
-    Down,
-    Head,
-    LabelDropout,
-    Modulation,
-    Up,
-    initialise,
-    initialise_flat,
-    modulate,
-    zero,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.initialisation import initialise, initialise_flat, zero
+from models.layers.modulation import Modulation, modulate
+from models.layers.unet import Down, Head, Up
+from models.task import LATENTS, Task
 
 SKIP_EVERY = 3  # blocks between two long skips
 
@@ -43,7 +37,7 @@ def _group_norm(width: int) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """(N, D_in, H, W), (N, D) -> (N, D, H, W)"""
+    """Two normed 3x3 convolutions beside a skip: (N, D_in, H, W), (N, D) -> (N, D, H, W)."""
 
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
@@ -90,9 +84,6 @@ class DiC(nn.Module):
         self.decoder1 = decoder(w1, config.depths[4])
         self.out = nn.Conv2d(w1, w1, 3, padding=1)
         self.head = Head(w1, task.out_channels)
-        self._initialise()
-
-    def _initialise(self) -> None:
         initialise(self)
         initialise_flat(self.stem)
         zero(self.head.modulation.linear, self.head.conv)
@@ -111,6 +102,26 @@ class DiC(nn.Module):
         x = _decode(self.decoder2, self.up2(x), c2, kept2)  # (N, 2D, H/2, W/2)
         x = _decode(self.decoder1, self.up1(x), c1, kept1)  # (N, D, H, W)
         return self.head(self.out(x), c1)  # (N, C_out, H, W)
+
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width, pixels = config.width, task.height * task.width
+        levels = (width, 2 * width, 4 * width, 2 * width, width)
+
+        def block(here: int, in_width: int, out_width: int) -> None:
+            terms.modulation(out_width, 3)
+            terms.modulate(here, out_width)
+            terms.gate(here, out_width)
+            terms.res_block(here, here, in_width, out_width)
+
+        terms.condition(*levels[:3])
+        terms.unet(task, levels, (*config.depths[:3], 0, 0), lambda here, width: block(here, width, width))
+        for here, width, depth in zip((pixels // 4, pixels), levels[3:], config.depths[3:], strict=True):
+            for i in range(depth):
+                block(here, width if i % SKIP_EVERY else 2 * width, width)
+        terms.conv("head", pixels, width, width, 3)
+        terms.image_head(pixels, width, task.out_channels)
 
 
 def _encode(blocks: nn.ModuleList, x: Tensor, c: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -139,11 +150,8 @@ VARIANTS: dict[str, Factory] = {
     "DiC-H": partial(DiC, Config(width=384, depths=(14, 14, 10, 14, 14))),
 }
 
-# Ours, in no paper: models/registry.py says what the Ti sizes have in common
 SMALL: dict[str, Factory] = {"DiC-Ti": partial(DiC, Config(width=16, depths=(2, 2, 2, 2, 2)))}
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^stem\.", "x_embedder.proj."),
     (r"^condition1\.labels\.", "y_embedder_ls.0.embedding_table."),
@@ -168,3 +176,5 @@ OFFICIAL: Renames = (
     (r"^head\.modulation\.linear\.", "final_layer.adaLN_modulation.1."),
     (r"\.modulation\.linear\.", ".affine.1."),
 )
+
+FAMILY = Family(network=DiC, task=LATENTS, official=OFFICIAL, variants=VARIANTS, small=SMALL)

@@ -6,12 +6,12 @@ Letters: N batch, C latent channels, H and W latent sides, D width of a level, S
 The last decoder level keeps the doubled width after its skip is joined, and takes the second level's
 condition. In training one draw drops the labels of all three tables.
 
-The ablations (Tables 3, 4) have no released code. Kernels leave no freedom. ReLU is put in the place of both
-GELUs, though the paper may mean one. The others are our reading, chosen among sizes that give the printed
-parameters and MACs: without channel attention; squeeze-excite with a reduction of 8; DiT's attention over
-all pixels of a level; attention in windows of 8, which fits only if the last level is as wide as the first.
-Heads of 56 (60 in windows) are the divisors nearest to DiT's 64. Channel self-attention, focused linear and
-agent attention, and the isotropic layouts are not here: nothing tried gives what is printed.
+The ablations (Tables 3, 4) have no released code. Kernels leave no freedom. "@relu" replaces both GELUs,
+though the paper may mean one. The others are our reading, chosen among sizes that give the printed parameters
+and MACs: without channel attention; squeeze-excite with a reduction of 8; DiT's attention over all pixels of
+a level; attention in windows of 8, which fits only if the last level is as wide as the first. Heads of 56
+channels (60 in windows) are the divisors nearest to DiT's 64. Channel self-attention, focused linear and
+agent attention, and the isotropic layouts are missing: nothing tried gives what is printed.
 """
 
 from dataclasses import dataclass, replace
@@ -22,21 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import (
-    ChannelAttention,
-    ChannelNorm,
-    Condition,
-    Head,
-    LabelDropout,
-    Modulation,
-    UNet,
-    initialise,
-    initialise_flat,
-    modulate,
-    require_odd,
-    zero,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.initialisation import initialise_adaln_zero
+from models.layers.modulation import ChannelNorm, Modulation, modulate
+from models.layers.unet import UNET_KEYS, ChannelAttention, Head, UNet, require_odd
+from models.task import LATENTS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +45,9 @@ class Config:
     kernel: int = 3  # of the depthwise convolution
     activation: Literal["gelu", "relu"] = "gelu"
     attention: Literal["compact", "squeeze-excite"] | None = "compact"  # over channels
-    heads: int = 0  # of the first level's attention over pixels, in the place of convolutions; 0: none
+    heads: int = 0  # of the first level's attention over pixels, instead of convolutions; 0: none
     window: int | None = None  # S; None: all pixels of a level
-    last_ratio: int = 2  # how many times wider than the first the last level is
+    last_ratio: int = 2  # width of the last level / width of the first
 
     def __post_init__(self) -> None:
         require_odd(self.kernel)
@@ -94,8 +86,8 @@ class ConvModule(nn.Module):
 class PixelAttention(nn.Module):
     """Every pixel attends to all pixels of its window: (N, D, H, W) -> (N, D, H, W).
 
-    Written out, not fused: the paper turned FlashAttention off for these rows, and its MACs include the
-    scaling of the queries.
+    Not fused: the paper turned FlashAttention off for these rows, and its MACs include the scaling of the
+    queries.
     """
 
     def __init__(self, width: int, heads: int, window: int | None) -> None:
@@ -117,12 +109,12 @@ class PixelAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """(N, D, H, W), (N, D) -> (N, D, H, W)
+    """Mixer, then MLP, each modulated and gated: (N, D, H, W), (N, D) -> (N, D, H, W).
 
     Args:
         width: D.
         mixer: (N, D, H, W) -> (N, D, H, W), across pixels.
-        mlp_ratio: how many times D the hidden channels are.
+        mlp_ratio: hidden channels / D.
         activation: of the hidden channels.
     """
 
@@ -178,15 +170,7 @@ class DiCo(nn.Module):
         )
         self.head = Head(last, task.out_channels)
         self.last = config.last_ratio
-        self._initialise()
-
-    def _initialise(self) -> None:
-        initialise(self)
-        initialise_flat(self.stem)
-        zero(self.head.modulation.linear, self.head.conv)
-        for module in self.modules():
-            if isinstance(module, Block):
-                zero(module.modulation.linear)
+        initialise_adaln_zero(self, self.stem, self.head.conv)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         y = self.drop(y)
@@ -197,6 +181,32 @@ class DiCo(nn.Module):
 
         x = self.unet(self.stem(x), (c1, c2, c3, c2, last))  # (N, 2D or D, H, W)
         return self.head(x, last)  # (N, C_out, H, W)
+
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width, last = config.width, config.last_ratio * config.width
+        widths = (width, 2 * width, 4 * width, 2 * width, last)
+        terms.condition(*widths[:3])
+        terms.unet(task, widths, config.depths, partial(_count_block, terms, config))
+        terms.fused_skips(task, widths)
+        terms.image_head(task.height * task.width, last, task.out_channels)
+
+
+def _count_block(terms: Terms, config: Config, pixels: int, width: int) -> None:
+    terms.adaptive(pixels, width)
+    terms.feed_forward(pixels, width, config.mlp_ratio)
+    if config.heads:
+        terms.attention_projections(pixels, width)
+        terms.elementwise("scaling of queries", pixels * width)
+        terms.attention(pixels, config.window**2 if config.window else pixels, width)
+        return
+    terms.linear("pointwise", pixels, width, 2 * width)
+    terms.depthwise(pixels, width, config.kernel**2)
+    if config.attention == "compact":
+        terms.channel_attention(pixels, width, width**2)
+    elif config.attention == "squeeze-excite":
+        terms.channel_attention(pixels, width, 2 * width * (width // SqueezeExcite.reduction))
 
 
 _SMALL = Config(width=128, depths=(5, 4, 4, 4, 4))
@@ -209,7 +219,6 @@ VARIANTS: dict[str, Factory] = {  # Table 5
     "DiCo-H": partial(DiCo, Config(width=416, depths=(14, 12, 10, 12, 14), mlp_ratio=4)),
 }
 
-# Ours, in no paper: models/registry.py says what the Ti sizes have in common
 SMALL: dict[str, Factory] = {"DiCo-Ti": partial(DiCo, Config(width=22, depths=(2, 1, 1, 1, 2)))}
 
 _CHANGED = {
@@ -226,8 +235,6 @@ ABLATIONS: dict[str, Factory] = {
     f"DiCo-S@{change}": partial(DiCo, config) for change, config in _CHANGED.items()
 }
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^stem\.", "x_embedder.proj."),
     (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
@@ -235,8 +242,7 @@ OFFICIAL: Renames = (
     (r"^condition1\.labels\.", "y_embedder.embedding_table_0."),
     (r"^condition2\.labels\.", "y_embedder.embedding_table_1."),
     (r"^condition3\.labels\.", "y_embedder.embedding_table_2."),
-    (r"^unet\.(en|de)coder", r"\1coder_level_"),
-    (r"^unet\.middle\.", "latent."),
+    *UNET_KEYS,
     (r"^unet\.down1\.conv\.", "down1_2.body.0."),
     (r"^unet\.down2\.conv\.", "down2_3.body.0."),
     (r"^unet\.up2\.conv\.", "up3_2.body.0."),
@@ -244,11 +250,14 @@ OFFICIAL: Renames = (
     (r"^unet\.fuse", "reduce_chan_level"),
     (r"^head\.conv\.", "final_layer.out_proj."),
     (r"^head\.", "final_layer."),
-    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
     (r"\.mixer\.mix_in\.", ".conv1."),
     (r"\.mixer\.depthwise\.", ".conv2."),
     (r"\.mixer\.mix_out\.", ".conv3."),
     (r"\.mixer\.attention\.mix\.", ".ca.1."),
     (r"\.expand\.", ".conv4."),
     (r"\.contract\.", ".conv5."),
+)
+
+FAMILY = Family(
+    network=DiCo, task=LATENTS, official=OFFICIAL, variants=VARIANTS, ablations=ABLATIONS, small=SMALL
 )

@@ -1,4 +1,4 @@
-"""DiG: a transformer over patches whose attention is gated and linear, scanned in four directions in turn.
+"""DiG: a transformer over patches with gated linear attention, scanned in four directions in turn.
 
 Source: arXiv:2405.18428; sizes from its released code (the variant "bid-layer-dwconv-qdir").
 Letters: N batch, C latent channels, H and W latent sides, P patch side, h and w sides of the grid of tokens
@@ -6,7 +6,7 @@ Letters: N batch, C latent channels, H and W latent sides, P patch side, h and w
 
 A scan sees only the tokens before its own. So after every block the order of the tokens is reversed, and
 after every second one the grid is transposed too: rows forwards, rows backwards, columns forwards, columns
-backwards. Four blocks bring the order back to where it was.
+backwards. Four blocks restore the order.
 """
 
 from dataclasses import dataclass
@@ -15,37 +15,31 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.kernels.gla import Backend, gla, require_backend
-from models.layers import (
-    Condition,
-    LabelDropout,
-    Modulation,
-    PatchHead,
-    initialise,
-    initialise_flat,
-    modulate,
-    position_table,
-    unpatchify,
-    zero,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.kernels.gla import FLA, Backend, gla
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.initialisation import initialise_adaln_zero
+from models.layers.modulation import Modulation, modulate
+from models.layers.transformer import DIT_KEYS, PatchHead, position_table, unpatchify
+from models.task import LATENTS, Task
 
 PATCH = 2
 HEAD = 64  # value channels of a head; it has half as many keys
 GATE_RANK = 16
 GATE_TEMPER = 16  # divides the logarithms of the gates, which start near 1
-GAIN = 2**-2.5  # of the attention's linears at the start
+GAIN = 2**-2.5  # of the initial weights of the attention's linears
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     width: int
     depth: int
-    backend: Backend = "auto"  # of the attention: by the device of its input, or one by name
+    backend: Backend = "auto"  # of the attention
 
 
 class Attention(nn.Module):
-    """(N, T, D) -> (N, T, D)"""
+    """Gated linear attention over the tokens before each: (N, T, D) -> (N, T, D)."""
 
     def __init__(self, width: int, backend: Backend) -> None:
         super().__init__()
@@ -67,14 +61,18 @@ class Attention(nn.Module):
         return self.project(out * F.silu(self.gate(x)))
 
 
+def _hidden(width: int) -> int:
+    """Two thirds of 4 D, rounded up to a multiple of 256."""
+    return -(-(8 * width // 3) // 256) * 256
+
+
 class FeedForward(nn.Module):
-    """(N, T, D) -> (N, T, D)"""
+    """SwiGLU: (N, T, D) -> (N, T, D)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        inner = -(-(8 * width // 3) // 256) * 256  # two thirds of 4 D, up to a multiple of 256
-        self.expand = nn.Linear(width, 2 * inner, bias=False)
-        self.contract = nn.Linear(inner, width, bias=False)
+        self.expand = nn.Linear(width, 2 * _hidden(width), bias=False)
+        self.contract = nn.Linear(_hidden(width), width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, h = self.expand(x).chunk(2, dim=-1)
@@ -100,17 +98,16 @@ class Block(nn.Module):
         x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
         x = x + gate2 * self.feed_forward(modulate(self.norm2(x), shift2, scale2))
         x = x.unflatten(1, sides).permute(0, 3, 1, 2)  # (N, D, h, w)
-        return self.depthwise(x).permute(0, 2, 3, 1)  # in place of x, not added to it
+        return self.depthwise(x).permute(0, 2, 3, 1)  # replaces x, without a residual
 
 
 class DiG(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(PATCH, "patch")
-        require_backend(config.backend)
+        FLA.require(config.backend)
         if config.depth % 4:
             raise ValueError(f"depth: must be a multiple of 4, one block a direction, got {config.depth}")
-        self.grid = (task.height // PATCH, task.width // PATCH)
+        self.grid = task.grid(PATCH)
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.width, PATCH, stride=PATCH)
@@ -121,12 +118,9 @@ class DiG(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        initialise(self)
-        initialise_flat(self.embed)
-        zero(self.head.modulation.linear, self.head.linear)
+        initialise_adaln_zero(self, self.embed, self.head.linear)
         for module in self.modules():
             if isinstance(module, Block):
-                zero(module.modulation.linear)
                 nn.init.dirac_(module.depthwise.weight, groups=module.depthwise.groups)
             elif isinstance(module, Attention):
                 for linear in module.children():
@@ -144,35 +138,32 @@ class DiG(nn.Module):
         x = self.head(x.flatten(1, 2), c)  # (N, T, P*P*C_out)
         return unpatchify(x, self.grid, PATCH)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width, keys = config.width, config.width // 2
+        terms.condition(width)
+        tokens = terms.patch_embedding(task, width, PATCH)
+        for _ in range(config.depth):
+            terms.adaptive(tokens, width)
+            terms.linear("attention projections", tokens, width, 2 * keys + 3 * width)  # q, k, v, gate, out
+            terms.linear("attention projections", tokens, GATE_RANK, width + keys)  # the decay
+            terms.custom("linear attention", 2 * tokens * keys * HEAD)
+            terms.gate(tokens, width)
+            terms.gated_feed_forward(tokens, width, _hidden(width))
+            terms.depthwise(tokens, width, 9)
+        terms.patch_head(tokens, width, PATCH**2 * task.out_channels)
 
-_SIZES = {"S": (384, 12), "B": (768, 12), "L": (1024, 24), "XL": (1152, 28)}
+
+_SIZES = {"DiG-S/2": (384, 12), "DiG-B/2": (768, 12), "DiG-L/2": (1024, 24), "DiG-XL/2": (1152, 28)}
 
 VARIANTS: dict[str, Factory] = {
-    f"DiG-{size}/2": partial(DiG, Config(width=width, depth=depth)) for size, (width, depth) in _SIZES.items()
+    name: partial(DiG, Config(width=width, depth=depth)) for name, (width, depth) in _SIZES.items()
 }
-
-# Ours, in no paper: models/registry.py says what the Ti sizes have in common
 SMALL: dict[str, Factory] = {"DiG-Ti/2": partial(DiG, Config(width=64, depth=4))}
 
-_NAMED: tuple[Backend, ...] = ("torch", "fla")
-
-# The same networks with the attention's back end named; without one it goes by the device.
-BACKENDS: dict[str, Factory] = {
-    f"DiG-{size}/2@{backend}": partial(DiG, Config(width=width, depth=depth, backend=backend))
-    for size, (width, depth) in _SIZES.items()
-    for backend in _NAMED
-}
-
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
-    (r"^positions$", "pos_embed"),
-    (r"^embed\.", "x_embedder.proj."),
-    (r"^condition\.time1\.", "t_embedder.mlp.0."),
-    (r"^condition\.time2\.", "t_embedder.mlp.2."),
-    (r"^condition\.labels\.", "y_embedder.embedding_table."),
-    (r"^head\.", "final_layer."),
-    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
+    *DIT_KEYS,
     (r"\.attention\.(q|k|v)\.", r".attn.\1_proj."),
     (r"\.attention\.gate\.", ".attn.g_proj."),
     (r"\.attention\.decay1\.", ".attn.gk_proj.0."),
@@ -182,4 +173,13 @@ OFFICIAL: Renames = (
     (r"\.feed_forward\.expand\.", ".mlp.gate_proj."),
     (r"\.feed_forward\.contract\.", ".mlp.down_proj."),
     (r"\.depthwise\.", ".dw_conv."),
+)
+
+FAMILY = Family(
+    network=DiG,
+    task=LATENTS,
+    official=OFFICIAL,
+    variants=VARIANTS,
+    small=SMALL,
+    package=FLA,
 )

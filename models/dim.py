@@ -1,15 +1,15 @@
-"""DiM: one long scan a block, along rows and columns in turn, over patches with learned cells between them.
+"""DiM: one long scan per block, along rows and columns in turn, over patches with learned cells between them.
 
-Source: arXiv:2405.14224; what it leaves open is that of its release.
+Source: arXiv:2405.14224; what the paper leaves open from its release.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, D width, G grid cells, T tokens.
 
 The grid is (H/P + 3) x (W/P + 3): the patches, three columns on their right and three rows below them, so
-that a scan meets learned cells where it turns. In front of its G cells stand the time, the label and three
-more learned tokens, T = 5 + G. A skip joins two blocks as far before the middle as after it.
+that a scan passes learned cells where it turns. Before its G cells come the time, the label and three more
+learned tokens, T = 5 + G. A skip joins two blocks at equal distances before and after the middle.
 
-Not in the facts that this was written from, hence our readings: one draw drops a label in both tables; the
-head and the modulation start as PyTorch starts them, biases at zero. The releases for 256 and 512 pixels
-fill the rows below differently; above 256 patches it is done as for 512.
+Our readings: one draw drops a label in both tables; the head and the modulation keep PyTorch's initial
+weights, with biases of zero. The releases for 256 and 512 pixels fill the rows below differently; above 256
+patches we do as the one for 512.
 """
 
 from dataclasses import dataclass
@@ -18,38 +18,32 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.kernels.selective_scan import Backend, require_backend
-from models.layers import (
-    MAMBA_KEYS,
-    Condition,
-    LabelDropout,
-    Mamba,
-    Modulation,
-    PatchHead,
-    initialise_mamba,
-    modulate,
-    timestep_features,
-    unpatchify,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.kernels.selective_scan import MAMBA_SSM, Backend
+from models.layers.conditions import Condition, LabelDropout, timestep_features
+from models.layers.mamba import MAMBA_KEYS, Mamba, initialise_mamba
+from models.layers.modulation import Modulation, modulate
+from models.layers.transformer import PatchHead, unpatchify
+from models.task import LATENTS_PLAIN, Task
 
-PADS = 3  # columns and rows of learned cells, and learned tokens in front of the grid
+PADS = 3  # columns and rows of learned cells, and learned tokens before the grid
 FRONT = 2 + PADS  # tokens before the grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     width: int
-    depth: int  # odd: a middle block, and as many before it as after it
+    depth: int  # odd: one block in the middle, equal numbers before and after it
     patch: int = 2
     kernel: int = 3  # of the causal convolutions
-    backend: Backend = "auto"  # of the scans: by the device of their input, or one by name
+    backend: Backend = "auto"  # of the scans
 
 
 def along(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
-    """Cells from rows to an order: 0 rows, 1 rows reversed, 2 columns, 3 columns reversed.
+    """Reorder cells from rows to an order: 0 rows, 1 rows reversed, 2 columns, 3 columns reversed.
 
-    (N, T, D) -> (N, T, D); the tokens in front of the grid stay.
+    (N, T, D) -> (N, T, D); the tokens before the grid stay.
     """
     front, cells = x[:, :FRONT], x[:, FRONT:]
     if order >= 2:
@@ -58,7 +52,7 @@ def along(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
 
 
 def along_rows(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
-    """What `along` did undone: (N, T, D) -> (N, T, D)."""
+    """Inverse of `along`: (N, T, D) -> (N, T, D)."""
     front, cells = x[:, :FRONT], x[:, FRONT:]
     cells = cells.flip(1) if order % 2 else cells
     if order >= 2:
@@ -67,7 +61,7 @@ def along_rows(x: Tensor, grid: tuple[int, int], order: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Tokens and three vectors of the condition: (N, T, D), (3, N, D) -> (N, T, D)"""
+    """Tokens and three vectors of the condition: (N, T, D), (3, N, D) -> (N, T, D)."""
 
     def __init__(self, width: int, kernel: int, backend: Backend, grid: tuple[int, int], order: int) -> None:
         super().__init__()
@@ -83,7 +77,7 @@ class Block(nn.Module):
 
 
 class SkipBlock(Block):
-    """The same after joining what an earlier block returned: (N, T, D), (3, N, D), (N, T, D) -> (N, T, D)"""
+    """A block after a linear join with an earlier output: (N, T, D), (3, N, D), (N, T, D) -> (N, T, D)."""
 
     def __init__(self, width: int, kernel: int, backend: Backend, grid: tuple[int, int], order: int) -> None:
         super().__init__(width, kernel, backend, grid, order)
@@ -104,9 +98,9 @@ class Padding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        right = self.cells[:, :, None].expand(len(x), -1, height, -1)  # a vector a column
+        right = self.cells[:, :, None].expand(len(x), -1, height, -1)  # one vector per column
         if height * width <= 256:
-            below = self.cells[..., None].expand(-1, -1, -1, width + PADS)  # a vector a row
+            below = self.cells[..., None].expand(-1, -1, -1, width + PADS)  # one vector per row
         else:  # all three in turn, row by row
             below = self.cells.repeat(1, 1, width + PADS).unflatten(2, (PADS, width + PADS))
         return torch.cat([torch.cat([x, right], dim=3), below.expand(len(x), -1, -1, -1)], dim=2)
@@ -115,13 +109,12 @@ class Padding(nn.Module):
 class DiM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(config.patch, "patch")
-        require_backend(config.backend)
+        MAMBA_SSM.require(config.backend)
         if config.depth % 2 == 0:
             raise ValueError(f"depth: must be odd, since one block is the middle, got {config.depth}")
         width, last = config.width, config.depth - 1
         self.patch, self.middle = config.patch, config.depth // 2
-        self.patches = (task.height // config.patch, task.width // config.patch)
+        self.patches = task.grid(config.patch)
         self.grid = (self.patches[0] + PADS, self.patches[1] + PADS)
         self.drop = LabelDropout(task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, width, config.patch, stride=config.patch)
@@ -165,19 +158,29 @@ class DiM(nn.Module):
         x = self.smooth_out(cells).flatten(2).transpose(1, 2)
         return unpatchify(self.head(x, time + label), self.patches, self.patch)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width = config.width
+        rows, columns = task.grid(config.patch)
+        terms.timestep_features(width // 2)
+        terms.condition(width)
+        terms.modulation(width, 3)
+        patches = terms.patch_embedding(task, width, config.patch)
+        terms.depthwise(patches, width, 9)
+        tokens = FRONT + (rows + PADS) * (columns + PADS)
+        for _ in range(config.depth):
+            terms.modulate(tokens, width)
+            terms.mamba(tokens, width, config.kernel)
+            terms.gate(tokens, width)
+        for _ in range(config.depth // 2):
+            terms.join(tokens, width)
+        terms.depthwise(patches, width, 9)
+        terms.patch_head(patches, width, config.patch**2 * task.out_channels)
+
 
 VARIANTS: dict[str, Factory] = {"DiM-H/2": partial(DiM, Config(width=1536, depth=49))}
 
-# The same network with the scans' back end named; without one it goes by the device.
-BACKENDS: dict[str, Factory] = {
-    "DiM-H/2@torch": partial(DiM, Config(width=1536, depth=49, backend="torch")),
-    "DiM-H/2@mamba-ssm": partial(DiM, Config(width=1536, depth=49, backend="mamba-ssm")),
-}
-
-ALIASES = {"DiM-H": "DiM-H/2"}  # as tables print it
-
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^positions$", "additional_embed"),
     (r"^embed\.", "pos_embed.proj."),
@@ -199,4 +202,13 @@ OFFICIAL: Renames = (
     (r"\.join\.", ".skip_linear.1."),
     (r"\.mixer\.", ".attn1."),
     *MAMBA_KEYS,
+)
+
+FAMILY = Family(
+    network=DiM,
+    task=LATENTS_PLAIN,
+    official=OFFICIAL,
+    variants=VARIANTS,
+    package=MAMBA_SSM,
+    aliases={"DiM-H": "DiM-H/2"},  # as tables print it
 )

@@ -1,17 +1,17 @@
 """DiMSUM: half of the channels scanned in space, half among wavelet coefficients, joined by cross-attention.
 
-Source: arXiv:2411.04168; its ImageNet setting, and what it leaves open, are those of its release.
+Source: arXiv:2411.04168; its ImageNet setting, and what the paper leaves open, from its release.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, D width, G and K the grid's sides H/P
 and W/P, T tokens (G K), B bands or channels to split into bands.
 
-The sum that the blocks add to ends with the last one: the head sees that block's output alone. One set of
+The running sum of the blocks ends with the last one: the head sees that block's output alone. One set of
 weights serves the attention after every fourth block. A token of the second half holds coefficients of all 16
-bands: the release reads (band, channel) as (channel, place in a 4 x 4 cell), and so is this.
+bands: the release reads (band, channel) as (channel, place in a 4 x 4 cell), and so does this.
 
-The release hands a projection of the condition to its convolution as the buffer that the output overwrites:
-these weights, `unread` here, change nothing and get no gradient. Not in the facts that this was written
-from, hence our readings: the modulations and the head start as PyTorch starts them, biases at zero; labels
-are dropped as in DiT; on a grid that is not square a window's sides are a quarter of the grid's.
+The release passes a projection of the condition to its convolution as the buffer that the output overwrites:
+these weights, `unread` here, change nothing and get no gradient. Our readings: the modulations and the head
+keep PyTorch's initial weights, with biases of zero; labels are dropped as in DiT; on a grid that is not
+square a window's sides are a quarter of the grid's.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.kernels.selective_scan import Backend, require_backend
-from models.layers import (
-    MAMBA_KEYS,
-    Attention,
-    Condition,
-    LabelDropout,
-    Mamba,
-    Modulation,
-    PatchHead,
-    initialise_mamba,
-    modulate,
-    position_table,
-    unpatchify,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import UNREAD, UNSTRIDED, Terms
+from models.family import Factory, Family, Renames
+from models.kernels.selective_scan import MAMBA_SSM, Backend
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.mamba import MAMBA_KEYS, Mamba, initialise_mamba
+from models.layers.modulation import Modulation, modulate
+from models.layers.transformer import DIT_KEYS, Attention, PatchHead, position_table, unpatchify
+from models.task import LATENTS_PLAIN, Task
 
-CELL = 4  # side of the cells of two wavelet steps; there are as many windows to a side of the grid
+CELL = 4  # side of the cells of two wavelet steps, and windows per side of the grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +42,18 @@ class Config:
     kernel: int = 4  # of the causal convolutions
     mlp_ratio: int = 4
     attention_every: int = 4  # blocks
-    backend: Backend = "auto"  # of the scans: by the device of their input, or one by name
+    backend: Backend = "auto"  # of the scans
 
 
 class CausalConv(nn.Conv1d):
-    """Padded in front only: Mamba's own form pads both ends, cuts one, and so counts three tokens more."""
+    """Padded on the left only; Mamba's own form pads both ends and cuts one, over three tokens more."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, (self.kernel_size[0] - 1, 0)))
 
 
 class ConditionedMamba(Mamba):
-    """(N, T, D/2), (N, D) -> (N, T, D/2)"""
+    """Mamba's mixer and the unread projection of the condition: (N, T, D/2), (N, D) -> (N, T, D/2)."""
 
     def __init__(self, width: int, condition: int, kernel: int, backend: Backend) -> None:
         super().__init__(width, kernel, backend)
@@ -92,7 +85,7 @@ class Haar(nn.Module):
 
 
 class InverseHaar(nn.Module):
-    """What `Haar` did undone: (N, 4B, h, w) -> (N, B, 2h, 2w)."""
+    """Inverse of `Haar`: (N, 4B, h, w) -> (N, B, 2h, 2w)."""
 
     filters: Tensor
 
@@ -166,7 +159,7 @@ class FrequencyScan(Scan):
 
 
 class CrossAttention(nn.Module):
-    """Each half of the channels asks the other: (N, T, D/2), (N, T, D/2) -> (N, T, D)."""
+    """Each half of the channels attends to the other: (N, T, D/2), (N, T, D/2) -> (N, T, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -176,17 +169,18 @@ class CrossAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        q1, k1, v1 = (
-            self.qkv1(x1).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # (N, heads, T, d)
-        q2, k2, v2 = self.qkv2(x2).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q1, k1, v1 = self._split(self.qkv1(x1))
+        q2, k2, v2 = self._split(self.qkv2(x2))
         x1 = F.scaled_dot_product_attention(q1, k2, v2).transpose(1, 2).flatten(2)
         x2 = F.scaled_dot_product_attention(q2, k1, v1).transpose(1, 2).flatten(2)
         return self.project(torch.cat([x1, x2], dim=2))
 
+    def _split(self, qkv: Tensor) -> Tensor:
+        return qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, N, heads, T, d)
+
 
 class GatedMLP(nn.Module):
-    """(N, T, D) -> (N, T, D)"""
+    """GELU-gated MLP: (N, T, D) -> (N, T, D)."""
 
     def __init__(self, width: int, ratio: int) -> None:
         super().__init__()
@@ -199,7 +193,7 @@ class GatedMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """What the last block made and the sum before it: (N, T, D), (N, T, D), (N, D) -> (N, T, D), (N, T, D)"""
+    """The last block's output and the sum before it: (N, T, D), (N, T, D), (N, D) -> (N, T, D), (N, T, D)."""
 
     def __init__(self, config: Config, grid: tuple[int, int], index: int) -> None:
         super().__init__()
@@ -222,7 +216,7 @@ class Block(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """DiT's block with a gated feed-forward: (N, T, D), (N, D) -> (N, T, D)"""
+    """DiT's block with a gated MLP: (N, T, D), (N, D) -> (N, T, D)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -242,9 +236,9 @@ class DiMSUM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         task.require_multiple(CELL * config.patch, "the patches' and wavelet steps'")
-        require_backend(config.backend)
+        MAMBA_SSM.require(config.backend)
         self.patch, self.every = config.patch, config.attention_every
-        self.grid = (task.height // config.patch, task.width // config.patch)
+        self.grid = task.grid(config.patch)
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
@@ -264,28 +258,44 @@ class DiMSUM(nn.Module):
                 x = self.attention[0](x, c)
         return unpatchify(self.head(x, c), self.grid, self.patch)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width, half, hidden = config.width, config.width // 2, config.mlp_ratio * config.width
+        terms.condition(width)
+        tokens = terms.patch_embedding(task, width, config.patch)
+        for _ in range(config.depth):
+            for _ in range(2):
+                terms.modulation(width, 3, half)
+                terms.modulate(tokens, half)
+                terms.mamba(tokens, half, config.kernel, padding=0)
+                terms.linear(UNREAD, 1, width, 2 * half)
+                terms.gate(tokens, half)
+                terms.linear("attention projections", tokens, half, 3 * half)
+                terms.fused_attention(tokens, tokens, half)
+                # two steps in each direction, each of 4 coefficients from 4 weights of 2 x 2
+                terms.depthwise(tokens, half, 2 * 4, "wavelets")
+            terms.elementwise(UNSTRIDED, 2 * (16 - 4) * tokens * half)
+            terms.elementwise("wavelets' scale", tokens * half)
+            terms.linear("attention projections", tokens, width, width)
+            terms.modulation(width, 3)
+            terms.modulate(tokens, width)
+            terms.gated_feed_forward(tokens, width, hidden)
+            terms.gate(tokens, width)
+        for _ in range(config.depth // config.attention_every):
+            terms.adaptive(tokens, width)
+            terms.self_attention(tokens, width)
+            terms.gated_feed_forward(tokens, width, hidden)
+        terms.patch_head(tokens, width, config.patch**2 * task.out_channels)
+
 
 VARIANTS: dict[str, Factory] = {"DiMSUM-L/2": partial(DiMSUM, Config(width=1024, depth=16, heads=16))}
 
-# The same network with the scans' back end named; without one it goes by the device.
-BACKENDS: dict[str, Factory] = {
-    "DiMSUM-L/2@torch": partial(DiMSUM, Config(width=1024, depth=16, heads=16, backend="torch")),
-    "DiMSUM-L/2@mamba-ssm": partial(DiMSUM, Config(width=1024, depth=16, heads=16, backend="mamba-ssm")),
-}
-
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
-    (r"^positions$", "pos_embed"),
-    (r"^embed\.", "x_embedder.proj."),
-    (r"^condition\.time1\.", "t_embedder.mlp.0."),
-    (r"^condition\.time2\.", "t_embedder.mlp.2."),
-    (r"^condition\.labels\.", "y_embedder.embedding_table."),
-    (r"^head\.", "final_layer."),
+    *DIT_KEYS,
     (r"^attention\.0\.attention\.(qkv)\.", r"attn_block.attn.\1."),
     (r"^attention\.0\.attention\.project\.", "attn_block.attn.proj."),
     (r"^attention\.0\.", "attn_block."),
-    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
     (r"\.norm1\.", ".norm."),
     (r"\.norm2\.", ".norm_2."),
     (r"\.attention\.(qkv\d)\.", r".proj.\1."),
@@ -298,4 +308,12 @@ OFFICIAL: Renames = (
     (r"\.inverse\.", ".idwt."),
     (r"\.unread\.", ".cond_proj."),
     *MAMBA_KEYS,
+)
+
+FAMILY = Family(
+    network=DiMSUM,
+    task=LATENTS_PLAIN,
+    official=OFFICIAL,
+    variants=VARIANTS,
+    package=MAMBA_SSM,
 )

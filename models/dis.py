@@ -1,13 +1,13 @@
 """DiS: patches scanned in both directions by Mamba's mixers, with long skips between them.
 
-Source: arXiv:2402.05608; sizes, start and what it leaves open are those of its release.
+Source: arXiv:2402.05608; sizes, initial weights and what the paper leaves open from its release.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (2 + H/P * W/P), D width.
 
-The condition is two tokens in front of the patches and the last layer's modulation; blocks have neither
-attention nor feed-forward. S is 368 wide, not 384. The backward direction's steps start larger than the
-forward one's, since the release does not set them: PyTorch's weights, a bias of zero. Not in the facts that
-this was written from, hence our readings: the head's weights start as PyTorch starts them, labels are dropped
-as in DiT, and stochastic depth grows linearly from 0 in the first block to 0.1 in the last.
+The condition is two tokens before the patches and the modulation of the head; blocks have neither attention
+nor feed-forward. S is 368 wide, not 384. The release does not set the steps of the backward direction: they
+keep PyTorch's weights and a bias of zero, and so start larger than those of the forward direction. Our
+readings: the head keeps PyTorch's initial weights, labels are dropped as in DiT, and stochastic depth grows
+linearly from 0 in the first block to 0.1 in the last.
 """
 
 from dataclasses import dataclass
@@ -17,32 +17,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.kernels.selective_scan import Backend, require_backend
-from models.layers import (
-    MAMBA_KEYS,
-    LabelDropout,
-    Mamba,
-    PatchHead,
-    StateSpace,
-    initialise_mamba,
-    timestep_features,
-    unpatchify,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.kernels.selective_scan import MAMBA_SSM, Backend
+from models.layers.conditions import LabelDropout, timestep_features
+from models.layers.mamba import MAMBA_KEYS, Mamba, StateSpace, initialise_mamba
+from models.layers.transformer import PatchHead, unpatchify
+from models.task import LATENTS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     width: int
-    depth: int  # even; there are depth/2 blocks before and after the one in the middle
+    depth: int  # even: depth/2 blocks before and depth/2 after one in the middle
     patch: int = 2
     kernel: int = 4  # of the causal convolutions
     depth_dropout: float = 0.1  # of the last block
-    backend: Backend = "auto"  # of the scans: by the device of their input, or one by name
+    backend: Backend = "auto"  # of the scans
 
 
 class StochasticDepth(nn.Module):
-    """In training mode, drops a branch for a share of the rows and scales it up for the others."""
+    """In training mode, drops a branch in a share `rate` of the images: (N, T, D) -> (N, T, D)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -56,7 +51,7 @@ class StochasticDepth(nn.Module):
 
 
 class BidirectionalMamba(Mamba):
-    """A mixer whose tokens see those before and after them: (N, T, D) -> (N, T, D)."""
+    """A mixer in both directions: (N, T, D) -> (N, T, D)."""
 
     def __init__(self, width: int, kernel: int, backend: Backend) -> None:
         super().__init__(width, kernel, backend)
@@ -68,7 +63,7 @@ class BidirectionalMamba(Mamba):
 
 
 class Block(nn.Module):
-    """What the last block made and the sum before it: (N, T, D), (N, T, D) -> both of the next block."""
+    """The last block's output and the sum before it: (N, T, D), (N, T, D) -> both for the next block."""
 
     def __init__(self, width: int, kernel: int, drop: float, backend: Backend) -> None:
         super().__init__()
@@ -82,7 +77,7 @@ class Block(nn.Module):
 
 
 class SkipBlock(Block):
-    """A block that takes in what an earlier one made: (N, T, D) three times -> (N, T, D) twice."""
+    """A block after a linear join with an earlier output: (N, T, D) three times -> (N, T, D) twice."""
 
     def __init__(self, width: int, kernel: int, drop: float, backend: Backend) -> None:
         super().__init__(width, kernel, drop, backend)
@@ -95,15 +90,13 @@ class SkipBlock(Block):
 class DiS(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(config.patch, "patch")
-        require_backend(config.backend)
+        MAMBA_SSM.require(config.backend)
         if config.depth % 2:
             raise ValueError(
                 f"depth: must be even, half before the middle and half after, got {config.depth}"
             )
         width, half = config.width, config.depth // 2
-        self.patch = config.patch
-        self.grid = (task.height // config.patch, task.width // config.patch)
+        self.patch, self.grid = config.patch, task.grid(config.patch)
         self.drop = LabelDropout(task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, width, config.patch, stride=config.patch)
         self.time1 = nn.Linear(width, 4 * width)
@@ -139,24 +132,31 @@ class DiS(nn.Module):
         x = self.head(self.norm(total + h), time + label)  # (N, T, P*P*C_out)
         return unpatchify(x[:, 2:], self.grid, self.patch)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width = config.width
+        terms.time_embedding(width, 4 * width, width)
+        patches = terms.patch_embedding(task, width, config.patch)
+        tokens = 2 + patches
+        for _ in range(config.depth + 1):
+            terms.mamba(tokens, width, config.kernel, directions=2)
+        for _ in range(config.depth // 2):
+            terms.join(tokens, width)
+        terms.patch_head(tokens, width, config.patch**2 * task.out_channels, patches)
 
-_SIZES = {"S": (368, 24), "B": (768, 24), "M": (768, 48), "L": (1024, 48), "H": (1536, 48)}
+
+_SIZES = {  # width, depth
+    "DiS-S/2": (368, 24),
+    "DiS-B/2": (768, 24),
+    "DiS-M/2": (768, 48),
+    "DiS-L/2": (1024, 48),
+    "DiS-H/2": (1536, 48),
+}
 
 VARIANTS: dict[str, Factory] = {
-    f"DiS-{size}/2": partial(DiS, Config(width=width, depth=depth)) for size, (width, depth) in _SIZES.items()
+    name: partial(DiS, Config(width=width, depth=depth)) for name, (width, depth) in _SIZES.items()
 }
-
-_NAMED: tuple[Backend, ...] = ("torch", "mamba-ssm")
-
-# The same networks with the scans' back end named; without one it goes by the device.
-BACKENDS: dict[str, Factory] = {
-    f"DiS-{size}/2@{backend}": partial(DiS, Config(width=width, depth=depth, backend=backend))
-    for size, (width, depth) in _SIZES.items()
-    for backend in _NAMED
-}
-
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^positions$", "pos_embed"),
     (r"^embed\.", "patch_embed.proj."),
@@ -177,3 +177,5 @@ OFFICIAL: Renames = (
     (r"\.backwards\.select\.", ".x_proj_b."),
     (r"\.backwards\.step\.", ".dt_proj_b."),
 )
+
+FAMILY = Family(network=DiS, task=LATENTS, official=OFFICIAL, variants=VARIANTS, package=MAMBA_SSM)

@@ -1,28 +1,13 @@
 """FCDM: a U-Net of ConvNeXt blocks with global response normalisation, conditioned at every level.
 
 Source: "Reviving ConvNeXt for Efficient Convolutional Diffusion Models", CVPR 2026; sizes from its Table 2.
-Letters: N batch, C latent channels, H and W latent sides, D width of a level, E width of a text embedding.
+Letters: N batch, C latent channels, H and W latent sides, P patch side, D width of a level, E width of a text
+embedding.
 
 In training, labels are dropped independently at each of the three levels, so that one image may be
-conditional at one level and unconditional at another. The release does this; it is kept.
+conditional at one level and unconditional at another, as in the release.
 
-The ablations have no released code. Kernels (Tables 6, 10) and asymmetric depths (14) leave no freedom.
-The printed MACs fix two full 3x3 convolutions at width 336 for the ResNet block (6), and 4 D^2 for attention
-beside 6 D^2 for the MLP, a pixel, at width 416 for neighbourhood attention (13); the order of norm and
-activation in the one and heads of 32 in the other are our reading. So are the places of channel attention, of
-the feed-forward and of channel attention without inverted bottleneck (6), each at a width that gives the
-printed MACs, and the whole of the isotropic network (12), of which only 62 M parameters are printed. The
-uniform one (15) is built as stated, at width 600, and counts 66.3 G in place of the printed 62.8. All of it
-was done to FCDM-L; at the other sizes the same is done, its width in proportion and rounded down: our
-reading again. So is the network of Figure 7 with neither response normalisation nor channel attention: the
-first is left out, and no width changes.
-
-Neighbourhood attention is masked attention under its plain name, FCDM-L@na7, which works and trains on
-every device; FCDM-L@na7-flex and -natten name the other back ends.
-
-Text conditions (appendix H) replace the label table by an MLP over a pooled text embedding, given in the
-place of y as (N, E). Its two layers with SiLU between them, as for timesteps, and a vector of zeros where
-training drops the text, are our reading; sampling passes zeros for the unconditional half.
+The blocks of the ablations, and what of them is our reading, are in models/_fcdm_ablations.py.
 """
 
 from dataclasses import dataclass, replace
@@ -33,27 +18,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.kernels.neighbourhood import neighbourhood_attention, require_backend
-from models.layers import (
-    FREQUENCIES,
-    LABEL_DROPOUT,
-    ChannelAttention,
-    ChannelNorm,
-    Condition,
-    Head,
-    LabelDropout,
-    Modulation,
-    UNet,
-    initialise,
-    initialise_flat,
-    modulate_addcmul,
-    require_odd,
-    timestep_features,
-    zero,
+from models._fcdm_ablations import (
+    HEAD_WIDTH,
+    FeedforwardBlock,
+    NeighbourhoodAttention,
+    ResNetBlock,
+    TextCondition,
+    TextDropout,
 )
-from models.task import Factory, Renames, Task
-
-HEAD_WIDTH = 32  # of neighbourhood attention: our reading
+from models.arithmetic import MEANS, Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.initialisation import initialise_adaln_zero
+from models.layers.modulation import ChannelNorm, Modulation, modulate_addcmul
+from models.layers.unet import UNET_KEYS, ChannelAttention, Head, UNet, require_odd
+from models.task import LATENTS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +48,9 @@ class Config:
     kernel: int = 7  # of the depthwise convolution, or the side of the attention's window
     mlp_ratio: int = 3  # 1: no inverted bottleneck
     enhancement: Literal["response", "attention"] | None = "response"  # of the hidden channels: GRN, CCA
-    feedforward_ratio: int = 0  # of a feed-forward behind every block; 0: none
-    neighbourhood: Literal["masked", "flex", "natten"] | None = None  # a back end: attention, not convolution
-    block: Literal["convnext", "resnet"] = "convnext"  # resnet takes none of the five fields above
+    feedforward_ratio: int = 0  # of a feed-forward after every block; 0: none
+    neighbourhood: Literal["masked", "flex", "natten"] | None = None  # attention by this back end
+    block: Literal["convnext", "resnet"] = "convnext"  # resnet reads none of the five fields above
     text_width: int | None = None  # E; None: conditioned on labels
 
     def __post_init__(self) -> None:
@@ -94,32 +73,13 @@ class GlobalResponseNorm(nn.Module):
         return self.gamma * (h * share) + self.beta + h
 
 
-class NeighbourhoodAttention(nn.Module):
-    """Each pixel attends to the window around it: (N, D, H, W) -> (N, D, H, W)."""
-
-    def __init__(self, width: int, window: int, backend: str) -> None:
-        super().__init__()
-        require_backend(backend)
-        self.heads = width // HEAD_WIDTH
-        self.window = window
-        self.backend = backend
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x.permute(0, 2, 3, 1)).unflatten(3, (3, self.heads, -1))  # (N, H, W, 3, heads, d)
-        q, k, v = qkv.unbind(3)
-        x = neighbourhood_attention(q * HEAD_WIDTH**-0.5, k, v, self.window, self.backend)
-        return self.project(x.flatten(3)).permute(0, 3, 1, 2)
-
-
 class Block(nn.Module):
-    """(N, D, H, W), (N, D) -> (N, D, H, W)
+    """ConvNeXt's block, modulated and gated: (N, D, H, W), (N, D) -> (N, D, H, W).
 
     Args:
         width: D.
         mixer: (N, D, H, W) -> (N, D, H, W), across pixels.
-        mlp_ratio: how many times D the hidden channels are.
+        mlp_ratio: hidden channels / D.
         response: (N, mlp_ratio * D, H, W) -> the same, across the hidden channels.
     """
 
@@ -137,40 +97,6 @@ class Block(nn.Module):
         h = modulate_addcmul(self.norm(self.mixer(x)), shift, scale)
         h = self.contract(self.response(F.gelu(self.expand(h))))
         return x + gate * h
-
-
-class FeedforwardBlock(nn.Module):
-    """A block, then a feed-forward, each with its own modulation: (N, D, H, W), (N, D) -> (N, D, H, W)."""
-
-    def __init__(self, width: int, block: nn.Module, ratio: int) -> None:
-        super().__init__()
-        self.block = block
-        self.norm = ChannelNorm()
-        self.modulation = Modulation(width, count=3)
-        self.expand = nn.Conv2d(width, ratio * width, 1)
-        self.contract = nn.Conv2d(ratio * width, width, 1)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        x = self.block(x, c)
-        shift, scale, gate = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
-        h = modulate_addcmul(self.norm(x), shift, scale)
-        return x + gate * self.contract(F.gelu(self.expand(h)))
-
-
-class ResNetBlock(nn.Module):
-    """Two full convolutions: (N, D, H, W), (N, D) -> (N, D, H, W)"""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = ChannelNorm()
-        self.modulation = Modulation(width, count=3)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale, gate = self.modulation(c)[..., None, None]  # each (N, D, 1, 1)
-        h = self.conv1(F.gelu(modulate_addcmul(self.norm(x), shift, scale)))
-        return x + gate * self.conv2(F.gelu(h))
 
 
 def make_depthwise(width: int, kernel: int) -> nn.Conv2d:
@@ -196,32 +122,6 @@ def make_block(config: Config, width: int) -> nn.Module:
         response=make_enhancement(config, config.mlp_ratio * width),
     )
     return FeedforwardBlock(width, block, config.feedforward_ratio) if config.feedforward_ratio else block
-
-
-class TextCondition(nn.Module):
-    """Embeds timesteps and pooled texts and adds them: (N,), (N, E) -> (N, D)."""
-
-    def __init__(self, width: int, text_width: int) -> None:
-        super().__init__()
-        self.time1 = nn.Linear(2 * FREQUENCIES, width)
-        self.time2 = nn.Linear(width, width)
-        self.text1 = nn.Linear(text_width, width)
-        self.text2 = nn.Linear(width, width)
-
-    def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        dtype = self.time1.weight.dtype
-        embedded: Tensor = self.time2(F.silu(self.time1(timestep_features(t).to(dtype))))
-        return embedded + self.text2(F.silu(self.text1(y.to(dtype))))
-
-
-class TextDropout(nn.Module):
-    """In training mode, replaces each text by zeros with probability 0.1: (N, E) -> (N, E)."""
-
-    def forward(self, y: Tensor) -> Tensor:
-        if not self.training:
-            return y
-        dropped = torch.rand(len(y), 1, device=y.device) < LABEL_DROPOUT
-        return y.masked_fill(dropped, 0)
 
 
 class FCDM(nn.Module):
@@ -263,12 +163,55 @@ class FCDM(nn.Module):
         x = self.unet(self.stem(x), (c1, c2, c3, c2, c1))  # (N, D, H, W)
         return self.head(self.out(x), c1)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width, pixels = config.width, task.height * task.width
+        widths = (width, 2 * width, 4 * width, 2 * width, width)
+        terms.condition(*widths[:3])
+        if config.text_width:
+            for level_width in widths[:3]:
+                terms.linear("condition", 1, config.text_width + level_width, level_width)
+        terms.unet(task, widths, config.depths, partial(_count_block, terms, config))
+        terms.fused_skips(task, widths)
+        terms.conv("head", pixels, width, width, 3)
+        terms.image_head(pixels, width, task.out_channels)
+
+
+def _count_block(terms: Terms, config: Config, pixels: int, width: int) -> None:
+    terms.modulation(width, 3)
+    terms.gate(pixels, width)
+    if config.block == "resnet":
+        terms.conv("convolutions", pixels, width, 2 * width, 3)
+        return
+    if config.neighbourhood is None:
+        terms.depthwise(pixels, width, config.kernel**2)
+    else:
+        terms.attention_projections(pixels, width)
+        terms.elementwise("scaling of queries", pixels * width)
+        terms.custom("neighbourhood attention", 2 * pixels * config.kernel**2 * width)
+    hidden = config.mlp_ratio * width
+    terms.linear("pointwise", pixels, width, 2 * hidden)
+    if config.enhancement == "response":
+        terms.elementwise(MEANS, 1)
+        terms.elementwise("response norm", 2 * pixels * hidden)
+    elif config.enhancement == "attention":
+        terms.channel_attention(pixels, hidden, hidden**2)
+    if config.feedforward_ratio:
+        terms.modulation(width, 3)
+        terms.gate(pixels, width)
+        terms.feed_forward(pixels, width, config.feedforward_ratio)
+
 
 @dataclass(frozen=True, kw_only=True)
 class IsotropicConfig:
     width: int
     depth: int
     patch: int
+
+    @property
+    def block(self) -> Config:
+        return Config(width=self.width, depths=(0, 0, self.depth, 0, 0))
 
 
 class Isotropic(nn.Module):
@@ -277,12 +220,11 @@ class Isotropic(nn.Module):
     def __init__(self, config: IsotropicConfig, task: Task) -> None:
         super().__init__()
         task.require_multiple(config.patch, "patch")
-        block = Config(width=config.width, depths=(0, 0, config.depth, 0, 0))
         self.patch = config.patch
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.stem = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
-        self.blocks = nn.ModuleList(make_block(block, config.width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(make_block(config.block, config.width) for _ in range(config.depth))
         self.head = Head(config.width, config.patch**2 * task.out_channels)
         _initialise(self)
 
@@ -293,14 +235,19 @@ class Isotropic(nn.Module):
             x = block(x, c)
         return F.pixel_shuffle(self.head(x, c), self.patch)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: IsotropicConfig, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        terms.condition(config.width)
+        tokens = terms.patch_embedding(task, config.width, config.patch)
+        for _ in range(config.depth):
+            _count_block(terms, config.block, tokens, config.width)
+        terms.image_head(tokens, config.width, config.patch**2 * task.out_channels)
+
 
 def _initialise(model: FCDM | Isotropic) -> None:
-    initialise(model)
-    initialise_flat(model.stem)
-    zero(model.head.conv)
+    initialise_adaln_zero(model, model.stem, model.head.conv)
     for module in model.modules():
-        if isinstance(module, Modulation):
-            zero(module.linear)
         if isinstance(module, TextCondition):
             for layer in (module.time1, module.time2, module.text1, module.text2):
                 nn.init.normal_(layer.weight, std=0.02)
@@ -346,7 +293,6 @@ def _changed(config: Config) -> dict[str, Config]:
 
 VARIANTS: dict[str, Factory] = {name: partial(FCDM, config) for name, config in _SIZES.items()}
 
-# Ours, in no paper: models/registry.py says what the Ti sizes have in common
 SMALL: dict[str, Factory] = {"FCDM-Ti": partial(FCDM, Config(width=24, depths=(2, 1, 1, 1, 2)))}
 
 ABLATIONS: dict[str, Factory] = {
@@ -355,19 +301,16 @@ ABLATIONS: dict[str, Factory] = {
         for name, config in _SIZES.items()
         for change, changed in _changed(config).items()
     },
-    # as many blocks as FCDM-L, at the patch of the DiT-B/2 that Table 12 sets beside it
+    # as many blocks as FCDM-L, at the patch of DiT-B/2, which Table 12 compares it with
     "FCDM-B@iso": partial(Isotropic, IsotropicConfig(width=576, depth=20, patch=2)),
 }
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
     (r"^condition(\d)\.time2\.", r"t_embedder_\1.mlp.2."),
     (r"^condition(\d)\.labels\.", r"y_embedder_\1.embedding_table."),
     (r"^stem\.", "x_embedder."),
-    (r"^unet\.(en|de)coder", r"\1coder_level_"),
-    (r"^unet\.middle\.", "latent."),
+    *UNET_KEYS,
     (r"^unet\.down1\.conv\.", "down1_2.conv.0."),
     (r"^unet\.down2\.conv\.", "down2_3.conv.0."),
     (r"^unet\.up2\.conv\.", "up3_2.conv.0."),
@@ -375,9 +318,12 @@ OFFICIAL: Renames = (
     (r"^unet\.fuse", "reduce_chans_"),
     (r"^out\.", "output_layer."),
     (r"^head\.", "final_layer."),
-    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
     (r"\.mixer\.", ".dwconv."),
     (r"\.expand\.", ".pwconv1."),
     (r"\.contract\.", ".pwconv2."),
     (r"\.response\.", ".grn."),
+)
+
+FAMILY = Family(
+    network=FCDM, task=LATENTS, official=OFFICIAL, variants=VARIANTS, ablations=ABLATIONS, small=SMALL
 )

@@ -1,4 +1,4 @@
-"""Classifier-free guidance, the same for every backbone."""
+"""Classifier-free guidance of any backbone."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,12 @@ def guide(
     null: int = 1000,
     channels: int | None = 3,
 ) -> Tensor:
-    """Predict with guidance: u + scale * (c - u) of the conditional c and the unconditional u.
+    """Classifier-free guidance: u + scale * (c - u) of the conditional c and the unconditional u.
 
-    Both are computed in one call of twice the batch. The published samplers of the DiT line guide the
-    first three of the four latent channels only, whence the default.
+    Both are computed in one call of twice the batch. By default the first three channels are guided, as in
+    the published samplers of the DiT line on four latent channels.
+
+    Source: arXiv:2207.12598, Eq. 6, with scale = 1 + w.
 
     Args:
         model: a backbone, in eval mode.
@@ -28,10 +30,10 @@ def guide(
         y: labels (N,), or text embeddings (N, E).
         scale: 1 gives the conditional prediction.
         null: the label of the null class, Task.num_classes; 0 for text embeddings, whose null is all zeros.
-        channels: how many channels are guided, from the first; None guides all C of x.
+        channels: number of guided channels, from the first; None guides all C of x.
 
     Returns:
-        (N, 2C or C, H, W). What is not guided, the variance among it, is the conditional prediction.
+        (N, 2C or C, H, W). Unguided channels, the variance included, are the conditional prediction.
 
     Raises:
         ValueError: for channels outside 1 to C.

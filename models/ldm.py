@@ -8,8 +8,8 @@ The softmax over a single context token is 1: the second attention adds the same
 to every token, and its queries, its keys and the norm before it change nothing. They are stored, computed
 and counted, as in the release.
 
-The released table has a row for the null class, so labels were dropped in training. That it was a tenth of
-them is our reading.
+The released label table has a row for the null class, so labels were dropped in training; the rate of 0.1 is
+our reading.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,12 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import STEPPED_OFFICIAL, LabelDropout, ResBlock, SteppedUNet, TimeEmbedding, zero
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import LabelDropout, TimeEmbedding
+from models.layers.initialisation import zero
+from models.layers.stepped_unet import STEPPED_KEYS, ResBlock, SteppedUNet
+from models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +38,14 @@ class Config:
 
 
 class Condition(NamedTuple):
-    """What every layer is called with: the blocks take the timestep, the transformers the label."""
+    """The argument of every layer: the blocks read the timestep, the transformers the label."""
 
     time: Tensor  # (N, E)
     context: Tensor  # (N, S, K)
 
 
 class ShiftNorm(nn.Module):
-    """Shift by the timestep, then group norm: (N, D, H, W), condition -> (N, D, H, W)"""
+    """Shift by the timestep, then group norm: (N, D, H, W), condition -> (N, D, H, W)."""
 
     def __init__(self, width: int, time_width: int) -> None:
         super().__init__()
@@ -53,7 +57,7 @@ class ShiftNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head, as wide as the tokens, over tokens or context: (N, T, D), (N, S, K) -> (N, T, D)"""
+    """One head of width D, over tokens or context: (N, T, D), (N, S, K) -> (N, T, D)."""
 
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
@@ -68,7 +72,7 @@ class Attention(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Attention to itself, to the context, and a gated MLP: (N, D, H, W), condition -> (N, D, H, W)"""
+    """Self-attention, attention to the context, a gated MLP: (N, D, H, W), condition -> (N, D, H, W)."""
 
     def __init__(self, width: int, context: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ class Transformer(nn.Module):
 
 
 class Halve(nn.Module):
-    """(N, D, H, W), condition, unread -> (N, D, H/2, W/2)"""
+    """(N, D, H, W) and a condition, which is not read -> (N, D, H/2, W/2)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class Halve(nn.Module):
 
 
 class Double(nn.Module):
-    """Each pixel four times, then a convolution: (N, D, H, W), condition, unread -> (N, D, 2H, 2W)"""
+    """Nearest-neighbour upsampling, then a convolution: (N, D, H, W), condition -> (N, D, 2H, 2W)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -140,7 +144,7 @@ class LDM(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As torch initialises each layer, but every branch starts at zero."""
+        """Torch's initial weights, but every branch ends in zeros."""
         zero(self.head)
         for module in self.modules():
             if isinstance(module, ResBlock):
@@ -153,6 +157,37 @@ class LDM(nn.Module):
         x = self.unet(self.stem(x), c)  # (N, D, H, W)
         return self.head(F.silu(self.norm(x)))  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        embedded = 4 * config.width
+
+        def block(here: int, width: int, out_width: int) -> None:
+            terms.res_block(here, here, width, out_width)
+            terms.linear("shift", 1, embedded, out_width)
+
+        def transformer(here: int, width: int) -> None:
+            for _ in range(4):  # a group norm, then three layer norms
+                terms.affine_norm(here, width)
+            terms.linear("transformers' ends", here, width, 2 * width)
+            terms.self_attention(here, width)
+            terms.linear("attention projections", here, width, 2 * width)
+            terms.linear("attention projections", 1, config.context, 2 * width)
+            terms.fused_attention(here, 1, width)
+            terms.gated_feed_forward(here, width, config.mlp_ratio * width)
+
+        terms.time_embedding(config.width, embedded, embedded)
+        terms.stepped_unet(
+            task,
+            [config.width * multiplier for multiplier in config.multipliers],
+            config.depth,
+            config.attended,
+            block=block,
+            attention=transformer,
+            down=lambda here, width: terms.conv("down and up", here // 4, width, width, 3),
+            up=lambda here, width: terms.conv("down and up", 4 * here, width, width, 3),
+        )
+
 
 VARIANTS: dict[str, Factory] = {
     "LDM-4": partial(
@@ -160,9 +195,8 @@ VARIANTS: dict[str, Factory] = {
     ),
 }
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
 OFFICIAL: Renames = (
-    *STEPPED_OFFICIAL,
+    *STEPPED_KEYS,
     (r"\.strided\.", ".op."),
     (r"\.enter\.", ".proj_in."),
     (r"\.norm_self\.", ".transformer_blocks.0.norm1."),
@@ -178,4 +212,11 @@ OFFICIAL: Renames = (
     (r"\.out\.", ".to_out.0."),
     (r"^labels\.", "cond_stage_model.embedding."),
     (r"^(?!cond_stage_model\.)", "model.diffusion_model."),
+)
+
+FAMILY = Family(
+    network=LDM,
+    task=Task(latent_size=64, in_channels=3, learn_sigma=False),  # latents of a quarter of the side
+    official=OFFICIAL,
+    variants=VARIANTS,
 )

@@ -1,14 +1,15 @@
-"""MDT and MDTv2: DiT's blocks with a relative position bias, positions added again before the decoder.
+"""MDT and MDTv2: DiT's blocks with a relative position bias, and positions added again before the decoder.
 
 Source: arXiv:2303.14389, version 1 (MDT) and the later MDTv2; sizes and decoder depths from its commands.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P), D width.
 
-The pass without masking: what samples, and one of the two passes of a training step. The mask token and the
-side block, which fill in removed tokens in the masked pass, are here because checkpoints hold them; nothing
-in this pass reads them. As released without a mask ratio, the mask token is zero and not trained.
+This is the pass without masking, which sampling uses, and one of the two passes of a train step. The mask
+token and the side block, which fill in removed tokens in the masked pass, exist because checkpoints hold
+them; nothing in this pass reads them. As released without a mask ratio, the mask token is zero and not
+trained.
 
-Position tables and biases are learned, so a model is bound to the latent size that it was built for.
-Guidance grows over sampling in the releases; that belongs to the sampler and is not here.
+Position tables and biases are learned, so a model works at the latent size that it was built for only.
+Guidance that grows over sampling, as in the releases, belongs to the sampler and is not here.
 """
 
 from dataclasses import dataclass
@@ -17,20 +18,20 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.layers import (
-    Condition,
-    LabelDropout,
-    Modulation,
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.initialisation import initialise_adaln_zero
+from models.layers.transformer import (
+    BLOCK_KEYS,
+    DIT_KEYS,
     PatchHead,
     SkipTransformerBlock,
     TransformerBlock,
-    initialise,
-    initialise_flat,
     position_table,
     unpatchify,
-    zero,
 )
-from models.task import Factory, Renames, Task
+from models.task import LATENTS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +79,11 @@ class BiasedAttention(nn.Module):
 
 
 class _Masked(nn.Module):
-    """What both versions are built from; each then makes its own encoder and decoder."""
+    """The parts of both versions; each adds its own encoder and decoder."""
 
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(config.patch, "patch")
-        self.config = config
-        self.grid = (task.height // config.patch, task.width // config.patch)
+        self.config, self.grid = config, task.grid(config.patch)
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
@@ -101,14 +100,25 @@ class _Masked(nn.Module):
         return kind(config.width, config.mlp_ratio, attention)
 
     def _initialise(self) -> None:
-        initialise(self)
-        initialise_flat(self.embed)
-        zero(self.head.linear)
+        initialise_adaln_zero(self, self.embed, self.head.linear)
         for module in self.modules():
-            if isinstance(module, Modulation):
-                zero(module.linear)
             if isinstance(module, BiasedAttention):
                 nn.init.trunc_normal_(module.bias, std=0.02)
+
+    @staticmethod
+    def _count_blocks(terms: Terms, config: Config, task: Task, blocks: int) -> int:
+        """Everything but the skips; returns the tokens."""
+        width = config.width
+        terms.condition(width)
+        tokens = terms.patch_embedding(task, width, config.patch)
+        for _ in range(blocks):
+            terms.adaptive(tokens, width)
+            terms.attention_projections(tokens, width)
+            terms.attention(tokens, tokens, width)
+            terms.elementwise("scaling of logits", config.heads * tokens**2)
+            terms.feed_forward(tokens, width, config.mlp_ratio)
+        terms.patch_head(tokens, width, config.patch**2 * task.out_channels)
+        return tokens
 
 
 class MDT(_Masked):
@@ -125,6 +135,11 @@ class MDT(_Masked):
                 x = x + self.decoder_positions
             x = block(x, c)
         return unpatchify(self.head(x, c), self.grid, self.config.patch)  # (N, C_out, H, W)
+
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, attention not fused."""
+        _Masked._count_blocks(terms, config, task, config.depth)
 
 
 class MDTv2(_Masked):
@@ -151,9 +166,17 @@ class MDTv2(_Masked):
             x = block(x, embedded, c)
         return unpatchify(self.head(x, c), self.grid, self.config.patch)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass: MDT's, with skips to half of the encoder and all of the decoder."""
+        half = (config.depth - config.decoder_depth) // 2
+        tokens = _Masked._count_blocks(terms, config, task, 2 * half + config.decoder_depth)
+        for _ in range(half + config.decoder_depth):
+            terms.join(tokens, config.width)
+
 
 _SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
-_V2_DECODER_DEPTHS = {"S": 6, "B": 4, "L": 4, "XL": 4}  # B and L: the default, assumed; no command names them
+_V2_DECODER_DEPTHS = {"S": 6, "B": 4, "L": 4, "XL": 4}  # B and L: the default; no command gives theirs
 
 
 def _config(size: str, decoder_depth: int) -> Config:
@@ -166,25 +189,17 @@ V2_VARIANTS: dict[str, Factory] = {
     f"MDTv2-{size}/2": partial(MDTv2, _config(size, depth)) for size, depth in _V2_DECODER_DEPTHS.items()
 }
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
-    (r"^positions$", "pos_embed"),
+    *DIT_KEYS,
+    *BLOCK_KEYS,
     (r"^decoder_positions$", "decoder_pos_embed"),
-    (r"^embed\.", "x_embedder.proj."),
-    (r"^condition\.time1\.", "t_embedder.mlp.0."),
-    (r"^condition\.time2\.", "t_embedder.mlp.2."),
-    (r"^condition\.labels\.", "y_embedder.embedding_table."),
     (r"^side\.", "sideblocks.0."),
     (r"^encoder_(in|out)\.", r"en_\1blocks."),
     (r"^decoder\.", "de_blocks."),
-    (r"^head\.", "final_layer."),
-    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
     (r"\.join\.", ".skip_linear."),
-    (r"\.attention\.qkv\.", ".attn.qkv."),
-    (r"\.attention\.project\.", ".attn.proj."),
     (r"\.attention\.bias$", ".attn.rel_pos_bias.relative_position_bias_table"),
     (r"\.attention\.rows$", ".attn.rel_pos_bias.relative_position_index"),
-    (r"\.expand\.", ".mlp.fc1."),
-    (r"\.contract\.", ".mlp.fc2."),
 )
+
+FAMILY = Family(network=MDT, task=LATENTS, official=OFFICIAL, variants=VARIANTS)
+V2 = Family(network=MDTv2, task=LATENTS, official=OFFICIAL, variants=V2_VARIANTS)

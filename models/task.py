@@ -1,9 +1,6 @@
 """What a backbone is built for: the latents, the classes and the kind of output."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -11,11 +8,11 @@ class Task:
     """Class-conditional denoising of latents.
 
     Args:
-        latent_size: side of the latent, or (height, width); an image's side / 8, for most.
+        latent_size: side of the latent, or (height, width); for most, an image's side / 8.
         in_channels: channels C of the latent.
         num_classes: labels run from 0 to num_classes - 1; num_classes itself is the null class.
-        learn_sigma: the output holds as many channels again for the variance.
-        given_channels: how many of the C, from the last, are no noise to predict: an upsampler's small image.
+        learn_sigma: the output has twice the channels, the second half for the variance.
+        given_channels: how many of the C, from the last, are not predicted: an upsampler's small image.
 
     Raises:
         ValueError: for a size or a count below one, or for nothing left to predict.
@@ -52,6 +49,15 @@ class Task:
         predicted = self.in_channels - self.given_channels
         return 2 * predicted if self.learn_sigma else predicted
 
+    def grid(self, patch: int) -> tuple[int, int]:
+        """Rows and columns of patches: (H/P, W/P).
+
+        Raises:
+            ValueError: a side that is not a multiple of the patch.
+        """
+        self.require_multiple(patch, "patch")
+        return self.height // patch, self.width // patch
+
     def require_multiple(self, of: int, what: str) -> None:
         """Refuse a latent that a network cannot divide.
 
@@ -59,11 +65,8 @@ class Task:
             ValueError: names the side, what it must be a multiple of, and a size that would work.
         """
         if self.height % of or self.width % of:
-            above = tuple(-(-side // of) * of for side in (self.height, self.width))
-            works = above[0] if isinstance(self.latent_size, int) else above
-            raise ValueError(
-                f"latent_size: must be a multiple of {what} {of}, got {self.latent_size}; {works} would work"
-            )
+            works = tuple(-(-side // of) * of for side in (self.height, self.width))
+            raise self._wrong_size(f"a multiple of {what} {of}", works)
 
     def require_at_least(self, side: int, what: str) -> None:
         """Refuse a latent that is too small for a network.
@@ -72,12 +75,13 @@ class Task:
             ValueError: names the least side, what it comes from, and a size that would work.
         """
         if min(self.height, self.width) < side:
-            above = (max(self.height, side), max(self.width, side))
-            works = above[0] if isinstance(self.latent_size, int) else above
-            raise ValueError(
-                f"latent_size: must be at least {side}, {what}, got {self.latent_size}; {works} would work"
-            )
+            works = (max(self.height, side), max(self.width, side))
+            raise self._wrong_size(f"at least {side}, {what}", works)
+
+    def _wrong_size(self, wanted: str, works: tuple[int, ...]) -> ValueError:
+        size = works[0] if isinstance(self.latent_size, int) else works
+        return ValueError(f"latent_size: must be {wanted}, got {self.latent_size}; {size} would work")
 
 
-Factory = Callable[[Task], nn.Module]
-Renames = tuple[tuple[str, str], ...]  # (regular expression, replacement): our names to released ones
+LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
+LATENTS_PLAIN = Task(learn_sigma=False)  # the same; the output is the noise or the velocity alone

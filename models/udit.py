@@ -18,18 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import (
-    ChannelNorm,
-    Condition,
-    Head,
-    LabelDropout,
-    Modulation,
-    UNet,
-    initialise,
-    modulate,
-    zero,
-)
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import Condition, LabelDropout
+from models.layers.initialisation import initialise, zero
+from models.layers.modulation import ChannelNorm, Modulation, modulate
+from models.layers.unet import UNET_KEYS, Head, UNet
+from models.task import LATENTS, Task
 
 MAX_LOG_SCALE = math.log(100)  # of the cosines before the softmax
 
@@ -62,7 +57,7 @@ def rotate(x: Tensor, by: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Cosine attention within each of four sub-maps, which rows and columns by parity make up.
+    """Cosine attention within each of four sub-maps, made of the rows and columns of one parity each.
 
     (N, D, H, W) -> (N, D, H, W)
     """
@@ -89,7 +84,7 @@ class Attention(nn.Module):
 
 
 def _product(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the 1x1 convolution that does what two in a row do."""
+    """Weight and bias of the 1x1 convolution equal to two in a row."""
     assert first.bias is not None
     assert second.bias is not None
     outer = second.weight.flatten(1)
@@ -98,7 +93,7 @@ def _product(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
 
 
 def _sum(*kernels: nn.Conv2d, side: int) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the depthwise convolution that does what several and the identity, added up, do."""
+    """Weight and bias of the depthwise convolution equal to the sum of several and the identity."""
     weight = torch.zeros_like(kernels[0].weight)
     bias = torch.zeros_like(weight[:, 0, 0, 0])
     for kernel in kernels:
@@ -114,10 +109,10 @@ class FeedForward(nn.Module):
 
     (N, D, H, W) -> (N, D, H, W)
 
-    Linear maps with nothing between them are one linear map: in eval mode, where no gradient is asked for,
-    each of the three groups runs as a single convolution. The release does so too, and its MACs are those.
-    The folded weights are made on entering eval mode, and again by the first pass after a weight has
-    changed. A compiled pass does not look for changes: call eval() again.
+    Linear maps with nothing between them are one linear map: in eval mode without gradients each of the
+    three groups runs as a single convolution, as in the release, whose MACs are those. The folded weights
+    are computed on entering eval mode, and again by the first pass after a weight has changed. A compiled
+    pass does not look for changes: call eval() again.
     """
 
     def __init__(self, width: int, mlp_ratio: int) -> None:
@@ -157,7 +152,7 @@ class FeedForward(nn.Module):
         self.folded_from = self._versions()
 
     def _versions(self) -> list[tuple[int, int]]:
-        """What changes whenever a weight is replaced or written to; torch counts the latter."""
+        """Identity and version of each weight; torch increments the version when the weight is written to."""
         return [(id(p), 0 if p.is_inference() else p._version) for p in self.parameters()]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,7 +168,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """(N, D, H, W), (N, D) -> (N, D, H, W)"""
+    """Attention, then feed-forward, each modulated and gated: (N, D, H, W), (N, D) -> (N, D, H, W)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -220,9 +215,6 @@ class UDiT(nn.Module):
         )
         self.out = nn.Conv2d(w2, w2, 3, padding=1)
         self.head = Head(w2, task.out_channels)
-        self._initialise()
-
-    def _initialise(self) -> None:
         initialise(self)
         zero(self.head.conv)
         for module in self.modules():
@@ -237,6 +229,29 @@ class UDiT(nn.Module):
         x = self.unet(self.stem(x), (c1, c2, c3, c2, c2))  # (N, 2D, H, W)
         return self.head(self.out(x), c2)  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, the feed-forward folded."""
+
+        def block(here: int, width: int) -> None:
+            for _ in range(2):
+                terms.adaptive(here, width)
+                terms.depthwise(here, width, 25)
+                terms.attention_projections(here, width)
+                terms.attention(here, here // 4, width)
+                terms.elementwise("rotations", here * width)  # queries and keys, complex: half the products
+                terms.elementwise("scaling of logits", config.heads * here * (here // 4))
+                terms.feed_forward(here, width, config.mlp_ratio)
+                terms.depthwise(here, config.mlp_ratio * width, 25)
+
+        width, pixels = config.width, task.height * task.width
+        widths = (width, 2 * width, 4 * width, 2 * width, 2 * width)
+        terms.condition(*widths[:3])
+        terms.unet(task, widths, config.depths, block)
+        terms.fused_skips(task, widths)
+        terms.conv("head", pixels, 2 * width, 2 * width, 3)
+        terms.image_head(pixels, 2 * width, task.out_channels)
+
 
 VARIANTS: dict[str, Factory] = {
     "U-DiT-S": partial(UDiT, Config(width=96, heads=4)),
@@ -244,15 +259,11 @@ VARIANTS: dict[str, Factory] = {
     "U-DiT-L": partial(UDiT, Config(width=384, heads=16)),
 }
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^stem\.", "x_embedder.proj."),
     (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
     (r"^condition(\d)\.time2\.", r"t_embedder_\1.mlp.2."),
     (r"^condition(\d)\.labels\.", r"y_embedder_\1.embedding_table."),
-    (r"^unet\.(en|de)coder", r"\1coder_level_"),
-    (r"^unet\.middle\.", "latent."),
     (r"^unet\.down1\.conv\.", "down1_2.body.0."),
     (r"^unet\.down2\.conv\.", "down2_3.body.0."),
     (r"^unet\.up2\.conv\.", "up3_2.body.0."),
@@ -262,7 +273,7 @@ OFFICIAL: Renames = (
     (r"^head\.conv\.", "final_layer.out_proj."),
     (r"^head\.", "final_layer."),
     (r"\.layer(\d)\.modulation\.linear\.", r".adaLN_modulation\1.1."),
-    (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
+    *UNET_KEYS,
     (r"\.layer(\d)\.attention\.", r".attn\1."),
     (r"\.mix\.", ".downsampler.layer."),
     (r"\.qkv\.", ".to_qkv."),
@@ -277,3 +288,5 @@ OFFICIAL: Renames = (
     (r"\.contract1\.", ".project_out.0."),
     (r"\.contract2\.", ".project_out.1."),
 )
+
+FAMILY = Family(network=UDiT, task=LATENTS, official=OFFICIAL, variants=VARIANTS)

@@ -1,14 +1,14 @@
-"""U-ViT: time, label and patches are tokens alike, and long skips join the first blocks to the last.
+"""U-ViT: a transformer over tokens of time, label and patches, with long skips between its halves.
 
 Source: arXiv:2209.12152; the ImageNet sizes, M and L on 64 x 64 pixels, L and H on latents.
 Letters: N batch, C latent channels, H and W latent sides, P patch side, T tokens (H/P * W/P + 2), D width.
 
-Published for noise alone: no variance comes out. On latents t runs from 1 to 1000, on pixels it is 999
-times a continuous time. Positions are learned, so a model is bound to the latent size that it was built for.
+Published without a variance. On latents t runs from 1 to 1000; on pixels it is 999 times a continuous time.
+Positions are learned, so a model works at the latent size that it was built for only.
 
-Labels are not dropped here: the published data sets hand out the null class themselves, with probability
-0.15 for L and 0.1 for H, and never on pixels, where there is no null class at all. Under autocast the
-release runs attention in float32; here it runs in the type of its inputs.
+Labels are not dropped here: the published data sets return the null class themselves, with probability 0.15
+for L and 0.1 for H, and never on pixels, where there is no null class. Under autocast the release runs
+attention in float32; here it runs in the type of its inputs.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Attention, timestep_features
-from models.task import Factory, Renames, Task
+from models.arithmetic import Terms
+from models.family import Factory, Family, Renames
+from models.layers.conditions import timestep_features
+from models.layers.transformer import BLOCK_KEYS, Attention
+from models.task import LATENTS_PLAIN, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     width: int
-    depth: int  # half of it down, half of it up, and one block more between them
+    depth: int  # half before and half after one more block in the middle
     heads: int
     patch: int
     mlp_ratio: int = 4
-    smoothing: bool = True  # a 3x3 convolution over the finished image
-    null_class: bool = True  # a label beyond the classes
+    smoothing: bool = True  # a 3x3 convolution over the output image
+    null_class: bool = True  # a label after the classes
 
 
 class Block(nn.Module):
@@ -50,7 +53,7 @@ class Block(nn.Module):
 
 
 class SkipBlock(Block):
-    """A block on the tokens and those of a skip: (N, T, D), (N, T, D) -> (N, T, D)."""
+    """A block after a linear join with an earlier block's output: (N, T, D), (N, T, D) -> (N, T, D)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
         super().__init__(width, heads, mlp_ratio)
@@ -63,9 +66,7 @@ class SkipBlock(Block):
 class UViT(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(config.patch, "patch")
-        self.patch = config.patch
-        self.grid = (task.height // config.patch, task.width // config.patch)
+        self.patch, self.grid = config.patch, task.grid(config.patch)
         self.width = config.width
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
         self.labels = nn.Embedding(task.num_classes + config.null_class, config.width)
@@ -84,8 +85,8 @@ class UViT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        # N(0, 0.02), in the release cut at +-2, which is 100 standard deviations; convolutions and the label
-        # table keep what torch gives them, and no layer starts at zero
+        # N(0, 0.02), which the release truncates at +-2, 100 standard deviations; convolutions and the label
+        # table keep torch's initial values, and no layer starts at zero
         nn.init.normal_(self.positions, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -111,6 +112,24 @@ class UViT(nn.Module):
         x = x.reshape(len(x), *self.grid, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
         return self.smooth(x.flatten(4, 5).flatten(2, 3))  # (N, C_out, H, W)
 
+    @staticmethod
+    def closed_form(terms: Terms, config: Config, task: Task) -> None:
+        """Add the MACs of a forward pass, term by term."""
+        width = config.width
+        terms.timestep_features(width // 2)
+        tokens = 2 + terms.patch_embedding(task, width, config.patch)
+        for _ in range(2 * (config.depth // 2) + 1):
+            terms.affine_norm(tokens, width)
+            terms.self_attention(tokens, width)
+            terms.affine_norm(tokens, width)
+            terms.feed_forward(tokens, width, config.mlp_ratio)
+        for _ in range(config.depth // 2):
+            terms.join(tokens, width)
+        terms.affine_norm(tokens, width)
+        terms.linear("head", tokens, width, config.patch**2 * task.out_channels)
+        if config.smoothing:
+            terms.conv("head", task.height * task.width, task.out_channels, task.out_channels, 3)
+
 
 _L = partial(Config, width=1024, depth=20, heads=16)
 _H = partial(Config, width=1152, depth=28, heads=16, smoothing=False)
@@ -119,13 +138,11 @@ VARIANTS: dict[str, Factory] = {  # patch 2 for 256 pixels, 4 for 512
     **{f"U-ViT-L/{patch}": partial(UViT, _L(patch=patch)) for patch in (2, 4)},
     **{f"U-ViT-H/{patch}": partial(UViT, _H(patch=patch)) for patch in (2, 4)},
 }
-PIXEL_VARIANTS: dict[str, Factory] = {  # on images of 64 x 64, called so here
+PIXEL_VARIANTS: dict[str, Factory] = {  # on images of 64 x 64; the suffix is ours
     "U-ViT-M/4-img64": partial(UViT, Config(width=768, depth=16, heads=12, patch=4, null_class=False)),
     "U-ViT-L/4-img64": partial(UViT, _L(patch=4, null_class=False)),
 }
 
-# From our names to those in the released checkpoints: regular expressions, each applied in this order.
-# This way round, so that a key missing from a checkpoint can be named as its authors call it.
 OFFICIAL: Renames = (
     (r"^positions$", "pos_embed"),
     (r"^embed\.", "patch_embed.proj."),
@@ -136,8 +153,13 @@ OFFICIAL: Renames = (
     (r"^project\.", "decoder_pred."),
     (r"^smooth\.", "final_layer."),
     (r"\.join\.", ".skip_linear."),
-    (r"\.attention\.qkv\.", ".attn.qkv."),
-    (r"\.attention\.project\.", ".attn.proj."),
-    (r"\.expand\.", ".mlp.fc1."),
-    (r"\.contract\.", ".mlp.fc2."),
+    *BLOCK_KEYS,
+)
+
+FAMILY = Family(network=UViT, task=LATENTS_PLAIN, official=OFFICIAL, variants=VARIANTS)
+PIXELS = Family(
+    network=UViT,
+    task=Task(latent_size=256, in_channels=3, learn_sigma=False),  # a latent is a pixel
+    official=OFFICIAL,
+    variants=PIXEL_VARIANTS,
 )

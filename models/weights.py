@@ -1,4 +1,4 @@
-"""Weights of a backbone: the authors' checkpoints in, and fresh values where it starts at zero."""
+"""Weights of a backbone: loading the authors' checkpoints, and random values in place of initial zeros."""
 
 import argparse
 import pickle
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from models.registry import FAMILIES
 
-COMPUTED = ("pos_embed",)  # tables that a model makes itself: where not trained, a checkpoint may lack them
+COMPUTED = ("pos_embed",)  # tables that a model computes: where not trained, a checkpoint may lack them
 
 
 def official_name(model: nn.Module, name: str) -> str:
-    """What the authors' checkpoint calls a parameter of ours; a user's model keeps its own names."""
+    """The name of a parameter in the authors' checkpoint; a user's model keeps its own names."""
     renames = next((family.official for family in FAMILIES.values() if type(model) is family.network), ())
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
@@ -23,17 +23,17 @@ def official_name(model: nn.Module, name: str) -> str:
 
 
 def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Load a checkpoint under its authors' names. Strict, and checked as a whole before anything is copied.
+    """Load a checkpoint under its authors' names. Every key is checked before anything is copied.
 
-    The one key that may be absent is DiT's fixed `pos_embed`, which the model has computed itself.
-    A model on the meta device is checked in the same way and stays there.
+    Only DiT's fixed `pos_embed`, which the model computes, may be missing. A model on the meta device is
+    checked in the same way and stays there.
 
     Args:
-        model: one of our backbones, or a user's, whose names are then those of its own state_dict.
+        model: one of our backbones, or a user's, whose keys are those of its own state_dict.
         state_dict: released name -> tensor.
 
     Raises:
-        ValueError: names every missing, unexpected and misshapen key.
+        ValueError: names every key that is missing, unexpected or of the wrong shape.
     """
     wanted = {official_name(model, name): tensor for name, tensor in model.state_dict().items()}
     fixed = {official_name(model, name) for name, p in model.named_parameters() if not p.requires_grad}
@@ -41,27 +41,27 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     odd = {
         "missing": [key for key in wanted if key not in state_dict and key not in optional],
         "unexpected": [key for key in state_dict if key not in wanted],
-        "misshapen": [
-            f"{key} {tuple(value.shape)} in place of {tuple(wanted[key].shape)}"
+        "of the wrong shape": [
+            f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
             for key, value in state_dict.items()
             if key in wanted and value.shape != wanted[key].shape
         ],
     }
     if any(odd.values()):
-        told = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in odd.items() if keys)
-        raise ValueError(f"state_dict: does not fit this {type(model).__name__}: {told}")
+        listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in odd.items() if keys)
+        raise ValueError(f"state_dict: does not fit this {type(model).__name__}: {listed}")
     with torch.no_grad():
         for key, value in state_dict.items():
             wanted[key].copy_(value)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint file: .safetensors, or what torch.save wrote, without running any code in it.
+    """Read a checkpoint file, .safetensors or of torch.save, without running code from it.
 
-    Of a training checkpoint the averaged weights ("ema") are taken, else "model"; a bare state_dict as it is.
+    Of a training checkpoint the averaged weights ("ema") are taken, else "model".
 
     Raises:
-        ValueError: no such file, not a checkpoint, or no tensors by name in it.
+        ValueError: no such file, not a checkpoint, or no named tensors in it.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -74,7 +74,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 return load_file(path)
             except SafetensorError as error:
                 raise ValueError(f"{path}: not a safetensors file: {error}") from error
-        # DiT's training script, and those made from it, keep their argparse.Namespace in the checkpoint
+        # DiT's training script and its descendants store their argparse.Namespace in the checkpoint
         with torch.serialization.safe_globals([argparse.Namespace]):
             held = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
@@ -91,25 +91,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         and held
         and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in held.items())
     ):
-        raise ValueError(f"{path}: holds no tensors by name, alone or under ema or model")
+        raise ValueError(f"{path}: contains no named tensors, at the top or under ema or model")
     return dict(held)
 
 
 def randomise_zeros(model: nn.Module, seed: int = 0) -> list[str]:
-    """Refill every parameter that holds nothing but zeros, so that no kernel is measured on zeros.
+    """Fill every parameter that is all zeros with random values, so that no kernel is measured on zeros.
 
     Weights become N(0, 1/fan-in), with fan-in the product of all dimensions but the first; vectors, which
-    are biases, N(0, 0.02). Modulations, gates and last projections start at zero in these networks: with
-    them, whole branches would add nothing, and zeros multiply faster than numbers on some devices.
+    are biases, N(0, 0.02). Modulations, gates and last projections start at zero in these networks: left so,
+    whole branches would add nothing, and zeros multiply faster on some devices.
 
     Args:
-        model: on any device; on the meta device nothing happens, since there are no values to look at.
+        model: on any device; a model on the meta device is left unchanged.
         seed: the same seed gives the same values on the same kind of device.
 
     Returns:
-        The names of what was refilled.
+        The names of the filled parameters.
     """
-    refilled = []
+    filled = []
     generators: dict[torch.device, torch.Generator] = {}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -120,5 +120,5 @@ def randomise_zeros(model: nn.Module, seed: int = 0) -> list[str]:
                 generators[device] = torch.Generator(device).manual_seed(seed)
             std = 0.02 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
             parameter.normal_(std=std, generator=generators[device])
-            refilled.append(name)
-    return refilled
+            filled.append(name)
+    return filled

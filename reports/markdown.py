@@ -9,7 +9,8 @@ from typing import Any
 from bench.records.base import Environment, Record, Skipped
 from bench.records.throughput import TimedPasses
 from bench.store.codec import key
-from bench.tables.numbers import BLANK, decimals, rounded
+from bench.tables.numbers import BLANK as BLANK
+from bench.tables.numbers import decimals, rounded
 from bench.tables.render import layout, texts
 from bench.tables.table import Row, Table
 

@@ -1,17 +1,11 @@
-"""Order, colour and pairing of models by their published names."""
+"""Orders and pairs models by their published names."""
 
 import re
 
-# The families of the papers' comparisons in their order, with Okabe and Ito's colours, which every common
-# colour blindness keeps apart
-COLOURS = {
-    "FCDM": "#D55E00",
-    "DiT": "#0072B2",
-    "DiCo": "#009E73",
-    "DiC": "#CC79A7",
-    "DiG": "#E69F00",
-}
-FAMILIES = tuple(COLOURS)
+from models.registry import ENTRIES
+
+COLOURS = {name: entry.color for name, entry in ENTRIES.items() if entry.color}
+FAMILIES = tuple(COLOURS)  # those of the papers' comparisons
 SIZES = ("Ti", "S", "M", "B", "L", "XL", "H")
 _NAME = re.compile(r"([^@]+?)-(Ti|S|M|B|L|XL|H)\b")
 
@@ -29,22 +23,22 @@ def size(model: str) -> str:
 
 
 def sizes_of(model: str) -> str:
-    """DiT-*/2 of DiT-XL/2: the pattern of all sizes; the name itself where it holds no size."""
+    """DiT-*/2 of DiT-XL/2: the name that all sizes of one kind share; its own where it holds no size."""
     match = _NAME.match(model)
     return f"{match[1]}-*{model[match.end() :]}" if match else model
 
 
 def order(model: str) -> tuple[int, int, str]:
-    """A sorting key: the families of the papers first, each from small to large."""
+    """A sorting key: families in the registry's order, each from small to large; unknown ones last."""
     name, letters = family(model), size(model)
     return (
-        FAMILIES.index(name) if name in FAMILIES else len(FAMILIES),
+        [*ENTRIES].index(name) if name in ENTRIES else len(ENTRIES),
         SIZES.index(letters) if letters in SIZES else len(SIZES),
         model,
     )
 
 
 def dit_of(model: str) -> str:
-    """The DiT of a model's size; blank where there is none (there is no DiT-H)."""
+    """The DiT that the papers set beside a model of this size; blank without a size (there is no DiT-H)."""
     letters = size(model)
     return f"DiT-{letters}/2" if letters in ("S", "B", "L", "XL") else ""

@@ -71,7 +71,7 @@ def _overview_at(res: Size, evidence: Evidence, marks: dict[Setting, str]) -> st
     for setting, mark in marks.items():
         timings = [evidence.timing(setting, name, res) for name in names]
         if any(timings):
-            columns[f"images/s, measured ({mark})"] = [images(t and t.record) for t in timings]
+            columns[f"images/s, measured ({mark})"] = [images(t.record if t else None) for t in timings]
             for source, timing in zip(sources, timings, strict=True):
                 source += [timing.record] if timing else []
     line = f"**Counted here**: {counted_line(counts, (), res)}"

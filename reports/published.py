@@ -159,7 +159,7 @@ def _beside(
         columns["images/s, measured here"] = [BLANK] * len(names)
     for setting, mark in here.items():
         timings = [evidence.timing(setting, name, res) for name in names]
-        columns[f"images/s, measured here ({mark})"] = [images(t and t.record) for t in timings]
+        columns[f"images/s, measured here ({mark})"] = [images(t.record if t else None) for t in timings]
         columns[f"÷ DiT, measured here ({mark})"] = [
             _ratio(measured_ratio(evidence, setting, name, res)) for name in names
         ]

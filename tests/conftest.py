@@ -24,7 +24,7 @@ NARROW = {
     "DiMSUM": "tests.narrow:dimsum",
     "U-ViT": "tests.narrow:uvit",
 }
-NETWORKS = {family.network: name for name, family in reversed(FAMILIES.items())}  # its first family
+NETWORKS = {family.network: name for name, family in reversed(list(FAMILIES.items()))}  # its first family
 FIRST = [name for name in FAMILIES if name in NETWORKS.values()]
 ONCE = ("U-DiT",)  # its smallest published network is too slow for every test only
 PUBLISHED = [next(iter(FAMILIES[name].variants)) for name in FIRST if name not in NARROW or name in ONCE]

@@ -1,4 +1,4 @@
-"""Networks to test analyses on: what they are shown, and a run folder of one that was trained a little."""
+"""Networks to test analyses on, their images, and a run folder of one that was trained a little."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,42 +7,44 @@ from typing import Any
 
 import pytest
 import torch
-from bench.records.record import Probe, Recipe, Run
 from torch import nn
 
 from bench.datasets.datasets import load
 from bench.machine import environment
-from bench.training import objective
+from bench.records.probes import Probe
+from bench.records.training import Recipe, TrainingCase
+from bench.training import objectives
 from bench.training.identity import Identity
-from bench.training.probe import Shown, Subject
-from bench.training.processes import Alone
-from bench.training.trainer import train
+from bench.training.loop import train
+from bench.training.probe import Images, Subject
+from bench.training.processes import SingleProcess
 
 _RANDOM = torch.Generator().manual_seed(0)
-SHOWN = Shown(
+IMAGES = Images(
     x0=torch.randn(6, 2, 8, 8, generator=_RANDOM),
     y=torch.arange(6),
     noise=torch.randn(6, 2, 8, 8, generator=_RANDOM),
 )
 
 
-def run_of(question: str, model: str, batch: int) -> Run:
-    return Run(
-        question=question,
-        model=model,
-        family="tests",
-        res=64,
-        latent_size=8,
-        batch=batch,
-        precision="fp32",
-        environment=environment.gather("cpu", model),
-    )
+def fields_of(model: str, batch: int) -> dict[str, Any]:
+    """The fields of a ModelCase."""
+    return {
+        "device": "cpu",
+        "model": model,
+        "family": "tests",
+        "res": 64,
+        "latent_size": 8,
+        "batch": batch,
+        "precision": "fp32",
+    }
 
 
 def subject(network: Callable[[], nn.Module], *, objective_name: str = "iddpm") -> Subject:
-    """A network that is shown all of SHOWN at once, at three levels."""
+    """A network that is applied to all of IMAGES at once, at three levels."""
     return Subject(
-        run=run_of("analysis", "FCDM-S", batch=6),
+        fields=fields_of("FCDM-S", batch=6),
+        environment=environment.gather("cpu", "FCDM-S"),
         probe=Probe(
             trained="by hand",
             objective=objective_name,
@@ -52,7 +54,7 @@ def subject(network: Callable[[], nn.Module], *, objective_name: str = "iddpm") 
             levels=(0, 500, 999),
         ),
         model=network(),
-        objective=objective.find(objective_name),
+        objective=objectives.find(objective_name),
     )
 
 
@@ -78,10 +80,13 @@ def trained_run(parent: Path, model: str, steps: int = 2, called: str = "digits"
         evaluate_every=steps,
     )
     train(
-        Identity(run=run_of("convergence", model, batch=8), recipe=recipe, seed=0, processes=1),
+        Identity(
+            case=TrainingCase(**fields_of(model, batch=8), recipe=recipe, seed=0, processes=1),
+            environment=environment.gather("cpu", model),
+        ),
         data,
         parent / "run",
-        processes=Alone("cpu"),
+        processes=SingleProcess("cpu"),
         checkpoint_every=steps,
         train_macs=1,
     )

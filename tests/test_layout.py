@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import commands
+from models.registry import ENTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "bench", "baselines", "reports")
@@ -113,6 +114,18 @@ def test_rooms_of_records_and_reports_load_no_torch(name: str) -> None:
 @pytest.mark.parametrize("module", [m for m in SOURCES if room(m) == "models"])
 def test_triton_is_imported_in_kernels_only(module: str) -> None:
     assert "kernels" in module or not {n for n in imports(SOURCES[module]) if n.split(".")[0] == "triton"}
+
+
+BACKBONES = [m for m in SOURCES if room(m) == "models" and "\nVARIANTS" in SOURCES[m].read_text()]
+
+
+def test_every_backbone_file_is_in_the_registry() -> None:
+    assert set(BACKBONES) == {entry.module for entry in ENTRIES.values()}
+
+
+@pytest.mark.parametrize("module", BACKBONES)
+def test_a_backbone_imports_no_other_backbone(module: str) -> None:
+    assert not ours(SOURCES[module]) & {*BACKBONES, "models.registry"} - {module}
 
 
 @pytest.mark.parametrize("module", SOURCES)

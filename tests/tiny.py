@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models import Task
-from models.layers import Condition, LabelDropout
+from models.layers.conditions import Condition, LabelDropout
 
 
 class Tiny(nn.Module):

@@ -85,7 +85,7 @@ class Pair:
     def verdict(self) -> str:
         """Agree: the whole interval is within the tolerance of 1; differ: none of it is; or cannot tell."""
         found = ratios.verdict(self.interval, self.within)
-        return {ratios.SAME: AGREE, ratios.OPEN: OPEN}.get(found, DIFFER)
+        return {ratios.SAME: AGREE, ratios.INCONCLUSIVE: OPEN}.get(found, DIFFER)
 
     @property
     def likely_causes(self) -> tuple[str, ...]:

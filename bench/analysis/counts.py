@@ -1,7 +1,8 @@
 """Counts of one model under several counters, side by side, and the ratio of two models under each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.records.base import Size, height_width
@@ -21,7 +22,7 @@ class ModelCounts:
     res: Size
     counts: Mapping[str, MacCount]  # by counter
 
-    def macs(self, counter: str) -> float | None:
+    def of(self, counter: str) -> float | None:
         """MACs of one image."""
         return self.counts[counter].macs_per_image if counter in self.counts else None
 
@@ -38,7 +39,7 @@ class Ratio:
         return self.above.res
 
     def of(self, counter: str) -> float | None:
-        above, below = self.above.macs(counter), self.below.macs(counter)
+        above, below = self.above.of(counter), self.below.of(counter)
         return above / below if above is not None and below else None
 
 
@@ -58,35 +59,22 @@ def ratios(counted: Sequence[ModelCounts]) -> list[Ratio]:
     return [Ratio(above=above, below=below) for above, below in pairs if above and below]
 
 
-def _res(row: ModelCounts | Ratio) -> int | str:
-    return size(row.res)
+def _columns(text: Callable[[float | None], str]) -> tuple[Column[Any], ...]:
+    return tuple(_column(counter, text) for counter in COUNTERS)
 
 
-def _four_digits(value: float | None) -> str:
-    return fixed(4, value)
+def _column(counter: str, text: Callable[[float | None], str]) -> Column[Any]:
+    return Column(counter, lambda row: row.of(counter), text, optional=True)
 
 
-_RES: Column[Any] = Column("res", _res, str)
+_RES: Column[Any] = Column("res", lambda row: size(row.res), str)
 TABLE = Table[ModelCounts](
     title="GMACs of one image under each counter",
-    columns=(
-        Column("model", lambda row: row.model),
-        _RES,
-        *(
-            Column(name, lambda row, name=name: row.macs(name), lambda macs: giga(macs, 4), optional=True)
-            for name in COUNTERS
-        ),
-    ),
+    columns=(Column("model", lambda row: row.model), _RES, *_columns(partial(giga, digits=4))),
     records=lambda row: tuple(row.counts.values()),
 )
 RATIOS = Table[Ratio](
     title=f"{' / '.join(PAIR)} under each counter",
-    columns=(
-        _RES,
-        *(
-            Column(name, lambda row, name=name: row.of(name), _four_digits, optional=True)
-            for name in COUNTERS
-        ),
-    ),
+    columns=(_RES, *_columns(partial(fixed, 4))),
     records=lambda row: (*row.above.counts.values(), *row.below.counts.values()),
 )

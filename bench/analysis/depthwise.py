@@ -1,4 +1,4 @@
-"""Comparisons of depthwise operators: distance from the floors, sums over a pass, tables. Imports no torch."""
+"""Comparisons of depthwise operators: distance from the floors, sums over a pass, tables. No torch."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -34,6 +34,10 @@ class Line:
         return self.record.environment
 
     @property
+    def status(self) -> str:
+        return self.implementation.status
+
+    @property
     def arm(self) -> int | None:
         """The arm of the comparison, 0 for the reference; None if it was not timed."""
         timed = self.record.timed
@@ -67,7 +71,7 @@ class Line:
     @property
     def verdict(self) -> str:
         if self.arm is None:
-            return self.implementation.status
+            return self.status
         return self.record.verdict(self.arm) if self.arm else "reference"
 
     @property
@@ -147,7 +151,7 @@ TABLE = Table[Line](
         Column("rel. error", lambda r: r.implementation.error, _error, "error"),
         Column("remark", lambda r: r.remark, optional=True),
         NOISE,
-        Column("status", lambda r: r.implementation.status, raw=True),
+        Column("status", lambda r: r.status, raw=True),
         Column("reason", lambda r: r.reason, raw=True),
         Column("margin", lambda r: r.record.margin, raw=True),
         Column("rounds", lambda r: r.record.rounds, raw=True),

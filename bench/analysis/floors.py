@@ -50,7 +50,7 @@ class PassFloor:
 
     def seconds(self, form: str) -> float | None:
         floor = self.floor(form)
-        return floor and floor.total_s
+        return floor.total_s if floor else None
 
     def images_per_s(self, form: str) -> float | None:
         seconds = self.seconds(form)

@@ -77,14 +77,14 @@ def fit(records: Iterable[Record]) -> Fit | None:
         return None
     similar = [batch for batch, use in uses.items() if _peaks_late(use) == _peaks_late(uses[max(uses)])]
     batches = sorted(similar if len(similar) >= MIN_BATCHES else uses)
-    peaks = [uses[batch].passes_peak_bytes for batch in batches]
-    slope, intercept = statistics.linear_regression(batches, peaks)
+    peak_bytes = [uses[batch].passes_peak_bytes for batch in batches]
+    slope, intercept = statistics.linear_regression(batches, peak_bytes)
     updates = [use.update_peak_bytes for use in uses.values() if use.update_peak_bytes is not None]
     return Fit(
         fixed_bytes=intercept,
         per_image_bytes=slope,
         residual_bytes=max(
-            abs(peak - intercept - slope * batch) for batch, peak in zip(batches, peaks, strict=True)
+            abs(peak - intercept - slope * batch) for batch, peak in zip(batches, peak_bytes, strict=True)
         ),
         update_peak_bytes=max(updates, default=None),
         batches=tuple(batches),

@@ -127,7 +127,12 @@ EXPONENTS = Table[Row[Fit]](
         Column("model", lambda r: r.of.model),
         *SETTING,
         Column("cost", lambda r: r.of.cost),
-        Column("exponent of the side", lambda r: r.of.exponent.slope, lambda v: fixed(3, v)),
+        Column(
+            "exponent of the side",
+            lambda r: r.of.exponent.slope,
+            lambda v: fixed(3, v),
+            key="exponent_of_side",
+        ),
         Column("95 % interval", lambda r: r.of.exponent.interval, interval, key="interval", optional=True),
         Column(
             "95 % by residuals",
@@ -162,6 +167,10 @@ EXPONENTS = Table[Row[Fit]](
 )
 
 
+def _count(cost: str) -> Column[Any]:
+    return _factor(f"{cost} x", lambda r: r.of.count(cost), f"{cost.lower()}_ratio")
+
+
 def _published(found: Sequence[dict[str, Any]]) -> str:
     texts = [
         f"{one['ratio']:.2f}{TAKEN_OVER if one['taken_over'] else ''} ({one['paper']}, {one['model']})"
@@ -178,10 +187,7 @@ SLOWDOWNS = Table[Row[Slowdown]](
         Column("px", lambda r: [r.of.from_side, r.of.to_side], _sides, key="sides"),
         _factor("time x", lambda r: r.of.time, "time_ratio"),
         Column("95 % interval", lambda r: r.of.interval, interval, key="time_ratio_interval", optional=True),
-        *(
-            _factor(f"{cost} x", lambda r, cost=cost: r.of.count(cost), f"{cost.lower()}_ratio")
-            for cost in ("MACs", "bytes", "memory")
-        ),
+        *map(_count, ("MACs", "bytes", "memory")),
         Column(
             "published x",
             lambda r: [asdict(one) for one in r.of.published],
@@ -198,7 +204,7 @@ SLOWDOWNS = Table[Row[Slowdown]](
 
 def _finite(bounds: Sequence[float] | None) -> list[float | None] | None:
     """An interval of sides; None for an end that the sizes do not bound."""
-    return bounds and [end if 0 < end < math.inf else None for end in bounds]
+    return None if bounds is None else [end if 0 < end < math.inf else None for end in bounds]
 
 
 def _ends(bounds: Sequence[float | None] | None) -> str:

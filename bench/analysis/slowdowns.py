@@ -165,8 +165,8 @@ def doublings(study: Study, model: str) -> list[Slowdown]:
                 models=(model,),
                 from_side=sides[0],
                 to_side=sides[1],
-                time=time and time.ratio,
-                interval=time and time.interval,
+                time=time.ratio if time else None,
+                interval=time.interval if time else None,
                 counts=tuple(
                     (cost, growths[cost][sides].ratio) for cost in COSTS[1:] if sides in growths[cost]
                 ),
@@ -194,7 +194,8 @@ def relative_slowdowns(study: Study) -> list[RelativeSlowdown]:
 
 def _relative(study: Study, theirs: Slowdown, own: Slowdown) -> RelativeSlowdown:
     models, sides = (*theirs.models, *own.models), (own.from_side, own.to_side)
-    ratio, interval = power_law.growth_ratio(*(study.curve(model, "time") for model in models), *sides)
+    first, second = (study.curve(model, "time") for model in models)
+    ratio, interval = power_law.growth_ratio(first, second, *sides)
     macs = theirs.count("MACs"), own.count("MACs")
     papers = {one.paper: one for one in theirs.published}
     return RelativeSlowdown(

@@ -5,18 +5,18 @@ zetta-MACs. A training step takes the MACs of its forward and backward pass, and
 more where a release recomputes them; one MAC is two FLOPs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from baselines import load
 from baselines.load import Published
 from bench.records.base import Record
-from bench.records.columns import on_off
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
-from bench.tables.numbers import BLANK, significant
+from bench.tables.numbers import significant
 from bench.tables.table import Column, Table, unit
+from models.registry import ENTRIES
 
 ZETTA = 1e21
 PUBLISHED_TABLE = "fcdm_table17"
@@ -24,10 +24,6 @@ RES = 256  # of the table's rows
 BATCH = 256
 STEPS = 400_000  # of a training that no table describes
 STEPS_PER_EPOCH = 5000  # of ImageNet's 1.28 million images, at that batch
-# families whose release recomputes every block in the backward pass; none of the others does
-RECOMPUTING = ("FCDM",)
-# families whose training runs a second pass, over masked tokens, which is not counted
-MASKING = ("MDT", "MDTv2")
 PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # whose rules the papers' MACs follow, first
 COUNTERS = ("torch", "torchprofile-meta")  # that a cost is made of
 
@@ -49,15 +45,6 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A training's time and energy, from the throughput of its steps on one device."""
-
-    step: Throughput
-    hours: float
-    joules: float | None  # None where the device's energy is unknown
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cost:
     """A training's costs; None for what was not printed, counted or measured."""
 
@@ -67,7 +54,7 @@ class Cost:
     recomputed_macs: int | None  # the same with every block recomputed
     recomputes: bool  # the release does so
     is_lower_bound: bool  # the release has passes that are not counted
-    measured: tuple[Measured, ...]
+    steps: tuple[Throughput, ...]  # timed steps, one of every setting on a device
     counted: tuple[MacCount, ...]  # the records that the MACs come from
 
     @property
@@ -165,6 +152,7 @@ def _age(record: Record) -> tuple[str, str]:
 
 
 def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throughput]) -> Cost:
+    entries = [entry for name, entry in ENTRIES.items() if training.model.startswith(f"{name}-")]
     counts = [one for one in counted if one.case.model == training.model]
     papers = [one for name in reversed(PAPERS_COUNTERS) for one in counts if one.case.counter == name]
     steps = [one for one in counts if one.train_macs is not None]
@@ -176,7 +164,7 @@ def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throu
             one.case.precision,
             one.case.batch,
             one.case.checkpointing,
-            settings(one),
+            settings(one.case),
         ): one
         for one in timed
         if one.case.model == training.model
@@ -186,9 +174,9 @@ def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throu
         macs=papers[-1].macs // papers[-1].case.batch if papers else None,
         train_macs=_per_image(step, step.train_macs) if step else None,
         recomputed_macs=_per_image(step, step.train_macs_checkpointed) if step else None,
-        recomputes=_is_of_family(training.model, RECOMPUTING),
-        is_lower_bound=_is_of_family(training.model, MASKING),
-        measured=tuple(_measured(training, newest[setting]) for setting in sorted(newest)),
+        recomputes=any(entry.recomputes for entry in entries),
+        is_lower_bound=any(entry.masks for entry in entries),
+        steps=tuple(newest[setting] for setting in sorted(newest)),
         counted=tuple(one[-1] for one in (papers, steps) if one),
     )
 
@@ -202,44 +190,36 @@ def settings(case: ThroughputCase) -> str:
     return ", ".join(replace(case, checkpointing=False).nondefault_settings)
 
 
-def _is_of_family(model: str, families: Sequence[str]) -> bool:
-    return model.startswith(tuple(f"{family}-" for family in families))
-
-
-def _measured(training: Training, step: Throughput) -> Measured:
-    each = step.joules_per_image
-    return Measured(
-        step=step,
-        hours=training.images / step.images_per_s / 3600,
-        joules=None if each is None else each * training.images,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class CostRow:
-    """A training's cost, with its time and energy under one setting where that was measured."""
+    """A training's cost, with its time and energy under one setting where its steps were timed."""
 
     cost: Cost
-    measured: Measured | None
+    step: Throughput | None
+
+    @property
+    def hours(self) -> float | None:
+        """Of one device."""
+        return self.cost.training.images / self.step.images_per_s / 3600 if self.step else None
+
+    @property
+    def joules(self) -> float | None:
+        """None where the device's energy is unknown."""
+        each = self.step.joules_per_image if self.step else None
+        return None if each is None else each * self.cost.training.images
 
     @property
     def records(self) -> tuple[Record, ...]:
-        return (*self.cost.counted, *([self.measured.step] if self.measured else []))
+        return (*self.cost.counted, *([self.step] if self.step else []))
 
 
 def rows(found: Iterable[Cost]) -> list[CostRow]:
-    """A row a training, or a row for every setting that its steps were measured under."""
-    return [CostRow(cost=one, measured=measured) for one in found for measured in one.measured or (None,)]
+    """A row a training, or a row for every setting that its steps were timed under."""
+    return [CostRow(cost=one, step=step) for one in found for step in one.steps or (None,)]
 
 
-def _of_measured(heading: str, value: Any, text: Any = significant, key: str = "") -> Column[CostRow]:  # noqa: ANN401
-    return Column(
-        heading,
-        lambda row: value(row.measured) if row.measured else None,
-        lambda found: BLANK if found in (None, "") else text(found),
-        key=key,
-        optional=True,
-    )
+def _of_step(heading: str, value: Callable[[Throughput], Any], key: str = "") -> Column[CostRow]:
+    return Column(heading, lambda row: value(row.step) if row.step else None, key=key, optional=True)
 
 
 _zetta = unit(significant, 1 / ZETTA)
@@ -270,16 +250,16 @@ _COST: tuple[Column[CostRow], ...] = (
     Column("released passes not counted", lambda row: row.cost.is_lower_bound, optional=True, usual=False),
 )
 _MEASURED: tuple[Column[CostRow], ...] = (
-    _of_measured("device", lambda one: one.step.environment.device, str),
-    _of_measured("precision", lambda one: one.step.case.precision, str),
-    _of_measured("step batch", lambda one: one.step.case.batch, str),
-    _of_measured("checkpointing", lambda one: one.step.case.checkpointing, on_off),
-    _of_measured("settings", lambda one: settings(one.step.case), str),
-    _of_measured("torch", lambda one: one.step.environment.torch, str),
-    _of_measured("date", lambda one: one.step.environment.date, lambda date: str(date)[:10]),
-    _of_measured("images/s", lambda one: one.step.images_per_s, key="images_per_s"),
-    _of_measured("device-hours", lambda one: one.hours, key="device_hours"),
-    _of_measured("MJ", lambda one: one.joules, unit(significant, 1e-6), key="joules"),
+    _of_step("device", lambda step: step.environment.device),
+    _of_step("precision", lambda step: step.case.precision),
+    _of_step("step batch", lambda step: step.case.batch),
+    _of_step("checkpointing", lambda step: step.case.checkpointing),
+    _of_step("settings", lambda step: settings(step.case)),
+    _of_step("torch", lambda step: step.environment.torch),
+    _of_step("date", lambda step: step.environment.date),
+    _of_step("images/s", lambda step: step.images_per_s, key="images_per_s"),
+    Column("device-hours", lambda row: row.hours, key="device_hours", optional=True),
+    Column("MJ", lambda row: row.joules, unit(significant, 1e-6), key="joules", optional=True),
 )
 TABLE = Table[CostRow](
     title="Cost of a training",

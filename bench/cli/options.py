@@ -181,6 +181,29 @@ def share(text: str) -> float:
     return value
 
 
+def whole_number(text: str) -> int:
+    """0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def guidance_scale(text: str) -> float:
+    """A number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, as 1.5; 1 is none; got {text!r}")
+    return value
+
+
+def decay_or_none(text: str) -> float | None:
+    """The decay of an average, or none."""
+    return None if text == "none" else share(text)
+
+
 def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(

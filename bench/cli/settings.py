@@ -186,18 +186,6 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
                 raise options.UsageError(f"--attention flash-attn: {reason}")
 
 
-def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> None:
-    """Refuse settings of a training step that do not exist.
-
-    Raises:
-        UsageError: names the setting, and what would work.
-    """
-    if any(cuda_graphs):
-        raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
-    if "fp16" in precisions:
-        raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
-
-
 def weights_name(file: Path | None) -> str:
     """How a case names its weights: a file with the head of its SHA-256, or random."""
     if file is None:

@@ -28,7 +28,7 @@ def add_options(parser: options.Parser, *, default: str) -> None:
     parser.usage = "%(prog)s [--model NAME ...] [--data NAME|PATH] [options]"
     parser.add_argument(
         "--model", nargs="+", action="extend", metavar="NAME",
-        help=f"names, patterns such as 'FCDM-*' or my_pkg.my_mod:factory (default: {default})",
+        help=f"names, 'FCDM-*' or my_pkg.my_mod:factory (default: {default})",
     )  # fmt: skip
     _add_data(parser.add_argument_group("data"))
     _add_recipe(parser.add_argument_group("recipe"))
@@ -42,20 +42,28 @@ Group = argparse._ArgumentGroup
 def _add_data(group: Group) -> None:
     group.add_argument(
         "--data", default="digits", metavar="NAME|PATH",
-        help="digits, fashion-mnist, cifar10, or a path of latents (default: digits)",
+        help="digits (default), fashion-mnist, cifar10, or latents",
     )  # fmt: skip
     group.add_argument("--data-dir", type=Path, metavar="DIR", help="of python -m bench.data (default: data)")
     group.add_argument(
         "--classes",
         type=options.positive_int,
         metavar="N",
-        help="of latents (default: as labels, up to 1000)",
+        help="of latents (default: as the labels, up to 1000)",
     )
     group.add_argument(
-        "--validation-images", type=options.positive_int, default=2000, metavar="N", help="default: 2000"
+        "--validation-images",
+        type=options.positive_int,
+        default=2000,
+        metavar="N",
+        help="at most (default: 2000)",
     )
     group.add_argument(
-        "--validation-draws", type=options.positive_int, default=1, metavar="N", help="timesteps an image (1)"
+        "--validation-draws",
+        type=options.positive_int,
+        default=1,
+        metavar="N",
+        help="timesteps per image (default: 1)",
     )
 
 
@@ -63,20 +71,35 @@ def _add_recipe(group: Group) -> None:
     rate, share = _number(0, math.inf, "0 or above"), _number(0, 1, "from 0 to below 1")
     group.add_argument("--objective", choices=("iddpm", "flow"), default="iddpm", help="default: iddpm")
     group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
-    group.add_argument("--seeds", type=options.positive_int, default=3, metavar="N", help="default: 3")
+    group.add_argument(
+        "--seeds",
+        type=options.positive_int,
+        default=3,
+        metavar="N",
+        help="runs of each model (default: 3)",
+    )
     group.add_argument("--first-seed", type=_whole, default=0, metavar="K", help="default: 0")
     group.add_argument(
-        "--batch", type=options.positive_int, default=256, metavar="N", help="of an optimizer step (256)"
+        "--batch",
+        type=options.positive_int,
+        default=256,
+        metavar="N",
+        help="images of an optimizer step (default: 256)",
     )
     group.add_argument("--learning-rate", type=rate, default=1e-4, metavar="LR", help="default: 1e-4")
     group.add_argument("--weight-decay", type=rate, default=0.0, metavar="W", help="default: 0")
     group.add_argument(
-        "--ema-decay", nargs="*", type=share, default=[0.9999, 0.99], metavar="D", help="(0.9999 0.99)"
+        "--ema-decay",
+        nargs="*",
+        type=share,
+        default=[0.9999, 0.99],
+        metavar="D",
+        help="of averaged weights (default: 0.9999 0.99)",
     )
     group.add_argument("--label-dropout", type=share, default=0.1, metavar="SHARE", help="default: 0.1")
     group.add_argument(
         "--flip", nargs="?", const=True, type=options.on_or_off, metavar="on|off",
-        help=f"mirror half of the images (default: on for {' and '.join(FLIPPED)})",
+        help="mirror half of the images (default: as the data)",
     )  # fmt: skip
     group.add_argument(
         "--evaluate-every", type=options.positive_int, metavar="STEPS", help="default: a tenth of the steps"
@@ -88,22 +111,27 @@ def _add_settings(group: Group) -> None:
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     group.add_argument("--compile", action="store_true", help="train under torch.compile")
     group.add_argument("--channels-last", action="store_true", help="channels-last memory format")
-    group.add_argument("--checkpointing", action="store_true", help="activation checkpointing")
+    group.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations in the backward pass"
+    )
     group.add_argument(
         "--micro-batch", type=_micro_batch, metavar="N|auto",
-        help="images of one pass (default: the batch); auto: halve when memory runs out",
+        help="of one pass; auto: halve when out of memory",
     )  # fmt: skip
 
 
 def _add_limits(group: Group) -> None:
-    group.add_argument("--dir", type=Path, help="of the run folders (default: below reports/out/convergence)")
+    group.add_argument("--dir", type=Path, help="of the runs (default: in reports/out/convergence)")
     group.add_argument(
         "--checkpoint-every", type=options.positive_int, metavar="STEPS", help="default: at each evaluation"
     )
     group.add_argument(
-        "--budget", type=options.positive_seconds, metavar="TIME", help="stop after 90s, 8m or 1h"
+        "--budget",
+        type=options.positive_seconds,
+        metavar="TIME",
+        help="stop after 90s, 8m or 1h, to be resumed",
     )
-    group.add_argument("--dry-run", action="store_true", help="print the runs and their state; train nothing")
+    group.add_argument("--dry-run", action="store_true", help="print the runs; train nothing")
 
 
 def _micro_batch(text: str) -> int | str:

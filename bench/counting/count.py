@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from bench import closed_form
-from bench.counting import counters
+from bench.counting import closed_form, counters
 from bench.counting.dispatch import Count
 from bench.machine.device import free_host_bytes
 from bench.machine.failures import first_line, out_of_memory
@@ -17,8 +16,10 @@ from models.registry import task_at
 from models.task import Task
 
 # what building a model with real weights, or tracing it, may raise
-FAILURES = (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError)
-FAILURES += (ValueError,)
+FAILURES: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AttributeError, ImportError, LookupError),
+    *(MemoryError, RuntimeError, TypeError, ValueError),
+)
 
 
 def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.module_tracker import ModuleTracker
 
-from bench.checkpointing import blocks
 from bench.counting.dispatch import Count, CountingMode, OutsideLayers, WholeOperators
 from bench.counting.rules import LAYERS, TORCH_RULES, TORCHPROFILE_RULES, layer_macs
-from models.contract import condition_width
+from models.checkpointing import blocks
+from models.contract import condition_width, make_inputs
 from models.task import Task
 
 
@@ -33,7 +33,7 @@ class StepCount:
 
     forward: Count
     train_macs: int  # forward and backward
-    train_macs_checkpointed: int  # the same with every block of `bench.checkpointing` recomputed in full
+    train_macs_checkpointed: int  # the same with every block of `models.checkpointing` recomputed in full
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,6 @@ class SideBySide:
     counts: Mapping[str, Count]  # by counter
     permuted: int  # of torchprofile's: MACs given to einsums that multiply nothing
     outside_layers: Mapping[str, int]  # MACs by operator, torch's rules, of what runs outside of any layer
-
-
-def inputs(task: Task, batch: int, device: str, width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """x (N, C, H, W), t (N,) and y of one call; on the meta device without values.
-
-    y are labels (N,), or float vectors (N, width) for a network that has a `condition_width`.
-    """
-    x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
-    t = torch.randint(1000, (batch,), device=device)
-    if width is None:
-        return x, t, torch.randint(task.num_classes, (batch,), device=device)
-    return x, t, torch.randn(batch, width, device=device)
 
 
 @contextmanager
@@ -87,7 +75,7 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
         batch: images N; the MACs are those of all of them.
     """
     model.eval()
-    x, t, y = inputs(task, batch, "meta", condition_width(model))
+    x, t, y = make_inputs(task, batch, "meta", condition_width(model))
     counting = CountingMode(TORCH_RULES)
     in_blocks = 0
 
@@ -116,7 +104,7 @@ def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySi
     The arguments are those of `count_step`.
     """
     model.eval()
-    args = inputs(task, batch, "meta", condition_width(model))
+    args = make_inputs(task, batch, "meta", condition_width(model))
     running = OutsideLayers(TORCH_RULES)
     by_layer: Counter[str] = Counter()
 
@@ -169,7 +157,7 @@ def count_forward(
         return count_side_by_side(model, task, batch).counts[counter]
     model.eval()
     is_package = counter in _PACKAGES
-    args = inputs(task, batch, "cpu" if is_package else "meta", condition_width(model))
+    args = make_inputs(task, batch, "cpu" if is_package else "meta", condition_width(model))
     if is_package:
         return _PACKAGES[counter](model, args)
     modules = ModuleTracker() if by_module else None

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from bench import closed_form
-from bench.closed_form import Terms
-from bench.counting import count, counters
+from bench.counting import closed_form, count, counters
 from bench.counting.counters import SideBySide
 from bench.counting.dispatch import Count
 from bench.machine import environment
 from bench.records.base import Environment, Skipped
 from bench.records.counts import COUNTERS, PACKAGES, CountCase, MacCount
+from models import arithmetic
+from models.arithmetic import Terms
 from models.contract import build
 from models.registry import is_plugin
 
@@ -83,7 +83,7 @@ def explain(
     packages: Mapping[str, str],
     max_macs: float = MAX_MACS,
 ) -> Explanation | Skipped:
-    """Count a model under every counter and name the differences.
+    """Count a model's forward pass under every counter and name the differences.
 
     Args:
         case: the count under torch's rules.
@@ -95,7 +95,6 @@ def explain(
     task = count.task_of(case)
     try:
         side = counters.count_side_by_side(model, task, case.batch)
-        step = counters.count_step(model, task, case.batch)
         terms = closed_form.count(case.model, task, case.batch)
     except count.FAILURES as error:
         return count.skipped(case, here, error)
@@ -126,7 +125,6 @@ def explain(
             environment.gather("cpu", case.model) if real else here,
             model,
             counts[counter],
-            step if counter == "torch" else None,
         )
 
     ordered = [counter for counter in COUNTERS if counter in counts]
@@ -224,7 +222,7 @@ def _products(counter: str, counted: Count, side: SideBySide, terms: Terms | Non
     named = [_difference(f"custom operator {op} unseen", -plain.by_op[op], [op]) for op in custom]
     if counter != "fvcore":
         unstrided = _sum(fused, _CONVOLUTIONS) - _sum(plain, _CONVOLUTIONS)
-        named.append(_difference(closed_form.UNSTRIDED, unstrided, ["convolution"]))
+        named.append(_difference(arithmetic.UNSTRIDED, unstrided, ["convolution"]))
     attention = fused.by_op.get(ATTENTION, 0)
     if ATTENTION in counted.not_counted:
         named.append(_difference("attention products unseen", -attention, [ATTENTION]))
@@ -233,7 +231,7 @@ def _products(counter: str, counted: Count, side: SideBySide, terms: Terms | Non
         instead = counted.by_op.get(ATTENTION, 0) - attention
         named.append(_difference("attention in the custom operator's place", instead, [ATTENTION]))
     if counter in PACKAGES and terms is not None:
-        unread = terms.torch[closed_form.UNREAD]
+        unread = terms.torch[arithmetic.UNREAD]
         contracted = fused.by_op.get("einsum", 0) - side.permuted
         expected = sum(macs for op, macs in plain.by_op.items() if op not in (*_CONVOLUTIONS, *custom))
         expected += sum(one.macs for one in named if ATTENTION in one.operators)
@@ -244,7 +242,7 @@ def _products(counter: str, counted: Count, side: SideBySide, terms: Terms | Non
 
 
 def _elementwise_parts(terms: Terms) -> dict[str, int]:
-    others = (closed_form.AFFINE_NORMS, closed_form.MEANS, closed_form.EINSUM, closed_form.UNSTRIDED)
+    others = (arithmetic.AFFINE_NORMS, arithmetic.MEANS, arithmetic.EINSUM, arithmetic.UNSTRIDED)
     return {part: macs for part, macs in terms.torchprofile.items() if macs > 0 and part not in others}
 
 

@@ -192,12 +192,14 @@ VALUES = Table[Line](
     columns=(
         Column("part", lambda line: line.part),
         *(MODEL, FAMILY, RES, LATENT, BATCH),
-        *(Column(name, lambda line, name=name: getattr(line, name)) for name in ("counter", "name")),
+        Column("counter", lambda line: line.counter),
+        Column("name", lambda line: line.name),
         Column("operators", lambda line: list(line.operators)),
-        *(
-            Column(name, lambda line, name=name: getattr(line, name))
-            for name in ("macs", "of_torch", "other_macs", "ratio", "text")
-        ),
+        Column("macs", lambda line: line.macs),
+        Column("of_torch", lambda line: line.of_torch),
+        Column("other_macs", lambda line: line.other_macs),
+        Column("ratio", lambda line: line.ratio),
+        Column("text", lambda line: line.text),
     ),
 )
 DIFFERENCES = Table[Line](

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from bench.counting.counters import inputs
 from bench.counting.cuda_dispatch import CudaRules
 from bench.counting.dispatch import CachedDispatch, starred
 from bench.counting.rules import TORCH_RULES, Rule
 from bench.machine import device
 from bench.records.operators import OperatorCost
-from models.contract import condition_width
+from models.contract import condition_width, make_inputs
 from models.task import Task
 
 Shape = Sequence[int]
@@ -318,7 +317,7 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     elif dtype != torch.float32:
         model = deepcopy(model).to(dtype)
     model.eval()
-    x, t, y = inputs(task, batch, "meta", condition_width(model))
+    x, t, y = make_inputs(task, batch, "meta", condition_width(model))
     if not training:
         x = x.to(dtype)
     modules = _Modules(model)

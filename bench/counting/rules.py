@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from models.kernels import neighbourhood  # noqa: F401 - defines the operators below
+# registers operators and their formulas before torch's table is read
+from models.kernels import depthwise, gla, neighbourhood, selective_scan  # noqa: F401
 
 aten = torch.ops.aten
 backbones = torch.ops.backbones

@@ -14,25 +14,9 @@ from bench.measure import timing
 from bench.records.base import Environment
 from bench.records.ceiling import Ceiling, CeilingCase
 
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # of the square matrices
 CHANNELS, LATENT, IMAGES = 256, 32, 4  # of the convolution: in and out, side, batch
 COPIED = {"cpu": 2**29, "cuda": 2**31}  # bytes, far more than the caches hold
-BUDGET_S = 2.0
-
-
-def cases(where: str, precisions: Sequence[str]) -> list[CeilingCase]:
-    """A matrix product in every precision, then the copy.
-
-    On a CPU also a convolution in every precision: torch hands products and convolutions to different
-    libraries, and either may be the faster one.
-    """
-    products = ("matmul", "convolution") if where == "cpu" else ("matmul",)
-    pairs = [(what, precision) for precision in dict.fromkeys(precisions) for what in products]
-    return [
-        CeilingCase(device=where, what=what, precision=precision)
-        for what, precision in [*pairs, ("copy", "fp32")]
-    ]
 
 
 def measure(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:

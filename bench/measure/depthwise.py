@@ -12,19 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.counting import counters
 from bench.machine import device, telemetry
 from bench.machine.failures import first_line, out_of_memory
-from bench.measure import prepared
+from bench.measure import interleaved, prepared
 from bench.records import depthwise as records
 from bench.records.base import Environment, Record, Size, Skipped, height_width
 from bench.records.depthwise import DepthwiseCase, OperatorComparison
-from bench.stats import ratios
-from models.contract import condition_width
+from models.contract import condition_width, make_inputs
+from models.kernels.backends import why_no_triton
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
 from models.kernels.norm_modulate import norm_modulate_triton
-from models.kernels.triton_here import why_no_triton
-from models.layers import ChannelNorm, modulate_addcmul
+from models.layers.modulation import ChannelNorm, modulate_addcmul
 from models.task import Task
 
 EPS = ChannelNorm.eps
@@ -73,7 +71,7 @@ def layers(model: nn.Module, task: Task) -> list[Layer]:
 
     hooks = [m.register_forward_hook(record) for m in model.modules() if isinstance(m, nn.Conv2d)]
     with torch.no_grad():
-        model.eval()(*counters.inputs(task, 1, "meta", condition_width(model)))
+        model.eval()(*make_inputs(task, 1, "meta", condition_width(model)))
     for hook in hooks:
         hook.remove()
     return [replace(layer, calls_per_pass=count) for layer, count in calls.items()]
@@ -355,9 +353,9 @@ def measure(case: DepthwiseCase, environment: Environment) -> Record:
             reason = f"nothing beside {first.name}: {reason}"
             return Skipped(case=case, environment=environment, status="not timed", reason=reason)
         monitor = telemetry.monitor(case.device)
-        compared = ratios.compare(
+        compared = interleaved.compare(
             calls,
-            ratios.Policy(
+            interleaved.Policy(
                 budget_s=case.budget_s,
                 margin=case.precision_target,
                 min_visit_s=VISIT_S[case.device],
@@ -372,5 +370,5 @@ def measure(case: DepthwiseCase, environment: Environment) -> Record:
         environment=environment,
         implementations=found,
         inputs=len(given.xs),
-        **compared.recorded(case.precision_target),
+        **compared.fields(case.precision_target),
     )

@@ -13,7 +13,8 @@ from bench.measure import passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
-from models.registry import BACKBONES, FAMILIES, create, family_of, is_plugin
+from models.registry import FAMILIES, create, family_of, is_plugin
+from models.registry import names as all_names
 from models.weights import official_name
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # x, t, y
@@ -40,7 +41,7 @@ def tolerance(precision: str, device_type: str, released_error: float) -> float:
 
 def names() -> list[str]:
     """The models with a golden, in the registry's order."""
-    return [name for name in BACKBONES if name in load.goldens()]
+    return [name for name in all_names() if name in load.goldens()]
 
 
 def golden_of(name: str) -> str | None:

@@ -10,15 +10,14 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bench.checkpointing import checkpointed
-from bench.counting import counters
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device
 from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes, PeakWatch
-from bench.measure.train_step import Region, Step, noise_of
+from bench.measure.train_step import Region, TrainStep, noise_of
 from bench.records.base import Environment, height_width
 from bench.records.memory import Memory, MemoryCase, MemoryUse
-from models.contract import build, condition_width
+from models.checkpointing import checkpointed
+from models.contract import build, condition_width, make_inputs
 from models.registry import task_at
 from models.task import Task
 
@@ -82,7 +81,7 @@ def predict(make: Build, task: Task, batch: int, precision: str, work: str, chec
         batch: images N.
         precision: fp32, tf32 (the same bytes) or bf16.
         work: inference or training.
-        checkpointing: training recomputes the blocks of `bench.checkpointing`.
+        checkpointing: training recomputes the blocks of `models.checkpointing`.
     """
     autocast = torch.bfloat16 if precision == "bf16" and work == "training" else None
 
@@ -134,7 +133,7 @@ def inference(
     dtype = device.DTYPES[precision]
     model = make().to(dtype).eval()
     parameters = counter.live_bytes - before
-    x, t, y = counters.inputs(task, batch, on, condition_width(model))
+    x, t, y = make_inputs(task, batch, on, condition_width(model))
     x = x.to(dtype)
     with torch.inference_mode(), region():
         if on != "meta":
@@ -176,11 +175,11 @@ def training(
     before = counter.live_bytes
     model = make().train()
     parameters = counter.live_bytes - before
-    inputs = counters.inputs(task, batch, on, condition_width(model))
+    inputs = make_inputs(task, batch, on, condition_width(model))
     noise = noise_of(inputs[0], task)
     before = counter.live_bytes
     # not fused: torch's default on CUDA, and so what the releases run
-    step = Step(model, inputs, noise, region, fused=False)
+    step = TrainStep(model, inputs, noise, region, fused=False)
     ema_bytes = counter.live_bytes - before
     watched = _WatchedStep(step, counter)
     wrapped = nullcontext() if around_recomputation is None else checkpointed(model, around_recomputation)
@@ -218,7 +217,7 @@ class _StepPeaks:
 class _WatchedStep:
     """A training step whose phases are watched; may run several times."""
 
-    def __init__(self, step: Step, counter: ByteCounter) -> None:
+    def __init__(self, step: TrainStep, counter: ByteCounter) -> None:
         self.step = step
         self.counter = counter
         self.gradients = 0

@@ -67,8 +67,8 @@ def check_budget(
     if first_s is None or _seconds(model, one_image, each_s, clock) is None:
         raise OverBudgetError(
             f"a pass for one image takes more than {each_s:.2g} s: {allowance.passes} passes, the least, "
-            f"would take more than {allowance.limit_s:g} s in a budget of {allowance.budget_s:g} s; a smaller "
-            "batch or a longer budget would work"
+            f"would take more than {allowance.limit_s:g} s in a budget of {allowance.budget_s:g} s; a "
+            "smaller batch or a longer budget would work"
         )
 
 

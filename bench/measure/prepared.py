@@ -11,15 +11,14 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.checkpointing import checkpointed
-from bench.counting import counters
 from bench.machine import device
 from bench.machine.failures import NotFiniteError, RecompiledError
 from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
 from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import TrainStep, noise_of
 from bench.records.base import ModelCase, height_width
-from models.contract import build, condition_width
+from models.checkpointing import checkpointed
+from models.contract import build, condition_width, make_inputs
 from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at
 from models.task import Task
@@ -156,7 +155,7 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedMo
             load_official(model, read_weights(Path(weights)))
         randomise_zeros(model)
         model.to(dtype)
-        x, t, y = counters.inputs(task, case.batch, where, condition_width(model))
+        x, t, y = make_inputs(task, case.batch, where, condition_width(model))
         x = x.to(dtype)
         if case.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub

@@ -24,7 +24,7 @@ from bench.analysis.roofline import KINDS
 from bench.counting.dispatch import starred
 from bench.counting.kernels import kind_of, names
 from bench.measure.passes import skipped
-from bench.measure.prepared import Arm, NotFiniteError, prepared
+from bench.measure.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
 from bench.records.profile import REST, Profile, ProfileCase
 
@@ -131,25 +131,25 @@ def measure(case: ProfileCase, environment: Environment) -> Record:
     """Profile a few denoising passes of a case in this process."""
     by_module = case.by == "module"
     try:
-        with prepared(case, None) as arm, marked(arm.model) if by_module else nullcontext():
-            passes = [_pass(arm, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
+        with prepare(case, None) as ready, marked(ready.model) if by_module else nullcontext():
+            passes = [_pass(ready, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
         return record_of(case, environment, passes[WARM_UP:])
-    except (RuntimeError, NotFiniteError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
         row = skipped(case, environment, error)
         if row is None:
             raise
         return row
 
 
-def _pass(arm: Arm, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:
+def _pass(ready: PreparedModel, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:
     """Seconds of one pass by part, and of the wall clock."""
     cuda = where == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    arm.synchronise()
+    ready.synchronise()
     with profile(activities=activities, record_shapes=True) as profiled:
         begin = time.perf_counter()
-        arm.call()
-        arm.synchronise()
+        ready.call()
+        ready.synchronise()
         wall_s = time.perf_counter() - begin
     events = profiled.events()
     assert events is not None

@@ -1,5 +1,6 @@
 """The highest rate that a device reached in one benchmark: matrix products, convolutions or copies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,6 +23,23 @@ class CeilingCase(Case):
     @property
     def label(self) -> str:
         return f"{self.what}, {self.precision}"
+
+
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}  # with a ceiling, by device
+
+
+def cases(where: str, precisions: Sequence[str]) -> list[CeilingCase]:
+    """A matrix product in every precision, then the copy.
+
+    On a CPU also a convolution in every precision: torch hands products and convolutions to different
+    libraries, and either may be the faster one.
+    """
+    products = ("matmul", "convolution") if where == "cpu" else ("matmul",)
+    pairs = [(what, precision) for precision in dict.fromkeys(precisions) for what in products]
+    return [
+        CeilingCase(device=where, what=what, precision=precision)
+        for what, precision in [*pairs, ("copy", "fp32")]
+    ]
 
 
 @register

@@ -1,7 +1,7 @@
 """MACs of one model at one size under one counter."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.records.base import Record, SizedCase, register
 from bench.records.columns import FAMILY, LATENT, MODEL, RES
@@ -78,9 +78,9 @@ class MacShare:
         return self.macs / self.count.macs if self.count.macs else 0.0
 
 
-_BATCH: Column[MacCount] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
-_COUNTER: Column[MacCount] = Column("counter", lambda r: r.case.counter, of_case=True)
-_SIZED = (MODEL, FAMILY, RES, LATENT, _BATCH)
+_BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
+_COUNTER: Column[Any] = Column("counter", lambda r: r.case.counter, of_case=True)
+_SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, _BATCH)
 
 TABLE = Table[MacCount](
     title="MACs of a forward pass and a training step",
@@ -96,14 +96,17 @@ TABLE = Table[MacCount](
         Column("not counted", lambda r: list(r.not_counted), raw=True),
     ),
 )
+_SHARE: tuple[Column[Any], ...] = (
+    Column("part", lambda r: r.part),
+    Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
+    Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
+)
 SHARES = Table[MacShare](
     title="MACs of a forward pass by operator or module",
     columns=(
         *_SIZED,
         _COUNTER,
-        Column("part", lambda r: r.part),
-        Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
-        Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
+        *_SHARE,
     ),
     records=lambda row: (row.count,),
 )

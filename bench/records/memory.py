@@ -115,6 +115,10 @@ def _use(heading: str, field: str, *, optional: bool = False) -> Column[Any]:
     return bytes_column(heading, lambda r: getattr(r.use, field), field, optional=optional)
 
 
+def _raw(field: str) -> Column[Any]:
+    return Column(field, lambda r: getattr(r.use, field), raw=True)
+
+
 TABLE = Table[Memory](
     title="Peak memory, GiB",
     columns=(
@@ -131,10 +135,7 @@ TABLE = Table[Memory](
         _use("activations", "activations_bytes"),
         _use("reserved", "reserved_bytes", optional=True),
         _use("process", "process_bytes", optional=True),
-        *(
-            Column(field, lambda r, field=field: getattr(r.use, field), raw=True)
-            for field in ("gradients_bytes", "passes_peak_bytes", "update_peak_bytes")
-        ),
+        *map(_raw, ("gradients_bytes", "passes_peak_bytes", "update_peak_bytes")),
         *columns.ENVIRONMENT[1:],
     ),
 )

@@ -1,10 +1,14 @@
 """What trained networks do with noised validation images: their spectra and their channels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from statistics import fmean
+from typing import Any, ClassVar
 
 from bench.records.base import ModelCase, Record, register
 from bench.stats import intervals
+from bench.tables.numbers import BLANK, fixed, percent
+from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +100,13 @@ class Scores:
             raise ValueError(f"{self.layer}: needs scores of 0 and above")
 
     @property
+    def mean(self) -> float:
+        return fmean(self.scores)
+
+    @property
     def dead_share(self) -> float:
         """Share of the channels that are near-dead: below DEAD of the layer's mean score, or all zero."""
-        mean = sum(self.scores) / len(self.scores)
-        return sum(score < DEAD * mean or score == 0 for score in self.scores) / len(self.scores)
+        return sum(score < DEAD * self.mean or score == 0 for score in self.scores) / len(self.scores)
 
     @property
     def gini(self) -> float:
@@ -122,3 +129,98 @@ class ChannelScores(Record):
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError(f"{self.case.model}: needs the scores of at least one layer")
+
+
+# tables
+
+
+@dataclass(frozen=True)
+class Level:
+    """A spectrum at one level of noise: a row."""
+
+    record: Spectrum
+    number: int
+
+    @property
+    def case(self) -> SpectrumCase:
+        return self.record.case
+
+    def power(self, what: str, band: str) -> float | None:
+        """Mean squared coefficient of the prediction or its error in a band; None without one."""
+        power = self.record.power(getattr(self.record, what)[self.number], band)
+        return None if power != power else power
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Channel scores of some layers of a network: a row."""
+
+    record: ChannelScores
+    name: str
+    layers: Sequence[Scores]
+
+    @property
+    def case(self) -> ChannelCase:
+        return self.record.case
+
+    def mean(self, statistic: str) -> float:
+        """Mean over the layers of a property of Scores."""
+        return fmean(getattr(layer, statistic) for layer in self.layers)
+
+
+def _power(what: str, band: str) -> Column[Any]:
+    return Column(
+        f"{what} {band}",
+        lambda row: row.power(what, band),
+        lambda value: BLANK if value is None else fixed(4, value),
+    )
+
+
+_MODEL: tuple[Column[Any], ...] = (
+    Column("model", lambda row: row.case.model, of_case=True),
+    Column("weights", lambda row: row.case.weights, of_case=True, raw=True),
+    Column("trained", lambda row: row.case.probe.trained, of_case=True),
+)
+SPECTRA = Table[Level](
+    title="Power of the predicted noise by frequency",
+    columns=(
+        *_MODEL,
+        Column("level", lambda row: row.case.probe.levels[row.number], str),
+        *(_power(what, band) for what in ("predicted", "error") for band, _, _ in BANDS),
+    ),
+    records=lambda row: (row.record,),
+)
+CHANNELS = Table[Layers](
+    title="Use of the hidden channels",
+    columns=(
+        *_MODEL,
+        Column("layers", lambda row: row.name, key="layer"),
+        Column("channels", lambda row: sum(len(layer.scores) for layer in row.layers)),
+        Column("mean score", lambda row: row.mean("mean"), lambda value: fixed(4, value)),
+        Column("near-dead %", lambda row: row.mean("dead_share"), lambda v: percent(v, 1), key="dead_share"),
+        Column("Gini", lambda row: row.mean("gini"), lambda value: fixed(3, value)),
+        Column(
+            "effective %",
+            lambda row: row.mean("effective_share"),
+            lambda value: percent(value, 1),
+            key="effective_share",
+        ),
+    ),
+    records=lambda row: (row.record,),
+)
+
+
+def levels(record: Record) -> list[Any]:
+    """The rows of a record in SPECTRA; a skipped case is one by itself."""
+    if not isinstance(record, Spectrum):
+        return [record]
+    return [Level(record, number) for number in range(len(record.case.probe.levels))]
+
+
+def layers(record: Record, *, by_layer: bool) -> list[Any]:
+    """The rows of a record in CHANNELS: one, or one a layer; a skipped case is one by itself."""
+    if not isinstance(record, ChannelScores):
+        return [record]
+    if by_layer:
+        return [Layers(record, layer.layer, (layer,)) for layer in record.layers]
+    return [Layers(record, f"all {len(record.layers)}", record.layers)]

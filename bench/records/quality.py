@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.records.base import Case, Record, register
+from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
+from bench.tables.numbers import BLANK, fixed
+from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +69,38 @@ class Quality(Record):
     def kid_spread(self) -> tuple[float, float]:
         """The range of the middle 95 % of the subsets."""
         return intervals.quantile(self.kid, 0.025), intervals.quantile(self.kid, 0.975)
+
+
+def _thousandths(value: float | None) -> str:
+    return BLANK if value is None else f"{1e3 * value:.3f}"
+
+
+def _spread(bounds: tuple[float, float] | None) -> str:
+    return BLANK if bounds is None else f"{1e3 * bounds[0]:.3f} to {1e3 * bounds[1]:.3f}"
+
+
+def _share(value: float) -> str:
+    return fixed(3, value)
+
+
+TABLE = Table[Quality](
+    title="Distances of samples from images",
+    columns=(
+        Column("samples", lambda r: r.case.samples, of_case=True),
+        Column("made by", lambda r: r.case.made, key="made", of_case=True, optional=True),
+        Column("reference", lambda r: r.case.reference, of_case=True),
+        Column("n", lambda r: r.case.n_samples, str, key="n_samples", of_case=True),
+        Column("n reference", lambda r: r.case.n_reference, str, of_case=True),
+        Column("Fréchet distance", lambda r: r.frechet, key="frechet"),
+        Column("features", lambda r: r.case.distance, key="distance", of_case=True),
+        Column("KID x 1000", lambda r: r.kid_mean if r.has_kid else None, _thousandths, key="kid_mean"),
+        Column("95 % of subsets", lambda r: r.kid_spread if r.has_kid else None, _spread, key="kid_spread"),
+        Column("kid_subset", lambda r: r.case.kid_subset, of_case=True, raw=True),
+        Column("kid_subsets", lambda r: r.case.kid_subsets, of_case=True, raw=True),
+        Column("precision", lambda r: r.precision, _share),
+        Column("recall", lambda r: r.recall, _share),
+        Column("of each", lambda r: r.case.compared, str, key="compared", of_case=True),
+        Column("neighbours", lambda r: r.case.neighbours, of_case=True, raw=True),
+        *ENVIRONMENT,
+    ),
+)

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.records.base import ModelCase, Record, register
+from bench.records.columns import ENVIRONMENT, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals
+from bench.tables.numbers import interval
+from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +76,27 @@ class SamplingRun(Record):
     def joules_per_image(self) -> float | None:
         """From the energy counter, idle draw and work between chains included; None without a reading."""
         return joules_per_image(self.telemetry, self.case.batch)
+
+
+TABLE = Table[SamplingRun](
+    title="Speed of whole sampling chains",
+    columns=(
+        *RUN,
+        Column("weights", lambda r: r.case.weights, of_case=True, optional=True, usual="random"),
+        Column("objective", lambda r: r.case.objective, of_case=True),
+        Column("sampler", lambda r: r.case.sampler, of_case=True),
+        Column("steps", lambda r: r.case.steps, of_case=True),
+        Column("guidance", lambda r: r.case.guidance, "{:g}".format, of_case=True),
+        Column("guided_channels", lambda r: r.case.guided_channels, of_case=True, raw=True),
+        Column("seed", lambda r: r.case.seed, of_case=True, raw=True),
+        Column("images/s", lambda r: r.images_per_s, key="images_per_s"),
+        Column("95 % interval", lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
+        Column("s/chain", lambda r: r.median_s, key="median_s"),
+        Column("passes", lambda r: r.passes),
+        Column("chains", lambda r: len(r.times_s)),
+        Column("J/image", lambda r: r.joules_per_image, key="joules_per_image", optional=True),
+        Column("compile_s", lambda r: r.compile_s, raw=True),
+        Column("times_s", lambda r: list(r.times_s), raw=True),
+        *ENVIRONMENT,
+    ),
+)

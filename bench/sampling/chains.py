@@ -1,4 +1,4 @@
-"""Draws samples from one backbone, batch by batch, and times every chain: the engine under bench.sample."""
+"""Draws samples from one backbone, batch by batch, and times every chain."""
 
 import importlib
 import time
@@ -18,10 +18,11 @@ from bench.datasets.images import to_levels
 from bench.machine import device, telemetry
 from bench.machine.failures import NotFiniteError
 from bench.measure import passes, prepared
-from bench.records.record import Run, Sampled, Skipped, height_width
+from bench.records.base import Environment, ModelCase, Skipped, height_width
+from bench.records.sampling import SamplingCase, SamplingRun
 from bench.sampling import sample_folder, samplers
 from bench.sampling.sample_folder import Part
-from bench.training import checkpoint
+from bench.training import checkpoint, objectives
 from models.contract import build, condition_width
 from models.registry import published_task, task_at
 from models.task import Task
@@ -33,42 +34,34 @@ Decode = Callable[[Tensor], Tensor]  # latents (N, C, H, W) -> images (N, 1 or 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain:
-    """What is drawn, from what and how."""
+class Source:
+    """Where the weights come from and where the samples go."""
 
-    run: Run
-    objective: str
-    sampler: str
-    steps: int
-    guidance: float
-    guided_channels: int
-    images: int
-    seed: int
-    classes: tuple[int, ...]  # of the images in turn; empty: all there are
-    weights: str | None  # the path of a checkpoint
+    weights: Path | None  # a checkpoint; None: random weights
     trained_here: bool  # by bench.convergence: the checkpoint then says what the network is built for
     ema: float | None  # decay of the average to take from it; None: the trained weights
     decoder: str | None  # "my_pkg.my_mod:factory"
-    folder: str | None  # that samples are written to; None: they are only timed
+    folder: Path | None  # that samples are written to; None: they are only timed
 
 
-def task_of(run: Run, weights: Path | None, trained_here: bool) -> Task:
-    """What the network is built for."""
+def task_of(case: ModelCase, weights: Path | None, trained_here: bool) -> Task:
+    """The task that the network is built for."""
     if trained_here:
         assert weights is not None
-        return checkpoint.read(weights, whole=False).identity.task
-    return task_at(run.model, *height_width(run.res))
+        trained = checkpoint.read(weights, whole=False).identity.case
+        return objectives.task_of(trained.recipe, trained.latent_size)
+    return task_at(case.model, *height_width(case.res))
 
 
-def are_images(run: Run, weights: Path | None, trained_here: bool) -> bool:
-    """Whether what comes out are images, not latents."""
-    if trained_here:
-        assert weights is not None
-        return checkpoint.read(weights, whole=False).identity.recipe.data in datasets.IMAGES
-    return published_task(run.model).height == 256  # of images of 256 pixels
+def draws_images(case: SamplingCase, source: Source) -> bool:
+    """Whether the network draws images, not latents."""
+    if source.trained_here:
+        assert source.weights is not None
+        return checkpoint.read(source.weights, whole=False).identity.case.recipe.data in datasets.IMAGES
+    return published_task(case.model).height == 256  # of images of 256 pixels
 
 
-def decoder(name: str) -> Callable[[], Decode]:
+def decoder_of(name: str) -> Callable[[], Decode]:
     """The factory of a decoder, "my_pkg.my_mod:factory".
 
     Raises:
@@ -90,7 +83,7 @@ def decoder(name: str) -> Callable[[], Decode]:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What one chain gave."""
+    """The samples of one chain."""
 
     samples: Tensor  # (N, C, H, W) float32
     labels: NDArray[np.int64]  # (N,); zeros for a network that takes vectors
@@ -100,27 +93,29 @@ class Made:
 class Drawer:
     """A backbone with a sampler: draws the batch that begins with an image, always a full one."""
 
-    def __init__(self, case: Chain, network: Callable[..., Tensor], task: Task, width: int | None) -> None:
+    def __init__(
+        self, case: SamplingCase, network: Callable[..., Tensor], task: Task, width: int | None
+    ) -> None:
         self._case = case
         self._network = network
         self._task = task
         self._width = width  # of the vectors that it takes in the place of labels
-        self._where = case.run.environment.device_type
+        self._device = case.device
 
     def begin(self, first: int) -> tuple[samplers.ImageNoise, Tensor, NDArray[np.int64]]:
         """The noise, the condition and the labels of a batch."""
         case, task = self._case, self._task
-        numbers = range(first, first + case.run.batch)
+        numbers = range(first, first + case.batch)
         noise = samplers.ImageNoise(
-            case.seed, numbers, (task.in_channels, task.height, task.width), self._where
+            case.seed, numbers, (task.in_channels, task.height, task.width), self._device
         )
         if self._width is not None:
             # by a seed that no one gives: the vectors must not be the noise once more
-            vectors = samplers.ImageNoise(-1 - case.seed, numbers, (1, 1, self._width), self._where).draw()
+            vectors = samplers.ImageNoise(-1 - case.seed, numbers, (1, 1, self._width), self._device).draw()
             return noise, vectors[:, 0, 0], np.zeros(len(numbers), dtype=np.int64)
         classes = case.classes or range(task.num_classes)
         labels = np.array([classes[number % len(classes)] for number in numbers], dtype=np.int64)
-        return noise, torch.from_numpy(labels).to(self._where), labels
+        return noise, torch.from_numpy(labels).to(self._device), labels
 
     def predict(self, y: Tensor) -> samplers.Predict:
         null = self._task.num_classes if self._width is None else 0
@@ -133,8 +128,8 @@ class Drawer:
         """Call the network as a chain does; the seconds of the first call, which may compile it."""
         noise, y, _ = self.begin(0)
         predict, x = self.predict(y), noise.draw()
-        t = torch.full((len(x),), 0.5 if self._case.objective == "flow" else 500, device=self._where)
-        synchronise = device.synchronise(self._where)
+        t = torch.full((len(x),), 0.5 if self._case.objective == "flow" else 500, device=self._device)
+        synchronise = device.synchronise(self._device)
         begin = time.perf_counter()
         predict(x, t)
         synchronise()
@@ -150,7 +145,7 @@ class Drawer:
         Raises:
             NotFiniteError: a sample holds inf or NaN.
         """
-        synchronise = device.synchronise(self._where)
+        synchronise = device.synchronise(self._device)
         synchronise()
         begin = time.perf_counter()
         noise, y, labels = self.begin(first)
@@ -161,140 +156,147 @@ class Drawer:
         if not bool(torch.isfinite(samples).all()):
             case = self._case
             raise NotFiniteError(
-                f"samples from image {first} on in {case.run.precision} hold inf or NaN "
-                f"after {case.steps} steps"
+                f"samples from image {first} on in {case.precision} hold inf or NaN after {case.steps} steps"
             )
         return Made(samples=samples, labels=labels, seconds=seconds)
 
 
-def measure(case: Chain) -> Sampled | Skipped:
+def measure(
+    case: SamplingCase,
+    environment: Environment,
+    *,
+    weights: str | None,
+    trained_here: bool,
+    ema: float | None,
+    decoder: str | None,
+    folder: str | None,
+) -> SamplingRun | Skipped:
     """Draw every batch that is not in the folder yet, and time it.
 
+    Args:
+        case: what to draw.
+        environment: of the record.
+        weights, trained_here, ema, decoder, folder: as in Source.
+
     Returns:
-        The times of all chains for these images by this code on this device, those that the folder held
-        among them. Skipped where samples were not finite, torch recompiled, memory ran out or a kernel is
+        The times of all chains for these images by this code on this device, those that the folder already
+        had included. Skipped where samples were not finite, torch recompiled, memory ran out or a kernel is
         missing.
     """
+    source = Source(
+        weights=None if weights is None else Path(weights),
+        trained_here=trained_here,
+        ema=ema,
+        decoder=decoder,
+        folder=None if folder is None else Path(folder),
+    )
     try:
-        return _drawn(case)
+        return _draw(case, environment, source)
     except (RuntimeError, ArithmeticError, MemoryError) as error:
-        row = passes.skipped(case.run, error)
+        row = passes.skipped(case, environment, error)
         if row is None:
             raise
         return row
 
 
-def _drawn(case: Chain) -> Sampled | Skipped:
-    run = case.run
-    folder = None if case.folder is None else Path(case.folder)
-    monitor = telemetry.monitor(run.environment.device_type)
+def _draw(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:
+    folder = source.folder
+    monitor = telemetry.monitor(case.device)
     if monitor:
         monitor.measure_idle()
-    matmul_tf32, conv_tf32 = device.set_precision(run.precision)
+    matmul_tf32, conv_tf32 = device.set_precision(case.precision)
     times: list[float] = []
-    timed_on = f"{run.environment.device}, {run.environment.code}"
-    todo = list(range(0, case.images, run.batch))
+    timed_on = f"{environment.device}, {environment.code}"
+    missing = list(range(0, case.images, case.batch))
     if folder is not None:
-        todo = sample_folder.missing(folder, case.images, run.batch)
-        for first in sorted(held for held in sample_folder.held(folder) if held < case.images):
+        missing = sample_folder.missing(folder, case.images, case.batch)
+        for first in sorted(first for first in sample_folder.stored(folder) if first < case.images):
             part = sample_folder.read(folder, first)
             times += [part.seconds] if part.timed_on == timed_on else []
-    if not todo and not times:
+    if not missing and not times:
         reason = f"all samples were in {folder} already, made by other code or on another device"
-        return Skipped(run=run, status="not timed", reason=reason)
+        return Skipped(case=case, environment=environment, status="not timed", reason=reason)
     begin = time.perf_counter()
-    model, task = _built(case)
-    device.synchronise(run.environment.device_type)()
+    model, task = _load(case, source)
+    device.synchronise(case.device)()
     build_s = time.perf_counter() - begin
-    decode = None if case.decoder is None else decoder(case.decoder)()
-    images = case.decoder is not None or are_images(run, _path(case), case.trained_here)
+    decode = None if source.decoder is None else decoder_of(source.decoder)()
+    images = source.decoder is not None or draws_images(case, source)
     first_s = 0.0
     with ExitStack() as settings:
-        prepared.enter(settings, run, model)
+        prepared.enter(settings, case, model)
         settings.enter_context(torch.no_grad())
-        settings.enter_context(_autocast(run))
-        called = torch.compile(model) if run.compile else model
-        drawer = Drawer(case, _laid_out(run, called), task, condition_width(model))
-        if todo:
+        settings.enter_context(_autocast(case))
+        called = torch.compile(model) if case.compile else model
+        drawer = Drawer(case, _laid_out(case, called), task, condition_width(model))
+        if missing:
             first_s = drawer.warm_up()
-        settings.enter_context(prepared.compiled_already(run))
+        settings.enter_context(prepared.compiled_already(case))
         if monitor:
             monitor.restart()
-        for first in todo:
+        for first in missing:
             made = drawer.chain(first)
             times.append(made.seconds)
             if monitor:
                 monitor.between_passes()
             if folder is not None:
                 part = Part(
-                    samples=_kept(made.samples, decode, images),
+                    samples=_to_store(made.samples, decode, images),
                     labels=made.labels,
                     seconds=made.seconds,
                     timed_on=timed_on,
                 )
                 sample_folder.write(folder, first, part)
-        seen = monitor.finish() if monitor and todo else None
-    return Sampled(
-        run=run,
-        objective=case.objective,
-        sampler=case.sampler,
-        steps=case.steps,
+        readings = monitor.finish() if monitor and missing else None
+    return SamplingRun(
+        case=case,
+        environment=environment,
         passes=case.steps * samplers.SAMPLERS[case.sampler].passes,
-        guidance=case.guidance,
-        guided_channels=case.guided_channels,
-        images=case.images,
-        seed=case.seed,
         times_s=tuple(times),
         build_s=build_s,
-        compile_s=first_s if run.compile and todo else None,
+        compile_s=first_s if case.compile and missing else None,
         matmul_tf32=matmul_tf32,
         conv_tf32=conv_tf32,
-        telemetry=seen,
+        telemetry=readings,
     )
 
 
-def _path(case: Chain) -> Path | None:
-    return None if case.weights is None else Path(case.weights)
-
-
-def _built(case: Chain) -> tuple[nn.Module, Task]:
+def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:
     """The network with its weights in float32, in eval mode; random ones without layers left at zero."""
-    run, weights = case.run, _path(case)
-    where = run.environment.device_type
-    task = task_of(run, weights, case.trained_here)
+    task = task_of(case, source.weights, source.trained_here)
     torch.manual_seed(0)
-    if case.trained_here:
-        assert weights is not None
-        model, _ = checkpoint.load_model(weights, case.ema, where)
+    if source.trained_here:
+        assert source.weights is not None
+        model, _ = checkpoint.load_model(source.weights, source.ema, case.device)
     else:
-        model = build(run.model, task, device=where)
-        if weights is not None:
-            load_official(model, read_weights(weights))
+        model = build(case.model, task, device=case.device)
+        if source.weights is not None:
+            load_official(model, read_weights(source.weights))
         else:
             randomise_zeros(model)
-    if run.channels_last:
+    if case.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
     return model.eval(), task
 
 
-def _laid_out(run: Run, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _laid_out(case: SamplingCase, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A network that gets x in the same layout at every step: another would be compiled anew."""
-    layout = torch.channels_last if run.channels_last else torch.contiguous_format
+    layout = torch.channels_last if case.channels_last else torch.contiguous_format
     return lambda x, t, y: network(x.contiguous(memory_format=layout), t, y)
 
 
-def _autocast(run: Run) -> AbstractContextManager[object]:
+def _autocast(case: SamplingCase) -> AbstractContextManager[object]:
     """Around all chains, so that parameters are cast in the first pass alone; fp32 and its kin have none.
 
     autocast keeps its copies of what requires a gradient, under no_grad too; under inference_mode it keeps
     none. What is compiled has the casts in its graph: there every pass makes them.
     """
-    dtype = device.DTYPES[run.precision]
-    return nullcontext() if dtype == torch.float32 else torch.autocast(run.environment.device_type, dtype)
+    dtype = device.DTYPES[case.precision]
+    return nullcontext() if dtype == torch.float32 else torch.autocast(case.device, dtype)
 
 
-def _kept(samples: Tensor, decode: Decode | None, images: bool) -> NDArray[Any]:
-    """What is written of samples: 8-bit images, or latents as they are."""
+def _to_store(samples: Tensor, decode: Decode | None, images: bool) -> NDArray[Any]:
+    """Samples as they are written: 8-bit images, or latents in float32."""
     if decode is not None:
         with torch.autocast(samples.device.type, enabled=False):  # that is the network's
             samples = decode(samples)

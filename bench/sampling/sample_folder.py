@@ -1,9 +1,9 @@
-"""A folder that samples are collected in, batch by batch, so that a killed run goes on where it was.
+"""A folder of samples that is filled batch by batch, so that a killed run resumes.
 
     about.json        what determines the samples: parts of other samples are never mixed in
     part-000000.npz   samples of one batch, from the image of that number: samples, labels, seconds, timed_on
 
-Every file is there whole or not at all.
+Every file is complete or absent.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ class Part:
 
 
 def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
-    """Make a folder for samples, or see that it is one for the same samples.
+    """Make a folder for samples, or check that it is one for the same samples.
 
     Args:
         folder: to be made if need be.
@@ -63,17 +63,17 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: cannot be used: {error}") from error
     if not isinstance(held, dict) or held != wanted:
-        apart = [
-            f"{name} {held.get(name)} there, {value} asked"
+        differences = [
+            f"{name} is {held.get(name)} in the folder, {value} requested"
             for name, value in wanted.items()
             if isinstance(held, dict) and held.get(name) != value
         ]
-        told = "; ".join(apart) or "its about.json is another's"
-        raise ValueError(f"{folder}: holds other samples: {told}; another folder would work")
+        reason = "; ".join(differences) or "its about.json has another form"
+        raise ValueError(f"{folder}: holds other samples: {reason}; another folder would work")
 
 
-def about(folder: Path) -> dict[str, Any]:
-    """What determines the samples of a folder, as `claim` was told; empty where it was never claimed."""
+def description(folder: Path) -> dict[str, Any]:
+    """What determines the samples of a folder, as `claim` wrote it; empty where it never did."""
     try:
         held = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
@@ -83,7 +83,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone.
+    """Lock a folder for this process.
 
     Raises:
         ValueError: another process is making samples in it.
@@ -98,15 +98,15 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def held(folder: Path) -> set[int]:
-    """The first images of the parts there."""
+def stored(folder: Path) -> set[int]:
+    """The numbers of the first images of the parts that the folder has."""
     return {int(match[1]) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))}
 
 
 def missing(folder: Path, images: int, batch: int) -> list[int]:
-    """The first images of the batches that are still to be made for so many images."""
-    there = held(folder)
-    return [first for first in range(0, images, batch) if first not in there]
+    """The numbers of the first images of the batches that the folder lacks for so many images."""
+    present = stored(folder)
+    return [first for first in range(0, images, batch) if first not in present]
 
 
 def write(folder: Path, first: int, part: Part) -> None:
@@ -124,7 +124,7 @@ def read(folder: Path, first: int) -> Part:
     """Read the part that begins with an image.
 
     Raises:
-        ValueError: it is not there, or not what `write` wrote.
+        ValueError: it is missing, or not as `write` writes it.
     """
     path = folder / f"part-{first:06d}.npz"
     try:

@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from bench.checkpointing import checkpointed
 from bench.datasets.datasets import Dataset
 from bench.machine import device, telemetry
 from bench.records.training import Evaluation
@@ -26,8 +25,9 @@ from bench.training.feed import Feed
 from bench.training.identity import Identity
 from bench.training.processes import Processes
 from bench.training.validation import Losses, Validation
+from models.checkpointing import checkpointed
 from models.contract import build
-from models.layers import LabelDropout
+from models.layers.conditions import LabelDropout
 
 
 class NotFiniteError(ArithmeticError):

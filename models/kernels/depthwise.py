@@ -1,22 +1,19 @@
-"""Depthwise convolution with a bias over channels-last images: a K x K window for each channel by itself.
+"""Depthwise convolution with a bias over channels-last images: a K x K window per channel.
 
-What FCDM's blocks begin with (models/fcdm.py; K = 7). The output has the size of the input; outside of
-the image there are zeros.
+FCDM's blocks begin with it (models/fcdm.py; K = 7). The output has the size of the input, padded with zeros.
 Letters: N batch, H and W sides, C channels, K side of the window, which is odd.
 
-The two numbers of one image are K^2 H W C multiply-accumulates and, at least, H W C values read and as many
-written. At 256 px the three levels of FCDM-XL, (H, C) = (32, 512), (16, 1024) and (8, 2048), are 25.7, 12.8
-and 6.4 million MACs, and 2.10, 1.05 and 0.52 MB in bf16 or twice that in fp32; at 512 px four times as much.
-That is 24.5 FLOPs a byte in bf16 and 12 in fp32. Nothing is summed over channels, so tensor cores are of no
-use, and without them an H200 as sold does 14 FLOPs for every byte of its memory: in bf16 the multiply-adds
-are the floor, in fp32 both. So the kernel is built to issue little else: see models/kernels/triton_depthwise.
+One image costs K^2 H W C multiply-accumulates and at least H W C values read and as many written. At 256 px
+the three levels of FCDM-XL, (H, C) = (32, 512), (16, 1024) and (8, 2048), are 25.7, 12.8 and 6.4 million
+MACs, and 2.10, 1.05 and 0.52 MB in bf16 or twice that in fp32; at 512 px four times as much. That is 24.5
+FLOPs per byte in bf16 and 12 in fp32. Nothing is summed over channels, so tensor cores do not help, and
+without them an H200 does 14 FLOPs per byte of its memory bandwidth (data sheet): multiply-adds are the limit
+in bf16, both in fp32. So the kernel issues little else: see models/kernels/triton_depthwise.py.
 
-Where the Triton kernel does not take a call, as `why_not_triton` says, it is torch's convolution: on a CPU,
-for meta tensors, wherever gradients are wanted, for K above 9 and for float64. To torch.compile and to
-counters of FLOPs the kernel is one operator.
+Where `why_not_triton` gives a reason, torch's convolution computes it: on a CPU, for meta tensors, with
+gradients, for K above 9 and for float64. To torch.compile and to FLOP counters the kernel is one operator.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,18 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from models.kernels.triton_here import interpreted, require_alike, why_not_forward
+from models.kernels.backends import interpreted, require_same, why_not_forward
+from models.kernels.tiling import Tiling
 
-LARGEST = 9  # K; above, the weights of a channel do not fit the registers of a thread
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiling:
-    """What one program of the Triton kernel computes."""
-
-    columns: int = 4
-    rows: int = 16  # and K // 2 more above and below, which it reads and multiplies as well
-    block: int = 64  # channels, one a thread
+LARGEST = 9  # K; the weights of a channel of a larger window do not fit the registers of a thread
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -43,7 +32,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Args:
         x: images, channels last.
-        weight: as `channels_last_weight` makes it of that of a torch.nn.Conv2d.
+        weight: from `channels_last_weight`.
         bias: of every channel.
 
     Raises:
@@ -56,30 +45,30 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def depthwise_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """By torch's own convolution, in the type of its inputs."""
+    """Torch's convolution, in the type of its inputs."""
     filters = weight.permute(2, 0, 1)[:, None]  # (C, 1, K, K)
     y = F.conv2d(x.permute(0, 3, 1, 2), filters, bias, padding=len(weight) // 2, groups=x.shape[-1])
     return y.permute(0, 2, 3, 1)
 
 
 def channels_last_weight(weight: Tensor) -> Tensor:
-    """The weight of a torch.nn.Conv2d as it is wanted here: (C, 1, K, K) -> (K, K, C)."""
+    """The weight of a torch.nn.Conv2d in this layout: (C, 1, K, K) -> (K, K, C)."""
     return weight[:, 0].permute(1, 2, 0).contiguous()
 
 
 def why_not_triton(x: Tensor, weight: Tensor, bias: Tensor) -> str:
-    """What keeps the Triton kernel from a call, in words; empty where nothing does."""
+    """Why the Triton kernel cannot take a call; empty where it can."""
     if len(weight) > LARGEST:
         return f"the kernel takes windows of up to {LARGEST}, got {len(weight)}"
     return why_not_forward(x, weight, bias)
 
 
 def depthwise_triton(x: Tensor, weight: Tensor, bias: Tensor, tiling: Tiling | None = None) -> Tensor:
-    """By the Triton kernel: forward only, for what `why_not_triton` has nothing against, or interpreted.
+    """The Triton kernel: forward only, where `why_not_triton` is empty or Triton interprets.
 
     Args:
         x, weight, bias: as for `depthwise`.
-        tiling: by default the fastest of a few, timed on the first call of a size; interpreted, `Tiling()`.
+        tiling: default the fastest of a few, timed on the first call of a size; interpreted, `Tiling()`.
 
     Raises:
         RuntimeError: Triton cannot compile it for this device.
@@ -101,7 +90,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
         raise ValueError(
             f"depthwise: the window must be square and odd, got {tuple(weight.shape[:2])}; (7, 7) would work"
         )
-    require_alike("depthwise", x, weight, bias)
+    require_same("depthwise", x, weight, bias)
 
 
 @torch.library.custom_op("backbones::depthwise", mutates_args=())

@@ -1,6 +1,5 @@
-"""Attention through the flash-attn package, which torch's own kernels are measured against."""
+"""Attention by the flash-attn package, to compare with torch's own kernels."""
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,18 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from models.kernels.backends import installed
+
 
 def why_not(dtype: torch.dtype) -> str:
-    """Say why the package cannot be used here for a type; blank where it can."""
+    """Why the package cannot be used here for a type; empty where it can."""
     if dtype not in (torch.bfloat16, torch.float16):
         return f"flash-attn takes bf16 and fp16 only, got {str(dtype).removeprefix('torch.')}"
-    if importlib.util.find_spec("flash_attn") is None:
+    if not installed("flash_attn"):
         return "flash-attn is not installed; pip install flash-attn (it is built with nvcc)"
     return ""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
-    """scaled_dot_product_attention without mask or dropout: (N, heads, T, d) thrice -> (N, heads, T, d)."""
+    """scaled_dot_product_attention without mask or dropout: three (N, heads, T, d) -> (N, heads, T, d)."""
     from flash_attn import flash_attn_func
 
     out: Tensor = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), softmax_scale=scale)
@@ -28,9 +29,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Te
 
 
 class FlashAttention(TorchFunctionMode):
-    """Within it, every scaled_dot_product_attention without a mask is the package's, in whichever backbone.
+    """Context in which the package computes every scaled_dot_product_attention without a mask.
 
-    It costs the host a little for every call of torch (not measured), which a GPU that is kept busy hides.
+    It adds host time to every call of torch (not measured), which a busy GPU hides.
     """
 
     def __torch_function__(

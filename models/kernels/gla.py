@@ -6,14 +6,12 @@ before the first token:
     S_i = diag(exp(log_decay_i)) S_(i-1) + k_i v_i^T,    out_i = K^(-1/2) S_i^T q_i
 
 Back ends: `torch`, a chunked form in plain torch that runs anywhere, and `fla`, the Triton kernels of
-flash-linear-attention, on CUDA. To torch.compile and to counters of FLOPs the whole is one operator: its
-FLOPs are those of the recurrence, whatever the back end and the chunk. The exception is fla when gradients
-are wanted: then it is called as it is, with its own backward pass, and torch.compile breaks the graph at it.
+flash-linear-attention, on CUDA. To torch.compile and to FLOP counters the whole is one operator: its FLOPs
+are those of the recurrence, whatever the back end and the chunk. The exception is fla with gradients: it is
+called directly, with its own backward pass, and torch.compile breaks the graph there.
 Letters: N batch, T tokens, h heads, K key channels and V value channels of a head, C tokens of a chunk.
 """
 
-import functools
-import importlib.util
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -22,10 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from models.kernels.backends import CudaPackage
+
 Backend = Literal["auto", "torch", "fla"]
+FLA = CudaPackage("fla", {"fla": "flash-linear-attention", "triton": "triton"})
 
 CHUNK = 32  # tokens between two states
-PAIRS = 4  # tokens of a chunk within which each pair is computed by itself; both are powers of 2
+PAIRS = 4  # tokens of a chunk whose pairs are computed one by one; both are powers of 2
 
 
 def gla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, backend: Backend = "auto") -> Tensor:
@@ -35,13 +36,13 @@ def gla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, backend: Backend = "
         q: queries, not scaled.
         k: keys.
         v: values.
-        log_decay: logarithms of the gates, at most 0; far below it, the state is forgotten.
+        log_decay: logarithms of the gates, at most 0; a large negative value resets the state.
         backend: auto is fla for CUDA tensors where it is installed, otherwise torch.
 
     Raises:
         ValueError: backend fla where it cannot run, or for tensors that are not on CUDA.
     """
-    if backend_in_use(backend, q.device) == "torch":
+    if not fla_takes(backend, q.device):
         return _gla(q, k, v, log_decay)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, log_decay)):
         return gla_fla(q, k, v, log_decay)
@@ -49,7 +50,7 @@ def gla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, backend: Backend = "
 
 
 def gla_reference(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-    """The recurrence token by token, in the type of its inputs: what the back ends are tested against."""
+    """The recurrence token by token, in the type of its inputs; the back ends are tested against it."""
     state = q.new_zeros(*q.shape[:1], *q.shape[2:], v.shape[-1])  # (N, h, K, V)
     outs = []
     for q_i, k_i, v_i, log_decay_i in zip(*(x.unbind(1) for x in (q, k, v, log_decay)), strict=True):
@@ -58,56 +59,14 @@ def gla_reference(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
     return torch.stack(outs, dim=1)
 
 
-# back ends: which, and why not
-
-
-def why_not_fla() -> str:
-    """What keeps the back end fla from running here, in words; empty where nothing does.
-
-    Importing fla proves nothing: it succeeds without Triton and without a GPU.
-    """
-    if not torch.cuda.is_available():
-        return "torch sees no CUDA device here"
-    for module, package in (("fla", "flash-linear-attention"), ("triton", "triton")):
-        if not _installed(module):
-            return f"{package} is not installed (pip install {package})"
-    return ""
-
-
-@functools.cache
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def require_backend(backend: Backend) -> None:
-    """Refuse a back end by name that cannot run here.
-
-    Raises:
-        ValueError: says what is missing.
-    """
-    if backend == "fla" and (reason := why_not_fla()):
-        raise ValueError(f"backend: fla cannot run: {reason}; torch would work")
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # of torch, without types
-def backend_in_use(backend: Backend, device: torch.device) -> Backend:
-    """The back end, torch or fla, that takes tensors on a device; on meta, where nothing runs, torch.
-
-    Raises:
-        ValueError: fla by name for a device that it does not take.
-    """
-    if device.type == "meta" or backend == "torch":
-        return "torch"
-    if backend == "auto":
-        return "fla" if device.type == "cuda" and not why_not_fla() else "torch"
-    require_backend(backend)
-    if device.type != "cuda":
-        raise ValueError(f"backend: fla takes CUDA tensors, got {device.type}; torch would work")
-    return "fla"
+def fla_takes(backend: Backend, device: torch.device) -> bool:
+    """Whether fla computes on a device; see `CudaPackage.takes`."""
+    return FLA.takes(backend, device)
 
 
 def gla_fla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-    """By flash-linear-attention, forward and backward."""
+    """flash-linear-attention, forward and backward."""
     from fla.ops.gla import chunk_gla
 
     out: Tensor = chunk_gla(*(x.contiguous() for x in (q, k, v, log_decay)))[0]
@@ -118,11 +77,11 @@ def gla_fla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
 
 
 def gla_chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-    """The same in plain torch, without a loop over tokens; in float32 at least, and out in the type of v.
+    """Plain torch without a loop over tokens: float32 at least inside, the result in the type of v.
 
-    No exponent is ever above 0, so gates near 0 cannot overflow: a decay over many tokens is cut in two at a
-    token between query and key. Differences are taken only of sums of logarithms over a chunk, so no decay
-    drowns in the rounding of a long sum.
+    No exponent is above 0, so gates near 0 cannot overflow: a decay over many tokens is split at a token
+    between query and key. Differences are taken only of sums of logarithms over a chunk, so no decay is lost
+    in the rounding of a long sum.
     """
     dtype, tokens, scale = v.dtype, v.shape[1], q.shape[-1] ** -0.5
     q, k, v, log_decay = (_chunks(x) for x in (q, k, v, log_decay))  # (N, h, chunks, C, K or V)
@@ -135,14 +94,14 @@ def gla_chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
     before = _one_later(_decaying_sums(added, whole.mT))
     out = (q * since.exp()) @ before
 
-    # within a chunk: the second half of a part of it from the first half, for smaller and smaller parts
+    # within a chunk: the second half of each part from its first half, for smaller and smaller parts
     for half in _halves():
         (_, q2), (k1, _), (v1, _), (since1, since2) = (_in_halves(x, half) for x in (q, k, v, since))
         middle = since1[..., -1:, :]
         weights = (q2 * (since2 - middle).exp()) @ (k1 * (middle - since1).exp()).mT
         _in_halves(out, half)[1].add_(weights @ v1)
 
-    # what is left, pair by pair of tokens
+    # the remaining pairs of tokens, one by one
     qp, kp, vp = (_in_pairs(x) for x in (q, k, v))  # (N, h, chunks, parts, PAIRS, K or V)
     weights = (qp[..., :, None, :] * _pair_decays(since) * kp[..., None, :, :]).sum(-1)
     _in_pairs(out).add_(weights @ vp)
@@ -154,8 +113,8 @@ def gla_chunked_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of `gla_chunked` with respect to q, k, v and log_decay, from its inputs alone.
 
-    Term by term as there. A weight q_i exp(since_i - since_j) k_j has with respect to since_i the gradient
-    that it has with respect to q_i, times q_i; with respect to since_j that of k_j, times -k_j.
+    The terms are those of the forward pass. The gradient of a weight q_i exp(since_i - since_j) k_j with
+    respect to since_i is that of q_i, times q_i; with respect to since_j that of k_j, times -k_j.
     """
     dtypes, tokens, scale = [x.dtype for x in (q, k, v, log_decay)], v.shape[1], q.shape[-1] ** -0.5
     grad, q, k, v, log_decay = (_chunks(x) for x in (grad, q, k, v, log_decay))
@@ -165,7 +124,7 @@ def gla_chunked_backward(
 
     read, kept = since.exp(), (whole - since).exp()
     before = _one_later(_decaying_sums((k * kept).mT @ v, whole.mT))
-    # the gradient of the state after each chunk: the same sums from the other end
+    # the gradient of the state after each chunk: the same sums, backwards
     wanted = ((q * read).mT @ grad).flip(2)
     after = _one_later(_decaying_sums(wanted, whole.mT.flip(2))).flip(2)
     dq = read * (grad @ before.mT)
@@ -204,7 +163,7 @@ def gla_chunked_backward(
 def _chunks(x: Tensor) -> Tensor:
     """(N, T, h, K) -> (N, h, chunks, C, K), in float32 at least.
 
-    Tokens of zeros fill the last chunk: they add nothing to the state and leave it as it is.
+    The last chunk is padded with tokens of zeros, which leave the state unchanged.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     x = F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % CHUNK))
@@ -212,7 +171,7 @@ def _chunks(x: Tensor) -> Tensor:
 
 
 def _tokens(x: Tensor, tokens: int) -> Tensor:
-    """(N, h, chunks, C, K) -> (N, T, h, K), without those that filled the last chunk."""
+    """(N, h, chunks, C, K) -> (N, T, h, K), without the padding."""
     return x.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :tokens].contiguous()
 
 
@@ -235,7 +194,7 @@ def _in_pairs(x: Tensor) -> Tensor:
 
 
 def _pair_decays(since: Tensor) -> Tensor:
-    """From each token of a part to each later one: (..., C, K) -> (..., parts, PAIRS, PAIRS, K)."""
+    """Decay from each token of a part to each later one: (..., C, K) -> (..., parts, PAIRS, PAIRS, K)."""
     since = _in_pairs(since)
     between = since[..., :, None, :] - since[..., None, :, :]
     future = torch.ones(PAIRS, PAIRS, dtype=torch.bool, device=since.device).triu(1)
@@ -243,7 +202,7 @@ def _pair_decays(since: Tensor) -> Tensor:
 
 
 def _decaying_sums(added: Tensor, log_decay: Tensor) -> Tensor:
-    """Each chunk's state after it: what it added, and its decay times the state after the one before.
+    """The state after each chunk: what the chunk added, plus its decay times the state before it.
 
     By doubling: after s steps each holds the sum over the last 2^s chunks. (N, h, chunks, K, V) and the
     decays (N, h, chunks, K, 1) -> (N, h, chunks, K, V).
@@ -259,7 +218,7 @@ def _decaying_sums(added: Tensor, log_decay: Tensor) -> Tensor:
 
 
 def _one_later(states: Tensor) -> Tensor:
-    """What was after a chunk is before the next; before the first there is nothing."""
+    """States after each chunk -> states before each chunk; zeros before the first."""
     return F.pad(states[:, :, :-1], (0, 0, 0, 0, 1, 0))
 
 
@@ -309,7 +268,7 @@ _gla.register_autograd(_gradients, setup_context=_keep)
 def _flops(
     q: torch.Size, k: torch.Size, v: torch.Size, log_decay: torch.Size, out_shape: object = None
 ) -> int:
-    """Two products a token and head, k v^T into the state and the state read by q; the decay is free."""
+    """Two products per token and head, k v^T and the state times q; the decay is not counted."""
     return 2 * 2 * q.numel() * v[-1]
 
 
@@ -322,5 +281,5 @@ def _backward_flops(
     log_decay: torch.Size,
     out_shape: object = None,
 ) -> int:
-    """Two products for each one of the forward pass; computing the states again does not count."""
+    """Two products for each one of the forward pass; recomputed states are not counted."""
     return 2 * 2 * 2 * q.numel() * v[-1]

@@ -3,16 +3,15 @@
 Source: arXiv:2204.07143; at a border the window moves inward, as in NATTEN, so that every query has the
 same window * window keys.
 Letters: N batch, H and W sides, h heads, d width of a head; q, k and v are (N, H, W, h, d). Scores are
-the bare products of q and k: the caller has scaled q, as with NATTEN's separate operators.
+plain products of q and k: the caller scales q, as with NATTEN's separate operators.
 
-On meta tensors it is one operator, `backbones::neighbourhood_attention`, whatever the back end, so that a
-counter sees what attention to a window costs, 2 * window^2 * d products a query and head, and not what a
-back end computes in vain: the masked one has 7 * W keys for each query in place of 49. Its backward pass
-is one operator too, twice as dear. With real tensors each back end runs as it is.
+On meta tensors it is one operator, `backbones::neighbourhood_attention`, for every back end, so that a
+counter sees the cost of attention to a window, 2 * window^2 * d products per query and head, and not what a
+back end computes in vain: the masked one has 7 * W keys per query instead of 49. Its backward pass is one
+operator of twice the cost. On real tensors each back end runs its own operators.
 """
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from models.kernels.backends import installed
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
@@ -40,9 +41,9 @@ def require_backend(name: str) -> None:
     """
     if name not in BACKENDS:
         raise ValueError(f"neighbourhood: no such back end, got {name!r}; {', '.join(BACKENDS)} would work")
-    if name == "natten" and importlib.util.find_spec("natten") is None:
+    if name == "natten" and not installed("natten"):
         raise ValueError(
-            "neighbourhood: natten is not installed here; pip install natten, or take flex or masked"
+            "neighbourhood: natten is not installed here; pip install natten, or use flex or masked"
         )
 
 
@@ -63,7 +64,7 @@ def neighbourhood_attention_reference(q: Tensor, k: Tensor, v: Tensor, window: i
 
 
 def neighbourhood_attention_masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Attends from each row of queries to the `window` rows around it, columns too far away masked.
+    """Each row of queries attends to the `window` rows around it, with the far columns masked.
 
     Works and trains on every device. The rows of k and v are repeated `window` times.
     """
@@ -74,13 +75,13 @@ def neighbourhood_attention_masked(q: Tensor, k: Tensor, v: Tensor, window: int)
     columns = torch.arange(width, device=q.device)
     near = (columns >= first) & (columns < first + window)  # (W, W), of query and key
 
-    def a_row_each(x: Tensor) -> Tensor:
+    def by_row(x: Tensor) -> Tensor:
         return x.flatten(0, 1).transpose(1, 2)
 
     out = F.scaled_dot_product_attention(
-        a_row_each(q),  # (N*H, h, W, d)
-        a_row_each(k[:, rows].flatten(2, 3)),  # (N*H, h, window*W, d)
-        a_row_each(v[:, rows].flatten(2, 3)),
+        by_row(q),  # (N*H, h, W, d)
+        by_row(k[:, rows].flatten(2, 3)),  # (N*H, h, window*W, d)
+        by_row(v[:, rows].flatten(2, 3)),
         attn_mask=near.repeat(1, window),
         scale=1.0,
     )
@@ -92,7 +93,7 @@ def neighbourhood_attention_flex(q: Tensor, k: Tensor, v: Tensor, window: int) -
     height, width = q.shape[1:3]
     q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # each (N, h, H*W, d)
     where = (height, width, window, q.device)
-    if torch.compiler.is_compiling():  # it fuses the attention itself, and traces the mask into its graph
+    if torch.compiler.is_compiling():  # the compiler fuses the attention and traces the mask into its graph
         out = flex_attention(q, k, v, block_mask=_block_mask(*where), scale=1.0)
     else:
         out = _flex(q.is_cuda)(q, k, v, block_mask=_kept_block_mask(*where), scale=1.0)
@@ -100,7 +101,7 @@ def neighbourhood_attention_flex(q: Tensor, k: Tensor, v: Tensor, window: int) -
 
 
 def neighbourhood_attention_natten(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """NATTEN's kernels on CUDA; without them it takes flex attention, and gives no gradients on a CPU."""
+    """NATTEN's kernels on CUDA; elsewhere NATTEN uses flex attention, without gradients on a CPU."""
     from natten import na2d
 
     out: Tensor = na2d(q, k, v, kernel_size=window, scale=1.0)
@@ -137,7 +138,7 @@ def _kept_block_mask(height: int, width: int, window: int, device: torch.device)
         return _block_mask(height, width, window, device)
 
 
-# the operator that counters see: it has shapes and gradients, and nothing that computes
+# the operator that counters see: shapes and gradients, no computation
 torch.library.define(
     "backbones::neighbourhood_attention", "(Tensor q, Tensor k, Tensor v, int window) -> Tensor"
 )

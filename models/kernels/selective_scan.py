@@ -1,23 +1,22 @@
 """Mamba's selective scan: a linear recurrence whose decay and input depend on the token.
 
 Source: arXiv:2312.00752, its Algorithm 2; the gate and the skip belong to its block (Figure 3).
-Letters: N batch, T tokens, I channels, S states a channel.
+Letters: N batch, T tokens, I channels, S states per channel.
 
     d = softplus(delta), a = -exp(decay)
     h[t] = exp(d[t] a) h[t-1] + d[t] u[t] b[t],  h = 0 before the first token
     y[t] = (c[t] . h[t] + skip u[t]) silu(z[t])
 
-Back ends: `torch`, in plain torch for any device, prepares the decays and inputs of a chunk of tokens at
-once, so that one product-and-sum a token is left in the loop; no exponent is positive and nothing is divided,
-so nothing overflows. `mamba-ssm` is that package's CUDA kernel.
+Back ends: `torch`, in plain torch for any device, computes the decays and inputs of a chunk of tokens at
+once, so that the loop has one multiply-add per token; no exponent is positive and nothing is divided, so
+nothing overflows. `mamba-ssm` is that package's CUDA kernel.
 
-To torch.compile and to counters of FLOPs the recurrence is one operator with its gradient: 4 multiply-
-accumulates for each token, channel and state (d a, h's decay, d u b, c h) and twice as many backward.
-Softplus, skip and gate are elementwise and free, as elsewhere. The exception is mamba-ssm when gradients are
-wanted: it is called as it is, with its own backward pass, and torch.compile breaks the graph at it.
+To torch.compile and to FLOP counters the recurrence is one operator with its gradient: 4 multiply-accumulates
+per token, channel and state (d a, h's decay, d u b, c h) and twice as many backward. Softplus, skip and gate
+are elementwise and not counted, as elsewhere. The exception is mamba-ssm with gradients: it is called
+directly, with its own backward pass, and torch.compile breaks the graph there.
 """
 
-import importlib.util
 import math
 from typing import Literal
 
@@ -26,9 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-Backend = Literal["auto", "torch", "mamba-ssm"]
+from models.kernels.backends import CudaPackage
 
-CHUNK = 16  # tokens whose states are held at once: N x 16 x I x S numbers
+Backend = Literal["auto", "torch", "mamba-ssm"]
+MAMBA_SSM = CudaPackage(
+    "mamba-ssm",
+    {"mamba_ssm": "mamba-ssm", "selective_scan_cuda": "mamba-ssm"},  # the second is its compiled part
+)
+
+CHUNK = 16  # tokens whose states are in memory at once: N x 16 x I x S numbers
 
 
 def selective_scan(
@@ -47,9 +52,9 @@ def selective_scan(
         u: inputs (N, T, I).
         delta: steps before their softplus (N, T, I).
         decay: logarithms of minus the rates a (I, S).
-        b: how the input enters the states (N, T, S).
-        c: how the states are read (N, T, S).
-        skip: what of the input is added to the output (I,).
+        b: weights of the input in the states (N, T, S).
+        c: weights of the states in the output (N, T, S).
+        skip: weight of the input in the output (I,).
         z: the gate before its SiLU (N, T, I).
         backend: auto is mamba-ssm for CUDA tensors where it is installed, otherwise torch.
 
@@ -60,7 +65,7 @@ def selective_scan(
         ValueError: backend mamba-ssm where it cannot run, or for tensors that are not on CUDA.
     """
     given = (u, delta, decay, b, c, skip, z)
-    if backend_in_use(backend, u.device) == "torch":
+    if not mamba_ssm_takes(backend, u.device):
         return selective_scan_chunked(*given)
     if torch.is_grad_enabled() and any(x.requires_grad for x in given):
         return selective_scan_mamba_ssm(*given)
@@ -70,7 +75,7 @@ def selective_scan(
 def selective_scan_reference(
     u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
 ) -> Tensor:
-    """The recurrence as it is written, a token at a time: what the others are held to."""
+    """The recurrence token by token; the back ends are tested against it."""
     d, a = F.softplus(delta), -torch.exp(decay)
     h = u.new_zeros(len(u), *a.shape)  # (N, I, S)
     y = []
@@ -80,51 +85,20 @@ def selective_scan_reference(
     return torch.stack(y, dim=1) * F.silu(z)
 
 
-def why_not_mamba_ssm() -> str:
-    """What keeps mamba-ssm from running here, in words; empty where nothing does. Nothing is imported."""
-    if not torch.cuda.is_available():
-        return "torch sees no CUDA device here"
-    for module in ("mamba_ssm", "selective_scan_cuda"):  # the second is its compiled part
-        if importlib.util.find_spec(module) is None:
-            return f"{module} is not installed (pip install mamba-ssm)"
-    return ""
-
-
-def require_backend(backend: Backend) -> None:
-    """Refuse a back end by name that cannot run here.
-
-    Raises:
-        ValueError: says what is missing.
-    """
-    if backend == "mamba-ssm" and (reason := why_not_mamba_ssm()):
-        raise ValueError(f"backend: mamba-ssm cannot run: {reason}; torch would work")
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # of torch, without types
-def backend_in_use(backend: Backend, device: torch.device) -> Backend:
-    """The back end, torch or mamba-ssm, that takes tensors on a device; on meta, to be counted, torch.
-
-    Raises:
-        ValueError: mamba-ssm by name where it cannot run, or for a device that it does not take.
-    """
-    if device.type == "meta" or backend == "torch":
-        return "torch"
-    if backend == "auto":
-        return "mamba-ssm" if device.type == "cuda" and not why_not_mamba_ssm() else "torch"
-    require_backend(backend)
-    if device.type != "cuda":
-        raise ValueError(f"backend: mamba-ssm takes CUDA tensors, got {device.type}; torch would work")
-    return "mamba-ssm"
+def mamba_ssm_takes(backend: Backend, device: torch.device) -> bool:
+    """Whether mamba-ssm computes on a device; see `CudaPackage.takes`."""
+    return MAMBA_SSM.takes(backend, device)
 
 
 def selective_scan_mamba_ssm(
     u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
 ) -> Tensor:
-    """By mamba-ssm's kernel, forward and backward; 32 bits at most."""
+    """mamba-ssm's kernel, forward and backward; float32 at most."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     a = -torch.exp(decay.float())
-    # it wants tokens last, one type for all that depends on the token, and float32 for the rest
+    # the kernel takes tokens last, one type for all that depends on the token, and float32 for the rest
     u, delta, b, c, z = (given.to(u.dtype).transpose(1, 2) for given in (u, delta, b, c, z))
     y: Tensor = selective_scan_fn(u, delta, a, b, c, D=skip.float(), z=z, delta_softplus=True)
     return y.transpose(1, 2)
@@ -134,7 +108,7 @@ def selective_scan_mamba_ssm(
 def _whole_mamba_ssm(
     u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
 ) -> Tensor:
-    """The same without gradients, as one operator for torch.compile and counters."""
+    """mamba-ssm without gradients, as one operator for torch.compile and counters."""
     return selective_scan_mamba_ssm(u, delta, decay, b, c, skip, z).contiguous()
 
 
@@ -146,7 +120,7 @@ def _(u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tenso
 def selective_scan_chunked(
     u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
 ) -> Tensor:
-    """In plain torch, for any device."""
+    """Plain torch, for any device."""
     dtype = _wide(u)
     d, a, wide = F.softplus(delta.to(dtype)), -torch.exp(decay.to(dtype)), u.to(dtype)
     y = _scan(wide, d, a, b.to(dtype), c.to(dtype)) + skip * wide
@@ -167,7 +141,7 @@ def _chunk(u: Tensor, d: Tensor, a: Tensor, b: Tensor, h: Tensor) -> tuple[Tenso
     decays = torch.mul(d[..., None], a).exp_()
     states = (d * u)[..., None] * b[:, :, None]
     for decay, state in zip(decays.unbind(), states.unbind(), strict=True):
-        h = state.addcmul_(decay, h)  # (N, I, S), in its place among the states
+        h = state.addcmul_(decay, h)  # (N, I, S), in place
     return decays, states
 
 
@@ -189,9 +163,9 @@ def _scan(u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def _scan_backward(
     grad: Tensor, u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, d, a, b and c from that of y: the states again, then the recurrence backwards.
+    """Gradients of u, d, a, b and c from that of y: recomputes the states, then the recurrence backwards.
 
-    The first pass keeps one state a chunk; the others are made again when their chunk is reached.
+    The first pass keeps one state per chunk; the others are recomputed when their chunk is reached.
     """
     gs, us, ds, bs, cs = _tokens_first(grad, u, d, b, c)
     parts = [slice(start, start + CHUNK) for start in range(0, len(us), CHUNK)]
@@ -201,7 +175,7 @@ def _scan_backward(
 
     du, dd, db, dc = (torch.empty_like(x) for x in (us, ds, bs, cs))
     da = torch.zeros_like(a)
-    later = torch.zeros_like(befores[0])  # the gradient that reaches a token's state through the next token
+    later = torch.zeros_like(befores[0])  # gradient of a token's state through the next token
     for part, before in zip(reversed(parts), reversed(befores), strict=True):
         decays, states = _chunk(us[part], ds[part], a, bs[part], before)
         dc[part] = torch.matmul(gs[part, :, None], states)[:, :, 0]

@@ -1,9 +1,9 @@
-"""The Triton kernel of models.kernels.depthwise, apart from it because it imports triton.
+"""The Triton kernel of models.kernels.depthwise, in a file of its own because it imports triton.
 
-A thread has a channel or two. A program walks down a strip of COLUMNS columns and reads each pixel of a row
-once, with K // 2 more on either side; the K x K weights stay in registers, and so do the sums of the K rows
-of the output that a row of the input adds to. So an output costs K^2 multiply-adds and (COLUMNS + K - 1) /
-COLUMNS loads, not K^2 of them. The next row is on its way while one is worked on.
+A thread has one or two channels. A program walks down a strip of COLUMNS columns and reads each pixel of a
+row once, with K // 2 more on either side; the K x K weights stay in registers, and so do the sums of the K
+output rows that an input row adds to. So an output costs K^2 multiply-adds and (COLUMNS + K - 1) / COLUMNS
+loads, not K^2 of them. The next row is loaded while the current one is computed.
 """
 
 import functools
@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.errors import TritonError
 
-from models.kernels.depthwise import Tiling
+from models.kernels.tiling import Tiling
 
 
 @triton.jit
@@ -22,16 +22,16 @@ def _row(
     x: tl.tensor,
     left: tl.tensor,
     width: int,
-    there: tl.tensor,
+    valid: tl.tensor,
     CHANNELS: tl.constexpr,
     COUNT: tl.constexpr,
 ) -> tl.tuple:
-    """COUNT pixels from column left on, zeros outside of the image; x points at the row's first one."""
+    """COUNT pixels from column left on, zeros outside the image; x points at the row's first one."""
     pixels = ()
     x += left * CHANNELS
     for p in tl.static_range(COUNT):
         column = left + p
-        inside = (column >= 0) & (column < width) & there
+        inside = (column >= 0) & (column < width) & valid
         pixels += (tl.load(x + p * CHANNELS, mask=inside, other=0.0),)
     return pixels
 
@@ -56,20 +56,20 @@ def depthwise_kernel(
     COUNT: tl.constexpr = COLUMNS + K - 1
     program = tl.program_id(0)
     strips, bands = tl.cdiv(width, COLUMNS), tl.cdiv(height, rows)
-    # programs that run at the same time share an image, whose borders they then find in the cache
+    # neighbouring programs share an image, so that they find its borders in the cache
     c = program % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     left = program // BLOCKS % strips * COLUMNS
     top = program // (BLOCKS * strips) % bands * rows
     image = (program // (BLOCKS * strips * bands)).to(tl.int64) * height * width * CHANNELS
-    there = c < CHANNELS if CHANNELS % BLOCK else tl.full((BLOCK,), True, tl.int1)
+    valid = c < CHANNELS if CHANNELS % BLOCK else tl.full((BLOCK,), True, tl.int1)
     stride = width * CHANNELS
 
     taps = ()
     for tap in tl.static_range(K * K):
-        taps += (tl.load(weight + tap * CHANNELS + c, mask=there, other=0.0).to(tl.float32),)
-    start = tl.load(bias + c, mask=there, other=0.0).to(tl.float32)
+        taps += (tl.load(weight + tap * CHANNELS + c, mask=valid, other=0.0).to(tl.float32),)
+    start = tl.load(bias + c, mask=valid, other=0.0).to(tl.float32)
 
-    # sums[j * COLUMNS + q] is of row y - P + j and column left + q, where y is the next row of the input
+    # sums[j * COLUMNS + q] belongs to row y - P + j and column left + q; y is the next row of the input
     sums = ()
     for _ in tl.static_range(K * COLUMNS):
         sums += (start,)
@@ -77,13 +77,13 @@ def depthwise_kernel(
     first_input, last_input = tl.maximum(top - P, 0), tl.minimum(top + rows + P, height)
     source = x + image + first_input * stride + c
     target = out + image + (first_input - P) * stride + left * CHANNELS + c
-    coming = _row(source, left - P, width, there, CHANNELS, COUNT)
+    loaded = _row(source, left - P, width, valid, CHANNELS, COUNT)
     for y in range(first_input, last_input):
         pixels = ()
         for p in tl.static_range(COUNT):
-            pixels += (coming[p].to(tl.float32),)
+            pixels += (loaded[p].to(tl.float32),)
         source += stride
-        coming = _row(source, left - P, width, there & (y + 1 < last_input), CHANNELS, COUNT)
+        loaded = _row(source, left - P, width, valid & (y + 1 < last_input), CHANNELS, COUNT)
         added = ()
         for j in tl.static_range(K):
             for q in tl.static_range(COLUMNS):
@@ -92,7 +92,7 @@ def depthwise_kernel(
                     total += pixels[q + tap] * taps[(K - 1 - j) * K + tap]
                 added += (total,)
         for q in tl.static_range(COLUMNS):
-            inside = (left + q < width) & (y - P >= top) & there
+            inside = (left + q < width) & (y - P >= top) & valid
             tl.store(target + q * CHANNELS, added[q].to(out.dtype.element_ty), mask=inside)
         target += stride
         sums = ()
@@ -100,17 +100,17 @@ def depthwise_kernel(
             sums += (added[at],)
         for _ in tl.static_range(COLUMNS):
             sums += (start,)
-    # below the last row of the input there is nothing to add: the sums are done
+    # rows below the input add nothing: the sums are complete
     for j in tl.static_range(P):
         row = last_input - P + j
         for q in tl.static_range(COLUMNS):
-            inside = (left + q < width) & (row >= top) & (row < last) & there
+            inside = (left + q < width) & (row >= top) & (row < last) & valid
             tl.store(target + q * CHANNELS, sums[j * COLUMNS + q].to(out.dtype.element_ty), mask=inside)
         target += stride
 
 
-# Which is fastest depends on the size. Compiled for an H200 in bf16, 65 % of the instructions in the loop
-# over rows are multiply-adds with 4 columns and 72 % with 8, which take 30 % more registers; neither spills.
+# The fastest depends on the size. Compiled for an H200 in bf16, 65 % of the instructions in the loop over
+# rows are multiply-adds with 4 columns and 72 % with 8, which take 30 % more registers; neither spills.
 _TILINGS = [
     triton.Config({"COLUMNS": columns, "rows": rows, "BLOCK": 64}, num_warps=2)
     for columns in (4, 8)
@@ -124,7 +124,7 @@ def _fitting(
     K: int,
     **_: object,
 ) -> list[triton.Config]:
-    """Leave out what differs only below the image, and 8 columns where registers would not hold the sums."""
+    """Drop tilings that differ only below the image, and 8 columns where registers cannot hold the sums."""
     rows = [config.kwargs["rows"] for config in configs]
     enough = min((count for count in rows if count >= given["height"]), default=max(rows))
     fitting = [config for config in configs if config.kwargs["rows"] <= enough]
@@ -139,7 +139,7 @@ def _tuned() -> Any:  # noqa: ANN401 - triton has no types
 
 
 def launch(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, tiling: Tiling | None) -> None:
-    """Fill `out`; all four are contiguous. Without a tiling the fastest one for the size is found first.
+    """Fill `out`; all four are contiguous. Without a tiling the fastest for the size is found first.
 
     Raises:
         RuntimeError: Triton cannot compile it for this device.

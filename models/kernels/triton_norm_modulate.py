@@ -1,4 +1,4 @@
-"""The Triton kernel of models.kernels.norm_modulate, apart from it because it imports triton."""
+"""The Triton kernel of models.kernels.norm_modulate, in a file of its own because it imports triton."""
 
 import functools
 from typing import Any
@@ -52,7 +52,7 @@ def _fitting(
     BLOCK: int,
     **_: object,
 ) -> list[triton.Config]:
-    """Leave out what would give a thread too little to load at a time, or more than its registers hold."""
+    """Drop tilings that give a thread too little to load at a time, or more than its registers hold."""
 
     def values(config: triton.Config) -> float:
         return BLOCK * config.kwargs["PIXELS"] / (32 * config.num_warps)

@@ -1,4 +1,4 @@
-"""Draws the plots of the report's section on training convergence."""
+"""The plots of the report's section on training convergence."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from bench.analysis import learning_curves
-from bench.analysis.learning_curves import Axis, Study
-from reports.figures.plots import COLOURS, STYLE, Drawing, colour_of, new_figure, saved
-from reports.naming import size
+from bench.analysis import learning_curves, loss_comparison
+from bench.analysis.learning_curves import Axis, TrainingStudy
+from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
+from reports.naming import COLOURS, size
 from reports.objectives import LEVELS
 
 DASHES = ("-", "--", ":", "-.")
-HATCHES = ("", "////", "....", "xxxx")  # of bars, in the place of dashes
+HATCHES = ("", "////", "....", "xxxx")  # of bars, in place of dashes
 PANELS: dict[Axis, str] = {
     "steps": "steps of the optimizer",
     "flops": "training FLOPs",
@@ -27,26 +27,26 @@ PANELS: dict[Axis, str] = {
 Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
 
 
-def draw(study: Study, name: str, fids: Mapping[str, float], published: Lines) -> list[Drawing]:
-    """Draw the curves of a study, its differences by timestep, and the papers beside it."""
+def draw(study: TrainingStudy, name: str, fids: Mapping[str, float], published: Lines) -> list[Drawing]:
+    """Draw the curves of a study, its differences by timestep, and the comparison with the papers."""
     with matplotlib.rc_context(STYLE):
         drawings = [saved(f"convergence_{name}_loss", *losses(study))]
-        by_bin = [found for model in study.others for found in learning_curves.bin_differences(study, model)]
+        by_bin = [found for model in study.others for found in loss_comparison.bin_differences(study, model)]
         if any(found.percent is not None for found in by_bin):
             drawings.append(saved(f"convergence_{name}_timesteps", *timesteps(study)))
         drawings.append(saved(f"convergence_{name}_papers", *papers(study, fids, published)))
     return drawings
 
 
-def _dashes(study: Study) -> dict[str, str]:
-    """Arms of one family share a colour: they differ in the dashes."""
-    arms = list(study.arms)
-    alike = {model: [other for other in arms if colour_of(other) == colour_of(model)] for model in arms}
-    return {model: DASHES[alike[model].index(model) % len(DASHES)] for model in arms}
+def _dashes(study: TrainingStudy) -> dict[str, str]:
+    """Models of one family have the same colour and different dashes."""
+    models = study.models
+    alike = {model: [other for other in models if colour_of(other) == colour_of(model)] for model in models}
+    return {model: DASHES[alike[model].index(model) % len(DASHES)] for model in models}
 
 
-def _seeds(study: Study) -> str:
-    counts = sorted({len(runs) for runs in study.arms.values()})
+def _seeds(study: TrainingStudy) -> str:
+    counts = sorted({len(study.runs_of(model)) for model in study.models})
     return (
         f"{counts[0]} seed{'s' if counts[-1] > 1 else ''}"
         if len(counts) == 1
@@ -54,22 +54,22 @@ def _seeds(study: Study) -> str:
     )
 
 
-def _curves(axes: Axes, study: Study, axis: Axis) -> None:
-    """Draw the mean and the range of the seeds of every arm on logarithmic axes, which have no step 0."""
-    places, reached = [], []
+def _curves(axes: Axes, study: TrainingStudy, axis: Axis) -> None:
+    """Draw the mean and the range of seeds of every model on logarithmic axes, which have no step 0."""
+    positions, reached = [], []
     dashes = _dashes(study)
-    for model in study.arms:
-        points = [point for point in learning_curves.mean_curve(study, model, axis) if point.place > 0]
-        at = [point.place for point in points]
+    for model in study.models:
+        points = [point for point in learning_curves.mean_curve(study, model, axis) if point.position > 0]
+        at = [point.position for point in points]
         lows = [min(point.loss.values) for point in points]
         highs = [max(point.loss.values) for point in points]
         colour = colour_of(model)
         means = [point.loss.mean for point in points]
         axes.plot(at, means, color=colour, linestyle=dashes[model], linewidth=1.5, label=model, zorder=3)
         axes.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
-        places += at
+        positions += at
         reached += lows + highs
-    _logarithmic(axes, "x", places)
+    _logarithmic(axes, "x", positions)
     _logarithmic(axes, "y", reached)
     _grid(axes)
 
@@ -82,7 +82,7 @@ def _grid(axes: Axes) -> None:
 def _logarithmic(
     axes: Axes, which: Literal["x", "y"], values: Sequence[float], label: Callable[[float], str] | None = None
 ) -> None:
-    """Make an axis logarithmic, with some round numbers on it that are written out, by `written` or label."""
+    """Make an axis logarithmic, with round numbers as ticks, written by `written` or label."""
     low, high = min(values), max(values)
     room = (high / low) ** 0.05 if high > low else 1.1
     along = axes.xaxis if which == "x" else axes.yaxis
@@ -93,7 +93,7 @@ def _logarithmic(
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range: two to seven of the coarsest kind that gives enough."""
+    """Round numbers within a range: the coarsest kind that gives at least four, or at least three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         found = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
@@ -112,17 +112,19 @@ def written(value: float) -> str:
     return f"{value:.6g}"
 
 
-def losses(study: Study) -> tuple[Figure, str, str]:
-    """Draw the validation loss against steps, training FLOPs, seconds and, where they were read, joules."""
+def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
+    """Draw the validation loss against steps, training FLOPs, seconds and, if measured, joules."""
     axes_of = [
-        axis for axis in PANELS if all(learning_curves.mean_curve(study, model, axis) for model in study.arms)
+        axis
+        for axis in PANELS
+        if all(learning_curves.mean_curve(study, model, axis) for model in study.models)
     ]
     recipe = study.setting.recipe
     figure = new_figure(1.2 + 3.3 * len(axes_of), 4.0)
     panels = figure.subplots(1, len(axes_of), squeeze=False)[0]
     for axes, axis in zip(panels, axes_of, strict=True):
         _curves(axes, study, axis)
-        axes.set_ylim(panels[0].get_ylim())  # steps are there on every evaluation, joules are not
+        axes.set_ylim(panels[0].get_ylim())  # every evaluation has a step, but not joules
         text = f"{PANELS[axis]}, each of {recipe.batch} images" if axis == "steps" else PANELS[axis]
         axes.set_xlabel(f"{text} (log)", fontsize=8)
     panels[0].set_ylabel("validation loss (log)")
@@ -131,26 +133,25 @@ def losses(study: Study) -> tuple[Figure, str, str]:
     figure.legend(
         handles=panels[0].get_legend_handles_labels()[0],
         loc="outside lower center",
-        ncols=min(6, len(study.arms)),
+        ncols=min(6, len(study.models)),
         frameon=False,
     )
     caption = (
         f"Line: mean of {_seeds(study)}; band: from the lowest to the highest seed. Trained weights, "
-        f"measured here on {study.setting.device}; seconds are that device's. Step 0 has no place on a "
-        "logarithmic axis."
+        f"measured on {study.setting.device}, also the seconds. Step 0 is not on a logarithmic axis."
     )
     return figure, title, caption
 
 
 def in_per_cent(ratio: float) -> str:
-    """-50, 0, +100: what a ratio lies above 1."""
+    """-50, 0, +100: a ratio as a change in per cent."""
     percent = 100 * (ratio - 1)
     return f"{percent:+.6g}" if abs(percent) > 1e-6 else "0"
 
 
-def timesteps(study: Study) -> tuple[Figure, str, str]:
-    """Draw each arm's loss over the reference's by range of timesteps, in per cent on a logarithmic axis."""
-    found = {model: learning_curves.bin_differences(study, model) for model in study.others}
+def timesteps(study: TrainingStudy) -> tuple[Figure, str, str]:
+    """Draw each model's loss relative to the reference by range of timesteps, on a logarithmic axis."""
+    found = {model: loss_comparison.bin_differences(study, model) for model in study.others}
     found = {model: bins for model, bins in found.items() if bins}
     count = min(len(bins) for bins in found.values())
     figure = new_figure(max(6.0, 2.0 + 0.16 * count * (len(found) + 1)), 3.6)
@@ -184,35 +185,34 @@ def timesteps(study: Study) -> tuple[Figure, str, str]:
     axes.tick_params(axis="x", labelsize=8, length=0)
     level = LEVELS[study.setting.recipe.objective]
     axes.set_xlabel(f"{level}, from little noise (0) to much (1)", fontsize=8)
-    axes.set_ylabel(f"loss less {study.reference}'s, % of it (log)")
+    axes.set_ylabel(f"loss relative to {study.reference}, % (log)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     recipe = study.setting.recipe
-    title = f"Where in the noise the losses differ: {recipe.data}, step {recipe.steps:,}"
+    title = f"Difference of losses by level of noise: {recipe.data}, step {recipe.steps:,}"
     axes.set_title(title, loc="left", weight="bold", fontsize=10)
     figure.legend(loc="outside lower center", ncols=min(6, len(found)), frameon=False)
     caption = (
-        f"Below zero a model's loss is lower than that of {study.reference} at the same step. Bars: "
-        "geometric mean over seeds of the ratio within a seed, on a logarithmic axis. Whiskers: its 95 % "
-        "interval (none below three seeds)."
-        + (" Ranges where a loss is not above zero have no bar." if left_out else "")
+        f"Below zero a model has a lower loss than {study.reference} at the same step. Bars: geometric mean "
+        "over seeds of the ratio within a seed. Whiskers: its 95 % interval (none below three seeds)."
+        + (" Ranges in which a loss is not positive have no bar." if left_out else "")
     )
     return figure, title, caption
 
 
-def papers(study: Study, fids: Mapping[str, float], published: Lines) -> tuple[Figure, str, str]:
-    """Draw the published FID by step, our loss by step, and the one's end against the other's."""
+def papers(study: TrainingStudy, fids: Mapping[str, float], published: Lines) -> tuple[Figure, str, str]:
+    """Draw the published FID by step, the measured loss by step, and the one against the other."""
     figure = new_figure(12.0, 4.8)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
     _published(left, published)
     _curves(middle, study, "steps")
     middle.set_xlabel("steps (log)", fontsize=8)
     middle.set_ylabel("validation loss (log)")
-    middle.set_title("Measured here: loss", loc="left", fontsize=9, weight="bold")
+    middle.set_title("Measured: loss", loc="left", fontsize=9, weight="bold")
     figure.legend(
         handles=middle.get_legend_handles_labels()[0],
         loc="outside lower center",
-        ncols=min(6, len(study.arms)),
+        ncols=min(6, len(study.models)),
         frameon=False,
         fontsize=8,
     )
@@ -222,10 +222,14 @@ def papers(study: Study, fids: Mapping[str, float], published: Lines) -> tuple[F
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
         "Left: FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
-        "matching, dashed) and DiCo Table 7 print it. Middle: validation loss measured here, mean and range "
+        "matching, dashed) and DiCo Table 7 print it. Middle: measured validation loss, mean and range "
         "of seeds. Right: that loss at the last step (whiskers: range of seeds) against the published FID "
         "after 400K steps (FCDM Table 3, diffusion)"
-        + (", of the family's S where a size is ours." if any(size(model) == "Ti" for model in fids) else ".")
+        + (
+            ", of the family's S for sizes of this suite."
+            if any(size(model) == "Ti" for model in fids)
+            else "."
+        )
     )
     return figure, title, caption
 
@@ -269,11 +273,11 @@ def _published(axes: Axes, published: Lines) -> None:
     _grid(axes)
 
 
-def _ends(axes: Axes, study: Study, fids: Mapping[str, float]) -> None:
-    axes.set_title("Loss here, FID there", loc="left", fontsize=9, weight="bold")
+def _ends(axes: Axes, study: TrainingStudy, fids: Mapping[str, float]) -> None:
+    axes.set_title("Measured loss, published FID", loc="left", fontsize=9, weight="bold")
     if not fids:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no arm has a published FID", ha="center", transform=axes.transAxes, fontsize=8)
+        axes.text(0.5, 0.5, "no model has a published FID", ha="center", transform=axes.transAxes, fontsize=8)
         return
     found = {model: learning_curves.final_loss(study, model) for model in fids}
     for model, fid in fids.items():

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from baselines import load
 from bench.records.base import Size, Skipped, height_width, size_text
 from reports.figures.plots import (
-    COLOURS,
     OTHER,
     PAPER_MARKS,
     STYLE,
@@ -26,7 +25,7 @@ from reports.figures.plots import (
     settle,
 )
 from reports.markdown import images
-from reports.naming import SIZES, family, order, size
+from reports.naming import COLOURS, SIZES, family, order, size
 from reports.published import measured_ratio, published_ratios
 from reports.selection import Evidence, Setting, Timing
 

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from reports.markdown import Picture
-from reports.naming import COLOURS, family
+from reports.naming import COLOURS as COLOURS
+from reports.naming import family
 
 OTHER = "#666666"  # of families without a colour
 STYLE: dict[Any, Any] = {

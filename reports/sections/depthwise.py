@@ -53,9 +53,9 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         f"- {line.implementation.name} on {line.environment.device}, torch {line.environment.torch}: "
         f"{line.reason}"
         for line in lines
-        if line.implementation.status == NOT_HERE
+        if line.status == NOT_HERE
     )
-    lines = [line for line in lines if line.implementation.status != NOT_HERE]
+    lines = [line for line in lines if line.status != NOT_HERE]
     sums = depthwise.pass_sums(found)
     parts = [f"## {depthwise.TABLE.title}", TEXT, table(depthwise.TABLE, lines)]
     parts += ["Implementations that cannot run:", "\n".join(absent)] if absent else []

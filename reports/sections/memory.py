@@ -29,8 +29,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         table = memory_fit.limits_by_device([memory_fit.device(name) for name in DEVICES])
         parts += ["### Largest batch", _lines_reading(), render(table, lines, "md").strip()]
     if verdicts := memory_fit.verdicts(cases):
-        table = render(memory_fit.CLAIMS_TABLE, verdicts, "md").strip()
-        parts += [f"### {memory_fit.CLAIMS_TABLE.title}", _claims_reading(verdicts), table]
+        parts += [
+            f"### {memory_fit.CLAIMS_TABLE.title}",
+            _claims_reading(verdicts),
+            render(memory_fit.CLAIMS_TABLE, verdicts, "md").strip(),
+        ]
     return "\n\n".join(parts), []
 
 

@@ -1,6 +1,6 @@
-"""Writes the report's section on what trained networks do: spectra of their noise, use of their channels."""
+"""The report's section on trained networks: spectra of their predicted noise, use of their channels."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TypeVar
 
@@ -9,21 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.records.record import (
+from bench.records.base import Environment, Record
+from bench.records.probes import (
     BANDS,
+    CHANNELS,
     DEAD,
+    SPECTRA,
     ChannelScores,
-    Environment,
+    Level,
     Probe,
-    Record,
     Spectrum,
-    key,
-    to_line,
+    layers,
 )
+from bench.store.codec import newest
 from reports import objectives
 from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, new_figure, placed, saved
+from reports.markdown import stamp, table
 from reports.naming import order
-from reports.overview import BLANK, Columns, markdown
 
 A = TypeVar("A", Spectrum, ChannelScores)
 
@@ -55,24 +57,23 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 
 
 def _groups(analyses: Sequence[A]) -> list[list[A]]:
-    """The newest analysis of every network, those together that were shown the same."""
-    newest: dict[str, A] = {}
-    for one in sorted(analyses, key=lambda one: (one.run.environment.date, to_line(one))):
-        newest[key(one)] = one
+    """The newest analysis of every network; those with equal inputs together."""
     groups: dict[tuple[object, ...], list[A]] = {}
-    for one in newest.values():
-        probe, here = one.probe, one.run.environment
-        shown = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective, here.device)
-        groups.setdefault(shown, []).append(one)
+    for one in newest(analyses):
+        probe = one.case.probe
+        given: tuple[object, ...] = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
+        groups.setdefault((*given, one.environment.device), []).append(one)
     return [
-        sorted(groups[shown], key=lambda one: (order(one.run.model), one.probe.trained, one.run.weights))
-        for shown in sorted(groups, key=repr)
+        sorted(groups[key], key=lambda r: (order(r.case.model), r.case.probe.trained, r.case.weights))
+        for key in sorted(groups, key=repr)
     ]
 
 
 def _names(groups: Sequence[Sequence[A]]) -> list[str]:
-    """What each group was shown, in words; those that differ in less than data and objective are numbered."""
-    found = [f"{group[0].probe.data}, {objectives.NAMES[group[0].probe.objective]}" for group in groups]
+    """The inputs of each group, in words; groups of the same data and objective are numbered."""
+    found = [
+        f"{group[0].case.probe.data}, {objectives.NAMES[group[0].case.probe.objective]}" for group in groups
+    ]
     return [
         name if found.count(name) == 1 else f"{name} ({found[: i + 1].count(name)})"
         for i, name in enumerate(found)
@@ -81,21 +82,21 @@ def _names(groups: Sequence[Sequence[A]]) -> list[str]:
 
 def _labels(group: Sequence[A]) -> list[str]:
     """A network's name; with its checkpoint where there are several of the name."""
-    models = [one.run.model for one in group]
+    models = [one.case.model for one in group]
     return [
-        one.run.model if models.count(one.run.model) == 1 else f"{one.run.model}, {one.probe.trained}"
+        one.case.model if models.count(one.case.model) == 1 else f"{one.case.model}, {one.case.probe.trained}"
         for one in group
     ]
 
 
-def _shown(group: Sequence[A]) -> str:
-    """What stands under a table: data, device, precision, batch, software."""
-    probe, run = group[0].probe, group[0].run
-    batches = ", ".join(sorted({str(one.run.batch) for one in group}, key=int))
+def _inputs(group: Sequence[A]) -> str:
+    """The note below a table: data, device, precision, batch, software."""
+    probe, first = group[0].case.probe, group[0]
+    batches = ", ".join(sorted({str(one.case.batch) for one in group}, key=int))
     return (
         f"{probe.images} validation images of {_data(probe)}, the same images and noise for all, objective "
-        f"{probe.objective}; {run.environment.device}, {run.precision}, batch {batches}, "
-        f"{_software(one.run.environment for one in group)}."
+        f"{probe.objective}; {first.environment.device}, {first.case.precision}, batch {batches}, "
+        f"{_software(one.environment for one in group)}."
     )
 
 
@@ -104,19 +105,14 @@ def _data(probe: Probe) -> str:
 
 
 def _software(environments: Iterable[Environment]) -> str:
-    held = list(environments)
-    versions = ", ".join(sorted({one.torch for one in held}))
-    commits = ", ".join(sorted({one.commit or BLANK for one in held}))
-    dates = sorted({one.date[:10] for one in held})
-    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"torch {versions}, commit {commits}, {when}"
+    return "; ".join(dict.fromkeys(map(stamp, environments)))
 
 
 def _line(group: Sequence[A], at: int) -> dict[str, object]:
-    """How the line of a network looks: a colour for its family, dashes and a mark within it."""
-    alike = [one for one in group if colour_of(one.run.model) == colour_of(group[at].run.model)]
+    """The style of a network's line: a colour for its family, dashes and a marker within it."""
+    alike = [one for one in group if colour_of(one.case.model) == colour_of(group[at].case.model)]
     place = alike.index(group[at])
-    colour = colour_of(group[at].run.model)
+    colour = colour_of(group[at].case.model)
     return {
         "color": OTHERS[place % len(OTHERS)] if colour == OTHER else colour,
         "linestyle": DASHES[place % len(DASHES)],
@@ -145,13 +141,13 @@ def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str
         for column, (band, _, _) in enumerate(BANDS):
             axes = panels[row][column]
             for at, (one, label) in enumerate(zip(group, _labels(group), strict=True)):
-                axes.plot(one.probe.levels, _band(one, powers, band), label=label, **_line(group, at))
+                axes.plot(one.case.probe.levels, _band(one, powers, band), label=label, **_line(group, at))
             if row == 0:
                 axes.axhline(1, color="#999999", linewidth=0.8, zorder=0)
                 axes.set_title(f"{band}: {THIRDS[band]} cycle a pixel", loc="left", fontsize=9)
             else:
                 axes.set_yscale("log")
-                axes.set_xlabel(f"level of noise: {objectives.THOUSANDTHS[group[0].probe.objective]}")
+                axes.set_xlabel(f"level of noise: {objectives.THOUSANDTHS[group[0].case.probe.objective]}")
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         panels[row][0].set_ylabel(what)
@@ -174,33 +170,22 @@ def _band(one: Spectrum, powers: str, band: str) -> list[float]:
 def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> list[str]:
     return [
         f"### Spectral energy of the predicted noise: {about}",
-        "Power of the predicted noise in the low / mid / high band, and of its error, by level of noise; the "
-        "picture has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
-        "process; no numbers of it are at hand. That validation images are noised to each level here, and "
-        "none sampled, is our reading.",
-        markdown(_powers(group, "predicted")),
-        "The error's power:",
-        markdown(_powers(group, "error")),
-        _shown(group),
+        "Power of the predicted noise, and of its error, in three bands of frequency, by level of noise; the "
+        "plot has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
+        "process; it prints no numbers. Validation images are noised to each level here; "
+        "none are sampled, which is our reading.",
+        table(SPECTRA, _levels(group)),
+        _inputs(group),
         *placed(drawing),
     ]
 
 
-def _powers(group: Sequence[Spectrum], powers: str) -> Columns:
-    columns: Columns = {"model": _labels(group), "weights": [one.probe.trained for one in group]}
-    levels = group[0].probe.levels
-    shown = min(TABLE_LEVELS, len(levels))
-    for at in (round(i * (len(levels) - 1) / max(1, shown - 1)) for i in range(shown)):
-        columns[f"level {levels[at]}"] = [
-            " / ".join(_number(_band(one, powers, band)[at]) for band, _, _ in BANDS) for one in group
-        ]
-    return columns
-
-
-def _number(value: float) -> str:
-    if value != value:
-        return BLANK
-    return f"{value:.3f}" if value >= 0.01 else f"{value:.1e}"
+def _levels(group: Sequence[Spectrum]) -> list[Level]:
+    """At most TABLE_LEVELS levels of every network, evenly out of all."""
+    count = len(group[0].case.probe.levels)
+    shown = min(TABLE_LEVELS, count)
+    numbers = [round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)]
+    return [Level(one, number) for one in group for number in dict.fromkeys(numbers)]
 
 
 # channels
@@ -258,23 +243,8 @@ def _channels_text(group: Sequence[ChannelScores], about: str, drawing: Drawing)
     return [
         f"### Use of hidden channels: {about}",
         f"Near-dead channels score below {100 * DEAD:g} % of their layer's mean. All but the counts are "
-        "means over the layers. FCDM's Figure 7 shows such scores; no numbers of it are at hand.",
-        markdown(_uses(group)),
-        f"Levels of noise: {', '.join(map(str, group[0].probe.levels))}. {_shown(group)}",
+        "means over the layers. FCDM's Figure 7 shows such scores and prints no numbers.",
+        table(CHANNELS, [row for one in group for row in layers(one, by_layer=False)]),
+        f"Levels of noise: {', '.join(map(str, group[0].case.probe.levels))}. {_inputs(group)}",
         *placed(drawing),
     ]
-
-
-def _uses(group: Sequence[ChannelScores]) -> Columns:
-    def mean(read: Callable[[ChannelScores], list[float]], digits: int) -> list[str]:
-        return [f"{fmean(read(one)):.{digits}f}" for one in group]
-
-    return {
-        "model": _labels(group),
-        "weights": [one.probe.trained for one in group],
-        "layers": [str(len(one.layers)) for one in group],
-        "channels": [str(sum(len(layer.scores) for layer in one.layers)) for one in group],
-        "near-dead, %": mean(lambda one: [100 * layer.dead_share for layer in one.layers], 1),
-        "Gini": mean(lambda one: [layer.gini for layer in one.layers], 3),
-        "effective, %": mean(lambda one: [100 * layer.effective_share for layer in one.layers], 1),
-    }

@@ -32,16 +32,16 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without timed steps and without counts of Table 17's models."""
     steps = _newest(records)
     costs = training_cost.costs(training_cost.published(), records)
-    known = [one for one in costs if one.train_macs is not None or one.measured]
+    known = [one for one in costs if one.train_macs is not None or one.steps]
     if not steps and not known:
         return "", []
     parts = ["## Training steps and the cost of a training"]
     if steps:
         parts += [_of_steps(), table(STEPS, steps)]
     if known:
-        rows = training_cost.rows(replace(one, measured=()) for one in costs)
+        rows = training_cost.rows(replace(one, steps=()) for one in costs)
         parts += [f"### {COUNTED.title}", _of_costs(costs), table(COUNTED, rows)]
-        if measured := [row for row in training_cost.rows(costs) if row.measured]:
+        if measured := [row for row in training_cost.rows(costs) if row.step]:
             parts += ["At the measured speed of a step, on one device:", table(MEASURED, measured)]
     return "\n\n".join(parts), []
 
@@ -75,9 +75,9 @@ def _of_costs(costs: Sequence[Cost]) -> str:
     return (
         "ZMACs are the papers' Z: 3 x MACs of a forward pass x steps x batch 256, in zetta (1e21), printed "
         "as FLOPs with a MAC counted as one. *From printed* uses the MACs that the table prints, *from "
-        "counted* those counted here by torchprofile's rules. ZFLOPs are twice the MACs of every forward and backward "
-        "pass: with activations kept, with every block recomputed in the backward pass, and as released. "
-        "FCDM's release recomputes every block, the other releases recompute nothing. MDT trains on a second "
-        "pass, over masked tokens, that is not counted: its cost as released is a lower bound. "
+        "counted* those counted here by torchprofile's rules. ZFLOPs are twice the MACs of every forward "
+        "and backward pass: with activations kept, with every block recomputed in the backward pass, and as "
+        "released. FCDM's release recomputes every block, the other releases recompute nothing. MDT trains "
+        "on a second pass, over masked tokens, that is not counted: its cost as released is a lower bound. "
         f"Counted with {'; '.join(stamps) or BLANK}."
     )

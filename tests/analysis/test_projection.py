@@ -1,4 +1,4 @@
-"""Projection: known devices are found again, bars hold what they say, a prediction is called one."""
+"""Projection: known shares are recovered, intervals cover, predictions are marked."""
 
 import csv
 import io
@@ -7,29 +7,37 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
-from bench.records.record import Ceiling, Memory, MemoryUse, Part, Record, Throughput, Work, to_line
 
 from baselines import load
-from bench import memory, operators, project
-from bench.analysis import calibration as validation
-from bench.analysis import projection, roofline
-from bench.analysis.projection import EVERYTHING, Calibration, Error, Observation
+from bench import project
+from bench.analysis import roofline
+from bench.analysis.projection import calibrate, formula, passes, predictions, priors, projector, published
+from bench.analysis.projection.calibrate import Calibration, GroupError, Observation
+from bench.analysis.projection.projector import EVERYTHING
 from bench.analysis.roofline import Peaks
-from bench.records import record
+from bench.counting.work import count
+from bench.jobs import memory as memory_jobs
+from bench.records.base import Record
+from bench.records.ceiling import Ceiling, CeilingCase
+from bench.records.memory import Memory
+from bench.records.operators import OperatorCost, OperatorCosts
+from bench.records.throughput import Throughput
+from bench.store.codec import read, to_line
 from models.contract import build
 from models.registry import task_at
 from reports.sections import projection as report
-from tests.cli.test_cli import run
-from tests.records.test_record import HERE, TIMED
+from tests.analysis import builders
+from tests.analysis.builders import CPU, H200, META, USE
+from tests.commands import run
 
 XL = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
-ELSEWHERE = replace(HERE, device="meta", device_type="meta")
-CERTAIN = Error(scale=0.0, groups=0)
-ORDER = [prior.name for prior in projection.PRIORS["cuda"]]
+CERTAIN = GroupError(scale=0.0, groups=0)
+ORDER = [prior.name for prior in priors.PRIORS["cuda"]]
 
 
 def gpu(name: str = "a GPU", scale: float = 1.0) -> Peaks:
@@ -45,23 +53,32 @@ def gpu(name: str = "a GPU", scale: float = 1.0) -> Peaks:
     )
 
 
-def part(kind: str, gmacs: float, gigabytes: float, calls: int = 10) -> Part:
+def part(kind: str, gmacs: float, gigabytes: float, calls: int = 10) -> OperatorCost:
     moved = round(gigabytes * 1e9)
-    fused = moved if kind in projection.PRODUCTS else 0
-    return Part(
+    fused = moved if kind in formula.PRODUCTS else 0
+    return OperatorCost(
         kind=kind, op=kind, module="", phase="forward", calls=calls, macs=round(gmacs * 1e9),
         eager_bytes=moved, fused_bytes=fused,
     )  # fmt: skip
 
 
-def made(model: str, parts: Sequence[Part], res: int = 256) -> Work:
-    return Work(
-        model=model, family=model, res=res, latent_size=res // 8, batch=64, precision="bf16",
-        work="inference", parts=tuple(parts), environment=ELSEWHERE,
-    )  # fmt: skip
+def made(model: str, parts: Sequence[OperatorCost], res: int = 256, precision: str = "bf16") -> OperatorCosts:
+    return builders.operators(
+        tuple(parts), model=model, family=model, res=res, latent_size=res // 8, batch=64, precision=precision
+    )
 
 
-def zoo(res: int = 256) -> list[Work]:
+def costs_of(model: str, precision: str) -> OperatorCosts:
+    """The operators of a backbone at 256 px, batch 64."""
+    case = made(model, (), precision=precision).case
+    return count(case, build(model, task_at(model, 256, 256), device="meta"))
+
+
+def renamed(work: OperatorCosts, model: str = "FCDM-XL", **fields: str) -> OperatorCosts:
+    return replace(work, case=replace(work.case, model=model, **fields))
+
+
+def zoo(res: int = 256) -> list[OperatorCosts]:
     """Models that are mostly of one kind each, bound by FLOPs, and some bound by bytes or launches."""
     n = (res / 256) ** 2
     mostly = [
@@ -76,12 +93,15 @@ def zoo(res: int = 256) -> list[Work]:
     return mostly + bound
 
 
-def inner(shares: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    priors = projection.PRIORS["cuda"]
-    return np.array([replace(p, median=v).inner for p, v in zip(priors, shares, strict=True)])
+Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def fixed(x: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Calibration:
+def inner(shares: Sequence[float]) -> Array:
+    of = priors.PRIORS["cuda"]
+    return np.array([replace(p, median=v).fitted_median for p, v in zip(of, shares, strict=True)])
+
+
+def fixed(x: Array) -> Calibration:
     """A calibration that is certain."""
     return Calibration(
         device_type="cuda", observations=(), devices=(), mean=x,
@@ -90,17 +110,17 @@ def fixed(x: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Calibration:
 
 
 def seen(
-    x: "np.ndarray[tuple[int], np.dtype[np.float64]]",
-    work: Work,
+    x: Array,
+    work: OperatorCosts,
     peaks: Peaks,
     precision: str = "bf16",
     off: float = 0.0,
 ) -> Observation:
     """A pass that takes what the formula says under some shares, but for a factor exp(off)."""
-    at = projection.predict(fixed(x), work, peaks, precision, None, CERTAIN).seconds
+    at = calibrate.predict(fixed(x), work, peaks, precision, None, CERTAIN).seconds
     return Observation(
-        model=work.model, res=work.res, batch=work.batch, precision=precision, work=work, peaks=peaks,
-        device=peaks.device, device_type="cuda", seconds=at * math.exp(off), date="",
+        work=work, precision=precision, peaks=peaks, device=peaks.device, device_type="cuda",
+        seconds=at * math.exp(off),
     )  # fmt: skip
 
 
@@ -119,52 +139,52 @@ def of_known_devices() -> list[Observation]:
     ]
 
 
-# the mathematics
+# the formula and its calibration
 
 
-def test_a_kernel_takes_the_longer_of_its_flops_and_its_bytes_at_their_shares() -> None:
+def test_a_kernel_takes_the_longer_of_flops_and_bytes() -> None:
     x = inner([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.25, 0.8, 1e-9])
     work = made("x", [part("linear", 1500, 1), part("linear", 1, 4), part("norm", 0, 8)])
-    predicted = projection.predict(fixed(x), work, gpu(), "bf16", None, CERTAIN)
+    predicted = calibrate.predict(fixed(x), work, gpu(), "bf16", None, CERTAIN)
     assert predicted.seconds == pytest.approx(3e12 / 150e12 + 4e9 / 0.5e12 + 8e9 / 1.6e12)
     assert predicted.low_s < predicted.seconds < predicted.high_s  # another device may differ
 
 
-def test_starting_kernels_hides_behind_a_busy_gpu_and_shows_on_an_idle_one() -> None:
+def test_launch_time_counts_on_an_idle_gpu_only() -> None:
     x = inner([*SHARES[:-1], 5e-6])
-    busy = projection.predict(fixed(x), made("x", [part("norm", 0, 80, 100)]), gpu(), "bf16", None, CERTAIN)
-    idle = projection.predict(fixed(x), made("x", [part("norm", 0, 1e-6, 100)]), gpu(), "bf16", None, CERTAIN)
+    busy = calibrate.predict(fixed(x), made("x", [part("norm", 0, 80, 100)]), gpu(), "bf16", None, CERTAIN)
+    idle = calibrate.predict(fixed(x), made("x", [part("norm", 0, 1e-6, 100)]), gpu(), "bf16", None, CERTAIN)
     assert busy.seconds == pytest.approx(80e9 / (0.88 * 2e12))
     assert idle.seconds == pytest.approx(100 * 5e-6)
 
 
-def test_a_depthwise_convolution_uses_no_tensor_cores_in_any_precision() -> None:
+def test_depthwise_convolutions_use_no_tensor_cores() -> None:
     work = made("x", [part("depthwise", 1000, 0.001)])
     times = [
-        projection.predict(fixed(inner(SHARES)), work, gpu(), precision, None, CERTAIN).seconds
+        calibrate.predict(fixed(inner(SHARES)), work, gpu(), precision, None, CERTAIN).seconds
         for precision in ("fp32", "tf32", "bf16")
     ]
     assert times == pytest.approx([2e12 / (0.03 * 20e12)] * 3)
 
 
-def test_torch_default_runs_convolutions_in_tf32_and_linear_layers_in_fp32() -> None:
+def test_torch_default_is_tf32_in_convolutions_only() -> None:
     def seconds(kind: str, precision: str) -> float:
         work = made("x", [part(kind, 1000, 0.001)])
-        return projection.predict(fixed(inner(SHARES)), work, gpu(), precision, None, CERTAIN).seconds
+        return calibrate.predict(fixed(inner(SHARES)), work, gpu(), precision, None, CERTAIN).seconds
 
     assert seconds("convolution", "torch-default") == seconds("convolution", "tf32")
     assert seconds("linear", "torch-default") == seconds("linear", "fp32") > seconds("linear", "tf32")
 
 
 def test_known_shares_are_found_again() -> None:
-    shares = projection.calibrate("cuda", of_known_devices()).described()
+    shares = calibrate.calibrate("cuda", of_known_devices()).shares
     for share, true in zip(shares, SHARES, strict=True):
         assert share.low <= true <= share.high, share
         assert abs(share.value - true) < 0.3 * abs(share.prior.median - true) + 0.02 * true, share
 
 
 def test_without_observations_the_shares_are_the_priors() -> None:
-    for share in projection.calibrate("cuda", []).described():
+    for share in calibrate.calibrate("cuda", []).shares:
         assert share.value == pytest.approx(share.prior.median)
         assert share.low < share.value < share.high
 
@@ -172,18 +192,18 @@ def test_without_observations_the_shares_are_the_priors() -> None:
 def test_one_disturbed_measurement_does_not_bend_the_rest() -> None:
     quiet = of_known_devices()
     work, peaks = quiet[3].work, quiet[3].peaks
-    disturbed = [*quiet, seen(inner(SHARES), replace(work, model="again"), peaks, off=math.log(30))]
-    before, after = (projection.calibrate("cuda", found).described() for found in (quiet, disturbed))
+    disturbed = [*quiet, seen(inner(SHARES), renamed(work, "again"), peaks, off=math.log(30))]
+    before, after = (calibrate.calibrate("cuda", found).shares for found in (quiet, disturbed))
     for one, other in zip(before, after, strict=True):
         assert other.value == pytest.approx(one.value, rel=0.05)
 
 
-def test_a_measured_device_is_predicted_better_than_another_one() -> None:
-    calibration = projection.calibrate("cuda", of_known_devices())
+def test_a_measured_device_has_a_narrower_interval() -> None:
+    calibration = calibrate.calibrate("cuda", of_known_devices())
     work = zoo()[0]
     spans = []
     for device in ("GPU 1.0", "one that nobody saw"):
-        found = projection.predict(calibration, work, gpu(), "bf16", device, CERTAIN)
+        found = calibrate.predict(calibration, work, gpu(), "bf16", device, CERTAIN)
         spans.append(found.high_s / found.low_s)
     assert spans[0] < spans[1]
 
@@ -194,25 +214,25 @@ def varied(seed: int) -> list[Observation]:
     shared = inner(SHARES)
     found = []
     for scale in (1.0, 1.5, 3.0):
-        x = shared + projection.DEVICE_SPREAD * random.standard_normal(len(shared))
+        x = shared + calibrate.DEVICE_SPREAD * random.standard_normal(len(shared))
         for res in (256, 512):
             for work in zoo(res):
-                off = projection.MODEL_SPREAD * float(random.standard_normal())
+                off = calibrate.MODEL_SPREAD * float(random.standard_normal())
                 found.append(seen(x, work, gpu(f"GPU {scale}", scale), off=off))
     return found
 
 
-def test_bars_hold_what_was_left_out_about_as_often_as_they_say() -> None:
-    held = projection.held_out(varied(0))
+def test_intervals_cover_held_out_passes_at_their_nominal_rate() -> None:
+    held = projector.held_out(varied(0))
     for left_out in ("size", "model", "device", EVERYTHING):
-        covered = [one.covered for one in held if one.left_out == left_out]
+        covered = [one.is_covered for one in held if one.left_out == left_out]
         assert sum(covered) / len(covered) >= 0.8, left_out
     widths = [one.prediction.high_s / one.prediction.low_s for one in held if one.left_out == "device"]
     assert np.median(widths) < 4  # and are not that long
 
 
 @pytest.mark.parametrize("groups", [2, 4, 9])
-def test_an_error_of_few_groups_that_are_off_alike_reaches_a_new_one_about_as_often_as_it_says(
+def test_group_errors_cover_a_new_group_at_their_nominal_rate(
     groups: int,
 ) -> None:
     random = np.random.default_rng(groups)
@@ -220,74 +240,73 @@ def test_an_error_of_few_groups_that_are_off_alike_reaches_a_new_one_about_as_of
     for _ in range(trials):
         alike = 0.3 * random.standard_normal(groups + 1)  # of a group, and less of each of its passes
         *known, new = (off + 0.05 * random.standard_normal(passes) for off in alike)
-        reached += abs(new[0]) <= projection.error_of([list(errors) for errors in known], 0.0).reach
-    assert reached / trials == pytest.approx(projection.COVERAGE, abs=0.03)
+        reached += abs(new[0]) <= calibrate.error_of([list(errors) for errors in known], 0.0).half_width
+    assert reached / trials == pytest.approx(calibrate.COVERAGE, abs=0.03)
 
 
 def test_a_group_counts_once_however_many_passes_it_has() -> None:
-    few = projection.error_of([[0.1], [-0.5]])
-    assert few == projection.error_of([[0.1] * 50, [-0.5]])
+    few = calibrate.error_of([[0.1], [-0.5]])
+    assert few == calibrate.error_of([[0.1] * 50, [-0.5]])
     assert few.groups == 2
     assert few.scale == pytest.approx(math.sqrt((0.01 + 0.25) / 2))
-    assert few.reach > projection.error_of([[0.1], [-0.5]] * 5).reach
-    assert projection.error_of([]) == projection.ASSUMED
-    assert projection.error_of([[0.0]]).scale == projection.MODEL_SPREAD
+    assert few.half_width > calibrate.error_of([[0.1], [-0.5]] * 5).half_width
+    assert calibrate.error_of([]) == calibrate.ASSUMED
+    assert calibrate.error_of([[0.0]]).scale == calibrate.MODEL_SPREAD
 
 
 def test_with_everything_left_out_the_priors_alone_predict() -> None:
-    nothing = projection.calibrate("cuda", [])
-    held = [one for one in projection.held_out(of_known_devices()) if one.left_out == EVERYTHING]
+    nothing = calibrate.calibrate("cuda", [])
+    held = [one for one in projector.held_out(of_known_devices()) if one.left_out == EVERYTHING]
     assert len(held) == len(of_known_devices())
     for one in held[::10]:
         of = one.observation
-        alone = projection.predict(nothing, of.work, of.peaks, of.precision, None, CERTAIN)
+        alone = calibrate.predict(nothing, of.work, of.peaks, of.precision, None, CERTAIN)
         assert one.prediction.seconds == alone.seconds
 
 
 def test_a_group_that_is_the_only_one_is_not_left_out() -> None:
     one_size = [seen(inner(SHARES), work, gpu()) for work in zoo()]
-    assert {held.left_out for held in projection.held_out(one_size)} == {"model", EVERYTHING}
-    assert projection.held_out(one_size[:1]) == []
+    assert {held.left_out for held in projector.held_out(one_size)} == {"model", EVERYTHING}
+    assert projector.held_out(one_size[:1]) == []
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "torch-default", "bf16"])
-def test_neither_a_prediction_nor_its_interval_is_below_the_eager_floor(precision: str) -> None:
+def test_no_interval_is_below_the_eager_floor(precision: str) -> None:
     perfect = inner([*[1 - 1e-9] * 6, 0.0, 1 - 1e-9, 1 - 1e-9, 1e-12])
-    tensors = "bf16" if precision == "bf16" else "fp32"
     for model in XL:
-        task = task_at(model, 256, 256)
-        parts = operators.work(build(model, task, device="meta"), task, batch=64, precision=tensors)
-        work = replace(made(model, parts), precision=tensors)
+        work = costs_of(model, "bf16" if precision == "bf16" else "fp32")
         for name in load.gpus():
             peaks = roofline.of_gpu(name)
             eager, fused = (roofline.floor(work, peaks, precision, form) for form in roofline.FORMS)
             assert eager is not None
             assert fused is not None
             for x in (perfect, inner(SHARES)):
-                predicted = projection.predict(
-                    fixed(x), work, peaks, precision, None, Error(scale=0.5, groups=0)
+                predicted = calibrate.predict(
+                    fixed(x), work, peaks, precision, None, GroupError(scale=0.5, groups=0)
                 )
                 assert predicted.seconds >= predicted.low_s >= eager.total_s * (1 - 1e-6)
                 assert predicted.eager_floor_s == eager.total_s >= fused.total_s == predicted.fused_floor_s
 
 
 def test_a_device_without_a_peak_is_refused_and_says_which() -> None:
-    assert projection.why_not(gpu(), ["bf16", "tf32"]) is None
-    assert projection.why_not(replace(gpu(), bf16=None), ["bf16"]) == "no bf16 peak is known of it"
-    assert projection.why_not(replace(gpu(), fp32=None), ["bf16"]) == "no fp32 peak is known of it"
-    assert projection.why_not(replace(gpu(), tf32=None), ["torch-default"]) == "no tf32 peak is known of it"
+    assert formula.why_not(gpu(), ["bf16", "tf32"]) is None
+    assert formula.why_not(replace(gpu(), bf16=None), ["bf16"]) == "its bf16 peak is unknown"
+    assert formula.why_not(replace(gpu(), fp32=None), ["bf16"]) == "its fp32 peak is unknown"
+    assert formula.why_not(replace(gpu(), tf32=None), ["torch-default"]) == "its tf32 peak is unknown"
 
 
 # measured passes
 
 
-def timed(device: str, device_type: str, work: Work, seconds: float, **changes: object) -> Throughput:
-    environment = replace(HERE, device=device, device_type=device_type)
-    run = replace(
-        TIMED.run, model=work.model, family=work.family, res=work.res, latent_size=work.latent_size,
-        batch=work.batch, precision="bf16", environment=environment,
-    )  # fmt: skip
-    return replace(TIMED, run=replace(run, **changes), times_s=(seconds,) * 7)  # type: ignore[arg-type]
+def timed(
+    device: str, device_type: str, work: OperatorCosts, seconds: float, **changes: object
+) -> Throughput:
+    case = work.case
+    fields = {
+        "model": case.model, "family": case.family, "res": case.res, "latent_size": case.latent_size,
+        "batch": case.batch, "precision": "bf16", **changes,
+    }  # fmt: skip
+    return builders.throughput((seconds,) * 7, replace(CPU, device=device, device_type=device_type), **fields)
 
 
 def on_h200(seconds_of: float = 1.0) -> list[Record]:
@@ -295,144 +314,139 @@ def on_h200(seconds_of: float = 1.0) -> list[Record]:
     peaks, x = roofline.of_gpu("H200 SXM5 141GB"), inner(SHARES)
     records: list[Record] = []
     for work in zoo():
-        at = projection.predict(fixed(x), work, peaks, "bf16", None, CERTAIN).seconds
+        at = calibrate.predict(fixed(x), work, peaks, "bf16", None, CERTAIN).seconds
         records += [work, timed("NVIDIA H200", "cuda", work, at * seconds_of)]
     return records
 
 
-def basis_of(records: Sequence[Record]) -> tuple[validation.Basis, list[str]]:
-    timings, unused = validation.usable(records)
-    found, lacking = validation.observations(timings, records, validation.derived_in(records))
-    return validation.basis(found), [f"{count} {reason}" for reason, count in (unused + lacking).items()]
+def projector_of(records: Sequence[Record]) -> tuple[projector.Projector, list[str]]:
+    timings, unused = passes.usable(records)
+    found, lacking = passes.observations(timings, records, passes.costs_in(records))
+    return projector.projector(found), [f"{count} {reason}" for reason, count in (unused + lacking).items()]
 
 
 def ceilings(device: str, flops: float) -> list[Record]:
-    environment = replace(HERE, device=device, device_type="cpu")
     rates = {("matmul", "fp32"): flops / 2, ("matmul", "bf16"): flops, ("copy", "fp32"): flops / 20}
     return [
         Ceiling(
-            what=what, precision=precision, size=1024, work=10**9, times_s=(1e9 / rate,) * 7,
-            environment=environment,
+            case=CeilingCase(device="cpu", what=what, precision=precision),
+            environment=replace(CPU, device=device), size=1024, work=10**9, times_s=(1e9 / rate,) * 7,
         )
         for (what, precision), rate in rates.items()
     ]  # fmt: skip
 
 
 def test_passes_of_a_gpu_calibrate_gpus_by_themselves() -> None:
-    basis, unused = basis_of(on_h200())
+    made_by, unused = projector_of(on_h200())
     assert unused == []
-    assert basis.calibrations["cuda"].devices == ("H200 SXM5 141GB",)
-    assert basis.calibrations["cpu"].devices == ()
-    linear = basis.calibrations["cuda"].described()[ORDER.index("linear")]
+    assert made_by.calibrations["cuda"].devices == ("H200 SXM5 141GB",)
+    assert made_by.calibrations["cpu"].devices == ()
+    linear = made_by.calibrations["cuda"].shares[ORDER.index("linear")]
     assert abs(linear.value - 0.72) < abs(linear.prior.median - 0.72)
-    assert basis.words().startswith("calibrated on 9 passes on H200 SXM5 141GB; the interval holds ")
-    assert "for 9 models left out on H200 SXM5 141GB, by Student's t" in basis.words()
-    assert basis.error("cuda").groups == 9
-    assert "no second GPU is measured: how two differ is assumed, not known" in basis.words()
+    assert made_by.describe().startswith("calibrated on 9 passes on H200 SXM5 141GB; the interval combines ")
+    assert "for 9 models left out on H200 SXM5 141GB (the largest, by Student's t)" in made_by.describe()
+    assert made_by.error("cuda").groups == 9
+    assert "the difference between two GPUs is assumed" in made_by.describe()
 
 
-def test_without_a_measured_gpu_the_words_say_so_and_name_the_device_that_bars_come_from() -> None:
-    basis, _ = basis_of([])
-    assert basis.words().startswith("no GPU measured yet: its shares of the peaks are the priors")
-    assert "a factor of 1.2 that is assumed of the formula" in basis.words()
-    assert basis.level().endswith("are nominal: nothing measured was left out to test them")
+def test_without_a_gpu_priors_and_the_tested_device_are_named() -> None:
+    made_by, _ = projector_of([])
+    assert made_by.describe().startswith("no GPU measured yet: its shares of the peaks are the priors")
+    assert "an error of a factor of 1.2, assumed" in made_by.describe()
+    assert made_by.describe_coverage().endswith("are nominal: no measured pass tests them")
     peaks = gpu("a CPU", 0.01)
     records: list[Record] = [*zoo(), *ceilings("a CPU", 300e12 * 0.01)]
     for work in zoo():
-        if work.model not in ("launching", "moving"):
+        if work.case.model not in ("launching", "moving"):
             floor = roofline.floor(work, peaks, "bf16", "eager")
             assert floor is not None
             records.append(timed("a CPU", "cpu", work, 3 * floor.total_s))
-    basis, unused = basis_of(records)
+    made_by, unused = projector_of(records)
     assert unused == []
-    assert "for 7 models predicted from priors alone on a CPU, by Student's t" in basis.words()
-    alone = [held for held in basis.held_out if held.left_out == EVERYTHING]
-    off = projection.error_of([held.error] for held in alone)  # a pass a model
-    assert basis.error("cuda").reach == pytest.approx(off.reach)
-    assert basis.error("cpu").reach < off.reach  # its shares are calibrated
-    assert "the error of a GPU left out is not known" in basis.words()
-    assert [s.value for s in basis.calibrations["cuda"].described()] == pytest.approx(
-        [s.prior.median for s in basis.calibrations["cuda"].described()]
+    assert (
+        "for 7 models predicted from priors alone on a CPU (the largest, by Student's t)"
+        in made_by.describe()
+    )
+    alone = [held for held in made_by.held_out if held.left_out == EVERYTHING]
+    off = calibrate.error_of([held.error] for held in alone)  # a pass a model
+    assert made_by.error("cuda").half_width == pytest.approx(off.half_width)
+    assert made_by.error("cpu").half_width < off.half_width  # its shares are calibrated
+    assert "the error for a GPU is unknown" in made_by.describe()
+    assert [s.value for s in made_by.calibrations["cuda"].shares] == pytest.approx(
+        [s.prior.median for s in made_by.calibrations["cuda"].shares]
     )
 
 
-def test_a_model_that_its_intervals_do_not_hold_is_named_beside_the_nominal_level(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_outside_its_intervals_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         replace(one, times_s=(20 * one.median_s,) * 7)
-        if isinstance(one, Throughput) and one.run.model == "linear"
+        if isinstance(one, Throughput) and one.case.model == "linear"
         else one
         for one in on_h200()
     ]
-    basis, _ = basis_of(records)
-    (short,) = [one for one in basis.coverages if one.left_out == "model" and one.falls_short]
-    assert (short.model, short.text) == ("linear", "0 of 1")
-    assert "8 of 9 with its model left out (bars of a factor of " in basis.level()
-    assert ", only 0 of 1 of linear)" in basis.level()
+    made_by, _ = projector_of(records)
+    low = [one for one in made_by.coverages if one.left_out == "model" and one.covered < one.passes]
+    assert [(one.model, one.text) for one in low] == [("linear", "0 of 1")]
+    assert "8 of 9 with its model left out (interval of a factor of " in made_by.describe_coverage()
+    assert ", only 0 of 1 of linear)" in made_by.describe_coverage()
     path = tmp_path / "measured.jsonl"
-    path.write_text("".join(map(record.to_line, records)))
+    path.write_text("".join(map(to_line, records)))
     assert run(project.main, *TINY, "--records", str(path)) == 0
-    told = capsys.readouterr()
-    assert basis.level() in told.err
-    assert "nominal 90 % interval" in told.out
-    text, _ = report.section([replace(zoo()[1], model="FCDM-XL"), *records])
-    assert basis.level()[1:] in text
-    assert "in the interval with its model left out" in text
+    printed = capsys.readouterr()
+    assert made_by.describe_coverage() in printed.err
+    assert "nominal 90 % interval" in printed.out
+    text, _ = report.section([renamed(zoo()[1]), *records])
+    assert made_by.describe_coverage()[1:] in text
+    assert "with its model left out" in text
 
 
-def test_shares_that_measuring_put_outside_their_prior_are_named() -> None:
-    basis, _ = basis_of(on_h200())
-    assert basis.priors_held().startswith("of a GPU's 10 shares, calibration put none outside")
-    basis, _ = basis_of(on_h200(6.0))
-    for share in basis.calibrations["cuda"].described():
+def test_shares_outside_their_prior_are_named() -> None:
+    made_by, _ = projector_of(on_h200())
+    assert made_by.describe_priors().startswith("of the 10 shares of a GPU, calibration moved none outside")
+    made_by, _ = projector_of(on_h200(6.0))
+    for share in made_by.calibrations["cuda"].shares:
         prior = share.prior
-        away = abs(replace(prior, median=share.value).inner - prior.inner) / prior.spread
-        assert (prior.name in basis.priors_held()) == (away > 1.6449), prior.name
-    assert basis_of([])[0].priors_held() == ""
+        away = abs(replace(prior, median=share.value).fitted_median - prior.fitted_median) / prior.spread
+        assert (prior.name in made_by.describe_priors()) == (away > 1.6449), prior.name
+    assert projector_of([])[0].describe_priors() == ""
 
 
-def test_what_cannot_calibrate_is_counted_with_its_reason() -> None:
+def test_passes_that_cannot_calibrate_are_counted_by_reason() -> None:
     work = zoo()[0]
-    other = replace(work, model="not traced")
+    other = renamed(work, "not traced")
     records: list[Record] = [
         work,
         timed("NVIDIA H200", "cuda", work, 0.1, compile=True),
-        timed("NVIDIA H200", "cuda", work, 0.1, question="sample"),
         timed("NVIDIA H200", "cuda", other, 0.1),
         timed("NVIDIA H200", "cuda", work, 1e-9),
         timed("a CPU", "cpu", work, 1.0),
     ]
-    assert sorted(basis_of(records)[1]) == [
-        "1 of another question",
-        "1 of passes whose work is not known here",
+    assert sorted(projector_of(records)[1]) == [
         "1 on H200 SXM5 141GB, faster than its peaks allow: measure its ceilings again",
-        "1 on a CPU, which has no ceilings yet: python -m bench.ceilings",
+        "1 on a CPU, which has no ceilings: python -m bench.roofline measures them",
         "1 under settings that are not predicted",
+        "1 whose operator costs are unknown",
     ]
 
 
 def test_the_newest_pass_of_a_case_counts() -> None:
     records = on_h200()
-    newer = replace(HERE, device="NVIDIA H200", device_type="cuda", date="2026-11-22T00:00:00Z")
+    newer = replace(H200, date="2026-11-22T00:00:00Z")
     again = [
-        replace(one, run=replace(one.run, environment=newer), times_s=(2 * one.median_s,) * 7)
+        replace(one, environment=newer, times_s=(2 * one.median_s,) * 7)
         for one in records
         if isinstance(one, Throughput)
     ]
     for order in ([*records, *again], [*again, *records]):
-        basis, unused = basis_of(order)
+        made_by, unused = projector_of(order)
         assert unused == ["9 measured again since"]
-        assert {one.seconds for one in basis.calibrations["cuda"].observations} == {t.median_s for t in again}
+        calibrated = made_by.calibrations["cuda"].observations
+        assert {one.seconds for one in calibrated} == {one.median_s for one in again}
 
 
-def test_a_training_step_moves_what_adamw_and_the_average_read_and_write() -> None:
-    use = MemoryUse(
-        passes_peak_bytes=10**6, passes_peak_phase="forward", passes_gradients_bytes=0,
-        update_peak_bytes=10**6, parameters_bytes=5000, gradients_bytes=4000, optimizer_bytes=8000,
-        ema_bytes=5000, reserved_bytes=None, process_bytes=None,
-    )  # fmt: skip
-    step = projection.with_update(zoo()[0], use)
+def test_a_training_step_includes_the_bytes_of_its_update() -> None:
+    use = replace(USE, gradients_bytes=4000, ema_bytes=5000)
+    step = formula.with_update(zoo()[0], use)
     adamw, average = 4000 * (4 + 3), 5000 * (2 + 1)  # a thousand trained parameters of 1250
     assert step.eager_bytes - zoo()[0].eager_bytes == adamw + average
     assert step.fused_bytes - zoo()[0].fused_bytes == adamw + average
@@ -442,106 +456,96 @@ def test_a_training_step_moves_what_adamw_and_the_average_read_and_write() -> No
 # memory
 
 
-def peak(model: str, gib: float, measured: bool, work: str = "inference") -> Memory:
-    environment = replace(HERE, device="NVIDIA H200", device_type="cuda") if measured else ELSEWHERE
-    run = replace(
-        TIMED.run, question=f"memory of {work}", model=model, family=model, res=64, latent_size=8, batch=2,
-        precision="bf16", environment=environment,
-    )  # fmt: skip
-    use = MemoryUse(
-        passes_peak_bytes=round(gib * 2**30), passes_peak_phase="forward", passes_gradients_bytes=0,
-        update_peak_bytes=None, parameters_bytes=0, gradients_bytes=0, optimizer_bytes=0, ema_bytes=0,
-        reserved_bytes=None, process_bytes=None,
-    )  # fmt: skip
-    return Memory(
-        run=run, work=work, checkpointing=False, predicted=not measured, limit_bytes=None, status="ok",
-        reason="", use=use,
-    )  # fmt: skip
+def peak(model: str, gib: float, measured: bool, work: str = "inference", **fields: int) -> Memory:
+    use = replace(USE, passes_peak_bytes=round(gib * 2**30), passes_peak_phase="forward")
+    size = {"res": 64, "latent_size": 8, "batch": 2, **fields}
+    return builders.memory(
+        use, H200 if measured else META, model=model, family=model, precision="bf16", work=work, **size
+    )
 
 
-def bars_of(records: Sequence[Record]) -> validation.MemoryBars:
-    return validation.MemoryBars(peaks=tuple(validation.peaks_seen(records, validation.derived_in(records))))
+def errors_of(records: Sequence[Record]) -> predictions.MemoryErrors:
+    return predictions.memory_errors(records, passes.costs_in(records))
 
 
 MEASURED_PEAKS = {"a": 1.1, "b": 1.2, "c": 1.05}  # of 1 GiB predicted
 
 
-def test_memory_has_an_interval_from_measured_peaks_of_its_own_work_and_else_says_that_there_is_none() -> (
-    None
-):
+def test_memory_intervals_come_from_peaks_of_the_same_work() -> None:
     records = [
         *(peak(model, 1, measured=False) for model in MEASURED_PEAKS),
         *(peak(model, gib, measured=True) for model, gib in MEASURED_PEAKS.items()),
     ]
-    bars = bars_of(records)
-    interval = bars.interval(2**30, "inference")
+    errors = errors_of(records)
+    interval = errors.interval(2**30, "inference")
     assert interval is not None
     low, high = interval
     assert low < 2**30
     assert all(gib * 2**30 < high for gib in MEASURED_PEAKS.values())
     assert high < 1.5 * 2**30
-    assert "from 3 GPU peaks of inference measured, by Student's t over 3 models" in bars.words("inference")
-    assert bars.interval(2**30, "training") is None
-    assert "no interval: no GPU peak of training is measured yet" in bars.words("training")
-    assert bars_of([one for one in records if one.predicted]).interval(2**30, "inference") is None
-    assert [validation.fits(2**30, interval, round(end)) for end in (0.9 * low, 2**30, 1.1 * high)] == [
+    assert "Student's t over 3 measured GPU peaks of inference, models counted: 3" in errors.describe(
+        "inference"
+    )
+    assert errors.interval(2**30, "training") is None
+    assert "no interval: no GPU peak of training is measured yet" in errors.describe("training")
+    assert errors_of([one for one in records if one.case.is_predicted]).interval(2**30, "inference") is None
+    assert [predictions.fits(2**30, interval, round(end)) for end in (0.9 * low, 2**30, 1.1 * high)] == [
         "no",
         "perhaps",
         "yes",
     ]
 
 
-def test_predicted_memory_is_shown_with_its_interval_or_a_note_that_it_has_none(
+def test_predicted_memory_has_an_interval_or_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(project.main, *TINY, *empty(tmp_path), "--format", "json") == 0
-    told = capsys.readouterr()
-    assert "memory has no interval: no GPU peak of inference is measured yet" in told.err
-    assert {row["memory_peak_bytes_interval"] for row in json.loads(told.out)} == {None}
+    printed = capsys.readouterr()
+    assert "memory has no interval: no GPU peak of inference is measured yet" in printed.err
+    assert [row["memory_peak_bytes_interval"] for row in json.loads(printed.out)] == [None, None]
     path = tmp_path / "measured.jsonl"
     path.write_text(to_line(peak("tests.tiny:Tiny", 1, measured=True)))  # its prediction is made
     assert run(project.main, *TINY, "--records", str(path), "--format", "json") == 0
-    told = capsys.readouterr()
-    assert "from 1 GPU peak of inference measured, by Student's t over 1 model" in told.err
-    for row in json.loads(told.out):
+    printed = capsys.readouterr()
+    assert "Student's t over 1 measured GPU peaks of inference, models counted: 1" in printed.err
+    for row in json.loads(printed.out):
         low, high = row["memory_peak_bytes_interval"]
         assert low < row["memory_peak_bytes"] < 2**30 < high
         assert row["fits"] == "perhaps"  # of one model alone the interval is wider than any GPU
     assert run(project.main, *TINY, "--records", str(path)) == 0
-    assert capsys.readouterr().out.count("perhaps, ") == 2
-    work = replace(zoo()[1], model="FCDM-XL")
-    asked = replace(TIMED.run, environment=ELSEWHERE, model="FCDM-XL", res=256, latent_size=32, batch=64)
-    of_it = replace(peak("FCDM-XL", 1, measured=False), run=replace(asked, precision="bf16"))
+    assert capsys.readouterr().out.count("perhaps") == 2
+    work = renamed(zoo()[1])
+    of_it = peak("FCDM-XL", 1, measured=False, res=256, latent_size=32, batch=64)
     pair = [peak("a", 1, measured=False), peak("a", 1.1, measured=True)]
     text, _ = report.section([work, of_it])
     assert "Memory has no interval: no GPU peak of inference is measured yet" in text
     text, _ = report.section([work, of_it, *pair])
-    assert "| 1.0 [0.5, 1.8]" in text
-    assert "from 1 GPU peak of inference measured" in text
+    assert "0.5 to 1.8" in text
+    assert "1 measured GPU peaks of inference" in text
 
 
-def test_measured_memory_of_models_that_are_not_here_any_more_is_told_and_that_of_other_work_not_predicted(
+def test_measured_memory_of_removed_models_is_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "measured.jsonl", tmp_path / "derived.jsonl"
     gone = ("gone.net:Net", "Renamed-XL")
     peaks = [*(peak(model, 1, measured=True) for model in gone), peak("tests.tiny:Tiny", 1, True, "training")]
-    timing = timed("NVIDIA H200", "cuda", replace(zoo()[0], model="gone.net:Net"), 0.1)
+    timing = timed("NVIDIA H200", "cuda", renamed(zoo()[0], "gone.net:Net"), 0.1)
     path.write_text("".join(map(to_line, [*peaks, timing])))
     assert run(project.main, *TINY, "--records", str(path), "--out", str(out)) == 0
-    told = capsys.readouterr()
-    note = "measured peaks of memory that cannot be predicted here: 1 of Renamed-XL; 1 of gone.net:Net"
-    assert note in told.err
-    assert "measured passes that do not calibrate: 1 of passes whose work is not known here" in told.err
-    assert "memory has no interval: no GPU peak of inference is measured yet" in told.err
-    assert {one.work for one in record.read(out) if isinstance(one, Memory)} == {"inference"}
+    printed = capsys.readouterr()
+    note = "measured peaks of memory that cannot be predicted: 1 of Renamed-XL; 1 of gone.net:Net"
+    assert note in printed.err
+    assert "measured passes that do not calibrate: 1 whose operator costs are unknown" in printed.err
+    assert "memory has no interval: no GPU peak of inference is measured yet" in printed.err
+    assert {one.case.work for one in read(out).records if isinstance(one, Memory)} == {"inference"}
 
 
 # published rows
 
 
-def test_published_rows_come_once_and_not_from_the_paper_that_took_them_over() -> None:
-    rows = validation.published_rows()
+def test_published_rows_come_once_from_their_own_paper() -> None:
+    rows = published.published_rows()
     named = [(row.source, row.model) for row in rows]
     assert len(named) == len(set(named))
     assert ("fcdm:table3", "DiT-S/2") not in named  # DiCo's number
@@ -550,66 +554,61 @@ def test_published_rows_come_once_and_not_from_the_paper_that_took_them_over() -
 
 
 def test_fcdm_on_an_a100_cannot_have_been_fp32() -> None:
-    task = task_at("FCDM-XL", 256, 256)
-    parts = operators.work(build("FCDM-XL", task, device="meta"), task, batch=64, precision="fp32")
-    work = replace(made("FCDM-XL", parts), precision="fp32")
-    basis, _ = basis_of([])
-    (judged,) = validation.judge(basis, validation.derived_in([work]), ["A100 SXM4 80GB"])
+    work = costs_of("FCDM-XL", "fp32")
+    made_by, _ = projector_of([])
+    (judged,) = published.judge(made_by, passes.costs_in([work]), ["A100 SXM4 80GB"])
     assert judged.row.as_printed == "272.7"
     assert judged.verdict.startswith("cannot be fp32; nearest ")
-    assert [reading.impossible for reading in judged.readings] == [True, False, False]
+    assert [reading.is_impossible for reading in judged.readings] == [True, False, False]
 
 
-def test_a_row_a_little_above_a_limit_says_so_and_the_slack_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    work, basis = replace(zoo()[0], precision="fp32"), basis_of([])[0]
-    predictions = {p: basis.predict(work, gpu(), p) for p in validation.READINGS}
+def test_a_row_slightly_above_a_limit_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work, made_by = renamed(zoo()[0], precision="fp32"), projector_of([])[0]
+    predictions = {p: made_by.predict(work, gpu(), p) for p in published.PRECISIONS}
     floor = predictions["fp32"].fused_floor_s
     verdicts = {}
     for share in (0.85, 0.95, 1.05):  # of the least time in fp32
         readings = tuple(
-            validation.Reading(precision=precision, prediction=prediction, published_s=share * floor)
+            published.Reading(precision=precision, prediction=prediction, published_s=share * floor)
             for precision, prediction in predictions.items()
         )
-        row = validation.published_rows()[0]
-        verdicts[share] = validation.Judged(row=row, gpu="a GPU", readings=readings).verdict
+        row = published.published_rows()[0]
+        verdicts[share] = published.Judged(row=row, gpu="a GPU", work=zoo()[0], readings=readings).verdict
     assert verdicts[0.85].startswith("cannot be fp32")
     assert verdicts[0.95].endswith("above the fp32 limit, within 10 % slack")
     assert "cannot be" not in verdicts[0.95]
     assert "limit" not in verdicts[1.05]
-    assert validation.SAID_SLACK in validation.LIMIT
-    assert f"{100 * validation.SLACK:.0f} % of the time" in str(project.__doc__)
-    text, _ = report.section([replace(zoo()[1], model="FCDM-XL", precision="fp32")])
-    assert validation.LIMIT in text
+    assert published.SLACK_TEXT in published.LIMIT
+    text, _ = report.section([renamed(zoo()[1], precision="fp32")])
+    assert published.LIMIT in text
     assert "fp32 images/s at most" in text
 
 
-def test_a_reading_whose_interval_holds_the_row_fits_better_than_a_nearer_one_at_its_floor() -> None:
-    def reading(precision: str, seconds: float, low_s: float) -> validation.Reading:
-        prediction = projection.Prediction(
+def test_an_interval_that_holds_a_row_beats_a_nearer_value() -> None:
+    def reading(precision: str, seconds: float, low_s: float) -> published.Reading:
+        prediction = calibrate.Prediction(
             seconds=seconds, low_s=low_s, high_s=3 * seconds, eager_floor_s=low_s, fused_floor_s=low_s / 2
         )
-        return validation.Reading(precision=precision, prediction=prediction, published_s=1.0)
+        return published.Reading(precision=precision, prediction=prediction, published_s=1.0)
 
-    row = validation.published_rows()[0]
+    row = published.published_rows()[0]
     both = (reading("fp32", 1.2, 1.1), reading("tf32", 0.7, 0.5))
-    assert validation.Judged(row=row, gpu="a GPU", readings=both).verdict == "nearest tf32"
-    alone = validation.Judged(row=row, gpu="a GPU", readings=both[:1]).verdict
+    assert published.Judged(row=row, gpu="a GPU", work=zoo()[0], readings=both).verdict == "nearest tf32"
+    alone = published.Judged(row=row, gpu="a GPU", work=zoo()[0], readings=both[:1]).verdict
     assert alone == "nearest fp32, printed faster than its interval"
 
 
 def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
-    row = replace(validation.published_rows()[0], images_per_s=1e9)
-    basis, _ = basis_of([])
-    work = replace(zoo()[0], precision="fp32")
+    row = replace(published.published_rows()[0], images_per_s=1e9)
+    made_by, _ = projector_of([])
+    work = renamed(zoo()[0], precision="fp32")
     readings = tuple(
-        validation.Reading(
-            precision=precision, prediction=basis.predict(work, gpu(), precision), published_s=64e-9
+        published.Reading(
+            precision=precision, prediction=made_by.predict(work, gpu(), precision), published_s=64e-9
         )
-        for precision in validation.READINGS
+        for precision in published.PRECISIONS
     )
-    judged = validation.Judged(row=row, gpu="a GPU", readings=readings)
+    judged = published.Judged(row=row, gpu="a GPU", work=zoo()[0], readings=readings)
     assert judged.verdict == "cannot be fp32 or tf32 or torch-default"
 
 
@@ -617,7 +616,7 @@ def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "name"),
+    ("text", "name"),
     [
         ("rtx4090", "RTX 4090"),
         ("4090", "RTX 4090"),
@@ -632,12 +631,12 @@ def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
         ("NVIDIA A100-PCIE-40GB", "A100 PCIe 40GB"),
     ],
 )
-def test_a_gpu_is_found_by_a_part_of_its_name(said: str, name: str) -> None:
-    assert load.gpu(said).gpu == name
+def test_a_gpu_is_found_by_a_part_of_its_name(text: str, name: str) -> None:
+    assert load.gpu(text).gpu == name
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("text", "message"),
     [
         ("a100", "a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
         ("rtx 4900", "rtx 4900: no such GPU; did you mean RTX 4090?"),
@@ -647,10 +646,10 @@ def test_a_gpu_is_found_by_a_part_of_its_name(said: str, name: str) -> None:
         ("", "no such GPU"),
     ],
 )
-def test_a_name_of_none_or_of_several_is_refused(said: str, told: str) -> None:
+def test_a_name_of_none_or_of_several_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match="GPU") as refusal:
-        load.gpu(said)
-    assert told in str(refusal.value)
+        load.gpu(text)
+    assert message in str(refusal.value)
 
 
 # the command
@@ -669,17 +668,17 @@ def test_every_format_calls_a_prediction_one(
     form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(project.main, *TINY, *empty(tmp_path), "--format", form) == 0
-    told = capsys.readouterr()
-    assert "predicted, not measured; no GPU measured yet" in told.err
-    assert "--to h200: H200 SXM5 141GB; a100-80: A100 SXM4 80GB" in told.err
-    assert f"work traced with torch {torch.__version__}, commit " in told.err
+    printed = capsys.readouterr()
+    assert "predicted, not measured; no GPU measured yet" in printed.err
+    assert "--to h200: H200 SXM5 141GB; a100-80: A100 SXM4 80GB" in printed.err
+    assert f"work counted with torch {torch.__version__}, commit " in printed.err
     if form == "json":
-        rows = json.loads(told.out)
+        rows = json.loads(printed.out)
     elif form == "csv":
-        rows = list(csv.DictReader(io.StringIO(told.out)))
+        rows = list(csv.DictReader(io.StringIO(printed.out)))
     else:
-        assert "predicted images/s" in told.out
-        assert "H200 SXM5 141GB" in told.out
+        assert "predicted images/s" in printed.out
+        assert "H200 SXM5 141GB" in printed.out
         return
     assert [row["gpu"] for row in rows] == ["H200 SXM5 141GB", "A100 SXM4 80GB"]
     for row in rows:
@@ -697,43 +696,39 @@ def test_a_training_step_is_predicted_with_its_update(
     assert seconds["training"] > seconds["inference"]
 
 
-def test_records_keep_what_a_prediction_is_derived_from_and_it_is_not_traced_again(
+def test_costs_of_predictions_are_stored_and_not_counted_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "records.jsonl"
     args = (*TINY, *empty(tmp_path), "--work", "training", "--out", str(out))
     assert run(project.main, *args) == 0
     before = out.read_text()
-    kinds = sorted(type(one).__name__ for one in record.read(out))
-    assert kinds == ["Memory", "Work"]
-    monkeypatch.setattr(operators, "traced", None)
-    monkeypatch.setattr(memory, "result_of", None)
+    kinds = sorted(type(one).__name__ for one in read(out).records)
+    assert kinds == ["Memory", "OperatorCosts"]
+
+    def counts(*_: object) -> NoReturn:
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr("bench.counting.work.count", counts)
+    monkeypatch.setattr(memory_jobs, "result_of", counts)
     assert run(project.main, *args) == 0
     assert out.read_text() == before
     first, second = capsys.readouterr().out.split("GPU", 2)[1:]
     assert first == second
 
 
-def test_measured_passes_in_the_records_calibrate_and_are_left_out_in_turn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_measured_passes_in_the_records_calibrate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "measured.jsonl"
-    path.write_text("".join(map(record.to_line, on_h200())))
-    assert run(project.main, "--show", "held-out", "--records", str(path), "--format", "json") == 0
-    told = capsys.readouterr()
-    rows = json.loads(told.out)
-    assert {row["left_out"] for row in rows} == {"model", EVERYTHING}
-    assert {row["device"] for row in rows} == {"H200 SXM5 141GB"}
-    assert all(row["predicted"] and row["measured_images_per_s"] > 0 for row in rows)
-    assert "the 90 % of the intervals are nominal. Of measured passes they held " in told.err
-    assert "These are the same 9 passes each time, of 9 models, 1 size, 1 device" in told.err
-    assert "in the interval of linear: 1 of 1 with its model, 1 of 1 with everything" in told.err
+    path.write_text("".join(map(to_line, on_h200())))
     assert run(project.main, *TINY, "--records", str(path)) == 0
-    assert "calibrated on 9 passes on H200 SXM5 141GB" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "calibrated on 9 passes on H200 SXM5 141GB" in printed.err
+    assert "the 90 % of the intervals are nominal. They held " in printed.err
+    assert "These are 9 measured passes of 9 models, too few to prove a level" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--to", "rtx4900"], "--to rtx4900: no such GPU; did you mean RTX 4090?"),
         (["--to", "a100"], "--to a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
@@ -743,41 +738,41 @@ def test_measured_passes_in_the_records_calibrate_and_are_left_out_in_turn(
             ["--precision", "fp16", "--work", "training"],
             "--precision fp16: training in it would need a scaled",
         ),
-        (["--show", "all"], "--show: invalid choice"),
-        (["--weights", "a.pt"], "--weights a.pt: their values change no size; leave it out"),
+        (["--weights", "a.pt"], "--weights a.pt: weights do not change costs; leave it out"),
         (["--records", "nowhere.jsonl"], "--records nowhere.jsonl: No such file"),
         (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
     ],
 )
-def test_bad_input_ends_in_one_line(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_ends_in_one_line(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(project.main, *args) == 2
     written = capsys.readouterr()
     assert written.out == ""
-    assert told in written.err
+    assert message in written.err
     assert len(written.err.splitlines()) == 1
 
 
-def test_a_gpu_without_the_peak_is_refused_before_anything_is_traced(
+def test_a_gpu_without_the_peak_is_refused_first(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = load.gpus()
     lacking = {**known, "L40S": replace(known["L40S"], bf16_dense_tflops=None)}
-    monkeypatch.setattr(load, "gpus", lambda: lacking)
-    monkeypatch.setattr(operators, "traced", None)
+    monkeypatch.setattr("baselines.gpus.gpus", lambda: lacking)
+    monkeypatch.setattr("bench.counting.work.count", None)
     assert run(project.main, "--to", "l40s") == 2
     assert (
-        "--to l40s: no bf16 peak is known of it: baselines/gpus.csv leaves it blank"
-        in capsys.readouterr().err
+        "--to l40s: its bf16 peak is unknown: baselines/gpus.csv leaves it blank" in capsys.readouterr().err
     )
 
 
 # the report
 
 
-def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
-    assert report.section([TIMED]) == ("", [])
-    works = [replace(zoo()[1], model="FCDM-XL"), replace(zoo()[3], model="DiT-XL/2")]
-    fp32 = [replace(work, precision="fp32") for work in works]
+def test_report_predicts_from_operator_costs_only() -> None:
+    assert report.section([builders.throughput((1.0,))]) == ("", [])
+    works = [renamed(zoo()[1]), renamed(zoo()[3], "DiT-XL/2")]
+    fp32 = [replace(work, case=replace(work.case, precision="fp32")) for work in works]
     text, (drawing,) = report.section([*works, *fp32])
     again = report.section([*reversed([*works, *fp32])])
     assert again == (text, [drawing])
@@ -792,8 +787,8 @@ def test_the_report_says_nothing_without_work_and_predicts_from_it() -> None:
     assert svg.startswith("<?xml")
 
 
-def test_the_report_calibrates_on_what_was_measured_and_shows_what_was_left_out() -> None:
-    work = replace(zoo()[1], model="FCDM-XL")
+def test_report_calibrates_and_shows_passes_left_out() -> None:
+    work = renamed(zoo()[1])
     text, _ = report.section([work, *on_h200()])
     assert "Basis: calibrated on 9 passes on H200 SXM5 141GB" in text
     assert "### Left out and predicted" in text

@@ -1,4 +1,4 @@
-"""Data to train on: read alike from every format, and refused in one line where it is broken."""
+"""Data sets: equal from every format, and refused in one line where they are damaged."""
 
 import gzip
 from collections.abc import Callable
@@ -11,20 +11,16 @@ import torch
 import zarr
 
 from bench.datasets import datasets
-from bench.datasets.archives import IDX_FILES, read_idx, read_official, read_package
+from bench.datasets.archives import IDX_FILES, ignore, read_idx, read_official, read_package
 from bench.datasets.datasets import load
 from tests import archives
-
-
-def ignore(name: str) -> None:
-    """A progress that nobody watches."""
 
 
 def same(one: archives.Images, other: archives.Images) -> bool:
     return one.sha256 == other.sha256
 
 
-def test_digits_are_split_alike_every_time_and_in_proportion_to_their_classes() -> None:
+def test_digits_have_a_fixed_split_stratified_by_class() -> None:
     first, second = load("digits"), load("digits")
     assert (len(first.train), len(first.validation)) == (1437, 360)
     assert first.shape == (1, 8, 8)
@@ -35,7 +31,7 @@ def test_digits_are_split_alike_every_time_and_in_proportion_to_their_classes() 
     assert counts.max() <= 38
 
 
-def test_no_digit_is_in_both_halves() -> None:
+def test_no_digit_is_in_both_splits() -> None:
     digits = load("digits")
     assert len(torch.cat([digits.train, digits.validation]).unique(dim=0)) == 1797
 
@@ -107,7 +103,7 @@ LAYOUTS = [archives.latent_files, in_two_files, in_npz, in_zarr]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
-def test_every_layout_of_latents_is_read_as_the_same_data(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_layout_of_latents_gives_the_same_data(write: Callable[..., Path], tmp_path: Path) -> None:
     latents, labels = archives.latents()
     data = load(str(write(tmp_path / "stored", latents, labels)))
     assert (data.shape, data.classes, data.kind) == ((4, 8, 8), 3, "latents")
@@ -122,12 +118,12 @@ def test_every_layout_of_latents_is_read_as_the_same_data(write: Callable[..., P
     assert data.sha256 == load(str(in_npz(tmp_path / "again", latents, labels))).sha256
 
 
-def test_latents_are_not_taken_for_the_images_that_they_are_called_after(tmp_path: Path) -> None:
+def test_latents_named_like_images_have_another_name(tmp_path: Path) -> None:
     path = in_two_files(tmp_path / "cifar10", *archives.latents())
     assert load(str(path)).name == "cifar10 (latents)"
 
 
-def test_labels_of_a_column_and_latents_of_half_precision_are_taken(tmp_path: Path) -> None:
+def test_labels_in_a_column_and_half_precision_are_accepted(tmp_path: Path) -> None:
     latents, labels = archives.latents()
     data = load(str(in_npz(tmp_path / "half", latents.astype(np.float16), labels[:, None])))
     assert data.train.dtype == torch.float16
@@ -154,13 +150,13 @@ def test_one_changed_value_changes_the_hash(tmp_path: Path) -> None:
         (lambda x, y: (x, y + 0.5), "classes from 0, got 0.5 at 0"),
         (
             lambda x, y: (x, np.where(np.arange(30) == 7, 10**9, y)),
-            "from 0 to 999, got 1000000000 at 7; --classes 1000000001 would take it",
+            "from 0 to 999, got 1000000000 at 7; --classes 1000000001 would work",
         ),
         (lambda x, y: (x, np.stack([y, y], 1)), r"whole numbers \(n,\), got int64 \(30, 2\)"),
-        (lambda x, y: (x[:1], y[:1]), "one to validate on, got 1"),
+        (lambda x, y: (x[:1], y[:1]), "and one for validation, got 1"),
     ],
 )
-def test_wrong_latents_are_refused_whatever_they_lie_in(
+def test_wrong_latents_are_refused_in_every_layout(
     write: Callable[..., Path], spoil: Callable[..., tuple[archives.Array, ...]], told: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "stored", *spoil(*archives.latents()))
@@ -176,7 +172,7 @@ def smooth(*shape: int) -> archives.Array:
 
 @pytest.mark.parametrize("channels", [1, 4, 32])
 @pytest.mark.parametrize("made", [smooth, np.random.RandomState(0).rand], ids=["smooth", "noise"])
-def test_latents_with_their_channels_last_are_refused(
+def test_latents_with_channels_last_are_refused(
     made: Callable[..., archives.Array], channels: int, tmp_path: Path
 ) -> None:
     stored = made(30, channels, 8, 8).transpose(0, 2, 3, 1)
@@ -186,7 +182,7 @@ def test_latents_with_their_channels_last_are_refused(
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (4, 8, 6), (16, 16, 8), (4, 4, 8), (1, 1, 8), (8, 4, 8)])
-def test_latents_with_as_many_channels_as_rows_are_taken(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_latents_with_as_many_channels_as_rows_are_accepted(shape: tuple[int, ...], tmp_path: Path) -> None:
     path = in_npz(tmp_path / "stored", smooth(30, *shape), np.arange(30) % 3)
     assert load(str(path)).shape == shape
 
@@ -198,8 +194,8 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda of, to: (of / "7.npy").unlink(), "29 .npy files, 30 in .*; 7.npy is in one of them only"),
-        (lambda of, to: (to / "7.npy").unlink(), "30 .npy files, 29 in .*; 7.npy is in one of them only"),
+        (lambda of, to: (of / "7.npy").unlink(), "29 .npy files, 30 in .*; 7.npy has no counterpart"),
+        (lambda of, to: (to / "7.npy").unlink(), "30 .npy files, 29 in .*; 7.npy has no counterpart"),
         (lambda of, to: cut(of / "7.npy"), "7.npy: not a whole .npy file"),
         (lambda of, to: (of / "7.npy").write_bytes(b""), "7.npy: not a whole .npy file"),
         (lambda of, to: np.save(of / "7.npy", np.zeros((1, 4, 9, 8), np.float32)), r"got float32 \(1, 4, 9"),
@@ -213,7 +209,7 @@ def cut(path: Path) -> None:
         (lambda of, to: np.save(of / "7.npy", np.array([{}])), "7.npy: not a whole .npy file"),
     ],
 )
-def test_a_broken_folder_of_files_is_refused_by_the_name_of_the_file(
+def test_broken_folder_is_refused_with_the_name_of_the_file(
     spoil: Callable[..., None], told: str, tmp_path: Path
 ) -> None:
     folder = archives.latent_files(tmp_path / "stored", *archives.latents())
@@ -242,40 +238,38 @@ def test_a_single_array_under_the_name_of_an_npz_is_refused(tmp_path: Path) -> N
         load(str(tmp_path / "single.npz"))
 
 
-def test_latents_of_another_byte_order_are_taken(tmp_path: Path) -> None:
+def test_latents_of_another_byte_order_are_accepted(tmp_path: Path) -> None:
     latents, labels = archives.latents()
     data = load(str(in_npz(tmp_path / "big", latents.astype(">f4"), labels)))
     assert data.sha256 == load(str(in_npz(tmp_path / "little", latents, labels))).sha256
 
 
-def test_an_npz_of_other_things_says_what_it_holds(tmp_path: Path) -> None:
+def test_error_lists_the_contents_of_another_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", arr_0=np.zeros(3))
-    with pytest.raises(ValueError, match="holds arr_0; needs latents and labels"):
+    with pytest.raises(ValueError, match="contains arr_0; needs latents and labels"):
         load(str(tmp_path / "other.npz"))
 
 
 @pytest.mark.parametrize("spoil", [cut, Path.unlink], ids=["cut", "missing"])
-def test_a_zarr_store_with_a_broken_chunk_is_refused(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+def test_zarr_store_with_a_broken_chunk_is_refused(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     store = in_zarr(tmp_path / "stored", *archives.latents())
     spoil(next(path for path in sorted((store / "latents" / "c").rglob("*")) if path.is_file()))
     with pytest.raises(ValueError, match="not a whole zarr store of latents"):
         load(str(store))
 
 
-def test_what_is_not_there_gets_the_command_to_run(tmp_path: Path) -> None:
+def test_missing_data_gives_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 --dir .* brings it"
+        ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 --dir .* prepares it"
     ):
         load("cifar10", tmp_path)
     with pytest.raises(ValueError, match="neither digits, fashion-mnist, cifar10 nor a file or folder"):
         load(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="not latents; they are a folder with subfolders"):
+    with pytest.raises(ValueError, match="not latents; known layouts are a folder with subfolders"):
         load(str(tmp_path))
 
 
-def test_a_missing_package_gets_the_line_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_package_gives_the_install_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     store = in_zarr(tmp_path / "stored", *archives.latents())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install scikit-learn"):
@@ -294,7 +288,7 @@ def write_decoded(path: Path, images: archives.Images) -> None:
     )
 
 
-def test_a_decoded_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+def test_truncated_decoded_file_is_refused(tmp_path: Path) -> None:
     write_decoded(tmp_path / "cifar10.npz", archives.images())
     assert len(load("cifar10", tmp_path).train) == 20
     cut(tmp_path / "cifar10.npz")
@@ -331,7 +325,7 @@ def test_images_that_contradict_their_labels_are_refused(
         ({"package/train_lables.json": b'{"a": 1}'}, "train_lables.json: not a list of labels"),
     ],
 )
-def test_a_broken_package_of_cifar_10_is_refused_by_the_name_of_its_part(
+def test_broken_package_is_refused_with_the_name_of_its_part(
     change: dict[str, bytes | None], told: str, tmp_path: Path
 ) -> None:
     members = archives.package_members(archives.images()) | change
@@ -340,24 +334,24 @@ def test_a_broken_package_of_cifar_10_is_refused_by_the_name_of_its_part(
         read_package(path, ignore)
 
 
-def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
+def test_truncated_archive_is_refused(tmp_path: Path) -> None:
     path = archives.tar(tmp_path / "package.tgz", archives.package_members(archives.images()))
     cut(path)
     with pytest.raises(ValueError, match="not a whole tar archive"):
         read_package(path, ignore)
 
 
-def test_a_pickle_that_asks_for_more_than_arrays_is_refused_before_it_runs(tmp_path: Path) -> None:
+def test_pickle_of_more_than_arrays_is_refused_before_it_runs(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     evil = f"cos\nsystem\n(S'touch {touched}'\ntR.".encode()
     members = archives.official_members(archives.images()) | {"cifar-10-batches-py/data_batch_1": evil}
-    with pytest.raises(ValueError, match=r"data_batch_1: .* asks for os.system"):
+    with pytest.raises(ValueError, match=r"data_batch_1: .* contains os.system"):
         read_official(archives.tar(tmp_path / "official.tgz", members), ignore)
     assert not touched.exists()
 
 
 @pytest.mark.parametrize("held", [b"", b"nothing", b"(dp0\n."], ids=["empty", "no pickle", "no batch"])
-def test_a_pickle_of_no_batch_is_refused(held: bytes, tmp_path: Path) -> None:
+def test_pickle_without_a_batch_is_refused(held: bytes, tmp_path: Path) -> None:
     members = archives.official_members(archives.images()) | {"cifar-10-batches-py/test_batch": held}
     with pytest.raises(ValueError, match="test_batch: not a batch of CIFAR-10"):
         read_official(archives.tar(tmp_path / "official.tgz", members), ignore)
@@ -372,7 +366,7 @@ def test_a_pickle_of_no_batch_is_refused(held: bytes, tmp_path: Path) -> None:
         (IDX_FILES[3], lambda path: path.write_bytes(gzip.compress(b"\0\0\x0d\x01\0\0\0\0")), "not an idx"),
     ],
 )
-def test_broken_idx_files_are_refused_by_name(
+def test_broken_idx_files_are_refused_with_their_names(
     name: str, spoil: Callable[[Path], None], told: str, tmp_path: Path
 ) -> None:
     folder = archives.idx(tmp_path / "idx", archives.images(side=28, channels=1))

@@ -16,9 +16,9 @@ from models.weights import randomise_zeros
 
 def test_it_is_refused_for_other_types_and_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "takes bf16 and fp16 only, got float32" in why_not(torch.float32)
-    monkeypatch.setattr(flash_attn.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(flash_attn, "installed", lambda module: False)
     assert "pip install flash-attn" in why_not(torch.bfloat16)
-    monkeypatch.setattr(flash_attn.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(flash_attn, "installed", lambda module: True)
     assert why_not(torch.bfloat16) == ""
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.machine import device as device
+from models.kernels import backends
 from models.kernels import gla as kernel
-from models.kernels.gla import gla, gla_reference, require_backend, why_not_fla
+from models.kernels.gla import FLA, fla_takes, gla, gla_reference
 
 Inputs = list[Tensor]
 
-needs_fla = pytest.mark.skipif(bool(why_not_fla()), reason=f"the back end fla cannot run: {why_not_fla()}")
+needs_fla = pytest.mark.skipif(bool(FLA.why_not()), reason=f"the back end fla cannot run: {FLA.why_not()}")
 
 
 def inputs(tokens: int, spread: float = 1, batch: int = 2, heads: int = 3) -> Inputs:
@@ -132,7 +133,7 @@ def test_gla_on_the_meta_device_keeps_shapes_and_types() -> None:
         (
             True,
             ("triton",),
-            r"flash-linear-attention is not installed \(pip install flash-linear-attention\)",
+            r"fla is not installed \(pip install flash-linear-attention\)",
         ),
         (True, ("fla",), r"triton is not installed \(pip install triton\)"),
     ],
@@ -141,22 +142,21 @@ def test_a_back_end_that_cannot_run_is_refused_by_name(
     cuda: bool, packages: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(kernel, "_installed", lambda module: module in packages)
+    monkeypatch.setattr(backends, "installed", lambda module: module in packages)
     with pytest.raises(ValueError, match=f"^backend: fla cannot run: {told}; torch would work$"):
-        require_backend("fla")
-    require_backend("torch")
-    require_backend("auto")
-    assert kernel.backend_in_use("auto", torch.device("cuda")) == "torch"
+        FLA.require("fla")
+    FLA.require("torch")
+    FLA.require("auto")
+    assert not fla_takes("auto", torch.device("cuda"))
 
 
 def test_the_back_end_goes_by_the_device_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "why_not_fla", lambda: "")
-    chosen = {
-        device: kernel.backend_in_use("auto", torch.device(device)) for device in ("cpu", "meta", "cuda")
-    }
-    assert chosen == {"cpu": "torch", "meta": "torch", "cuda": "fla"}
-    assert kernel.backend_in_use("torch", torch.device("cuda")) == "torch"
-    assert kernel.backend_in_use("fla", torch.device("meta")) == "torch"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends, "installed", lambda module: True)
+    taken = {device: fla_takes("auto", torch.device(device)) for device in ("cpu", "meta", "cuda")}
+    assert taken == {"cpu": False, "meta": False, "cuda": True}
+    assert not fla_takes("torch", torch.device("cuda"))
+    assert not fla_takes("fla", torch.device("meta"))
     with pytest.raises(ValueError, match="backend: fla takes CUDA tensors, got cpu; torch would work"):
         gla(*inputs(3), "fla")
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bench.counting import counters
 from models import Task, create
-from models.fcdm import NeighbourhoodAttention
+from models._fcdm_ablations import NeighbourhoodAttention
 from models.kernels.neighbourhood import (
     BACKENDS,
     neighbourhood_attention,
@@ -111,7 +111,9 @@ class Attends(nn.Module):
 def test_macs_are_those_of_49_keys_a_query_whatever_the_back_end(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.fcdm.require_backend", lambda name: None)  # natten need not be installed
+    monkeypatch.setattr(
+        "models._fcdm_ablations.require_backend", lambda name: None
+    )  # natten need not be installed
     task = Task((8, 16), in_channels=64)
     with torch.device("meta"):
         model = Attends(backend)

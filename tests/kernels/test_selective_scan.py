@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
@@ -11,18 +10,18 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.kernels import backends
 from models.kernels import selective_scan as kernel
 from models.kernels.selective_scan import (
-    backend_in_use,
-    require_backend,
+    MAMBA_SSM,
+    mamba_ssm_takes,
     selective_scan,
     selective_scan_mamba_ssm,
     selective_scan_reference,
-    why_not_mamba_ssm,
 )
 
 needs_mamba_ssm = pytest.mark.skipif(
-    bool(why_not_mamba_ssm()), reason=f"mamba-ssm cannot run: {why_not_mamba_ssm()}"
+    bool(MAMBA_SSM.why_not()), reason=f"mamba-ssm cannot run: {MAMBA_SSM.why_not()}"
 )
 
 
@@ -117,20 +116,20 @@ def test_mamba_ssm_by_name_is_refused_where_it_cannot_run(monkeypatch: pytest.Mo
     with pytest.raises(
         ValueError, match=r"^backend: mamba-ssm cannot run: torch sees no CUDA device here; torch"
     ):
-        require_backend("mamba-ssm")
+        MAMBA_SSM.require("mamba-ssm")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr(backends, "installed", lambda module: False)
     with pytest.raises(
         ValueError, match=r"mamba_ssm is not installed \(pip install mamba-ssm\); torch would"
     ):
-        require_backend("mamba-ssm")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))
-    require_backend("mamba-ssm")
+        MAMBA_SSM.require("mamba-ssm")
+    monkeypatch.setattr(backends, "installed", lambda module: True)
+    MAMBA_SSM.require("mamba-ssm")
     with pytest.raises(ValueError, match="mamba-ssm takes CUDA tensors, got cpu; torch would work"):
         selective_scan(*given, backend="mamba-ssm")
-    assert backend_in_use("mamba-ssm", torch.device("meta")) == "torch"
-    assert backend_in_use("auto", torch.device("cpu")) == "torch"
-    assert backend_in_use("auto", torch.device("cuda")) == "mamba-ssm"
+    assert not mamba_ssm_takes("mamba-ssm", torch.device("meta"))
+    assert not mamba_ssm_takes("auto", torch.device("cpu"))
+    assert mamba_ssm_takes("auto", torch.device("cuda"))
 
 
 def test_mamba_ssm_is_given_what_its_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:

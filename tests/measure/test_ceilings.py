@@ -12,7 +12,7 @@ from bench.jobs import worker
 from bench.machine import environment
 from bench.measure import ceilings
 from bench.records.base import Environment, Record, Skipped
-from bench.records.ceiling import Ceiling, CeilingCase
+from bench.records.ceiling import PRECISIONS, Ceiling, CeilingCase, cases
 from bench.store.codec import read
 from bench.tables.render import render
 from tests.commands import run
@@ -42,10 +42,10 @@ def test_a_convolution_counts_nine_products_a_channel_pair(monkeypatch: pytest.M
 
 
 def test_only_a_cpu_has_a_ceiling_of_convolutions() -> None:
-    cpu = [(case.what, case.precision) for case in ceilings.cases("cpu", ["fp32", "bf16"])]
+    cpu = [(case.what, case.precision) for case in cases("cpu", ["fp32", "bf16"])]
     products = [("matmul", "fp32"), ("convolution", "fp32"), ("matmul", "bf16"), ("convolution", "bf16")]
     assert cpu == [*products, ("copy", "fp32")]
-    assert {case.what for case in ceilings.cases("cuda", ["tf32"])} == {"matmul", "copy"}
+    assert {case.what for case in cases("cuda", ["tf32"])} == {"matmul", "copy"}
 
 
 def test_a_copy_counts_its_bytes_read_and_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_ceiling_is_measured_in_a_worker_of_its_own() -> None:
 
 def test_a_sweep_gets_a_job_for_every_ceiling() -> None:
     jobs = roofline.jobs(roofline.parser().parse_args(list(HERE)))
-    assert [job.case for job in jobs] == ceilings.cases("cpu", ceilings.PRECISIONS["cpu"])
+    assert [job.case for job in jobs] == cases("cpu", PRECISIONS["cpu"])
 
 
 @pytest.mark.parametrize(

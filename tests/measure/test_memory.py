@@ -1,4 +1,4 @@
-"""Memory: what a footprint counts, how near predictions come, and the command."""
+"""Memory: live bytes, predictions, lines over the batch, the command, the report."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from typing import NoReturn
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.records.record import Memory, MemoryUse, Skipped
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
@@ -18,20 +17,25 @@ from torch.profiler import ProfilerActivity, profile
 from bench import memory
 from bench.analysis import memory_fit
 from bench.analysis.memory_fit import GIB, MIB
-from bench.checkpointing import checkpointed
 from bench.counting.cuda_dispatch import CudaRules, fused_attention
+from bench.jobs import memory as memory_jobs
 from bench.jobs import worker
-from bench.measure.live_bytes import CUDA_BLOCK_BYTES, Footprint, PeakWatch
-from bench.measure.memory import predict, training
-from bench.memory import MemoryCase
-from bench.records import record
+from bench.machine import environment
+from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes, PeakWatch
+from bench.measure.memory import measure, predict, training
+from bench.records.base import Skipped
+from bench.records.memory import TABLE, Memory, MemoryCase, MemoryUse
+from bench.store.codec import from_dict, read, to_line
+from bench.tables.render import render
 from models import Task
+from models.checkpointing import checkpointed
 from models.contract import build
 from models.registry import task_at
 from reports.sections import memory as report
-from tests.cli.test_cli import run
+from tests.analysis import builders
+from tests.analysis.builders import META, SIZED, USE
+from tests.commands import run
 from tests.conftest import UNREAD
-from tests.records.test_record import RUN
 from tests.tiny import Tiny
 
 KB = 1000  # a vector of 250 float32
@@ -41,82 +45,82 @@ def vector(size: int = 250) -> Tensor:
     return torch.empty(size, device="meta")
 
 
-# what a footprint counts
+# live bytes
 
 
-def test_temporaries_of_a_chain_are_freed_and_the_peak_is_two_of_them() -> None:
-    with Footprint() as footprint:
+def test_freed_temporaries_peak_at_two_tensors() -> None:
+    with LiveBytes() as live:
         x = vector()
         for _ in range(5):
             x = x.sin()
-    assert footprint.live_bytes == KB
-    assert footprint.peak_bytes == 2 * KB
+    assert live.live_bytes == KB
+    assert live.peak_bytes == 2 * KB
 
 
-def test_an_operation_in_place_takes_nothing() -> None:
-    with Footprint() as footprint:
+def test_an_operation_in_place_takes_no_memory() -> None:
+    with LiveBytes() as live:
         vector().sin_().add_(1)
-    assert footprint.peak_bytes == KB
-    assert footprint.live_bytes == 0
+    assert live.peak_bytes == KB
+    assert live.live_bytes == 0
 
 
-def test_views_share_one_storage_which_lives_as_long_as_the_last_of_them() -> None:
-    with Footprint() as footprint:
+def test_a_storage_lives_as_long_as_its_last_view() -> None:
+    with LiveBytes() as live:
         x = vector()
         part = x.view(25, 10).transpose(0, 1)[:3]
-        assert footprint.live_bytes == KB
+        assert live.live_bytes == KB
         del x
-        assert footprint.live_bytes == KB
+        assert live.live_bytes == KB
         del part
-        assert footprint.live_bytes == 0
+        assert live.live_bytes == 0
 
 
-def test_tensors_from_before_count_once_they_are_used_or_followed() -> None:
+def test_earlier_tensors_count_once_used_or_followed() -> None:
     x, y = vector(), vector()
-    with Footprint() as footprint:
+    with LiveBytes() as live:
         x.sin()
-        assert footprint.live_bytes == KB
-        footprint.follow([x, y])
-        assert footprint.live_bytes == 2 * KB
+        assert live.live_bytes == KB
+        live.follow([x, y])
+        assert live.live_bytes == 2 * KB
 
 
 def test_lists_of_results_count_each() -> None:
-    with Footprint() as footprint:
+    with LiveBytes() as live:
         kept = torch._foreach_add([vector(), vector(500)], 1)
-        assert footprint.live_bytes == 3 * KB
+        assert live.live_bytes == 3 * KB
         assert len(kept) == 2
 
 
-def test_storages_take_whole_blocks_where_they_are_asked_to() -> None:
-    with Footprint(block_bytes=512) as footprint:
+def test_storages_are_rounded_up_to_blocks() -> None:
+    with LiveBytes(block_bytes=512) as live:
         kept = [vector(1), vector(128), vector(129)]
-        assert footprint.live_bytes == 512 + 512 + 1024
+        assert live.live_bytes == 512 + 512 + 1024
         assert len(kept) == 3
 
 
 def test_other_devices_are_left_out() -> None:
-    with Footprint("meta") as footprint:
+    with LiveBytes("meta") as live:
         torch.zeros(250)
-    assert footprint.peak_bytes == 0
+    assert live.peak_bytes == 0
 
 
-def test_a_chain_of_linears_keeps_each_input_until_its_backward_pass() -> None:
+def test_linears_keep_their_inputs_until_the_backward_pass() -> None:
     width, batch, depth = 64, 512, 4
     weights = [torch.empty(width, width, device="meta", requires_grad=True) for _ in range(depth)]
     hidden, weight = 4 * batch * width, 4 * width * width
-    with Footprint() as footprint:
-        footprint.follow(weights)
+    with LiveBytes() as live:
+        live.follow(weights)
         x = torch.empty(batch, width, device="meta")
         for w in weights:
             x = x @ w
         # the input, three hidden activations that the backward pass needs, the output; the weights
-        assert footprint.live_bytes == (depth + 1) * hidden + depth * weight
+        assert live.live_bytes == (depth + 1) * hidden + depth * weight
         x.backward(torch.empty_like(x))
         del x
-    assert footprint.live_bytes == 2 * depth * weight  # and the gradients
+    assert live.live_bytes == 2 * depth * weight  # and the gradients
     # at the third of four: its input and what lies before it, the output and the gradient that came in, the
     # gradients of its output and input; those of two weights
-    assert footprint.peak_bytes == (3 + 2 + 2) * hidden + (depth + 2) * weight
+    assert live.peak_bytes == (3 + 2 + 2) * hidden + (depth + 2) * weight
 
 
 class Stack(nn.Module):
@@ -133,14 +137,14 @@ class Stack(nn.Module):
 
 
 def step_peak(model: nn.Module, x: Tensor) -> int:
-    footprint = Footprint(x.device.type)
-    footprint.follow([*model.parameters(), x])
-    with footprint:
+    live = LiveBytes(x.device.type)
+    live.follow([*model.parameters(), x])
+    with live:
         model(x).sin().sum().backward()
-    return footprint.peak_bytes
+    return live.peak_bytes
 
 
-def test_checkpointing_lowers_the_peak_to_one_block_and_the_inputs_of_all() -> None:
+def test_checkpointing_keeps_inputs_and_one_block() -> None:
     model, x = Stack(8).to("meta"), torch.empty(4096, 64, device="meta")
     kept = step_peak(model, x)
     model.zero_grad()
@@ -152,7 +156,7 @@ def test_checkpointing_lowers_the_peak_to_one_block_and_the_inputs_of_all() -> N
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's profiler warns of its own deprecations
-def test_a_footprint_agrees_with_what_torchs_profiler_saw_allocated(tmp_path: Path) -> None:
+def test_live_bytes_agree_with_torchs_profiler(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Stack(3), torch.randn(2048, 64)
     before = sum(p.untyped_storage().nbytes() for p in model.parameters()) + x.untyped_storage().nbytes()
@@ -183,7 +187,7 @@ def test_a_peak_belongs_to_what_ran_when_it_rose() -> None:
     assert (watch.peak_at.phase, watch.peak_at.gradients_bytes) == ("backward", 3)
 
 
-# what meta tensors must be told of CUDA
+# rules of CUDA on meta tensors
 
 LOW = torch.bfloat16
 AUTOCAST: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
@@ -215,7 +219,7 @@ AUTOCAST: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", AUTOCAST)
-def test_an_operator_gives_the_type_that_autocast_gives_it_on_cuda(name: str) -> None:
+def test_operators_give_the_dtype_of_cuda_autocast(name: str) -> None:
     call = AUTOCAST[name]
     with CudaRules(torch.bfloat16):
         ours = call(lambda *shape, dtype=torch.float32: torch.empty(shape, dtype=dtype, device="meta"))
@@ -233,26 +237,26 @@ def test_an_operator_gives_the_type_that_autocast_gives_it_on_cuda(name: str) ->
 def test_autocast_keeps_one_copy_of_a_weight_until_it_ends() -> None:
     weight = torch.empty(64, 64, device="meta", requires_grad=True)
     x = torch.empty(1, 64, device="meta", dtype=LOW)
-    with Footprint() as footprint:
-        footprint.follow([weight, x])
-        before = footprint.live_bytes
+    with LiveBytes() as live:
+        live.follow([weight, x])
+        before = live.live_bytes
         with CudaRules(LOW), torch.no_grad():
             for _ in range(3):
                 F.linear(x, weight)
-            assert footprint.live_bytes == before + 2 * weight.numel()
-        assert footprint.live_bytes == before
+            assert live.live_bytes == before + 2 * weight.numel()
+        assert live.live_bytes == before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_keeps_its_inputs_its_output_and_no_scores(dtype: torch.dtype) -> None:
     N, heads, T, d = 2, 4, 1024, 64
     qkv = [torch.empty(N, heads, T, d, device="meta", dtype=dtype, requires_grad=True) for _ in range(3)]
-    with Footprint() as footprint:
-        footprint.follow(qkv)
+    with LiveBytes() as live:
+        live.follow(qkv)
         with CudaRules(None):
             out = F.scaled_dot_product_attention(*qkv)
         of_one = out.untyped_storage().nbytes()
-        assert footprint.live_bytes == pytest.approx(4 * of_one + 4 * N * heads * T, rel=0.01)
+        assert live.live_bytes == pytest.approx(4 * of_one + 4 * N * heads * T, rel=0.01)
         out.sum().backward()
     assert all(x.grad is not None for x in qkv)
 
@@ -264,7 +268,7 @@ def test_attention_takes_a_mask_and_groups_of_heads() -> None:
     assert fused_attention(q, kv, kv, is_causal=True, enable_gqa=True).shape == q.shape
 
 
-# how near predictions come
+# predictions
 
 
 def predicted(
@@ -292,7 +296,7 @@ def test_predictions_agree_with_independent_ones(
     assert use.peak_bytes / GIB == pytest.approx(gib, rel=tolerance)
 
 
-def test_the_parts_of_a_training_step_have_known_sizes_and_add_up(smallest: str) -> None:
+def test_parts_of_a_training_step_add_up(smallest: str) -> None:
     task = task_at(smallest, 256, 256)
     model = build(smallest, task)
     trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -313,10 +317,10 @@ def test_the_parts_of_a_training_step_have_known_sizes_and_add_up(smallest: str)
 @pytest.mark.parametrize("name", ["FCDM-S", "DiCo-S", "DiC-S"])  # DiT's attention is another kernel on a CPU
 def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
     task = task_at(name, 64, 64)
-    ledger = Footprint("cpu", CUDA_BLOCK_BYTES)
-    with ledger:
+    counter = LiveBytes("cpu", CUDA_BLOCK_BYTES)
+    with counter:
         real = training(
-            lambda: build(name, task, device="cpu"), task, 2, "cpu", ledger, nullcontext, nullcontext
+            lambda: build(name, task, device="cpu"), task, 2, "cpu", counter, nullcontext, nullcontext
         )
     use = predicted(name, 2, "fp32", checkpointing=True, res=64)
     assert use.parameters_bytes == real.parameters_bytes
@@ -326,14 +330,14 @@ def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
     assert use.update_peak_bytes == pytest.approx(real.update_peak_bytes, rel=1e-3)
 
 
-def test_the_update_needs_the_square_roots_of_all_second_moments_whatever_the_batch() -> None:
+def test_peak_of_the_update_is_independent_of_the_batch() -> None:
     one, two = predicted("DiT-S/8", 1, "fp32"), predicted("DiT-S/8", 2, "fp32")
     assert one.update_peak_bytes == pytest.approx(two.update_peak_bytes, rel=1e-3)  # but for the inputs
     assert one.update_peak_bytes == pytest.approx(6 * one.gradients_bytes, rel=0.01)
     assert (one.peak_phase, one.gradients_at_peak_bytes) == ("update", one.gradients_bytes)
 
 
-def test_inference_holds_weights_in_its_precision_and_nothing_of_training() -> None:
+def test_inference_holds_weights_in_its_precision() -> None:
     full, half = (predicted("FCDM-S", 8, precision, "inference") for precision in ("fp32", "bf16"))
     assert half.parameters_bytes == pytest.approx(full.parameters_bytes / 2, rel=0.01)
     assert half.activations_bytes == pytest.approx(full.activations_bytes / 2, rel=0.02)
@@ -342,7 +346,7 @@ def test_inference_holds_weights_in_its_precision_and_nothing_of_training() -> N
     assert predicted("FCDM-S", 8, "tf32", "inference") == full
 
 
-def test_one_convolution_without_gradients_holds_what_a_hand_counts() -> None:
+def test_one_convolution_holds_its_hand_count() -> None:
     use = predict(lambda: Tiny(Task()).to("meta"), Task(), 64, "fp32", "inference", False)
     hidden = 4 * 64 * 8 * 32 * 32
     x = 4 * 64 * 4 * 32 * 32
@@ -353,32 +357,19 @@ def test_one_convolution_without_gradients_holds_what_a_hand_counts() -> None:
 # the line through the batches
 
 
-def known(batch: int, passes: float, update: int | None = None) -> Memory:
-    use = MemoryUse(
-        passes_peak_bytes=int(passes),
-        passes_peak_phase="backward",
-        passes_gradients_bytes=0,
-        update_peak_bytes=update,
-        parameters_bytes=0,
-        gradients_bytes=3 * GIB,
-        optimizer_bytes=0,
-        ema_bytes=0,
-        reserved_bytes=None,
-        process_bytes=None,
+def known(batch: int, passes: float, update: int | None = None, **changes: int) -> Memory:
+    use = replace(
+        USE, passes_peak_bytes=int(passes), update_peak_bytes=update, gradients_bytes=3 * GIB, **changes
     )
-    return Memory(
-        run=replace(RUN, model="FCDM-XL", batch=batch),
-        work="training",
-        checkpointing=True,
-        predicted=True,
-        limit_bytes=None,
-        status="ok",
-        reason="",
-        use=use,
-    )
+    return builders.memory(use, model="FCDM-XL", batch=batch, checkpointing=True)
 
 
-OUT = replace(known(512, 0), status="out of memory", reason="asked for 9 TiB", use=None)
+def out_of_memory(batch: int = 512, limit_bytes: int | None = None) -> Skipped:
+    case = replace(known(batch, 0).case, limit_bytes=limit_bytes)
+    return Skipped(case=case, environment=META, status="out of memory", reason="asked for 9 TiB")
+
+
+OUT = out_of_memory()
 
 
 def test_a_line_is_found_and_gives_the_largest_batch() -> None:
@@ -394,7 +385,7 @@ def test_a_line_is_found_and_gives_the_largest_batch() -> None:
     assert line.max_batch(int(10.5 * GIB)) == 0  # the update alone takes 11
 
 
-def test_a_line_says_how_far_off_it_is_and_needs_three_batches() -> None:
+def test_a_line_has_a_residual_and_needs_three_batches() -> None:
     bent = [known(1, GIB), known(2, 2 * GIB), known(3, 4 * GIB)]
     line = memory_fit.fit(bent)
     assert line is not None
@@ -402,21 +393,19 @@ def test_a_line_says_how_far_off_it_is_and_needs_three_batches() -> None:
     assert memory_fit.fit([*bent[:2], OUT]) is None
 
 
-def test_a_line_goes_through_the_batches_that_peak_like_the_largest() -> None:
+def test_a_line_uses_batches_that_peak_like_the_largest() -> None:
     def late(batch: int) -> Memory:
-        case = known(batch, 10 * GIB)
-        assert case.use is not None
-        return replace(case, use=replace(case.use, passes_gradients_bytes=2 * GIB))
+        return known(batch, 10 * GIB, passes_gradients_bytes=2 * GIB)
 
     early = [known(batch, 9 * GIB + batch * MIB) for batch in (1024, 2048, 4096)]
     line = memory_fit.fit([late(1), late(2), *early])
     assert line is not None
     assert line.batches == (1024, 2048, 4096)
-    assert not line.bent
+    assert not line.is_nonlinear
     bent = memory_fit.fit([late(1), late(2), *early[1:]])
     assert bent is not None
     assert bent.batches == (1, 2, 2048, 4096)
-    assert bent.bent
+    assert bent.is_nonlinear
 
 
 @pytest.mark.parametrize("guess", [0, 1, 50, 99, 100, 101, 150, 10**9])
@@ -424,11 +413,11 @@ def test_a_line_goes_through_the_batches_that_peak_like_the_largest() -> None:
 def test_the_largest_batch_is_found_from_any_guess(most: int, guess: int) -> None:
     asked = []
 
-    def holds(batch: int) -> bool:
+    def fits(batch: int) -> bool:
         asked.append(batch)
         return batch <= most
 
-    assert memory_fit.largest(holds, guess) == most
+    assert memory_fit.largest(fits, guess) == most
     assert min(asked) > 0
     if guess == most:
         assert len(asked) <= 2
@@ -444,7 +433,7 @@ def test_devices_are_gpus_by_name_or_sizes() -> None:
         memory_fit.device("a100")
     with pytest.raises(ValueError, match=r"RTX 4900: no such GPU; did you mean RTX 4090\?; a size"):
         memory_fit.device("RTX 4900")
-    with pytest.raises(ValueError, match="600MiB: nothing is left of it after a reserve of 1 GiB"):
+    with pytest.raises(ValueError, match="600MiB: smaller than the reserve of 1 GiB"):
         memory_fit.device("600MiB")
 
 
@@ -452,8 +441,7 @@ def test_claims_are_judged_with_the_buckets_of_several_gpus() -> None:
     one, four = memory_fit.verdicts([known(256, 39 * GIB, GIB), known(64, 21 * GIB, GIB), known(32, GIB)])
     assert (one.text, one.buckets_bytes, one.margin_bytes) == ("fits", 0, 0)
     assert (four.text, four.buckets_bytes, four.margin_bytes) == ("does not fit", 3 * GIB, -GIB)
-    held_to = replace(OUT, run=replace(OUT.run, batch=256), limit_bytes=39 * GIB)
-    (ran_out,) = memory_fit.verdicts([held_to, replace(held_to, limit_bytes=GIB)])
+    (ran_out,) = memory_fit.verdicts([out_of_memory(256, 39 * GIB), out_of_memory(256, GIB)])
     assert (ran_out.text, ran_out.needed_bytes) == ("does not fit", None)
 
 
@@ -462,22 +450,18 @@ def test_claims_are_judged_with_the_buckets_of_several_gpus() -> None:
 
 def test_a_memory_record_comes_back_from_its_line() -> None:
     for one in (known(4, GIB, 2), OUT):
-        assert record.from_dict(json.loads(record.to_line(one))) == one
+        assert from_dict(json.loads(to_line(one))) == one
 
 
 def test_impossible_memory_cannot_be_recorded() -> None:
-    with pytest.raises(ValueError, match="status 'ok' with use None"):
-        replace(OUT, status="ok")
-    use = known(4, GIB).use
-    assert use is not None
-    with pytest.raises(ValueError, match="nothing was reserved for a prediction"):
-        replace(known(4, GIB), use=replace(use, reserved_bytes=1))
+    with pytest.raises(ValueError, match="a peak cannot be negative"):
+        known(4, -GIB)
+    with pytest.raises(ValueError, match="a prediction has no reserved memory"):
+        known(4, GIB, reserved_bytes=1)
 
 
 CASE = MemoryCase(
-    model="DiT-S/8",
-    res=(64, 128),
-    batch=2,
+    **{**SIZED, "model": "DiT-S/8", "family": "DiT", "res": (64, 128), "latent_size": (8, 16), "batch": 2},
     device="meta",
     precision="bf16",
     work="training",
@@ -486,45 +470,46 @@ CASE = MemoryCase(
 )
 
 
-def test_a_worker_gets_the_case_and_gives_the_same_record() -> None:
-    here = memory.measure(CASE)
-    there = worker.run("bench.memory:measure", CASE, 120)
-    assert isinstance(there, Memory)
-    assert there.use == here.use
-    assert there.run.res == (64, 128)
+def test_a_worker_measures_the_same_case() -> None:
+    now = environment.gather("meta", "DiT-S/8")
+    here = measure(CASE, now)
+    there = worker.run("bench.measure.memory:measure", CASE, now, 120)
+    assert here == there
+    assert here.case == CASE
 
 
-def test_a_library_that_finds_no_memory_is_out_of_memory_and_no_other_failure_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_failed_allocation_of_a_library_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> NoReturn:
-        raise RuntimeError(told)
+        raise RuntimeError(message)
 
-    monkeypatch.setattr("bench.peaks.predict", fails)
-    told = "cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nand more"
-    found = memory.measure(CASE)
+    monkeypatch.setattr("bench.measure.memory.predict", fails)
+    message = "cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nand more"
+    found = memory_jobs.result_of(CASE)
+    assert isinstance(found, Skipped)
     assert (found.status, found.reason) == ("out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
-    told = "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
-    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
-        memory.measure(CASE)
+    message = "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+    found = memory_jobs.result_of(CASE)
+    assert isinstance(found, Skipped)
+    assert (found.status, found.case) == ("error", CASE)
+    assert found.reason == "on the meta device: RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
 
 
-def test_what_becomes_of_a_worker_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_worker_gives_a_skipped_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.machine.environment.gather", lambda *_: META)
     monkeypatch.setattr(
-        memory.worker, "run", lambda *_: Skipped(run=RUN, status="out of memory", reason="asked for 9 TiB")
+        worker,
+        "run",
+        lambda _, case, now, __: Skipped(case=case, environment=now, status="crashed", reason="SIGSEGV"),
     )
-    monkeypatch.setattr(memory, "planned", lambda case: replace(RUN, batch=case.batch))
-    found = memory.result_of(replace(CASE, device="cuda"))
-    assert (found.status, found.reason, found.use) == ("out of memory", "asked for 9 TiB", None)
-    assert (found.work, found.checkpointing, found.predicted) == ("training", True, False)
+    on_cuda = replace(CASE, device="cuda")
+    found = memory_jobs.result_of(on_cuda)
+    assert found == Skipped(case=on_cuda, environment=META, status="crashed", reason="SIGSEGV")
 
 
 QUICK = ["--device", "meta", "--model", "DiT-S/8", "--res", "64"]
 
 
-def test_the_command_predicts_and_says_so_everywhere(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_marks_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "records.jsonl"
     assert run(memory.main, *QUICK, "--batch", "2", "--format", "json", "--out", str(path)) == 0
     printed = capsys.readouterr()
@@ -536,9 +521,8 @@ def test_the_command_predicts_and_says_so_everywhere(
     ]
     assert all(row["predicted"] and row["status"] == "ok" for row in rows)
     assert all(row["reserved_bytes"] is None and row["process_bytes"] is None for row in rows)
-    assert "predicted: from sizes of tensors, nothing ran" in printed.err
-    kept = record.read(path)
-    assert [memory.row(one) for one in kept if isinstance(one, Memory)] == rows
+    assert "predicted from the sizes of tensors" in printed.err
+    assert json.loads(render(TABLE, read(path).records, "json")) == rows
     assert run(memory.main, *QUICK, "--batch", "2", "--work", "inference") == 0
     assert "predicted" in capsys.readouterr().out
 
@@ -552,15 +536,18 @@ def test_a_line_and_its_largest_batch_are_verified(capsys: pytest.CaptureFixture
     assert row["batches"] == [64, 128, 256]
     assert abs(row["verified_max_batch"] - row["max_batch"]) <= 2
     fits, too_many = (
-        memory.measure(replace(CASE, model=name, res=256, precision="fp32", checkpointing=False, batch=batch))
+        measure(
+            replace(
+                CASE, model=name, res=256, latent_size=32, precision="fp32", checkpointing=False, batch=batch
+            ),
+            META,
+        )
         for batch in (row["verified_max_batch"], row["verified_max_batch"] + 1)
     )
-    assert fits.use is not None
-    assert too_many.use is not None
     assert fits.use.peak_bytes <= GIB < too_many.use.peak_bytes
 
 
-def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
+def test_a_model_that_cannot_train_is_a_row(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = ["--device", "meta", "--model", "tests.tiny:RaisesInTraining", "tests.tiny:Tiny", "--batch", "2"]
@@ -572,7 +559,7 @@ def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
@@ -580,32 +567,35 @@ def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
         (["--device", "cpu"], "--device: invalid choice: 'cpu'"),
         (
             ["--fits", "RTX 4900"],
-            "--fits RTX 4900: no such GPU; did you mean RTX 4090?; a size such as 24GiB would",
+            "--fits RTX 4900: no such GPU; did you mean RTX 4090?; a size such as 24GiB works",
         ),
-        (["--fits", "0GiB"], "--fits 0GiB: nothing is left of it"),
+        (["--fits", "0GiB"], "--fits 0GiB: smaller than the reserve"),
         (["--fits", "24GiB", "--batch", "1", "2"], "--batch 1 2: a line needs at least 3 batches"),
-        (["--find-max-batch", "--device", "meta"], "--find-max-batch: no GPU here; name one or a size"),
+        (
+            ["--find-max-batch", "--device", "meta"],
+            "--find-max-batch: this machine has no GPU; name one or a size",
+        ),
         (["--reserve", "much"], "--reserve: must be a size, as 1GiB or 600MiB, got 'much'"),
-        (["--claims", "--model", "DiT-S/2"], "--claims: says itself what is measured; leave out --model"),
+        (["--claims", "--model", "DiT-S/2"], "--claims: the claims fix what is measured; leave out --model"),
         (["--claims", "--batch", "4"], "leave out --batch"),
-        (["--weights", "a.pt"], "--weights a.pt: their values change no size; leave it out"),
+        (["--weights", "a.pt"], "--weights a.pt: weights do not change memory; leave it out"),
         (["--out", "/"], "--out /: is a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(memory.main, *args) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_cuda_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(memory.main, "--device", "cuda") == 2
-    assert "sees no CUDA device here; --device meta predicts" in capsys.readouterr().err
+    assert "sees no CUDA device; --device meta predicts" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -616,14 +606,15 @@ def test_on_a_gpu_the_prediction_is_near_what_is_measured(precision: str, checkp
         CASE,
         model="FCDM-S",
         res=256,
+        latent_size=32,
         batch=32,
         precision=precision,
         checkpointing=checkpointing,
         device="cuda",
     )
-    measured, expected = memory.result_of(case), memory.result_of(replace(case, device="meta"))
-    assert measured.use is not None, measured.reason
-    assert expected.use is not None
+    measured, expected = map(memory_jobs.result_of, (case, replace(case, device="meta")))
+    assert isinstance(measured, Memory), measured
+    assert isinstance(expected, Memory)
     assert expected.use.peak_bytes == pytest.approx(measured.use.peak_bytes, rel=0.1)
     assert measured.use.reserved_bytes is not None
     assert measured.use.reserved_bytes >= measured.use.peak_bytes
@@ -631,14 +622,16 @@ def test_on_a_gpu_the_prediction_is_near_what_is_measured(precision: str, checkp
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_a_case_over_its_limit_is_out_of_memory() -> None:
-    case = replace(CASE, model="FCDM-S", res=256, batch=64, device="cuda", limit_bytes=GIB)
-    assert memory.result_of(case).status == "out of memory"
+    case = replace(CASE, model="FCDM-S", res=256, latent_size=32, batch=64, device="cuda", limit_bytes=GIB)
+    found = memory_jobs.result_of(case)
+    assert isinstance(found, Skipped)
+    assert found.status == "out of memory"
 
 
 # the report's section
 
 
-def test_the_reports_section_has_peaks_lines_and_claims() -> None:
+def test_report_section_has_peaks_lines_and_claims() -> None:
     cases = [known(batch, 10 * GIB + batch * MIB, 11 * GIB) for batch in (64, 128, 256)]
     text, _ = report.section([*cases, OUT])
     assert report.section([OUT, *reversed(cases)]) == (text, [])
@@ -650,11 +643,9 @@ def test_the_reports_section_has_peaks_lines_and_claims() -> None:
     assert report.section([]) == ("", [])
 
 
-def test_the_reports_section_takes_the_newest_record_of_a_case() -> None:
+def test_report_section_uses_the_newest_record_of_a_case() -> None:
     old, new = known(64, GIB), known(64, 5 * GIB)
-    new = replace(
-        new, run=replace(new.run, environment=replace(new.run.environment, date="2026-11-22T00:00:00Z"))
-    )
+    new = replace(new, environment=replace(META, date="2026-11-22T00:00:00Z"))
     for order in ([old, new], [new, old]):
         text, _ = report.section(order)
         assert "5.00" in text

@@ -1,30 +1,40 @@
-"""Floors: arithmetic by hand, peaks that are known or blank, what the command and the report make of them."""
+"""Floors: arithmetic by hand, peaks that are known or blank, the command and the report's section."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bench.records.record import Ceiling, Environment, Part, Profiled, Record, Work, read, to_line
 
-from baselines import load
-from bench import operators, roofline
-from bench.analysis import roofline as floors
+from baselines import gpus
+from bench.analysis import floors, roofline
+from bench.analysis.floors import PartFloor, PassFloor
 from bench.analysis.roofline import Floor, Peaks
-from bench.roofline import main
-from models.registry import BACKBONES
-from reports.__main__ import SECTIONS
-from reports.figures.plots import COLOURS, new_figure
-from reports.naming import sizes_of
+from bench.jobs import roofline as jobs
+from bench.machine import environment
+from bench.records.base import Environment, Record
+from bench.records.ceiling import Ceiling, CeilingCase
+from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
+from bench.records.profile import Profile, ProfileCase
+from bench.records.throughput import Throughput
+from bench.roofline import jobs as jobs_of
+from bench.roofline import main, parser
+from bench.store.codec import read, to_line
+from bench.tables.render import render
+from models.registry import names
+from reports.figures import roofline as figure
+from reports.figures.plots import new_figure
+from reports.naming import COLOURS, sizes_of
 from reports.sections import roofline as section
-from tests.cli.test_cli import run
-from tests.records.test_record import COUNTED, HERE, RUN, TIMED
+from tests.commands import run
+from tests.records.examples import CASE, COUNT, ENVIRONMENT, MODEL, THROUGHPUT, VISIT
 
-GPU = replace(HERE, device="NVIDIA H200", device_type="cuda")
+GPU = replace(ENVIRONMENT, device="NVIDIA H200", device_type="cuda")
 
 
-def part(kind: str, *, macs: int = 0, eager: int = 0, fused: int = 0) -> Part:
-    return Part(
+def part(kind: str, *, macs: int = 0, eager: int = 0, fused: int = 0) -> OperatorCost:
+    return OperatorCost(
         kind=kind,
         op=kind,
         module="layer",
@@ -36,20 +46,14 @@ def part(kind: str, *, macs: int = 0, eager: int = 0, fused: int = 0) -> Part:
     )
 
 
-WORK = Work(
-    model="FCDM-S",
-    family="FCDM",
-    res=256,
-    latent_size=32,
-    batch=4,
-    precision="fp32",
-    work="inference",
+COSTS = OperatorCosts(
+    case=OperatorCase(**{**MODEL, "device": "meta"}, work="inference"),
+    environment=replace(ENVIRONMENT, device="", device_type="meta"),
     parts=(
         part("linear", macs=5000, eager=300, fused=400),
         part("convolution", macs=500, eager=2000, fused=1000),
         part("norm", eager=1500),
     ),
-    environment=replace(HERE, device="", device_type="meta"),
 )
 PEAKS = Peaks(
     device="a device",
@@ -63,13 +67,31 @@ PEAKS = Peaks(
 )
 
 
+def costs(**case: Any) -> OperatorCosts:  # noqa: ANN401 - fields of the case
+    return replace(COSTS, case=replace(COSTS.case, **case))
+
+
+def timed(*times_s: float, here: Environment = ENVIRONMENT, **case: Any) -> Throughput:  # noqa: ANN401
+    return replace(THROUGHPUT, case=replace(CASE, **case), environment=here, times_s=times_s)
+
+
+def rows(parts: list[PartFloor]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(render(floors.PARTS, parts, "json"))
+    return found
+
+
+def row(one: PassFloor) -> dict[str, Any]:
+    (found,) = json.loads(render(floors.PASSES, [one], "json"))
+    return dict(found)
+
+
 def total(precision: str, form: str, peaks: Peaks = PEAKS) -> tuple[float, float]:
-    floor = floors.floor(WORK, peaks, precision, form)
+    floor = roofline.floor(COSTS, peaks, precision, form)
     assert floor is not None
     return floor.compute_s, floor.memory_s
 
 
-def test_a_floor_is_the_longer_of_flops_and_bytes_of_every_operator_and_their_sum() -> None:
+def test_a_floor_sums_the_longer_of_flops_and_bytes() -> None:
     # linear 10 s of FLOPs, 3 s of bytes; convolution 1 s, 20 s; norm 15 s of bytes
     assert total("fp32", "eager") == (10, 35)
     # linear 10 s, 4 s; convolution 1 s, 10 s
@@ -86,11 +108,11 @@ def test_under_torch_default_only_convolutions_run_in_tf32() -> None:
 
 
 def test_a_floor_that_needs_an_unknown_peak_is_not_known() -> None:
-    assert floors.floor(WORK, PEAKS, "bf16", "eager") is None
-    assert floors.floor(WORK, replace(PEAKS, bytes_per_s=None), "fp32", "eager") is None
-    assert floors.floor(WORK, replace(PEAKS, tf32=None), "torch-default", "eager") is None
-    only_moved = replace(WORK, parts=(part("norm", eager=1500),))
-    assert floors.floor(only_moved, PEAKS, "bf16", "eager") == Floor(compute_s=0, memory_s=15)
+    assert roofline.floor(COSTS, PEAKS, "bf16", "eager") is None
+    assert roofline.floor(COSTS, replace(PEAKS, bytes_per_s=None), "fp32", "eager") is None
+    assert roofline.floor(COSTS, replace(PEAKS, tf32=None), "torch-default", "eager") is None
+    only_moved = replace(COSTS, parts=(part("norm", eager=1500),))
+    assert roofline.floor(only_moved, PEAKS, "bf16", "eager") == Floor(compute_s=0, memory_s=15)
 
 
 def test_the_share_of_arithmetic_is_of_the_time() -> None:
@@ -99,18 +121,19 @@ def test_the_share_of_arithmetic_is_of_the_time() -> None:
 
 
 def test_intensity_counts_two_flops_a_mac() -> None:
-    assert floors.intensity(WORK, "eager") == 11000 / 3800
-    assert floors.intensity(WORK, "fused") == 11000 / 1400
+    one = PassFloor(costs=COSTS, precision="fp32", peaks=PEAKS)
+    assert one.intensity("eager") == 11000 / 3800
+    assert one.intensity("fused") == 11000 / 1400
 
 
-def test_peaks_of_a_gpu_are_those_of_its_row_and_a_blank_stays_unknown() -> None:
-    h200 = floors.of_gpu("h200 sxm5  141gb")
+def test_peaks_of_a_gpu_are_those_of_its_row() -> None:
+    h200 = roofline.of_gpu("h200 sxm5  141gb")
     assert (h200.device, h200.measured) == ("H200 SXM5 141GB", False)
     assert (h200.fp32, h200.tf32, h200.bf16) == pytest.approx((66.9e12, 494.7e12, 989.4e12))
     assert h200.bytes_per_s == 4.8e12
-    row = load.gpus()["RTX 4090"]
-    assert floors.of_gpu("RTX 4090").fp16 == row.fp16_dense_fp32acc_tflops * 1e12  # type: ignore[operator]
-    assert row.source in floors.of_gpu("RTX 4090").source
+    known = gpus.gpus()["RTX 4090"]
+    assert roofline.of_gpu("RTX 4090").fp16 == known.fp16_dense_fp32acc_tflops * 1e12  # type: ignore[operator]
+    assert known.source in roofline.of_gpu("RTX 4090").source
 
 
 @pytest.mark.parametrize(
@@ -128,133 +151,157 @@ def test_peaks_of_a_gpu_are_those_of_its_row_and_a_blank_stays_unknown() -> None
         ("", None),
     ],
 )
-def test_the_drivers_name_says_which_gpu_it_is_or_it_is_not_guessed(name: str, gpu: str | None) -> None:
-    assert floors.gpu_named(name) == gpu
+def test_the_drivers_name_says_which_gpu_it_is(name: str, gpu: str | None) -> None:
+    assert roofline.gpu_named(name) == gpu
 
 
-def ceiling(what: str, per_s: float, *, precision: str = "fp32", on: Environment = HERE) -> Ceiling:
-    return Ceiling(what=what, precision=precision, size=8, work=100, times_s=(100 / per_s,), environment=on)
+def ceiling(what: str, per_s: float, *, precision: str = "fp32", here: Environment = ENVIRONMENT) -> Ceiling:
+    case = CeilingCase(device=here.device_type, what=what, precision=precision)
+    return Ceiling(case=case, environment=here, size=8, work=100, times_s=(100 / per_s,))
 
 
 def test_the_faster_of_two_products_is_the_roof() -> None:
     records = [ceiling("matmul", 20), ceiling("convolution", 45), ceiling("copy", 5)]
-    peaks = floors.measured_peaks(records, "a device")
+    peaks = roofline.measured_peaks(records, "a device")
     assert peaks is not None
     assert (peaks.fp32, peaks.bytes_per_s) == (45, 5)
 
 
-def test_measured_peaks_are_the_highest_of_their_device_whenever_that_was() -> None:
-    later = replace(HERE, date="2026-12-01T00:00:00Z")
+def test_measured_peaks_are_the_highest_of_their_device() -> None:
+    later = replace(ENVIRONMENT, date="2026-12-01T00:00:00Z")
     records: list[Record] = [
         ceiling("matmul", 20),
-        ceiling("matmul", 10, on=later),
+        ceiling("matmul", 10, here=later),
         ceiling("copy", 5),
-        ceiling("matmul", 7, precision="bf16", on=GPU),
-        TIMED,
+        ceiling("matmul", 7, precision="bf16", here=GPU),
+        THROUGHPUT,
     ]
-    here = floors.measured_peaks(records, "a device")
+    here = roofline.measured_peaks(records, "a device")
     assert here is not None
     assert (here.fp32, here.bf16, here.tf32, here.bytes_per_s) == (20, None, None, 5)
     assert here.measured
-    assert floors.measured_peaks(records, "another device") is None
+    assert roofline.measured_peaks(records, "another device") is None
 
 
 def test_what_is_not_known_of_a_device_is_named() -> None:
-    assert floors.unknown(PEAKS, ["fp32", "torch-default"]) == []
-    assert floors.unknown(replace(PEAKS, bytes_per_s=None), ["bf16", "fp32"]) == ["bf16", "bandwidth"]
+    assert roofline.unknown(PEAKS, ["fp32", "torch-default"]) == []
+    assert roofline.unknown(replace(PEAKS, bytes_per_s=None), ["bf16", "fp32"]) == ["bf16", "bandwidth"]
 
 
-def test_the_fastest_measurement_of_the_same_pass_on_the_same_device_counts() -> None:
-    faster = replace(TIMED, run=replace(RUN, compile=True), times_s=(0.25,))
+def test_the_fastest_measurement_of_the_same_pass_counts() -> None:
+    faster = timed(0.25, compile=True)
     others = [
-        replace(TIMED, run=replace(RUN, **changed), times_s=(0.1,))  # type: ignore[arg-type]
+        timed(0.1, **changed)
         for changed in (
             {"model": "DiT-S/2"},
             {"batch": 8},
             {"res": 512},
             {"precision": "bf16"},
             {"protocol": "dico"},
-            {"question": "train_step"},
-            {"environment": GPU},
-            {"question": "train_step"},
-            {"question": "scaling of training from batch 4, visit 1"},
+            {"work": "training"},
+            {"here": GPU},
         )
     ]
-    records = [TIMED, faster, *others]
-    assert floors.fastest(records, WORK, "fp32", "a device") is faster
-    assert floors.fastest(records, WORK, "tf32", "a device") is None
-    assert floors.fastest(records, replace(WORK, work="training"), "fp32", "a device") is None
-    on_gpu = floors.fastest(records, WORK, "fp32", "H200 SXM5 141GB")
-    assert on_gpu is not None
-    assert on_gpu.run.environment.device == "NVIDIA H200"
+    step = replace(VISIT, case=replace(VISIT.case, work="training"), times_s=(0.1,))
+    records = [THROUGHPUT, faster, *others, step]
+    assert roofline.fastest(records, COSTS, "fp32", "a device") is faster
+    assert roofline.fastest(records, COSTS, "tf32", "a device") is None
+    assert roofline.fastest(records, costs(work="training"), "fp32", "a device") is None
+    gpu = roofline.fastest(records, COSTS, "fp32", "H200 SXM5 141GB")
+    assert gpu is not None
+    assert gpu.environment.device == "NVIDIA H200"
+    visit = replace(VISIT, times_s=(0.2,))
+    assert roofline.fastest([*records, visit], COSTS, "fp32", "a device") is visit
 
 
 def test_achieved_is_the_floor_as_a_share_of_the_measured_time() -> None:
-    row = roofline.row(roofline.point(WORK, "fp32", PEAKS, [replace(TIMED, times_s=(60.0, 90.0, 100.0))]))
-    assert row["eager_floor_s"] == 45
-    assert row["eager_images_per_s"] == 4 / 45
-    assert row["eager_achieved"] == 0.5
-    assert row["fused_achieved"] == pytest.approx(20 / 90)
-    assert row["measured_images_per_s"] == 4 / 90
-    unknown = roofline.row(roofline.point(WORK, "bf16", PEAKS, [TIMED]))
+    found = row(floors.pass_floor(COSTS, "fp32", PEAKS, [timed(60.0, 90.0, 100.0)]))
+    assert found["eager_floor_s"] == 45
+    assert found["eager_images_per_s"] == 4 / 45
+    assert found["eager_achieved"] == 0.5
+    assert found["fused_achieved"] == pytest.approx(20 / 90)
+    assert found["measured_images_per_s"] == 4 / 90
+    unknown = row(floors.pass_floor(COSTS, "bf16", PEAKS, [THROUGHPUT]))
     assert unknown["eager_floor_s"] is unknown["fused_achieved"] is unknown["measured_on"] is None
 
 
-PROFILE = Profiled(
-    run=replace(RUN, question="profile"),
-    passes=3,
-    seconds=(("convolution", 40.0), ("linear", 20.0), ("norm", 30.0), ("other", 10.0)),
-    wall_s=100.0,
+def test_the_interval_of_a_share_is_that_of_the_median() -> None:
+    one = floors.pass_floor(COSTS, "fp32", PEAKS, [timed(*[90.0 + i for i in range(6)])])
+    low, high = one.achieved_interval("eager") or (0.0, 0.0)
+    assert low < 45 / 92.5 < high
+    assert floors.pass_floor(COSTS, "fp32", PEAKS, [timed(90.0)]).achieved_interval("eager") is None
+
+
+PROFILE = Profile(
+    case=ProfileCase(**MODEL, by="kind"),
+    environment=ENVIRONMENT,
+    seconds=(("convolution", (40.0,)), ("linear", (20.0,)), ("norm", (30.0,)), ("other", (10.0,))),
+    wall_s=(100.0,),
 )
+PASS_FLOOR = PassFloor(costs=COSTS, precision="fp32", peaks=PEAKS)
 
 
 def test_parts_have_floors_that_add_up_to_that_of_the_pass() -> None:
-    point = roofline.point(WORK, "fp32", PEAKS, [])
-    *parts, whole = roofline.part_rows(point, "kind", None)
+    *parts, whole = rows(floors.part_floors(PASS_FLOOR, "kind", None))
     # linear 10 s of FLOPs; convolution 20 s and norm 15 s of bytes; fused 10 and 10 s
-    told = {row["part"]: (row["eager_floor_s"], row["fused_floor_s"]) for row in parts}
-    assert told == {"convolution": (20, 10), "linear": (10, 10), "norm": (15, 0)}
+    found = {row["part"]: (row["eager_floor_s"], row["fused_floor_s"]) for row in parts}
+    assert found == {"convolution": (20, 10), "linear": (10, 10), "norm": (15, 0)}
     assert (whole["eager_floor_s"], whole["fused_floor_s"]) == (45, 20)
     assert [row["eager_compute_share"] for row in parts] == [0, 1, 0]
     assert sum(row["eager_floor_share"] for row in parts) == pytest.approx(1)
-    assert {row["profiled_s"] for row in parts} == {None}
-    blank = roofline.part_rows(roofline.point(WORK, "bf16", PEAKS, []), "op", None)
+    assert sum(row["eager_bytes_share"] for row in parts) == pytest.approx(1)
+    assert sum(row["macs_share"] for row in parts) == pytest.approx(1)
+    assert {row["seconds"] for row in parts} == {None}
+    blank = rows(floors.part_floors(replace(PASS_FLOOR, precision="bf16"), "op", None))
     assert [row["eager_floor_s"] for row in blank] == [None, 15, None, None]  # the norm needs no peak
 
 
-def test_the_newest_profile_of_the_same_pass_stands_beside_the_kinds() -> None:
-    older = replace(PROFILE, seconds=(("norm", 1.0),))
-    later = replace(HERE, date="2026-12-01T00:00:00Z")
-    newer = replace(PROFILE, run=replace(PROFILE.run, environment=later))
+def test_the_newest_profile_of_the_same_pass_counts() -> None:
+    older = replace(PROFILE, seconds=(("norm", (1.0,)),))
+    later = replace(ENVIRONMENT, date="2026-12-01T00:00:00Z")
+    newer = replace(PROFILE, environment=later)
     others = [
-        replace(newer, run=replace(newer.run, **changed), seconds=())  # type: ignore[arg-type]
-        for changed in ({"batch": 8}, {"res": 512}, {"precision": "bf16"}, {"environment": GPU})
+        replace(newer, case=replace(newer.case, **changed))
+        for changed in ({"batch": 8}, {"res": 512}, {"precision": "bf16"})
     ]
-    assert floors.profile([newer, older, *others, TIMED], WORK, "fp32", "a device") is newer
-    assert floors.profile([newer], replace(WORK, work="training"), "fp32", "a device") is None
-    *parts, whole = roofline.part_rows(roofline.point(WORK, "fp32", PEAKS, []), "kind", PROFILE)
-    told = {row["part"]: (row["profiled_s"], row["eager_achieved"]) for row in parts}
-    assert told == {
+    records = [newer, older, *others, replace(newer, environment=GPU), THROUGHPUT]
+    assert roofline.profile(records, COSTS, "fp32", "a device") is newer
+    assert roofline.profile([newer], costs(work="training"), "fp32", "a device") is None
+    by_module = replace(PROFILE, case=replace(PROFILE.case, by="module"))
+    assert roofline.profile([PROFILE], COSTS, "fp32", "a device", "module") is None
+    assert roofline.profile([PROFILE, by_module], COSTS, "fp32", "a device", "module") is by_module
+    assert roofline.profile([PROFILE, by_module], COSTS, "fp32", "a device", "op") is None
+
+
+def test_profiled_time_is_shown_with_the_floor_of_each_kind() -> None:
+    *parts, whole = rows(floors.part_floors(PASS_FLOOR, "kind", PROFILE))
+    found = {row["part"]: (row["seconds"], row["eager_achieved"]) for row in parts}
+    assert found == {
         "convolution": (40, 0.5), "linear": (20, 0.5), "norm": (30, 0.5), "other": (10, 0),
     }  # fmt: skip
-    assert (whole["profiled_s"], whole["eager_achieved"]) == (100, 0.45)
-    of_modules = replace(PROFILE, run=replace(PROFILE.run, question="profile by module"))
-    assert floors.profile([PROFILE], WORK, "fp32", "a device", "module") is None
-    assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "module") is of_modules
-    assert floors.profile([PROFILE, of_modules], WORK, "fp32", "a device", "op") is None
+    assert (whole["seconds"], whole["eager_achieved"]) == (100, 0.45)
 
 
-def test_a_disturbed_profile_says_so_beside_each_kind() -> None:
+def test_each_kind_of_a_disturbed_profile_says_so() -> None:
     seconds = (("linear", (20.0, 20.0, 32.0)), ("other", (10.0, 10.0, 10.0)))
     disturbed = replace(PROFILE, seconds=seconds, wall_s=(30.0, 30.0, 42.0))
-    point = roofline.point(WORK, "fp32", PEAKS, [])
-    rows = {row["part"]: row for row in roofline.part_rows(point, "kind", disturbed)}
-    assert {tuple(row["noise"]) for row in rows.values()} == {("passes differ by 40 %",)}
-    assert (rows["linear"]["profiled_s"], rows["linear"]["profiled_spread"]) == (20, 0.6)
-    assert (rows["all"]["profiled_s"], rows["all"]["profiled_spread"]) == (30, 0.4)
-    assert rows["norm"]["profiled_spread"] is None
-    of_means = roofline.part_rows(point, "kind", PROFILE)
-    assert {(row["profiled_spread"], tuple(row["noise"])) for row in of_means} == {(None, ())}
+    found = {row["part"]: row for row in rows(floors.part_floors(PASS_FLOOR, "kind", disturbed))}
+    assert {tuple(row["noise"]) for row in found.values()} == {("passes differ by 40 %",)}
+    assert (found["linear"]["seconds"], found["linear"]["seconds_spread"]) == (20, 0.6)
+    assert (found["all"]["seconds"], found["all"]["seconds_spread"]) == (30, 0.4)
+    assert found["norm"]["seconds_spread"] is None
+    single = rows(floors.part_floors(PASS_FLOOR, "kind", PROFILE))
+    assert {(row["seconds_spread"], tuple(row["noise"])) for row in single} == {(None, ())}
+
+
+def test_a_table_names_the_records_of_its_cells() -> None:
+    known = [ceiling("matmul", 20), ceiling("copy", 5)]
+    peaks = roofline.measured_peaks(known, "a device")
+    assert peaks is not None
+    one = floors.pass_floor(COSTS, "fp32", peaks, [THROUGHPUT])
+    assert floors.PASSES.records(one) == (COSTS, known[0], known[1], THROUGHPUT)
+    (*_, whole) = floors.part_floors(one, "kind", PROFILE)
+    assert floors.PARTS.records(whole) == (COSTS, known[0], known[1], PROFILE)
 
 
 # the command
@@ -262,23 +309,20 @@ def test_a_disturbed_profile_says_so_beside_each_kind() -> None:
 
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
-    """Ceilings of this machine's CPU and a throughput on it."""
-    from bench.machine import environment
-
+    """A file with ceilings of this machine's CPU and a throughput on it."""
     here = environment.gather("cpu", "")
-    run_here = replace(RUN, model="FCDM-S", batch=2, environment=here)
     known: list[Record] = [
-        ceiling("matmul", 1e12, on=here),
-        ceiling("matmul", 4e12, precision="bf16", on=here),
-        ceiling("copy", 1e11, on=here),
-        replace(TIMED, run=run_here, times_s=(0.5,)),
+        ceiling("matmul", 1e12, here=here),
+        ceiling("matmul", 4e12, precision="bf16", here=here),
+        ceiling("copy", 1e11, here=here),
+        timed(0.5, here=here, batch=2),
     ]
     path = tmp_path / "known.jsonl"
     path.write_text("".join(map(to_line, known)))
     return path
 
 
-def test_the_command_sets_floors_beside_a_measurement(
+def test_the_command_shows_floors_with_a_measurement(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["--model", "FCDM-S", "--batch", "2", "--precision", "fp32", "bf16", "--records", str(records)]
@@ -317,20 +361,20 @@ def test_the_command_shows_the_floor_of_every_part(
         assert len(parts) > 4
 
 
-def test_without_a_measurement_of_the_pass_the_command_says_which_there_are(
+def test_the_command_names_sizes_that_were_measured(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["--model", "FCDM-S", "--records", str(records), "--device-peaks"]
-    told = "nothing measured of these passes; of their models there are: 256 px, batch 2, fp32\n"
+    told = "none of these passes is measured; their models are at: 256 px, batch 2, fp32\n"
     assert run(main, *asked, "here", "--batch", "4") == 0
     assert told in capsys.readouterr().err
     assert run(main, *asked, "here", "--batch", "2") == 0
-    assert "nothing measured" not in capsys.readouterr().err
+    assert "is measured" not in capsys.readouterr().err
     assert run(main, *asked, "L40S", "--batch", "4") == 0
-    assert "nothing measured" not in capsys.readouterr().err
+    assert "is measured" not in capsys.readouterr().err
 
 
-def test_tf32_moves_the_bytes_of_fp32_and_a_cpu_has_no_ceiling_for_it(
+def test_tf32_moves_the_bytes_of_fp32(
     records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "out.jsonl"
@@ -348,41 +392,53 @@ def test_tf32_moves_the_bytes_of_fp32_and_a_cpu_has_no_ceiling_for_it(
 def test_ceilings_that_no_record_has_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bench import ceilings
-
-    def measured(case: ceilings.CeilingCase) -> Ceiling:
+    def measured(case: CeilingCase, _budget_s: float) -> Ceiling:
         rate = 1e11 if case.what == "copy" else 1e12
-        return replace(case.blank, size=8, work=100, times_s=(100 / rate,))
+        return replace(ceiling(case.what, rate, here=environment.gather("cpu", "")), case=case)
 
-    monkeypatch.setattr(ceilings, "result_of", measured)
+    monkeypatch.setattr(jobs, "_ceiling", measured)
     empty, store = tmp_path / "empty.jsonl", tmp_path / "out.jsonl"
     empty.write_text("")
-    asked = ["--model", "DiT-S/2", "--records", str(empty), "--device-peaks", "here", "--out", str(store)]
-    assert run(main, *asked, "--format", "json") == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["matmul_flops_per_s"], row["bytes_per_s"]) == (1e12, 1e11)
-    kinds = [json.loads(line)["kind"] for line in store.read_text().splitlines()]
-    assert kinds == ["ceiling", "ceiling", "ceiling", "work"]
+    asked = ["--model", "DiT-S/2", "--records", str(empty), "--device-peaks", "here", "--device", "cpu"]
+    assert run(main, *asked, "--out", str(store), "--format", "json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["matmul_flops_per_s"], found["bytes_per_s"]) == (1e12, 1e11)
+    kinds = [record.case.kind for record in read(store).records]
+    assert kinds == ["ceiling", "ceiling", "ceiling", "operators"]
+
+
+def test_without_peaks_only_counts_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(main, "--model", "FCDM-S", "--device-peaks", "none", "--by", "kind") == 0
+    printed = capsys.readouterr()
+    assert "GMACs" in printed.out
+    assert "floor" not in printed.out
+
+
+def test_a_sweep_gets_counts_and_profiles() -> None:
+    args = ["--model", "FCDM-S", "DiT-S/2", "--batch", "4", "--profile", "--device", "cpu"]
+    found = jobs_of(parser().parse_args(args))
+    assert [job.case.kind for job in found] == ["operators", "operators", "profile", "profile"]
+    assert len({job.case.name for job in found}) == 4
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--model", "FDCM-XL"], "did you mean FCDM-XL"),
         (["--device-peaks", "H20"], "--device-peaks H20: no such GPU; did you mean H200 SXM5 141GB?"),
         (["--device-peaks", "A100"], "may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
         (["--records", "absent.jsonl"], "--records absent.jsonl: No such file"),
-        (["--records", __file__], "line 1: not a record of this suite"),
+        (["--records", __file__], "line 1: "),
         (["--precision", "int8"], "--precision: invalid choice: 'int8'"),
         (["--batch", "0"], "--batch: must be a whole number of at least 1"),
-        (["--model", "FCDM-S", "--weights", __file__], "change no floor; leave it out"),
+        (["--model", "FCDM-S", "--weights", __file__], "and no floor; leave it out"),
     ],
 )
-def test_bad_input_is_one_line(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(main, *args) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
 
 
@@ -391,153 +447,158 @@ def test_bad_input_is_one_line(args: list[str], told: str, capsys: pytest.Captur
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of the devices at hand alone, for tests of what is the same on all."""
+    """Figures of measured devices alone."""
     monkeypatch.setattr(section, "GPUS", ())
 
 
 def records_of_a_report(*precisions: str) -> list[Record]:
     names = ("FCDM-S", "DiT-S/2")
-    works = [replace(WORK, model=name, precision=p) for name in names for p in precisions]
-    profiled = Profiled(
-        run=replace(RUN, question="profile"),
-        passes=3,
-        seconds=(("linear", 0.3), ("norm", 0.1), ("other", 0.1)),
-        wall_s=0.5,
+    counted = [costs(model=name, precision=p) for name in names for p in precisions]
+    profiled = replace(
+        PROFILE, seconds=(("linear", (0.3,)), ("norm", (0.1,)), ("other", (0.1,))), wall_s=(0.5,)
     )
     rates = {"fp32": 1000, "bf16": 3000}
     ceilings = [ceiling("matmul", rates[p], precision=p) for p in precisions] + [ceiling("copy", 100)]
-    return [*works, profiled, *ceilings, replace(TIMED, times_s=(90.0,))]
+    return [*counted, profiled, *ceilings, timed(90.0)]
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_the_section_shows_floors_shares_what_was_achieved_and_a_roofline_of_each_device() -> None:
-    assert "roofline" in SECTIONS
+def test_the_section_has_floors_shares_and_a_roofline_a_device() -> None:
     text, drawings = section.section(records_of_a_report("fp32", "bf16"))
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    (mine,) = [row for row in cells if row[:6] == ["a device", "measured", "FCDM-S", "256", "4", "fp32"]]
-    assert "50.0 %" in mine  # 45 s of eager floor in 90 s
-    assert "22.2 %" in mine
+    table = text.partition("### Floors")[2].partition("### Operators")[0]
+    (mine,) = [row for row in cells(table) if row[:5] == ["FCDM-S", "256", "4", "fp32", "a device"]]
+    assert "50.0" in mine  # 45 s of eager floor in 90 s
+    assert "22.2" in mine
     assert "H200 SXM5 141GB" in text
-    linear = f"{100 * 5000 / 5500:.1f} / {100 * 300 / 3800:.1f} / 60.0"
-    assert linear in text
-    of_kinds = text.partition("### Kinds of operators beside their floors")[2]
-    assert "10000.00 / 300.00 (3333 %) | 15000.00 / 100.00 (15000 %)" in " ".join(of_kinds.split())
+    operators = text.partition("### Operators")[2]
+    (linear,) = [row for row in cells(operators) if "linear" in row]
+    assert linear[:5] == ["FCDM-S", "256", "4", "fp32", "a device"]
+    shares = (100 * 5000 / 5500, 100 * 300 / 3800, 60.0)
+    assert {f"{share:.1f}" for share in shares} <= set(linear)  # of MACs, bytes and time
+    assert "3333.3" in linear  # 10 s of floor in 0.3 s
     names = [drawing.picture.name for drawing in drawings]
     assert names[0] == "roofline_a-device-256-px-4"
     assert "operators_256-px-4-fp32" in names
     drawn = {d.picture.title.partition(",")[0] for d in drawings if d.picture.name.startswith("roofline")}
-    listed = {row[0] for row in cells if row[2:5] == ["FCDM-S", "256", "4"]}
+    listed = {row[4] for row in cells(table) if row[:3] == ["FCDM-S", "256", "4"]}
     assert drawn == {f"Roofline: {device}" for device in listed}
     assert listed == {"a device", *section.GPUS}
     assert all(f"{name}.png" in text for name in names)
     titles = {drawing.picture.name: drawing.picture.title for drawing in drawings}
-    assert "the time on a device" in titles["operators_256-px-4-fp32"]
+    assert "time on a device" in titles["operators_256-px-4-fp32"]
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_the_section_is_the_same_bytes_whatever_the_order_of_the_records() -> None:
-    records = records_of_a_report("fp32")
-    once, again = section.section(records), section.section(records[::-1])
+def test_the_order_of_the_records_changes_no_byte() -> None:
+    known = records_of_a_report("fp32")
+    once, again = section.section(known), section.section(known[::-1])
     assert once[0] == again[0]
     assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
 
 
 @pytest.mark.usefixtures("no_gpu", "blank_figures")
-def test_times_that_stand_side_by_side_are_of_one_device() -> None:
-    elsewhere = replace(HERE, device="another device", date="2027-01-01T00:00:00Z")
-    dit = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
-    newer = replace(PROFILE, run=replace(PROFILE.run, environment=elsewhere))
+def test_times_side_by_side_are_of_one_device() -> None:
+    elsewhere = replace(ENVIRONMENT, device="another device", date="2027-01-01T00:00:00Z")
+    dit = replace(PROFILE, case=replace(PROFILE.case, model="DiT-S/2"))
+    newer = replace(PROFILE, environment=elsewhere)
     # no ceilings: a roofline has no profiles in it
-    known = [record for record in records_of_a_report("fp32") if isinstance(record, Work | Profiled)]
+    known = [one for one in records_of_a_report("fp32") if isinstance(one, OperatorCosts | Profile)]
     text, _ = section.section([*known, dit, newer])
     assert "another device" not in text
     text, _ = section.section([*known, newer])
-    assert "profiled" in text
+    assert "ms profiled" in text
     assert "time on another device" in text
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_disturbed_profile_says_so_wherever_its_shares_stand() -> None:
+def test_a_disturbed_profile_says_so_wherever_it_is_shown() -> None:
     seconds = (("linear", (0.3, 0.3, 0.5)), ("other", (0.1, 0.1, 0.1)))
     disturbed = replace(PROFILE, seconds=seconds, wall_s=(0.4, 0.4, 0.6))
-    calm = replace(PROFILE, run=replace(PROFILE.run, model="DiT-S/2"))
-    known = [record for record in records_of_a_report("fp32") if not isinstance(record, Profiled)]
+    calm = replace(PROFILE, case=replace(PROFILE.case, model="DiT-S/2"))
+    known = [record for record in records_of_a_report("fp32") if not isinstance(record, Profile)]
     text, drawings = section.section([*known, disturbed, calm])
     (bars,) = (d for d in drawings if d.picture.name == "operators_256-px-4-fp32")
-    assert "not to be relied on: FCDM-S (passes differ by 50 %)." in bars.picture.caption
+    assert "unreliable: FCDM-S (passes differ by 50 %)." in bars.picture.caption
     assert b"disturbed" in bars.svg
-    for heading in ("### Operators", "### Kinds of operators beside their floors"):
-        lines = text.partition(heading)[2].partition("###")[0].splitlines()
-        told = {line.split("|")[1].strip(): line for line in lines if line.startswith("|") and "256" in line}
-        assert "median of 3 passes, spread 50 %; DISTURBED: passes differ by 50 %" in told["FCDM-S"]
-        assert "mean of 3 passes, whose spread was not kept" in told["DiT-S/2"]
-        assert "DISTURBED" not in told["DiT-S/2"]
+    operators = text.partition("### Operators")[2]
+    lines = {line.split("|")[1].strip(): line for line in operators.splitlines() if line.startswith("| ")}
+    assert "passes differ by 50 %" in lines["FCDM-S"]
+    assert "passes differ" not in lines["DiT-S/2"]
+    assert "median of 3 passes, spread 50 %; DISTURBED: passes differ by 50 %" in operators
+    assert "one pass" in operators
 
 
-def test_without_the_work_of_a_pass_there_is_no_section() -> None:
-    assert section.section([TIMED, ceiling("matmul", 1)]) == ("", [])
-    assert section.section([replace(WORK, work="training")]) == ("", [])
+def test_without_operator_costs_there_is_no_section() -> None:
+    assert section.section([THROUGHPUT, ceiling("matmul", 1)]) == ("", [])
+    assert section.section([costs(work="training")]) == ("", [])
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_table_is_cut_the_measured_first_and_the_roofline_has_the_whole_zoo() -> None:
+def test_a_table_is_cut_and_the_roofline_has_the_whole_zoo() -> None:
     names = [f"Model-{i}" for i in range(14)]
-    works = [replace(WORK, model=name) for name in names]
-    timed = replace(TIMED, run=replace(RUN, model="Model-13"), times_s=(90.0,))
-    text, drawings = section.section([*works, timed, ceiling("matmul", 1000), ceiling("copy", 100)])
+    known = [*(costs(model=name) for name in names), timed(90.0, model="Model-13")]
+    text, drawings = section.section([*known, ceiling("matmul", 1000), ceiling("copy", 100)])
     svg = drawings[0].svg.decode()
     assert "<!-- fp32, eager: 14 models; " in svg
     assert all(f"<!-- {name} -->" in svg for name in names)  # in the legend: too many for names in panels
     assert "Left out" not in drawings[0].picture.caption
-    on_device = [line for line in text.splitlines() if line.startswith("| a device") and "Model-" in line]
-    assert len(on_device) == section.MOST
-    assert sum("Model-13" in line for line in on_device) == 1
+    table = text.partition("### Floors")[2].partition("### Operators")[0]
+    listed = [line for line in table.splitlines() if line.startswith("| Model-")]
+    assert len(listed) == section.MOST
+    assert sum("Model-13" in line for line in listed) == 1
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_a_roofline_says_which_models_it_or_a_panel_of_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roofline_names_the_models_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(section, "GPUS", ("H200 SXM5 141GB",))
-    works = [replace(WORK, model=name) for name in ("FCDM-S", "FCDM-B", "DiT-S/2")]
-    half = replace(WORK, precision="bf16")
-    elsewhere = [replace(WORK, model=f"DiCo-{letter}", batch=1) for letter in ("S", "B")]
-    known = [*works, half, *elsewhere, replace(COUNTED, model="DiC-S")]
-    _, drawings = section.section(known)
-    told = drawings[0].picture.caption.partition("Left out, until bench.operators counts them: ")[2]
-    assert told.startswith(
+    counted = [costs(model=name) for name in ("FCDM-S", "FCDM-B", "DiT-S/2")]
+    elsewhere = [costs(model=f"DiCo-{letter}", batch=1) for letter in ("S", "B")]
+    uncounted = replace(COUNT, case=replace(COUNT.case, model="DiC-S"))
+    _, drawings = section.section([*counted, costs(precision="bf16"), *elsewhere, uncounted])
+    missing = drawings[0].picture.caption.partition("Left out, until bench.roofline counts them: ")[2]
+    assert missing.startswith(
         "at bf16 FCDM-B, DiT-S/2, whose bytes are counted at another precision only; "
         "DiCo-S, DiCo-B, DiC-S, whose bytes are not counted at 256 px, batch 4. "
     )
-    many = [replace(COUNTED, model=f"SiT-{letter}/{n}") for letter in "SBL" for n in (2, 4, 8)]
-    points = section.every_point(PEAKS, works)
-    assert "9 models of SiT, whose bytes are not counted" in section._left_out(points, [*works, *many])
-    assert section._left_out(points, works) == ""
+    many = [
+        replace(COUNT, case=replace(COUNT.case, model=f"SiT-{letter}/{n}"))
+        for letter in "SBL"
+        for n in (2, 4, 8)
+    ]
+    shown = floors.every_floor(PEAKS, counted)
+    assert "9 models of SiT, whose bytes are not counted" in section._missing(shown, [*counted, *many])
+    assert section._missing(shown, counted) == ""
 
 
-def test_a_model_whose_bytes_are_counted_is_left_out_of_a_roofline_for_want_of_a_peak() -> None:
-    half = replace(WORK, model="DiT-S/2", precision="bf16")
-    training, larger = (
-        replace(half, model="DiC-S", **other) for other in ({"work": "training"}, {"batch": 8})
-    )
-    points = section.every_point(PEAKS, [WORK, half])
-    assert {point.work.model for point in points} == {"FCDM-S"}
-    told = "Left out, though their bytes are counted: DiT-S/2 (no peak for bf16). "
-    assert section._left_out(points, [WORK, half]) == told
-    uncounted = "Left out, until bench.operators counts them: DiC-S, whose bytes are not counted at "
-    assert section._left_out(points, [WORK, half, training, larger]) == f"{uncounted}256 px, batch 4. {told}"
+def test_a_counted_model_is_left_out_for_want_of_a_peak() -> None:
+    half = costs(model="DiT-S/2", precision="bf16")
+    others = [
+        costs(model="DiC-S", precision="bf16", **other) for other in ({"work": "training"}, {"batch": 8})
+    ]
+    shown = floors.every_floor(PEAKS, [COSTS, half])
+    assert {one.case.model for one in shown} == {"FCDM-S"}
+    reason = "Left out, though their bytes are counted: DiT-S/2 (no peak for bf16). "
+    assert section._missing(shown, [COSTS, half]) == reason
+    uncounted = "Left out, until bench.roofline counts them: DiC-S, whose bytes are not counted at "
+    assert section._missing(shown, [COSTS, half, *others]) == f"{uncounted}256 px, batch 4. {reason}"
 
 
-def test_no_two_families_of_the_zoo_look_the_same_in_a_roofline() -> None:
-    families = dict.fromkeys(map(sizes_of, BACKBONES))
-    looks = section._looks(families)
-    assert len(set(looks.values())) == len(looks) == len(families) > section.NAMED
-    assert {looks[name][0] for name in ("DiT-*/2", "DiT-*/4", "DiT-*/8")} == {COLOURS["DiT"]}
+def test_no_two_families_of_the_zoo_look_the_same() -> None:
+    families = dict.fromkeys(map(sizes_of, names()))
+    styles = figure.family_styles(families)
+    assert len(set(styles.values())) == len(styles) == len(families) > figure.NAMED
+    assert {styles[name][0] for name in ("DiT-*/2", "DiT-*/4", "DiT-*/8")} == {COLOURS["DiT"]}
 
 
 def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
-    (point,) = (p for p in section.every_point(PEAKS, [WORK]) if p.precision == "fp32")
-    figure = new_figure(4.0, 4.0)
-    panel = section._Panel(
-        axes=figure.add_subplot(), form="fused", under=[point], looks={"FCDM-*": ("black", "o")}
+    (one,) = (one for one in floors.every_floor(PEAKS, [COSTS]) if one.precision == "fp32")
+    drawn = new_figure(4.0, 4.0)
+    panel = figure.Panel(
+        axes=drawn.add_subplot(), form="fused", floors=[one], styles={"FCDM-*": ("black", "o")}
     )
     panel.draw()
     low, high = panel.axes.get_ylim()
@@ -547,12 +608,11 @@ def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_the_work_of_the_command_is_what_the_report_reads(tmp_path: Path) -> None:
+def test_the_report_reads_the_costs_of_the_command(tmp_path: Path) -> None:
     store = tmp_path / "a.jsonl"
-    assert (
-        run(operators.main, "--model", "FCDM-S", "--batch", "4", "--out", str(store), "--format", "csv") == 0
-    )
-    text, drawings = section.section(read(store))
+    asked = ["--model", "FCDM-S", "--batch", "4", "--device-peaks", "none", "--out", str(store)]
+    assert run(main, *asked, "--format", "csv") == 0
+    text, drawings = section.section(read(store).records)
     assert "FCDM-S" in text
     assert [drawing.picture.name for drawing in drawings] == [
         "roofline_rtx-4090-256-px-4",

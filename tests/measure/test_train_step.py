@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from bench import throughput
-from bench.checkpointing import checkpointed
-from bench.counting import counters
 from bench.machine.failures import NotFiniteError
 from bench.measure import prepared
 from bench.measure.train_step import EMA_DECAY, LEARNING_RATE, TrainStep, noise_of
 from bench.records.base import ModelCase
 from bench.records.throughput import ThroughputCase
-from models.contract import build, condition_width
+from models.checkpointing import checkpointed
+from models.contract import build, condition_width, make_inputs
 from models.registry import task_at
 from models.weights import randomise_zeros
 from tests.commands import run
@@ -33,7 +32,7 @@ def step_of(name: str, *, fused: bool = True) -> tuple[nn.Module, TrainStep]:
     task = task_at(name, 64, 64)
     model = build(name, task, device="cpu")
     randomise_zeros(model)
-    inputs = counters.inputs(task, 2, "cpu", condition_width(model))
+    inputs = make_inputs(task, 2, "cpu", condition_width(model))
     return model, TrainStep(model.train(), inputs, noise_of(inputs[0], task), nullcontext, fused=fused)
 
 

@@ -12,7 +12,7 @@ from baselines import load
 from bench import flops, throughput
 from bench.counting import counters
 from models import Task, create, names
-from models.contract import build, condition_width
+from models.contract import build, condition_width, make_inputs
 from models.dico import Config as DiCoConfig
 from models.dico import DiCo
 from models.dit import Config as DiTConfig
@@ -20,13 +20,15 @@ from models.dit import DiT
 from models.fcdm import FCDM, Isotropic, IsotropicConfig
 from models.fcdm import Config as FCDMConfig
 from models.guidance import guide
-from models.registry import ABLATIONS, BACKBONES, family_of, find, printed, published_task
+from models.registry import FAMILIES, family_of, find, printed, published_task
 from models.weights import randomise_zeros
 from tests.cli.test_cli import run
 
 TABLES = [f"fcdm_table{n:02}" for n in (6, 10, 12, 13, 14, 15)] + ["dico_table03", "dico_table04"]
 ROWS = load.ablations()
 CHANGED = {row.model: row for row in ROWS if row.model and "@" in row.model}
+BACKBONES = names()
+ABLATIONS = {name: factory for family in FAMILIES.values() for name, factory in family.ablations.items()}
 HERE = [name for name in ABLATIONS if "natten" not in name]  # the test environment does not install it
 
 
@@ -70,7 +72,7 @@ def test_output_has_the_shape_of_the_latent_with_a_variance_beside_it(name: str)
     task = Task(latent_size=(32, 64))
     model = build(name, task).eval()
     if not name.startswith(("FCDM-L", "FCDM-XL")):  # those differ in size alone
-        out = model(*counters.inputs(task, 2, "meta", condition_width(model)))
+        out = model(*make_inputs(task, 2, "meta", condition_width(model)))
         assert out.shape == (2, 8, 32, 64)
 
 
@@ -118,7 +120,7 @@ Args = tuple[Tensor, Tensor, Tensor]
 
 
 def inputs(model: nn.Module, batch: int) -> Args:
-    return counters.inputs(TASK, batch, "cpu", condition_width(model))
+    return make_inputs(TASK, batch, "cpu", condition_width(model))
 
 
 def test_rows_do_not_depend_on_their_batch(tiny: tuple[object, nn.Module]) -> None:

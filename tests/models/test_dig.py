@@ -8,7 +8,7 @@ from baselines import load
 from bench.counting import counters
 from bench.measure import golden_calls
 from models import Task, create, names
-from models.contract import build
+from models.contract import build, make_inputs
 from models.dig import Block, Config, DiG
 from models.registry import family_of, printed, task_at
 from models.weights import randomise_zeros
@@ -93,7 +93,7 @@ def test_a_back_end_by_name_is_the_same_network() -> None:
     plain, named = (create(name, latent_size=8).eval() for name in ("DiG-S/2", "dig-s/2@TORCH"))
     randomise_zeros(plain)
     named.load_state_dict(plain.state_dict())
-    args = counters.inputs(Task(8), 1, "cpu")
+    args = make_inputs(Task(8), 1, "cpu")
     with torch.no_grad():
         assert torch.equal(plain(*args), named(*args))
     assert printed("dig-xl/2@FLA") == "DiG-XL/2@fla"
@@ -116,7 +116,7 @@ def test_a_depth_that_does_not_end_in_the_first_order_is_refused() -> None:
 def test_compiles_as_one_graph_with_gradients() -> None:
     model = DiG(Config(width=128, depth=4), Task((4, 6))).eval()
     randomise_zeros(model)
-    args = counters.inputs(Task((4, 6)), 2, "cpu")
+    args = make_inputs(Task((4, 6)), 2, "cpu")
     model(*args).square().mean().backward()
     plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()

@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from baselines import load
 from bench.counting import counters
 from models import Task, create, names
-from models.layers import ChannelNorm, Condition, timestep_features
-from models.registry import BACKBONES, FAMILIES, SMALL, family_of, find, printed, published_task, task_at
+from models.fcdm import GlobalResponseNorm
+from models.layers.conditions import Condition, timestep_features
+from models.layers.modulation import ChannelNorm
+from models.registry import FAMILIES, family_of, find, printed, published_task, task_at
 from models.weights import official_name, randomise_zeros
 from tests.conftest import NARROW, SMALLEST, UNREAD
+
+BACKBONES, SMALL = names(), names("*-Ti*")
 
 # the papers that start as DiT does, with modulations at zero
 DIT_LINE = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "U-DiT-S", "MDT-S/2", "MDTv2-S/2")
@@ -89,7 +93,12 @@ def test_sizes_of_ours_are_matched_in_parameters_and_macs_for_digits() -> None:
 
 def test_sizes_of_ours_are_found_by_name_and_listed_by_their_own_pattern_only() -> None:
     assert names("*-Ti*") == ["FCDM-Ti", "DiT-Ti/2", "DiCo-Ti", "DiC-Ti", "DiG-Ti/2"]
-    assert not {*SMALL} & {*names(), *names("DiT-*"), *names("*@*")}
+    assert names("FCDM-T*") == ["FCDM-Ti"]
+    assert names("dit-?i/2") == ["DiT-Ti/2"]
+    for pattern in ("*", "FCDM-*", "DiT-*", "*T*", "*@*"):
+        assert names(pattern)
+        assert not {*SMALL} & {*names(pattern)}
+    assert names("FCDM-X") == []
     assert printed("dit-ti/2") == "DiT-Ti/2"
     assert family_of("DiCo-Ti") == "DiCo"
     with pytest.raises(ValueError, match="did you mean FCDM-Ti"):
@@ -290,8 +299,6 @@ def test_dic_group_norms_divide_by_the_root_of_variance_plus_1e_5() -> None:
 
 
 def test_global_response_norm_adds_1e_6_to_the_mean_norm() -> None:
-    from models.fcdm import GlobalResponseNorm
-
     norm = GlobalResponseNorm(2)
     with torch.no_grad():
         norm.gamma.fill_(1)

@@ -12,14 +12,14 @@ from baselines import load
 from bench.counting import counters
 from bench.measure import golden_calls
 from models import Task, create, names
-from models.contract import build
+from models.contract import build, make_inputs
 from models.dim import Config as DiMConfig
 from models.dim import DiM, Padding, along, along_rows
 from models.dimsum import Config as DiMSUMConfig
 from models.dimsum import DiMSUM, FrequencyScan, Haar, InverseHaar
 from models.dis import Config as DiSConfig
 from models.dis import DiS, StochasticDepth
-from models.layers import Mamba
+from models.layers.mamba import Mamba
 from models.registry import family_of, printed, published_task, task_at
 from models.task import Factory
 from models.weights import official_name, randomise_zeros
@@ -54,7 +54,7 @@ def test_compiles_as_one_graph_with_gradients(network: Factory) -> None:
     task = Task((8, 16))
     model = network(task).eval()
     randomise_zeros(model)
-    args = counters.inputs(task, 2, "cpu")
+    args = make_inputs(task, 2, "cpu")
     model(*args).square().mean().backward()
     plain = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
@@ -89,7 +89,7 @@ def test_names_in_print_and_back_ends_by_name() -> None:
 def test_a_back_end_by_name_is_the_same_network() -> None:
     plain, named = (create(name, latent_size=8).eval() for name in ("DiS-S/2", "DiS-S/2@torch"))
     named.load_state_dict(plain.state_dict())
-    args = counters.inputs(Task(8), 1, "cpu")
+    args = make_inputs(Task(8), 1, "cpu")
     with torch.no_grad():
         assert torch.equal(plain(*args), named(*args))
 
@@ -149,7 +149,7 @@ def test_stochastic_depth_grows_to_a_tenth_and_keeps_the_mean() -> None:
 
 def test_dis_trains_on_a_cpu() -> None:
     model = create("tests.narrow:dis", latent_size=8).train()
-    x, t, y = counters.inputs(Task(8), 8, "cpu")
+    x, t, y = make_inputs(Task(8), 8, "cpu")
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(30):
@@ -234,7 +234,7 @@ def test_frequency_scan_sees_windows_of_coefficients_and_gives_back_the_tokens(i
 
 def test_dimsums_unread_projections_change_nothing_and_are_counted() -> None:
     model = create("tests.narrow:dimsum", latent_size=8).eval()
-    args = counters.inputs(Task(8), 1, "cpu")
+    args = make_inputs(Task(8), 1, "cpu")
     unread = [key for key, _ in model.named_parameters() if ".unread." in key]
     assert len(unread) == 2 * 2 * 4  # weight and bias, space and frequency, blocks
     with torch.no_grad():
@@ -256,7 +256,7 @@ def test_dimsum_attends_after_every_fourth_block_and_forgets_the_sum_of_its_bloc
     for i, block in enumerate(model.blocks):
         block.register_forward_hook(lambda *_, i=i: calls.append(str(i)))
     model.attention[0].register_forward_hook(lambda *_: calls.append("attention"))
-    model(*counters.inputs(Task(), 1, "meta"))
+    model(*make_inputs(Task(), 1, "meta"))
     assert [calls[i - 1] for i, call in enumerate(calls) if call == "attention"] == ["3", "7", "11", "15"]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from bench.records.record import Counted, Record, Run, Skipped, Throughput, to_line
+from reports.contents import with_contents
 
 from baselines import load
 from reports import overview
 from reports.__main__ import main
-from reports.contents import with_contents
 from reports.figures import plots
 from reports.naming import dit_of, family, order, size
 from reports.selection import PAPERS_RULES, gather

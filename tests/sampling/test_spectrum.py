@@ -6,22 +6,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.records.record import BANDS, Skipped, Spectrum, key, read
 from torch import Tensor, nn
 
-from bench import spectrum
+from bench import analyse
+from bench.records.base import Record, Skipped
+from bench.records.probes import BANDS, Spectrum
+from bench.store.codec import case_key, read
+from bench.training import spectrum
 from bench.training.diffusion import IDDPM
 from bench.training.probe import guarded
-from tests.probes import SHOWN, command, subject, trained_run
+from tests.probes import IMAGES, command, subject, trained_run
 
 
 def bands(x: Tensor) -> dict[str, float]:
     """Energy of (N, C, H, W) by band, as a record gives it."""
     _, radii, counts = spectrum.rings(*x.shape[2:])
     power = tuple(spectrum.ring_power(x).tolist())
+    one = subject(Knows)
+    one = replace(one, probe=replace(one.probe, levels=(0,)))
     held = Spectrum(
-        run=subject(Knows).run,
-        probe=replace(subject(Knows).probe, levels=(0,)),
+        case=spectrum.case_of(one),
+        environment=one.environment,
         radii=tuple(radii.tolist()),
         counts=tuple(counts.tolist()),
         predicted=(power,),
@@ -35,7 +40,7 @@ class Knows(nn.Module):
     """Gives the noise back that is in x, as if it knew it."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        return torch.cat([SHOWN.noise[: len(x)]] * 2, dim=1)
+        return torch.cat([IMAGES.noise[: len(x)]] * 2, dim=1)
 
 
 class Sees(Knows):
@@ -49,7 +54,7 @@ class Flows(nn.Module):
     """Gives the velocity of what it is shown."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        return SHOWN.x0 - SHOWN.noise
+        return IMAGES.x0 - IMAGES.noise
 
 
 class Fails(Knows):
@@ -65,7 +70,7 @@ def test_white_noise_has_a_flat_spectrum_of_1() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 7), (16, 8), (5, 12), (1, 1)])
-def test_energies_of_the_bands_add_up_to_the_energy_of_the_image(size: tuple[int, int]) -> None:
+def test_energies_of_the_bands_add_up(size: tuple[int, int]) -> None:
     x = torch.randn(3, 2, *size, generator=torch.Generator().manual_seed(0))
     energy = x.double().square().sum((2, 3)).mean()
     assert math.isclose(sum(bands(x).values()), energy, rel_tol=1e-12)
@@ -97,44 +102,45 @@ def test_every_coefficient_is_in_one_ring() -> None:
         assert counts.min() > 0
 
 
-def test_a_network_that_knows_the_noise_has_its_spectrum_and_no_error() -> None:
-    result = spectrum.measure(subject(Knows), SHOWN)
+def test_exact_noise_has_its_spectrum_and_no_error() -> None:
+    result = spectrum.measure(subject(Knows), IMAGES)
     assert isinstance(result, Spectrum)
     assert result.predicted == result.added
     assert max(map(max, result.error)) == 0
 
 
-def test_thrice_the_noise_is_nine_times_the_power_and_its_error_four_times() -> None:
-    result = spectrum.measure(subject(Sees), SHOWN)
+def test_thrice_the_noise_is_nine_times_the_power() -> None:
+    result = spectrum.measure(subject(Sees), IMAGES)
     assert isinstance(result, Spectrum)
     for predicted, added, error in zip(result.predicted, result.added, result.error, strict=True):
         assert predicted == pytest.approx([9 * power for power in added], rel=1e-5)
         assert error == pytest.approx([4 * power for power in added], rel=1e-5)
 
 
-def test_a_velocity_is_turned_into_the_noise_that_it_stands_for() -> None:
-    result = spectrum.measure(subject(Flows, objective_name="flow"), SHOWN)
+def test_a_velocity_is_turned_into_its_noise() -> None:
+    result = spectrum.measure(subject(Flows, objective_name="flow"), IMAGES)
     assert isinstance(result, Spectrum)
     for predicted, added in zip(result.predicted, result.added, strict=True):
         assert predicted == pytest.approx(added, rel=1e-4)
 
 
-def test_an_output_that_is_not_finite_is_a_row_that_says_where() -> None:
-    result = spectrum.measure(subject(Fails), SHOWN)
+def test_an_output_that_is_not_finite_is_a_row() -> None:
+    result = spectrum.measure(subject(Fails), IMAGES)
     assert isinstance(result, Skipped)
     assert result.reason == "the output at level 0"
 
 
-def test_running_out_of_memory_is_a_row_that_names_the_batch() -> None:
-    def look() -> Spectrum:
+def test_out_of_memory_is_a_row_with_the_batch() -> None:
+    def look() -> Record:
         raise RuntimeError("CUDA error: out of memory\nand more")
 
-    result = guarded(subject(Knows), look)
+    one = subject(Knows)
+    result = guarded(spectrum.case_of(one), one.environment, look)
     assert isinstance(result, Skipped)
     assert (result.status, result.reason) == ("out of memory", "at batch 6: CUDA error: out of memory")
 
 
-def test_what_a_network_is_shown_is_the_image_noised_to_the_level() -> None:
+def test_networks_are_given_images_noised_to_the_level() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     class Watches(Knows):
@@ -142,20 +148,19 @@ def test_what_a_network_is_shown_is_the_image_noised_to_the_level() -> None:
             seen.append((x, t))
             return super().forward(x, t, y)
 
-    spectrum.measure(subject(Watches), SHOWN)
+    spectrum.measure(subject(Watches), IMAGES)
     assert [t.unique().tolist() for _, t in seen] == [[0], [500], [999]]
     for x, t in seen:
-        assert torch.equal(x, IDDPM().q_sample(SHOWN.x0, t, SHOWN.noise))
+        assert torch.equal(x, IDDPM().q_sample(IMAGES.x0, t, IMAGES.noise))
 
 
-def test_one_that_asks_for_other_levels_or_data_is_another_case() -> None:
-    one = spectrum._blank(subject(Knows))
-    assert key(one) == key(spectrum.measure(subject(Knows), SHOWN))
-    assert key(one) != key(
-        spectrum._blank(replace(subject(Knows), probe=replace(one.probe, data_sha256="0")))
-    )
-    other = replace(subject(Knows), probe=replace(one.probe, levels=(0, 1, 2)))
-    assert key(one) != key(spectrum._blank(other))
+def test_other_levels_or_data_are_another_case() -> None:
+    one = subject(Knows)
+    case = spectrum.case_of(one)
+    assert spectrum.measure(one, IMAGES).case == case
+    for change in ({"data_sha256": "0"}, {"levels": (0, 1, 2)}):
+        other = replace(one, probe=replace(one.probe, **change))
+        assert case_key(spectrum.case_of(other)) != case_key(case)
 
 
 @pytest.fixture(scope="module")
@@ -163,18 +168,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained_run(tmp_path_factory.mktemp("runs"), "tests.tiny:Tiny")
 
 
-def test_a_checkpoint_is_looked_into_once_and_then_found(
+def test_a_checkpoint_is_analysed_once_and_then_found(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["--checkpoint", str(folder), "--images", "8", "--levels", "0", "999", "--out"]
     argv.append(str(tmp_path / "spectra.jsonl"))
-    rows, _ = command(spectrum.main, argv, capsys)
+    rows, _ = command(analyse.main, ["spectrum", *argv], capsys)
     assert [row["level"] for row in rows] == [0, 999]
     assert rows[0]["trained"] == "step 2, seed 0, weights as trained"
-    again, notes = command(spectrum.main, argv, capsys)
+    again, notes = command(analyse.main, ["spectrum", *argv], capsys)
     assert again == rows
     assert "1 of 1 were in" in notes
-    averaged, _ = command(spectrum.main, [*argv, "--ema", "0.5"], capsys)
+    averaged, _ = command(analyse.main, ["spectrum", *argv, "--ema", "0.5"], capsys)
     assert averaged[0]["trained"] == "step 2, seed 0, EMA 0.5"
     assert averaged[0]["predicted_low"] != rows[0]["predicted_low"]
 
@@ -190,7 +195,7 @@ def test_a_checkpoint_is_looked_into_once_and_then_found(
         (["--model", "DiT-S/2", "--weights", "a.pt"], "a.pt: no such file"),
     ],
 )
-def test_a_network_that_is_not_there_is_told_in_one_line(
+def test_a_missing_network_is_refused_in_one_line(
     argv: list[str],
     told: str,
     tmp_path: Path,
@@ -198,28 +203,28 @@ def test_a_network_that_is_not_there_is_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert spectrum.main(argv) == 2
+    assert analyse.main(["spectrum", *argv]) == 2
     shown = capsys.readouterr()
     assert told in shown.err
     assert shown.err.count("\n") == 1
 
 
-def test_a_checkpoint_of_a_run_that_is_given_as_weights_is_told_where_it_belongs(
+def test_a_run_checkpoint_given_as_weights_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for given in (folder, next(folder.glob("*.pt"))):
-        assert spectrum.main(["--model", "DiT-S/2", "--weights", str(given)]) == 2
+        assert analyse.main(["spectrum", "--model", "DiT-S/2", "--weights", str(given)]) == 2
         told = capsys.readouterr().err
         assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in told
 
 
 @pytest.mark.parametrize(("factory", "told"), [("TooLarge", "allocate"), ("BrokenWhenReal", "do not match")])
-def test_a_network_that_cannot_be_built_here_is_told_in_one_line(
+def test_a_network_that_cannot_be_built_is_refused(
     factory: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"idle": torch.zeros(1)}, tmp_path / "some.pt")
     argv = ["--model", f"tests.tiny:{factory}", "--weights", str(tmp_path / "some.pt"), "--data", "digits"]
-    assert spectrum.main([*argv, "--device", "cpu"]) == 2
+    assert analyse.main(["spectrum", *argv, "--device", "cpu"]) == 2
     shown = capsys.readouterr().err
     assert f"tests.tiny:{factory}: building it" in shown
     assert told in shown
@@ -231,17 +236,17 @@ def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureF
 
     latents, labels = archives.latents()
     path = archives.latent_files(folder.parent / "latents", latents, labels)
-    assert spectrum.main(["--checkpoint", str(folder), "--data", str(path)]) == 2
+    assert analyse.main(["spectrum", "--checkpoint", str(folder), "--data", str(path)]) == 2
     assert "3 classes of (4, 8, 8); tests.tiny:Tiny is built for 10 of (1, 8, 8)" in capsys.readouterr().err
 
 
 def test_a_network_of_latents_asks_where_they_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there = trained_run(tmp_path, "tests.tiny:Tiny", called="mine.npz")
-    assert spectrum.main(["--checkpoint", str(there)]) == 2
+    assert analyse.main(["spectrum", "--checkpoint", str(there)]) == 2
     assert "--data: trained on latents called mine.npz; give their path" in capsys.readouterr().err
 
 
-def test_data_are_called_alike_however_their_path_is_typed(
+def test_data_have_one_name_however_their_path_is_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from models import create
@@ -262,21 +267,21 @@ def test_data_are_called_alike_however_their_path_is_typed(
     ]
     for folder, typed in asked:
         monkeypatch.chdir(folder)
-        _, notes = command(spectrum.main, [*argv, "--data", typed, "--out", str(out)], capsys)
+        _, notes = command(analyse.main, ["spectrum", *argv, "--data", typed, "--out", str(out)], capsys)
         assert "validation images of mine (" in notes
-    (made,) = read(out)
+    (made,) = read(out).records
     assert isinstance(made, Spectrum)
-    assert made.probe.data == "mine"
+    assert made.case.probe.data == "mine"
 
 
 def test_a_decay_that_the_checkpoint_has_not_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert spectrum.main(["--checkpoint", str(folder), "--ema", "0.9"]) == 2
-    assert "holds no average of decay 0.9; it has 0.5" in capsys.readouterr().err
+    assert analyse.main(["spectrum", "--checkpoint", str(folder), "--ema", "0.9"]) == 2
+    assert "has no average of decay 0.9; it has 0.5" in capsys.readouterr().err
 
 
-def test_weights_under_their_authors_keys_are_looked_into_at_their_published_size(
+def test_authors_weights_are_analysed_at_published_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from models import create
@@ -287,6 +292,6 @@ def test_weights_under_their_authors_keys_are_looked_into_at_their_published_siz
     latents, labels = archives.latents()
     path = archives.latent_files(tmp_path / "latents", latents, labels)
     argv = ["--model", "tests.tiny:Tiny", "--weights", str(tmp_path / "tiny.pt"), "--data", str(path)]
-    rows, notes = command(spectrum.main, [*argv, "--levels", "500"], capsys)
+    rows, notes = command(analyse.main, ["spectrum", *argv, "--levels", "500"], capsys)
     assert rows[0]["weights"].startswith("tiny.pt sha256:")
-    assert "3 validation images; all of them are shown" in notes
+    assert "3 validation images; all of them are used" in notes

@@ -1,29 +1,30 @@
-"""Checkpoints: whole or not there, never another run's, and the network comes back out of them."""
+"""Checkpoints: complete or absent, never of another run, and networks are rebuilt from them."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from bench.records.record import Evaluation
 
+from bench.records.training import Evaluation, TrainingCase
 from bench.training import checkpoint, rng
 from bench.training.checkpoint import CheckpointError, State
 from bench.training.identity import Identity
+from bench.training.objectives import task_of
 from models.contract import build
-from tests.records.test_record import RECIPE as A_RECIPE
-from tests.records.test_record import RUN
+from tests.records import examples
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = replace(
-    A_RECIPE,
+    examples.RECIPE,
     validation_draws=1,
     batch=4,
     steps=8,
@@ -32,12 +33,13 @@ RECIPE = replace(
     flip=True,
     evaluate_every=4,
 )
-IDENTITY = Identity(
-    run=replace(RUN, question="convergence", model="tests.tiny:Tiny", res=8, latent_size=8),
+CASE = TrainingCase(
+    **{**examples.MODEL, "model": "tests.tiny:Tiny", "res": 8, "latent_size": 8},
     recipe=RECIPE,
     seed=3,
     processes=1,
 )
+IDENTITY = Identity(case=CASE, environment=examples.ENVIRONMENT)
 EVALUATION = Evaluation(
     step=4,
     seconds=0.5,
@@ -51,7 +53,7 @@ EVALUATION = Evaluation(
 
 def state_at(step: int, identity: Identity = IDENTITY) -> State:
     """A state whose tensors are those of a fresh network, all shifted by the step."""
-    model = build("tests.tiny:Tiny", IDENTITY.task, device="cpu")
+    model = build("tests.tiny:Tiny", task_of(RECIPE, 8), device="cpu")
     weights = {name: value.detach() + step for name, value in model.state_dict().items()}
     return State(
         identity=identity,
@@ -67,7 +69,7 @@ def state_at(step: int, identity: Identity = IDENTITY) -> State:
     )
 
 
-def test_what_goes_into_a_checkpoint_comes_out(tmp_path: Path) -> None:
+def test_checkpoint_restores_the_state_that_was_saved(tmp_path: Path) -> None:
     given = state_at(6)
     checkpoint.save(tmp_path, given)
     found, notes = checkpoint.latest(tmp_path, IDENTITY)
@@ -82,7 +84,7 @@ def test_what_goes_into_a_checkpoint_comes_out(tmp_path: Path) -> None:
         assert torch.equal(found.ema["0.9"][name], value)
 
 
-def test_the_global_generators_go_on_where_they_stood() -> None:
+def test_global_generators_continue_from_their_state() -> None:
     rng.seed_global("a", 1)
     held = rng.state("cpu")
     drawn = torch.rand(3), random.random(), np.random.rand()
@@ -94,7 +96,7 @@ def test_the_global_generators_go_on_where_they_stood() -> None:
     assert drawn[1:] == again[1:]
 
 
-def test_the_newest_two_are_kept(tmp_path: Path) -> None:
+def test_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (2, 4, 6):
         checkpoint.save(tmp_path, state_at(step))
     assert [path.name[:13] for path in checkpoint.paths(tmp_path)] == ["step-00000006", "step-00000004"]
@@ -103,7 +105,7 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut off", "changed", "empty"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, damage: str) -> None:
     checkpoint.save(tmp_path, state_at(2))
     path = checkpoint.save(tmp_path, state_at(4))
     content = bytearray(path.read_bytes())
@@ -117,11 +119,11 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
     assert str(path) in notes[0]
 
 
-def test_damaged_checkpoints_alone_are_refused_and_left_as_they_are(tmp_path: Path) -> None:
+def test_only_damaged_checkpoints_are_refused_and_kept(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, state_at(2))
     path.write_bytes(path.read_bytes()[:-100])
     before = path.read_bytes()
-    with pytest.raises(CheckpointError, match="move it away to begin anew, or name another folder"):
+    with pytest.raises(CheckpointError, match="move it away to train from the start, or name another folder"):
         checkpoint.latest(tmp_path, IDENTITY)
     assert path.read_bytes() == before
 
@@ -129,36 +131,33 @@ def test_damaged_checkpoints_alone_are_refused_and_left_as_they_are(tmp_path: Pa
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (
-            replace(IDENTITY, run=replace(IDENTITY.run, model="DiT-S/2")),
-            "model tests.tiny:Tiny there, DiT-S/2",
-        ),
-        (replace(IDENTITY, recipe=replace(RECIPE, data_sha256="9")), "data_sha256 0123 there, 9 asked"),
-        (replace(IDENTITY, recipe=replace(RECIPE, steps=9)), "steps 8 there, 9 asked"),
-        (replace(IDENTITY, seed=4), "seed 3 there, 4 asked"),
+        (replace(CASE, model="DiT-S/2"), "model is tests.tiny:Tiny in the checkpoint, DiT-S/2 requested"),
+        (replace(CASE, recipe=replace(RECIPE, data_sha256="9")), "data_sha256 is 0123 in the checkpoint, 9"),
+        (replace(CASE, recipe=replace(RECIPE, steps=9)), "steps is 8 in the checkpoint, 9 requested"),
+        (replace(CASE, seed=4), "seed is 3 in the checkpoint, 4 requested"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
-    tmp_path: Path, other: Identity, told: str
+def test_checkpoint_of_another_run_is_refused_with_differences(
+    tmp_path: Path, other: TrainingCase, told: str
 ) -> None:
     checkpoint.save(tmp_path, state_at(2))
-    with pytest.raises(CheckpointError, match="holds a checkpoint of another run") as refused:
-        checkpoint.check(tmp_path, other)
+    with pytest.raises(CheckpointError, match="has a checkpoint of another run") as refused:
+        checkpoint.check(tmp_path, replace(IDENTITY, case=other))
     assert told in str(refused.value)
     assert checkpoint.check(tmp_path, IDENTITY) == (2, [])
 
 
-def test_a_run_goes_on_under_another_commit_date_and_driver(tmp_path: Path) -> None:
+def test_run_resumes_under_another_commit_date_and_driver(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, state_at(2))
-    later = replace(IDENTITY.run.environment, commit="def", date="2027-01-01T00:00:00Z", driver="600")
-    assert checkpoint.check(tmp_path, replace(IDENTITY, run=replace(IDENTITY.run, environment=later)))[0] == 2
+    later = replace(IDENTITY.environment, commit="def", date="2027-01-01T00:00:00Z", driver="600")
+    assert checkpoint.check(tmp_path, replace(IDENTITY, environment=later))[0] == 2
 
 
-def test_an_empty_folder_is_the_beginning(tmp_path: Path) -> None:
+def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path, IDENTITY) == (None, [])
 
 
-def test_the_network_of_a_checkpoint_is_built_with_the_weights_asked_for(tmp_path: Path) -> None:
+def test_network_is_built_with_trained_or_averaged_weights(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, state_at(2))
     trained, state = checkpoint.load_model(path)
     averaged, _ = checkpoint.load_model(tmp_path, decay=0.9999)
@@ -172,7 +171,8 @@ def test_the_network_of_a_checkpoint_is_built_with_the_weights_asked_for(tmp_pat
 
 def with_decays(*decays: float, names: Sequence[str]) -> State:
     """A state whose averages are called so, each filled with its place."""
-    given = state_at(2, replace(IDENTITY, recipe=replace(RECIPE, ema_decays=decays)))
+    case = replace(CASE, recipe=replace(RECIPE, ema_decays=decays))
+    given = state_at(2, replace(IDENTITY, case=case))
     return replace(
         given,
         ema={
@@ -183,7 +183,7 @@ def with_decays(*decays: float, names: Sequence[str]) -> State:
     )
 
 
-def test_averages_whose_decays_differ_in_the_seventh_digit_are_kept_apart(tmp_path: Path) -> None:
+def test_averages_of_decays_that_differ_in_a_late_digit_differ(tmp_path: Path) -> None:
     decays = (0.9999999, 0.99999999)
     path = checkpoint.save(tmp_path, with_decays(*decays, names=[checkpoint.decay_name(d) for d in decays]))
     for place, decay in enumerate(decays):
@@ -191,20 +191,20 @@ def test_averages_whose_decays_differ_in_the_seventh_digit_are_kept_apart(tmp_pa
         assert all((value == place).all() for value in model.state_dict().values())
 
 
-def test_averages_under_the_six_digits_of_older_checkpoints_are_found(tmp_path: Path) -> None:
+def test_averages_named_with_six_digits_are_found(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, with_decays(0.123456789, 0.9, names=["0.123457", "0.9"]))
     for place, decay in enumerate((0.123456789, 0.9)):
         model, _ = checkpoint.load_model(path, decay)
         assert all((value == place).all() for value in model.state_dict().values())
 
 
-def test_an_older_checkpoint_in_which_one_average_took_the_place_of_two_is_not_gone_on_from(
+def test_ambiguous_average_of_an_old_checkpoint_is_refused(
     tmp_path: Path,
 ) -> None:
     given = with_decays(0.9999999, 0.99999999, 0.9, names=["1", "0.9"])
     path = checkpoint.save(tmp_path, given)
     with pytest.raises(
-        CheckpointError, match=r"no average of decay 0\.9999999, 0\.99999999: .*another --dir"
+        CheckpointError, match=r"no average of decay 0\.9999999, 0\.99999999: .*another folder"
     ):
         checkpoint.check(tmp_path, given.identity)
     with pytest.raises(CheckpointError, match=r"no average of decay 0\.9999999; it has 0\.9"):
@@ -213,8 +213,8 @@ def test_an_older_checkpoint_in_which_one_average_took_the_place_of_two_is_not_g
     assert all((value == 1).all() for value in model.state_dict().values())
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", {"format": 1}, {"model": {}}, [1, 2]])
-def test_what_is_no_checkpoint_of_ours_is_told_in_one_line(tmp_path: Path, content: object) -> None:
+@pytest.mark.parametrize("content", [b"", b"nonsense", {"format": 1}, {"format": 2}, {"model": {}}, [1, 2]])
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: object) -> None:
     path = tmp_path / "other.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -225,7 +225,7 @@ def test_what_is_no_checkpoint_of_ours_is_told_in_one_line(tmp_path: Path, conte
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path) -> None:
+def test_run_folder_is_locked_by_one_process(tmp_path: Path) -> None:
     with (
         checkpoint.locked(tmp_path / "run"),
         pytest.raises(CheckpointError, match="another process is training in it"),
@@ -248,7 +248,7 @@ for step in range(1, 100000):
 """
 
 
-def test_a_writer_that_is_killed_leaves_a_whole_checkpoint_whenever_that_is(tmp_path: Path) -> None:
+def test_killed_writer_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     for delay in (0.0, 0.013, 0.037):
         folder = tmp_path / str(delay)
         folder.mkdir()
@@ -266,4 +266,17 @@ def test_a_writer_that_is_killed_leaves_a_whole_checkpoint_whenever_that_is(tmp_
         found, notes = checkpoint.latest(folder, IDENTITY)
         assert found is not None
         assert notes == []
-        assert found.step in (last, last + 1)  # killed between the rename and the word
+        assert found.step in (last, last + 1)  # killed between the rename and the print
+
+
+def test_checkpoint_of_format_1_is_read(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, state_at(2))
+    content = torch.load(path, weights_only=True)
+    case, environment = asdict(CASE), asdict(IDENTITY.environment)
+    about = {name: case.pop(name) for name in ("recipe", "seed", "processes")}
+    del case["device"]
+    about["run"] = {"question": "convergence", **case, "environment": environment}
+    old = {**content, "format": 1, "about": json.dumps(about)}
+    del old["identity"]
+    torch.save(old, tmp_path / "old.pt")
+    assert checkpoint.read(tmp_path / "old.pt").identity == IDENTITY

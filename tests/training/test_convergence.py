@@ -1,4 +1,4 @@
-"""bench.convergence: refused before anything is trained, resumed from any kill, one row a model."""
+"""bench.convergence: errors before training, resume after any kill, one row a model."""
 
 import json
 import os
@@ -9,48 +9,53 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.records.record import Evaluation, Skipped, Trained
-from bench.records.store import open_store
 
-from bench import convergence, convergence_rows
-from bench.convergence import Arm
+from bench import convergence
+from bench.analysis import training_table
 from bench.jobs import worker
-from bench.records import record
-from bench.training import checkpoint
+from bench.records.base import Environment, Skipped
+from bench.records.training import TrainingCase, TrainingRun
+from bench.store.codec import decode, from_dict, key, read
+from bench.store.store import open_store
+from bench.training import checkpoint, study
+from bench.training.identity import Identity
+from bench.training.objectives import task_of
+from bench.training.study import PlannedRun, Setup
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--batch", "8", "--steps", "6", "--evaluate-every", "3", "--validation-images", "20"]
 
 
 def run(*args: str) -> int:
-    try:
-        return convergence.main(list(args))
-    except SystemExit as end:
-        return int(end.code or 0)
+    return commands.run(convergence.main, *args)
 
 
-def arms(*args: str) -> list[Arm]:
+def planned(*args: str) -> list[PlannedRun]:
     return convergence.planned(convergence.parser().parse_args(args))
 
 
-def in_this_process(measure: str, case: Arm, timeout_s: float) -> Trained | Skipped:
-    """What a worker does, without its start."""
-    assert measure == "bench.convergence:measure"
-    return convergence.measure(case)
+def in_this_process(
+    measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
+) -> TrainingRun | Skipped:
+    """The work of a worker, without its start."""
+    assert measure == "bench.training.study:measure"
+    return study.measure(case, environment, decode(Setup, setup))
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "run", in_this_process)
 
 
-def kept(path: Path) -> list[Trained]:
-    return [one for one in record.read(path) if isinstance(one, Trained)]
+def stored(path: Path) -> list[TrainingRun | Skipped]:
+    return [record for record in read(path).records if isinstance(record, TrainingRun | Skipped)]
 
 
-def curve(trained: Trained) -> list[tuple[Any, ...]]:
-    """All that a record says of the losses, without the time it took."""
-    return [(at.step, at.train_loss, at.loss, at.ema_losses, at.bin_losses) for at in trained.evaluations]
+def curve(record: TrainingRun | Skipped) -> list[tuple[Any, ...]]:
+    """The losses of a record, without the time."""
+    assert isinstance(record, TrainingRun)
+    return [(at.step, at.train_loss, at.loss, at.ema_losses, at.bin_losses) for at in record.evaluations]
 
 
 # planning
@@ -60,8 +65,8 @@ def test_all_models_of_a_seed_come_before_the_next_seed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = ("tests.tiny:Tiny", "tests.tiny:DropsLabels")
-    planned = arms("--model", *models, "--seeds", "2", "--first-seed", "4", "--dir", str(tmp_path / "runs"))
-    assert [(arm.run.model, arm.seed) for arm in planned] == [(m, seed) for seed in (4, 5) for m in models]
+    runs = planned("--model", *models, "--seeds", "2", "--first-seed", "4", "--dir", str(tmp_path / "runs"))
+    assert [(run.case.model, run.case.seed) for run in runs] == [(m, seed) for seed in (4, 5) for m in models]
     args = ["--model", *models, "--seeds", "2", "--dir", str(tmp_path / "runs"), "--dry-run"]
     assert run(*args, "--format", "json", "--out", str(tmp_path / "runs.jsonl")) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -71,20 +76,21 @@ def test_all_models_of_a_seed_come_before_the_next_seed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_recipe_and_the_task_are_what_was_asked_for() -> None:
-    (arm,) = arms("--model", "tests.tiny:Tiny", "--objective", "flow", "--seeds", "1", "--steps", "50")
-    recipe, task = arm.identity.recipe, arm.identity.task
+def test_recipe_and_task_follow_the_options() -> None:
+    (only,) = planned("--model", "tests.tiny:Tiny", "--objective", "flow", "--seeds", "1", "--steps", "50")
+    recipe = only.case.recipe
+    task = task_of(recipe, only.case.latent_size)
     assert (recipe.learning_rate, recipe.weight_decay, recipe.batch) == (1e-4, 0.0, 256)
     assert (recipe.label_dropout, recipe.ema_decays, recipe.flip) == (0.1, (0.9999, 0.99), False)
-    assert (recipe.steps, recipe.evaluate_every, arm.checkpoint_every) == (50, 5, 5)
+    assert (recipe.steps, recipe.evaluate_every, only.setup.checkpoint_every) == (50, 5, 5)
     assert (task.latent_size, task.in_channels, task.num_classes, task.learn_sigma) == (8, 1, 10, False)
-    assert arm.run.res == 8
-    assert arm.train_macs > 0
+    assert only.case.res == 8
+    assert only.setup.train_macs > 0
 
 
-def test_runs_of_another_recipe_have_folders_of_their_own_by_default() -> None:
+def test_runs_of_another_recipe_have_their_own_folders() -> None:
     def folders(*args: str) -> set[str]:
-        return {arm.folder for arm in arms("--model", "tests.tiny:Tiny", *args)}
+        return {run.setup.folder for run in planned("--model", "tests.tiny:Tiny", *args)}
 
     assert len(folders()) == 3
     assert not folders() & folders("--batch", "128")
@@ -112,20 +118,20 @@ def test_runs_of_another_recipe_have_folders_of_their_own_by_default() -> None:
         (["--validation-images", "3"], "--validation-draws 4 would work"),
         (
             ["--data", "latents", "--classes", "2"],
-            "labels must be from 0 to 1, got 2 at 2; --classes 3 would",
+            "labels must be from 0 to 1, got 2 at 2; --classes 3 would work",
         ),
         (["--classes", "9"], "--classes 9: digits has 10"),
         (["--out", "."], "is a folder"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_exit_code_2_before_anything_is_trained(
+def test_error_is_one_line_and_exit_code_2_before_training(
     args: list[str],
     told: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "run", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(worker, "run", lambda *_, **__: pytest.fail("something was trained"))
     if "latents" in args:
         args = [str(_latents(tmp_path)) if word == "latents" else word for word in args]
     usual = [] if "--model" in args else ["--model", "tests.tiny:Tiny"]
@@ -147,8 +153,8 @@ def _latents(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("here")
-def test_latents_are_trained_on_too(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_workers")
+def test_latents_can_be_trained_on(tmp_path: Path) -> None:
     out = tmp_path / "runs.jsonl"
     args = ["--model", "tests.tiny:Tiny", "--data", str(_latents(tmp_path)), "--seeds", "1", *SMALL]
     assert (
@@ -165,15 +171,16 @@ def test_latents_are_trained_on_too(tmp_path: Path) -> None:
         )
         == 0
     )
-    (trained,) = kept(out)
-    assert (trained.recipe.channels, trained.recipe.classes) == (4, 3)
-    (wider,) = arms(*args, "--classes", "1000", "--dir", str(tmp_path / "wider"))
-    assert (wider.identity.recipe.classes, wider.identity.task.num_classes) == (1000, 1000)
-    assert (trained.run.res, trained.run.latent_size) == (96, 12)
+    (trained,) = stored(out)
+    assert isinstance(trained, TrainingRun)
+    assert (trained.case.recipe.channels, trained.case.recipe.classes) == (4, 3)
+    (wider,) = planned(*args, "--classes", "1000", "--dir", str(tmp_path / "wider"))
+    assert wider.case.recipe.classes == task_of(wider.case.recipe, 12).num_classes == 1000
+    assert (trained.case.res, trained.case.latent_size) == (96, 12)
     assert trained.status == "ok"
 
 
-def test_several_processes_must_share_the_batch_evenly(
+def test_processes_must_share_the_batch_evenly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
@@ -182,11 +189,11 @@ def test_several_processes_must_share_the_batch_evenly(
 
 
 class _Ended(BaseException):
-    """What torchrun does to a process when another has failed."""
+    """Torchrun ends a process when another has failed."""
 
 
 @pytest.mark.parametrize("wrong", [["--steps", "0"], ["--data", "no/such/latents"]])
-def test_what_cannot_be_is_told_by_the_first_process_of_a_machine_and_by_others_if_it_does_not(
+def test_error_is_printed_once_by_the_processes_of_a_machine(
     wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(seconds: float) -> None:
@@ -208,7 +215,7 @@ def test_what_cannot_be_is_told_by_the_first_process_of_a_machine_and_by_others_
     assert capsys.readouterr().err == told
 
 
-def test_the_first_of_several_processes_alone_prints_the_plan(
+def test_only_the_first_process_prints_the_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -218,7 +225,7 @@ def test_the_first_of_several_processes_alone_prints_the_plan(
         assert capsys.readouterr().out.count("tests.tiny:Tiny seed 0") == lines
 
 
-def test_several_processes_have_no_batch_that_halves_when_memory_runs_out(
+def test_several_processes_cannot_halve_the_batch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -229,8 +236,8 @@ def test_several_processes_have_no_batch_that_halves_when_memory_runs_out(
 # running
 
 
-@pytest.mark.usefixtures("here")
-def test_a_study_gives_a_row_a_model_with_differences_within_seeds(
+@pytest.mark.usefixtures("no_workers")
+def test_study_has_a_row_a_model_with_differences_within_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "runs.jsonl"
@@ -238,30 +245,30 @@ def test_a_study_gives_a_row_a_model_with_differences_within_seeds(
     args = [*models, *SMALL, "--dir", str(tmp_path / "runs"), "--out", str(out), "--format", "json"]
     assert run(*args) == 0
     first, second = json.loads(capsys.readouterr().out)
-    trained = kept(out)
-    assert [(one.run.model, one.seed) for one in trained][:3] == [
+    trained = [record for record in stored(out) if isinstance(record, TrainingRun)]
+    assert [(run.case.model, run.case.seed) for run in trained][:3] == [
         ("tests.tiny:Tiny", 0),
         ("tests.tiny:DrawsByItself", 0),
         ("tests.tiny:Tiny", 1),
     ]
-    by_model = [[one.evaluations[-1].loss for one in trained[at::2]] for at in (0, 1)]
-    apart = [b - a for a, b in zip(*by_model, strict=True)]
+    by_model = [[run.last.loss for run in trained[at::2]] for at in (0, 1)]
+    differences = [b - a for a, b in zip(*by_model, strict=True)]
     assert (first["losses"], second["losses"]) == tuple(by_model)
-    assert second["difference"] == pytest.approx(sum(apart) / 3)
-    assert second["difference_interval"][0] < min(apart)
-    assert second["difference_interval"][1] > max(apart)
+    assert second["difference"] == pytest.approx(sum(differences) / 3)
+    assert second["difference_interval"][0] < min(differences)
+    assert second["difference_interval"][1] > max(differences)
     assert first["difference"] is None
     assert second["reference"] == "tests.tiny:Tiny"
     assert first["train_flops"] == 2 * first["train_macs"] * 8 * 6
     assert run(*args[:-2]) == 0
-    told = capsys.readouterr()
-    assert "loss - tests.tiny:Tiny's" in told.out
-    assert "6 of 6 were in" in told.err
-    assert kept(out) == trained
+    printed = capsys.readouterr()
+    assert "loss - tests.tiny:Tiny's" in printed.out
+    assert "6 of 6 were in" in printed.err
+    assert stored(out) == trained
 
 
-@pytest.mark.usefixtures("here")
-def test_averages_with_decays_close_to_1_have_columns_that_tell_them_apart(
+@pytest.mark.usefixtures("no_workers")
+def test_averages_of_similar_decays_have_different_headings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--dir", str(tmp_path)]
@@ -270,8 +277,8 @@ def test_averages_with_decays_close_to_1_have_columns_that_tell_them_apart(
     assert "EMA 0.9999999  EMA 0.99999999" in head
 
 
-@pytest.mark.usefixtures("here")
-def test_a_checkpoint_of_another_run_in_the_folder_is_refused_and_left_as_it_is(
+@pytest.mark.usefixtures("no_workers")
+def test_folder_of_another_run_is_refused_and_left_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--dir", str(tmp_path / "runs")]
@@ -281,27 +288,30 @@ def test_a_checkpoint_of_another_run_in_the_folder_is_refused_and_left_as_it_is(
     capsys.readouterr()
     assert run(*args, "--learning-rate", "1e-3") == 2
     err = capsys.readouterr().err
-    assert "holds a checkpoint of another run: recipe.learning_rate 0.0001 there, 0.001 asked" in err
+    assert "another run: case.recipe.learning_rate is 0.0001 in the checkpoint, 0.001 requested" in err
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in sorted(folder.iterdir())} == before
 
 
-def test_force_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun_at = []
+def test_force_trains_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started_at = []
 
-    def watched(measure: str, case: Arm, timeout_s: float) -> Trained | Skipped:
-        begun_at.append(checkpoint.check(Path(case.folder), case.identity)[0])
-        return in_this_process(measure, case, timeout_s)
+    def watched(
+        measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
+    ) -> TrainingRun | Skipped:
+        identity = Identity(case=case, environment=environment)
+        started_at.append(checkpoint.check(Path(setup["folder"]), identity)[0])
+        return in_this_process(measure, case, environment, timeout_s, setup)
 
     monkeypatch.setattr(worker, "run", watched)
     args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--dir", str(tmp_path)]
     for more in ([], [], ["--force"]):
         assert run(*args, *more) == 0
-    assert begun_at == [0, 6, 0]
+    assert started_at == [0, 6, 0]
 
 
-@pytest.mark.usefixtures("here")
-def test_a_budget_stops_a_run_and_the_same_command_goes_on(
+@pytest.mark.usefixtures("no_workers")
+def test_budget_stops_a_run_and_the_same_command_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = tmp_path / "whole.jsonl", tmp_path / "runs.jsonl"
@@ -310,37 +320,36 @@ def test_a_budget_stops_a_run_and_the_same_command_goes_on(
     capsys.readouterr()
     assert run(*args, "--dir", str(tmp_path / "b"), "--out", str(out), "--budget", "0.000001s") == 0
     err = capsys.readouterr().err
-    assert "stopped by --budget with 2 of 2 runs not begun" in err
-    # as if time were up in the run, not before it
-    monkeypatch.setattr(convergence, "_ask", lambda *_: ("train", None))
+    assert "stopped by --budget; 2 of 2 runs not started" in err
+    # the time limit is reached during the run, not before it
+    monkeypatch.setattr(convergence, "_decide", lambda *_: ("train", None))
     assert run(*args, "--dir", str(tmp_path / "b"), "--out", str(out), "--budget", "0.000001s") == 0
-    told = capsys.readouterr()
-    assert "seed 0 stopped: at step 1 of 6: the time was up" in told.out
-    assert "the same command goes on where it was stopped" in told.err
-    assert kept(out) == []
+    printed = capsys.readouterr()
+    assert "seed 0 stopped: at step 1 of 6: time limit reached" in printed.out
+    assert "the same command resumes the study" in printed.err
+    assert stored(out) == []
     monkeypatch.undo()
     monkeypatch.setattr(worker, "run", in_this_process)
     assert run(*args, "--dir", str(tmp_path / "b"), "--out", str(out)) == 0
-    assert [curve(one) for one in kept(out)] == [curve(one) for one in kept(whole)]
+    assert [curve(run) for run in stored(out)] == [curve(run) for run in stored(whole)]
 
 
-@pytest.mark.usefixtures("here")
-def test_a_run_that_is_not_finite_is_a_row_beside_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("no_workers")
+def test_run_that_diverges_is_a_row_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "runs.jsonl"
     args = ["--model", "tests.tiny:Tiny", "tests.tiny:BlowsUp", *SMALL, "--seeds", "1"]
     assert run(*args, "--dir", str(tmp_path / "runs"), "--out", str(out)) == 0
-    assert [one.status for one in kept(out)] == ["ok", "not finite"]
+    assert [run.status for run in stored(out)] == ["ok", "not finite"]
     *_, stopped = capsys.readouterr().out.splitlines()
     assert "seed 0 not finite: the training loss is nan in step 5" in stopped
-    first, second = convergence_rows.rows(kept(out), "tests.tiny:Tiny")
-    assert first["train_flops"] == 2 * first["train_macs"] * 8 * 6
-    assert second["train_flops"] is None  # it did not take them all
+    first, second = training_table.results(stored(out), "tests.tiny:Tiny")
+    assert first.train_macs is not None
+    assert first.train_flops == 2 * first.train_macs * 8 * 6
+    assert second.train_flops is None  # not all steps were taken
     assert set(stopped.split()[2:6]) == {"-"}
 
 
-def test_a_worker_that_crashes_is_a_row_and_is_tried_again(
+def test_worker_that_crashes_is_a_row_and_is_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -349,100 +358,98 @@ def test_a_worker_that_crashes_is_a_row_and_is_tried_again(
     args += ["--dir", str(tmp_path / "runs"), "--out", str(out)]
     assert run(*args) == 0
     assert "seed 0 crashed: the worker died of SIGKILL" in capsys.readouterr().out
-    asked = []
+    tried = []
 
-    def ends(measure: str, case: Arm, timeout_s: float) -> Trained:
-        asked.append(case.seed)
-        return convergence.blank(case)
+    def crashes(
+        measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
+    ) -> Skipped:
+        tried.append(case.seed)
+        return Skipped(case=case, environment=environment, status="crashed", reason="again")
 
-    monkeypatch.setattr(worker, "run", ends)
-    monkeypatch.setattr(convergence_rows, "rows", lambda records, reference: [{"ended": len(records)}])
-    monkeypatch.setattr(convergence_rows, "columns", lambda rows: [("ended", lambda row: str(row["ended"]))])
+    monkeypatch.setattr(worker, "run", crashes)
     assert run(*args) == 0
-    assert asked == [0]
+    assert tried == [0]
 
 
-def test_half_as_many_images_a_pass_are_tried_when_memory_runs_out(
+def test_batch_of_a_pass_halves_when_memory_runs_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
 
-    def too_small(measure: str, case: Arm, timeout_s: float) -> Trained | Skipped:
-        tried.append(case.run.batch)
-        if case.run.batch > 2:
-            return Skipped(run=case.run, status="out of memory", reason="no more")
-        return in_this_process(measure, case, timeout_s)
+    def too_small(
+        measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
+    ) -> TrainingRun | Skipped:
+        tried.append(case.batch)
+        if case.batch > 2:
+            return Skipped(case=case, environment=environment, status="out of memory", reason="no more")
+        return in_this_process(measure, case, environment, timeout_s, setup)
 
     monkeypatch.setattr(worker, "run", too_small)
     out = tmp_path / "runs.jsonl"
     args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--out", str(out), "--dir", str(tmp_path)]
     assert run(*args) == 0
     assert tried == [8]
-    assert [one.status for one in kept(out)] == ["out of memory"]
+    assert [run.status for run in stored(out)] == ["out of memory"]
     assert run(*args, "--micro-batch", "auto") == 0
     assert tried == [8, 8, 4, 2]
-    assert (kept(out)[-1].run.batch, kept(out)[-1].status) == (2, "ok")
+    last = stored(out)[-1]
+    assert (last.status, last.case) == ("ok", replace(last.case, batch=2))
     assert run(*args, "--micro-batch", "auto") == 0
     assert len(tried) == 4
 
 
-def test_a_sweep_gets_an_estimate_and_a_measure_for_every_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sweep_gets_a_job_for_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "run", in_this_process)
     args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "2", "--dir", str(tmp_path)]
-    units = convergence.units(convergence.parser().parse_args(args))
-    assert len({unit.label for unit in units}) == 2
-    assert all(unit.estimate_s > 0 for unit in units)
-    done = units[1].measure()
-    assert isinstance(done, Trained)
-    assert isinstance(units[1].about, Trained)
-    assert record.key(done) == record.key(units[1].about)
-    assert record.key(done) != record.key(units[0].about)  # type: ignore[arg-type]
+    jobs = convergence.jobs(convergence.parser().parse_args(args))
+    assert len({job.case.label for job in jobs}) == 2
+    assert all(job.estimate_s > 0 for job in jobs)
+    done = jobs[1].measure()
+    assert isinstance(done, TrainingRun)
+    keys = [key(job.case, job.environment) for job in jobs]
+    assert key(done.case, done.environment) == keys[1] != keys[0]
     with open_store(tmp_path / "runs.jsonl") as store:
         store.append(replace(done, status="crashed", reason="the worker died of SIGKILL"))
-        assert units[1].held(store) is None  # what failed is tried again
+        assert jobs[1].stored(store) is None  # a failed run is tried again
         store.append(done)
-        assert units[1].held(store) == done
-    assert units[1].forget
-    units[1].forget()
-    again = units[1].measure()
-    assert isinstance(again, Trained)
-    assert [one.step for one in again.evaluations] == [one.step for one in done.evaluations]
-    assert again != done  # trained anew, not read from the checkpoint
+        assert jobs[1].stored(store) == done
+    assert jobs[1].discard_checkpoint
+    jobs[1].discard_checkpoint()
+    again = jobs[1].measure()
+    assert isinstance(again, TrainingRun)
+    assert [at.step for at in again.evaluations] == [at.step for at in done.evaluations]
+    assert again != done  # trained from the start, not read from the checkpoint
 
 
-def test_the_record_of_several_processes_is_not_that_of_one() -> None:
-    (arm,) = arms("--model", "tests.tiny:Tiny", "--seeds", "1")
-    alone = convergence.blank(arm)
-    assert record.key(alone) != record.key(replace(alone, processes=2))
-    at = Evaluation(step=0, seconds=0.0, joules=None, train_loss=None, loss=1.0, ema_losses=(), bin_losses=())
-    assert record.key(alone) == record.key(replace(alone, evaluations=(at,)))
+def test_number_of_processes_is_part_of_the_key() -> None:
+    (only,) = planned("--model", "tests.tiny:Tiny", "--seeds", "1")
+    several = replace(only.case, processes=2)
+    assert key(only.case, only.environment) != key(several, only.environment)
 
 
 # killed and resumed
 
-# one start for many kills: children of a process that has imported everything and computed nothing yet
+# children are forked from one process that has imported everything and computed nothing yet
 TRAINING = """
 import json, os, signal, sys
 import torch._dynamo  # the optimizer's first step would import it, in every child
-from pathlib import Path
-from bench.convergence import Arm
-from bench.record import decode, to_line
-from bench.training import datasets, processes, trainer
+from bench.datasets import datasets
+from bench.store.codec import decode, to_line
+from bench.training import loop, processes
+from bench.training.study import PlannedRun
 
 data = datasets.load("digits")
-whole, killed = (decode(Arm, json.loads(text)) for text in sys.argv[1:])
+whole, killed = (decode(PlannedRun, json.loads(text)) for text in sys.argv[1:])
 
 
-def begin(arm):
+def begin(run):
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        done = trainer.train(
-            arm.identity, data, Path(arm.folder), processes=processes.Alone("cpu"),
-            checkpoint_every=arm.checkpoint_every, train_macs=1,
-            progress=lambda progress: os.write(writing, b"%d\\n" % progress.step),
+        done = loop.train(
+            run.identity, data, run.folder, processes=processes.SingleProcess("cpu"),
+            checkpoint_every=run.setup.checkpoint_every, train_macs=1,
+            on_progress=lambda progress: os.write(writing, b"%d\\n" % progress.step),
         )
         os.write(writing, to_line(done).encode())
         os._exit(0)
@@ -450,16 +457,16 @@ def begin(arm):
     return child, os.fdopen(reading)
 
 
-def end(arm):
-    child, said = begin(arm)
-    *_, last = said
+def end(run):
+    child, lines = begin(run)
+    *_, last = lines
     sys.stdout.write(last)
     os.waitpid(child, 0)
 
 
 for at in (1, 2, 4, 12, 16, 21, 27, 29):
-    child, said = begin(killed)
-    for line in said:
+    child, lines = begin(killed)
+    for line in lines:
         if int(line) >= at:
             os.kill(child, signal.SIGKILL)
             break
@@ -471,18 +478,16 @@ end(whole)
 """
 
 
-def test_a_run_that_was_killed_again_and_again_ends_with_the_same_losses_to_the_last_bit(
-    tmp_path: Path,
-) -> None:
+def test_killed_run_ends_with_the_same_losses_to_the_last_bit(tmp_path: Path) -> None:
     settings = ["--batch", "8", "--steps", "30", "--evaluate-every", "7", "--validation-images", "20"]
     model = ["--model", "tests.tiny:DrawsByItself", "--seeds", "1", "--checkpoint-every", "4"]
-    asked = [
-        json.dumps(asdict(arm))
+    runs = [
+        json.dumps(asdict(run))
         for name in ("whole", "killed")
-        for arm in arms(*model, *settings, "--dir", str(tmp_path / name))
+        for run in planned(*model, *settings, "--dir", str(tmp_path / name))
     ]
     done = subprocess.run(
-        [sys.executable, "-c", TRAINING, *asked],
+        [sys.executable, "-c", TRAINING, *runs],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -493,8 +498,8 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_losses_to_the_
     killed_at = [int(line) for line in done.stderr.splitlines()]
     assert killed_at == sorted(killed_at)
     assert len(killed_at) == 8
-    killed, whole = (record.from_dict(json.loads(line)) for line in done.stdout.splitlines())
-    assert isinstance(killed, Trained)
-    assert isinstance(whole, Trained)
+    killed, whole = (from_dict(json.loads(line)) for line in done.stdout.splitlines())
+    assert isinstance(killed, TrainingRun)
+    assert isinstance(whole, TrainingRun)
     assert [at.step for at in whole.evaluations] == [0, 7, 14, 21, 28, 30]
     assert curve(killed) == curve(whole)

@@ -1,4 +1,4 @@
-"""The diffusion process is the released one: every array of its golden file, and what it does beside."""
+"""The diffusion process equals the released one: every array of its golden file, and its limits."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ Y = torch.zeros_like(T)
 
 
 def stand_in(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-    """The fixed function that the golden file was made with in the place of a network."""
+    """The fixed function that replaced a network when the golden file was made."""
     s = (t / 1000).to(x.dtype)[:, None, None, None]
     return torch.cat([0.9 * x + 0.1 * torch.sin(3 * x + s), torch.tanh(0.7 * x - s)], dim=1)
 
@@ -30,7 +30,7 @@ def same(ours: Tensor | NDArray[np.float64], name: str) -> None:
     np.testing.assert_allclose(values, GOLDEN[name], rtol=0, atol=1e-6)
 
 
-def test_the_schedule_and_its_respacings_are_those_of_the_release() -> None:
+def test_schedule_and_respacings_equal_the_release() -> None:
     same(Diffusion().betas, "betas")
     same(Diffusion().alphas_cumprod, "alphas_cumprod")
     assert respaced(250) == tuple(GOLDEN["timesteps_250"])
@@ -38,11 +38,11 @@ def test_the_schedule_and_its_respacings_are_those_of_the_release() -> None:
     assert respaced(1000) == tuple(range(1000))
 
 
-def test_noising_is_that_of_the_release() -> None:
+def test_noising_equals_the_release() -> None:
     same(IDDPM().q_sample(X0, T, NOISE), "x_t")
 
 
-def test_the_training_loss_and_both_of_its_terms_are_those_of_the_release() -> None:
+def test_training_loss_and_its_terms_equal_the_release() -> None:
     squared, variational = IDDPM().terms(stand_in, X0, T, Y, NOISE)
     assert variational is not None
     same(squared, "train_mse")
@@ -50,7 +50,7 @@ def test_the_training_loss_and_both_of_its_terms_are_those_of_the_release() -> N
     same(IDDPM().losses(stand_in, X0, T, Y, NOISE), "train_loss")
 
 
-def test_the_reverse_step_is_that_of_the_release() -> None:
+def test_reverse_step_equals_the_release() -> None:
     reverse = Diffusion().reverse(stand_in(X, T, Y), X, T)
     same(reverse.mean, "p_mean")
     same(reverse.log_variance, "p_log_variance")
@@ -58,14 +58,14 @@ def test_the_reverse_step_is_that_of_the_release() -> None:
     same(reverse.x0, "p_pred_xstart")
 
 
-def test_float32_losses_are_those_of_float64_to_a_part_in_ten_thousand() -> None:
+def test_float32_losses_equal_float64_to_one_in_ten_thousand() -> None:
     ours = IDDPM().losses(stand_in, X0.float(), T, Y, NOISE.float())
     assert ours.dtype == torch.float32
     # the divergence at t = 1 is a difference of numbers a thousand times larger
     np.testing.assert_allclose(ours.numpy(), GOLDEN["train_loss"], rtol=1e-4)
 
 
-def test_the_variational_term_teaches_the_variance_and_not_the_noise() -> None:
+def test_variational_term_trains_the_variance_only() -> None:
     out = stand_in(X, T, Y).requires_grad_()
     _, variational = IDDPM().terms(lambda x, t, y: out, X0, T, Y, NOISE)
     assert variational is not None
@@ -74,7 +74,7 @@ def test_the_variational_term_teaches_the_variance_and_not_the_noise() -> None:
     assert (gradient[:, 4:].flatten(1).abs().sum(1) > 0).all()
 
 
-def test_without_channels_for_the_variance_the_loss_is_the_squared_error_alone() -> None:
+def test_loss_without_variance_channels_is_the_squared_error() -> None:
     objective = IDDPM()
     same(objective.losses(noise_alone, X0, T, Y, NOISE), "train_mse")
     reverse = objective.diffusion.reverse(noise_alone(X, T, Y), X, T)
@@ -91,18 +91,18 @@ def test_no_loss_depends_on_the_other_samples_of_its_batch() -> None:
     torch.testing.assert_close(torch.cat(alone), objective.losses(stand_in, X0, T, Y, NOISE))
 
 
-def test_respacing_keeps_the_noise_of_the_steps_that_stay() -> None:
+def test_respacing_keeps_the_noise_of_the_chosen_steps() -> None:
     few = Diffusion(respaced(25))
     np.testing.assert_array_equal(few.alphas_cumprod, Diffusion().alphas_cumprod[list(respaced(25))])
     np.testing.assert_allclose(np.cumprod(1 - few.betas), few.alphas_cumprod)
 
 
-def test_a_step_of_its_own_is_possible() -> None:
+def test_single_step_is_possible() -> None:
     last = Diffusion([999]).reverse(stand_in(X, T, Y), X, torch.zeros_like(T))
     assert last.log_variance.isfinite().all()
 
 
-def test_timesteps_are_drawn_from_all_thousand_and_the_same_from_the_same_seed() -> None:
+def test_timesteps_cover_all_thousand_and_depend_on_the_seed() -> None:
     draws = [IDDPM().draw(20_000, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(*draws)
     assert draws[0].dtype == torch.int64
@@ -110,23 +110,23 @@ def test_timesteps_are_drawn_from_all_thousand_and_the_same_from_the_same_seed()
     assert abs(float(draws[0].double().mean()) - 499.5) < 10  # five standard errors
 
 
-def test_the_noise_level_rises_with_t_and_stays_below_one() -> None:
+def test_noise_level_rises_with_t_and_stays_below_one() -> None:
     assert IDDPM().noise_level(torch.tensor([0, 500, 999])).tolist() == pytest.approx([0, 0.5, 0.999])
 
 
 @pytest.mark.parametrize("steps", [1, 0, 1001])
-def test_numbers_of_steps_that_cannot_be_are_refused(steps: int) -> None:
+def test_invalid_numbers_of_steps_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"steps: must be from 2 to 1000, got {steps}"):
         respaced(steps)
 
 
 @pytest.mark.parametrize("timesteps", [[], [-1, 3], [4, 4], [5, 2], [1000]])
-def test_timesteps_that_cannot_be_are_refused(timesteps: list[int]) -> None:
+def test_invalid_timesteps_are_refused(timesteps: list[int]) -> None:
     with pytest.raises(ValueError, match="timesteps: must"):
         Diffusion(timesteps)
 
 
-def test_an_output_of_other_channels_is_refused() -> None:
+def test_output_of_other_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="output: must have 4 or 8 channels for x, got 3"):
         IDDPM().losses(lambda x, t, y: x[:, :3], X0, T, Y, NOISE)
 

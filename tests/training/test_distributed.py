@@ -1,4 +1,4 @@
-"""Several processes under torchrun learn what one does, and only the first of them writes."""
+"""Several processes under torchrun train as one does, and only the first of them writes."""
 
 import gc
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from bench.records.record import Trained
 from torch import nn
 
 from bench import convergence
-from bench.records import record
-from bench.training import checkpoint
-from bench.training.processes import Together
+from bench.records.training import TrainingRun
+from bench.store.codec import read, to_line
+from bench.training import checkpoint, study
+from bench.training.processes import ProcessGroup
 
 ROOT = Path(__file__).resolve().parents[2]
-# one whose every parameter is used and one with an idle one, from one seed each
-ASKED = [
+# a network whose parameters are all used, and one with an unused parameter, from one seed each
+OPTIONS = [
     *("--model", "tests.tiny:Tiny", "tests.tiny:PartlyUnused"),
     *("--steps", "8", "--batch", "12", "--seeds", "1", "--evaluate-every", "4", "--validation-images", "30"),
     *("--learning-rate", "0.01"),
@@ -30,10 +30,10 @@ ASKED = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Trained]]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[TrainingRun]]]:
     """The records of one process, and of two whose shares are split unevenly into passes.
 
-    The two have an agent of torchrun each, which meet as those of two machines do.
+    Each of the two has its own torchrun agent, as on two machines.
     """
     folder = tmp_path_factory.mktemp("processes")
 
@@ -48,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, l
     torchrun += ["--local_addr", "localhost"]
     two = [
         subprocess.Popen(
-            [*torchrun, "-m", "bench.convergence", *ASKED, "--micro-batch", "4", *out("two")],
+            [*torchrun, "-m", "bench.convergence", *OPTIONS, "--micro-batch", "4", *out("two")],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -58,30 +58,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, l
         for _ in range(2)
     ]
     try:
-        said = [node.communicate(timeout=200) for node in two]
+        printed = [node.communicate(timeout=200) for node in two]
     finally:
         for node in two:
             node.kill()
-    assert [node.returncode for node in two] == [0, 0], said
-    # a row, printed by the first
-    assert sorted(stdout.count("tests.tiny:PartlyUnused") for stdout, _ in said) == [0, 1]
-    for arm in convergence.planned(convergence.parser().parse_args([*ASKED, *out("one")])):
+    assert [node.returncode for node in two] == [0, 0], printed
+    # the first prints a row
+    assert sorted(stdout.count("tests.tiny:PartlyUnused") for stdout, _ in printed) == [0, 1]
+    for run in convergence.planned(convergence.parser().parse_args([*OPTIONS, *out("one")])):
         with (folder / "one.jsonl").open("a") as file:
-            file.write(record.to_line(convergence.measure(arm)))
+            file.write(to_line(study.measure(run.case, run.environment, run.setup)))
     return {
         name: (
             folder / name,
-            [one for one in record.read(folder / f"{name}.jsonl") if isinstance(one, Trained)],
+            [one for one in read(folder / f"{name}.jsonl").records if isinstance(one, TrainingRun)],
         )
         for name in ("one", "two")
     }
 
 
-def test_two_processes_learn_what_one_does(trained: dict[str, tuple[Path, list[Trained]]]) -> None:
+def test_two_processes_train_as_one_does(trained: dict[str, tuple[Path, list[TrainingRun]]]) -> None:
     (_, alone), (_, together) = trained["one"], trained["two"]
-    assert [one.processes for one in alone] == [1, 1]
-    assert [one.processes for one in together] == [2, 2]
-    assert [one.run.model for one in together] == [one.run.model for one in alone]
+    assert [one.case.processes for one in alone] == [1, 1]
+    assert [one.case.processes for one in together] == [2, 2]
+    assert [one.case.model for one in together] == [one.case.model for one in alone]
     for a, b in zip(alone, together, strict=True):
         assert (a.status, b.status) == ("ok", "ok")
         assert [at.step for at in b.evaluations] == [at.step for at in a.evaluations] == [0, 4, 8]
@@ -95,48 +95,48 @@ def test_two_processes_learn_what_one_does(trained: dict[str, tuple[Path, list[T
                 assert there.train_loss == pytest.approx(here.train_loss, rel=1e-4)
 
 
-def test_the_first_process_alone_writes(trained: dict[str, tuple[Path, list[Trained]]]) -> None:
+def test_only_the_first_process_writes(trained: dict[str, tuple[Path, list[TrainingRun]]]) -> None:
     folder, together = trained["two"]
     assert len(together) == 2
     for run in folder.iterdir():
         (only,) = checkpoint.paths(run)
         state = checkpoint.read(only)
         assert state.step == 8
-        assert state.identity.processes == 2
+        assert state.identity.case.processes == 2
         assert len(state.rng) == 2
         assert not (run / "unfinished").exists()
 
 
-def test_what_two_processes_trained_is_not_gone_on_with_by_one(
-    trained: dict[str, tuple[Path, list[Trained]]], capsys: pytest.CaptureFixture[str]
+def test_one_process_does_not_resume_a_run_of_two(
+    trained: dict[str, tuple[Path, list[TrainingRun]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = trained["two"]
-    assert convergence.main([*ASKED, "--micro-batch", "4", "--dir", str(folder)]) == 2
-    assert "processes 2 there, 1 asked" in capsys.readouterr().err
+    assert convergence.main([*OPTIONS, "--micro-batch", "4", "--dir", str(folder)]) == 2
+    assert "case.processes is 2 in the checkpoint, 1 requested" in capsys.readouterr().err
 
 
 @pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> Iterator[Together]:
-    """Of this process alone, as a config of accelerate's that wants bf16 finds it."""
+def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessGroup]:
+    """A process group of this process, under a configuration of accelerate with bf16."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     AcceleratorState._reset_state(reset_partial_state=True)
-    yield Together("cpu")
+    yield ProcessGroup("cpu")
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_the_precision_is_the_run_s_and_not_that_of_accelerate_s_config(together: Together) -> None:
+def test_precision_does_not_come_from_the_accelerate_config(group: ProcessGroup) -> None:
     seen = []
     layer = nn.Linear(2, 2)
     layer.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
-    model = nn.Sequential(layer)  # whose own output accelerate would cast back
-    together.wrap(model, True)(torch.ones(1, 2))
+    model = nn.Sequential(layer)  # accelerate would cast the output of the outermost module back
+    group.wrap(model, True)(torch.ones(1, 2))
     assert seen == [torch.float32]
 
 
-def test_the_engine_lets_go_of_one_arm_for_the_next(together: Together) -> None:
-    arm = nn.Linear(2, 2)
-    gone = weakref.ref(together.wrap(arm, True))
-    del arm
-    together.wrap(nn.Linear(2, 2), True)
+def test_group_releases_the_model_of_the_run_before(group: ProcessGroup) -> None:
+    model = nn.Linear(2, 2)
+    gone = weakref.ref(group.wrap(model, True))
+    del model
+    group.wrap(nn.Linear(2, 2), True)
     gc.collect()
     assert gone() is None

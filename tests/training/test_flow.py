@@ -22,7 +22,7 @@ def normal(n: int, seed: int) -> Tensor:
     return torch.randn(n, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_path_runs_straight_from_noise_to_data() -> None:
+def test_path_is_straight_from_noise_to_data() -> None:
     data, noise = normal(3, 0), normal(3, 1)
     t = torch.tensor([0.0, 0.25, 1.0])
     at = Flow().q_sample(data, t, noise)
@@ -31,7 +31,7 @@ def test_the_path_runs_straight_from_noise_to_data() -> None:
     torch.testing.assert_close(at[2], data[2])
 
 
-def test_the_loss_is_the_squared_error_of_the_velocity_and_the_network_gets_t_as_it_is() -> None:
+def test_loss_is_the_squared_error_of_the_velocity_at_t() -> None:
     data, noise, t = normal(2, 0), normal(2, 1), torch.tensor([0.3, 0.9])
     given = []
 
@@ -43,7 +43,7 @@ def test_the_loss_is_the_squared_error_of_the_velocity_and_the_network_gets_t_as
     assert torch.equal(given[0], t)
 
 
-def test_the_exact_velocity_has_the_least_loss() -> None:
+def test_exact_velocity_has_the_lowest_loss() -> None:
     n = 4000
     data, noise = MEAN + STD * normal(n, 0), normal(n, 1)
     t = Flow().draw(n, torch.Generator().manual_seed(2))
@@ -59,9 +59,7 @@ def test_the_exact_velocity_has_the_least_loss() -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "tolerance"), [("heun", 50, 0.01), ("euler", 250, 0.01), ("sde", 250, 0.015)]
 )
-def test_samplers_turn_noise_into_the_data_under_the_exact_velocity(
-    name: str, steps: int, tolerance: float
-) -> None:
+def test_samplers_with_the_exact_velocity_give_the_data(name: str, steps: int, tolerance: float) -> None:
     n = 2000  # 64,000 numbers: standard errors of the mean and the deviation are 0.0016 and 0.0011
     source = torch.Generator().manual_seed(5)
     sampler = samplers.SAMPLERS[name]
@@ -70,7 +68,7 @@ def test_samplers_turn_noise_into_the_data_under_the_exact_velocity(
     assert float(drawn.std()) == pytest.approx(STD, abs=tolerance)
 
 
-def test_heuns_error_falls_with_the_square_of_the_step_and_eulers_with_the_step() -> None:
+def test_heun_has_order_2_and_euler_order_1() -> None:
     start = normal(4, 6)
     # a straight line in the end: the flow carries normal noise to MEAN + STD * noise
     error = {
@@ -86,7 +84,7 @@ def test_heuns_error_falls_with_the_square_of_the_step_and_eulers_with_the_step(
     assert error["heun", 40] / error["heun", 80] == pytest.approx(4, rel=0.2)
 
 
-def test_the_sde_adds_noise_in_all_steps_but_the_last_of_four_hundredths() -> None:
+def test_sde_adds_noise_except_in_its_last_step() -> None:
     times: list[float] = []
     drawn: list[int] = []
 
@@ -106,18 +104,18 @@ def test_the_sde_adds_noise_in_all_steps_but_the_last_of_four_hundredths() -> No
     assert times[1] - times[0] == pytest.approx(0.96 / 249)
 
 
-def test_timesteps_are_uniform_and_the_same_from_the_same_seed() -> None:
+def test_timesteps_are_uniform_and_depend_on_the_seed() -> None:
     draws = [Flow().draw(20_000, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(*draws)
     assert 0 <= float(draws[0].min()) < 0.001 < 0.999 < float(draws[0].max()) < 1
     assert float(draws[0].mean()) == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_noise_level_falls_with_t() -> None:
+def test_noise_level_falls_with_t() -> None:
     assert Flow().noise_level(torch.tensor([0.25, 1.0])).tolist() == [0.75, 0.0]
 
 
-def test_channels_that_nothing_predicts_are_left_out() -> None:
+def test_unused_output_channels_are_ignored() -> None:
     data, noise, t = normal(2, 0), normal(2, 1), torch.tensor([0.3, 0.9])
     twice = Flow().losses(lambda x, t, y: torch.cat([x, 9 * x], dim=1), data, t, Y, noise)
     torch.testing.assert_close(twice, Flow().losses(lambda x, t, y: x, data, t, Y, noise))

@@ -1,4 +1,4 @@
-"""Activation checkpointing from outside: no backbone knows of it."""
+"""Activation checkpointing of any backbone, applied from outside the network."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -10,9 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a network: the members of its nn.ModuleLists, the outermost where they nest.
+    """The repeated blocks of a network: the members of its outermost nn.ModuleLists, nested lists flattened.
 
-    FCDM's release checkpoints each of these; none of the other three releases checkpoints anything.
+    FCDM's release checkpoints each of these.
     """
     found: list[nn.Module] = []
 
@@ -31,16 +31,15 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def checkpointed(
     model: nn.Module, around_recomputation: Callable[[], AbstractContextManager[object]] = nullcontext
 ) -> Iterator[None]:
-    """Within it, each of a model's `blocks` keeps only its inputs and is computed again for gradients.
+    """Context in which each of a model's `blocks` keeps only its inputs and is recomputed for gradients.
 
     Args:
-        model: its blocks are changed, and changed back.
-        around_recomputation: makes what a block's second computation runs in; torch's own autocast is
-            restored without it.
+        model: its blocks' `forward` is replaced, and restored at the end.
+        around_recomputation: makes the context of a block's recomputation; autocast is restored by torch.
     """
 
     def recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
-        if around_recomputation is nullcontext:  # torch.compile takes no context_fn of ours
+        if around_recomputation is nullcontext:  # torch.compile does not accept a context_fn
             return lambda *args: checkpoint(forward, *args, use_reentrant=False)
         return lambda *args: checkpoint(
             forward,

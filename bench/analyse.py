@@ -1,0 +1,123 @@
+"""Analyse trained networks: the frequencies that they predict, or the channels that they use.
+
+python -m bench.analyse spectrum --checkpoint runs/FCDM-S-seed0 runs/DiT-S-2-seed0
+python -m bench.analyse spectrum --checkpoint runs/FCDM-S-seed0 --ema 0.9999 --levels 10 100 500 900
+python -m bench.analyse channels --checkpoint runs/FCDM-S-seed0 runs/FCDM-S@cca-seed0 --by layer
+python -m bench.analyse channels --model FCDM-XL --weights FCDM-XL.pt --data path/to/latents
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench.cli import models, options, probe_options, records
+from bench.jobs.job import Job
+from bench.records import probes
+from bench.records.base import Record
+from bench.records.probes import ChannelCase, SpectrumCase
+
+if TYPE_CHECKING:
+    from bench.training.probe import Request, Subject
+
+TYPICAL_S = 60.0
+LAYER = r"(.*\.)?contract"  # the name that our networks give the layer behind the hidden channels
+
+
+def _request(args: argparse.Namespace) -> "Request":
+    from bench.machine import device
+    from bench.training.probe import Request, Weights
+
+    weights = None
+    if args.model is not None:
+        (name,) = models.model_names([args.model], default=())
+        weights = Weights(model=name, file=args.weights, objective=args.objective)
+    return Request(
+        device=args.device or device.default(),
+        checkpoints=tuple(args.checkpoint or ()),
+        ema=args.ema,
+        weights=weights,
+        data=args.data,
+        data_dir=args.data_dir,
+        images=args.images,
+        levels=args.levels,
+        batch=args.batch,
+    )
+
+
+def _body(args: argparse.Namespace) -> int:
+    records.check_output(args.out, args.force)
+    probe_options.check(args)
+    from bench.training import channels, probe, spectrum
+
+    try:
+        subjects, images, notes = probe.subjects(_request(args))
+    except ValueError as error:
+        raise options.UsageError(str(error)) from error
+    spectra = args.what == "spectrum"
+    if not spectra:
+        try:
+            for subject in subjects:
+                channels.find_layers(subject.model, args.layer)
+        except ValueError as error:
+            raise options.UsageError(f"--layer {error}") from error
+
+    def measure(subject: "Subject", case: SpectrumCase | ChannelCase) -> Record:
+        if isinstance(case, SpectrumCase):
+            return probe.guarded(case, subject.environment, lambda: spectrum.measure(subject, images))
+        return probe.guarded(
+            case, subject.environment, lambda: channels.measure(subject, images, case.pattern)
+        )
+
+    def job(subject: "Subject") -> Job:
+        case = spectrum.case_of(subject) if spectra else channels.case_of(subject, args.layer)
+        return Job(
+            case=case,
+            environment=subject.environment,
+            measure=partial(measure, subject, case),
+            estimate_s=TYPICAL_S,
+        )
+
+    results, found = records.run_jobs([job(subject) for subject in subjects], args.out, force=args.force)
+    notes += found + probe_options.notes(results[0].environment, "fp32", subjects[0].probe)
+    if spectra:
+        rows = [row for result in results for row in probes.levels(result)]
+        records.show(probes.SPECTRA, rows, notes, args)
+    else:
+        rows = [row for result in results for row in probes.layers(result, by_layer=args.by == "layer")]
+        records.show(probes.CHANNELS, rows, notes, args)
+    return 0
+
+
+def pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"must be a regular expression, got {text!r}: {error}") from error
+    return text
+
+
+def parser() -> options.Parser:
+    made = options.parser("bench.analyse", __doc__, "spectrum|channels")
+    made.add_argument("what", choices=("spectrum", "channels"), help="what to analyse")
+    probe_options.add_options(made)
+    group = made.add_argument_group("channels")
+    group.add_argument(
+        "--layer",
+        type=pattern,
+        default=LAYER,
+        metavar="REGEX",
+        help="layers whose inputs are scored (default: those called contract)",
+    )
+    group.add_argument("--by", choices=("layer",), help="a row for every layer")
+    options.add_output(made)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return options.run(parser(), _body, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Predicted speed and memory of passes on devices that are not available."""

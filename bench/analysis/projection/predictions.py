@@ -1,0 +1,167 @@
+"""Predictions for a GPU: speed and memory of a pass, with their table."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.analysis import memory_fit
+from bench.analysis.projection.calibrate import COVERAGE, GroupError, Prediction, error_of
+from bench.analysis.projection.passes import PassCosts, PassKey, by_date, is_plain, key_of
+from bench.records import columns
+from bench.records.base import Record, Skipped
+from bench.records.memory import Memory
+from bench.records.operators import OperatorCosts
+from bench.tables.numbers import BLANK, interval, milliseconds, significant
+from bench.tables.table import Column, Table
+
+
+def measured_memory(records: Iterable[Record]) -> dict[tuple[str, PassKey, str], Memory]:
+    """Peak memory measured on GPUs, of passes whose memory can be predicted; the newest of each."""
+    return {
+        (record.environment.device, key_of(record.case), record.case.precision): record
+        for record in by_date(record for record in records if isinstance(record, Memory))
+        if record.case.device == "cuda" and is_plain(record.case)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryErrors:
+    """Errors of predicted memory: log(predicted / measured) of peaks, by kind of work and model.
+
+    No prediction of memory is calibrated, so every measured peak was left out.
+    """
+
+    by_model: dict[str, dict[str, list[float]]]
+
+    def interval(self, predicted_bytes: int, work: str) -> tuple[float, float] | None:
+        """Nominally of COVERAGE, a model being a group; None if no peak of such work was measured."""
+        if (error := self._error(work)) is None:
+            return None
+        factor = math.exp(error.half_width)
+        return predicted_bytes / factor, predicted_bytes * factor
+
+    def _error(self, work: str) -> GroupError | None:
+        models = self.by_model.get(work)
+        return error_of(models.values(), at_least=0.0) if models else None
+
+    def describe(self, work: str) -> str:
+        """The origin of an interval of memory, or why there is none."""
+        error = self._error(work)
+        if error is None:
+            return f"memory has no interval: no GPU peak of {work} is measured yet"
+        count = sum(map(len, self.by_model[work].values()))
+        return (
+            f"the interval of memory is a factor of {math.exp(error.half_width):.3g}, nominally of "
+            f"{100 * COVERAGE:.0f} %: Student's t over {count} measured GPU peaks of {work}, "
+            f"models counted: {error.groups}"
+        )
+
+
+def memory_errors(records: Iterable[Record], costs: PassCosts) -> MemoryErrors:
+    """Compare measured peaks with the predictions of the same passes."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for (_, key, _), measured in measured_memory(records).items():
+        predicted = costs.memory.get(key)
+        if isinstance(predicted, Memory):
+            error = math.log(predicted.use.peak_bytes / measured.use.peak_bytes)
+            models = found.setdefault(measured.case.work, {})
+            models.setdefault(measured.case.model, []).append(error)
+    return MemoryErrors(by_model=found)
+
+
+def fits(predicted_bytes: int, interval: Sequence[float] | None, usable_bytes: int) -> str:
+    """Whether a predicted peak fits: yes, no, or perhaps where the ends of its interval disagree."""
+    if interval is not None and interval[0] <= usable_bytes < interval[1]:
+        return "perhaps"
+    return "yes" if predicted_bytes <= usable_bytes else "no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassPrediction:
+    """The predicted speed and memory of a pass on one GPU."""
+
+    gpu: str
+    precision: str
+    work: OperatorCosts
+    prediction: Prediction
+    memory: Record | None  # Memory, or Skipped; None: unknown
+    errors: MemoryErrors
+
+    @property
+    def peak_bytes(self) -> int | None:
+        return self.memory.use.peak_bytes if isinstance(self.memory, Memory) else None
+
+    @property
+    def memory_interval(self) -> tuple[float, float] | None:
+        return None if self.peak_bytes is None else self.errors.interval(self.peak_bytes, self.work.case.work)
+
+    @property
+    def usable_bytes(self) -> int:
+        return memory_fit.device(self.gpu).usable_bytes
+
+    @property
+    def fits(self) -> str:
+        """yes, no or perhaps; the status of a failed prediction."""
+        if self.peak_bytes is not None:
+            return fits(self.peak_bytes, self.memory_interval, self.usable_bytes)
+        return self.memory.status if isinstance(self.memory, Skipped) else BLANK
+
+    @property
+    def images_per_s(self) -> float:
+        return self.work.case.batch / self.prediction.seconds
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float]:
+        batch = self.work.case.batch
+        return batch / self.prediction.high_s, batch / self.prediction.low_s
+
+
+def _gibibytes(value: float | None) -> str:
+    return BLANK if value is None else f"{value / 2**30:.1f}"
+
+
+def _gibibytes_interval(bounds: Sequence[float] | None) -> str:
+    return BLANK if bounds is None else f"{_gibibytes(bounds[0])} to {_gibibytes(bounds[1])}"
+
+
+NOMINAL = f"nominal {100 * COVERAGE:.0f} % interval"
+TABLE = Table[PassPrediction](
+    title="Predicted speed and memory",
+    columns=(
+        Column("predicted", lambda r: True, raw=True),
+        Column("GPU", lambda r: r.gpu),
+        Column("model", lambda r: r.work.case.model),
+        Column("work", lambda r: r.work.case.work),
+        Column("res", lambda r: columns.size(r.work.case.res), str),
+        Column("batch", lambda r: r.work.case.batch, str),
+        Column("precision", lambda r: r.precision),
+        Column("predicted images/s", lambda r: r.images_per_s, significant, key="images_per_s"),
+        Column(NOMINAL, lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
+        Column("predicted ms", lambda r: r.prediction.seconds, milliseconds, key="seconds"),
+        Column("seconds_interval", lambda r: [r.prediction.low_s, r.prediction.high_s], raw=True),
+        Column(
+            "at most images/s, eager",
+            lambda r: r.work.case.batch / r.prediction.eager_floor_s,
+            key="images_per_s_at_most_eager",
+        ),
+        Column(
+            "at most images/s, fused",
+            lambda r: r.work.case.batch / r.prediction.fused_floor_s,
+            key="images_per_s_at_most_fused",
+        ),
+        Column("predicted GiB", lambda r: r.peak_bytes, _gibibytes, key="memory_peak_bytes"),
+        Column(
+            f"GiB, {NOMINAL}",
+            lambda r: r.memory_interval,
+            _gibibytes_interval,
+            key="memory_peak_bytes_interval",
+            optional=True,
+        ),
+        Column("usable GiB", lambda r: r.usable_bytes, _gibibytes, key="usable_bytes"),
+        Column("fits", lambda r: r.fits),
+        Column("torch", lambda r: r.work.environment.torch, raw=True),
+        Column("commit", lambda r: r.work.environment.commit, raw=True),
+        Column("date", lambda r: r.work.environment.date, raw=True),
+    ),
+    records=lambda row: tuple(filter(None, (row.work, row.memory))),
+)

@@ -1,0 +1,30 @@
+"""MACs of a backbone by name from the formula of its network, without building or tracing it."""
+
+import functools
+
+from models.arithmetic import Terms
+from models.registry import find
+from models.task import Task
+
+
+def count(name: str, task: Task, batch: int = 1) -> Terms | None:
+    """Count a backbone from its configuration alone; None if its network has no formula.
+
+    Args:
+        name: as published, or a user's. Counted is a `functools.partial` of a network and its Config whose
+            class has a static method `closed_form(terms, config, task)`.
+        task: what it is built for.
+        batch: images N; the MACs are those of all of them.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    factory = find(name)
+    if not isinstance(factory, functools.partial) or len(factory.args) != 1:
+        return None
+    formula = getattr(factory.func, "closed_form", None)
+    if formula is None:
+        return None
+    terms = Terms(batch)
+    formula(terms, factory.args[0], task)
+    return terms

@@ -1,0 +1,100 @@
+"""Makes one file, and a grid of pictures, of the batches in a folder of samples."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.datasets import images
+from bench.sampling import sample_folder
+from bench.sampling.sample_folder import Part
+
+GRID = 64  # images of a grid, at most
+SAMPLES = re.compile(r"samples-(\d+)x.*\.npz")  # N first
+POLL_S = 0.5
+
+
+def assemble(folder: Path, count: int, batch: int) -> list[str]:
+    """Write the samples of all batches as one file, and a grid of the first if they are images.
+
+    Args:
+        folder: has every batch.
+        count: of images.
+        batch: images of a part.
+
+    Returns:
+        Notes: what was written.
+    """
+    firsts = range(0, count, batch)
+
+    def cut(first: int) -> Part:
+        part, left = sample_folder.read(folder, first), count - first
+        return replace(part, samples=part.samples[:left], labels=part.labels[:left])
+
+    labels = np.concatenate([cut(first).labels for first in firsts])
+    one = cut(0).samples
+    shape = (count, *one.shape[1:])
+    path = folder / f"samples-{'x'.join(map(str, shape))}.npz"
+    images.write_samples(path, (cut(first).samples for first in firsts), shape, labels)
+    if one.dtype != np.uint8:
+        return [
+            f"{path}: latents; this package carries no VAE: --decoder my_pkg.my_mod:factory, a callable that "
+            "returns decode(latents) -> images, makes images of them"
+        ]
+    shown = min(GRID, count)
+    grid = folder / "grid.png"
+    most = max(int(name[1]) for other in folder.iterdir() if (name := SAMPLES.fullmatch(other.name)))
+    if shown < min(GRID, most) and grid.exists():
+        return [f"{path}: {count} images; {grid} stays that of {most}"]
+    pictures = np.concatenate([cut(first).samples for first in range(0, shown, batch)])[:shown]
+    images.write_png(grid, images.grid(pictures))
+    return [f"{path}: {count} images; {grid}: the first {shown}"]
+
+
+@contextmanager
+def watched(folder: Path, missing: Sequence[int], begin: Callable[[str], None]) -> Iterator[None]:
+    """Within it, begin is called for every batch that a worker has begun to draw."""
+    done = threading.Event()
+
+    def watch() -> None:
+        begun = 0
+        while True:
+            drawn = len(sample_folder.stored(folder).intersection(missing))
+            while begun <= min(drawn, len(missing) - 1):
+                begin(f"images from {missing[begun]}")
+                begun += 1
+            if done.wait(POLL_S):
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def how_made(path: Path) -> str:
+    """How bench.sample drew the samples of a file, in words; blank for any other file."""
+    if SAMPLES.fullmatch(path.name) is None:
+        return ""
+    drawn = sample_folder.description(path.absolute().parent)
+    try:
+        guided = f"guidance {drawn['guidance']:g} of {drawn['guided_channels']} channels"
+        words = [
+            f"{drawn['model']}, weights {drawn['weights']}",
+            f"{drawn['sampler']} of {drawn['objective']} in {drawn['steps']} steps",
+            guided if drawn["guidance"] != 1 else "no guidance",
+            f"seed {drawn['seed']}",
+            drawn["precision"],
+        ]
+        words += [f"classes {' '.join(map(str, drawn['classes']))}"] if drawn["classes"] else []
+        words += [f"decoded by {drawn['decoder']}"] if drawn["decoder"] is not None else []
+    except KeyError:
+        return ""
+    return "; ".join(words)

@@ -1,0 +1,90 @@
+"""How much every hidden channel of a trained network is used.
+
+A channel's score is the mean over images, places and levels of noise of max(0, value), taken where the layer
+that contracts the hidden channels reads them. Source: FCDM, Figure 7.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+from bench.records.base import Skipped
+from bench.records.probes import ChannelCase, ChannelScores, Scores
+from bench.training.probe import Images, Subject, passes
+
+
+def find_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """The layers whose whole name matches, in the network's order.
+
+    Raises:
+        ValueError: there are none, or one has no channels to read.
+    """
+    found = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
+    if not found:
+        layers = (n for n, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))
+        last = dict.fromkeys(name.rpartition(".")[2] for name in layers)
+        raise ValueError(
+            f"{pattern}: matches no layer of {type(model).__name__}, which has {', '.join(last)}"
+        )
+    for name, module in found.items():
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            raise ValueError(f"{name}: a {type(module).__name__}, neither a convolution nor a linear layer")
+    return found
+
+
+class Tally:
+    """Sums max(0, value) of every channel that a layer reads."""
+
+    def __init__(self, channels_last: bool) -> None:
+        self.channels_last = channels_last
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """The hook before a forward pass."""
+        values = inputs[0].relu()
+        rows = values.flatten(0, -2) if self.channels_last else values.movedim(1, -1).flatten(0, -2)
+        total = rows.double().sum(0)
+        self.total = total if self.total is None else self.total + total
+        self.count += len(rows)
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        assert self.total is not None
+        return tuple((self.total / self.count).tolist())
+
+
+@contextmanager
+def tallied(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tally]]:
+    """Within it, the inputs of convolutions and linear layers are summed, layer by layer."""
+    tallies = {name: Tally(isinstance(module, nn.Linear)) for name, module in layers.items()}
+    with ExitStack() as hooks:
+        for name, module in layers.items():
+            hooks.enter_context(module.register_forward_pre_hook(tallies[name]))
+        yield tallies
+
+
+def case_of(subject: Subject, pattern: str) -> ChannelCase:
+    return ChannelCase(**subject.fields, probe=subject.probe, pattern=pattern)
+
+
+def measure(subject: Subject, images: Images, pattern: str) -> ChannelScores | Skipped:
+    """Score the channels of one network."""
+    case, environment = case_of(subject, pattern), subject.environment
+    with tallied(find_layers(subject.model, pattern)) as tallies:
+        finite = all(
+            one.out.isfinite().all()
+            for level in subject.probe.levels
+            for one in passes(subject, images, level)
+        )
+    if not finite:
+        reason = "the network's output"
+        return Skipped(case=case, environment=environment, status="not finite", reason=reason)
+    # MDT has a block for its masked training alone: a layer that no image reaches has no score
+    layers = tuple(Scores(layer=name, scores=tally.scores) for name, tally in tallies.items() if tally.count)
+    if not layers:
+        reason = f"never reached: {', '.join(tallies)}"
+        return Skipped(case=case, environment=environment, status="error", reason=reason)
+    return ChannelScores(case=case, environment=environment, layers=layers)

@@ -1,0 +1,98 @@
+"""Which implementations of an operator can run: Triton kernels, and CUDA kernels of other packages.
+
+Nothing is imported to find out. A reason is given in words, empty where nothing is missing.
+"""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@functools.cache
+def installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def why_no_triton() -> str:
+    """Why Triton kernels cannot run."""
+    return "" if installed("triton") else "triton is not installed (pip install triton)"
+
+
+def why_not_forward(*given: Tensor) -> str:
+    """Why a Triton kernel without gradients cannot take these tensors."""
+    first = given[0]
+    if first.dtype not in DTYPES:
+        return f"the kernel takes fp32, bf16 and fp16, got {str(first.dtype).removeprefix('torch.')}"
+    if torch.is_grad_enabled() and any(one.requires_grad for one in given):
+        return "the kernel has no gradient"
+    if first.device.type != "cuda":
+        return f"the kernel takes CUDA tensors, got {first.device.type}"
+    return why_no_triton()
+
+
+def interpreted() -> bool:
+    """Whether Triton interprets its kernels (TRITON_INTERPRET=1); they then take CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def require_same(what: str, *given: Tensor) -> None:
+    """Refuse tensors of different types or on different devices.
+
+    Raises:
+        ValueError: names the types or the devices.
+    """
+    for kind in ("dtype", "device"):
+        found = [str(getattr(one, kind)).removeprefix("torch.") for one in given]
+        if len(set(found)) > 1:
+            raise ValueError(f"{what}: all must have the same {kind}, got {', '.join(found)}")
+
+
+@dataclass(frozen=True)
+class CudaPackage:
+    """CUDA kernels of another project for an operator that plain torch computes on any device.
+
+    A back end is "torch", the package by name, or "auto": the package for CUDA tensors where it can run.
+    """
+
+    name: str
+    modules: Mapping[str, str]  # each module that it needs -> the package to install
+
+    def why_not(self) -> str:
+        """Why the package cannot run here. That it can be imported is not enough: fla can without a GPU."""
+        if not torch.cuda.is_available():
+            return "torch sees no CUDA device here"
+        for module, package in self.modules.items():
+            if not installed(module):
+                return f"{module} is not installed (pip install {package})"
+        return ""
+
+    def require(self, backend: str) -> None:
+        """Refuse the package by name where it cannot run.
+
+        Raises:
+            ValueError: says what is missing.
+        """
+        if backend == self.name and (reason := self.why_not()):
+            raise ValueError(f"backend: {self.name} cannot run: {reason}; torch would work")
+
+    def takes(self, backend: str, device: torch.device) -> bool:
+        """Whether the package, and not torch, computes on a device. Meta tensors always take torch.
+
+        Raises:
+            ValueError: the package by name where it cannot run, or for a device that is not CUDA.
+        """
+        if device.type == "meta" or backend == "torch":
+            return False
+        if backend == "auto":
+            return device.type == "cuda" and not self.why_not()
+        self.require(backend)
+        if device.type != "cuda":
+            raise ValueError(f"backend: {self.name} takes CUDA tensors, got {device.type}; torch would work")
+        return True

@@ -1,0 +1,1 @@
+"""Layers that two or more backbones share, one kind per file."""

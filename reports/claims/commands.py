@@ -1,0 +1,42 @@
+"""The commands that count or measure what a claim needs."""
+
+from collections.abc import Iterable
+
+from baselines.claims import Claim
+from bench.store.store import REPORTED
+
+
+def commands(claims: Iterable[Claim]) -> list[str]:
+    """Commands for some claims, those with equal options in one; [] if none would help."""
+    models: dict[tuple[str, str], dict[str, None]] = {}
+    for claim in claims:
+        head, names, options = _parts(claim)
+        if head:
+            models.setdefault((head, options), {}).update(dict.fromkeys(names))
+    return [" ".join([head, *names, options]) for (head, options), names in models.items()]
+
+
+def _parts(claim: Claim) -> tuple[str, list[str], str]:
+    """A command up to its models, the models, and its options."""
+    # of a claim about a family the XL, which the papers' tables are about
+    model, reference = (name.replace("*", "XL") for name in (claim.model, claim.reference))
+    names = [name for name in (model, reference) if name]
+    small = claim.sizes[0]
+    precision = claim.precision or "torch-default"
+    if precision == "fp32":
+        precision = "fp32 torch-default"
+    batch = claim.batch.split()[0] if claim.batch else "64"
+    timed = f"--batch {batch} --precision {precision} --out {REPORTED}"
+    count = f"--res {small} --counter torch torchprofile-meta --out {REPORTED}"
+    grow = f"--res 256 512 {timed}"
+    step = f"--work training --res {small} --checkpointing on {timed}"
+    return {
+        "MACs": ("python -m bench.flops --model", names, count),
+        "training MACs": ("python -m bench.flops --model", names, count),
+        "speed": (f"python -m bench.versus {reference}", [model], f"--res {small} {timed}"),
+        "slow-down": ("python -m bench.scaling --model", names, grow),
+        "relative slow-down": ("python -m bench.scaling --model", names, grow),
+        "training memory": ("python -m bench.memory --claims", [], f"--device cuda --out {REPORTED}"),
+        "training steps/s": ("python -m bench.throughput --model", [model], step),
+        "training steps": ("", [], ""),
+    }[claim.quantity]

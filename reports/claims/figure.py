@@ -1,0 +1,147 @@
+"""The figure of the claims: published ratios beside measured ones."""
+
+import re
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bench.records.base import Size
+from reports.claims.verdicts import COUNTS, FAILS, HOLDS, OPEN, Finding, band, devices
+from reports.figures.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
+from reports.selection import OUR_RULES, Evidence
+
+PARTS = (
+    ("Slow-down at double resolution", ("slow-down", "relative slow-down")),
+    ("Speed", ("speed",)),
+    ("Memory of training", ("training memory",)),
+    ("MACs", COUNTS),
+    ("Steps of training", ("training steps/s", "training steps")),
+)
+MARKS = {HOLDS: "#009E73", FAILS: "#D55E00", OPEN: "#999999"}  # colours of verdicts
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30)
+
+
+def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:
+    """The ratio of a finding if time were MACs; None where they are not counted."""
+
+    def macs(model: str, res: Size) -> float | None:
+        count = evidence.count(model, res, OUR_RULES[:1])
+        return count.macs / count.case.batch if count else None
+
+    def divided(a: float | None, b: float | None) -> float | None:
+        return a / b if a and b else None
+
+    sizes = finding.claim.sizes
+    if finding.claim.quantity == "speed":
+        return divided(macs(finding.reference, sizes[0]), macs(finding.model, sizes[0]))
+    if finding.claim.quantity not in ("slow-down", "relative slow-down"):
+        return None
+    grown = divided(macs(finding.model, sizes[1]), macs(finding.model, sizes[0]))
+    if finding.claim.quantity == "slow-down":
+        return grown
+    return divided(grown, divided(macs(finding.reference, sizes[1]), macs(finding.reference, sizes[0])))
+
+
+def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
+    """A figure for every device with measured ratios."""
+    drawings = []
+    for device in devices(found):
+        shown = [one for one in found if one.measured is not None and one.device == device]
+        if shown:
+            slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+            with matplotlib.rc_context(STYLE):
+                drawings.append(saved(f"claims_{slug}", *dots(device, shown, evidence)))
+    return drawings
+
+
+def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Figure, str, str]:
+    """Published and measured ratios, a row a claim, a panel a quantity."""
+    groups = [
+        (heading, rows)
+        for heading, quantities in PARTS
+        if (rows := [one for one in shown if one.claim.quantity in quantities])
+    ]
+    figure = new_figure(9.6, 1.7 + sum(0.26 * len(rows) + 0.75 for _, rows in groups))
+    grid = figure.add_gridspec(len(groups), 1, height_ratios=[len(rows) + 0.6 for _, rows in groups])
+    for i, (heading, rows) in enumerate(groups):
+        _panel(figure.add_subplot(grid[i]), heading, rows, evidence)
+    title = f"Claims and measurements: {device}"
+    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    papers = [paper for paper in PAPER_MARKS if any(one.claim.paper == paper for one in shown)]
+    figure.legend(
+        handles=[
+            Line2D([], [], linestyle="", marker="o", color=OTHER, markersize=6, label="measured here"),
+            *(hollow(paper, OTHER) for paper in papers),
+            Line2D([], [], linestyle="", marker="|", color="black", markersize=9, label="ratio of MACs"),
+            Patch(color="#e4e4e4", label="where a claim holds"),
+        ],
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=8,
+    )
+    caption = (
+        "Filled: measured, with its interval; hollow: published; the band: where a measured ratio agrees "
+        "with it. The stroke is the ratio of MACs. Every row has the setting nearest to the published one, "
+        "named on the right with the verdict; all axes are logarithmic."
+    )
+    return figure, title, caption
+
+
+def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence) -> None:
+    values: list[float] = []
+    for at, one in enumerate(rows):
+        measured, claimed = one.measured, one.claim.value
+        assert measured is not None
+        assert claimed is not None
+        low, high = band(one.claim)
+        axes.barh(at, high - low, left=low, height=0.62, color="#e4e4e4", zorder=1)
+        colour = colour_of(one.model)
+        if measured.interval is not None:
+            axes.plot(measured.interval, [at, at], color=colour, linewidth=1.6, zorder=3)
+            axes.plot(measured.interval, [at, at], "|", color=colour, markersize=6, zorder=3)
+        mark = hollow(one.claim.paper, colour)
+        mark.set_data([claimed], [at])
+        axes.add_line(mark)
+        axes.plot(measured.value, at, "o", color=colour, markersize=5.5, zorder=5)
+        expected = macs_ratio(evidence, one)
+        if expected is not None:
+            axes.plot(expected, at, "|", color="black", markersize=10, zorder=4)
+        values += [low, high, measured.value, claimed, *(measured.interval or ())]
+        values += [] if expected is None else [expected]
+        axes.text(
+            1.012, at, _verdict(one), transform=axes.get_yaxis_transform(), va="center", fontsize=7.5,
+            color=MARKS[one.verdict],
+        )  # fmt: skip
+    axes.set_xscale("log")
+    least, most = min(values) / 1.12, max(values) * 1.12
+    axes.set_xlim(least, most)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if least <= tick <= most]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if least < 1 < most:
+        axes.axvline(1, color="#666666", linewidth=0.8, linestyle=":", zorder=2)
+    axes.set_yticks(range(len(rows)), [_label(one) for one in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(f"{heading} (ratio, log)", loc="left", fontsize=9, weight="bold")
+
+
+def _label(finding: Finding) -> str:
+    beside = f" / {finding.reference}" if finding.reference else ""
+    text = " stated" if finding.claim.stated.value is not None else ""
+    return f"{finding.model}{beside}, {finding.claim.res_px} px ({finding.claim.paper}{text})"
+
+
+def _verdict(finding: Finding) -> str:
+    measured = finding.measured
+    assert measured is not None
+    return f"{finding.verdict} ({measured.setting.but_device})"

@@ -1,0 +1,257 @@
+"""Measured values that claims are judged by: ratios of speeds, slow-downs, training steps a second.
+
+A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval; of several runs the union of
+their intervals, as hours differ by more than the rounds of one), or from two models timed separately under
+one setting (95 % bootstrap of both medians, widened by the difference between visits of one case, there or
+in bench.scaling of that work on that device). Slow-downs come from bench.scaling, or from two sizes timed
+separately.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from baselines.claims import Claim
+from bench.analysis import resolution, roofline
+from bench.records.base import Environment, Record, Size
+from bench.records.comparison import Comparison
+from bench.records.throughput import Throughput
+from bench.stats import intervals, power_law, ratios
+from bench.stats.power_law import Curve, Drift, Interval, Point
+from bench.store.codec import case_key, to_line
+from reports.naming import order
+from reports.selection import Setting, setting_of
+
+INTERLEAVED, STUDY, SEPARATE = "interleaved, 99 %", "bench.scaling, 95 %", "timed separately, 95 %"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A value that was measured under one setting."""
+
+    value: float
+    interval: Interval | None  # None: too few samples
+    how: str
+    setting: Setting  # its batch is the largest; where it had to shrink, the switches say so
+    records: tuple[Record, ...]  # its samples
+    refused: str  # why it gives no verdict; blank if it does
+    remark: str = ""  # on clocks and on runs that differ; blank if none
+
+    @property
+    def environment(self) -> Environment:
+        """Of the newest sample."""
+        return max((record.environment for record in self.records), key=lambda one: one.date)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timings:
+    """Timed passes, ready for ratios."""
+
+    comparisons: tuple[tuple[Comparison, ...], ...]  # every run of a case, the newest last
+    separate: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # every visit by the newest code
+    drifts: Mapping[Setting, Drift | None]  # the difference between visits of one case; None: unknown
+    studies: tuple[resolution.Study, ...]
+    steps: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # training steps by the newest code
+
+    @property
+    def models(self) -> list[str]:
+        names = {model for _, model, _ in self.separate}
+        names |= {arm for runs in self.comparisons for arm in runs[-1].arms}
+        names |= {model for study in self.studies for model in study.models}
+        return sorted(names, key=order)
+
+    def point(self, setting: Setting, model: str, res: Size) -> Point | None:
+        """Seconds of a pass at a size; None where it was not timed."""
+        visits = self.separate.get((setting, model, res))
+        return None if visits is None else _point(res, visits)
+
+    def visits(self, *cases: tuple[Setting, str, Size]) -> tuple[Throughput, ...]:
+        return tuple(visit for case in cases for visit in self.separate[case])
+
+
+def timings(records: Iterable[Record]) -> Timings:
+    """Sort the timed records; their order and repetition do not matter."""
+    ordered = sorted(
+        (r for r in set(records) if isinstance(r, Comparison | Throughput)),
+        key=lambda record: (record.environment.date, to_line(record)),
+    )
+    compared: dict[tuple[str, str, str], list[Comparison]] = {}
+    visits: dict[str, dict[tuple[Setting, str, Size], list[Throughput]]] = {}
+    for record in ordered:
+        here, case = record.environment, record.case
+        if isinstance(record, Comparison):
+            compared.setdefault((case_key(case), here.device, here.torch), []).append(record)
+        else:
+            place = setting_of(record.case, here), record.case.model, record.case.res
+            visits.setdefault(record.case.work, {}).setdefault(place, []).append(record)
+    separate, steps = (_of_newest_code(visits.get(work, {})) for work in ("inference", "training"))
+    points: dict[Setting, list[Point]] = {}
+    for (setting, _, res), kept in separate.items():
+        points.setdefault(setting, []).append(_point(res, kept))
+    studies = resolution.studies(records)
+    return Timings(
+        comparisons=tuple(tuple(compared[name]) for name in sorted(compared)),
+        separate=separate,
+        drifts={s: _drift(s, points[s], studies, "inference") for s in sorted(points)},
+        studies=tuple(studies),
+        steps=steps,
+    )
+
+
+def _drift(
+    setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study], work: str
+) -> Drift | None:
+    """The difference between visits of one case; where each was visited once, that of the device's studies.
+
+    Only of the same work: visits of passes say nothing of training steps.
+    """
+    wanted = work, setting.device, setting.precision
+    known = [
+        study.drift
+        for study in studies
+        if (study.setting.work, study.setting.device, study.setting.precision) == wanted
+    ]
+    largest = max(filter(None, known), key=lambda drift: drift.sd, default=None)
+    return power_law.drift_of(points) or largest
+
+
+def _point(res: Size, visits: Sequence[Throughput]) -> Point:
+    return Point(side=resolution.side_of(res), visits=tuple(visit.times_s for visit in visits))
+
+
+def _of_newest_code(
+    visits: Mapping[tuple[Setting, str, Size], Sequence[Throughput]],
+) -> dict[tuple[Setting, str, Size], tuple[Throughput, ...]]:
+    def software(visit: Throughput) -> tuple[str, str]:
+        return visit.environment.code, visit.environment.torch
+
+    return {
+        case: tuple(visit for visit in visits[case] if software(visit) == software(visits[case][-1]))
+        for case in sorted(visits, key=repr)
+    }
+
+
+def speeds(timed: Timings, model: str, reference: str, res: Size) -> list[Measured]:
+    """Every ratio of speeds of two models at a size, above 1 where the first is faster."""
+    found = []
+    for runs in timed.comparisons:
+        names = list(runs[-1].arms)
+        if runs[-1].case.arms[0].res == res and model in names and reference in names:
+            found.append(_of_runs(runs, names.index(model), names.index(reference)))
+    for setting, drift in timed.drifts.items():
+        ours, theirs = timed.point(setting, model, res), timed.point(setting, reference, res)
+        if ours is not None and theirs is not None:
+            value, interval = power_law.cost_ratio(theirs, ours, drift)
+            visits = timed.visits((setting, model, res), (setting, reference, res))
+            found.append(_separate(setting, value, interval, visits, drift))
+    return found
+
+
+def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
+    """The ratio of all runs of a comparison: the median, and the union of their intervals.
+
+    A run's interval covers the noise within it, not how another hour differs. Runs by other code count too,
+    as a change of the suite hardly ever changes a pass: where one did, the interval is too wide, and the
+    section on repeats shows it. Refused runs count only if there is no other.
+    """
+    sound = [run for run in runs if not ratios.why_refused(run, arm, against)] or runs[-1:]
+    values = [run.ratio(arm, against) for run in sound]
+    bounds = [interval for run in sound if (interval := run.interval(arm, against))]
+    union = (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
+    remarks = [ratios.clock_remark(sound[-1], arm, against)]
+    remarks += [f"{len(values)} runs gave {min(values):.3g} to {max(values):.3g}"] * (len(values) > 1)
+    newest = sound[-1]
+    return Measured(
+        value=intervals.median(values),
+        interval=union,
+        how=INTERLEAVED,
+        setting=setting_of(newest.case.arms[arm], newest.environment),
+        records=tuple(sound),
+        refused=ratios.why_refused(newest, arm, against) or "",
+        remark="; ".join(filter(None, remarks)),
+    )
+
+
+def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measured]:
+    """Every growth of a model's time of an image between two sizes."""
+
+    def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
+        found = power_law.growth(curves[0], *map(float, sizes))
+        return found.ratio, found.interval
+
+    return _over_sizes(timed, (model,), sizes, growth)
+
+
+def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
+    """Every growth of a model's time between two sizes, as a multiple of another's."""
+    small, large = map(float, sizes)
+
+    def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
+        return power_law.growth_ratio(curves[0], curves[1], small, large)
+
+    return _over_sizes(timed, (model, reference), sizes, growth)
+
+
+def _over_sizes(
+    timed: Timings,
+    models: tuple[str, ...],
+    sizes: tuple[int, ...],
+    value_of: Callable[[Sequence[Curve]], tuple[float, Interval | None]],
+) -> list[Measured]:
+    found = []
+    for study in timed.studies:
+        curves = [study.curve(model, "time", sizes) for model in models]
+        if study.setting.work == "inference" and all(set(sizes) <= set(curve.sides) for curve in curves):
+            value, interval = value_of(curves)
+            batches = [one.batch for one in study.sizes if one.model in models and one.res in sizes]
+            shrunk = [f"down to batch {min(batches)}"] if min(batches) < max(batches) else []
+            one = Measured(
+                value=value,
+                interval=interval,
+                how=STUDY,
+                setting=Setting(
+                    device=study.setting.device,
+                    precision=study.setting.precision,
+                    batch=max(batches),
+                    switches=(*study.setting.switches, *shrunk),
+                ),
+                records=study.records_of(*models),
+                refused=resolution.why_refused(study.drift),
+            )
+            found.append(one)
+    for setting, drift in timed.drifts.items():
+        points = [[timed.point(setting, model, res) for res in sizes] for model in models]
+        known = [[point for point in of if point is not None] for of in points]
+        if all(len(of) == len(sizes) for of in known):
+            value, interval = value_of([Curve(points=tuple(of), drift=drift) for of in known])
+            visits = timed.visits(*((setting, model, res) for model in models for res in sizes))
+            found.append(_separate(setting, value, interval, visits, drift))
+    return found
+
+
+def steps_per_s(timed: Timings, claim: Claim) -> list[Measured]:
+    """Training steps a second of one GPU at its share of the batch, on GPUs of the claim's type only."""
+    batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
+    found = []
+    for (setting, model, res), visits in timed.steps.items():
+        named = roofline.gpu_named(setting.device) or ""
+        fits = (model, (res,), setting.batch) == (claim.model, claim.sizes, batch) and gpu in named
+        if fits and visits[-1].case.checkpointing:
+            point = _point(res, visits)
+            drift = _drift(setting, [point], timed.studies, "training")
+            (interval,) = power_law.intervals(Curve(points=(point,), drift=drift))
+            rates = interval and (1 / interval[1], 1 / interval[0])
+            found.append(_separate(setting, 1 / point.cost, rates, visits, drift))
+    return found
+
+
+def _separate(
+    setting: Setting, value: float, interval: Interval | None, visits: tuple[Record, ...], drift: Drift | None
+) -> Measured:
+    return Measured(
+        value=value,
+        interval=interval,
+        how=SEPARATE,
+        setting=setting,
+        records=visits,
+        refused=resolution.why_refused(drift),
+    )

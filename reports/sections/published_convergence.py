@@ -1,0 +1,149 @@
+"""Training convergence compared with the papers: published FID by step, and rankings by it."""
+
+from collections.abc import Sequence
+
+from baselines import load
+from bench.analysis import rankings
+from bench.analysis.learning_curves import TrainingStudy
+from bench.analysis.rankings import RankCorrelation
+from reports.markdown import Columns, markdown
+from reports.naming import family, size
+
+Curves = dict[str, list[tuple[float, float]]]  # of a published table, by model: (step, FID)
+
+BY_STEP = {"fcdm_table08": "FCDM, diffusion", "fcdm_table09": "FCDM, flow matching", "dico_table07": "DiCo"}
+AT_400K = "fcdm_table03"
+
+
+def published_name(model: str) -> str:
+    """The model of the published tables that stands for one of this suite: the S of the family for a Ti."""
+    if size(model) != "Ti":
+        return model
+    return f"{family(model)}-S" + ("/2" if model.endswith("/2") else "")
+
+
+def fids(study: TrainingStudy) -> dict[str, float]:
+    """FID after 400K steps as FCDM Table 3 prints it, by the names of the study's models."""
+    printed = {
+        row["model"].as_printed: row["fid"].value
+        for row in load.table(AT_400K).rows
+        if row["train_steps"].as_printed == "400K"
+    }
+    found = {model: printed.get(published_name(model)) for model in study.models}
+    return {model: fid for model, fid in found.items() if fid is not None}
+
+
+def curves() -> dict[str, Curves]:
+    """FID by step of every table that gives it, by the subject of the table."""
+    found: dict[str, Curves] = {}
+    for name, subject in BY_STEP.items():
+        lines: Curves = {}
+        for row in load.table(name).rows:
+            step, fid = row["train_steps"].value, row["fid"].value
+            if step is not None and fid is not None:
+                lines.setdefault(row["model"].as_printed, []).append((step, fid))
+        found[subject] = lines
+    return found
+
+
+def comparison(study: TrainingStudy) -> list[str]:
+    """The correlation of a study's ranking with that by published FID."""
+    published = fids(study)
+    sizes = (
+        "The Ti sizes are of this suite and not published; each stands for its family, with the FID of the "
+        "family's S. "
+    )
+    parts = [
+        "Does the ranking of the short run predict the published ranking by FID after 400K steps (FCDM Table "
+        "3: diffusion on ImageNet at 256 px, no guidance)? "
+        + (sizes if any(size(model) == "Ti" for model in study.models) else "")
+        + "The runs differ in data, length and in part in size or objective, and a loss is not a FID: this "
+        "is an exploration, not a check."
+    ]
+    rows = [("trained", rankings.correlation(study, published))]
+    rows += [
+        (f"EMA {decay}", rankings.correlation(study, published, ema=i))
+        for i, decay in enumerate(study.setting.recipe.ema_decays)
+    ]
+    known = [(weights, found) for weights, found in rows if found is not None]
+    if not known:
+        return [
+            *parts,
+            f"No answer: {len(published)} of the models have a published FID, and 3 are needed.",
+        ]
+    return [*parts, markdown(_correlations(known)), _conclusion(known[0][1])]
+
+
+def _correlations(rows: Sequence[tuple[str, RankCorrelation]]) -> Columns:
+    def value(number: float, interval: tuple[float, float] | None) -> str:
+        bounds = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ", no interval"
+        return f"{number:+.2f}{bounds}"
+
+    return {
+        "weights": [weights for weights, _ in rows],
+        "models": [str(len(found.models)) for _, found in rows],
+        "Kendall's tau": [value(found.kendall, found.kendall_interval) for _, found in rows],
+        "Spearman's rho": [value(found.spearman, found.spearman_interval) for _, found in rows],
+        "p, two-sided": [f"{found.p_value:.3f}" for _, found in rows],
+        "lowest possible p": [f"{found.min_p_value:.3f}" for _, found in rows],
+    }
+
+
+def _conclusion(found: RankCorrelation) -> str:
+    text = (
+        "The intervals contain every correlation that remains possible if two models whose losses do not "
+        "differ conclusively (Student's t within seeds, at a level shared by all pairs) may have either "
+        "order: with at least 95 % confidence for the true mean losses of these models, and no statement "
+        "about others. p is the share of all orders of the models with |tau| at least as large. "
+    )
+    count = len(found.models)
+    if found.min_p_value > 0.05:
+        return text + (
+            f"**With {count} models even two equal rankings have p = {found.min_p_value:.3f}, so no study of "
+            "this size can show that one predicts the other.**"
+        )
+    if found.p_value <= 0.05:
+        how = "agree" if found.kendall > 0 else "are opposed"
+        return (
+            text
+            + f"**The two rankings of these {count} models {how} beyond chance (p = {found.p_value:.3f}).**"
+        )
+    return text + (
+        f"**These {count} models do not show that one ranking predicts the other (p = {found.p_value:.3f}; "
+        f"the lowest possible with {count} is {found.min_p_value:.3f}).**"
+    )
+
+
+def orders() -> list[str]:
+    """Whether the order of FCDM and DiCo by published FID changes between the first and the last step."""
+    about = (
+        "FID of FCDM (Table 8, diffusion) and DiCo (Table 7) as printed, at the first and the last step that "
+        "both tables have. Other families are published at single steps only. No published table gives a "
+        "training loss by step, and the logs of released trainings are not part of this suite."
+    )
+    return ["### Published curves", about, markdown(_orders())]
+
+
+def _orders() -> Columns:
+    by_step = curves()
+    first, second = by_step[BY_STEP["fcdm_table08"]], by_step[BY_STEP["dico_table07"]]
+    rows = []
+    for model, line in first.items():
+        other = dict(second.get(f"DiCo-{size(model)}", []))
+        both = [(step, fid, other[step]) for step, fid in line if step in other]
+        lower = ["FCDM" if ours < theirs else "DiCo" for _, ours, theirs in both]
+        changes = [f"{both[i][0] / 1e3:.0f}K" for i in range(1, len(both)) if lower[i] != lower[i - 1]]
+        rows += [(size(model), both, lower, changes)] if both else []
+    return {
+        "size": [letters for letters, *_ in rows],
+        "FID of FCDM, DiCo: first": [_fids(both[0]) for _, both, *_ in rows],
+        "last": [_fids(both[-1]) for _, both, *_ in rows],
+        "lower first": [lower[0] for _, _, lower, _ in rows],
+        "lower last": [lower[-1] for _, _, lower, _ in rows],
+        "they cross at": [", ".join(changes) or "none" for *_, changes in rows],
+    }
+
+
+def _fids(at: tuple[float, float, float]) -> str:
+    step, ours, theirs = at
+    return f"{ours:.2f}, {theirs:.2f} at {step / 1e3:.0f}K"
