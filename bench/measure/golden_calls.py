@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from baselines import load
 from baselines.load import Golden as Reference
 from bench.machine import device
+from bench.machine.failures import NotFiniteError
 from bench.measure import passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
@@ -137,7 +138,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
         with torch.inference_mode():
             out = call()
         if not torch.isfinite(out).all():
-            raise prepared.NotFiniteError(f"{name} in {case.precision} holds inf or NaN")
+            raise NotFiniteError(f"{name} in {case.precision} holds inf or NaN")
         return out
 
     begin = prepared.compiled_so_far()

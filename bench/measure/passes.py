@@ -5,15 +5,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from bench.machine import telemetry
-from bench.machine.failures import first_line, out_of_memory
+from bench.machine.failures import MeasurementError, first_line, out_of_memory
 from bench.measure import interleaved, timing
-from bench.measure.prepared import (
-    NotFiniteError,
-    PreparedModel,
-    compiled_already,
-    prepare,
-    prepare_training,
-)
+from bench.measure.preflight import Allowance
+from bench.measure.prepared import PreparedModel, compiled_already, prepare, prepare_training
 from bench.measure.timing import Policy
 from bench.records.base import RECORDS, Case, Environment, Record, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
@@ -21,6 +16,8 @@ from bench.records.throughput import PassCase, TimedPasses
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of warm-up, and again timed
+MIN_PASSES = 3  # whatever the budget: the first call, one of warm-up, one sample
+MIN_COMPARED_PASSES = 4  # of each arm: the first call, one of warm-up, two visits of a round
 
 
 def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
@@ -33,17 +30,18 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
 
     Returns:
         Throughput, or Skipped where memory ran out, the output was not finite, torch recompiled while
-        timing, or the device has no kernel of the kind asked for.
+        timing, the device lacks the chosen kernel, or the budget is far too short.
     """
     monitor = telemetry.monitor(case.device)
     if monitor and case.soak_s:  # without, the energy is not known either: its window would be too short
         monitor.measure_idle()
     try:
         is_dico = case.protocol == "dico"
+        allowance = Allowance(budget_s=case.budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES)
         if case.work == "training":
-            ready = prepare_training(case, weights)
+            ready = prepare_training(case, weights, allowance=allowance)
         else:
-            ready = prepare(case, weights, one_condition=is_dico)
+            ready = prepare(case, weights, one_condition=is_dico, allowance=allowance)
         with ready as model, compiled_already(case):
             return _dico(case, environment, model) if is_dico else _suite(case, environment, model, monitor)
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
@@ -57,16 +55,9 @@ def skipped(case: Case, environment: Environment, error: Exception) -> Skipped |
     """The row of a failure that is a result of its own; None for any other."""
     if failed := out_of_memory(error):
         return Skipped(case=case, environment=environment, status="out of memory", reason=first_line(failed))
-    told = str(error)
-    if isinstance(error, NotFiniteError):
-        status = "not finite"
-    elif "No available kernel" in told or "No viable backend" in told:
-        status = "no kernel"
-    elif "recompile" in told:
-        status = "recompiled"
-    else:
+    if not isinstance(error, MeasurementError):
         return None
-    return Skipped(case=case, environment=environment, status=status, reason=first_line(error))
+    return Skipped(case=case, environment=environment, status=error.status, reason=first_line(error))
 
 
 def _suite(
@@ -162,22 +153,23 @@ def compare(case: ComparisonCase, environment: Environment) -> Comparison | Skip
     """Compare models in this process, all of them in memory at once.
 
     Returns:
-        Comparison, or Skipped where an output was not finite, torch recompiled, or a kernel is missing.
+        Comparison, or Skipped for the reasons of `measure`.
     """
     monitor = telemetry.monitor(case.device)
     with ExitStack() as stack:
         models: list[PreparedModel] = []
         try:
+            allowance = Allowance(budget_s=case.budget_s / len(case.arms), passes=MIN_COMPARED_PASSES)
             for arm in case.arms:
-                models.append(stack.enter_context(prepare(arm, None)))
-            stack.enter_context(compiled_already(case.arms[0]))
-            compared = interleaved.compare(
-                [model.call for model in models],
-                interleaved.Policy(budget_s=case.budget_s, margin=case.precision_target),
-                clock=time.perf_counter,
-                synchronise=models[0].synchronise,
-                read_clock_mhz=monitor.clock_mhz if monitor else None,
-            )
+                models.append(stack.enter_context(prepare(arm, None, allowance=allowance)))
+            with compiled_already(case.arms[0]):
+                compared = interleaved.compare(
+                    [model.call for model in models],
+                    interleaved.Policy(budget_s=case.budget_s, margin=case.precision_target),
+                    clock=time.perf_counter,
+                    synchronise=models[0].synchronise,
+                    read_clock_mhz=monitor.clock_mhz if monitor else None,
+                )
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             failed = case.arms[min(len(models), len(case.arms) - 1)]
             row = skipped(case, environment, error)

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.machine import device
+from bench.machine.failures import NotFiniteError, RecompiledError
+from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
 from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import TrainStep, noise_of
 from bench.records.base import ModelCase, height_width
@@ -31,10 +33,8 @@ KERNELS = {
     "math": SDPBackend.MATH,
 }
 GRAPH_WARMUP = 3  # passes on a side stream before a graph is captured, as torch asks for
-
-
-class NotFiniteError(ArithmeticError):
-    """A model's output holds inf or NaN."""
+# time of a training step as a multiple of a forward pass; a checkpointed one makes the forward pass twice
+STEP_PASSES = {False: 3.0, True: 4.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,13 @@ class PreparedModel:
 
 
 @contextmanager
-def prepare(case: ModelCase, weights: str | None, *, one_condition: bool = False) -> Iterator[PreparedModel]:
+def prepare(
+    case: ModelCase,
+    weights: str | None,
+    *,
+    one_condition: bool = False,
+    allowance: Allowance | None = None,
+) -> Iterator[PreparedModel]:
     """Build the model of a case and call it once; within the context its settings are in force.
 
     Eval mode, inference_mode, a timestep and a label for every image, no layer left at zeros.
@@ -61,10 +67,13 @@ def prepare(case: ModelCase, weights: str | None, *, one_condition: bool = False
         case: what to build and how to call it.
         weights: the path of a checkpoint, or None.
         one_condition: one timestep and label for the batch, under no_grad, as DiCo's released timing has it.
+        allowance: of a case whose time on a CPU is to be predicted first.
 
     Raises:
         NotFiniteError: the first output holds inf or NaN.
-        RuntimeError: as torch raises it: no memory, no kernel for the attention that was asked for.
+        NoKernelError: the chosen attention kernel does not take the model's tensors.
+        OverBudgetError: the passes would take longer than allowed.
+        RuntimeError: as torch raises it, for example without memory.
     """
     dtype = device.DTYPES[case.precision]
     loaded = _load(case, weights, dtype)
@@ -74,6 +83,7 @@ def prepare(case: ModelCase, weights: str | None, *, one_condition: bool = False
     with ExitStack() as settings:
         enter(settings, case, model)
         settings.enter_context(torch.no_grad() if one_condition else torch.inference_mode())
+        _check(case, model, lambda: model(x[:1], t[:1], y[:1]), allowance, images=case.batch)
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.compile else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
         compile_s = _first(call, case, "output")
@@ -81,7 +91,9 @@ def prepare(case: ModelCase, weights: str | None, *, one_condition: bool = False
 
 
 @contextmanager
-def prepare_training(case: ModelCase, weights: str | None) -> Iterator[PreparedModel]:
+def prepare_training(
+    case: ModelCase, weights: str | None, *, allowance: Allowance | None = None
+) -> Iterator[PreparedModel]:
     """As `prepare`, for a whole training step over one batch: train mode, parameters in float32.
 
     bf16 is autocast around the forward pass and the loss, as bench.memory counts it. The update is not
@@ -89,7 +101,7 @@ def prepare_training(case: ModelCase, weights: str | None) -> Iterator[PreparedM
 
     Raises:
         NotFiniteError: the first loss is inf or NaN.
-        RuntimeError: as torch raises it.
+        NoKernelError, OverBudgetError, RuntimeError: as `prepare`.
     """
     where = case.device
     loaded = _load(case, weights, torch.float32)
@@ -98,8 +110,14 @@ def prepare_training(case: ModelCase, weights: str | None) -> Iterator[PreparedM
     def region() -> AbstractContextManager[object]:
         return torch.autocast(where, torch.bfloat16) if case.precision == "bf16" else nullcontext()
 
+    def one_image() -> None:
+        with region():
+            model(*(each[:1] for each in inputs))
+
     with ExitStack() as settings:
         enter(settings, case, model)
+        images = case.batch * STEP_PASSES[case.checkpointing]
+        _check(case, model, one_image, allowance, images=images)
         step = TrainStep(
             model,
             inputs,
@@ -163,6 +181,22 @@ def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
         settings.enter_context(FlashAttention())
 
 
+def _check(
+    case: ModelCase,
+    model: nn.Module,
+    one_image: Callable[[], object],
+    allowance: Allowance | None,
+    *,
+    images: float,
+) -> None:
+    """Call the model for one image, where that tells beforehand that the case gives no number."""
+    if case.attention in KERNELS:
+        with NamesMissingKernel():
+            one_image()
+    if allowance is not None and case.device == "cpu":
+        check_budget(model, one_image, allowance, images=images)
+
+
 def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
     """Call once, hold what comes out to be finite, and give the seconds if that compiled something."""
     begin = time.perf_counter()
@@ -188,9 +222,28 @@ def _prepared(
     )
 
 
-def compiled_already(case: ModelCase) -> AbstractContextManager[object]:
-    """Within it a recompilation raises: in a timed pass it would be taken for slowness."""
-    return torch.compiler.set_stance("fail_on_recompile") if case.compile else nullcontext()
+@contextmanager
+def compiled_already(case: ModelCase) -> Iterator[None]:
+    """Within it nothing is compiled: in a timed pass that would be taken for slowness.
+
+    Raises:
+        RecompiledError: a compiled function was compiled again, or another one for the first time.
+    """
+    if not case.compile:
+        yield
+        return
+    from torch._dynamo import config
+    from torch._dynamo.exc import RecompileError
+    from torch._dynamo.utils import counters as counted
+
+    before = counted["frames"]["ok"]
+    try:
+        with config.patch(error_on_recompile=True):
+            yield
+    except RecompileError as error:
+        raise RecompiledError(str(error)) from error
+    if more := counted["frames"]["ok"] - before:
+        raise RecompiledError(f"torch.compile compiled {more} more functions while passes were timed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from bench.analysis.roofline import KINDS
 from bench.counting.dispatch import starred
 from bench.counting.kernels import kind_of, names
 from bench.measure.passes import skipped
-from bench.measure.prepared import NotFiniteError, PreparedModel, prepare
+from bench.measure.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
 from bench.records.profile import REST, Profile, ProfileCase
 
@@ -134,7 +134,7 @@ def measure(case: ProfileCase, environment: Environment) -> Record:
         with prepare(case, None) as ready, marked(ready.model) if by_module else nullcontext():
             passes = [_pass(ready, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
         return record_of(case, environment, passes[WARM_UP:])
-    except (RuntimeError, NotFiniteError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
         row = skipped(case, environment, error)
         if row is None:
             raise

@@ -24,7 +24,7 @@ class Policy:
     min_warmup: int = 3
     min_warmup_s: float = 0.5
     stationary: float = 0.02  # the newest third of the warm-up differs from the third before by less
-    warmup_share: float = 1 / 3  # of the budget, at the most
+    warmup_share: float = 1 / 3  # of the budget, at most
 
     def __post_init__(self) -> None:
         if self.budget_s <= 0 or not 0 < self.precision < 1:
@@ -52,7 +52,7 @@ class Samples:
 def warm_up(
     call: Callable[[], object], policy: Policy, *, clock: Clock, synchronise: Callable[[], None]
 ) -> WarmUp:
-    """Call until passes stop changing, or the warm-up's share of the budget is spent; once at the least."""
+    """Call until passes stop changing, or the warm-up's share of the budget is spent; at least once."""
     started = clock()
     walls: list[float] = []
     while True:
@@ -75,7 +75,7 @@ def sample(
     device_timer: DeviceTimer | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Samples:
-    """Time a call over and over until the policy is content; once at the least.
+    """Time a call over and over until the policy's criteria are met; at least once.
 
     Args:
         call: one pass. Work that it leaves running on a device is waited for.
@@ -144,7 +144,7 @@ def _one(
 
 
 def is_stationary(times: Sequence[float], policy: Policy) -> bool:
-    """Tell whether the newest third of the passes takes as long as the third before it."""
+    """Whether the newest third of the passes takes as long as the third before it."""
     if len(times) < policy.min_warmup:
         return False
     third = max(1, len(times) // 3)

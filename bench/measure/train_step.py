@@ -22,7 +22,7 @@ def noise_of(x: Tensor, task: Task) -> Tensor:
 
 
 class TrainStep:
-    """A training step over one batch that stays the same; call it as often as you like.
+    """A training step over one batch that stays the same; it can be called any number of times.
 
     The loss is the squared error of the noise alone: the variance that some outputs learn beside it adds
     tensors as small as x. Weight decay is 0, and gradients are set to None after each step.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.datasets import datasets
 from bench.datasets.images import to_levels
 from bench.machine import device, telemetry
+from bench.machine.failures import NotFiniteError
 from bench.measure import passes, prepared
 from bench.records.base import Environment, ModelCase, Skipped, height_width
 from bench.records.sampling import SamplingCase, SamplingRun
@@ -154,7 +155,7 @@ class Drawer:
         seconds = time.perf_counter() - begin
         if not bool(torch.isfinite(samples).all()):
             case = self._case
-            raise prepared.NotFiniteError(
+            raise NotFiniteError(
                 f"samples from image {first} on in {case.precision} hold inf or NaN after {case.steps} steps"
             )
         return Made(samples=samples, labels=labels, seconds=seconds)

@@ -34,7 +34,7 @@ def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[s
     Returns:
         Any of "drift +4.1 %" (last third of the passes against the first), "bimodal 30 % at +22 %" (share of
         the smaller mode, and where it lies from the other), "3 outliers" and "clock down to 61 %" (of the
-        highest reading), in this order. Of two modes no outliers are told.
+        highest reading), in this order. With two modes, outliers are not counted.
     """
     found = []
     if len(times_s) >= MIN_SAMPLES:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import throughput
+from bench.machine.failures import NotFiniteError
 from bench.measure import prepared
 from bench.measure.train_step import EMA_DECAY, LEARNING_RATE, TrainStep, noise_of
 from bench.records.base import ModelCase
@@ -130,7 +131,7 @@ def test_a_prepared_model_trains_in_its_precision() -> None:
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     with (
-        pytest.raises(prepared.NotFiniteError, match="the loss in fp32 holds inf or NaN"),
+        pytest.raises(NotFiniteError, match="the loss in fp32 holds inf or NaN"),
         prepared.prepare_training(replace(STEP, model="tests.tiny:Overflows"), None),
     ):
         pass
