@@ -61,8 +61,9 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
     groups: dict[tuple[object, ...], list[A]] = {}
     for one in newest(analyses):
         probe = one.case.probe
-        given: tuple[object, ...] = (probe.data, probe.data_sha256, probe.images, probe.levels, probe.objective)
-        groups.setdefault((*given, one.environment.device), []).append(one)
+        data = (probe.data, probe.data_sha256, probe.images)
+        given: tuple[object, ...] = (*data, probe.levels, probe.objective, one.environment.device)
+        groups.setdefault(given, []).append(one)
     return [
         sorted(groups[key], key=lambda r: (order(r.case.model), r.case.probe.trained, r.case.weights))
         for key in sorted(groups, key=repr)
