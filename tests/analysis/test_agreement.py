@@ -256,10 +256,10 @@ def test_a_case_that_failed_in_both_files_is_not_compared(
     b = stored(tmp_path / "b.jsonl", [SKIPPED, *friday(lambda i: 1.0)[2:]])
     c = stored(tmp_path / "c.jsonl", [replace(SKIPPED, reason="again")])
     assert run(a, b) == 1
-    told = capsys.readouterr().err
-    assert "8 of 8 pairs agree" in told
-    assert "A measured, B out of memory" in told
-    assert "cases without a partner: 1 only in a.jsonl" in told
+    err = capsys.readouterr().err
+    assert "8 of 8 pairs agree" in err
+    assert "A measured, B out of memory" in err
+    assert "cases without a partner: 1 only in a.jsonl" in err
     assert run(b, c) == 2
     assert "no shared case gave a number" in capsys.readouterr().err
 
@@ -283,7 +283,7 @@ def test_another_device_is_refused_without_across(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         (["a", "a"], "a.jsonl: named twice; name it once"),
         (["a"], "a.jsonl: measures no case twice; name a second file"),
@@ -297,7 +297,7 @@ def test_another_device_is_refused_without_across(tmp_path: Path, capsys: pytest
     ],
 )
 def test_bad_input_ends_in_one_line(
-    files: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored(tmp_path / "a.jsonl", MONDAY)
     stored(tmp_path / "copy.jsonl", MONDAY)
@@ -307,7 +307,7 @@ def test_bad_input_ends_in_one_line(
     args = [str(tmp_path / f"{file}.jsonl") if file in names else file for file in files]
     assert run(*args) == 2
     shown = capsys.readouterr()
-    assert told in shown.err
+    assert message in shown.err
     assert shown.err.count("\n") == 1
     assert shown.out == ""
 
@@ -366,16 +366,16 @@ def test_a_note_is_appended_and_shown_under_its_devices(tmp_path: Path) -> None:
     assert (first.text, first.devices, first.author) == ("another job ran", ("another",), "me")
     assert second.devices == ("a device", "another")
     text = notes.section([second, first, second])
-    here, there = text.split("### another")
-    assert "warm room" in here
-    assert "another job" not in here
-    assert "me on `throughput DiT*`: another job ran" in there
-    assert there.count("warm room") == 1
+    on_first, on_other = text.split("### another")
+    assert "warm room" in on_first
+    assert "another job" not in on_first
+    assert "me on `throughput DiT*`: another job ran" in on_other
+    assert on_other.count("warm room") == 1
     assert notes.section([]) == ""
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["runs.jsonl", "--note", " "], "--note: must be a text, got"),
         (["none.jsonl", "--note", "x"], "none.jsonl: No such file"),
@@ -388,13 +388,13 @@ def test_a_note_is_appended_and_shown_under_its_devices(tmp_path: Path) -> None:
     ],
 )
 def test_a_note_without_text_file_or_case_is_refused(
-    args: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored(tmp_path / "runs.jsonl", [THROUGHPUT])
     stored(tmp_path / "empty.jsonl", [])
     before = (tmp_path / "runs.jsonl").read_bytes()
     assert run(str(tmp_path / args[0]), *args[1:]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert (tmp_path / "runs.jsonl").read_bytes() == before
     assert not (tmp_path / "none.jsonl").exists()
 

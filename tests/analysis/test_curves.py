@@ -66,7 +66,7 @@ def power(step: float, speed: float = 1.0, offset: float = 0.0) -> float:
 
 
 def faster(k: float, seeds: int = 3, wobble: float = 0.0, **more: float) -> TrainingStudy:
-    """DiT, and FCDM, which needs k times fewer steps."""
+    """DiT and FCDM; FCDM needs k times fewer steps."""
     draw = random.Random(1)
     runs = []
     for seed in range(seeds):
@@ -347,7 +347,7 @@ def test_seeds_that_rank_differently_widen_the_interval() -> None:
 
 
 def test_interval_of_the_correlation_covers_the_true_one() -> None:
-    """A bootstrap over seeds covers it in half of these cases only."""
+    """A bootstrap over seeds would cover it in only half of these cases."""
     draw = random.Random(3)
     # as the true losses rank them: both correlations are 1
     numbers = {"A": 1.0, "B": 2.0, "C": 3.0, "D": 4.0}

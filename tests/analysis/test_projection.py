@@ -102,7 +102,7 @@ def inner(shares: Sequence[float]) -> Array:
 
 
 def fixed(x: Array) -> Calibration:
-    """A calibration that is certain."""
+    """A calibration without uncertainty."""
     return Calibration(
         device_type="cuda", observations=(), devices=(), mean=x,
         covariance=np.zeros((len(x), len(x))), residuals=(),
@@ -116,7 +116,7 @@ def seen(
     precision: str = "bf16",
     off: float = 0.0,
 ) -> Observation:
-    """A pass that takes what the formula says under some shares, but for a factor exp(off)."""
+    """A pass with the duration of the formula under given shares, times exp(off)."""
     at = calibrate.predict(fixed(x), work, peaks, precision, None, CERTAIN).seconds
     return Observation(
         work=work, precision=precision, peaks=peaks, device=peaks.device, device_type="cuda",
@@ -238,8 +238,8 @@ def test_group_errors_cover_a_new_group_at_their_nominal_rate(
     random = np.random.default_rng(groups)
     trials, passes, reached = 4000, 5, 0
     for _ in range(trials):
-        alike = 0.3 * random.standard_normal(groups + 1)  # of a group, and less of each of its passes
-        *known, new = (off + 0.05 * random.standard_normal(passes) for off in alike)
+        offsets = 0.3 * random.standard_normal(groups + 1)  # of groups; passes within a group vary less
+        *known, new = (off + 0.05 * random.standard_normal(passes) for off in offsets)
         reached += abs(new[0]) <= calibrate.error_of([list(errors) for errors in known], 0.0).half_width
     assert reached / trials == pytest.approx(calibrate.COVERAGE, abs=0.03)
 
