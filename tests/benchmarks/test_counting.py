@@ -44,18 +44,18 @@ def count(arm: str, model: str) -> dict[str, float]:
         "print(json.dumps({'macs': macs, 'seconds': seconds, 'peak': peak}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
 
 
 @pytest.mark.benchmark(group="count FCDM-XL at 256 px, whole process")
 @pytest.mark.parametrize("arm", ARMS)
 def test_counting_fcdm_xl(arm: str, benchmark: BenchmarkFixture) -> None:
     model = "FCDM-S" if benchmark.disabled else "FCDM-XL"
-    told = benchmark.pedantic(count, args=(arm, model), rounds=3, iterations=1)
-    benchmark.extra_info["build and count, s"] = round(told["seconds"], 3)
-    benchmark.extra_info["peak, MiB"] = round(told["peak"] * PEAK_UNIT / 2**20)
-    assert told["macs"] == load.macs()[model, 32][1]
+    result = benchmark.pedantic(count, args=(arm, model), rounds=3, iterations=1)
+    benchmark.extra_info["build and count, s"] = round(result["seconds"], 3)
+    benchmark.extra_info["peak, MiB"] = round(result["peak"] * PEAK_UNIT / 2**20)
+    assert result["macs"] == load.macs()[model, 32][1]
 
 
 @pytest.mark.benchmark(group="count the zoo at 256 and 512 px, import included")

@@ -1,4 +1,4 @@
-"""What the engine costs beside what it times, and how fast a command answers without measuring.
+"""Overhead of the timing engine, and the time of a command that measures nothing.
 
 pytest --benchmark-only tests/benchmarks/test_engine.py
 """

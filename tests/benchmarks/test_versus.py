@@ -1,4 +1,4 @@
-"""What the comparison says of real models whose true ratio is known, beside the noise of this machine.
+"""Verdicts of the comparison on real models whose ratio is known, with the noise of this machine.
 
 pytest --benchmark-only tests/benchmarks/test_versus.py
 
@@ -67,12 +67,12 @@ def compared(
     repetitions: int,
     budget_s: float,
 ) -> set[str]:
-    """Compare over and over, each time in another order: the verdicts that there were.
+    """Verdicts of repeated comparisons, each with another order.
 
-    How often each, and in what noise, stands in extra_info: what a machine's noise decides is not asserted.
+    Their numbers and the noise are in extra_info; results that depend on a machine's noise are not asserted.
 
-    The model is built anew each time, once for each arm, as the command does: where its weights lie in the
-    memory makes a difference too, of half a percent on a quiet CPU.
+    The model is built anew each time, once for each arm, as in the command: the addresses of its weights
+    change the time too, by half a percent on a quiet CPU.
     """
     arguments = ["DiT-S/8", "DiT-S/8", "--res", "128", "--batch", "1"]
     case, *_ = versus.plan(versus.parser().parse_args(arguments))
@@ -109,7 +109,7 @@ def compared(
 
 @pytest.mark.benchmark(group="a comparison, DiT-S/8 at 128 px, batch 1")
 def test_a_model_against_itself(benchmark: BenchmarkFixture) -> None:
-    """At most one of a hundred comparisons should tell it apart."""
+    """At most one of a hundred comparisons should find a difference."""
     assert compared(benchmark, as_it_is, *EQUAL) <= VERDICTS
 
 
