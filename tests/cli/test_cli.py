@@ -1,4 +1,4 @@
-"""Commands as a user types them: what they print, and how they refuse."""
+"""Commands as a user types them: output and errors."""
 
 import argparse
 import csv
@@ -98,7 +98,7 @@ def test_an_interrupt_is_reported_by_the_first_process_only(
     assert options.run(parser, interrupted, []) == 130
     assert capsys.readouterr().err == "python -m bench.any: interrupted; what was recorded is kept\n"
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("time.sleep", interrupted)  # whoever waits is interrupted again
+    monkeypatch.setattr("time.sleep", interrupted)  # every wait is interrupted again
     assert options.run(parser, interrupted, []) == 130
     assert options.run(parser, refused, []) == 130
     assert options.run(parser, refused, ["--unknown"]) == 130
