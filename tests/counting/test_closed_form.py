@@ -67,7 +67,7 @@ def test_a_named_back_end_costs_what_its_network_does() -> None:
         assert named.torch == plain.torch
 
 
-def test_nothing_is_built_or_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_form_builds_and_traces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a module was built")
 
@@ -92,7 +92,7 @@ def test_terms_are_the_architectures_parts() -> None:
 
 
 @pytest.mark.parametrize("name", ["DiT-S/2", "DiT-B/2", "DiT-L/2", "DiT-XL/2"])
-def test_attention_that_is_not_fused_gives_the_dit_rows_that_dico_prints(name: str) -> None:
+def test_unfused_attention_macs_equal_the_dit_rows_of_dico(name: str) -> None:
     rows = [row for row in load.table("dico_table01").rows if load.row_name(row) == name]
     terms = closed_form.count(name, Task())
     assert rows
@@ -116,11 +116,11 @@ def test_digs_terms_are_those_counted_by_hand(latent: int) -> None:
 
 
 @pytest.mark.parametrize("name", NARROW.values())
-def test_a_users_partial_of_one_of_these_networks_has_its_formula(name: str) -> None:
+def test_partial_of_a_known_network_has_its_closed_form(name: str) -> None:
     assert_exact(name, 256, 128)
 
 
-def test_a_users_own_model_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_model_has_no_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert closed_form.count("tests.tiny:Tiny", Task()) is None
     monkeypatch.setattr(tiny, "without_config", partial(DiT), raising=False)
     assert closed_form.count("tests.tiny:without_config", Task()) is None

@@ -32,7 +32,7 @@ SMALL += [f"tests.narrow:{name}" for name in ("adm", "ldm", "dis", "dim", "dimsu
 
 
 class Functional(nn.Module):
-    """A user's model that calls functions where others have layers."""
+    """A user's model that calls functions instead of layers."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def test_differences_of_packages_are_named_and_add_up(name: str) -> None:
     assert_all_named(rows)
 
 
-def test_what_replaces_a_custom_operator_is_named() -> None:
+def test_replacement_of_a_custom_operator_is_named() -> None:
     rows = with_packages("FCDM-S@na7", "224")
     assert_all_named(rows)
     differences = named(rows, "FCDM-S@na7", "torchprofile")

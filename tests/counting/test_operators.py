@@ -137,10 +137,10 @@ def test_a_fused_product_reads_the_residual_it_is_added_to() -> None:
 
     assert fused(lambda layer, x: F.gelu(layer(x)) * 2) == product
     assert fused(lambda layer, x: x + F.gelu(layer(x))) == product + 4 * PIXELS * C
-    # the same tensor twice on one product is read once; what comes from the product itself is there
+    # a tensor used twice is read once; values derived from the product itself are not read
     assert fused(lambda layer, x: (x + layer(x)) * x) == product + 4 * PIXELS * C
     assert fused(lambda layer, x: (h := layer(x)) * h.mean((2, 3), keepdim=True)) == product
-    # a norm of the input and a copy of it ride, too, and the product reads what they make
+    # a norm and a copy of the input are fused, too, and the product reads their result
     assert fused(lambda layer, x: layer(F.layer_norm(x, (W,)).contiguous())) == product
 
 
