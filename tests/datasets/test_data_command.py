@@ -33,7 +33,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The one line that a command ends in."""
+    """The error of a command, which is one line."""
     assert data.main(argv) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -172,7 +172,7 @@ def test_missing_fashion_mnist_names_the_package(
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (["nothing"], "nothing: no such data: neither digits, fashion-mnist, cifar10 nor"),
         (["digits", "--from", "a.tgz"], "--from and --again work for fashion-mnist and cifar10 only"),
@@ -183,13 +183,13 @@ def test_missing_fashion_mnist_names_the_package(
 )
 def test_errors_are_one_line(
     argv: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert told in refused(capsys, *argv)
+    assert message in refused(capsys, *argv)
 
 
 def test_missing_pillow_is_an_error_with_the_install_line(

@@ -1,4 +1,4 @@
-"""Data sets: equal from every format, and refused in one line where they are damaged."""
+"""Data sets: equal contents from every format, one-line errors for damaged files."""
 
 import gzip
 from collections.abc import Callable
@@ -140,7 +140,7 @@ def test_one_changed_value_changes_the_hash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", LAYOUTS[1:], ids=lambda write: write.__name__)
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda x, y: (x[:-1], y), "29 latents and 30 labels"),
         (lambda x, y: (x[:, 0], y), r"must be floats \(n, C, H, W\), got float32 \(30, 8, 8\)"),
@@ -157,15 +157,15 @@ def test_one_changed_value_changes_the_hash(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_latents_are_refused_in_every_layout(
-    write: Callable[..., Path], spoil: Callable[..., tuple[archives.Array, ...]], told: str, tmp_path: Path
+    write: Callable[..., Path], spoil: Callable[..., tuple[archives.Array, ...]], message: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "stored", *spoil(*archives.latents()))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         load(str(path))
 
 
 def smooth(*shape: int) -> archives.Array:
-    """Latents (n, C, H, W) whose neighbouring pixels are alike, as those of images are."""
+    """Latents (n, C, H, W) whose neighbouring pixels are similar, as in images."""
     noise = np.random.RandomState(0).standard_normal(shape)
     return (noise + np.roll(noise, 1, axis=2) + np.roll(noise, 1, axis=3)).astype(np.float32)
 
@@ -176,8 +176,8 @@ def test_latents_with_channels_last_are_refused(
     made: Callable[..., archives.Array], channels: int, tmp_path: Path
 ) -> None:
     stored = made(30, channels, 8, 8).transpose(0, 2, 3, 1)
-    told = rf"latents \(30, 8, 8, {channels}\) look like \(n, H, W, C\); must be \(n, C, H, W\)"
-    with pytest.raises(ValueError, match=told):
+    message = rf"latents \(30, 8, 8, {channels}\) look like \(n, H, W, C\); must be \(n, C, H, W\)"
+    with pytest.raises(ValueError, match=message):
         load(str(in_npz(tmp_path / "stored", stored, np.arange(30) % 3)))
 
 
@@ -192,7 +192,7 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda of, to: (of / "7.npy").unlink(), "29 .npy files, 30 in .*; 7.npy has no counterpart"),
         (lambda of, to: (to / "7.npy").unlink(), "30 .npy files, 29 in .*; 7.npy has no counterpart"),
@@ -210,11 +210,11 @@ def cut(path: Path) -> None:
     ],
 )
 def test_broken_folder_is_refused_with_the_name_of_the_file(
-    spoil: Callable[..., None], told: str, tmp_path: Path
+    spoil: Callable[..., None], message: str, tmp_path: Path
 ) -> None:
     folder = archives.latent_files(tmp_path / "stored", *archives.latents())
     spoil(folder / "imagenet256_features", folder / "imagenet256_labels")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         load(str(folder))
 
 
@@ -297,7 +297,7 @@ def test_truncated_decoded_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"train_labels": np.arange(19)}, "20 training images and 19 labels"),
         ({"validation_labels": np.arange(10) + 1}, "validation labels must be from 0 to 9, got 10"),
@@ -308,14 +308,14 @@ def test_truncated_decoded_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_images_that_contradict_their_labels_are_refused(
-    change: dict[str, archives.Array], told: str
+    change: dict[str, archives.Array], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         datasets.from_images("cifar10", replace(archives.images(), **change))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"package/data_batch_3.png": None}, "has no package/data_batch_3.png"),
         ({"package/test_batch.png": archives.png(archives.images().validation)[:5000]}, "not a whole PNG"),
@@ -326,11 +326,11 @@ def test_images_that_contradict_their_labels_are_refused(
     ],
 )
 def test_broken_package_is_refused_with_the_name_of_its_part(
-    change: dict[str, bytes | None], told: str, tmp_path: Path
+    change: dict[str, bytes | None], message: str, tmp_path: Path
 ) -> None:
     members = archives.package_members(archives.images()) | change
     path = archives.tar(tmp_path / "package.tgz", {name: held for name, held in members.items() if held})
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_package(path, ignore)
 
 
@@ -358,7 +358,7 @@ def test_pickle_without_a_batch_is_refused(held: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "told"),
+    ("name", "spoil", "message"),
     [
         (IDX_FILES[0], cut, "cannot be read whole"),
         (IDX_FILES[1], Path.unlink, "cannot be read whole"),
@@ -367,9 +367,9 @@ def test_pickle_without_a_batch_is_refused(held: bytes, tmp_path: Path) -> None:
     ],
 )
 def test_broken_idx_files_are_refused_with_their_names(
-    name: str, spoil: Callable[[Path], None], told: str, tmp_path: Path
+    name: str, spoil: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     folder = archives.idx(tmp_path / "idx", archives.images(side=28, channels=1))
     spoil(folder / name)
-    with pytest.raises(ValueError, match=f"{name}: {told}"):
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
         read_idx(folder, ignore)
