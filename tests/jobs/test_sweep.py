@@ -1,4 +1,4 @@
-"""Sweeps: planned in order, resumed wherever they were stopped, with a budget."""
+"""Sweeps: the order of the plan, resume after a stop at any point, the budget."""
 
 import importlib
 import json
@@ -116,9 +116,9 @@ def test_a_sweep_stops_at_its_budget_and_resumes(
 ) -> None:
     args = [str(suite), "--out", str(tmp_path / "records.jsonl")]
     assert run(*args, "--budget", "1s") == 0
-    told = capsys.readouterr().err
-    assert "--budget left out 2 of 3 cases, about" in told
-    assert "measured now: 1 ok; stored already: 0" in told
+    err = capsys.readouterr().err
+    assert "--budget left out 2 of 3 cases, about" in err
+    assert "measured now: 1 ok; stored already: 0" in err
     assert run(*args) == 0
     assert "measured now: 2 ok; stored already: 1" in capsys.readouterr().err
     assert run(*args) == 0
@@ -210,14 +210,14 @@ def test_a_killed_sweep_leaves_no_process_and_one_lost_case(suite: Path, tmp_pat
 
 
 def _workers_of(parent: int) -> set[str]:
-    """Process numbers of the fork server of a sweep and of its workers."""
+    """Process ids of the fork server of a sweep and of its workers."""
     parents = _processes()
     servers = {pid for pid, ppid in parents.items() if ppid == str(parent)}
     return servers | {pid for pid, ppid in parents.items() if ppid in servers}
 
 
 def _processes() -> dict[str, str]:
-    """Process numbers of all fork servers and workers at work, and those of their parents."""
+    """Process ids of all running fork servers and workers, with the ids of their parents."""
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
     )

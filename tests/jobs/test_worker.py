@@ -1,4 +1,4 @@
-"""Workers: whatever becomes of one is a row with its reason."""
+"""Workers: every outcome is a record; a failure has its reason."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.records.examples import CASE, ENVIRONMENT, THROUGHPUT
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# what a worker is asked to call: found by name in its own process
+# functions that workers call by name, each in its own process
 
 
 def answers(case: Case, environment: Environment) -> Record:
@@ -73,8 +73,8 @@ def takes_all_memory(case: Case, environment: Environment) -> Record:
 
 
 def gives_its_surroundings(case: Case, environment: Environment) -> Record:
-    told = f"{os.environ.get('COLOUR')} in {Path.cwd()}, child of {os.getppid()}"
-    return Skipped(case=case, environment=environment, status="seen", reason=told)
+    surroundings = f"{os.environ.get('COLOUR')} in {Path.cwd()}, child of {os.getppid()}"
+    return Skipped(case=case, environment=environment, status="seen", reason=surroundings)
 
 
 calls = 0
@@ -134,16 +134,16 @@ def test_worker_inherits_current_env_and_folder(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("COLOUR", "green")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT)
-    told = work("gives_its_surroundings")
-    assert isinstance(told, Skipped)
-    assert told.reason.startswith(f"green in {tmp_path}")
+    result = work("gives_its_surroundings")
+    assert isinstance(result, Skipped)
+    assert result.reason.startswith(f"green in {tmp_path}")
 
 
 def test_a_killed_fork_server_is_replaced() -> None:
     def server() -> int:
-        told = work("gives_its_surroundings")
-        assert isinstance(told, Skipped)
-        return int(told.reason.rpartition(" ")[2])
+        result = work("gives_its_surroundings")
+        assert isinstance(result, Skipped)
+        return int(result.reason.rpartition(" ")[2])
 
     first = server()
     assert server() == first
@@ -221,7 +221,7 @@ NO_ENGINE = "GET was unable to find an engine to execute this computation"
 def test_failed_allocations_of_every_library_are_recognised(
     message: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # of whatever process this is, allocations may have failed before
+    # allocations may have failed earlier in this process
     monkeypatch.setattr("torch.cuda.memory_stats", lambda: {"num_ooms": 0})
     assert (failures.out_of_memory(RuntimeError(message)) is not None) == expected
 
