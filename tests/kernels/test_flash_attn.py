@@ -1,4 +1,4 @@
-"""Attention through the flash-attn package, which a stand-in plays where there is no GPU."""
+"""Attention through the flash-attn package, replaced by a stub."""
 
 import sys
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from models.kernels.flash_attn import FlashAttention, why_not
 from models.weights import randomise_zeros
 
 
-def test_it_is_refused_for_other_types_and_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_dtypes_and_a_missing_package_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "takes bf16 and fp16 only, got float32" in why_not(torch.float32)
     monkeypatch.setattr(flash_attn, "installed", lambda module: False)
     assert "pip install flash-attn" in why_not(torch.bfloat16)
@@ -22,7 +22,7 @@ def test_it_is_refused_for_other_types_and_where_it_is_missing(monkeypatch: pyte
     assert why_not(torch.bfloat16) == ""
 
 
-def test_every_attention_of_a_network_goes_through_it_in_its_own_layout(
+def test_every_attention_call_uses_the_flash_attn_layout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []

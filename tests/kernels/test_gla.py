@@ -57,9 +57,7 @@ def test_chunked_gla_is_the_recurrence_with_its_gradients(tokens: int) -> None:
 
 @pytest.mark.parametrize("tokens", TOKENS[1:])
 @pytest.mark.parametrize(("spread", "bound"), [(1, 5e-7), (100, 3e-6), (20_000, 2e-5)])
-def test_chunked_gla_in_float32_is_exact_for_gates_from_1_down_to_0(
-    spread: float, bound: float, tokens: int
-) -> None:
+def test_float32_error_is_bounded_for_gates_from_1_to_0(spread: float, bound: float, tokens: int) -> None:
     # decays are differences of a chunk's sums of logarithms, some 50 at a spread of 100 and some 10000 at
     # 20000, where a token's gate may be exp(-1000); float32 keeps 7 digits of the sums
     arguments = inputs(tokens, spread)
@@ -69,7 +67,7 @@ def test_chunked_gla_in_float32_is_exact_for_gates_from_1_down_to_0(
     assert max(map(error, ours, exact)) < bound
 
 
-def test_chunked_gla_forgets_what_a_closed_gate_shut_out() -> None:
+def test_closed_gate_erases_earlier_tokens() -> None:
     q, k, v, log_decay = (x.float() for x in inputs(96))
     log_decay[:, 50] = -1e4
     out = gla(q, k, v, log_decay, "torch")
@@ -78,7 +76,7 @@ def test_chunked_gla_forgets_what_a_closed_gate_shut_out() -> None:
     assert out.isfinite().all()
 
 
-def test_gla_looks_back_only() -> None:
+def test_gla_is_causal() -> None:
     q, k, v, log_decay = (x.float() for x in inputs(70))
     out = gla(q, k, v, log_decay)
     v[:, 40:] = 0
@@ -101,7 +99,7 @@ def test_gla_is_a_sound_operator_to_autograd_and_compilers() -> None:
     torch.library.opcheck(torch.ops.diffusion_bench.gla_backward.default, (arguments[2], *arguments))
 
 
-def test_gla_counts_as_the_recurrence_on_every_device_and_at_every_chunk(
+def test_macs_equal_the_recurrence_on_any_device_and_chunk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def count(device: str) -> tuple[int, int]:
@@ -127,7 +125,7 @@ def test_gla_on_the_meta_device_keeps_shapes_and_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "packages", "told"),
+    ("cuda", "packages", "message"),
     [
         (False, ("fla", "triton"), "torch sees no CUDA device here"),
         (
@@ -139,18 +137,18 @@ def test_gla_on_the_meta_device_keeps_shapes_and_types() -> None:
     ],
 )
 def test_a_back_end_that_cannot_run_is_refused_by_name(
-    cuda: bool, packages: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+    cuda: bool, packages: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(backends, "installed", lambda module: module in packages)
-    with pytest.raises(ValueError, match=f"^backend: fla cannot run: {told}; torch would work$"):
+    with pytest.raises(ValueError, match=f"^backend: fla cannot run: {message}; torch would work$"):
         FLA.require("fla")
     FLA.require("torch")
     FLA.require("auto")
     assert not fla_takes("auto", torch.device("cuda"))
 
 
-def test_the_back_end_goes_by_the_device_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_back_end_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backends, "installed", lambda module: True)
     taken = {device: fla_takes("auto", torch.device(device)) for device in ("cpu", "meta", "cuda")}
@@ -161,7 +159,7 @@ def test_the_back_end_goes_by_the_device_unless_named(monkeypatch: pytest.Monkey
         gla(*inputs(3), "fla")
 
 
-def test_fla_is_called_with_the_tokens_before_the_heads_and_unscaled_queries(
+def test_fla_receives_tokens_before_heads_and_unscaled_queries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stub = types.ModuleType("fla.ops.gla")
@@ -185,13 +183,15 @@ def test_fla_is_the_recurrence_with_its_gradients(dtype: torch.dtype, tokens: in
         assert error(gla(*rounded, "fla"), exact[0]) < 2e-2
 
 
-@pytest.mark.parametrize(("precision", "told"), [("fp32", "ieee"), ("tf32", "tf32"), ("torch-default", None)])
-def test_triton_is_told_by_its_variable_what_products_take_where_a_kernel_does_not_say(
-    precision: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("torch-default", None)]
+)
+def test_triton_default_precision_follows_the_setting(
+    precision: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     triton = pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_F32_DEFAULT", "of an earlier case")
     device.set_precision(precision)
     found = triton.knobs.language.fp32_default
     device.set_precision("torch-default")
-    assert found == told
+    assert found == expected

@@ -1,4 +1,4 @@
-"""Triton kernels against float64 references: compiled where there is a GPU, interpreted elsewhere."""
+"""Triton kernels against float64 references: compiled on a GPU, interpreted on a CPU."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def error(out: Tensor, exact: Tensor) -> float:
 
 @pytest.fixture
 def poisoned() -> Iterator[None]:
-    """New memory is full of NaN, so that a value which nobody wrote is seen."""
+    """New memory is filled with NaN, so that unwritten values are detected."""
     torch.use_deterministic_algorithms(True)
     assert torch.empty(5).isnan().all()
     yield
@@ -100,7 +100,7 @@ def test_a_norm_with_its_modulation_is_that_of_float64(
     assert error(out, exact) < TOLERANCE[dtype]
 
 
-def test_both_together_are_what_a_block_of_fcdm_begins_with() -> None:
+def test_both_kernels_equal_the_start_of_an_fcdm_block() -> None:
     mixer = make_depthwise(24, 7).to(DEVICE).requires_grad_(False)
     x, (shift, scale) = image(2, 24, 5, 6), (image(2, 24), image(2, 24))
     block = modulate_addcmul(
@@ -114,7 +114,7 @@ def test_both_together_are_what_a_block_of_fcdm_begins_with() -> None:
     torch.testing.assert_close(fused.permute(0, 3, 1, 2), block, rtol=1e-4, atol=1e-5)
 
 
-def test_a_program_writes_its_own_rows_and_columns_alone() -> None:
+def test_program_writes_only_its_own_rows_and_columns() -> None:
     from models.kernels.triton_depthwise import depthwise_kernel
 
     x, (weight, bias) = image(1, 9, 7, 4), filters(7, 4)
@@ -127,19 +127,19 @@ def test_a_program_writes_its_own_rows_and_columns_alone() -> None:
     assert out[:, :, 4:].isnan().all()
 
 
-def test_an_image_does_not_see_the_next_one() -> None:
+def test_images_of_a_batch_are_independent() -> None:
     x, (weight, bias) = image(3, 4, 5, 6), filters(7, 6)
     alone = depthwise_triton(x[1:2], weight, bias, Tiling())
     x[0], x[2] = float("nan"), float("nan")
     assert torch.equal(depthwise_triton(x, weight, bias, Tiling())[1:2], alone)
 
 
-def test_nothing_is_made_of_no_images() -> None:
+def test_empty_batch_gives_an_empty_output() -> None:
     assert depthwise_triton(image(0, 4, 4, 6), *filters(7, 6)).shape == (0, 4, 4, 6)
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="a GPU times the tilings, see the next test")
-def test_of_the_tilings_that_fit_a_size_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fastest_tiling_that_fits_a_size_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     from models.kernels import triton_depthwise, triton_norm_modulate
 
     tried: list[dict[str, int]] = []
@@ -198,8 +198,8 @@ compile(norm_modulate_kernel, four | whole | {"eps": "fp32"}, tile, 4, "b.cubin"
 """
 
 
-def test_the_kernels_compile_for_hopper_without_a_gpu_and_spill_nothing(tmp_path: Path) -> None:
-    # in a process where Triton compiles: here it may have been told to interpret
+def test_kernels_compile_for_hopper_without_register_spills(tmp_path: Path) -> None:
+    # in a process where Triton compiles: in this one it may be set to interpret
     here = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     here |= {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
@@ -214,7 +214,7 @@ def test_the_kernels_compile_for_hopper_without_a_gpu_and_spill_nothing(tmp_path
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU to be tuned on")
 @pytest.mark.parametrize("K", [7, 9])
-def test_on_a_gpu_the_plain_function_takes_the_kernel_tuned(K: int) -> None:
+def test_on_a_gpu_the_function_uses_the_tuned_kernel(K: int) -> None:
     x, (weight, bias) = image(2, 13, 9, 96), filters(K, 96)
     assert conv.why_not_triton(x, weight, bias) == ""
     exact = depthwise_reference(x.double(), weight.double(), bias.double())
@@ -226,7 +226,7 @@ def test_on_a_gpu_the_plain_function_takes_the_kernel_tuned(K: int) -> None:
     assert error(norm_modulate(x, shift, scale), exact) < 1e-6
 
 
-def test_without_a_kernel_for_the_call_torch_computes_it_with_gradients() -> None:
+def test_calls_without_a_kernel_use_the_reference() -> None:
     x, (weight, bias) = image(2, 5, 6, 4).double(), filters(11, 4)
     leaves = [one.double().requires_grad_() for one in (x, weight, bias)]
     out = depthwise(*leaves)
@@ -236,7 +236,7 @@ def test_without_a_kernel_for_the_call_torch_computes_it_with_gradients() -> Non
     assert torch.equal(norm_modulate(x, shift, scale), norm_modulate_reference(x, shift, scale))
 
 
-def test_why_there_is_no_kernel_for_a_call_is_said() -> None:
+def test_why_not_triton_states_the_reason() -> None:
     x, (weight, bias) = torch.ones(1, 3, 3, 4), (torch.ones(7, 7, 4), torch.ones(4))
     assert "takes CUDA tensors, got cpu" in conv.why_not_triton(x, weight, bias)
     assert "takes CUDA tensors, got meta" in conv.why_not_triton(x.to("meta"), weight, bias)
@@ -248,7 +248,7 @@ def test_why_there_is_no_kernel_for_a_call_is_said() -> None:
     assert "16384 channels, got 20000" in norm.why_not_triton(*(torch.ones(1, 1, 1, 20000),) * 3)
 
 
-def test_the_kernel_counts_as_many_flops_as_the_convolution_on_meta() -> None:
+def test_kernel_flops_equal_the_reference_on_meta_tensors() -> None:
     x, (weight, bias) = image(2, 3, 5, 4), filters(3, 4)
     counted = []
     with FlopCounterMode(display=False) as kernel:
@@ -260,7 +260,7 @@ def test_the_kernel_counts_as_many_flops_as_the_convolution_on_meta() -> None:
     assert [kernel.get_total_flops()] * 2 == counted == [2 * 2 * 3 * 5 * 4 * 9] * 2
 
 
-def test_to_torch_each_kernel_is_one_operator_with_a_shape() -> None:
+def test_each_kernel_is_one_torch_operator_with_a_shape() -> None:
     x, (weight, bias), shift = image(2, 3, 2, 4), filters(3, 4), image(2, 4)
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(torch.ops.backbones.depthwise.default, (x, weight, bias), test_utils=checks)
@@ -270,7 +270,7 @@ def test_to_torch_each_kernel_is_one_operator_with_a_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shapes", "told"),
+    ("shapes", "message"),
     [
         (((2, 4, 4, 6), (3, 3, 5), (6,)), r"wants .* and \(C,\), got \(2, 4, 4, 6\), \(3, 3, 5\), \(6,\)"),
         (((2, 4, 4, 6), (3, 3, 6), (5,)), r"got \(2, 4, 4, 6\), \(3, 3, 6\), \(5,\)"),
@@ -279,8 +279,8 @@ def test_to_torch_each_kernel_is_one_operator_with_a_shape() -> None:
         (((2, 4, 4, 6), (3, 5, 6), (6,)), r"must be square and odd, got \(3, 5\)"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         depthwise(*(torch.ones(shape) for shape in shapes))
 
 

@@ -37,7 +37,7 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_reference_attends_to_the_window_moved_inward_at_the_borders(size: tuple[int, int]) -> None:
+def test_reference_moves_the_window_inward_at_the_borders(size: tuple[int, int]) -> None:
     args = qkv(*size, torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(neighbourhood_attention_reference(*args, 7), by_definition(*args, 7))
@@ -92,7 +92,7 @@ def test_natten_equals_masked_attention_where_it_is_installed() -> None:
     close_to_masked("natten")
 
 
-def test_an_unknown_back_end_is_refused_with_those_there_are() -> None:
+def test_unknown_back_end_error_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no such back end, got 'dense'; masked, flex, natten would work"):
         NeighbourhoodAttention(32, 7, "dense")
 

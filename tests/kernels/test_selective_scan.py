@@ -67,7 +67,7 @@ def test_chunks_are_the_recurrence_with_its_gradients(tokens: int, spread: float
 
 
 @pytest.mark.parametrize("spread", [1, 100, 1e4])
-def test_float32_is_exact_to_its_precision_for_decays_from_1_down_to_0(spread: float) -> None:
+def test_float32_is_exact_for_decays_from_1_to_0(spread: float) -> None:
     given = inputs(96, spread)
     exact = with_gradients(selective_scan_reference, given)
     for ours, wanted in zip(with_gradients(selective_scan, [x.float() for x in given]), exact, strict=True):
@@ -92,14 +92,14 @@ def test_views_are_scanned_like_copies() -> None:
     assert torch.equal(flipped, selective_scan(u.flip(1), delta, decay, b, c, skip, z))
 
 
-def test_the_operator_keeps_what_torch_asks_of_one() -> None:
+def test_operator_passes_torch_opcheck() -> None:
     u, delta, decay, b, c, _, _ = inputs(5)
     given = [x.requires_grad_() for x in (u, delta.exp(), -decay.exp(), b, c)]
     torch.library.opcheck(kernel._scan, [x.detach().requires_grad_() for x in given])
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_scan_counts_4_macs_a_token_channel_and_state_and_twice_that_backward(device: str) -> None:
+def test_scan_costs_4_macs_per_state_and_twice_that_backward(device: str) -> None:
     given = [x.to(device).requires_grad_() for x in inputs(19)]
     with FlopCounterMode(display=False) as forward:
         y = selective_scan(*given)
@@ -144,7 +144,7 @@ def test_mamba_ssm_is_given_what_its_kernel_takes(monkeypatch: pytest.MonkeyPatc
         z: Tensor,
         delta_softplus: bool,
     ) -> Tensor:
-        """In place of the package's: the same layout, tokens last, and the same types."""
+        """Stub of the package's function: the same layout, tokens last, and the same types."""
         assert delta_softplus
         assert {x.dtype for x in (u, delta, b, c, z)} == {torch.bfloat16}
         assert a.dtype == D.dtype == torch.float32
@@ -178,7 +178,7 @@ def test_mamba_ssm_is_the_recurrence_with_its_gradients(tokens: int) -> None:
         assert (ours.cpu() - wanted).norm() / wanted.norm() < 1e-4
 
 
-def test_a_state_decays_by_its_rate_and_no_token_sees_a_later_one() -> None:
+def test_state_decays_at_its_rate_and_the_scan_is_causal() -> None:
     u = torch.zeros(1, 6, 1, dtype=torch.float64)
     u[0, 1] = 1
     one = torch.ones(1, 6, 1, dtype=torch.float64)
