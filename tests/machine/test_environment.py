@@ -1,4 +1,4 @@
-"""What a record says of where it was made."""
+"""The environment of a record: its commit and errors of user modules."""
 
 import subprocess
 from pathlib import Path
@@ -16,23 +16,23 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_checkout_that_git_does_not_read_takes_its_commit_from_the_variable(
+def test_unreadable_checkout_takes_its_commit_from_the_variable(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (checkout / ".git").mkdir()  # git calls this no repository, as it does what another user owns
+    (checkout / ".git").mkdir()  # git refuses this folder, as it refuses a repository of another user
     assert environment._commit() == ""
     monkeypatch.setenv("BENCH_COMMIT", "0123456789ab")
     assert environment._commit() == "0123456789ab"
 
 
-def test_a_users_module_in_a_package_that_is_not_there_is_the_callers_mistake() -> None:
+def test_user_module_of_a_missing_package_is_a_value_error() -> None:
     with pytest.raises(
         ValueError, match=r"^gone\.net:Net: cannot import 'gone\.net': No module named 'gone'"
     ):
         environment.gather("cpu", "gone.net:Net")
 
 
-def test_a_checkout_that_git_reads_knows_its_commit_whatever_the_variable_says(
+def test_readable_checkout_ignores_the_commit_variable(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     author = ["-c", "user.name=A. Author", "-c", "user.email=a@example.org"]
@@ -40,5 +40,5 @@ def test_a_checkout_that_git_reads_knows_its_commit_whatever_the_variable_says(
         subprocess.run(["git", "-C", str(checkout), *command], check=True)
     monkeypatch.setenv("BENCH_COMMIT", "0123456789ab")
     head = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    told = subprocess.run(head, capture_output=True, text=True, check=True).stdout
-    assert environment._commit() == told[:12]
+    commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout
+    assert environment._commit() == commit[:12]

@@ -75,7 +75,7 @@ def test_energy_is_the_difference_of_the_counter_over_the_window() -> None:
     assert set(seen.power_w) == {400.0}
 
 
-def test_energy_over_less_than_five_seconds_is_blank_and_not_zero() -> None:
+def test_energy_of_less_than_five_seconds_is_blank() -> None:
     assert watched(FakeNvml(), passes=10, pass_s=0.1).finish().energy_j is None
 
 
@@ -85,7 +85,7 @@ def test_readings_are_taken_ten_times_a_second_at_most() -> None:
 
 
 @pytest.mark.parametrize("what", ["power", "energy", "temperature", "clock", "reasons"])
-def test_a_figure_that_the_gpu_does_not_give_is_blank_and_the_rest_is_there(what: str) -> None:
+def test_missing_reading_is_blank_and_the_others_are_kept(what: str) -> None:
     seen = watched(FakeNvml(missing=(what,)), passes=60, pass_s=0.1).finish()
     blank = {
         "power": seen.power_w == () and seen.idle_w is None,
