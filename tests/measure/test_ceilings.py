@@ -1,4 +1,4 @@
-"""Ceilings: what is timed, what is kept, and what is refused."""
+"""Ceilings: measured sizes, stored records, errors."""
 
 import json
 from dataclasses import replace
@@ -97,7 +97,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return measured
 
 
-def test_what_a_store_holds_is_not_measured_again(
+def test_stored_ceilings_are_not_measured_again(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "ceilings.jsonl"

@@ -1,4 +1,4 @@
-"""Implementations of depthwise convolutions: what is compared and checked, what is kept, what is reported."""
+"""Implementations of depthwise convolutions: comparison, correctness check, records, report."""
 
 import json
 import random
@@ -155,7 +155,7 @@ def test_the_triton_implementation_is_right(operation: str) -> None:
     assert off < 1e-6
 
 
-def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_implementation_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = {name: one.why_not("cpu", 7) for name, one in IMPLEMENTATIONS.items()}
     cuda = ["nchw-cudnn", "channels-last-searched", "triton"]
     assert {name for name, reason in reasons.items() if reason} == set(cuda)
@@ -166,7 +166,7 @@ def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not measuring.has_switch(), reason="this torch has no switch")
-def test_the_switch_of_cudnn_is_back_where_it_was() -> None:
+def test_cudnn_switch_is_restored() -> None:
     before = torch.backends.cudnn.depthwise_kernel
     with measuring.switched("depthwise_kernel", "native"):
         assert torch.backends.cudnn.depthwise_kernel == "native"
@@ -238,7 +238,7 @@ FOUND = (
 
 
 def made(**changes: Any) -> OperatorComparison:  # noqa: ANN401 - fields of the case
-    """Ten rounds, in which Triton takes half the time."""
+    """Ten rounds; Triton takes half the time."""
     known = {"model": "FCDM-XL", "precision": "bf16", "kernel": 7, "channels": 4, "image_size": (3, 5)}
     asked = replace(SMALL, **{**known, "calls_per_pass": 3, **changes})
     draw = random.Random(asked.channels)
@@ -273,7 +273,7 @@ def test_times_are_of_one_operation_and_ratios_to_the_first() -> None:
     assert (one.verdict(1), one.rounds) == ("faster", 10)
 
 
-def test_a_record_comes_back_and_is_known_by_its_case() -> None:
+def test_record_round_trips_and_is_found_by_its_case() -> None:
     one = made()
     assert from_dict(json.loads(to_line(one))) == one
     assert key(one.case, ENVIRONMENT) != key(made(channels=8).case, ENVIRONMENT)
@@ -445,7 +445,7 @@ COMPARISONS = [
 ]
 
 
-def test_there_is_no_section_without_such_records() -> None:
+def test_section_is_empty_without_comparisons() -> None:
     assert section([]) == ("", [])
     assert section([SKIPPED]) == ("", [])
 

@@ -1,4 +1,4 @@
-"""bench.golden tells a device that computes what the releases compute from one that does not."""
+"""bench.golden: devices that reproduce the outputs of the releases, and devices that do not."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -103,7 +103,7 @@ class Small(nn.Module):
 
 
 class CompiledAgain(Small):
-    """A network that torch compiles again for every call."""
+    """A network that torch recompiles for every call."""
 
     calls = 0
 

@@ -160,7 +160,7 @@ def test_live_bytes_agree_with_torchs_profiler(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Stack(3), torch.randn(2048, 64)
     before = sum(p.untyped_storage().nbytes() for p in model.parameters()) + x.untyped_storage().nbytes()
-    model(x).sin().sum().backward()  # whatever is made once is there
+    model(x).sin().sum().backward()  # warm-up: one-time allocations
     model.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         model(x).sin().sum().backward()
@@ -448,7 +448,7 @@ def test_claims_are_judged_with_the_buckets_of_several_gpus() -> None:
 # records and the command
 
 
-def test_a_memory_record_comes_back_from_its_line() -> None:
+def test_memory_record_round_trips_through_its_line() -> None:
     for one in (known(4, GIB, 2), OUT):
         assert from_dict(json.loads(to_line(one))) == one
 
@@ -473,8 +473,8 @@ CASE = MemoryCase(
 def test_a_worker_measures_the_same_case() -> None:
     now = environment.gather("meta", "DiT-S/8")
     here = measure(CASE, now)
-    there = worker.run("bench.measure.memory:measure", CASE, now, 120)
-    assert here == there
+    from_worker = worker.run("bench.measure.memory:measure", CASE, now, 120)
+    assert here == from_worker
     assert here.case == CASE
 
 
@@ -592,7 +592,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_a_gpu_cuda_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(memory.main, "--device", "cuda") == 2
     assert "sees no CUDA device; --device meta predicts" in capsys.readouterr().err

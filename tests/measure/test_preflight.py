@@ -1,4 +1,4 @@
-"""One pass for one image before a case begins, and the kinds of failures that are told by their types."""
+"""The preflight pass of one image before a case, and failures recognised by their types."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ TINY = replace(CASE, model="tests.tiny:Tiny", res=64, latent_size=8, batch=2, bu
 
 
 class Slow:
-    """Four modules, each of which moves a clock by so much; the first pass may take longer."""
+    """Four modules, each of which advances a clock by a given time; the first pass may take longer."""
 
     def __init__(self, seconds: float, *, first: float = 1) -> None:
         self.now = 0.0
@@ -89,7 +89,7 @@ def test_a_case_over_its_budget_is_a_row(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_missing_attention_kernel_is_named_by_its_type() -> None:
     q = torch.zeros(1, 2, 8, 16)
     with (
-        sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION),  # which a CPU does not have
+        sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION),  # not available on a CPU
         pytest.raises(NoKernelError, match="No viable backend"),
         NamesMissingKernel(),
     ):

@@ -1,4 +1,4 @@
-"""Floors: arithmetic by hand, peaks that are known or blank, the command and the report's section."""
+"""Floors: arithmetic by hand, known and unknown peaks, the command and the report's section."""
 
 import json
 from dataclasses import replace
@@ -151,7 +151,7 @@ def test_peaks_of_a_gpu_are_those_of_its_row() -> None:
         ("", None),
     ],
 )
-def test_the_drivers_name_says_which_gpu_it_is(name: str, gpu: str | None) -> None:
+def test_gpu_is_identified_by_its_driver_name(name: str, gpu: str | None) -> None:
     assert roofline.gpu_named(name) == gpu
 
 
@@ -183,7 +183,7 @@ def test_measured_peaks_are_the_highest_of_their_device() -> None:
     assert roofline.measured_peaks(records, "another device") is None
 
 
-def test_what_is_not_known_of_a_device_is_named() -> None:
+def test_unknown_peaks_of_a_device_are_named() -> None:
     assert roofline.unknown(PEAKS, ["fp32", "torch-default"]) == []
     assert roofline.unknown(replace(PEAKS, bytes_per_s=None), ["bf16", "fp32"]) == ["bf16", "bandwidth"]
 
@@ -365,9 +365,9 @@ def test_the_command_names_sizes_that_were_measured(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["--model", "FCDM-S", "--records", str(records), "--device-peaks"]
-    told = "none of these passes is measured; their models are at: 256 px, batch 2, fp32\n"
+    message = "none of these passes is measured; their models are at: 256 px, batch 2, fp32\n"
     assert run(main, *asked, "here", "--batch", "4") == 0
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert run(main, *asked, "here", "--batch", "2") == 0
     assert "is measured" not in capsys.readouterr().err
     assert run(main, *asked, "L40S", "--batch", "4") == 0
@@ -532,7 +532,7 @@ def test_a_disturbed_profile_says_so_wherever_it_is_shown() -> None:
     assert "one pass" in operators
 
 
-def test_without_operator_costs_there_is_no_section() -> None:
+def test_section_is_empty_without_operator_costs() -> None:
     assert section.section([THROUGHPUT, ceiling("matmul", 1)]) == ("", [])
     assert section.section([costs(work="training")]) == ("", [])
 

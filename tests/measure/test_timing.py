@@ -63,7 +63,7 @@ def test_fast_passes_are_sampled_for_half_a_second_at_least() -> None:
     assert sum(warm.wall_s) >= 0.5
 
 
-def test_noisy_passes_stop_at_the_budget_and_say_what_was_not_met() -> None:
+def test_noisy_passes_stop_at_the_budget_with_the_unmet_goal() -> None:
     warm, timed = Simulated([1.0, 1.5] * 1000).time(Policy(budget_s=60))
     assert timed.stopped_by == "budget"
     assert timed.unmet == ("95 % interval within 1 % of the median",)
@@ -71,7 +71,7 @@ def test_noisy_passes_stop_at_the_budget_and_say_what_was_not_met() -> None:
     assert sum(warm.wall_s) <= 20
 
 
-def test_a_pass_longer_than_the_budget_is_still_warmed_up_and_timed_once() -> None:
+def test_pass_longer_than_the_budget_is_warmed_up_and_timed_once() -> None:
     device = Simulated([30.0])
     _warm, timed = device.time(Policy(budget_s=10))
     assert device.calls == 2

@@ -1,4 +1,4 @@
-"""Training steps: their effect, and how they are timed."""
+"""Training steps: their effect and their timing."""
 
 import json
 from contextlib import nullcontext
@@ -62,10 +62,10 @@ def test_steps_lower_the_loss_over_their_batch() -> None:
     assert losses == sorted(losses, reverse=True)
 
 
-def test_the_fused_update_is_the_unfused_one() -> None:
+def test_fused_update_equals_the_unfused_one() -> None:
     (one, fused), (two, unfused) = step_of("tests.tiny:Tiny"), step_of("tests.tiny:Tiny", fused=False)
     for step in (fused, unfused):
-        torch.manual_seed(1)  # of dropped labels
+        torch.manual_seed(1)  # for the dropped labels
         step()
     torch.testing.assert_close(weights(one), weights(two))
 
@@ -75,7 +75,7 @@ def test_checkpointing_gives_the_same_gradients(name: str) -> None:
     model, step = step_of(name)
     found = []
     for wrapped in (nullcontext(), checkpointed(model)):
-        torch.manual_seed(1)  # of dropped labels
+        torch.manual_seed(1)  # for the dropped labels
         with wrapped:
             step.loss().backward()
         found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
