@@ -1,4 +1,4 @@
-"""What the papers changed: counts against the tables, every variant as sound as a backbone, and its name."""
+"""Variants of the papers' ablations: counts against the tables, the contract of backbones, names."""
 
 import sys
 from collections.abc import Callable
@@ -29,7 +29,7 @@ ROWS = load.ablations()
 CHANGED = {row.model: row for row in ROWS if row.model and "@" in row.model}
 BACKBONES = names()
 ABLATIONS = {name: factory for family in FAMILIES.values() for name, factory in family.ablations.items()}
-HERE = [name for name in ABLATIONS if "natten" not in name]  # the test environment does not install it
+HERE = [name for name in ABLATIONS if "natten" not in name]  # not installed in the test environment
 
 
 def meta(name: str) -> nn.Module:
@@ -37,7 +37,7 @@ def meta(name: str) -> nn.Module:
         return create(name).eval()
 
 
-def test_every_row_of_the_tables_of_ablations_is_one_of_ours_or_says_why_not() -> None:
+def test_every_row_of_ablation_tables_has_a_model_or_a_note() -> None:
     assert [(row.table, row.row) for row in ROWS] == [
         (table, row + 1) for table in TABLES for row in range(len(load.table(table).rows))
     ]
@@ -47,7 +47,7 @@ def test_every_row_of_the_tables_of_ablations_is_one_of_ours_or_says_why_not() -
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_parameters_and_macs_are_those_of_the_data_to_its_last_digit(name: str) -> None:
+def test_parameters_and_macs_equal_the_data_in_every_digit(name: str) -> None:
     model, row = meta(name), CHANGED[name]
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
     macs = counters.count_forward(model, Task(), counter="torchprofile-meta").macs
@@ -55,12 +55,12 @@ def test_parameters_and_macs_are_those_of_the_data_to_its_last_digit(name: str) 
     assert f"{macs / 1e9:.{row.gmacs.decimals}f}" == row.gmacs.as_printed
 
 
-def test_counts_round_to_what_the_papers_print_except_in_the_two_rows_that_a_remark_names() -> None:
+def test_counts_round_to_published_values_except_in_two_rows() -> None:
     odd = []
     for row in ROWS:
         for column, counted in (("gflops", row.gmacs), ("params_m", row.params_m)):
-            told = row.published.get(column)
-            if row.model and told and f"{counted.value:.{told.decimals}f}" != told.as_printed:
+            cell = row.published.get(column)
+            if row.model and cell and f"{counted.value:.{cell.decimals}f}" != cell.as_printed:
                 odd.append((row.model, column))
                 named = [r for r in load.remarks() if r.touches(row.table, column, row.published)]
                 assert named
@@ -68,7 +68,7 @@ def test_counts_round_to_what_the_papers_print_except_in_the_two_rows_that_a_rem
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_output_has_the_shape_of_the_latent_with_a_variance_beside_it(name: str) -> None:
+def test_output_has_the_latent_shape_and_variance_channels(name: str) -> None:
     task = Task(latent_size=(32, 64))
     model = build(name, task).eval()
     if not name.startswith(("FCDM-L", "FCDM-XL")):  # those differ in size alone
@@ -150,7 +150,7 @@ def test_every_trainable_parameter_gets_a_gradient_in_training(tiny: tuple[objec
     model.eval()
 
 
-def test_a_fresh_model_outputs_zeros_and_takes_the_weights_of_another(
+def test_fresh_model_outputs_zeros_and_loads_a_state_dict(
     tiny: tuple[Callable[[Task], nn.Module], nn.Module],
 ) -> None:
     factory, model = tiny
@@ -215,7 +215,7 @@ def test_names_list_variants_only_where_the_pattern_has_an_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("FCDM-L@k4", "FCDM-L@k4: no such variant; kernels must be odd; the variants of FCDM-L are k3, k5"),
         ("FCDM-L@resnt", "did you mean FCDM-L@resnet? the variants of FCDM-L are k3"),
@@ -233,16 +233,16 @@ def test_names_list_variants_only_where_the_pattern_has_an_at() -> None:
         ),
     ],
 )
-def test_a_variant_that_does_not_exist_or_fit_is_one_line_and_exit_code_2(
-    name: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_unknown_or_misfit_variant_is_one_line_and_exit_code_2(
+    name: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(flops.main, "--model", name, "--res", "192") == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_a_back_end_that_is_not_installed_is_refused_with_what_to_install(
+def test_missing_back_end_error_names_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "natten", None)
@@ -260,7 +260,7 @@ def test_a_kernel_without_a_middle_is_refused(make: Callable[..., object], kerne
 TEXT = TINY["FCDM text"]
 
 
-def test_training_drops_a_tenth_of_the_texts_at_each_level_by_itself() -> None:
+def test_training_drops_a_tenth_of_the_texts_at_each_level() -> None:
     model = TEXT(TASK).train()
     seen: list[Tensor] = []
     for condition in (model.condition1, model.condition2, model.condition3):

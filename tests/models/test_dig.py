@@ -1,4 +1,4 @@
-"""DiG: against the released outputs and terms of MACs, its scan orders, its back ends by name."""
+"""DiG: released outputs and terms of MACs, scan orders, back ends by name."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def meta(name: str, latent: int = 32) -> DiG:
     return model
 
 
-def test_output_equals_that_of_the_released_code_with_norm_weights_near_1() -> None:
+def test_output_equals_the_release_with_norm_weights_near_1() -> None:
     golden = golden_calls.read("DiG-S/2")
     model = golden_calls.build("DiG-S/2", golden)
     golden_calls.sharpen(model, golden)
@@ -57,8 +57,8 @@ def test_macs_by_module_are_the_terms_too() -> None:
     assert parts["blocks.*.attention.decay1"] + parts["blocks.*.attention.decay2"] == terms["gk"]
 
 
-def test_four_blocks_scan_rows_and_columns_forwards_and_backwards() -> None:
-    # blocks that only look: at each token's number, given to it as its position
+def test_four_blocks_scan_rows_and_columns_in_both_directions() -> None:
+    # blocks that only record the number of each token, which is its position here
     model = create("DiG-S/2", latent_size=(4, 6)).eval()
     seen: list[list[int]] = []
 
@@ -76,7 +76,7 @@ def test_four_blocks_scan_rows_and_columns_forwards_and_backwards() -> None:
     assert seen == [rows, rows[::-1], columns, columns[::-1], rows]
 
 
-def test_depthwise_convolutions_start_as_the_identity_and_attention_with_a_small_gain() -> None:
+def test_depthwise_starts_as_the_identity_and_attention_small() -> None:
     model = create("DiG-S/2", latent_size=8)
     for block in model.blocks:
         assert isinstance(block, Block)
@@ -102,7 +102,7 @@ def test_a_back_end_by_name_is_the_same_network() -> None:
     assert names("DiG-*") == ["DiG-S/2", "DiG-B/2", "DiG-L/2", "DiG-XL/2"]
 
 
-def test_a_back_end_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_back_end_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"^DiG-S/2@fla: backend: fla cannot run: .*; torch would work$"):
         build("DiG-S/2@fla", Task())

@@ -25,7 +25,7 @@ def test_three_channels_are_guided_and_the_rest_is_conditional() -> None:
         assert (out[row, 3:] == label).all()
 
 
-def test_all_channels_of_the_latent_are_guided_on_request_and_the_variance_never() -> None:
+def test_all_latent_channels_can_be_guided_but_not_the_variance() -> None:
     out = guide(Labelled(), X, T, Y, scale=2.0, null=10, channels=None)
     assert (out[0, :4] == 10 + 2 * (1 - 10)).all()
     assert (out[0, 4:] == 1).all()
@@ -36,6 +36,6 @@ def test_a_scale_of_one_is_the_conditional_prediction() -> None:
 
 
 @pytest.mark.parametrize("channels", [0, 5, -1])
-def test_channels_that_the_latent_has_not_are_refused(channels: int) -> None:
+def test_channels_beyond_the_latent_are_refused(channels: int) -> None:
     with pytest.raises(ValueError, match="channels: must be from 1 to the 4"):
         guide(Labelled(), X, T, Y, scale=2.0, channels=channels)

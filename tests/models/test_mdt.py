@@ -1,4 +1,4 @@
-"""MDT and MDTv2: relative biases, the second position table, and what only checkpoints read."""
+"""MDT and MDTv2: relative biases, the second position table, and parameters unused in the forward pass."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_attention_adds_the_bias_to_the_scaled_logits() -> None:
 
 
 @pytest.mark.parametrize("name", ["MDT-S/2", "MDTv2-S/2"])
-def test_both_position_tables_start_as_the_same_sines_and_are_trained(name: str) -> None:
+def test_both_position_tables_start_equal_and_are_trained(name: str) -> None:
     model = create(name, latent_size=8)
     assert torch.equal(model.positions, model.decoder_positions)
     assert torch.equal(model.positions, create("DiT-S/2", latent_size=8).positions)
@@ -47,7 +47,7 @@ def test_both_position_tables_start_as_the_same_sines_and_are_trained(name: str)
 
 
 @pytest.mark.parametrize("name", ["MDT-S/2", "MDTv2-S/2"])
-def test_the_side_block_the_mask_token_and_the_last_biases_are_not_read(name: str) -> None:
+def test_side_block_mask_token_and_last_biases_are_unused(name: str) -> None:
     model = create(name, latent_size=8).eval()
     randomise_zeros(model)
     args = torch.randn(1, 4, 8, 8), torch.tensor([3]), torch.tensor([1])

@@ -19,15 +19,15 @@ from tests.conftest import NARROW, SMALLEST, UNREAD
 
 BACKBONES, SMALL = names(), names("*-Ti*")
 
-# the papers that start as DiT does, with modulations at zero
+# families that start as DiT does, with modulations at zero
 DIT_LINE = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "U-DiT-S", "MDT-S/2", "MDTv2-S/2")
 
-# those whose last layer starts at zero
+# families whose last layer starts at zero
 AT_ZERO = [
     name for name in SMALLEST if name not in [NARROW[family] for family in ("U-ViT", "DiS", "DiM", "DiMSUM")]
 ]
 
-# who drops labels in training: ADM has no null class, and U-ViT's data sets hand theirs out
+# families that drop labels in training: ADM has no null class, and in U-ViT the data set drops them
 DROPPING = [name for name in SMALLEST if name not in (NARROW["ADM"], NARROW["U-ViT"])]
 
 
@@ -42,7 +42,7 @@ def inputs(task: Task, batch: int = 2, device: str = "cpu") -> tuple[Tensor, Ten
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_parameters_are_those_of_the_release_in_name_shape_and_number(name: str) -> None:
+def test_parameters_equal_the_release_in_name_shape_and_number(name: str) -> None:
     manifest = load.manifest(name)
     with torch.device("meta"):
         model = create(name, latent_size=manifest.latent)
@@ -77,7 +77,7 @@ def test_sizes_of_ours_take_the_images_of_digits_and_of_cifar(
     assert out.shape == (2, 2 * channels, task.height, task.width)
 
 
-def test_sizes_of_ours_are_matched_in_parameters_and_macs_for_digits() -> None:
+def test_sizes_of_ours_have_similar_parameters_and_macs() -> None:
     task = Task(latent_size=8, in_channels=1, num_classes=10)
     params, macs = {}, {}
     for name in SMALL:
@@ -91,7 +91,7 @@ def test_sizes_of_ours_are_matched_in_parameters_and_macs_for_digits() -> None:
         assert max(sizes.values()) < 1.2 * min(sizes.values())
 
 
-def test_sizes_of_ours_are_found_by_name_and_listed_by_their_own_pattern_only() -> None:
+def test_sizes_of_ours_are_listed_by_their_own_pattern_only() -> None:
     assert names("*-Ti*") == ["FCDM-Ti", "DiT-Ti/2", "DiCo-Ti", "DiC-Ti", "DiG-Ti/2"]
     assert names("FCDM-T*") == ["FCDM-Ti"]
     assert names("dit-?i/2") == ["DiT-Ti/2"]
@@ -105,7 +105,7 @@ def test_sizes_of_ours_are_found_by_name_and_listed_by_their_own_pattern_only() 
         find("FDCM-Ti")
 
 
-def test_output_without_learned_variance_has_the_channels_of_the_input(smallest: str) -> None:
+def test_output_without_variance_has_the_channels_of_the_input(smallest: str) -> None:
     task = Task(latent_size=8, in_channels=3, num_classes=10, learn_sigma=False)
     x = torch.empty(1, 3, 8, 8, device="meta")
     label = torch.empty(1, dtype=torch.int64, device="meta")
@@ -209,7 +209,7 @@ def test_a_fresh_model_outputs_zeros(smallest: str) -> None:
 
 
 @pytest.mark.parametrize("smallest", DIT_LINE)
-def test_blocks_start_as_the_identity_except_in_dic_whose_release_misses_them(smallest: str) -> None:
+def test_blocks_start_as_the_identity_except_in_dic(smallest: str) -> None:
     modulations = [
         module.linear.weight
         for name, module in create(smallest, latent_size=16).named_modules()
@@ -254,7 +254,7 @@ def labels_seen(name: str, batch: int = 400) -> list[Tensor]:
     return seen
 
 
-class AllSeen(Exception):  # noqa: N818 - no error: it ends a pass whose rest is not looked at
+class AllSeen(Exception):  # noqa: N818 - not an error: ends a pass whose rest is not needed
     """Every label table has been looked up."""
 
 
@@ -265,13 +265,13 @@ def test_training_drops_a_tenth_of_the_labels(smallest: str) -> None:
         assert 0.05 < (labels == 1000).float().mean() < 0.16  # 400 draws: 0.1 +- 4 standard errors
 
 
-def test_labels_drop_together_at_all_levels_except_in_fcdm_and_u_dit(smallest: str) -> None:
+def test_labels_drop_at_all_levels_except_in_fcdm_and_u_dit(smallest: str) -> None:
     first, *others = labels_seen(smallest)
     together = all(torch.equal(first, other) for other in others)
     assert together != smallest.startswith(("FCDM", NARROW["U-DiT"]))
 
 
-def test_timestep_features_are_cosines_then_sines_in_float32_whatever_the_type() -> None:
+def test_timestep_features_are_float32_cosines_then_sines() -> None:
     features = timestep_features(torch.tensor([10], dtype=torch.float64))
     assert features.dtype == torch.float32
     assert features.shape == (1, 256)
@@ -280,7 +280,7 @@ def test_timestep_features_are_cosines_then_sines_in_float32_whatever_the_type()
     assert features[0, 64].item() == pytest.approx(math.cos(10 / 100), abs=1e-6)
 
 
-def test_layer_norms_divide_by_the_root_of_variance_plus_1e_6() -> None:
+def test_layer_norms_add_1e_6_to_the_variance() -> None:
     x = 1e-3 * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)  # variance 1e-6: eps matters as much
     assert ChannelNorm()(x)[0, 0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
     for module in create("DiT-S/2").modules():
@@ -289,7 +289,7 @@ def test_layer_norms_divide_by_the_root_of_variance_plus_1e_6() -> None:
             assert flat[0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
 
 
-def test_dic_group_norms_divide_by_the_root_of_variance_plus_1e_5() -> None:
+def test_dic_group_norms_add_1e_5_to_the_variance() -> None:
     norms = [module for module in create("DiC-S").modules() if isinstance(module, nn.GroupNorm)]
     assert norms
     for norm in norms:
@@ -314,7 +314,7 @@ def test_names_are_found_in_any_case_and_by_pattern() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("FDCM-XL", "did you mean FCDM-XL"),
         ("nothing like it", "known families are"),
@@ -322,8 +322,8 @@ def test_names_are_found_in_any_case_and_by_pattern() -> None:
         ("tests.tiny:Missing", "has no callable 'Missing'"),
     ],
 )
-def test_unknown_names_are_told_with_what_would_work(name: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_unknown_names_are_refused_with_suggestions(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         find(name)
 
 

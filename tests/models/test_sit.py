@@ -1,4 +1,4 @@
-"""SiT and FasterDiT: DiT's network, of whose output the first half comes out."""
+"""SiT and FasterDiT: the network of DiT with the first half of its output."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from models import Task, create
 from models.weights import randomise_zeros
 
 
-def test_output_is_the_first_half_of_dits() -> None:
+def test_output_is_the_first_half_of_the_dit_output() -> None:
     dit = create("DiT-S/2", latent_size=8).eval()
     randomise_zeros(dit)
     sit = create("SiT-S/2", latent_size=8).eval()
@@ -21,7 +21,7 @@ def test_output_is_the_first_half_of_dits() -> None:
         assert torch.equal(whole(*args), dit(*args))
 
 
-def test_the_half_that_does_not_come_out_gets_no_gradient() -> None:
+def test_discarded_half_of_the_output_gets_no_gradient() -> None:
     model = create("SiT-S/2", latent_size=8)
     args = torch.randn(2, 4, 8, 8), torch.tensor([0.25, 0.875]), torch.tensor([1, 207])
     model(*args).sum().backward()
@@ -34,7 +34,7 @@ def test_the_half_that_does_not_come_out_gets_no_gradient() -> None:
     ("name", "dit"),
     [("SiT-B/2", "DiT-B/2"), ("SiT-L/2", "DiT-L/2"), ("FasterDiT-XL/2", "DiT-XL/2")],
 )
-def test_counts_are_dits(name: str, dit: str) -> None:
+def test_counts_equal_those_of_dit(name: str, dit: str) -> None:
     with torch.device("meta"):
         models = create(name), create(dit)
     ours, theirs = (counters.count_forward(m, Task(), counter="torchprofile-meta") for m in models)

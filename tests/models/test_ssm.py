@@ -1,4 +1,4 @@
-"""What is special to the networks of Mamba's mixers: DiS, DiM, DiMSUM."""
+"""Networks with Mamba mixers: DiS, DiM, DiMSUM."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_a_back_end_by_name_is_the_same_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["DiS-S/2", "DiM-H/2", "DiMSUM-L/2"])
-def test_a_back_end_that_is_not_there_is_told_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_back_end_is_refused_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
         ValueError, match=rf"^{name}@mamba-ssm: backend: mamba-ssm cannot run: .*; torch would work$"
@@ -161,7 +161,7 @@ def test_dis_trains_on_a_cpu() -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_dim_scans_rows_and_columns_forwards_and_backwards_and_skips_between_equal_orders() -> None:
+def test_dim_cycles_four_scan_orders_and_skips_join_equal_ones() -> None:
     with torch.device("meta"):
         blocks = create("DiM-H/2").blocks
     orders = [block.order for block in blocks]
@@ -203,7 +203,7 @@ def test_haar_is_orthonormal_and_in_the_order_of_its_bands() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_frequency_scan_sees_windows_of_coefficients_and_gives_back_the_tokens(index: int) -> None:
+def test_frequency_scan_reads_windows_and_restores_the_tokens(index: int) -> None:
     scan = FrequencyScan(64, kernel=4, backend="auto", grid=(8, 12), index=index)
     seen: list[Tensor] = []
 
@@ -232,7 +232,7 @@ def test_frequency_scan_sees_windows_of_coefficients_and_gives_back_the_tokens(i
     torch.testing.assert_close(seen[0], torch.cat(tokens, dim=1))
 
 
-def test_dimsums_unread_projections_change_nothing_and_are_counted() -> None:
+def test_dimsum_unread_projections_are_counted_without_effect() -> None:
     model = create("tests.narrow:dimsum", latent_size=8).eval()
     args = make_inputs(Task(8), 1, "cpu")
     unread = [key for key, _ in model.named_parameters() if ".unread." in key]
@@ -248,7 +248,7 @@ def test_dimsums_unread_projections_change_nothing_and_are_counted() -> None:
     assert parts["blocks.*.space.mixer.unread"] == 4 * 64 * 64
 
 
-def test_dimsum_attends_after_every_fourth_block_and_forgets_the_sum_of_its_blocks() -> None:
+def test_dimsum_attends_after_every_fourth_block() -> None:
     with torch.device("meta"):
         model = create("DiMSUM-L/2").eval()
     assert isinstance(model, DiMSUM)
@@ -260,7 +260,7 @@ def test_dimsum_attends_after_every_fourth_block_and_forgets_the_sum_of_its_bloc
     assert [calls[i - 1] for i, call in enumerate(calls) if call == "attention"] == ["3", "7", "11", "15"]
 
 
-def test_official_names_survive_a_round_trip_through_a_checkpoint() -> None:
+def test_official_names_are_unique_and_equal_the_manifest() -> None:
     for family in ("DiS-B/2", "DiM-H/2", "DiMSUM-L/2"):
         with torch.device("meta"):
             model = create(family)

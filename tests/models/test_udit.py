@@ -1,4 +1,4 @@
-"""U-DiT: sub-maps, rotations, and the weights that eval mode multiplies out."""
+"""U-DiT: sub-maps, rotations, and weights folded in eval mode."""
 
 import cmath
 import copy
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.udit import Attention, FeedForward, rotate, rotations
 
 
-def test_pairs_of_channels_turn_by_the_column_and_the_row_in_turn() -> None:
+def test_channel_pairs_rotate_by_column_and_row_alternately() -> None:
     height, width, channels = 3, 5, 12
     by = rotations(height, width, channels, torch.device("cpu"))
     for row in range(height):
@@ -23,7 +23,7 @@ def test_pairs_of_channels_turn_by_the_column_and_the_row_in_turn() -> None:
                 assert turned[1] == pytest.approx(cmath.exp(1j * row * rate), abs=1e-6)
 
 
-def test_rotation_takes_neighbouring_channels_as_real_and_imaginary_part() -> None:
+def test_rotation_pairs_neighbouring_channels_as_complex_numbers() -> None:
     quarter = torch.full((1, 2), 1j, dtype=torch.complex64)
     assert rotate(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), quarter).tolist() == [[-2, 1, -4, 3]]
 
@@ -61,7 +61,7 @@ def feed() -> FeedForward:
     return FeedForward(8, 2).eval()
 
 
-def test_eval_mode_folds_linear_maps_without_changing_the_function(feed: FeedForward) -> None:
+def test_eval_mode_folds_linear_maps_with_equal_output(feed: FeedForward) -> None:
     x = torch.randn(2, 8, 5, 7)
     ran: list[str] = []
     for name, module in feed.named_children():

@@ -1,4 +1,4 @@
-"""ADM and LDM-4: golden outputs, MACs by every counter, what ADM-U is, and what the label reaches."""
+"""ADM and LDM-4: golden outputs, MACs by every counter, the parts of ADM-U, the effect of the label."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -48,7 +48,7 @@ def counted(name: str, counter: str) -> tuple[int, counters.Count]:
 
 
 def macs(name: str, counter: str) -> int:
-    """What a row of the reference counts, from our own counters."""
+    """The counts of a row of the reference, by our own counters."""
     if counter == "torch":
         return counted(name, "torch")[1].macs
     terms = counted(name, "torchprofile-meta")[1]
@@ -64,13 +64,13 @@ ADM_ROWS = [row for row in COUNTS if row[0].startswith("ADM-") and row[2] != "to
 
 
 @pytest.mark.parametrize(("name", "size", "counter"), [row for row in ADM_ROWS if row[0] not in PAIRS])
-def test_adm_costs_what_the_release_does_to_the_last_mac(name: str, size: str, counter: str) -> None:
+def test_adm_macs_equal_the_release_exactly(name: str, size: str, counter: str) -> None:
     params = counted(name, "torch")[0]
     assert (params, macs(name, counter)) == COUNTS[name, size, counter]
 
 
 @pytest.mark.parametrize(("name", "size", "counter"), [row for row in ADM_ROWS if row[0] in PAIRS])
-def test_what_is_printed_as_adm_u_is_a_base_and_an_upsampler(name: str, size: str, counter: str) -> None:
+def test_published_adm_u_is_a_base_and_an_upsampler(name: str, size: str, counter: str) -> None:
     params = sum(counted(part, "torch")[0] for part in PAIRS[name])
     total = sum(macs(part, counter) for part in PAIRS[name])
     assert (params, total) == COUNTS[name, size, counter]
@@ -98,7 +98,7 @@ def create_meta(name: str) -> nn.Module:
 LDM_LEVELS = ((1024, 384, 5), (256, 576, 5), (64, 960, 6))
 
 
-def test_ldm_costs_what_the_release_does_to_the_last_mac_once_its_einsums_are_named() -> None:
+def test_ldm_macs_equal_the_release_except_for_its_einsums() -> None:
     params, count = counted("LDM-4", "torch")
     # The release weights the values by an einsum that sums over the context tokens. There is one of them,
     # so torch makes a product of elements of it, which its counter passes over. Ours is a matrix product.
@@ -106,7 +106,7 @@ def test_ldm_costs_what_the_release_does_to_the_last_mac_once_its_einsums_are_na
     assert (params, count.macs - values_of_context) == COUNTS["LDM-4", "3x64x64", "torch"]
 
 
-def test_torchprofile_sees_the_scaling_of_ldms_attention_where_it_is_not_fused() -> None:
+def test_torchprofile_counts_the_scaling_of_unfused_attention() -> None:
     params, count = counted("LDM-4", "torchprofile-meta")
     # one product for each query and key, in attention to the tokens and to the context of one
     scalings = sum(tokens * (tokens + 1) * blocks for tokens, _, blocks in LDM_LEVELS)
@@ -115,14 +115,14 @@ def test_torchprofile_sees_the_scaling_of_ldms_attention_where_it_is_not_fused()
     assert (params, count.macs + scalings + 34 * transformers) == COUNTS["LDM-4", "3x64x64", "torchprofile"]
 
 
-def test_an_einsum_over_one_key_is_no_matrix_product_to_torchs_counter() -> None:
+def test_einsum_over_one_key_is_not_counted_by_torch() -> None:
     counted = CountingMode(TORCH_RULES)
     with counted:
         torch.einsum("nts,nsd->ntd", torch.empty(1, 8, 1, device="meta"), torch.empty(1, 1, 4, device="meta"))
     assert counted.total == 0
 
 
-def test_average_pooling_counts_one_mac_an_output_under_torchprofiles_rules() -> None:
+def test_average_pooling_costs_one_mac_per_output() -> None:
     pytest.importorskip("torchprofile")
 
     class Pool(nn.Module):
@@ -133,15 +133,15 @@ def test_average_pooling_counts_one_mac_an_output_under_torchprofiles_rules() ->
         assert counters.count_forward(Pool(), Task(8), counter=counter).macs == 4 * 4 * 4
 
 
-def test_the_two_orders_of_qkv_are_one_attention_with_its_rows_exchanged() -> None:
+def test_both_orders_of_qkv_give_equal_attention() -> None:
     heads, width = 2, 64
-    grouped, apart = Attention(width, heads, by_head=True), Attention(width, heads, by_head=False)
+    grouped, ungrouped = Attention(width, heads, by_head=True), Attention(width, heads, by_head=False)
     state = grouped.state_dict()
     for key in ("qkv.weight", "qkv.bias"):
         state[key] = state[key].unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
-    apart.load_state_dict(state)
+    ungrouped.load_state_dict(state)
     x = torch.randn(2, width, 4, 6)
-    torch.testing.assert_close(apart(x, x), grouped(x, x))
+    torch.testing.assert_close(ungrouped(x, x), grouped(x, x))
 
 
 def test_an_upsampler_predicts_only_the_channels_that_are_noise() -> None:
@@ -182,7 +182,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(call(y), call(y))
 
 
-def test_ldms_queries_and_keys_of_the_label_change_nothing_and_its_values_do() -> None:
+def test_ldm_label_acts_through_attention_values_only() -> None:
     model, call = narrow("tests.narrow:ldm")
     model.eval()
     y = torch.tensor([1, 7])

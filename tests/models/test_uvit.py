@@ -1,4 +1,4 @@
-"""U-ViT: the released output, how it starts, and the labels that it leaves alone."""
+"""U-ViT: the released output, initial weights, and no dropped labels."""
 
 import math
 
@@ -15,7 +15,7 @@ from models.weights import official_name
 SMALL = "tests.narrow:uvit"
 
 
-def test_output_equals_that_of_the_released_code_with_norms_and_positions_filled() -> None:
+def test_output_equals_the_release_with_norms_and_positions() -> None:
     golden = golden_calls.read("U-ViT-L/2")
     model = golden_calls.build("U-ViT-L/2", golden)
     weights = {official_name(model, key): value.numpy() for key, value in model.state_dict().items()}
@@ -25,7 +25,7 @@ def test_output_equals_that_of_the_released_code_with_norms_and_positions_filled
     assert golden_calls.error(out, torch.from_numpy(golden.out[1:])) < 1e-5
 
 
-def test_linear_layers_and_positions_start_small_and_the_rest_as_torch_has_it() -> None:
+def test_linears_start_with_deviation_0_02_and_the_rest_as_torch() -> None:
     model = create(SMALL, latent_size=16)
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -44,7 +44,7 @@ def test_no_label_is_dropped_in_training() -> None:
         assert torch.equal(model.train()(*args), model.eval()(*args))
 
 
-def test_layer_norms_divide_by_the_root_of_variance_plus_1e_5() -> None:
+def test_layer_norms_add_1e_5_to_the_variance() -> None:
     norms = [module for module in create(SMALL).modules() if isinstance(module, nn.LayerNorm)]
     assert len(norms) == 11
     x = math.sqrt(1e-5) * torch.tensor([1.0, -1.0]).repeat(32)

@@ -1,4 +1,4 @@
-"""Published weights: goldens, strictness, files."""
+"""Published weights: golden outputs, strict loading, file formats."""
 
 import argparse
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_output_equals_that_of_the_released_code(name: str) -> None:
     assert golden_calls.error(out, torch.from_numpy(golden.out)) < 1e-5
 
 
-def test_loading_names_every_missing_unexpected_and_misshapen_key(smallest: str) -> None:
+def test_load_error_names_missing_unexpected_and_misshapen_keys(smallest: str) -> None:
     model = create(smallest)
     given = {official_name(model, name): value for name, value in model.state_dict().items()}
     lost, bent = [key for key in given if key != "pos_embed"][:2]
@@ -34,14 +34,14 @@ def test_loading_names_every_missing_unexpected_and_misshapen_key(smallest: str)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match="state_dict: does not fit") as caught:
         load_official(model, given)
-    told = str(caught.value)
-    assert f"missing: {lost}" in told
-    assert "unexpected: surplus.weight" in told
-    assert f"of the wrong shape: {bent} (2, 3) instead of" in told
+    message = str(caught.value)
+    assert f"missing: {lost}" in message
+    assert "unexpected: surplus.weight" in message
+    assert f"of the wrong shape: {bent} (2, 3) instead of" in message
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_dit_keeps_its_own_position_table_where_a_checkpoint_has_none() -> None:
+def test_dit_keeps_its_position_table_if_a_checkpoint_has_none() -> None:
     model = create("DiT-S/8")
     given = {official_name(model, name): value + 1 for name, value in model.state_dict().items()}
     del given["pos_embed"]
@@ -81,13 +81,13 @@ def test_checkpoint_files_of_every_kind_are_read(form: str, tmp_path: Path) -> N
 
 
 class Code:
-    """What a pickle could run on loading."""
+    """An object that a pickle would run on loading."""
 
 
 @pytest.mark.parametrize(
     "kind", ["absent", "text.pt", "empty.pt", "text.safetensors", "code.pt", "numbers.pt"]
 )
-def test_a_file_that_is_no_checkpoint_is_told_by_name(kind: str, tmp_path: Path) -> None:
+def test_file_that_is_no_checkpoint_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     path = tmp_path / kind
     if kind.startswith("text"):
         path.write_text("not a checkpoint")
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_checkpoint_is_told_by_name(kind: str, tmp_path: Path)
         read_weights(path)
 
 
-def test_randomising_leaves_no_parameter_at_zero_and_is_the_same_every_time(smallest: str) -> None:
+def test_randomise_zeros_leaves_no_zeros_and_is_reproducible(smallest: str) -> None:
     model = create(smallest, latent_size=8)
     zero = [name for name, value in model.named_parameters() if not value.any()]
     kept = {name: value.clone() for name, value in model.named_parameters() if name not in zero}
