@@ -1,4 +1,4 @@
-"""Records: what is written comes back, and nothing else is read as one."""
+"""Records: round trip through a line, and refusal of lines that are no records."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from tests.records.examples import (
 
 
 @pytest.mark.parametrize("record", [*RECORDS, NOTE], ids=lambda record: type(record).__name__)
-def test_a_record_comes_back_from_its_line(record: Record) -> None:
+def test_record_round_trips_through_its_line(record: Record) -> None:
     line = codec.to_line(record)
     assert line.startswith('{"format": 2, "kind": ')
     assert line.count("\n") == 1
@@ -38,7 +38,7 @@ def test_every_kind_of_record_has_an_example() -> None:
     assert {type(record) for record in RECORDS} >= set(codec.kinds().values())
 
 
-def test_cases_come_back_with_their_kind() -> None:
+def test_cases_round_trip_with_their_kind() -> None:
     for record in RECORDS:
         data = json.loads(json.dumps(codec.encode_case(record.case)))
         assert codec.decode_case(data) == record.case

@@ -1,4 +1,4 @@
-"""The store: one writer, nothing lost, killed at any moment."""
+"""The store: a single writer, and no record lost when it is killed at any time."""
 
 import os
 import random
