@@ -1,4 +1,4 @@
-"""The report's section on trained networks: the newest of each, side by side with what was shown the same."""
+"""The report's section on trained networks: the newest record of each, one table per set of images."""
 
 from dataclasses import replace
 
@@ -62,7 +62,7 @@ def test_the_section_is_the_same_in_any_order_of_records() -> None:
     assert [(d.png, d.svg) for d in drawn] == [(d.png, d.svg) for d in drawings]
 
 
-def test_without_records_of_these_kinds_there_is_no_section() -> None:
+def test_section_is_empty_without_records_of_its_kinds() -> None:
     assert trained_networks.section([THROUGHPUT]) == ("", [])
 
 
@@ -132,7 +132,7 @@ def test_checkpoints_of_one_network_have_distinct_labels() -> None:
     assert "FCDM-S, step 800, seed 1, weights as trained" in text
 
 
-def test_images_too_small_for_a_band_have_a_dash_there() -> None:
+def test_band_missing_from_small_images_is_a_dash() -> None:
     one = replace(
         spectrum("FCDM-S"), radii=(0.0,), counts=(1,), predicted=((1.0,),) * 3, added=((1.0,),) * 3,
         error=((1.0,),) * 3,

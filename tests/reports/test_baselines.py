@@ -1,4 +1,4 @@
-"""The published data is complete, keeps what was printed, and fills weights as the golden files say."""
+"""Published data: completeness, printed text, and the fill rule of the golden files."""
 
 import csv
 import itertools
@@ -115,7 +115,7 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
         load.golden("DiT-S")
 
 
-def test_every_counted_model_has_a_manifest_whose_totals_are_the_sum_of_its_shapes() -> None:
+def test_manifest_totals_equal_the_sum_of_their_shapes() -> None:
     macs = load.macs()
     assert {latent for _, latent in macs} == {32, 64, 128}
     for model in {model for model, _ in macs}:
@@ -152,7 +152,7 @@ def test_digs_terms_add_up_to_its_totals() -> None:
             assert count["params"] == load.manifest(model).params_total
 
 
-def test_scanning_models_have_manifests_and_their_scans_cost_4_macs_a_token_channel_and_state() -> None:
+def test_scans_cost_4_macs_per_token_channel_and_state() -> None:
     macs = load.macs_ssm()
     assert {latent for _, latent in macs} == {32, 64}
     for (model, latent), (params, without, whole) in macs.items():
@@ -165,7 +165,7 @@ def test_scanning_models_have_manifests_and_their_scans_cost_4_macs_a_token_chan
             assert params == manifest.params_total == manifest.params_trainable
 
 
-def test_the_counts_equal_the_published_gmacs_of_the_papers_own_models() -> None:
+def test_counts_equal_the_published_gmacs_of_fcdm_and_dico() -> None:
     macs = load.macs()
     for table in (load.table("fcdm_table02"), load.table("dico_table05")):
         for row in table.rows:

@@ -1,4 +1,4 @@
-"""The papers' claims: where they come from, what is judged of them and how, and what surprised."""
+"""The papers' claims: sources, verdicts, surprises and the page."""
 
 import importlib
 import random
@@ -50,7 +50,7 @@ def passes(of: Run, seconds: float, *, noise: float = 0.005, samples: int = 31, 
     return replace(TIMED, run=of, times_s=tuple(seconds * (1 + draw.gauss(0, noise)) for _ in range(samples)))
 
 
-def apart(
+def separate(
     speeds: dict[str, float],
     *,
     res: int = 256,
@@ -58,7 +58,7 @@ def apart(
     noise: float = 0.005,
     visits: int = 1,
 ) -> list[Record]:
-    """Models timed apart, by their speed as a multiple of a DiT's at 256 px."""
+    """Models timed separately, by their speed as a multiple of a DiT's at 256 px."""
     return [
         passes(run(model, res=res, precision=precision), BASE_S / speed, noise=noise, seed=visit)
         for visit in range(visits)
@@ -127,7 +127,7 @@ def only(records: Sequence[Record], claim: str) -> Finding:
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-def test_every_claim_is_about_backbones_and_numbers_that_there_are(claim: Claim) -> None:
+def test_every_claim_names_known_backbones_and_valid_bounds(claim: Claim) -> None:
     assert claim.source
     assert claim.claim
     assert claim.paper in ("FCDM", "DiCo")
@@ -144,7 +144,7 @@ def test_every_claim_has_a_name_of_its_own() -> None:
     assert len(CLAIMS) == len(load.claims())
 
 
-def test_a_stated_number_is_that_of_the_cells_as_far_as_it_is_told() -> None:
+def test_stated_numbers_agree_with_the_table_cells() -> None:
     rounded = [claim for claim in CLAIMS.values() if claim.stated.value and claim.cells]
     assert len(rounded) == 5
     for claim in rounded:
@@ -210,8 +210,8 @@ def test_a_ratio_whose_interval_lies_away_does_not_hold() -> None:
     assert row["here (published)"][at] == "NVIDIA H200 (not stated), bf16 (not stated), batch 64"
 
 
-def test_a_ratio_whose_interval_straddles_an_end_cannot_be_told() -> None:
-    noisy = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39 * 0.9}, noise=0.1, visits=2)
+def test_ratio_whose_interval_straddles_a_bound_stays_open() -> None:
+    noisy = separate({"DiT-XL/2": 1, "FCDM-XL": 3.39 * 0.9}, noise=0.1, visits=2)
     found = only(noisy, "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.measured is not None
     assert (found.measured.refused, found.verdict) == ("", OPEN)
@@ -219,8 +219,8 @@ def test_a_ratio_whose_interval_straddles_an_end_cannot_be_told() -> None:
     assert only([*few, *scaled({"DiT-S/2": 4})], "fcdm-speed-fcdm-xl-dit-xl-256").verdict == OPEN
 
 
-def test_what_was_not_measured_is_told_with_its_command() -> None:
-    found = only(apart({"DiT-XL/2": 1, "FCDM-XL": 3}), "fcdm-speed-fcdm-xl-dit-xl-512")
+def test_unmeasured_claim_names_its_command() -> None:
+    found = only(separate({"DiT-XL/2": 1, "FCDM-XL": 3}), "fcdm-speed-fcdm-xl-dit-xl-512")
     assert found.verdict == UNMEASURED
     (command,) = verdicts.commands([found.claim])
     assert command.startswith("python -m bench.versus DiT-XL/2 FCDM-XL --res 512 --batch 64")
@@ -228,8 +228,8 @@ def test_what_was_not_measured_is_told_with_its_command() -> None:
     assert for_all in claims.page([]).text
 
 
-def test_interleaved_rounds_come_before_models_timed_apart() -> None:
-    records = [*apart({"DiT-XL/2": 1, "FCDM-XL": 2}), interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.4})]
+def test_interleaved_rounds_precede_models_timed_separately() -> None:
+    records = [*separate({"DiT-XL/2": 1, "FCDM-XL": 2}), interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.4})]
     found = only(records, "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.measured is not None
     assert (found.measured.how, found.verdict) == (verdicts.PAIRED, HOLDS)
@@ -246,10 +246,10 @@ def test_two_arms_are_compared_whichever_was_the_reference() -> None:
     assert found.measured.interval[1] > 1.7 * 0.998
 
 
-def test_a_published_precision_chooses_among_settings_before_the_pairing() -> None:
+def test_published_precision_takes_priority_over_interleaving() -> None:
     records = [
         interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.9}, precision="bf16"),
-        *apart({"DiT-XL/2": 1, "DiCo-XL": 2.7}, precision="fp32", visits=2),
+        *separate({"DiT-XL/2": 1, "DiCo-XL": 2.7}, precision="fp32", visits=2),
     ]
     found = only(records, "dico-speed-dico-xl-dit-xl-256")
     assert found.measured is not None
@@ -258,17 +258,17 @@ def test_a_published_precision_chooses_among_settings_before_the_pairing() -> No
     assert any(cell.startswith("1.90 (bf16, batch 64, interleaved)") for cell in other)
 
 
-def test_a_steady_difference_of_clocks_is_told_beside_a_ratio_and_a_drift_of_one_judges_nothing() -> None:
+def test_steady_clock_difference_is_reported_and_a_drift_refused() -> None:
     compared = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     capped = replace(compared, clocks_mhz=tuple(1980.0 if arm else 1800.0 for arm in compared.order))
     found = only([capped], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.verdict == HOLDS
     page = claims.page([capped])
-    told = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
+    remark = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
     (stated,) = (cell for cell in columns(page.text, "## Speed")["here (published)"] if "clock" in cell)
-    assert stated.endswith(f", {told}")
+    assert stated.endswith(f", {remark}")
     assert found.measured is not None
-    assert f"{found.measured.setting}, {told}" in page.summary
+    assert f"{found.measured.setting}, {remark}" in page.summary
     drifting = tuple(1980.0 - (1 - arm) * i for i, arm in enumerate(compared.order))
     found = only([replace(compared, clocks_mhz=drifting)], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.verdict == OPEN
@@ -276,7 +276,7 @@ def test_a_steady_difference_of_clocks_is_told_beside_a_ratio_and_a_drift_of_one
     assert "clocks drifted apart" in found.measured.refused
 
 
-def test_runs_of_a_comparison_that_disagree_are_judged_by_all_that_any_of_them_holds() -> None:
+def test_disagreeing_runs_are_judged_by_their_joint_interval() -> None:
     def at(hour: int, speed: float, **changed: str) -> Comparison:
         made = interleaved({"DiT-XL/2": 1, "FCDM-XL": speed})
         then = {"date": f"2026-01-01T{hour:02}:00:00Z", "code": f"{hour:012}", **changed}
@@ -297,8 +297,8 @@ def test_runs_of_a_comparison_that_disagree_are_judged_by_all_that_any_of_them_h
     assert (other.verdict, len(other.others)) == (FAILS, 1)
 
 
-def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
-    quiet = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+def test_visits_that_differ_by_a_fifth_give_no_verdict() -> None:
+    quiet = separate({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     again = [
         passes(run(model), BASE_S / speed, seed=1) for model, speed in (("DiT-XL/2", 0.5), ("FCDM-XL", 2))
     ]
@@ -308,8 +308,8 @@ def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
     assert "visits of one case differ by" in found.measured.refused
 
 
-def test_single_visits_are_as_uncertain_as_those_of_a_study_on_the_device() -> None:
-    once = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+def test_single_visits_take_the_uncertainty_of_a_study() -> None:
+    once = separate({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     calm = scaled({"DiT-S/2": 4, "FCDM-S": 4})
     shaky = [*scaled({"DiT-S/2": 4}), *(replace(r, times_s=tuple(1.1 * t for t in r.times_s)) if "visit 2" in
              r.run.question else r for r in scaled({"FCDM-S": 4}) if isinstance(r, Throughput))]  # fmt: skip
@@ -325,8 +325,8 @@ def test_single_visits_are_as_uncertain_as_those_of_a_study_on_the_device() -> N
     assert verdicts_of == [HOLDS, OPEN]
 
 
-def test_single_visits_alone_tell_nothing() -> None:
-    records = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+def test_single_visits_alone_give_no_verdict() -> None:
+    records = separate({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     found = only(records, "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.measured is not None
     assert (found.measured.interval, found.verdict) == (None, OPEN)
@@ -359,7 +359,7 @@ def scaled(growths: dict[str, float]) -> list[Record]:
     ]
 
 
-def test_slow_downs_of_families_and_of_one_beside_another_are_judged() -> None:
+def test_slow_downs_of_families_and_their_ratio_are_judged() -> None:
     records = scaled({"DiT-XL/2": 4.2, "FCDM-XL": 3.9})
     assert only(records, "fcdm-slowdown-of-dit").verdict == HOLDS
     assert only(records, "fcdm-slowdown-of-fcdm").verdict == FAILS
@@ -383,8 +383,8 @@ def test_a_slow_down_whose_batch_shrank_names_both_batches() -> None:
     assert (found.setting.batch, found.setting.switches) == (64, ("down to batch 4",))
 
 
-def test_two_sizes_timed_apart_stand_in_for_a_study() -> None:
-    records = [*apart({"FCDM-XL": 1}, visits=2), *apart({"FCDM-XL": 1 / 2.1}, res=512, visits=2)]
+def test_two_sizes_timed_separately_replace_a_study() -> None:
+    records = [*separate({"FCDM-XL": 1}, visits=2), *separate({"FCDM-XL": 1 / 2.1}, res=512, visits=2)]
     found = only(records, "fcdm-slowdown-fcdm-xl")
     assert found.measured is not None
     assert (found.measured.how, found.verdict) == (verdicts.APART, HOLDS)
@@ -435,7 +435,7 @@ def test_a_prediction_is_shown_and_decides_nothing() -> None:
     assert "measured" not in table  # a column of blanks is left out
 
 
-def test_measured_memory_decides_where_a_prediction_says_otherwise() -> None:
+def test_measured_memory_takes_priority_over_a_prediction() -> None:
     records = [
         memory(batch=256, gib=60, predicted=True),
         memory(batch=256, gib=30, predicted=False),
@@ -448,7 +448,7 @@ def test_measured_memory_decides_where_a_prediction_says_otherwise() -> None:
     assert table["measured"][0] == "fp32, with checkpointing: 30.0 of 39.0 GiB, fits"
 
 
-def test_the_setting_with_the_fewest_switches_decides_and_its_switches_are_told() -> None:
+def test_setting_with_the_fewest_switches_decides() -> None:
     compared = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
     compiled = replace(
         compared,
@@ -460,28 +460,28 @@ def test_the_setting_with_the_fewest_switches_decides_and_its_switches_are_told(
     found = only([compiled, small, larger], "fcdm-speed-fcdm-xl-dit-xl-256")
     decided = [one.setting for one in filter(None, (found.measured, *found.others))]
     assert [(one.batch, len(one.switches)) for one in decided] == [(8, 0), (4, 0), (64, 2)]
-    (told,) = (
+    (cell,) = (
         c for c in columns(claims.page([compiled]).text, "## Speed")["here (published)"] if "bf16" in c
     )
-    assert told.endswith(", torch.compile, channels last")
+    assert cell.endswith(", torch.compile, channels last")
 
 
 def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
     step = run("FCDM-XL", precision="fp32", question="train_step")
-    there = replace(step, checkpointing=True, environment=replace(H200, device="NVIDIA GeForce RTX 4090"))
-    twice = [passes(there, 1 / 0.9, seed=visit) for visit in range(2)]
+    other_gpu = replace(step, checkpointing=True, environment=replace(H200, device="NVIDIA GeForce RTX 4090"))
+    twice = [passes(other_gpu, 1 / 0.9, seed=visit) for visit in range(2)]
     assert only(twice, "fcdm-steps-per-s-256").verdict == HOLDS
     assert only(twice[:1], "fcdm-steps-per-s-256").verdict == OPEN
     assert (
-        only([passes(replace(there, environment=H200), 1 / 0.9)], "fcdm-steps-per-s-256").verdict
+        only([passes(replace(other_gpu, environment=H200), 1 / 0.9)], "fcdm-steps-per-s-256").verdict
         == UNMEASURED
     )
 
 
-def test_steps_visited_once_are_judged_beside_a_study_of_training_and_not_of_passes() -> None:
-    there = replace(H200, device="NVIDIA GeForce RTX 4090")
+def test_steps_visited_once_are_judged_by_a_study_of_training() -> None:
+    other_gpu = replace(H200, device="NVIDIA GeForce RTX 4090")
     step = replace(
-        run("FCDM-XL", precision="fp32", question="train_step"), checkpointing=True, environment=there
+        run("FCDM-XL", precision="fp32", question="train_step"), checkpointing=True, environment=other_gpu
     )
 
     def beside(work: str) -> list[Record]:
@@ -489,7 +489,7 @@ def test_steps_visited_once_are_judged_beside_a_study_of_training_and_not_of_pas
             replace(
                 passes(of, 1, seed=visit),
                 run=replace(
-                    of, question=f"scaling of {work} from batch 64, visit {visit}", environment=there
+                    of, question=f"scaling of {work} from batch 64, visit {visit}", environment=other_gpu
                 ),
             )
             for visit in (1, 2)
@@ -509,13 +509,13 @@ def test_steps_visited_once_are_judged_beside_a_study_of_training_and_not_of_pas
 
 
 def full() -> list[Record]:
-    """As a GPU's sweep would give it, in small."""
+    """A small version of the records of a GPU's sweep."""
     speeds = {"DiT-XL/2": 1.0, "FCDM-XL": 1.4, "DiCo-XL": 1.2, "DiC-XL": 1.6}
     macs = {"DiT-XL/2": 118_654, "FCDM-XL": 64_586, "DiCo-XL": 87_304, "DiC-XL": 116_136}
     return [
         interleaved(speeds),
-        *apart(speeds, precision="tf32"),
-        *apart({name: speed / 4 for name, speed in speeds.items()}, res=512, precision="tf32"),
+        *separate(speeds, precision="tf32"),
+        *separate({name: speed / 4 for name, speed in speeds.items()}, res=512, precision="tf32"),
         *scaled({"DiT-XL/2": 4.4, "FCDM-XL": 3.9}),
         *(
             counted(name, macs=mega * 10**6, counter=counter)
@@ -527,7 +527,7 @@ def full() -> list[Record]:
     ]
 
 
-def test_surprises_are_ranked_by_their_factor_whatever_their_kind() -> None:
+def test_surprises_of_every_kind_are_ranked_by_factor() -> None:
     records = full()
     ranked = surprises.ranked(records, verdicts.findings(records))
     factors = [max(one.factor, 1 / one.factor) for one in ranked]
@@ -545,7 +545,7 @@ def test_surprises_are_ranked_by_their_factor_whatever_their_kind() -> None:
     assert surprises.ranked([], verdicts.findings([])) == []
 
 
-def test_shares_of_the_roofline_have_intervals_and_their_spread_is_a_surprise() -> None:
+def test_roofline_shares_have_intervals_and_a_spread_surprise() -> None:
     part = replace(WORK.parts[0], eager_bytes=10**9)
     work = replace(WORK, work="inference", batch=64, parts=(part,))
     records: list[Record] = [
@@ -572,7 +572,7 @@ def test_the_order_of_records_changes_no_byte() -> None:
     assert [drawing.picture.name for drawing in one.drawings] == ["claims_nvidia-h200"]
 
 
-def test_the_report_begins_with_the_verdicts_and_links_to_their_page(tmp_path: Path) -> None:
+def test_report_begins_with_verdicts_and_links_to_their_page(tmp_path: Path) -> None:
     append(tmp_path / "a.jsonl", full())
     assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -584,7 +584,7 @@ def test_the_report_begins_with_the_verdicts_and_links_to_their_page(tmp_path: P
     links = set(re.findall(r"\(([\w-]+\.(?:png|svg))\)", page))
     assert links == {"claims_nvidia-h200.png", "claims_nvidia-h200.svg"}
     assert all((tmp_path / link).stat().st_size > 1000 for link in links)
-    assert to_line(full()[0])  # what was read back is what was made
+    assert to_line(full()[0])  # the records can be written
 
 
 def test_the_summary_says_with_what_its_values_were_made() -> None:

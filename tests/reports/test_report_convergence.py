@@ -63,7 +63,7 @@ def test_section_is_empty_without_records_of_training() -> None:
 def test_final_losses_have_intervals_and_those_of_averages(page: str) -> None:
     found = table(page, "#### Loss at the end")
     assert found["model"] == ["FCDM-Ti", "DiT-Ti/2", "DiCo-Ti", "DiC-Ti"]
-    loss = 8.1 - math.log(400)  # DiT's mean; seeds lie 0.1 apart: 4.303 x 0.1 / sqrt(3) to either side
+    loss = 8.1 - math.log(400)  # DiT's mean; seeds differ by 0.1: 4.303 x 0.1 / sqrt(3) to either side
     assert found["loss"][1] == f"{loss:.4f}"
     assert found["95 % interval"][1] == f"{loss - 0.2484:.4f} to {loss + 0.2484:.4f}"
     assert found["EMA 0.9999"][1] == f"{loss + 1:.4f}"
@@ -146,7 +146,7 @@ def test_four_models_are_too_few_to_predict_the_papers_ranking(page: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("order", "told"),
+    ("order", "answer"),
     [
         (["FCDM-S", "DiCo-S", "DiC-S", "DiG-S/2", "DiT-S/2"], "5 models agree beyond chance (p = 0.017)"),
         (
@@ -159,8 +159,8 @@ def test_four_models_are_too_few_to_predict_the_papers_ranking(page: str) -> Non
         ),
     ],
 )
-def test_five_models_agree_with_the_papers_or_not(order: list[str], told: str) -> None:
-    assert told in text(study({model: 5.0 - i for i, model in enumerate(order)}))
+def test_ranking_of_five_models_is_compared_with_the_papers(order: list[str], answer: str) -> None:
+    assert answer in text(study({model: 5.0 - i for i, model in enumerate(order)}))
 
 
 def test_published_fid_is_that_of_the_model_or_its_familys_s() -> None:

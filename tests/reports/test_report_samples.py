@@ -15,7 +15,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
-def test_there_is_no_section_without_samples() -> None:
+def test_section_is_empty_without_samples() -> None:
     assert section([THROUGHPUT, SKIPPED]) == ("", [])
 
 

@@ -1,4 +1,4 @@
-"""The report keeps published, counted and measured apart, refuses bad input, and repeats its bytes."""
+"""The report: separate columns for published, counted and measured; bad input; reproducible bytes."""
 
 import os
 import re
@@ -104,7 +104,7 @@ SHOWN = [f"## {table.paper} Table {table.number}:" for table in map(load.table, 
 
 
 @pytest.mark.parametrize("heading", SHOWN)
-def test_without_records_no_counted_or_measured_column_holds_a_number(heading: str) -> None:
+def test_without_records_counts_and_measurements_are_blank(heading: str) -> None:
     here = {head: cells for head, cells in columns(page(), heading).items() if "published" not in head}
     assert here.pop("model")
     assert any("counted here" in head for head in here)
@@ -129,7 +129,7 @@ def test_published_cells_keep_their_printed_text() -> None:
     assert table["FID, published"][0] == "68.40"
 
 
-def test_the_difference_is_counted_over_published_and_says_when_the_digits_agree() -> None:
+def test_difference_is_relative_to_published_and_marks_equality() -> None:
     table = columns(
         page(counted("FCDM-S", macs=3_082_699_540), counted("DiCo-S", macs=4_400_000_000)), "## FCDM Table 3:"
     )
@@ -145,7 +145,7 @@ def test_the_difference_is_counted_over_published_and_says_when_the_digits_agree
     assert rows["DiT-S/2"] == (overview.BLANK, overview.BLANK)
 
 
-def test_published_tables_are_compared_with_torchprofiles_rules_first() -> None:
+def test_published_tables_prefer_torchprofile_rules() -> None:
     records = [
         counted(macs=1_000_000_000, counter="torch"),
         counted(macs=2_000_000_000, counter="torchprofile"),
@@ -162,7 +162,7 @@ def test_a_measured_cell_is_the_median_with_its_interval() -> None:
     assert cell == "242.4 [222.2, 266.7]"  # 8 images in 33, 36 and 30 ms
 
 
-def test_too_few_samples_are_said_instead_of_an_interval() -> None:
+def test_too_few_samples_are_reported_in_place_of_an_interval() -> None:
     assert "250.0 (n = 3, no interval)" in page(timed(run(), 0.031, 0.032, 0.033))
 
 
@@ -249,7 +249,7 @@ def test_models_pair_with_the_dit_of_their_size() -> None:
     ]
 
 
-def test_two_processes_over_the_same_records_write_the_same_bytes(tmp_path: Path) -> None:
+def test_report_bytes_do_not_depend_on_hashes_or_record_order(tmp_path: Path) -> None:
     sizes = ("-S", "-B", "-XL")  # a figure of many panels
     models = [
         model for model, latent in load.macs() if latent == 32 and model.partition("/")[0].endswith(sizes)
@@ -293,7 +293,7 @@ def test_a_setting_without_any_number_draws_no_bars() -> None:
     assert [drawing.picture.name for drawing in drawings] == ["macs_fid"]
 
 
-def test_without_records_the_published_report_is_written_and_names_the_command(
+def test_report_without_records_is_written_and_names_a_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -305,7 +305,7 @@ def test_without_records_the_published_report_is_written_and_names_the_command(
     assert "python -m bench.flops" in (tmp_path / "reports/out/report.md").read_text(encoding="utf-8")
 
 
-def test_by_default_it_reads_the_last_run_and_the_records_of_the_suite(
+def test_default_records_are_the_last_run_and_the_suite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -321,7 +321,7 @@ def test_by_default_it_reads_the_last_run_and_the_records_of_the_suite(
     "content",
     [b'{"kind": "counted"}\n', b"not json\n", b"\xff\xfe\x00", b'{"kind": "timed", "schema": 1}\n', None],
 )
-def test_records_that_cannot_be_read_end_in_one_line_and_write_nothing(
+def test_unreadable_records_end_in_one_line_and_write_nothing(
     content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.jsonl"
