@@ -1,4 +1,4 @@
-"""Scores of hidden channels: networks of which it is known how many channels they use."""
+"""Scores of hidden channels, on networks with a known number of used channels."""
 
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ LAYER = analyse.LAYER
 
 
 class Hides(nn.Module):
-    """Has 20 hidden channels, of which the first few never get above zero."""
+    """20 hidden channels; the first few are never above zero."""
 
     def __init__(self, dead: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class NeverReads(Hides):
 
 
 class HasASide(Hides):
-    """Has a second layer of that name, which no image reaches."""
+    """Has a second layer of the same name that no image reaches."""
 
     def __init__(self, dead: int) -> None:
         super().__init__(dead)

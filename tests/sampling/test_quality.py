@@ -1,4 +1,4 @@
-"""Distances between sets of images: closed forms, what must be small, what must be large, what is refused."""
+"""Distances between sets of images: closed forms, small and large distances, errors."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def extractor(digits: datasets.Dataset) -> features.Extractor:
 
 
 def levels(digits: datasets.Dataset) -> images.Levels:
-    x, _ = digits.train_batch(np.arange(len(digits.train)))  # type: ignore[arg-type] # it indexes alike
+    x, _ = digits.train_batch(np.arange(len(digits.train)))  # type: ignore[arg-type] # same indexing
     return images.to_levels(x.numpy())
 
 
@@ -55,7 +55,7 @@ def test_frechet_of_covariances_that_do_not_commute() -> None:
 
 
 @pytest.mark.parametrize(("n", "dimensions"), [(300, 8), (20, 64), (5000, 16)])
-def test_a_set_lies_at_no_distance_from_itself(n: int, dimensions: int) -> None:
+def test_distance_of_a_set_from_itself_is_zero(n: int, dimensions: int) -> None:
     of = distances.moments(drawn(n, dimensions, 0).astype(np.float32))
     assert distances.frechet(of, of) < 1e-9
 
@@ -89,9 +89,9 @@ def test_kid_of_one_subset_is_the_sum_over_all_pairs() -> None:
         return float((a @ b / 2 + 1) ** 3)
 
     pairs = [(i, j) for i in range(3) for j in range(3)]
-    apart = [(i, j) for i, j in pairs if i != j]
+    distinct = [(i, j) for i, j in pairs if i != j]
     wanted = (
-        sum(kernel(x[i], x[j]) + kernel(y[i], y[j]) for i, j in apart) / 6
+        sum(kernel(x[i], x[j]) + kernel(y[i], y[j]) for i, j in distinct) / 6
         - 2 * sum(kernel(x[i], y[j]) for i, j in pairs) / 9
     )
     assert distances.kid(x, y, subsets=1)[0] == pytest.approx(wanted)
@@ -214,7 +214,7 @@ def test_samples_are_compared_with_a_data_set_and_stored(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A classifier that is hardly trained: nothing is asked of its features."""
+    """A barely trained classifier: the quality of its features does not matter."""
     monkeypatch.setattr(features, "STEPS", 2)
 
 
@@ -286,7 +286,7 @@ def test_precision_and_recall_use_equal_numbers_of_images(
 
 
 @pytest.mark.parametrize(
-    ("made", "args", "told"),
+    ("made", "args", "message"),
     [
         (None, [], "absent.npz: no such file"),
         (np.zeros((9, 8, 8, 1), np.float32), [], "arr_0 must be uint8 images (n, H, W, 1 or 3), got float32"),
@@ -318,14 +318,14 @@ def test_precision_and_recall_use_equal_numbers_of_images(
     ],
 )
 def test_bad_samples_are_one_line_and_exit_code_2(
-    made: Array | None, args: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Array | None, args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "absent.npz" if made is None else saved(tmp_path / "made.npz", made)
     usual = [] if "--reference" in args else ["--reference", "digits"]
     usual += [] if "--features" in args else ["--features", "digits"]
     assert run(command.main, "--compare", str(path), *usual, *args) == 2
     printed = capsys.readouterr()
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
     assert printed.out == ""
 

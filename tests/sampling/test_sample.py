@@ -1,4 +1,4 @@
-"""bench.sample: what it draws, times and writes; killed and resumed; with whatever weights there are."""
+"""bench.sample: samples, times and files; kill and resume; every kind of weights."""
 
 import json
 import re
@@ -58,7 +58,7 @@ here = pytest.mark.usefixtures("_here")
 
 
 def explodes(task: Task) -> nn.Module:
-    """Finite on what a chain starts from, and not on what it comes to."""
+    """Finite on the start of a chain, not finite on its end."""
 
     class Explodes(Tiny):
         def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -292,7 +292,7 @@ def test_a_checkpoint_brings_its_objective_and_size(
     zeros = images.read_samples(tmp_path / "zeros" / "samples-4x8x8x1.npz")
     assert not np.array_equal(trained, zeros)
     capsys.readouterr()
-    for extra, told in (
+    for extra, message in (
         (["--ema", "0.5"], "--ema 0.5: "),
         (["--model", "DiT-S/2"], "--model DiT-S/2: "),
         (["--objective", "flow"], "was trained under iddpm"),
@@ -301,7 +301,7 @@ def test_a_checkpoint_brings_its_objective_and_size(
         (["--classes", "10"], "--classes 10: tests.tiny:Tiny has classes 0 to 9 here"),
     ):
         assert run(sample.main, *asked, *extra) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     path = only(tmp_path / "run", "*.pt")
     path.write_bytes(path.read_bytes()[:2000])
     assert run(sample.main, *asked) == 2
@@ -341,9 +341,9 @@ def test_a_network_without_null_class_is_not_guided(
     asked = ["--weights", str(path), "--steps", "4", "--batch", "2", "--device", "cpu"]
     for guidance in ([], ["--guidance", "0"]):
         assert run(sample.main, *asked, *guidance) == 2
-        told = capsys.readouterr().err
-        assert "was trained with --label-dropout 0" in told
-        assert "--guidance 1 would work" in told
+        err = capsys.readouterr().err
+        assert "was trained with --label-dropout 0" in err
+        assert "--guidance 1 would work" in err
     assert run(sample.main, *asked, "--guidance", "1") == 0
 
 
@@ -389,7 +389,7 @@ class WeightCasts(TorchDispatchMode):
 
 
 class CountsCasts(Tiny):
-    """Keeps the casts of its parameters, of every pass over real numbers."""
+    """Records the casts of its parameters in every pass on real tensors."""
 
     passes: ClassVar[list[int]] = []
 
@@ -433,7 +433,7 @@ def test_samples_that_are_not_finite_are_not_written(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--sampler", "heun"], "--sampler: iddpm has ancestral, ddim, got heun"),
         (["--steps", "1001"], "--steps: must be from 2 to 1000 with ancestral, got 1001"),
@@ -455,12 +455,12 @@ def test_samples_that_are_not_finite_are_not_written(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usual = TINY[2:] if "--model" in args else TINY
     assert run(sample.main, *usual, *args) == 2
     printed = capsys.readouterr()
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert not Path("x").exists()

@@ -1,4 +1,4 @@
-"""Samplers: the released trajectory, exact answers, guidance, and noise that belongs to its image."""
+"""Samplers: the released trajectory, exact solutions, guidance, noise per image."""
 
 import math
 
@@ -19,7 +19,7 @@ Y = torch.tensor([1, 2])
 
 
 def exact_noise(x: Tensor, t: Tensor) -> Tensor:
-    """The noise predicted best for normal data, E[z | x_t]."""
+    """The optimal prediction of the noise for normal data, E[z | x_t]."""
     a = torch.from_numpy(Diffusion().alphas_cumprod).float()[t][:, None, None, None]
     return (1 - a).sqrt() / (a * STD**2 + 1 - a) * (x - a.sqrt() * MEAN)
 
@@ -43,7 +43,7 @@ def test_ancestral_sampling_takes_the_released_trajectory() -> None:
 
 
 @pytest.mark.parametrize(("name", "steps"), [("ancestral", 250), ("ddim", 100)])
-def test_samplers_of_iddpm_turn_noise_into_the_data_under_the_exact_prediction(name: str, steps: int) -> None:
+def test_iddpm_samplers_recover_the_data_from_exact_predictions(name: str, steps: int) -> None:
     n = 1000
     source = torch.Generator().manual_seed(1)
     start = torch.randn(n, 2, 4, 4, generator=source)
@@ -51,11 +51,11 @@ def test_samplers_of_iddpm_turn_noise_into_the_data_under_the_exact_prediction(n
         exact_noise, start, lambda k: torch.randn(n, 2, 4, 4, generator=source), steps
     )
     assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.02)
-    # the posterior's variance, the least there is, makes ancestral samples of few steps too narrow
+    # the posterior variance is the smallest choice and makes ancestral samples of few steps too narrow
     assert float(drawn.std()) == pytest.approx(STD, abs=0.03)
 
 
-def test_ddim_lands_where_it_should_whatever_the_steps_if_the_data_is_one_point() -> None:
+def test_ddim_reaches_a_single_data_point_in_any_number_of_steps() -> None:
     point = 0.3
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def test_seeds_and_images_have_noise_of_their_own() -> None:
 
 # the second is drawn a step at a time: it takes more than AHEAD_BYTES
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 600, 600)])
-def test_no_step_has_the_noise_of_another_however_many_are_drawn_at_once(shape: tuple[int, int, int]) -> None:
+def test_noise_differs_between_steps_and_not_between_batches(shape: tuple[int, int, int]) -> None:
     steps = 2 * samplers.AHEAD + 1
     both, alone = ImageNoise(0, [0, 1], shape, "cpu"), ImageNoise(0, [1], shape, "cpu")
     drawn = [(both(k)[1], alone(k)[0]) for k in range(steps)]
@@ -139,7 +139,7 @@ def test_guidance_of_one_calls_the_network_on_the_batch_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_samples_stay_float32_where_the_network_answers_in_bfloat16(name: str) -> None:
+def test_samples_stay_float32_for_bfloat16_predictions(name: str) -> None:
     def predict(x: Tensor, t: Tensor) -> Tensor:
         return (0.1 * x).bfloat16()
 
@@ -147,7 +147,7 @@ def test_samples_stay_float32_where_the_network_answers_in_bfloat16(name: str) -
     assert samplers.SAMPLERS[name].draw(predict, start, lambda k: start, 3).dtype == torch.float32
 
 
-def test_a_sampler_is_found_for_its_objective_and_refused_for_another() -> None:
+def test_sampler_is_found_for_its_objective_only() -> None:
     assert samplers.find(None, "iddpm", 250) == "ancestral"
     assert samplers.find(None, "flow", 250) == "sde"
     assert samplers.find("heun", "flow", 1) == "heun"

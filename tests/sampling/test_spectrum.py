@@ -1,4 +1,4 @@
-"""Spectra of predicted noise: what the transform must conserve, and networks whose prediction is known."""
+"""Spectra of predicted noise: conservation laws of the transform, and networks with known predictions."""
 
 import math
 from dataclasses import replace
@@ -37,21 +37,21 @@ def bands(x: Tensor) -> dict[str, float]:
 
 
 class Knows(nn.Module):
-    """Gives the noise back that is in x, as if it knew it."""
+    """Predicts exactly the noise that is in x."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         return torch.cat([IMAGES.noise[: len(x)]] * 2, dim=1)
 
 
 class Sees(Knows):
-    """Gives the noise back multiplied."""
+    """Predicts three times the noise."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         return 3 * super().forward(x, t, y)
 
 
 class Flows(nn.Module):
-    """Gives the velocity of what it is shown."""
+    """Predicts the exact velocity of the images."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         return IMAGES.x0 - IMAGES.noise
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_analysed_once_and_then_found(
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         ([], "nothing to look into: give --checkpoint PATH"),
         (["--model", "DiT-S/2"], "--model: needs --weights beside it"),
@@ -197,7 +197,7 @@ def test_a_checkpoint_is_analysed_once_and_then_found(
 )
 def test_a_missing_network_is_refused_in_one_line(
     argv: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -205,7 +205,7 @@ def test_a_missing_network_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     assert analyse.main(["spectrum", *argv]) == 2
     shown = capsys.readouterr()
-    assert told in shown.err
+    assert message in shown.err
     assert shown.err.count("\n") == 1
 
 
@@ -214,20 +214,22 @@ def test_a_run_checkpoint_given_as_weights_is_refused(
 ) -> None:
     for given in (folder, next(folder.glob("*.pt"))):
         assert analyse.main(["spectrum", "--model", "DiT-S/2", "--weights", str(given)]) == 2
-        told = capsys.readouterr().err
-        assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in told
+        err = capsys.readouterr().err
+        assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in err
 
 
-@pytest.mark.parametrize(("factory", "told"), [("TooLarge", "allocate"), ("BrokenWhenReal", "do not match")])
+@pytest.mark.parametrize(
+    ("factory", "message"), [("TooLarge", "allocate"), ("BrokenWhenReal", "do not match")]
+)
 def test_a_network_that_cannot_be_built_is_refused(
-    factory: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    factory: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"idle": torch.zeros(1)}, tmp_path / "some.pt")
     argv = ["--model", f"tests.tiny:{factory}", "--weights", str(tmp_path / "some.pt"), "--data", "digits"]
     assert analyse.main(["spectrum", *argv, "--device", "cpu"]) == 2
     shown = capsys.readouterr().err
     assert f"tests.tiny:{factory}: building it" in shown
-    assert told in shown
+    assert message in shown
     assert shown.count("\n") == 1
 
 
@@ -240,9 +242,9 @@ def test_data_of_another_shape_are_refused(folder: Path, capsys: pytest.CaptureF
     assert "3 classes of (4, 8, 8); tests.tiny:Tiny is built for 10 of (1, 8, 8)" in capsys.readouterr().err
 
 
-def test_a_network_of_latents_asks_where_they_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    there = trained_run(tmp_path, "tests.tiny:Tiny", called="mine.npz")
-    assert analyse.main(["spectrum", "--checkpoint", str(there)]) == 2
+def test_missing_path_of_latents_is_requested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained_run(tmp_path, "tests.tiny:Tiny", called="mine.npz")
+    assert analyse.main(["spectrum", "--checkpoint", str(folder)]) == 2
     assert "--data: trained on latents called mine.npz; give their path" in capsys.readouterr().err
 
 
@@ -274,7 +276,7 @@ def test_data_have_one_name_however_their_path_is_typed(
     assert made.case.probe.data == "mine"
 
 
-def test_a_decay_that_the_checkpoint_has_not_is_refused(
+def test_decay_missing_from_the_checkpoint_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert analyse.main(["spectrum", "--checkpoint", str(folder), "--ema", "0.9"]) == 2
