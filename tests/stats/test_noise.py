@@ -1,4 +1,4 @@
-"""Noise that is put into simulated passes is named with its size, and none is named without."""
+"""Noise of simulated passes: each kind is named with its size, and quiet passes have none."""
 
 import random
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def normal(size: float) -> Draw:
     [normal(0.01), normal(0.05), lambda source: source.lognormvariate(0, 0.05)],
     ids=["normal 1 %", "normal 5 %", "lognormal 5 %"],
 )
-def test_white_noise_is_named_in_fewer_than_one_series_of_a_hundred(
+def test_white_noise_is_named_in_less_than_1_percent_of_series(
     n: int, runs: int, allowed: int, draw: Draw
 ) -> None:
     assert sum(bool(noise(series(n, draw, seed))) for seed in range(runs)) <= allowed
@@ -54,7 +54,7 @@ def test_a_drift_too_small_to_matter_is_not_named() -> None:
     assert noise([1 + 0.001 * i / 1000 for i in range(1000)]) == ()
 
 
-def test_two_modes_are_named_with_the_share_of_the_smaller_and_its_place() -> None:
+def test_two_modes_are_named_with_the_smaller_share_and_offset() -> None:
     assert noise([1.0, 1.0, 1.22, 1.0, 1.0, 1.22, 1.0, 1.0, 1.0, 1.22]) == ("bimodal 30 % at +22 %",)
     assert noise([1.22, 1.0, 1.22, 1.22, 1.22, 1.0, 1.22, 1.22, 1.0, 1.22]) == ("bimodal 30 % at -18 %",)
 
@@ -88,7 +88,7 @@ def test_a_clock_that_drops_below_three_quarters_is_named() -> None:
     assert noise([1.0] * 10, [1980.0, 1500.0]) == ()
 
 
-def test_throughput_shows_noise_if_there_is_some() -> None:
+def test_noise_column_appears_with_noisy_records_only() -> None:
     noisy = replace(THROUGHPUT, times_s=(*[1.0] * 11, 2.0))
     assert "noise" not in texts(TABLE, [THROUGHPUT])[0]
     header, cells = texts(TABLE, [THROUGHPUT, noisy])

@@ -141,8 +141,8 @@ def test_a_known_cross_over_is_found_within_its_interval() -> None:
 
 
 def test_curves_without_a_crossing_are_extrapolated() -> None:
-    (apart,) = cross_overs(curve(2), curve(2, at=50, seed=1))
-    assert (apart.side, apart.certain, apart.extrapolated) == (None, True, None)
+    (distant,) = cross_overs(curve(2), curve(2, at=50, seed=1))
+    assert (distant.side, distant.certain, distant.extrapolated) == (None, True, None)
     (later,) = cross_overs(curve(2.2, at=2000), curve(1.8, at=2000, seed=1))
     assert later.side is None
     assert later.extrapolated == pytest.approx(2000, rel=0.1)

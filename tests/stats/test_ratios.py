@@ -48,7 +48,7 @@ def bimodal(draw: random.Random, size: float, now: float) -> float:
 
 
 def heavy_tailed(draw: random.Random, size: float, now: float) -> float:
-    """Interruptions without a mean variance, some of them many times the pass."""
+    """Heavy-tailed interruptions of infinite variance, some many times as long as the pass."""
     return white(draw, size, now) + size * draw.paretovariate(1.5)
 
 
@@ -56,7 +56,7 @@ NOISES = [white, drift, waves, bimodal, heavy_tailed]
 
 
 class Machine:
-    """Calls of given seconds under a noise; each visit moves the clock by its own factor."""
+    """Calls of given durations, each multiplied by a factor of the noise."""
 
     def __init__(self, seconds: Sequence[float], noise: Noise, size: float, seed: int) -> None:
         self.now = 0.0
@@ -83,7 +83,7 @@ class Machine:
 
 
 class Interrupted(Machine):
-    """A machine that something else takes now and then, whatever it does."""
+    """A machine that other work interrupts at random times."""
 
     rate = 4.0  # a second
     each_s = 0.005
@@ -115,13 +115,13 @@ def verdicts(noise: Noise, size: float, speed: float, runs: int, budget_s: float
 
 @pytest.mark.parametrize("size", [0.01, 0.05, 0.2])
 @pytest.mark.parametrize("noise", NOISES)
-def test_equal_calls_are_told_apart_in_fewer_than_one_run_of_twenty(noise: Noise, size: float) -> None:
+def test_equal_calls_differ_in_less_than_5_percent_of_runs(noise: Noise, size: float) -> None:
     said = verdicts(noise, size, 1.0, runs=40)
     assert said["faster"] + said["slower"] <= 1, said
 
 
 @pytest.mark.parametrize("noise", [white, drift, waves])
-def test_equal_calls_are_the_same_where_the_noise_lets_it_be_known(noise: Noise) -> None:
+def test_equal_calls_are_found_the_same_at_low_noise(noise: Noise) -> None:
     assert verdicts(noise, 0.01, 1.0, runs=20) == {"same": 20}
 
 
@@ -139,7 +139,7 @@ def test_five_percent_are_never_taken_for_the_opposite(noise: Noise) -> None:
     assert said["faster"] + said["same"] == 0, said
 
 
-def test_the_interval_covers_the_ratio_when_sampling_stops_by_itself() -> None:
+def test_interval_covers_the_ratio_under_adaptive_stopping() -> None:
     hits = 0
     for seed in range(100):
         visits = Machine([CALL_S, CALL_S / 0.97], white, 0.03, seed).compare(Policy(budget_s=20, seed=seed))
@@ -178,7 +178,7 @@ def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
     assert ratios.ratio(visits, 1) == pytest.approx(0.5)
 
 
-def test_a_visit_is_long_enough_and_arms_that_are_nearly_alike_get_as_many_calls() -> None:
+def test_visits_are_long_enough_and_similar_arms_get_equal_calls() -> None:
     visits = quiet(0.001, 0.0104, 0.00104).compare(Policy(budget_s=100))
     assert visits.calls == (50, 5, 50)
     assert min(visits.visits_s) >= 0.05 - 1e-9
@@ -187,14 +187,14 @@ def test_a_visit_is_long_enough_and_arms_that_are_nearly_alike_get_as_many_calls
     assert ratios.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
 
 
-def test_one_slow_arm_does_not_make_the_visits_of_the_others_longer() -> None:
+def test_one_slow_arm_does_not_lengthen_the_other_visits() -> None:
     visits = quiet(0.3, 0.1, 0.3).compare(Policy(budget_s=20))
     assert visits.calls == (1, 1, 1)
     assert visits.stopped_by == "verdicts"  # three calls of 0.1 s a visit would leave it at 9 rounds
 
 
 @pytest.mark.parametrize("seconds", [(0.279, 0.0737), (0.0737, 0.279), (0.25, 0.2), (0.06, 0.004)])
-def test_interruptions_move_the_ratio_of_unlike_arms_by_less_than_the_time_they_take(
+def test_interruptions_bias_the_ratio_less_than_their_share(
     seconds: tuple[float, float],
 ) -> None:
     found = []
@@ -206,20 +206,20 @@ def test_interruptions_move_the_ratio_of_unlike_arms_by_less_than_the_time_they_
     assert intervals.median(found) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
 
 
-def test_the_device_is_waited_for_before_and_after_a_visit_not_within() -> None:
+def test_device_is_synchronised_only_before_and_after_a_visit() -> None:
     machine = quiet(0.01, 0.01)
     visits = machine.compare(Policy(budget_s=100))
     assert visits.calls == (5, 5)
     assert machine.synchronised == 2 * (sum(map(len, visits.warmup_times_s)) + len(visits.order))
 
 
-def test_sampling_ends_with_the_verdicts_and_not_before_ten_rounds() -> None:
+def test_sampling_stops_at_the_verdicts_after_ten_rounds() -> None:
     visits = quiet(0.1, 0.1, 0.2).compare(Policy(budget_s=100))
     assert (visits.stopped_by, visits.unmet) == ("verdicts", ())
     assert len(visits.order) == 10 * 6
 
 
-def test_a_budget_that_ends_first_is_told_with_what_is_open() -> None:
+def test_exhausted_budget_reports_the_open_verdicts() -> None:
     noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 1).compare(Policy(budget_s=20))
     assert (noisy.stopped_by, noisy.unmet) == ("budget", ("a verdict on 1 of 2",))
     long = quiet(30, 30)
@@ -245,7 +245,7 @@ def test_a_verdict_needs_the_whole_interval(interval: tuple[float, float], verdi
     assert ratios.verdict(interval, 0.01) == verdict
 
 
-def test_medians_of_resamples_are_those_of_drawing_with_replacement() -> None:
+def test_resampled_medians_equal_a_bootstrap() -> None:
     import numpy
 
     draw = numpy.random.default_rng(1)
@@ -258,7 +258,7 @@ def test_medians_of_resamples_are_those_of_drawing_with_replacement() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"budget_s": 0}, "budget above 0 s"),
         ({"budget_s": 1, "margin": 1}, "margin in \\(0, 1\\)"),
@@ -266,8 +266,8 @@ def test_medians_of_resamples_are_those_of_drawing_with_replacement() -> None:
         ({"budget_s": 1, "look_growth": 1}, "look_growth above 1"),
     ],
 )
-def test_impossible_policies_are_refused(given: dict[str, float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_policies_are_refused(given: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Policy(**given)  # type: ignore[arg-type]
 
 
@@ -277,18 +277,18 @@ def test_one_call_alone_is_no_comparison() -> None:
 
 
 def clocked(clocks: Sequence[float | None]) -> Comparison:
-    """Two equal arms, whose clocks are read as given: the reference's, the other's."""
+    """Two equal arms with constant clocks: that of the reference, that of the other arm."""
     return clocked_by(lambda arm, now: clocks[arm])
 
 
 def clocked_by(read: Callable[[int, float], float | None]) -> Comparison:
-    """Two equal arms, whose clocks are read so by the arm and the time."""
+    """Two equal arms whose clocks are a function of the arm and the time."""
     machine = quiet(0.1, 0.1)
     return comparison(machine.compare(Policy(budget_s=100), lambda: read(machine.made[-1], machine.now)))
 
 
-def apart(arm: int, now: float) -> float:
-    """The other's clock falls by a fortieth over the ten rounds of 0.4 s, the reference's stays."""
+def diverging(arm: int, now: float) -> float:
+    """The clock of the second arm falls by 1 % a second; that of the reference is constant."""
     return 1980.0 * (1 - 0.01 * now * arm)
 
 
@@ -317,14 +317,14 @@ def comparison(visits: Compared) -> Comparison:
     )
 
 
-def test_arms_whose_clocks_drift_apart_are_refused() -> None:
-    drifting = clocked_by(apart)
+def test_arms_with_diverging_clocks_are_refused() -> None:
+    drifting = clocked_by(diverging)
     assert drifting.verdict(1) == "refused"
-    told = r"clocks drifted apart: this one's by -2\.\d % against the reference's"
-    assert re.match(told, ratios.why_refused(drifting, 1) or "")
+    message = r"clocks drifted apart: this one's by -2\.\d % against the reference's"
+    assert re.match(message, ratios.why_refused(drifting, 1) or "")
 
 
-def test_a_steady_difference_of_clocks_is_remarked_and_refuses_nothing() -> None:
+def test_steady_clock_difference_is_a_remark_and_no_refusal() -> None:
     capped = clocked([1980.0, 1900.0])
     assert capped.verdict(1) == "same"
     assert ratios.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
@@ -332,7 +332,7 @@ def test_a_steady_difference_of_clocks_is_remarked_and_refuses_nothing() -> None
     assert ratios.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
 
 
-def test_clocks_that_drift_together_or_jump_about_refuse_nothing() -> None:
+def test_clocks_with_a_common_drift_or_jumps_are_not_refused() -> None:
     assert clocked_by(lambda arm, now: 1980 - 100 * now - 50 * arm).verdict(1) == "same"
     for seed in range(20):
         draw = random.Random(seed)
@@ -340,14 +340,14 @@ def test_clocks_that_drift_together_or_jump_about_refuse_nothing() -> None:
         assert jumping.verdict(1) == "same"
 
 
-def test_clocks_that_nobody_reads_are_blank_and_refuse_nothing() -> None:
+def test_unread_clocks_are_blank_and_not_refused() -> None:
     for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
         assert ratios.mean_clock_mhz(blank, 1) is None
         assert blank.verdict(1) == "same"
         assert ratios.clock_remark(blank, 1) == ""
 
 
-def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
+def test_comparison_round_trips_through_its_line() -> None:
     kept = clocked([1500.0, None])
     assert codec.from_dict(json.loads(codec.to_line(kept))) == kept
     assert kept.rounds == 10
@@ -359,7 +359,7 @@ def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"calls": (1,)}, "two or more arms"),
         ({"calls": (1, 0)}, "each with its calls"),
@@ -368,13 +368,13 @@ def test_a_comparison_comes_back_from_its_line_with_every_visit() -> None:
         ({"clocks_mhz": (1500.0,)}, "a clock for every visit, or none"),
     ],
 )
-def test_impossible_comparisons_cannot_be_made(change: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_comparisons_cannot_be_made(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(clocked([1500.0, 1500.0]), **change)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["DiT-S/8"], "MODEL: a comparison needs at least two, the reference first, got DiT-S/8"),
         ([], "the following arguments are required: MODEL"),
@@ -390,12 +390,12 @@ def test_impossible_comparisons_cannot_be_made(change: dict[str, object], told: 
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(versus.main, *args) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert told in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
 
 
@@ -419,7 +419,7 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
     assert len(second["times_s"]) == 2 * kept.rounds
     assert second["clock_mhz"] is None
     assert second["stopped_by"] in ("verdicts", "budget")
-    # the same question again is answered from the file
+    # the same case is answered from the file
     assert run(versus.main, "DiT-S/8", "tests.tiny:Tiny", *QUICK, "--out", str(path)) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == [first, second]
@@ -436,7 +436,7 @@ def test_other_models_or_another_order_are_another_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factory", "status", "told"),
+    ("factory", "status", "message"),
     [
         ("KilledWhenReal", "crashed", "SIGKILL"),
         ("AsksForTooMuch", "out of memory", "tests.tiny:AsksForTooMuch: "),
@@ -445,19 +445,19 @@ def test_other_models_or_another_order_are_another_case() -> None:
     ],
 )
 def test_a_comparison_that_fails_is_rows_with_the_reason(
-    factory: str, status: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    factory: str, status: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "records.jsonl"
     args = ["tests.tiny:Tiny", f"tests.tiny:{factory}", *QUICK, "--out", str(path)]
     assert run(versus.main, *args) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["status"] for row in rows] == [status, status]
-    assert told in rows[1]["reason"]
+    assert message in rows[1]["reason"]
     assert rows[1]["ratio_reference_s_over_s"] is None
     assert isinstance(codec.read(path).records[0], Skipped)
 
 
-def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nested_prepared_models_hold_no_inference_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[nn.Module] = []
 
     def build(name: str, task: Task, device: str) -> nn.Module:
@@ -469,13 +469,13 @@ def test_an_arm_is_built_alike_within_another(monkeypatch: pytest.MonkeyPatch) -
     with prepared.prepare(tiny, None) as first, prepared.prepare(tiny, None) as second:
         first.call()
         second.call()
-    # inference tensors are dispatched faster: an arm that has them is not the same arm
+    # inference tensors are dispatched faster, so a model that holds them is not comparable
     assert not [p for model in made for p in model.parameters() if p.is_inference()]
 
 
 @pytest.mark.parametrize("form", ["table", "md", "latex"])
 def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
-    text = render(comparisons.TABLE, comparisons.arms(clocked_by(apart)), form)
+    text = render(comparisons.TABLE, comparisons.arms(clocked_by(diverging)), form)
     assert "reference time / time" in text
     assert "refused" in text
     assert "clocks drifted apart" in text
