@@ -1,4 +1,4 @@
-"""Checkpoints: complete or absent, never of another run, and networks are rebuilt from them."""
+"""Checkpoints: complete or absent, refused by other runs, and loaded as networks."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_only_damaged_checkpoints_are_refused_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "message"),
     [
         (replace(CASE, model="DiT-S/2"), "model is tests.tiny:Tiny in the checkpoint, DiT-S/2 requested"),
         (replace(CASE, recipe=replace(RECIPE, data_sha256="9")), "data_sha256 is 0123 in the checkpoint, 9"),
@@ -138,12 +138,12 @@ def test_only_damaged_checkpoints_are_refused_and_kept(tmp_path: Path) -> None:
     ],
 )
 def test_checkpoint_of_another_run_is_refused_with_differences(
-    tmp_path: Path, other: TrainingCase, told: str
+    tmp_path: Path, other: TrainingCase, message: str
 ) -> None:
     checkpoint.save(tmp_path, state_at(2))
     with pytest.raises(CheckpointError, match="has a checkpoint of another run") as refused:
         checkpoint.check(tmp_path, replace(IDENTITY, case=other))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert checkpoint.check(tmp_path, IDENTITY) == (2, [])
 
 
@@ -170,7 +170,7 @@ def test_network_is_built_with_trained_or_averaged_weights(tmp_path: Path) -> No
 
 
 def with_decays(*decays: float, names: Sequence[str]) -> State:
-    """A state whose averages are called so, each filled with its place."""
+    """A state whose averages have the given names, each filled with its index."""
     case = replace(CASE, recipe=replace(RECIPE, ema_decays=decays))
     given = state_at(2, replace(IDENTITY, case=case))
     return replace(

@@ -38,7 +38,7 @@ def planned(*args: str) -> list[PlannedRun]:
 def in_this_process(
     measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
 ) -> TrainingRun | Skipped:
-    """The work of a worker, without its start."""
+    """The work of a worker, in this process."""
     assert measure == "bench.training.study:measure"
     return study.measure(case, environment, decode(Setup, setup))
 
@@ -98,7 +98,7 @@ def test_runs_of_another_recipe_have_their_own_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--model", "FDCM-S"], "did you mean FCDM-S"),
         (["--model", "tests.tiny:WrongShape", "--data", "latents"], "must return"),
@@ -126,7 +126,7 @@ def test_runs_of_another_recipe_have_their_own_folders() -> None:
 )
 def test_error_is_one_line_and_exit_code_2_before_training(
     args: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +137,7 @@ def test_error_is_one_line_and_exit_code_2_before_training(
     usual = [] if "--model" in args else ["--model", "tests.tiny:Tiny"]
     assert run(*usual, *args, "--dir", str(tmp_path / "runs")) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
@@ -203,8 +203,8 @@ def test_error_is_printed_once_by_the_processes_of_a_machine(
     for name, value in (("WORLD_SIZE", "4"), ("RANK", "2"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
     assert run(*wrong) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(_Ended):
@@ -212,7 +212,7 @@ def test_error_is_printed_once_by_the_processes_of_a_machine(
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert run(*wrong) == 2
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == err
 
 
 def test_only_the_first_process_prints_the_plan(

@@ -1,4 +1,4 @@
-"""The diffusion process equals the released one: every array of its golden file, and its limits."""
+"""The diffusion process: every array of the golden file of the release, and its limits."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Several processes under torchrun train as one does, and only the first of them writes."""
+"""Several processes under torchrun equal a single one, and only the first writes."""
 
 import gc
 import os
@@ -86,13 +86,13 @@ def test_two_processes_train_as_one_does(trained: dict[str, tuple[Path, list[Tra
         assert (a.status, b.status) == ("ok", "ok")
         assert [at.step for at in b.evaluations] == [at.step for at in a.evaluations] == [0, 4, 8]
         assert a.evaluations[-1].loss < 0.99 * a.evaluations[0].loss
-        for here, there in zip(a.evaluations, b.evaluations, strict=True):
-            assert there.loss == pytest.approx(here.loss, rel=1e-4)
-            assert there.ema_losses == pytest.approx(here.ema_losses, rel=1e-4)
-            assert there.bin_losses == pytest.approx(here.bin_losses, rel=1e-4)
-            assert (there.train_loss is None) == (here.train_loss is None)
-            if here.train_loss is not None:
-                assert there.train_loss == pytest.approx(here.train_loss, rel=1e-4)
+        for first, second in zip(a.evaluations, b.evaluations, strict=True):
+            assert second.loss == pytest.approx(first.loss, rel=1e-4)
+            assert second.ema_losses == pytest.approx(first.ema_losses, rel=1e-4)
+            assert second.bin_losses == pytest.approx(first.bin_losses, rel=1e-4)
+            assert (second.train_loss is None) == (first.train_loss is None)
+            if first.train_loss is not None:
+                assert second.train_loss == pytest.approx(first.train_loss, rel=1e-4)
 
 
 def test_only_the_first_process_writes(trained: dict[str, tuple[Path, list[TrainingRun]]]) -> None:

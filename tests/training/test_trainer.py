@@ -53,7 +53,7 @@ def run(of: Identity, folder: Path, *, every: int = 4, data: Dataset = DIGITS) -
 
 
 def losses(trained: TrainingRun) -> list[tuple[object, ...]]:
-    """All that a curve says but the time it took."""
+    """The values of a curve without its times."""
     return [(at.step, at.train_loss, at.loss, at.ema_losses, at.bin_losses) for at in trained.evaluations]
 
 
