@@ -1,4 +1,4 @@
-"""Tiny archives of images and folders of latents, in the formats that the real ones have."""
+"""Tiny archives of images and folders of latents in the formats of the real ones."""
 
 import gzip
 import io
@@ -115,7 +115,7 @@ def latents(count: int = 30) -> tuple[Array, Array]:
 
 
 def latent_files(folder: Path, made: Array, labels: Array) -> Path:
-    """A folder as FCDM's release reads: one latent (1, C, H, W) and one label (1,) a file."""
+    """A folder in the format of FCDM's release: one latent (1, C, H, W) and one label (1,) per file."""
     for name in ("imagenet256_features", "imagenet256_labels"):
         (folder / name).mkdir(parents=True)
     for at in range(len(made)):

@@ -1,4 +1,4 @@
-"""What every test file shares."""
+"""Fixtures and settings shared by all tests."""
 
 import os
 import re
@@ -32,8 +32,8 @@ SMALLEST = [
     NARROW.get(name) or next(iter((*FAMILIES[name].small, *FAMILIES[name].variants))) for name in FIRST
 ]
 
-# parameters that get no gradient: MDT's block for the masked pass of its training, and DiMSUM's projections
-# that its release computes in vain
+# parameters without gradient: MDT's block for the masked training pass, and projections of DiMSUM whose
+# output the release does not use
 UNREAD = re.compile(r"^side\.|\.unread\.")
 
 
@@ -58,6 +58,6 @@ def _same_numbers_every_time() -> Iterator[None]:
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed and not drawn, which takes seconds: for tests that read the text around them."""
+    """Figures are composed without drawing, which takes seconds: for tests of the text around them."""
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: None)

@@ -1,4 +1,4 @@
-"""Networks to test analyses on, their images, and a run folder of one that was trained a little."""
+"""Networks for tests of analyses, their images, and a run folder of a briefly trained network."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ def subject(network: Callable[[], nn.Module], *, objective_name: str = "iddpm") 
 
 
 def trained_run(parent: Path, model: str, steps: int = 2, called: str = "digits") -> Path:
-    """A run folder of bench.convergence: a network trained on the digits, whatever they are called."""
+    """A run folder of bench.convergence: a network trained on the digits under a given name of the data."""
     data = load("digits")
     recipe = Recipe(
         objective="iddpm",
@@ -96,7 +96,7 @@ def trained_run(parent: Path, model: str, steps: int = 2, called: str = "digits"
 def command(
     main: Callable[[Sequence[str]], int], argv: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> tuple[list[dict[str, Any]], str]:
-    """The rows that a command prints, and its notes."""
+    """The rows that a command prints, and its stderr."""
     assert main([*argv, "--format", "json"]) == 0
     shown = capsys.readouterr()
     return json.loads(shown.out), shown.err

@@ -1,4 +1,4 @@
-"""The rooms: who may import whom, found by walking the sources."""
+"""The rooms and their layers: imports found by parsing the sources."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""A user's backbone, small but complete, and what becomes of broken ones."""
+"""A small complete user's backbone, and broken ones."""
 
 import os
 import random
@@ -42,7 +42,7 @@ class Overflows(Tiny):
 
 
 class KilledWhenReal(Tiny):
-    """Passes the check on the meta device, then dies as a process that runs out of memory does."""
+    """Passes the check on the meta device, then is killed like a process that runs out of memory."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if not x.is_meta:
@@ -65,7 +65,7 @@ class AsksForTooMuch(Tiny):
 
 
 class TooLarge(Tiny):
-    """Built on the meta device as any other, and nowhere else."""
+    """Can be built on the meta device only: too large for memory."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -73,7 +73,7 @@ class TooLarge(Tiny):
 
 
 class BrokenWhenReal(Tiny):
-    """Built on the meta device as any other, and nowhere else, for another reason than memory."""
+    """Can be built on the meta device only, for another reason than memory."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -97,7 +97,7 @@ def takes_nothing() -> nn.Module:
 
 
 class TakesVectors(Tiny):
-    """Conditioned on float vectors in the place of labels, which it says in `condition_width`."""
+    """Conditioned on float vectors instead of labels, declared by `condition_width`."""
 
     condition_width = 6
 
@@ -118,7 +118,7 @@ class RaisesInTraining(Tiny):
 
 
 class DrawsByItself(Tiny):
-    """In training, layers draw from every global generator there is."""
+    """In training, layers draw from all global generators."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if self.training and not x.is_meta:
@@ -127,7 +127,7 @@ class DrawsByItself(Tiny):
 
 
 class DropsLabels(Tiny):
-    """Drops labels as ours do, and keeps those that were left of the last batch."""
+    """Drops labels as our backbones do, and keeps the labels of every batch after dropping."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -141,7 +141,7 @@ class DropsLabels(Tiny):
 
 
 class BlowsUp(Tiny):
-    """Gives nan from its fifth pass of training on."""
+    """Outputs nan from its fifth training pass on."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -156,7 +156,7 @@ class BlowsUp(Tiny):
 
 
 class PartlyUnused(Tiny):
-    """A parameter of it gets no gradient."""
+    """One layer gets no gradient."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -164,7 +164,7 @@ class PartlyUnused(Tiny):
 
 
 class RaisesInBackward(Tiny):
-    """Passes the check without gradients; its output cannot be derived."""
+    """Passes the check without gradients; its output has no gradient."""
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         return super().forward(x, t, y).detach()
