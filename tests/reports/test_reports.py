@@ -1,4 +1,4 @@
-"""The report: separate columns for published, counted and measured; bad input; reproducible bytes."""
+"""The report: published, counted and measured columns, wrong input, equal bytes in every run."""
 
 import os
 import re
@@ -9,69 +9,61 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench.records.record import Counted, Record, Run, Skipped, Throughput, to_line
-from reports.contents import with_contents
 
 from baselines import load
-from reports import overview
+from bench.records.base import Record, Skipped
+from bench.records.counts import CountCase, MacCount
+from bench.records.throughput import Throughput, ThroughputCase
+from bench.store.codec import key, to_line
+from reports import page, published
 from reports.__main__ import main
-from reports.figures import plots
+from reports.figures import overview as figures
+from reports.markdown import BLANK, with_contents
 from reports.naming import dit_of, family, order, size
 from reports.selection import PAPERS_RULES, gather
-from tests.records.test_record import HERE
+from tests.records.examples import ENVIRONMENT, PASS, THROUGHPUT
 
-CPU = replace(HERE, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
+CPU = replace(ENVIRONMENT, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
 
 
-def counted(model: str = "FCDM-XL", *, res: int = 256, macs: int = 77_777_000_000, **changes: str) -> Counted:
-    return Counted(
+def counted(
+    model: str = "FCDM-XL", *, res: int = 256, macs: int = 77_777_000_000, counter: str = "torchprofile-meta"
+) -> MacCount:
+    case = CountCase(
+        device="meta",
         model=model,
         family=family(model),
         res=res,
         latent_size=res // 8,
         batch=1,
-        counter=changes.get("counter", "torchprofile-meta"),
+        counter=counter,
+    )
+    return MacCount(
+        case=case,
+        environment=CPU,
         params=699_000_000,
         params_trainable=699_000_000,
         macs=macs,
         train_macs=3 * macs,
         train_macs_checkpointed=4 * macs,
         not_counted=(),
-        environment=replace(CPU, date=changes.get("date", CPU.date)),
     )
 
 
-def run(model: str = "FCDM-XL", *, res: int = 256, date: str = CPU.date, precision: str = "fp32") -> Run:
-    return Run(
-        question="throughput",
-        model=model,
-        family=family(model),
-        res=res,
-        latent_size=res // 8,
-        batch=8,
-        precision=precision,
-        budget_s=30.0,
-        precision_target=0.01,
-        environment=replace(CPU, date=date),
+def case(model: str = "FCDM-XL", *, res: int = 256, precision: str = "fp32") -> ThroughputCase:
+    sizes = {"res": res, "latent_size": res // 8, "batch": 8}
+    return ThroughputCase(
+        **{**PASS, **sizes, "model": model, "family": family(model), "precision": precision}
     )
 
 
-def timed(case: Run, *times_s: float) -> Throughput:
-    return Throughput(
-        run=case,
-        times_s=times_s,
-        device_times_s=(),
-        warmup_times_s=(),
-        warmup_stationary=True,
-        stopped_by="precision",
-        unmet=(),
-        build_s=1.0,
-        compile_s=None,
-        matmul_tf32=False,
-        conv_tf32=False,
-        sustained_times_s=(),
-        telemetry=None,
-    )
+def timed(of: ThroughputCase, *times_s: float, date: str = CPU.date) -> Throughput:
+    environment = replace(CPU, date=date)
+    return replace(THROUGHPUT, case=of, environment=environment, times_s=times_s, warmup_times_s=(), unmet=())
+
+
+def skipped(of: ThroughputCase, status: str, reason: str, *, date: str = CPU.date) -> Skipped:
+    return Skipped(case=of, environment=replace(CPU, date=date), status=status, reason=reason)
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
@@ -82,8 +74,8 @@ def append(path: Path, records: Iterable[Record]) -> None:
 SEVEN = (0.030, 0.031, 0.032, 0.033, 0.034, 0.035, 0.036)  # median 33 ms, interval the whole range
 
 
-def page(*records: Record) -> str:
-    return overview.report(gather(records), [])
+def report(*records: Record) -> str:
+    return page.head(records)[0]
 
 
 def columns(text: str, heading: str) -> dict[str, list[str]]:
@@ -100,23 +92,23 @@ def columns(text: str, heading: str) -> dict[str, list[str]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(head)}
 
 
-SHOWN = [f"## {table.paper} Table {table.number}:" for table in map(load.table, overview.SHOWN)]
+SHOWN = [f"## {table.paper} Table {table.number}:" for table in map(load.table, published.SHOWN)]
 
 
 @pytest.mark.parametrize("heading", SHOWN)
-def test_without_records_counts_and_measurements_are_blank(heading: str) -> None:
-    here = {head: cells for head, cells in columns(page(), heading).items() if "published" not in head}
+def test_without_records_no_column_of_ours_holds_a_number(heading: str) -> None:
+    here = {head: cells for head, cells in columns(report(), heading).items() if "published" not in head}
     assert here.pop("model")
     assert any("counted here" in head for head in here)
-    assert all(set(cells) == {overview.BLANK} for cells in here.values())
+    assert all(set(cells) == {BLANK} for cells in here.values())
 
 
 @pytest.mark.parametrize("heading", SHOWN)
 def test_records_never_change_a_published_column(heading: str) -> None:
     models = ("FCDM-S", "FCDM-XL", "DiT-S/2", "DiT-XL/2", "DiCo-S", "DiCo-XL", "DiG-XL/2")
     records: list[Record] = [counted(model, res=res) for model in models for res in (256, 512)]
-    records += [timed(run(model, res=res), *SEVEN) for model in models for res in (256, 512)]
-    before, after = columns(page(), heading), columns(page(*records), heading)
+    records += [timed(case(model, res=res), *SEVEN) for model in models for res in (256, 512)]
+    before, after = columns(report(), heading), columns(report(*records), heading)
     assert before != after
     assert {h: c for h, c in before.items() if "published" in h} == {
         h: c for h, c in after.items() if "published" in h
@@ -124,14 +116,15 @@ def test_records_never_change_a_published_column(heading: str) -> None:
 
 
 def test_published_cells_keep_their_printed_text() -> None:
-    table = columns(page(), "## FCDM Table 3:")
+    table = columns(report(), "## FCDM Table 3:")
     assert table["images/s, published"][0].startswith("1234.0")
     assert table["FID, published"][0] == "68.40"
 
 
-def test_difference_is_relative_to_published_and_marks_equality() -> None:
+def test_the_difference_says_when_the_digits_agree() -> None:
     table = columns(
-        page(counted("FCDM-S", macs=3_082_699_540), counted("DiCo-S", macs=4_400_000_000)), "## FCDM Table 3:"
+        report(counted("FCDM-S", macs=3_082_699_540), counted("DiCo-S", macs=4_400_000_000)),
+        "## FCDM Table 3:",
     )
     rows = dict(
         zip(
@@ -142,10 +135,10 @@ def test_difference_is_relative_to_published_and_marks_equality() -> None:
     )
     assert rows["FCDM-S"] == ("3.083", "-0.56 % (=)")
     assert rows["DiCo-S"] == ("4.400", "+2.33 %")
-    assert rows["DiT-S/2"] == (overview.BLANK, overview.BLANK)
+    assert rows["DiT-S/2"] == (BLANK, BLANK)
 
 
-def test_published_tables_prefer_torchprofile_rules() -> None:
+def test_published_tables_prefer_torchprofiles_rules() -> None:
     records = [
         counted(macs=1_000_000_000, counter="torch"),
         counted(macs=2_000_000_000, counter="torchprofile"),
@@ -153,30 +146,30 @@ def test_published_tables_prefer_torchprofile_rules() -> None:
     ]
     found = [gather(records[:n]).count("FCDM-XL", 256, PAPERS_RULES) for n in (1, 2, 3)]
     assert [count.macs // 10**9 for count in found if count] == [1, 2, 3]
-    assert "counter torchprofile-meta" in page(*records)
+    assert "counter torchprofile-meta" in report(*records)
 
 
 def test_a_measured_cell_is_the_median_with_its_interval() -> None:
-    table = columns(page(timed(run(), *SEVEN)), "## FCDM Table 1:")
+    table = columns(report(timed(case(), *SEVEN)), "## FCDM Table 1:")
     cell = table["images/s, measured here (M1)"][table["model"].index("FCDM-XL")]
     assert cell == "242.4 [222.2, 266.7]"  # 8 images in 33, 36 and 30 ms
 
 
-def test_too_few_samples_are_reported_in_place_of_an_interval() -> None:
-    assert "250.0 (n = 3, no interval)" in page(timed(run(), 0.031, 0.032, 0.033))
+def test_too_few_samples_have_no_interval() -> None:
+    assert "250.0 (n = 3, no interval)" in report(timed(case(), 0.031, 0.032, 0.033))
 
 
 def test_the_measured_ratio_stands_beside_the_published_one() -> None:
     table = columns(
-        page(timed(run(), *SEVEN), timed(run("DiT-XL/2"), *(3 * s for s in SEVEN))), "## FCDM Table 3:"
+        report(timed(case(), *SEVEN), timed(case("DiT-XL/2"), *(3 * s for s in SEVEN))), "## FCDM Table 3:"
     )
     row = table["model"].index("FCDM-XL")
     assert table["÷ DiT, measured here (M1)"][row] == "3.00"
     assert table["÷ DiT, published"][row] == "3.39"
 
 
-def test_settings_have_a_column_each_with_their_conditions() -> None:
-    text = page(timed(run(), *SEVEN), timed(run(precision="bf16"), *SEVEN))
+def test_every_setting_has_a_column_with_its_conditions() -> None:
+    text = report(timed(case(), *SEVEN), timed(case(precision="bf16"), *SEVEN))
     table = columns(text, "## FCDM Table 1:")
     assert {"images/s, measured here (M1)", "images/s, measured here (M2)"} <= set(table)
     assert (
@@ -186,13 +179,13 @@ def test_settings_have_a_column_each_with_their_conditions() -> None:
 
 
 def test_a_table_shows_only_the_timings_of_its_resolution() -> None:
-    text = page(timed(run(res=512), *SEVEN))
+    text = report(timed(case(res=512), *SEVEN))
     assert "images/s, measured here (M1)" in columns(text, "## FCDM Table 5:")
     assert "images/s, measured here (M1)" not in columns(text, "## FCDM Table 3:")
 
 
 def test_a_skipped_case_is_a_row_with_its_status_and_reason() -> None:
-    text = page(Skipped(run=run(), status="out of memory", reason="asked for 2 GiB | had 1"))
+    text = report(skipped(case(), "out of memory", "asked for 2 GiB | had 1"))
     table = columns(text, "## FCDM Table 3:")
     assert table["images/s, measured here (M1)"][table["model"].index("FCDM-XL")] == "out of memory"
     assert columns(text, "## Cases without a number")["status"] == ["out of memory"]
@@ -200,17 +193,17 @@ def test_a_skipped_case_is_a_row_with_its_status_and_reason() -> None:
 
 
 def test_the_newest_record_of_a_case_wins_in_any_order() -> None:
-    old = timed(run(date="2025-01-01T00:00:00+00:00"), *(2 * s for s in SEVEN))
-    new = timed(run(), *SEVEN)
-    failed = Skipped(run=run(date="2025-06-01T00:00:00+00:00"), status="crashed", reason="signal 9")
-    assert page(old, new, failed) == page(failed, new, old)
-    assert "242.4 [222.2, 266.7]" in page(old, new, failed)
-    assert "2 older of the same cases not shown" in page(old, new, failed)
-    assert "crashed" not in page(old, new, failed)
+    old = timed(case(), *(2 * s for s in SEVEN), date="2025-01-01T00:00:00+00:00")
+    new = timed(case(), *SEVEN)
+    failed = skipped(case(), "crashed", "signal 9", date="2025-06-01T00:00:00+00:00")
+    assert report(old, new, failed) == report(failed, new, old)
+    assert "242.4 [222.2, 266.7]" in report(old, new, failed)
+    assert "2 older of the same cases not shown" in report(old, new, failed)
+    assert "crashed" not in report(old, new, failed)
 
 
 def test_remarks_follow_the_cells_they_are_about() -> None:
-    text = page()
+    text = report()
     table = columns(text, "## FCDM Table 3:")
     cells = {
         (model, steps): fid
@@ -226,11 +219,11 @@ def test_remarks_follow_the_cells_they_are_about() -> None:
 
 def test_digs_full_count_stands_beside_the_published_one() -> None:
     heading = "## What DiG's published MACs leave out"
-    row = {head: cells[-1] for head, cells in columns(page(), heading).items()}
-    assert list(row.values()) == ["DiG-XL/2", "89.40", "89.33", "25.37", "0.5285", "115.2", overview.BLANK]
+    row = {head: cells[-1] for head, cells in columns(report(), heading).items()}
+    assert list(row.values()) == ["DiG-XL/2", "89.40", "89.33", "25.37", "0.5285", "115.2", BLANK]
     full = load.dig_macs()["DiG-XL/2", 32]["matmul_conv_gla_all"]
     record = counted("DiG-XL/2", macs=full, counter="torch")
-    assert columns(page(record), heading)["in full, counted here"] == [*[overview.BLANK] * 3, "115.2"]
+    assert columns(report(record), heading)["in full, counted here"] == [*[BLANK] * 3, "115.2"]
 
 
 def test_models_pair_with_the_dit_of_their_size() -> None:
@@ -249,13 +242,13 @@ def test_models_pair_with_the_dit_of_their_size() -> None:
     ]
 
 
-def test_report_bytes_do_not_depend_on_hashes_or_record_order(tmp_path: Path) -> None:
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     sizes = ("-S", "-B", "-XL")  # a figure of many panels
     models = [
         model for model, latent in load.macs() if latent == 32 and model.partition("/")[0].endswith(sizes)
     ]
     records: list[Record] = [counted(), counted("my_mod:factory")]
-    records += [timed(run(model, res=res), *SEVEN) for model in models for res in (256, 512)]
+    records += [timed(case(model, res=res), *SEVEN) for model in models for res in (256, 512)]
     append(tmp_path / "a.jsonl", records)
     append(tmp_path / "b.jsonl", reversed(records))
     written = []
@@ -289,11 +282,11 @@ def test_report_bytes_do_not_depend_on_hashes_or_record_order(tmp_path: Path) ->
 
 
 def test_a_setting_without_any_number_draws_no_bars() -> None:
-    drawings = plots.draw(gather([Skipped(run=run(), status="timed out", reason="600 s")]))
+    drawings = figures.draw(gather([skipped(case(), "timed out", "600 s")]))
     assert [drawing.picture.name for drawing in drawings] == ["macs_fid"]
 
 
-def test_report_without_records_is_written_and_names_a_command(
+def test_without_records_the_report_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -305,7 +298,7 @@ def test_report_without_records_is_written_and_names_a_command(
     assert "python -m bench.flops" in (tmp_path / "reports/out/report.md").read_text(encoding="utf-8")
 
 
-def test_default_records_are_the_last_run_and_the_suite(
+def test_the_default_is_the_last_run_and_the_suites_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -347,15 +340,25 @@ def test_an_out_that_cannot_be_written_ends_in_one_line(
     assert err.count("\n") == 1
 
 
+def test_rows_name_the_keys_of_their_records() -> None:
+    record = timed(case(), *SEVEN)
+    text = report(record)
+    table = text[text.index("### 256 px") :]
+    assert f"<!-- records: {key(record.case, record.environment)} -->" in table
+
+
+def test_the_report_says_where_its_samples_are_judged() -> None:
+    assert "nothing here samples" not in report()
+
+
 def test_a_count_on_the_meta_device_says_so() -> None:
-    record = counted()
-    meta = replace(record, environment=replace(CPU, device="", device_type="meta"))
-    assert "device meta; torch 2.13.0; commit abc1234; date 2026-01-02." in page(meta)
+    meta = replace(counted(), environment=replace(CPU, device="", device_type="meta"))
+    assert "device meta; torch 2.13.0; commit abc1234; date 2026-01-02." in report(meta)
 
 
 def test_a_page_begins_with_links_to_its_sections() -> None:
-    page = "# Page\n\nWords.\n\n## FCDM Table 1: DiT, again\n\ntext\n\n### Part\n\n## Floors\n\n## Floors\n"
-    assert with_contents(page) == page.replace(
+    text = "# Page\n\nWords.\n\n## FCDM Table 1: DiT, again\n\ntext\n\n### Part\n\n## Floors\n\n## Floors\n"
+    assert with_contents(text) == text.replace(
         "Words.\n",
         "Words.\n\n**Contents.** [FCDM Table 1: DiT, again](#fcdm-table-1-dit-again) · [Floors](#floors) · "
         "[Floors](#floors-1)\n",
