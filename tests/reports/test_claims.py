@@ -50,7 +50,11 @@ def fields(model: str, *, res: int = 256, precision: str = "bf16", batch: int = 
 
 
 def case(
-    model: str, *, work: str = "inference", checkpointing: bool = False, **changes: Any  # noqa: ANN401
+    model: str,
+    *,
+    work: str = "inference",
+    checkpointing: bool = False,
+    **changes: Any,  # noqa: ANN401
 ) -> ThroughputCase:
     budget = {"budget_s": 30.0, "precision_target": 0.01}
     return ThroughputCase(**fields(model, **changes), **budget, work=work, checkpointing=checkpointing)
