@@ -1,11 +1,11 @@
-"""Floors of a denoising pass on a device: what bounds it, and how near a measured pass comes.
+"""Roofline floors of a denoising pass on a device: its bounds, and measured time against them.
 
     python -m bench.roofline --model FCDM-XL DiT-XL/2 --precision bf16 --device-peaks "H200 SXM5 141GB" here
     python -m bench.roofline --model FCDM-S DiT-S/2 --batch 4 --by kind --profile
     python -m bench.roofline --model FCDM-XL --by module --device-peaks none
     python -m bench.roofline --measure-ceilings --out records.jsonl
 
-Floors are computed from operators and peaks, not measured; docs/roofline.md says how.
+Floors are computed from operators and peaks, not measured. Method: docs/roofline.md
 """
 
 import argparse
@@ -36,7 +36,7 @@ BUDGET_S = 2.0
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """What is measured and counted, in order; of ceilings only those that --measure-ceilings asks for."""
+    """Ceilings with --measure-ceilings; otherwise operator counts, with --profile profiles too."""
     _check(args)
     if args.measure_ceilings:
         return _ceiling_jobs(args, args.precision or ceiling.PRECISIONS[_device(args)])
@@ -83,7 +83,7 @@ def _models(args: argparse.Namespace) -> "dict[tuple[str, Size], nn.Module]":
 
 
 def _operator_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every pass once: fp32, tf32 and torch-default share one."""
+    """Operator counts, one for each distinct pass: fp32, tf32 and torch-default share one."""
     from bench.jobs.roofline import operator_job
 
     return [
@@ -99,7 +99,7 @@ def _operator_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _profile_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every pass under torch's own settings."""
+    """Profiles of every pass under torch's default settings."""
     from bench.jobs.roofline import profile_job
 
     return [
@@ -126,10 +126,10 @@ def _ceiling_jobs(args: argparse.Namespace, precisions: Sequence[str]) -> list[J
 
 
 def _sold(args: argparse.Namespace, here: str) -> list[Peaks]:
-    """The peaks as sold of --device-peaks; by default those of the GPU here, if its name says which it is.
+    """Nominal peaks of --device-peaks; by default those of this machine's GPU, if its name is known.
 
     Raises:
-        UsageError: no such GPU.
+        UsageError: an unknown GPU.
     """
     if args.device_peaks is None:
         named = roofline.gpu_named(here)
@@ -144,7 +144,7 @@ def _sold(args: argparse.Namespace, here: str) -> list[Peaks]:
 def _measured(
     args: argparse.Namespace, here: str, records: Sequence[Record]
 ) -> tuple[list[Peaks], list[str]]:
-    """The ceilings of this device, those that no record has measured now; and notes."""
+    """Ceilings of this device, from records or measured now, and notes."""
     from bench.machine import device
 
     peaks = roofline.measured_peaks(records, here)
@@ -210,7 +210,7 @@ def _body(args: argparse.Namespace) -> int:
 def _profile(
     one: PassFloor, by: str, here: str, profiled: Sequence[Record], records: Sequence[Record]
 ) -> Profile | None:
-    """The profile of a pass on the device of its floor: of this session, otherwise the newest recorded."""
+    """Profile of a pass on the device of its floor: from this session, otherwise the newest stored."""
     device = one.peaks.device or here
     return roofline.profile(profiled, one.costs, one.precision, device, by) or roofline.profile(
         records, one.costs, one.precision, one.peaks.device, by
@@ -255,7 +255,7 @@ def _notes(costs: OperatorCosts, roofs: Sequence[Peaks], precisions: Sequence[st
 
 
 def _other_sizes(passes: Sequence[PassFloor], records: Sequence[Record]) -> list[str]:
-    """Where no pass was measured: the sizes at which its models were, on its devices."""
+    """Note on the sizes at which these models were measured; empty if one of the passes was."""
     if any(one.measured for one in passes):
         return []
     models, devices = {one.case.model for one in passes}, {one.peaks.device for one in passes}

@@ -1,4 +1,4 @@
-"""Run a suite of cases; the same command resumes one that was interrupted.
+"""Run a suite of cases; the same command resumes an interrupted suite.
 
 python -m bench.sweep quick
 python -m bench.sweep gpu --budget 8m
@@ -37,13 +37,13 @@ COMMANDS = (
 
 
 def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
-    """Every job of some suites in their order, each once.
+    """Jobs of some suites in order, without repetitions.
 
     Returns:
-        What each suite is for, the jobs, and notes on what this device leaves out.
+        The purpose of each suite, the jobs, and notes on jobs omitted on this device.
 
     Raises:
-        UsageError: no such suite, an option that its command does not know, or nothing for this device.
+        UsageError: an unknown suite, an unknown option of its command, or no job for this device.
     """
     from bench.machine import device
 
