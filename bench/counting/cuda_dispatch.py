@@ -1,7 +1,7 @@
-"""What torch does on CUDA and leaves out on the meta device: autocast, and attention that is one kernel.
+"""CUDA behaviour of torch that the meta device lacks: autocast and fused attention.
 
-For predictions only: where there is a GPU, torch itself does both. The lists are those of torch's manual
-("Autocast Op Reference", CUDA ops); what differs between versions, rms_norm, is asked of the torch at hand.
+For predictions only. The lists come from torch's manual ("Autocast Op Reference", CUDA ops); rms_norm, which
+differs between versions, is tested on the installed torch.
 """
 
 import functools
@@ -32,7 +32,7 @@ TO_FLOAT32 = _names(
     "multilabel_margin_loss nll_loss norm pdist poisson_nll_loss pow reciprocal renorm rsqrt sinh "
     "smooth_l1_loss soft_margin_loss softplus tan triplet_margin_loss"
 )
-RESULT_IN_FLOAT32 = _names(  # asked for as a type of the result, not by converting what goes in
+RESULT_IN_FLOAT32 = _names(  # the result type is set; the inputs are not converted
     "cumprod cumsum linalg_matrix_norm linalg_vector_norm log_softmax prod softmax sum"
 )
 TO_WIDEST = _names(
@@ -43,12 +43,12 @@ TO_WIDEST = _names(
 
 @functools.cache
 def _rms_norm_in_float32() -> bool:
-    """Whether this torch's autocast has rms_norm among TO_FLOAT32: 2.13 does, 2.11 does not."""
+    """Whether autocast of this torch runs rms_norm in float32: 2.13 does, 2.11 does not."""
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     torch.set_autocast_enabled("cuda", True)
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     try:
-        with FakeTensorMode(), torch.inference_mode():  # no GPU is needed, and none is used
+        with FakeTensorMode(), torch.inference_mode():  # needs no GPU
             x = torch.empty(2, 4, dtype=torch.bfloat16, device="cuda")
             return F.rms_norm(x, (4,)).dtype == torch.float32
     finally:
@@ -57,14 +57,14 @@ def _rms_norm_in_float32() -> bool:
 
 
 class CudaRules(TorchFunctionMode):
-    """Within it, functions of torch called on meta tensors behave as on CUDA.
+    """Context manager in which functions of torch called on meta tensors behave as on CUDA.
 
-    A weight is cast once and the copy kept until the end, as torch.autocast does.
-    Only what Python calls by itself is seen: a product inside one of torch's own Python functions, as in
-    nn.MultiheadAttention, keeps the type it is given.
+    A weight is cast once and the copy is kept until the end, as in torch.autocast.
+    Calls inside torch's own Python functions, such as the products of nn.MultiheadAttention, are not
+    intercepted and keep their types.
 
     Args:
-        autocast: the lower type of torch.autocast; None is no autocast.
+        autocast: lower type of torch.autocast; None: no autocast.
     """
 
     def __init__(self, autocast: torch.dtype | None) -> None:
@@ -123,10 +123,10 @@ def fused_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Attention that keeps its output and a row of statistics, not the scores.
+    """Attention that saves its output and row statistics for the backward pass, not the scores.
 
-    (N, heads, T, d) -> (N, heads, T, d). CUDA takes its flash kernel in half precision and its
-    memory-efficient one otherwise; what both keep is alike.
+    (N, heads, T, d) -> (N, heads, T, d). CUDA uses the flash kernel in half precision and the
+    memory-efficient kernel otherwise; both save the same tensors.
     """
     if enable_gqa:
         groups = q.shape[1] // k.shape[1]

@@ -20,7 +20,7 @@ Answer = Explanation | Skipped
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One value of an explanation: for JSON and CSV, and for the tables below."""
+    """One value of an explanation."""
 
     part: str  # count, difference, term, published, verdict or ratio
     case: CountCase
@@ -29,7 +29,7 @@ class Line:
     operators: tuple[str, ...] = ()
     macs: int | None = None
     torch_macs: int = 0  # torch's count of the same model
-    other_macs: int | None = None  # of the model that a ratio is to
+    other_macs: int | None = None  # of the second model of a ratio
     text: str = ""
 
     @property
@@ -42,7 +42,7 @@ class Line:
 
 
 def verdict(one: Explanation) -> str:
-    """Which count to trust, and by how much, and why, the others differ."""
+    """Recommended count, and the differences of the others with their causes."""
     trusted = one.torch.macs
     total = f"trust torch, {trusted / 1e9:,.4f} GMACs"
     formula = one.counted.get("closed-form")
@@ -66,7 +66,7 @@ def verdict(one: Explanation) -> str:
 
 
 def _main_causes(one: Explanation, counter: str) -> str:
-    """The causes of a counter's difference, largest first, down to a tenth of it; blank without any."""
+    """Causes of at least a tenth of a counter's difference, largest first; blank without any."""
     causes: dict[str, int] = defaultdict(int)
     for difference in one.differences_of(counter):
         causes[difference.cause] += difference.macs
@@ -93,7 +93,7 @@ def published(one: Explanation) -> list[tuple[str, str, str]]:
     if isinstance(case.latent_size, int) and case.res in (256, 512):
         released = load.macs().get((case.model, case.latent_size))
         if (terms := load.dig_macs().get((case.model, case.latent_size))) is not None:
-            # in the release a function with a backward pass of its own, which no tracer looks into
+            # the release has an autograd.Function here, which tracers do not enter
             name = "torchprofile-meta less the down projections that the release hides"
             gmacs[name] = gmacs["torchprofile-meta"] - terms["mlp_down"] / 1e9
     found = [(source, text, _rounding(gmacs, text)) for source, text in printed]
@@ -106,7 +106,7 @@ def published(one: Explanation) -> list[tuple[str, str, str]]:
 
 
 def _rounding(gmacs: Mapping[str, float], as_printed: str) -> str:
-    """The counters that round to a printed figure; the nearest one where none does."""
+    """Counters that round to a printed figure; the nearest counter if none does."""
     decimals = len(as_printed.partition(".")[2])
     equal = [counter for counter, value in gmacs.items() if f"{value:.{decimals}f}" == as_printed]
     if equal:
@@ -120,7 +120,7 @@ def lines(answers: Sequence[Answer], pair: Sequence[Explanation]) -> list[Line]:
 
     Args:
         answers: of the requested models.
-        pair: of both models of PAIR at every size that has them.
+        pair: of both models of PAIR at every size that has both.
     """
     return [line for one in answers for line in _lines(one)] + list(_ratio_lines(pair))
 
@@ -235,7 +235,7 @@ VERDICTS = Table[Line](title="Verdict", columns=(*_CASE, Column("verdict", lambd
 
 
 def render(answers: Sequence[Answer], pair: Sequence[Explanation], form: str) -> str:
-    """Lay out explanations: one list of values for a machine, or a table for each part for a person.
+    """Render explanations: one list of values in CSV and JSON, otherwise one table for each part.
 
     Args:
         answers: of the requested models.
@@ -267,7 +267,7 @@ def _text(table: Table[Any], rows: Sequence[Any], form: str) -> str:
 
 
 def _merged(differences: Sequence[Line]) -> list[Line]:
-    """Counters that differ from torch's in the same way share their rows."""
+    """Merge the rows of counters with equal differences."""
     by_counter: dict[tuple[object, ...], list[Line]] = defaultdict(list)
     for line in differences:
         by_counter[line.case, line.counter].append(line)
@@ -282,7 +282,7 @@ def _merged(differences: Sequence[Line]) -> list[Line]:
 
 
 def notes(answers: Sequence[Answer]) -> list[str]:
-    """Units, the counters in words, and the reasons of missing counts."""
+    """Units, descriptions of the counters, and reasons of missing counts."""
     explained = [one for one in answers if isinstance(one, Explanation)]
     here = answers[0].torch.environment if isinstance(answers[0], Explanation) else answers[0].environment
     ran = [counter for counter in COUNTERS if any(counter in one.counted for one in explained)]

@@ -1,6 +1,6 @@
 """Kernels of an eager pass on CUDA, from meta tensors: the kind, MACs, bytes and module of each.
 
-docs/roofline.md describes what is counted and what moves under ideal fusion.
+Rules of counting and of ideal fusion: docs/roofline.md
 """
 
 import math
@@ -32,7 +32,7 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# operators that start no kernel
+# operators without a kernel
 _FREE = names(
     "_unsafe_view empty empty_like empty_strided empty_permuted new_empty new_empty_strided lift_fresh "
     "resize_ set_"
@@ -56,8 +56,8 @@ _MOVEMENTS = names(
     "zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full arange upsample_nearest2d "
     "upsample_nearest2d_backward"
 )
-_GATHERS = names("embedding index index_select gather")  # read as much as they write, and the indices
-_OVERWRITES = names("copy_ fill_ zero_")  # do not read what they change
+_GATHERS = names("embedding index index_select gather")  # read as many bytes as they write, plus the indices
+_OVERWRITES = names("copy_ fill_ zero_")  # do not read their output
 
 
 def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
@@ -84,7 +84,7 @@ def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
 
 
 def size_bytes(x: Tensor) -> int:
-    """Bytes of a tensor's distinct elements: an expanded dimension repeats the same ones."""
+    """Bytes of a tensor's distinct elements; an expanded dimension counts once."""
     return _elements(x) * x.element_size()
 
 
@@ -109,12 +109,12 @@ class _Call:
     calls: int
     macs: int
     eager_bytes: int
-    own_bytes: int | None  # of a product under ideal fusion, without what is fused into it; None: no product
+    own_bytes: int | None  # of a product under ideal fusion, without fused calls; None: not a product
 
 
 @dataclass
 class _Recorded:
-    """A recorded call with its bytes under ideal fusion, which grow while later calls are fused into it."""
+    """A recorded call with its bytes under ideal fusion, which grow when later calls are fused into it."""
 
     call: _Call
     kind: str
@@ -122,11 +122,11 @@ class _Recorded:
     module: str
     phase: str
     fused_bytes: int
-    read: set[int]  # numbers of earlier tensors that calls fused into it have read
+    read: set[int]  # numbers of earlier tensors read by calls fused into this one
 
 
 def _attention_backward_macs(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
-    """Twice the forward pass, as of any product; recomputed scores do not count."""
+    """Twice the forward pass, as for any product; recomputed scores do not count."""
     return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
@@ -138,16 +138,16 @@ _RULES: Mapping[Any, Rule] = {
 
 
 class _Modules:
-    """Context manager that names the module of a network that calls an operator.
+    """Context manager that finds the module that calls an operator.
 
-    A backward call belongs to the module that made the differentiated result: autograd numbers its nodes in
-    the order of the forward pass.
+    A backward call belongs to the module of the differentiated forward call: autograd numbers its nodes in the
+    order of the forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._paths = {module: starred(name) for name, module in model.named_modules()}
         self._running = [starred("")]
-        # from autograd number _numbers[i] on, module _ran[i] ran
+        # module _ran[i] made the nodes from autograd number _numbers[i] on
         self._numbers = [0]
         self._ran = self._running[:]
 
@@ -175,21 +175,21 @@ class _Modules:
         self._ran.append(self._running[-1])
 
     def calling(self, phase: str) -> str:
-        """The path of the module, indices in lists as *."""
+        """Path of the calling module, list indices as *."""
         if phase == "forward":
             return self._running[-1]
         node = torch._C._current_autograd_node()
         if node is not None and node._sequence_nr() <= self._numbers[-1]:
             self._running[-1] = self._ran[bisect_right(self._numbers, node._sequence_nr()) - 1]
-        return self._running[-1]  # sums of gradients between two nodes belong to the earlier one
+        return self._running[-1]  # sums of gradients between two nodes belong to the earlier node
 
 
 class _Trace(CachedDispatch):
     """Records every kernel that an eager pass would start on CUDA.
 
     Attributes:
-        calls: every recorded call, in order.
-        phase: forward or backward, of the calls to come.
+        calls: recorded calls, in order.
+        phase: of the next calls: forward or backward.
     """
 
     def __init__(self, modules: _Modules, linear: frozenset[str]) -> None:
@@ -198,7 +198,7 @@ class _Trace(CachedDispatch):
         self.phase = "forward"
         self._modules = modules
         self._linear = linear  # paths of linear layers: batched products in them are not attention
-        # by storage: the number of its content, and the product that made it or that it is fused into
+        # by storage: number of its content, and the product that made it or into which it is fused
         self._contents: dict[int, tuple[int, int | None]] = {}
         self._numbers = 0
 
@@ -232,13 +232,13 @@ class _Trace(CachedDispatch):
         written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
         calls = 1
         if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
-            # the kernel takes contiguous rows and copies others first
+            # the kernel needs contiguous rows and copies others first
             calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
         moved = read + written
         if name == "convolution" and args[2] is not None and kind != "depthwise":
             # cuDNN's convolutions have no bias: torch adds it to the output
             return _Call(kind, 2, macs, moved + 2 * size_bytes(out), moved)
-        if name == "native_group_norm":  # once for the statistics, once to apply them
+        if name == "native_group_norm":  # reads the input twice: statistics and normalisation
             return _Call(kind, 2, macs, moved + size_bytes(taken[0]), None)
         return _Call(kind, calls, macs, moved, None if rule is None else moved)
 
@@ -259,7 +259,7 @@ class _Trace(CachedDispatch):
             self._hold(tensor, carrier)
 
     def _fuse(self, kind: str, taken: Sequence[Tensor]) -> int | None:
-        """Find the product that a call is fused into; it reads what the call takes from elsewhere."""
+        """Find the product into which a call is fused; add the call's other inputs to its bytes."""
         states = [self._state(tensor) for tensor in taken]
         carriers = [
             (_elements(tensor), carrier)
@@ -278,11 +278,11 @@ class _Trace(CachedDispatch):
         return chosen
 
     def _state(self, tensor: Tensor) -> tuple[int, int | None]:
-        """The number of a storage's content, and the product that it comes from."""
+        """Number of a storage's content, and the product that made it."""
         key = tensor.untyped_storage()._cdata
         if (
             key not in self._contents
-        ):  # a parameter or an input, which outlive the pass: their keys are not reused
+        ):  # a parameter or an input: it outlives the pass, so its key is not reused
             self._hold(tensor, None)
         return self._contents[key]
 
@@ -301,14 +301,14 @@ def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequ
 
 
 def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -> tuple[OperatorCost, ...]:
-    """Trace a pass and give its parts, the ones with the most eager bytes first.
+    """Trace a pass; returns its operators, ordered by eager bytes, largest first.
 
     Args:
         model: on the meta device.
         task: gives the shapes of the inputs.
         batch: images N.
         precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
-        work: inference, or training: forward and backward, x needing no gradient.
+        work: inference, or training: forward and backward, without the gradient of x.
     """
     dtype = device.DTYPES[precision]
     training = work == "training"

@@ -100,7 +100,7 @@ def modes(times_s: Sequence[float]) -> tuple[float, float] | None:
     """Share of the smaller of two modes, and its relative distance from the other; None for one mode.
 
     The samples are split at the value that minimises the variance within the parts. The parts are modes if
-    each has `MODE_SHARE` of the samples and the distance of their means is at least `MODE_SEPARATION` standard
+    each has `MODE_SHARE` of the samples and their means differ by at least `MODE_SEPARATION` standard
     deviations and `MODE_GAP`.
     """
     ordered = sorted(times_s)

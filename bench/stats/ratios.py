@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
 RESAMPLES = 20_000
 MIN_ROUNDS = 10  # fewer give no verdict
-MAX_CLOCK_GAP = 0.01  # relative difference of mean clocks that gives a remark; a GPU's clock steps are 15 of about 2000 MHz
+MAX_CLOCK_GAP = 0.01  # relative difference of mean clocks without a remark; a GPU's step is 15 of 2000 MHz
 
 FASTER, SLOWER, SAME, INCONCLUSIVE, REFUSED = "faster", "slower", "same", "too close to call", "refused"
 

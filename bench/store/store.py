@@ -92,5 +92,5 @@ def open_store(path: Path) -> Iterator[Store]:
 
 
 def _text(data: bytes, end: int) -> str:
-    """Decode complete lines strictly and the torn last line with replacements: it may end in half a character."""
+    """Decode complete lines strictly; the torn last line, which may end in half a character, leniently."""
     return data[:end].decode() + data[end:].decode(errors="replace")
