@@ -140,8 +140,8 @@ _RULES: Mapping[Any, Rule] = {
 class _Modules:
     """Context manager that finds the module that calls an operator.
 
-    A backward call belongs to the module of the differentiated forward call: autograd numbers its nodes in the
-    order of the forward pass.
+    A backward call belongs to the module of the differentiated forward call: autograd numbers its nodes in
+    the order of the forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:

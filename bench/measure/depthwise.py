@@ -31,8 +31,8 @@ ROTATED = {"cpu": 2**25, "cuda": 2**28}
 MAX_INPUTS = 64
 CHUNK = 2**24  # values per chunk of the check
 VISIT_S = {"cpu": 0.05, "cuda": 0.01}  # a graph replay is launched in about 10 us, asynchronously
-# relative errors: about 1e-7 for float32 sums; 4e-4 on average for TF32, which keeps 10 mantissa bits of every
-# factor; 1.7e-3 for a bf16 result, more with roundings in three steps
+# relative errors: about 1e-7 for float32 sums; 4e-4 on average for TF32, which keeps 10 mantissa bits of
+# every factor; 1.7e-3 for a bf16 result, more with roundings in three steps
 TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2, "fp16": 2e-3}
 
 

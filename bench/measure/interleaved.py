@@ -147,9 +147,9 @@ def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tup
     """Calls that fill `min_visit_s`, at least one, by the fastest warm-up pass of each arm.
 
     A longer visit has more interruptions, which biases a comparison of equal arms. An arm with nearly the
-    speed of an earlier arm, the reference first, therefore gets the same number of calls. Visits of other arms
-    may differ in length; this changes their ratio by at most the share of time in interruptions, too little to
-    reverse a verdict. Equal visit lengths for all arms would leave too few rounds with one slow arm.
+    speed of an earlier arm, the reference first, therefore gets the same number of calls. Visits of other
+    arms may differ in length; this changes their ratio by at most the share of time in interruptions, too
+    little to reverse a verdict. Visits as long as the slowest arm's would leave too few rounds.
     """
     passes = [min(times) for times in warmups]
     if min(passes) <= 0:  # the clock is too coarse for a pass

@@ -46,8 +46,8 @@ def check_budget(
 ) -> None:
     """Predict from a pass for one image whether the minimum passes of a case fit its time limit.
 
-    The prediction is usually an upper bound, as larger batches use a CPU better. A pass that takes too long is
-    aborted at the next module. A slow first pass is repeated.
+    The prediction is usually an upper bound, as larger batches use a CPU better. A pass that takes too long
+    is aborted at the next module. A slow first pass is repeated.
 
     Args:
         model: called by `one_image`.

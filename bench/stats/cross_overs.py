@@ -85,8 +85,8 @@ def _zero(x0: Array, x1: Array, y0: Array, y1: Array) -> Array:
 def _interval(place: float, before: float, x: Array, drawn: Array) -> Interval:
     """Interval of a crossing from the nearest crossing in the same direction in each resample.
 
-    A resample without such a crossing counts as infinity if it starts in the order that the curves have before
-    the crossing, and as zero otherwise.
+    A resample without such a crossing counts as infinity if its first order equals that before the crossing,
+    and as zero otherwise.
     """
     left, right = before * drawn[:, :-1], before * drawn[:, 1:]
     crossing = (left > 0) & (right <= 0)

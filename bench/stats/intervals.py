@@ -83,7 +83,7 @@ def student_t(freedom: int, confidence: float = 0.95) -> float:
 
 
 def gini(shares: Sequence[float]) -> float:
-    """Gini coefficient of values >= 0: 0 for equal values (all zeros included), near 1 for one large value."""
+    """Gini coefficient of values >= 0: 0 for equal values (also all zeros), near 1 for one large value."""
     total, n = math.fsum(shares), len(shares)
     if total == 0:
         return 0.0
