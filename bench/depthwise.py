@@ -122,9 +122,9 @@ def _body(args: argparse.Namespace) -> int:
 
 def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:
     notes = []
-    for one in depthwise.pass_sums(found):
-        case = one.case
-        times = ", ".join(f"{name} {milliseconds(s)}" for name, s in one.seconds.items())
+    for total in depthwise.pass_sums(found):
+        case = total.case
+        times = ", ".join(f"{name} {milliseconds(s)}" for name, s in total.seconds.items())
         notes.append(
             f"all {case.operation} {case.kernel}x{case.kernel} of one pass of {case.model}, {case.settings}, "
             f"in ms: {times}"

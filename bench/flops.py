@@ -167,15 +167,19 @@ def _explain(args: argparse.Namespace) -> int:
             case, here = _case(name, res, "torch", args.batch or 1), environment.gather("meta", name)
             # packages are slow: they do not run for the ratio alone
             chosen = packages if (name, res) in built else {}
-            done[name, res] = one = explain.explain(case, here, model, chosen, max_macs)
-            for record in [one] if isinstance(one, Skipped) else one.counted.values():
+            done[name, res] = explained = explain.explain(case, here, model, chosen, max_macs)
+            for record in [explained] if isinstance(explained, Skipped) else explained.counted.values():
                 if store and (args.force or store.find(record.case, record.environment) is None):
                     store.append(record)
     wanted = [done[case] for case in built]
-    pair = [one for (name, _), one in done.items() if name in PAIR and not isinstance(one, Skipped)]
+    pair = [
+        explained
+        for (name, _), explained in done.items()
+        if name in PAIR and not isinstance(explained, Skipped)
+    ]
     text = explain_tables.render(wanted, pair, args.format)
     records.emit(text, explain_tables.notes(wanted), None if records.keeps_records(args.out) else args.out)
-    return 0 if all(isinstance(one, Skipped) or one.agrees for one in wanted) else 1
+    return 0 if all(isinstance(explained, Skipped) or explained.agrees for explained in wanted) else 1
 
 
 def _pair(sizes: Sequence[Size], built: Built) -> Built:
@@ -199,7 +203,7 @@ def _training(args: argparse.Namespace) -> int:
     """Print training costs of FCDM's Table 17, or of given models."""
     trainings = _trainings(args)
     steps = records.known_records(args.records)
-    names = list(dict.fromkeys(one.model for one in trainings))
+    names = list(dict.fromkeys(training.model for training in trainings))
     built = models.meta_models(names, [training_cost.RES], None)
     counts, notes = records.run_jobs(_jobs(built, training_cost.COUNTERS, 1), args.out, force=args.force)
     rows = training_cost.rows(training_cost.costs(trainings, [*steps, *counts]))

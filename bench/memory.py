@@ -121,7 +121,9 @@ def _limits(
     rows = []
     for setting, of_setting in by_setting.items():
         fit = memory_fit.fit(of_setting)
-        skipped = sorted({one.reason or one.status for one in of_setting if isinstance(one, Skipped)})
+        skipped = sorted(
+            {record.reason or record.status for record in of_setting if isinstance(record, Skipped)}
+        )
         remark = "not linear: use larger batches" if fit and fit.is_nonlinear else "; ".join(skipped)
         for device in devices:
             row = BatchLimit(case=setting, records=tuple(of_setting), fit=fit, device=device, remark=remark)

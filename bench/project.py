@@ -237,8 +237,10 @@ def _notes(made: Projector, gpus: dict[str, str], unused: Counter[str]) -> list[
 def _origin(rows: Sequence[PassPrediction]) -> str:
     """Torch versions, commits and newest date of the operator costs."""
     environments = [row.work.environment for row in rows]
-    made = sorted({f"torch {one.torch}, commit {one.commit or '-'}" for one in environments})
-    return f"work counted with {', '.join(made)}; {max(one.date for one in environments)}"
+    made = sorted(
+        {f"torch {environment.torch}, commit {environment.commit or '-'}" for environment in environments}
+    )
+    return f"work counted with {', '.join(made)}; {max(environment.date for environment in environments)}"
 
 
 def parser() -> options.Parser:

@@ -80,7 +80,7 @@ def _body(args: argparse.Namespace) -> int:
     purposes, planned, notes = plan(args.suite)
     if args.dry_run:
         with records.store(args.out if args.out.exists() else None) as store:
-            rows = [_Row(one, store, args.any_software) for one in planned]
+            rows = [_Row(job, store, args.any_software) for job in planned]
         left_s = sum(row.planned.job.estimate_s for row in rows if not row.is_stored)
         notes = [*purposes, *notes, f"at most about {duration(left_s)} are left"]
         records.emit(render(PLAN, rows, args.format), notes, None)
@@ -101,7 +101,7 @@ def _body(args: argparse.Namespace) -> int:
             clock=time.monotonic,
         )
     if sweep.left:
-        by_command = Counter(one.command for one in sweep.left)
+        by_command = Counter(job.command for job in sweep.left)
         notes.append(
             f"--budget left out {len(sweep.left)} of {len(planned)} cases, about {duration(sweep.left_s)}: "
             f"{', '.join(f'{count} of {command}' for command, count in by_command.items())}; "

@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        _tell(f"{self.prog}: {message.removeprefix('argument ')}")
+        _print_error(f"{self.prog}: {message.removeprefix('argument ')}")
         self.exit(2)
 
 
@@ -56,7 +56,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
         try:
             return body(args)
         except UsageError as error:
-            _tell(f"{parser.prog}: {error}".replace("\n", " "))
+            _print_error(f"{parser.prog}: {error}".replace("\n", " "))
             return 2
     except KeyboardInterrupt:
         if not torchrun.local_rank():  # interrupted in all processes; the first one prints it
@@ -64,7 +64,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
         return 130
 
 
-def _tell(line: str) -> None:
+def _print_error(line: str) -> None:
     """Print the error that ends a command, once under torchrun.
 
     The first process on a machine prints it, and torchrun then ends the others. A process that is still

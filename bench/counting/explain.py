@@ -234,7 +234,7 @@ def _products(counter: str, counted: Count, side: SideBySide, terms: Terms | Non
         unread = terms.torch[arithmetic.UNREAD]
         contracted = fused.by_op.get("einsum", 0) - side.permuted
         expected = sum(macs for op, macs in plain.by_op.items() if op not in (*_CONVOLUTIONS, *custom))
-        expected += sum(one.macs for one in named if ATTENTION in one.operators)
+        expected += sum(difference.macs for difference in named if ATTENTION in difference.operators)
         if unread and _sum(counted, _PRODUCTS) + contracted - expected == -unread:
             cause = "products that nothing reads, dropped from the trace"
             named.append(_difference(cause, -unread, ["linear"]))

@@ -256,7 +256,7 @@ class _Trace(CachedDispatch):
         self.calls.append(_Recorded(description, kind, name, module, self.phase, own or 0, set()))
         carrier = self._fuse(kind, taken) if own is None else len(self.calls) - 1
         for tensor in _tensors(out):
-            self._hold(tensor, carrier)
+            self._set_state(tensor, carrier)
 
     def _fuse(self, kind: str, taken: Sequence[Tensor]) -> int | None:
         """Find the product into which a call is fused; add the call's other inputs to its bytes."""
@@ -283,10 +283,10 @@ class _Trace(CachedDispatch):
         if (
             key not in self._contents
         ):  # a parameter or an input: it outlives the pass, so its key is not reused
-            self._hold(tensor, None)
+            self._set_state(tensor, None)
         return self._contents[key]
 
-    def _hold(self, tensor: Tensor, carrier: int | None) -> None:
+    def _set_state(self, tensor: Tensor, carrier: int | None) -> None:
         self._contents[tensor.untyped_storage()._cdata] = (self._numbers, carrier)
         self._numbers += 1
 

@@ -144,27 +144,27 @@ def run(
     spent: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command
     estimated: defaultdict[str, float] = defaultdict(float)  # of the same jobs
 
-    def expected_s(one: Planned) -> float:
+    def expected_s(entry: Planned) -> float:
         """The estimate, an upper bound, scaled by the actual times of the command's earlier jobs."""
-        pace = spent[one.command] / estimated[one.command] if estimated[one.command] else 1.0
-        return one.job.estimate_s * pace
+        pace = spent[entry.command] / estimated[entry.command] if estimated[entry.command] else 1.0
+        return entry.job.estimate_s * pace
 
-    missing = [one for one in planned if force or not is_stored(one, store, any_software=any_software)]
+    missing = [entry for entry in planned if force or not is_stored(entry, store, any_software=any_software)]
     sweep = Sweep(statuses=Counter(), stored=len(planned) - len(missing))
     left: list[Planned] = []
-    for number, one in enumerate(missing):
-        if budget_s is not None and number and clock() - start + expected_s(one) > budget_s:
-            left.append(one)  # a later one may still fit
+    for number, entry in enumerate(missing):
+        if budget_s is not None and number and clock() - start + expected_s(entry) > budget_s:
+            left.append(entry)  # a later one may still fit
             continue
-        begin(f"{one.label}; about {duration(sum(map(expected_s, missing[number:])))} left")
+        begin(f"{entry.label}; about {duration(sum(map(expected_s, missing[number:])))} left")
         started = clock()
-        if force and one.job.discard_checkpoint:
-            one.job.discard_checkpoint()
+        if force and entry.job.discard_checkpoint:
+            entry.job.discard_checkpoint()
         with worker.killed_after(case_timeout_s):
-            record = one.job.measure()
+            record = entry.job.measure()
         store.append(record)
-        spent[one.command] += clock() - started
-        estimated[one.command] += one.job.estimate_s
+        spent[entry.command] += clock() - started
+        estimated[entry.command] += entry.job.estimate_s
         sweep.statuses[getattr(record, "status", "ok")] += 1
     return Sweep(statuses=sweep.statuses, stored=sweep.stored, left=left, left_s=sum(map(expected_s, left)))
 

@@ -230,8 +230,8 @@ def _close() -> None:
 
 
 def _last_line(errors: Path) -> str:
-    said = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors.exists() else []
-    return next((line for line in reversed(said) if line.strip()), "it said nothing")
+    lines = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _memory_limit(device_type: str) -> int:

@@ -76,7 +76,7 @@ def _code(model: str) -> str:
 
 
 @functools.cache
-def _said(*command: str) -> str:
+def _first_output_line(*command: str) -> str:
     """First line of a command's output; blank if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -93,12 +93,12 @@ def _cpu_name() -> str:
         named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = named[0].partition(":")[2].strip() if named else ""
     else:
-        name = _said("sysctl", "-n", "machdep.cpu.brand_string")
+        name = _first_output_line("sysctl", "-n", "machdep.cpu.brand_string")
     return name or platform.machine()
 
 
 def _driver() -> str:
-    return _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return _first_output_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def _commit() -> str:
@@ -109,8 +109,8 @@ def _commit() -> str:
     """
     git = ("git", "-C", str(ROOT))
     # without .git here, git would report an enclosing repository
-    commit = _said(*git, "rev-parse", "--short=12", "HEAD") if (ROOT / ".git").exists() else ""
+    commit = _first_output_line(*git, "rev-parse", "--short=12", "HEAD") if (ROOT / ".git").exists() else ""
     if not commit:
         return os.environ.get("BENCH_COMMIT", "")
-    changed = _said(*git, "status", "--porcelain", "--untracked-files=no")
+    changed = _first_output_line(*git, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if changed else commit

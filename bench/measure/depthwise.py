@@ -339,17 +339,21 @@ def measure(case: DepthwiseCase, environment: Environment) -> Record:
         OperatorComparison; or Skipped if the reference, or every other implementation, cannot be timed.
     """
     given, reference = draw(case)
-    names = [name for name, one in IMPLEMENTATIONS.items() if case.operation in one.operations]
+    names = [
+        name
+        for name, implementation in IMPLEMENTATIONS.items()
+        if case.operation in implementation.operations
+    ]
     with torch.inference_mode():
         ready = [prepare(name, given, reference, case.operation, case.precision) for name in names]
         del reference
-        found, calls = tuple(one for one, _ in ready), [call for _, call in ready if call]
+        found, calls = tuple(result for result, _ in ready), [call for _, call in ready if call]
         first, *others = found
         if first.status != "ok":
             reason = f"{first.name}: {first.reason}"
             return Skipped(case=case, environment=environment, status=first.status, reason=reason)
         if len(calls) < 2:
-            reason = "; ".join(f"{one.name}: {one.reason}" for one in others)
+            reason = "; ".join(f"{result.name}: {result.reason}" for result in others)
             reason = f"nothing beside {first.name}: {reason}"
             return Skipped(case=case, environment=environment, status="not timed", reason=reason)
         monitor = telemetry.monitor(case.device)

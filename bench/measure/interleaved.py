@@ -91,7 +91,7 @@ def compare(
     warm = [timing.warm_up(call, each, clock=clock, synchronise=synchronise) for call in calls]
 
     rng = random.Random(policy.seed)
-    made = _Growing(calls=_calls_of_a_visit([one.wall_s for one in warm], policy))
+    made = _Growing(calls=_calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy))
     next_look = policy.min_rounds
     unmet: list[str] = []
     while True:
@@ -115,8 +115,8 @@ def compare(
         visits_s=tuple(made.visits_s),
         calls=made.calls,
         clocks_mhz=tuple(made.clocks_mhz),
-        warmup_times_s=tuple(one.wall_s for one in warm),
-        warmup_stationary=tuple(one.stationary for one in warm),
+        warmup_times_s=tuple(warm_up.wall_s for warm_up in warm),
+        warmup_stationary=tuple(warm_up.stationary for warm_up in warm),
         stopped_by="budget" if unmet else "verdicts",
         unmet=tuple(unmet),
     )
@@ -155,11 +155,11 @@ def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tup
     if min(passes) <= 0:  # the clock is too coarse for a pass
         return (1,) * len(passes)
     calls: list[int] = []
-    for one in passes:
+    for seconds in passes:
         similar = (
-            known for known, other in zip(calls, passes, strict=False) if abs(one / other - 1) < SIMILAR
+            known for known, other in zip(calls, passes, strict=False) if abs(seconds / other - 1) < SIMILAR
         )
-        calls.append(next(similar, max(1, round(policy.min_visit_s / one))))
+        calls.append(next(similar, max(1, round(policy.min_visit_s / seconds))))
     return tuple(calls)
 
 

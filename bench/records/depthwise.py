@@ -83,11 +83,13 @@ class OperatorComparison(Interleaved):
     @property
     def timed(self) -> tuple[Implementation, ...]:
         """The implementations that are arms."""
-        return tuple(one for one in self.implementations if one.status == "ok")
+        return tuple(
+            implementation for implementation in self.implementations if implementation.status == "ok"
+        )
 
     @property
     def arms(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.timed)
+        return tuple(implementation.name for implementation in self.timed)
 
     def times_s(self, arm: int) -> tuple[float, ...]:
         """Mean seconds of one operation in each visit of an arm, in order."""

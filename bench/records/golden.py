@@ -53,13 +53,16 @@ class Golden(Record):
     @property
     def verdict(self) -> str:
         """Reproduced, not reproduced, or recompiled: the outputs agree, but a later call recompiled."""
-        if any(one.error > one.tolerance for one in self.deviations):
+        if any(deviation.error > deviation.tolerance for deviation in self.deviations):
             return f"not {REPRODUCED}"
         return "recompiled" if self.recompilations else REPRODUCED
 
 
 def _deviations(deviations: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{one['output']} {one['error']:.1e} ({one['tolerance']:.1e})" for one in deviations)
+    return "; ".join(
+        f"{deviation['output']} {deviation['error']:.1e} ({deviation['tolerance']:.1e})"
+        for deviation in deviations
+    )
 
 
 TABLE = Table[Golden](
@@ -68,7 +71,7 @@ TABLE = Table[Golden](
         *RUN,
         Column(
             "relative rms error (tolerance)",
-            lambda r: [asdict(one) for one in r.deviations],
+            lambda r: [asdict(deviation) for deviation in r.deviations],
             _deviations,
             key="outputs",
         ),
