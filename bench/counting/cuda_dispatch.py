@@ -80,23 +80,23 @@ class CudaRules(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - torch's own signature
-        given = dict(kwargs or {})
+        keywords = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         if func is F.scaled_dot_product_attention:
             if self.autocast is not None:
-                args, given = _each(self._lower, args), _each(self._lower, given)
-            return fused_attention(*args, **given)
+                args, keywords = _each(self._lower, args), _each(self._lower, keywords)
+            return fused_attention(*args, **keywords)
         if self.autocast is None:
-            return func(*args, **given)
+            return func(*args, **keywords)
         if name in TO_LOWER:
-            return func(*_each(self._lower, args), **_each(self._lower, given))
+            return func(*_each(self._lower, args), **_each(self._lower, keywords))
         if name in self._to_float32:
-            return func(*_each(_float32, args), **_each(_float32, given))
-        if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _asks_for_type(args, given):
-            return func(*args, **{**given, "dtype": torch.float32})
-        if name in TO_WIDEST and torch.float32 in _types((args, given)):
-            return func(*_each(_float32, args), **_each(_float32, given))
-        return func(*args, **given)
+            return func(*_each(_float32, args), **_each(_float32, keywords))
+        if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _has_type_argument(args, keywords):
+            return func(*args, **{**keywords, "dtype": torch.float32})
+        if name in TO_WIDEST and torch.float32 in _types((args, keywords)):
+            return func(*_each(_float32, args), **_each(_float32, keywords))
+        return func(*args, **keywords)
 
     def __exit__(self, *error: object) -> None:
         self._casts.clear()
@@ -150,8 +150,8 @@ def _is_low(x: object) -> bool:
     return isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16)
 
 
-def _asks_for_type(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, torch.dtype) for value in (*args, *given.values()))
+def _has_type_argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, torch.dtype) for value in (*args, *keywords.values()))
 
 
 def _float32(x: Tensor) -> Tensor:

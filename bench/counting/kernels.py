@@ -214,7 +214,7 @@ class _Trace(CachedDispatch):
             return None
         rule = _RULES.get(func._overloadpacket)
         macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
-        taken = [*_tensors(args), *_tensors(tuple(keywords.values()))]
+        inputs = [*_tensors(args), *_tensors(tuple(keywords.values()))]
         if name == "convolution":
             kind = kind_of(name, args[1].shape, args[0].shape[1])
         elif name == "convolution_backward":
@@ -223,47 +223,47 @@ class _Trace(CachedDispatch):
         else:
             kind = kind_of(name)
         if name in _GATHERS:
-            read = size_bytes(out) + sum(map(size_bytes, taken[1:]))
+            read = size_bytes(out) + sum(map(size_bytes, inputs[1:]))
         elif name in _OVERWRITES:
-            read = sum(map(size_bytes, taken[1:]))
+            read = sum(map(size_bytes, inputs[1:]))
         else:
-            read = sum(map(size_bytes, taken))
+            read = sum(map(size_bytes, inputs))
         fused_attention = name.startswith("_scaled_dot_product_") and not name.endswith("backward")
         written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
         calls = 1
-        if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
+        if name.startswith("native_layer_norm") and not inputs[0].is_contiguous():
             # the kernel needs contiguous rows and copies others first
-            calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
+            calls, read, written = 2, read + size_bytes(inputs[0]), written + size_bytes(inputs[0])
         moved = read + written
         if name == "convolution" and args[2] is not None and kind != "depthwise":
             # cuDNN's convolutions have no bias: torch adds it to the output
             return _Call(kind, 2, macs, moved + 2 * size_bytes(out), moved)
         if name == "native_group_norm":  # reads the input twice: statistics and normalisation
-            return _Call(kind, 2, macs, moved + size_bytes(taken[0]), None)
+            return _Call(kind, 2, macs, moved + size_bytes(inputs[0]), None)
         return _Call(kind, calls, macs, moved, None if rule is None else moved)
 
     def record(self, func: Any, args: tuple[Any, ...], out: Any, description: _Call | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
-        taken = list(_tensors(args))
+        inputs = list(_tensors(args))
         if description is None:
             if name == "_unsafe_view":
-                self._contents[out.untyped_storage()._cdata] = self._state(taken[0])
+                self._contents[out.untyped_storage()._cdata] = self._state(inputs[0])
             return
         kind, module = description.kind, self._modules.calling(self.phase)
         if name in _BATCHES and module in self._linear:
             kind = "linear"
         own = description.own_bytes
         self.calls.append(_Recorded(description, kind, name, module, self.phase, own or 0, set()))
-        carrier = self._fuse(kind, taken) if own is None else len(self.calls) - 1
+        carrier = self._fuse(kind, inputs) if own is None else len(self.calls) - 1
         for tensor in _tensors(out):
             self._set_state(tensor, carrier)
 
-    def _fuse(self, kind: str, taken: Sequence[Tensor]) -> int | None:
+    def _fuse(self, kind: str, inputs: Sequence[Tensor]) -> int | None:
         """Find the product into which a call is fused; add the call's other inputs to its bytes."""
-        states = [self._state(tensor) for tensor in taken]
+        states = [self._state(tensor) for tensor in inputs]
         carriers = [
             (_elements(tensor), carrier)
-            for tensor, (_, carrier) in zip(taken, states, strict=True)
+            for tensor, (_, carrier) in zip(inputs, states, strict=True)
             if carrier is not None
         ]
         if not carriers:
@@ -271,7 +271,7 @@ class _Trace(CachedDispatch):
         _, chosen = max(carriers)
         if kind != "movement":
             product = self.calls[chosen]
-            for tensor, (number, carrier) in zip(taken, states, strict=True):
+            for tensor, (number, carrier) in zip(inputs, states, strict=True):
                 if carrier != chosen and number not in product.read:
                     product.read.add(number)
                     product.fused_bytes += size_bytes(tensor)

@@ -66,9 +66,9 @@ def _work(request: dict[str, Any]) -> NoReturn:
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    devnull = os.open(os.devnull, os.O_RDONLY)
     errors = os.open(request["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for source, target in ((nothing, REQUESTS), (errors, ANSWERS), (errors, ERRORS)):
+    for source, target in ((devnull, REQUESTS), (errors, ANSWERS), (errors, ERRORS)):
         os.dup2(source, target)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     sys.excepthook = _end_with

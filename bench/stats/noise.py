@@ -75,8 +75,8 @@ def drift(times_s: Sequence[float]) -> float | None:
     spread = sum((rank - centre) ** 2 for rank in ranks)
     if abs(change) < DRIFT_SIZE or spread == 0:
         return None
-    together = sum((i - centre) * (rank - centre) for i, rank in enumerate(ranks))
-    correlation = together / math.sqrt(spread * n * (n * n - 1) / 12)
+    covariance = sum((i - centre) * (rank - centre) for i, rank in enumerate(ranks))
+    correlation = covariance / math.sqrt(spread * n * (n * n - 1) / 12)
     z = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, correlation))) * math.sqrt((n - 3) / 1.06)
     return change if abs(z) > DRIFT_Z and z * change > 0 else None
 
@@ -134,7 +134,7 @@ def _limit(base: float, n: int) -> float:
 def outliers(times_s: Sequence[float]) -> int:
     """Count the samples beyond both `OUTLIER_SIZE` and `OUTLIER_LIMIT` from the median."""
     centre = intervals.median(times_s)
-    deviations = [abs(time - centre) for time in times_s]
-    deviation = 1.4826 * intervals.median(deviations)  # the standard deviation of normal samples
+    distances = [abs(time - centre) for time in times_s]
+    deviation = 1.4826 * intervals.median(distances)  # the standard deviation of normal samples
     limit = max(_limit(OUTLIER_LIMIT, len(times_s)) * deviation, OUTLIER_SIZE * centre)
-    return sum(far > limit for far in deviations)
+    return sum(distance > limit for distance in distances)

@@ -175,8 +175,8 @@ def _object(cls: type) -> Decoder:
         if type(value) is not dict:
             raise _mismatch(cls, value)
         if value.keys() != inner.keys():
-            odd = sorted(value.keys() ^ inner.keys())
-            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(odd)}")
+            unmatched = sorted(value.keys() ^ inner.keys())
+            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
         arguments = {}
         for name, entry in value.items():
             exact, decoder = inner[name]
