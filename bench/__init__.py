@@ -1,1 +1,1 @@
-"""Measuring: one question a module; a module with a main is a command, `python -m bench.flops`."""
+"""Benchmarks of backbones. A module with a `main` is a command: `python -m bench.flops`."""

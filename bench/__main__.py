@@ -13,7 +13,7 @@ ORDER = ("flops", "throughput", "versus", "memory", "roofline", "scaling", "swee
 
 
 def commands() -> dict[str, str]:
-    """Every command and what it does, read from its source: nothing is imported."""
+    """Commands with the first sentence of their docstrings, read from the sources without imports."""
     found = {}
     for path in Path(__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

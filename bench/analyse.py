@@ -1,4 +1,4 @@
-"""Analyse trained networks: the frequencies that they predict, or the channels that they use.
+"""Analyse trained networks: the spectrum of their predictions, or the use of their channels.
 
 python -m bench.analyse spectrum --checkpoint runs/FCDM-S-seed0 runs/DiT-S-2-seed0
 python -m bench.analyse spectrum --checkpoint runs/FCDM-S-seed0 --ema 0.9999 --levels 10 100 500 900
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.training.probe import Request, Subject
 
 TYPICAL_S = 60.0
-LAYER = r"(.*\.)?contract"  # the name that our networks give the layer behind the hidden channels
+LAYER = r"(.*\.)?contract"  # name of the layer that reads the hidden channels, in the networks of models/
 
 
 def _request(args: argparse.Namespace) -> "Request":

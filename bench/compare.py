@@ -5,9 +5,9 @@
     python -m bench.compare runs.jsonl
     python -m bench.compare runs.jsonl --note "clocks were locked at 1500 MHz"
 
-One file is compared with itself: the newest record of each case with every older one. Nothing is measured.
-Exit code 1: a pair differs or a case gave a number in one file only; with --fail-if-slower, a case got
-slower or failed. The method is in docs/compare.md.
+With one file, the newest record of each case is compared with every older one. Nothing is measured.
+Exit code 1: a pair differs, or a case has a result in one file only; with --fail-if-slower, a case became
+slower or failed. Method: docs/compare.md
 """
 
 import argparse
@@ -97,7 +97,7 @@ def _compare(args: argparse.Namespace) -> int:
     if regressions is not None:
         summary += regressions or [f"no case is slower by more than {100 * args.fail_if_slower:g} %"]
     text = render(agreement.table(dated=len(args.files) == 1), compared.pairs, args.format)
-    if args.format == "md":  # the whole comment of a pull request
+    if args.format == "md":  # complete text of a pull-request comment
         text = "".join(f"- {line}\n" for line in summary) + f"\n{text}"
         summary = []
     if args.note is not None:
@@ -109,7 +109,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _remark(args: argparse.Namespace) -> int:
-    """Append the text of --note to the one file."""
+    """Append the text of --note to the file."""
     if len(args.files) > 1:
         raise UsageError("--note TEXT: takes one FILE; --note alone appends the summary of a comparison")
     if not args.note.strip():
@@ -123,10 +123,10 @@ def _remark(args: argparse.Namespace) -> int:
 
 
 def devices_of(found: Sequence[Record], pattern: str) -> list[str]:
-    """The devices of the records whose case a pattern names; blank: of all.
+    """Devices of the records whose case matches a pattern; a blank pattern matches all.
 
     Raises:
-        UsageError: there are no such records.
+        UsageError: no record matches.
     """
     if not found:
         raise UsageError("FILE: holds no records")
@@ -137,7 +137,7 @@ def devices_of(found: Sequence[Record], pattern: str) -> list[str]:
 
 
 def _append(path: Path, text: str, about: str, devices: Sequence[str], author: str) -> list[str]:
-    """Write a note at the end of a file of records; remarks on the file come back."""
+    """Append a note to a file of records; returns remarks on the file."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     note = Note(text=text, about=about, devices=tuple(devices), author=author, date=now)
     with records.store(path) as store:

@@ -42,10 +42,10 @@ TIMEOUT_S = 20 * 24 * 3600.0  # of a worker; select() allows little more
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
-    """Every model from every seed, all models of a seed before the next seed, checked before training.
+    """Runs of every model from every seed, ordered by seed, checked before training.
 
     Raises:
-        UsageError: data, models, settings or run folders that cannot be used.
+        UsageError: unusable data, models, settings or run folders.
     """
     from bench.machine import environment
     from bench.training.checkpoint import CheckpointError
@@ -94,7 +94,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
 
 
 def _pixels(latent_size: Size) -> Size:
-    """The size of the images that latents encode."""
+    """Size of the images that latents encode."""
     pixels = options.PIXELS_PER_LATENT
     if isinstance(latent_size, int):
         return pixels * latent_size
@@ -115,7 +115,7 @@ def _train_macs(name: str, recipe: Recipe, size: Size, data: str) -> int:
 
 
 def train(run: PlannedRun) -> TrainingRun | Skipped:
-    """Train a run in a worker; with half the batch of a pass, if the run allows, when memory runs out."""
+    """Train a run in a worker; when memory runs out, retry with half the pass batch if the run allows it."""
     for smaller in study.batch_halvings(run):
         result = worker.run(
             "bench.training.study:measure",
@@ -159,19 +159,19 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 @dataclass(kw_only=True)
 class _Outcome:
-    """The records of a study so far, and what a user should know."""
+    """Records of a study so far, and notes for the user."""
 
     records: list[TrainingRun | Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def _study(runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Processes | None") -> _Outcome:
-    """Train what the store does not have, until the time limit.
+    """Train the runs that the store does not contain, until the time limit.
 
     Args:
         runs: in order.
         args: --out, --force and --budget.
-        group: the processes of torchrun, all of which call this; None: each run has a worker.
+        group: process group of torchrun, in which every process calls this; None: each run has a worker.
     """
     begin = time.monotonic()
     first = group is None or group.rank == 0
@@ -214,7 +214,7 @@ def _study(runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Process
 def _decide(
     store: Store | None, run: PlannedRun, force: bool, left: float | None
 ) -> tuple[str, TrainingRun | None]:
-    """Take the stored record of a run, stop, or train."""
+    """The next action for a run: stored (with its record), stop or train."""
     stored = None if force else study.find_stored(run, store)
     if stored is not None:
         return "stored", stored

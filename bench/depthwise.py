@@ -1,12 +1,12 @@
-"""Implementations of a depthwise convolution compared on a device, with their distance from the floor.
+"""Speeds of depthwise convolution implementations on a device, compared with the roofline floor.
 
     python -m bench.depthwise
     python -m bench.depthwise --res 256 --precision bf16 --operation conv --out records.jsonl
     python -m bench.depthwise --kernel-size 3 5 7 9 31 --res 256 --budget 10
     python -m bench.depthwise --model DiCo-XL --device cuda --precision bf16
 
-Widths, sides and windows are those of the model. Every output is checked against float64 before it is timed;
-docs/depthwise.md lists the implementations and says how they are timed.
+Widths, sides and kernel sizes are those of the model. Every output is checked against float64 before timing.
+Method and implementations: docs/depthwise.md
 """
 
 import argparse
@@ -30,11 +30,11 @@ OPERATIONS = ("conv", "block")
 DEFAULT_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
 BATCH = {"cpu": 4, "cuda": 64}
 BUDGET_S = {"cpu": 20.0, "cuda": 6.0}
-COMPILE_S = 10.0  # as a rule, of torch.compile or of Triton's tilings
+COMPILE_S = 10.0  # typical, of torch.compile or of Triton autotuning
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """A job for every operation, layer and setting, the largest image last."""
+    """Jobs of every operation, layer and setting, ordered by image size."""
     from bench.machine import environment
 
     return [
@@ -58,10 +58,10 @@ def _compare(case: DepthwiseCase) -> Record:
 
 
 def _cases(args: argparse.Namespace) -> list[DepthwiseCase]:
-    """The product of the settings.
+    """Cases of every combination of settings.
 
     Raises:
-        UsageError: names, sizes or settings that cannot be.
+        UsageError: invalid names, sizes or settings.
     """
     from bench.machine import device
     from bench.measure.depthwise import layers
@@ -111,7 +111,7 @@ def _body(args: argparse.Namespace) -> int:
     for record in found:
         rows += depthwise.lines(record, peaks) if isinstance(record, OperatorComparison) else [record]
     if args.format not in ("json", "csv"):
-        # on a CPU half of the implementations cannot run: a note names them once
+        # half of the implementations cannot run on a CPU: a note names them once
         absent = [row for row in rows if isinstance(row, depthwise.Line) and row.status == NOT_HERE]
         rows = [row for row in rows if row not in absent]
         reasons = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in absent)
@@ -122,9 +122,9 @@ def _body(args: argparse.Namespace) -> int:
 
 def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:
     notes = []
-    for one in depthwise.pass_sums(found):
-        case = one.case
-        times = ", ".join(f"{name} {milliseconds(s)}" for name, s in one.seconds.items())
+    for total in depthwise.pass_sums(found):
+        case = total.case
+        times = ", ".join(f"{name} {milliseconds(s)}" for name, s in total.seconds.items())
         notes.append(
             f"all {case.operation} {case.kernel}x{case.kernel} of one pass of {case.model}, {case.settings}, "
             f"in ms: {times}"
@@ -135,7 +135,7 @@ def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:
 
 
 def odd(text: str) -> int:
-    """The side of a window."""
+    """Parse a kernel size."""
     value = options.positive_int(text)
     if value % 2 == 0:
         raise argparse.ArgumentTypeError(f"must be odd, got {value}; {value + 1} would work")

@@ -5,8 +5,8 @@
     python -m bench.flops --explain FCDM-XL DiT-XL/2
     python -m bench.flops --training --model FCDM-XL --steps 400000
 
-Counted from the sizes of tensors: nothing is computed. One MAC is two FLOPs. docs/flops.md describes the
-counters, what --explain tells and what a training cost is made of.
+Counts come from tensor shapes: nothing is computed. One MAC is two FLOPs.
+Counters, --explain and training costs: docs/flops.md
 """
 
 import argparse
@@ -40,10 +40,10 @@ Built = Mapping[tuple[str, Size], "nn.Module"]  # models on the meta device
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Every requested count, checked before anything is counted.
+    """Jobs of every requested count, checked before counting.
 
     Raises:
-        UsageError: names, sizes, weights or counters that cannot be counted, or a mode with its own tables.
+        UsageError: invalid names, sizes, weights or counters, or a mode that a sweep cannot run.
     """
     for mode in ("explain", "training"):
         if getattr(args, mode):
@@ -109,7 +109,7 @@ def _stored(case: CountCase, here: Environment, store: Store) -> Record | None:
 
 
 def _count(args: argparse.Namespace) -> int:
-    """Count each model under each counter, and show the counts or their parts."""
+    """Count each model under each counter; print the counts, or their shares by operator or module."""
     built = _built(args)
     found, notes = records.run_jobs(
         _jobs(built, _counters(args), args.batch or 1), args.out, force=args.force
@@ -123,7 +123,7 @@ def _count(args: argparse.Namespace) -> int:
 
 
 def _shares(found: Sequence[Record], built: Built, by: str) -> list[MacShare | Record]:
-    """The parts of each count, which no record holds; a count that failed remains a row."""
+    """Shares of each count by operator or module, which are not stored; a failed count is one row."""
     from bench.counting import count
 
     rows: list[MacShare | Record] = []
@@ -150,7 +150,7 @@ def _notes(found: Sequence[Record]) -> list[str]:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    """Show the differences between counters; exit code 1 where a closed form is not the traced count."""
+    """Print the differences between counters; exit code 1 where closed form and traced count differ."""
     from bench.counting import explain, explain_tables
     from bench.machine import environment
 
@@ -165,21 +165,25 @@ def _explain(args: argparse.Namespace) -> int:
         for (name, res), model in everything.items():
             begin(f"{name} {size_text(res)}")
             case, here = _case(name, res, "torch", args.batch or 1), environment.gather("meta", name)
-            # packages, which are slow, do not run for the ratio alone
+            # packages are slow: they do not run for the ratio alone
             chosen = packages if (name, res) in built else {}
-            done[name, res] = one = explain.explain(case, here, model, chosen, max_macs)
-            for record in [one] if isinstance(one, Skipped) else one.counted.values():
+            done[name, res] = explained = explain.explain(case, here, model, chosen, max_macs)
+            for record in [explained] if isinstance(explained, Skipped) else explained.counted.values():
                 if store and (args.force or store.find(record.case, record.environment) is None):
                     store.append(record)
     wanted = [done[case] for case in built]
-    pair = [one for (name, _), one in done.items() if name in PAIR and not isinstance(one, Skipped)]
+    pair = [
+        explained
+        for (name, _), explained in done.items()
+        if name in PAIR and not isinstance(explained, Skipped)
+    ]
     text = explain_tables.render(wanted, pair, args.format)
     records.emit(text, explain_tables.notes(wanted), None if records.keeps_records(args.out) else args.out)
-    return 0 if all(isinstance(one, Skipped) or one.agrees for one in wanted) else 1
+    return 0 if all(isinstance(explained, Skipped) or explained.agrees for explained in wanted) else 1
 
 
 def _pair(sizes: Sequence[Size], built: Built) -> Built:
-    """The two models of the ratio at the sizes that both take."""
+    """The two models of the ratio at the sizes that both support."""
     from models.contract import build
     from models.registry import task_at
 
@@ -196,10 +200,10 @@ def _pair(sizes: Sequence[Size], built: Built) -> Built:
 
 
 def _training(args: argparse.Namespace) -> int:
-    """Show what trainings cost: those of FCDM's Table 17, or of given models."""
+    """Print training costs of FCDM's Table 17, or of given models."""
     trainings = _trainings(args)
     steps = records.known_records(args.records)
-    names = list(dict.fromkeys(one.model for one in trainings))
+    names = list(dict.fromkeys(training.model for training in trainings))
     built = models.meta_models(names, [training_cost.RES], None)
     counts, notes = records.run_jobs(_jobs(built, training_cost.COUNTERS, 1), args.out, force=args.force)
     rows = training_cost.rows(training_cost.costs(trainings, [*steps, *counts]))

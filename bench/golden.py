@@ -1,12 +1,12 @@
-"""Outputs of networks on this device, compared with those of the authors' released code.
+"""Compare outputs of networks on this device with those of the authors' released code.
 
     python -m bench.golden
     python -m bench.golden --model FCDM-S DiT-S/2 --precision fp32 bf16 --compile off on
     python -m bench.golden --device cuda --cuda-graphs off on --channels-last off on --out records.jsonl
     python -m bench.golden --model DiG-S/2@torch DiG-S/2@fla
 
-Each network gets the weights and inputs of its file in baselines/golden. Each case runs in a process of its
-own. The exit code is 1 unless every case reproduced its golden. docs/golden.md describes the tolerances.
+Each network gets the weights and inputs of its file in baselines/golden. Each case runs in its own process.
+Exit code 1 unless every case reproduces its golden. Tolerances: docs/golden.md
 """
 
 import argparse
@@ -22,16 +22,16 @@ from bench.records.base import Record
 from bench.records.golden import REPRODUCED, TABLE, Golden, GoldenCase
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-DEFAULT = ("fp32", "tf32", "bf16")  # as far as the device has them
-TIMEOUT_S = {False: 300.0, True: 1200.0}  # without and with compiling, which takes minutes on one core
+DEFAULT = ("fp32", "tf32", "bf16")  # those that the device supports
+TIMEOUT_S = {False: 300.0, True: 1200.0}  # without and with torch.compile, which takes minutes on one core
 TYPICAL_S = {False: 20.0, True: 90.0}
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Every requested combination, checked before any network is called.
+    """Jobs of every requested combination, checked before any network is called.
 
     Raises:
-        UsageError: names without a golden, or settings that the device does not have.
+        UsageError: a name without a golden, or a setting that the device does not support.
     """
     from bench.machine import environment
 

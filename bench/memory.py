@@ -5,7 +5,7 @@
     python -m bench.memory --device cuda meta --model FCDM-XL --batch 64 128 256 --out memory.jsonl
     python -m bench.memory --claims
 
-Measured on a GPU; without one predicted from the sizes of tensors. Method: docs/memory.md
+Measured on a GPU; predicted from tensor sizes without one. Method: docs/memory.md
 """
 
 import argparse
@@ -34,7 +34,7 @@ _NOT_WITH_CLAIMS = ("model", "res", "batch", "work", "checkpointing", "fits", "f
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Every case but those of a search, checked before anything is measured.
+    """Jobs of every case except those of a batch search, checked before measuring.
 
     Raises:
         UsageError: unknown names, impossible sizes, missing devices.
@@ -54,7 +54,7 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
         ]
     names = models.model_names(args.model, default=MODELS)
     models.check_models(names, args.res or RES, weights=None)
-    # checkpointing changes nothing in inference
+    # checkpointing has no effect in inference
     steps = [
         (work, checkpointing)
         for work in args.work or WORK
@@ -77,7 +77,7 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
 
 
 def _claim_cases(device: str, precisions: Sequence[str], reserve_bytes: int) -> list[MemoryCase]:
-    """The cases of the paper's claims; on a GPU, each within the memory that its claim names."""
+    """Cases of the paper's claims; on a GPU, each limited to the memory that its claim names."""
     return [
         MemoryCase(
             **settings.sized_fields(claim.model, claim.res, device),
@@ -114,14 +114,16 @@ def _limits(
     devices: Sequence[Device | None],
     args: argparse.Namespace,
 ) -> list[BatchLimit]:
-    """One row for each setting and device; the cases of a setting differ in their batch only."""
+    """Batch limits, one for each setting and device; cases of a setting differ in batch only."""
     by_setting: dict[MemoryCase, list[Record]] = {}
     for case, record in zip(cases, found, strict=True):
         by_setting.setdefault(replace(case, batch=1), []).append(record)
     rows = []
     for setting, of_setting in by_setting.items():
         fit = memory_fit.fit(of_setting)
-        skipped = sorted({one.reason or one.status for one in of_setting if isinstance(one, Skipped)})
+        skipped = sorted(
+            {record.reason or record.status for record in of_setting if isinstance(record, Skipped)}
+        )
         remark = "not linear: use larger batches" if fit and fit.is_nonlinear else "; ".join(skipped)
         for device in devices:
             row = BatchLimit(case=setting, records=tuple(of_setting), fit=fit, device=device, remark=remark)
@@ -130,11 +132,11 @@ def _limits(
 
 
 class _Undecided(Exception):  # noqa: N818 - not an error of the program
-    """A case failed for another reason than memory."""
+    """A case failed for a reason other than memory."""
 
 
 def _verified(row: BatchLimit, device: Device, args: argparse.Namespace) -> BatchLimit:
-    """Search for the largest batch that fits, starting from that of the line."""
+    """Search for the largest batch that fits, starting from the fitted one."""
     from bench.jobs.memory import job
 
     is_predicted = row.case.is_predicted

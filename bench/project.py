@@ -4,8 +4,8 @@
     python -m bench.project --to h200 --model FCDM-XL DiT-XL/2 --res 256 512 --precision bf16 tf32
     python -m bench.project --to "A100 PCIe 40GB" --work training --batch 32 64
 
-Predicted, never measured: from operator costs, peaks as sold, and efficiencies calibrated on measured passes.
-Their errors, and published rows beside predictions, are in the report. Method: docs/project.md
+Predictions use operator costs, nominal peaks, and efficiencies calibrated on measured passes.
+The report has their errors, and published rows beside predictions. Method: docs/project.md
 """
 
 import argparse
@@ -49,7 +49,7 @@ WORK = ("inference", "training")
 
 
 class _Source:
-    """Operator costs and memory of passes: from records, else counted here; --out keeps all of them."""
+    """Operator costs and memory of passes, from records or counted here; --out stores all of them."""
 
     def __init__(self, known: Sequence[Record], store: Store | None, force: bool) -> None:
         self.costs = PassCosts(operators={}, memory={}) if force else costs_in(known)
@@ -57,7 +57,7 @@ class _Source:
         self._force = force
 
     def work(self, key: PassKey) -> OperatorCosts:
-        """The work of a pass; that of a training step with its update.
+        """Operator costs of a pass; those of a training step include the update.
 
         Raises:
             ValueError: the model cannot be built, or its memory in training cannot be predicted.
@@ -74,7 +74,7 @@ class _Source:
         return work
 
     def memory(self, key: PassKey) -> Record:
-        """The memory of a pass without checkpointing, predicted."""
+        """Predicted memory of a pass without checkpointing."""
         if key not in self.costs.memory:
             self.costs.memory[key] = self._count(_memory_job(key))
         self._keep(self.costs.memory[key])
@@ -113,7 +113,7 @@ def _memory_job(key: PassKey) -> Job:
 
 
 def _projector(known: Sequence[Record], source: _Source) -> tuple[Projector, Counter[str]]:
-    """Calibrate on every measured pass, its work counted where no record holds it."""
+    """Calibrate on every measured pass; operator costs missing from the records are counted."""
     timed, others = usable(known)
     ceilings = [record for record in known if isinstance(record, Ceiling)]
     for record in timed:
@@ -121,7 +121,7 @@ def _projector(known: Sequence[Record], source: _Source) -> tuple[Projector, Cou
             try:
                 source.work(key_of(record.case))
             except ValueError:
-                continue  # a model that no longer exists: counted below
+                continue  # the model no longer exists
     seen, lacking = observations(timed, known, source.costs)
     return projector(seen), others + lacking
 
@@ -129,7 +129,7 @@ def _projector(known: Sequence[Record], source: _Source) -> tuple[Projector, Cou
 def _memory_errors(
     known: Sequence[Record], source: _Source, works: Iterable[str]
 ) -> tuple[MemoryErrors, list[str]]:
-    """The errors of predicted memory against every peak of such work measured on a GPU, and a note."""
+    """Errors of predicted memory against every measured GPU peak of the same work, and a note."""
     lacking: Counter[str] = Counter()
     for _, key, _ in measured_memory(known):
         if key[-1] in works:
@@ -143,10 +143,10 @@ def _memory_errors(
 
 
 def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
-    """GPUs by name, each with the text that named it.
+    """Names of GPUs, each with the text that the user gave for it.
 
     Raises:
-        UsageError: a name of no GPU or of several, or a GPU without a peak that is needed.
+        UsageError: a name that matches no GPU or several, or a GPU without a required peak.
     """
     found: dict[str, str] = {}
     for text in to:
@@ -161,7 +161,7 @@ def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
 
 
 def _keys(args: argparse.Namespace) -> list[tuple[PassKey, str]]:
-    """Every pass with the precision of its arithmetic.
+    """Keys of every pass, each with the precision of its arithmetic.
 
     Raises:
         UsageError: unknown names or impossible sizes.
@@ -235,10 +235,12 @@ def _notes(made: Projector, gpus: dict[str, str], unused: Counter[str]) -> list[
 
 
 def _origin(rows: Sequence[PassPrediction]) -> str:
-    """The software that counted the work of the passes, possibly long ago."""
+    """Torch versions, commits and newest date of the operator costs."""
     environments = [row.work.environment for row in rows]
-    made = sorted({f"torch {one.torch}, commit {one.commit or '-'}" for one in environments})
-    return f"work counted with {', '.join(made)}; {max(one.date for one in environments)}"
+    made = sorted(
+        {f"torch {environment.torch}, commit {environment.commit or '-'}" for environment in environments}
+    )
+    return f"work counted with {', '.join(made)}; {max(environment.date for environment in environments)}"
 
 
 def parser() -> options.Parser:

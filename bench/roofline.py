@@ -1,11 +1,11 @@
-"""Floors of a denoising pass on a device: what bounds it, and how near a measured pass comes.
+"""Roofline floors of a denoising pass on a device: its bounds, and measured time against them.
 
     python -m bench.roofline --model FCDM-XL DiT-XL/2 --precision bf16 --device-peaks "H200 SXM5 141GB" here
     python -m bench.roofline --model FCDM-S DiT-S/2 --batch 4 --by kind --profile
     python -m bench.roofline --model FCDM-XL --by module --device-peaks none
     python -m bench.roofline --measure-ceilings --out records.jsonl
 
-Floors are computed from operators and peaks, not measured; docs/roofline.md says how.
+Floors are computed from operators and peaks, not measured. Method: docs/roofline.md
 """
 
 import argparse
@@ -36,7 +36,7 @@ BUDGET_S = 2.0
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """What is measured and counted, in order; of ceilings only those that --measure-ceilings asks for."""
+    """Ceilings with --measure-ceilings; otherwise operator counts, with --profile profiles too."""
     _check(args)
     if args.measure_ceilings:
         return _ceiling_jobs(args, args.precision or ceiling.PRECISIONS[_device(args)])
@@ -83,7 +83,7 @@ def _models(args: argparse.Namespace) -> "dict[tuple[str, Size], nn.Module]":
 
 
 def _operator_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every pass once: fp32, tf32 and torch-default share one."""
+    """Operator counts, one for each distinct pass: fp32, tf32 and torch-default share one."""
     from bench.jobs.roofline import operator_job
 
     return [
@@ -99,7 +99,7 @@ def _operator_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _profile_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every pass under torch's own settings."""
+    """Profiles of every pass under torch's default settings."""
     from bench.jobs.roofline import profile_job
 
     return [
@@ -126,10 +126,10 @@ def _ceiling_jobs(args: argparse.Namespace, precisions: Sequence[str]) -> list[J
 
 
 def _sold(args: argparse.Namespace, here: str) -> list[Peaks]:
-    """The peaks as sold of --device-peaks; by default those of the GPU here, if its name says which it is.
+    """Nominal peaks of --device-peaks; by default those of this machine's GPU, if its name is known.
 
     Raises:
-        UsageError: no such GPU.
+        UsageError: an unknown GPU.
     """
     if args.device_peaks is None:
         named = roofline.gpu_named(here)
@@ -144,7 +144,7 @@ def _sold(args: argparse.Namespace, here: str) -> list[Peaks]:
 def _measured(
     args: argparse.Namespace, here: str, records: Sequence[Record]
 ) -> tuple[list[Peaks], list[str]]:
-    """The ceilings of this device, those that no record has measured now; and notes."""
+    """Ceilings of this device, from records or measured now, and notes."""
     from bench.machine import device
 
     peaks = roofline.measured_peaks(records, here)
@@ -159,7 +159,9 @@ def _measured(
     if peaks is not None and not missing and peaks.bytes_per_s is not None:
         return [peaks], []
     found, notes = run_jobs(_ceiling_jobs(args, missing), args.out, force=args.force)
-    notes += [f"no ceiling: {one.case.label}: {one.reason}" for one in found if isinstance(one, Skipped)]
+    notes += [
+        f"no ceiling: {record.case.label}: {record.reason}" for record in found if isinstance(record, Skipped)
+    ]
     peaks = roofline.measured_peaks([*records, *found], here)
     return [peaks] if peaks else [], notes
 
@@ -187,20 +189,20 @@ def _body(args: argparse.Namespace) -> int:
     counted, found_notes = run_jobs(planned, args.out, force=args.force)
     to_profile = _profile_jobs(args) if args.profile else []
     profiled, profile_notes = run_jobs(to_profile, args.out, force=args.force)
-    costs = [one for one in counted if isinstance(one, OperatorCosts)]
+    costs = [cost for cost in counted if isinstance(cost, OperatorCosts)]
     passes = [
-        floors.pass_floor(one, precision, peaks, records)
-        for one in costs
+        floors.pass_floor(cost, precision, peaks, records)
+        for cost in costs
         for precision in _precisions(args)
-        if roofline.tensors_of(precision) == one.case.precision
+        if roofline.tensors_of(precision) == cost.case.precision
         for peaks in roofs
     ]
     notes += [*found_notes, *profile_notes, *_notes(costs[0], roofs, _precisions(args))]
     if args.by or args.profile:
         by = args.by or "kind"
-        profiles = [_profile(one, by, here, profiled, records) for one in passes]
+        profiles = [_profile(floor, by, here, profiled, records) for floor in passes]
         pairs = zip(passes, profiles, strict=True)
-        rows = [part for one, profile in pairs for part in floors.part_floors(one, by, profile)]
+        rows = [part for floor, profile in pairs for part in floors.part_floors(floor, by, profile)]
         show(floors.PARTS, rows, [*notes, *_profile_notes(profiles, profiled)], args)
     else:
         show(floors.PASSES, passes, [*notes, *_other_sizes(passes, records)], args)
@@ -208,27 +210,27 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _profile(
-    one: PassFloor, by: str, here: str, profiled: Sequence[Record], records: Sequence[Record]
+    floor: PassFloor, by: str, here: str, profiled: Sequence[Record], records: Sequence[Record]
 ) -> Profile | None:
-    """The profile of a pass on the device of its floor: of this session, otherwise the newest recorded."""
-    device = one.peaks.device or here
-    return roofline.profile(profiled, one.costs, one.precision, device, by) or roofline.profile(
-        records, one.costs, one.precision, one.peaks.device, by
+    """Profile of a pass on the device of its floor: from this session, otherwise the newest stored."""
+    device = floor.peaks.device or here
+    return roofline.profile(profiled, floor.costs, floor.precision, device, by) or roofline.profile(
+        records, floor.costs, floor.precision, floor.peaks.device, by
     )
 
 
 def _profile_notes(profiles: Sequence[Profile | None], profiled: Sequence[Record]) -> list[str]:
     notes = [
-        f"profiled: {one.case.model} on {one.environment.device}, {one.describe_passes()}; "
-        f"{milliseconds(one.median_wall_s)} ms of wall clock; torch {one.environment.torch}; "
-        f"{one.environment.date}"
-        for one in profiles
-        if one
+        f"profiled: {profile.case.model} on {profile.environment.device}, {profile.describe_passes()}; "
+        f"{milliseconds(profile.median_wall_s)} ms of wall clock; torch {profile.environment.torch}; "
+        f"{profile.environment.date}"
+        for profile in profiles
+        if profile
     ]
-    failed = [one for one in profiled if isinstance(one, Skipped)]
+    failed = [record for record in profiled if isinstance(record, Skipped)]
     return [
         *dict.fromkeys(notes),
-        *(f"not profiled: {one.case.label}: {one.status}: {one.reason}" for one in failed),
+        *(f"not profiled: {record.case.label}: {record.status}: {record.reason}" for record in failed),
     ]
 
 
@@ -255,10 +257,10 @@ def _notes(costs: OperatorCosts, roofs: Sequence[Peaks], precisions: Sequence[st
 
 
 def _other_sizes(passes: Sequence[PassFloor], records: Sequence[Record]) -> list[str]:
-    """Where no pass was measured: the sizes at which its models were, on its devices."""
-    if any(one.measured for one in passes):
+    """Note on the sizes at which these models were measured; empty if one of the passes was."""
+    if any(floor.measured for floor in passes):
         return []
-    models, devices = {one.case.model for one in passes}, {one.peaks.device for one in passes}
+    models, devices = {floor.case.model for floor in passes}, {floor.peaks.device for floor in passes}
     sizes = {
         f"{record.case.size}, {record.case.precision}"
         for record in records

@@ -35,10 +35,10 @@ TYPICAL_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Weights:
-    """What --weights names."""
+    """Weights that --weights names."""
 
     path: Path | None
-    state: "State | None"  # of bench.convergence; None: an authors' checkpoint, or none
+    state: "State | None"  # of bench.convergence; None: released checkpoint, or random weights
 
     @property
     def trained(self) -> Any:  # noqa: ANN401 - a TrainingCase, whose module needs no import here
@@ -47,10 +47,10 @@ class _Weights:
 
 
 def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
-    """Every combination of the settings asked for, checked before anything is drawn.
+    """Every combination of the requested settings, checked before sampling.
 
     Raises:
-        UsageError: names, sizes, weights, samplers or settings that cannot be.
+        UsageError: invalid names, sizes, weights, samplers or settings.
     """
     if any(args.cuda_graphs):
         raise options.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
@@ -103,7 +103,7 @@ def _weights(args: argparse.Namespace) -> _Weights:
         except checkpoint.CheckpointError as error:
             if checkpoint.NAME.fullmatch(path.name):
                 raise options.UsageError(f"--weights {error}") from error
-            state = None  # an authors' checkpoint, then: `check_models` says what is wrong with it
+            state = None  # not of bench.convergence: `check_models` validates it as a released checkpoint
     if state is None and args.ema is not None:
         raise options.UsageError(
             f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence"
@@ -134,7 +134,7 @@ def _objective(args: argparse.Namespace, weights: _Weights) -> str:
 
 
 def _check_guidance(args: argparse.Namespace, weights: _Weights) -> None:
-    """Refuse to guide by a null class that training never saw: its embedding is as random as it began."""
+    """Refuse guidance by an untrained null class: its embedding still has its random initial values."""
     if weights.state is not None and args.guidance != 1 and not weights.trained.recipe.label_dropout:
         raise options.UsageError(
             f"--guidance {args.guidance:g}: {args.weights} was trained with --label-dropout 0 and "
@@ -191,7 +191,7 @@ def _case(
 
 
 def measure(case: SamplingCase, source: "Source") -> Record:
-    """Draw in a worker, in the environment of now."""
+    """Draw samples in a worker, in the current environment."""
     from bench.machine import environment
 
     now = environment.gather(case.device, case.model)
@@ -201,7 +201,7 @@ def measure(case: SamplingCase, source: "Source") -> Record:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """The cases for a sweep, which keeps times and no samples."""
+    """Jobs for a sweep, which stores times and no samples."""
     if args.out_dir is not None:
         raise options.UsageError(f"--out-dir {args.out_dir}: a sweep keeps no samples")
     return [_job(case, source) for case, source in plan(args)]
@@ -219,7 +219,7 @@ def _job(case: SamplingCase, source: "Source") -> Job:
 
 
 def _into_folder(job: Job, source: "Source", args: argparse.Namespace) -> tuple[list[Record], list[str]]:
-    """Draw what the folder lacks, and write its samples and their grid when it has them all."""
+    """Draw the samples missing from the folder; when complete, write the sample file and its grid."""
     from bench.sampling import assembly, sample_folder
 
     case, folder = job.case, source.folder

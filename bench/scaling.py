@@ -1,10 +1,10 @@
-"""Growth of a backbone's time, MACs, bytes and memory with the resolution of its images.
+"""Growth of a backbone's time, MACs, bytes and memory with image resolution.
 
     python -m bench.scaling --model FCDM-S DiT-S/2 --res 128 256 512
     python -m bench.scaling --res 256 512 1024 2048 --work inference training --precision bf16 --out r.jsonl
     python -m bench.scaling --no-measure --res 256 512 1024 2048 --show exponents claim
 
-Prints costs of one image by size, exponents, slow-downs beside the published ones, and cross-overs.
+Prints cost per image by size, exponents, slow-downs beside the published ones, and cross-overs.
 Method: docs/scaling.md
 """
 
@@ -37,7 +37,7 @@ CPU_BATCH = 1
 CUDA_BUDGET_S = 10.0  # of a visit
 CPU_BUDGET_S = 5.0
 WORK = ("inference", "training")
-# options of timing, None unless given: their defaults, and two more whose default depends on the device
+# defaults of the timing options, which parse to None; the defaults of two more depend on the device
 _TIMING = {
     "compile": [False],
     "cuda_graphs": [False],
@@ -52,11 +52,11 @@ _OF_DEVICE = ("device", "budget")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The cases of a study at the requested batch, for the first visit, and their models on meta."""
+    """Cases of a study for the first visit, at the requested batch, and their models on meta."""
 
     cases: tuple[ScalingCase, ...]
     models: dict[tuple[str, Size], "nn.Module"]
-    visits: int  # 0: counts alone
+    visits: int  # 0: counts only
 
     def visit_job(self, case: ScalingCase) -> Job:
         from bench.jobs import visits
@@ -74,15 +74,15 @@ class Plan:
         from bench.jobs.roofline import operator_job
 
         tensors = tensors_of(case.precision)
-        asked = operator_case(case.model, case.res, case.batch, tensors, case.work)
-        return operator_job(asked, self.models[case.model, case.res])
+        traced = operator_case(case.model, case.res, case.batch, tensors, case.work)
+        return operator_job(traced, self.models[case.model, case.res])
 
 
 def _plan(args: argparse.Namespace) -> Plan:
     """Check the options and fill in their defaults.
 
     Raises:
-        UsageError: unknown names, impossible sizes or settings, an option of timing with --no-measure.
+        UsageError: unknown names, invalid sizes or settings, or a timing option with --no-measure.
     """
     given = [name for name in (*_TIMING, *_OF_DEVICE) if getattr(args, name) is not None]
     if args.no_measure and given:
@@ -131,7 +131,7 @@ def _texts(sizes: Sequence[Size]) -> str:
 
 
 def _check_tables(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse requested tables that no measurement could fill.
+    """Refuse requested tables that would be empty, and several tables as CSV.
 
     Raises:
         UsageError: cross-overs of one model, slow-downs without a doubled side, or several tables as CSV.
@@ -149,7 +149,7 @@ def _check_tables(args: argparse.Namespace, names: Sequence[str]) -> None:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Every visit for a sweep, then the memory and the counts of the batches as they are given."""
+    """Jobs for a sweep: every visit, then memory and counts at the requested batches."""
     plan = _plan(args)
     found = []
     if plan.visits:
@@ -187,7 +187,7 @@ def _measured(plan: Plan, args: argparse.Namespace) -> tuple[list[Record], list[
 
 
 def rendered(studies: Sequence[Study], shown: Sequence[str], form: str) -> str:
-    """The requested tables; JSON is an object of them, CSV is one."""
+    """Requested tables as text: JSON is an object with one entry a table, CSV a single table."""
     rows = {name: [row for study in studies for row in ROWS[name](study)] for name in shown}
     if form == "json":
         tables = {name: json.loads(render(TABLES[name], rows[name], form)) for name in shown}
@@ -201,7 +201,7 @@ def rendered(studies: Sequence[Study], shown: Sequence[str], form: str) -> str:
 
 
 def _shown(args: argparse.Namespace) -> list[str]:
-    """The tables of --show; by default all, but one for CSV and without the many cross-overs of counts."""
+    """Tables of --show; by default sizes for CSV, otherwise all, without cross-overs under --no-measure."""
     if args.show:
         return list(dict.fromkeys(args.show))
     if args.format == "csv":

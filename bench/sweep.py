@@ -1,4 +1,4 @@
-"""Run a suite of cases; the same command resumes one that was interrupted.
+"""Run a suite of cases; the same command resumes an interrupted suite.
 
 python -m bench.sweep quick
 python -m bench.sweep gpu --budget 8m
@@ -37,13 +37,13 @@ COMMANDS = (
 
 
 def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
-    """Every job of some suites in their order, each once.
+    """Jobs of some suites in order, without repetitions.
 
     Returns:
-        What each suite is for, the jobs, and notes on what this device leaves out.
+        The purpose of each suite, the jobs, and notes on jobs omitted on this device.
 
     Raises:
-        UsageError: no such suite, an option that its command does not know, or nothing for this device.
+        UsageError: an unknown suite, an unknown option of its command, or no job for this device.
     """
     from bench.machine import device
 
@@ -80,7 +80,7 @@ def _body(args: argparse.Namespace) -> int:
     purposes, planned, notes = plan(args.suite)
     if args.dry_run:
         with records.store(args.out if args.out.exists() else None) as store:
-            rows = [_Row(one, store, args.any_software) for one in planned]
+            rows = [_Row(job, store, args.any_software) for job in planned]
         left_s = sum(row.planned.job.estimate_s for row in rows if not row.is_stored)
         notes = [*purposes, *notes, f"at most about {duration(left_s)} are left"]
         records.emit(render(PLAN, rows, args.format), notes, None)
@@ -101,7 +101,7 @@ def _body(args: argparse.Namespace) -> int:
             clock=time.monotonic,
         )
     if sweep.left:
-        by_command = Counter(one.command for one in sweep.left)
+        by_command = Counter(job.command for job in sweep.left)
         notes.append(
             f"--budget left out {len(sweep.left)} of {len(planned)} cases, about {duration(sweep.left_s)}: "
             f"{', '.join(f'{count} of {command}' for command, count in by_command.items())}; "

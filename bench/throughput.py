@@ -21,7 +21,7 @@ TRAINED = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")  # on a GPU, by default
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What an option that was not given is, for one kind of work."""
+    """Defaults of options for one kind of work."""
 
     batch: int
     cpu_batch: int
@@ -38,7 +38,7 @@ DEFAULTS = {
         cpu_budget_s=settings.CPU_BUDGET_S,
         checkpointing=(False,),
     ),
-    # on a CPU each of the S sizes twice, under five minutes in all
+    # on a CPU: each S-size model twice, under five minutes in total
     "training": Defaults(
         batch=64,
         cpu_batch=4,
@@ -50,10 +50,10 @@ DEFAULTS = {
 
 
 def plan(args: argparse.Namespace) -> list[ThroughputCase]:
-    """Every combination of the settings asked for, checked before anything is measured.
+    """Cases of every combination of the requested settings, checked before measuring.
 
     Raises:
-        UsageError: names, sizes, weights or settings that cannot be.
+        UsageError: invalid names, sizes, weights or settings.
     """
     _check(args)
     device = settings.device_of(args)
@@ -92,7 +92,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """The cases, in order, ready to be measured."""
+    """Jobs of the planned cases, in order."""
     from bench.machine import environment
 
     return [

@@ -22,13 +22,13 @@ CUDA_BUDGET_S = 15.0
 
 
 def plan(args: argparse.Namespace) -> list[ComparisonCase]:
-    """A comparison for every combination of the settings asked for, checked before anything is measured.
+    """One comparison for every combination of the requested settings, checked before measuring.
 
     Raises:
-        UsageError: fewer than two models, or names, sizes or settings that cannot be.
+        UsageError: fewer than two models, or invalid names, sizes or settings.
     """
     device = settings.device_of(args)
-    # one by one, as a model may be compared with itself
+    # expanded one at a time: a model may be compared with itself
     names = [name for given in args.models for name in models.model_names([given], (), flag="MODEL")]
     if len(names) < 2:
         raise options.UsageError(
@@ -49,7 +49,7 @@ def plan(args: argparse.Namespace) -> list[ComparisonCase]:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """The comparisons, ready to be measured."""
+    """Jobs of the planned comparisons, in order."""
     from bench.machine import environment
 
     return [

@@ -1,1 +1,1 @@
-"""Options, names, progress and tables that commands share."""
+"""Options, model names, progress and tables shared by commands."""

@@ -1,4 +1,4 @@
-"""Names of models as users give them, checked before anything is measured."""
+"""Model names from the command line, checked before measuring."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str = "--model") -> list[str]:
-    """Printed names of --model, or of another argument, patterns expanded, each once, in the order given.
+    """Names of --model or another argument, with patterns expanded, without repetitions, in the given order.
 
     Raises:
-        UsageError: a name or a pattern that matches nothing, with the nearest names.
+        UsageError: a name or a pattern without a match, with the nearest names.
     """
     from models.registry import names, printed
 
@@ -41,12 +41,12 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
 def meta_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> dict[tuple[str, Size], "nn.Module"]:
-    """Every model at every size on the meta device: whatever cannot be built is known before measuring.
+    """Build every model at every size on the meta device, to find errors before measuring.
 
-    A user's model is called once as well, and held to the interface.
+    A user's model is also called once and checked against the interface.
 
     Raises:
-        UsageError: a model that cannot be built for a size, breaks the interface or does not fit --weights.
+        UsageError: a model that cannot be built for a size, violates the interface or does not fit --weights.
     """
     from models.weights import load_official, read_weights
 
@@ -66,9 +66,9 @@ def meta_models(
 def check_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> None:
-    """Raise as `meta_models` does, for commands that need no model: what was built for a flag is not again.
+    """Check as `meta_models`, without returning models.
 
-    A suite names the same models in one table after another.
+    Results are cached: the tables of a suite repeat the same models.
     """
     if weights is not None:
         meta_models(names, sizes, weights, flag)

@@ -1,4 +1,4 @@
-"""The options that commands share, and the one line a wrong one ends in. Imports no torch."""
+"""Options shared by commands, and one-line error messages. Imports no torch."""
 
 import argparse
 import shutil
@@ -13,29 +13,29 @@ from bench.records.base import Size
 from bench.tables.render import FORMATS
 
 PIXELS_PER_LATENT = 8
-PATIENCE_S = 10.0  # more than processes that begin together differ by
+PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
 
 class UsageError(ValueError):
-    """What a user asked for cannot be done: told in one line, exit code 2, nothing measured."""
+    """An invalid request: printed as one line, with exit code 2, before any measurement."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        _tell(f"{self.prog}: {message.removeprefix('argument ')}")
+        _print_error(f"{self.prog}: {message.removeprefix('argument ')}")
         self.exit(2)
 
 
 def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
-    """A parser whose --help is the module's docstring and then one line an option, where they fit.
+    """A parser whose --help is the module's docstring and, where possible, one line for each option.
 
     Args:
-        command: as it follows `python -m`.
-        doc: of the module.
-        arguments: the positional ones, for the line of usage.
+        command: name after `python -m`.
+        doc: docstring of the module.
+        arguments: positional arguments for the usage line.
     """
     width = min(110, shutil.get_terminal_size((110, 24)).columns)
     return Parser(
@@ -50,25 +50,25 @@ def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
 
 
 def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
-    """Parse and run a command; a UsageError becomes its one line and exit code 2."""
+    """Parse and run a command; a UsageError is printed as one line, with exit code 2."""
     try:
         args = parser.parse_args(argv)
         try:
             return body(args)
         except UsageError as error:
-            _tell(f"{parser.prog}: {error}".replace("\n", " "))
+            _print_error(f"{parser.prog}: {error}".replace("\n", " "))
             return 2
     except KeyboardInterrupt:
-        if not torchrun.local_rank():  # it was interrupted with the first, which says it
+        if not torchrun.local_rank():  # interrupted in all processes; the first one prints it
             print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
         return 130
 
 
-def _tell(line: str) -> None:
-    """Say what ends a command, once where torchrun started several processes of it.
+def _print_error(line: str) -> None:
+    """Print the error that ends a command, once under torchrun.
 
-    The first on a machine says it, and torchrun then ends the others. One that is still there after a while
-    was alone with its trouble, and says it.
+    The first process on a machine prints it, and torchrun then ends the others. A process that is still
+    running after PATIENCE_S failed alone and prints its own error.
     """
     if torchrun.local_rank():
         time.sleep(PATIENCE_S)
@@ -142,12 +142,12 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 
 def add_records(parser: Parser, what: str) -> None:
-    """The option whose files `known_records` reads."""
+    """Add --records, whose files `known_records` reads."""
     parser.add_argument("--records", type=Path, nargs="+", metavar="FILE", help=f"JSON lines {what}")
 
 
 def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
-    """--flag alone turns it on; --flag off on sweeps both."""
+    """Add a switch: --flag turns it on; --flag off on measures both."""
     parser.add_argument(
         flag, nargs="*", type=on_or_off, action=_Switch, default=[False], metavar="on|off", help=what
     )
@@ -171,7 +171,7 @@ def on_or_off(text: str) -> bool:
 
 
 def share(text: str) -> float:
-    """A share of a whole: above 0, below 1."""
+    """A share in (0, 1)."""
     try:
         value = float(text)
     except ValueError:
@@ -182,14 +182,14 @@ def share(text: str) -> float:
 
 
 def whole_number(text: str) -> int:
-    """0 or more."""
+    """An integer >= 0."""
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
     return int(text)
 
 
 def guidance_scale(text: str) -> float:
-    """A number from 0 on."""
+    """A number >= 0."""
     try:
         value = float(text)
     except ValueError:
@@ -200,7 +200,7 @@ def guidance_scale(text: str) -> float:
 
 
 def decay_or_none(text: str) -> float | None:
-    """The decay of an average, or none."""
+    """The decay of an EMA, or none."""
     return None if text == "none" else share(text)
 
 

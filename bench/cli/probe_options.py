@@ -1,4 +1,4 @@
-"""The options of commands that look into trained networks. Imports no torch."""
+"""Options of commands that analyse trained networks. Imports no torch."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ BATCH = 64
 
 
 def add_options(parser: options.Parser) -> None:
-    """Which networks, and what they are shown."""
+    """Add the options of networks and their inputs."""
     parser.add_argument(
         "--checkpoint",
         nargs="+",
@@ -57,10 +57,10 @@ def add_options(parser: options.Parser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse options that name no network, before anything is loaded.
+    """Refuse options without a network, before loading data.
 
     Raises:
-        UsageError: says what to give.
+        UsageError: names the missing options.
     """
     if (args.model is None) != (args.weights is None):
         given, other = ("--model", "--weights") if args.weights is None else ("--weights", "--model")
@@ -89,7 +89,7 @@ def decay(text: str) -> float:
 
 
 def notes(environment: Environment, precision: str, probe: Probe) -> list[str]:
-    """What a table stands on."""
+    """Notes on the settings and the environment of a table."""
     here = environment
     return [
         f"{probe.images} validation images of {probe.data} (sha256 {probe.data_sha256}), the same images and "

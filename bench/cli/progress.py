@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr where that is a terminal, nothing in a pipe.
+    """Progress bar on stderr; none if stderr is not a terminal.
 
     Yields:
-        A function to call with the name of the case that begins; the one before it is then done.
+        A function to call with the name of each case before it starts; the previous case is then done.
     """
     with live_progress(what, total) as (begin, _):
         yield begin
@@ -18,10 +18,10 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def live_progress(what: str, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
-    """The bar of `progress`, for cases that have something to say while they last.
+    """The bar of `progress` with status updates during a case.
 
     Yields:
-        The function of `progress`, and one to call with another name for the case at hand.
+        The function of `progress`, and a function that replaces the text of the current case.
     """
     if not sys.stderr.isatty():
         yield (lambda name: None), (lambda name: None)

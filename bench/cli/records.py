@@ -1,4 +1,4 @@
-"""Files of records that options name, and the runner behind a command."""
+"""Files of records named by options, and execution of a command's jobs."""
 
 import argparse
 import sys
@@ -19,10 +19,10 @@ from bench.tables.table import Row, Table
 
 
 def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[list[Record], list[str]]:
-    """Measure what the .jsonl file of --out does not hold, with a progress bar.
+    """Measure the jobs that are missing from the .jsonl file of --out, with a progress bar.
 
     Returns:
-        A record for every job, in order, and notes on what was found in the file.
+        A record for every job, in order, and notes on the file's contents.
     """
     with store(out) as opened, progress("measuring", len(jobs)) as begin:
         notes = store_notes(opened) if opened is not None else []
@@ -33,10 +33,10 @@ def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[lis
 
 
 def check_output(out: Path | None, force: bool) -> None:
-    """Refuse, before anything is measured, an --out that cannot be written or would be lost.
+    """Refuse an --out that is not writable or would be overwritten, before measuring.
 
     Raises:
-        UsageError: a folder, an unwritable place, or a file with something in it and no --force.
+        UsageError: a folder, an unwritable path, or a non-empty file without --force.
     """
     if out is None:
         return
@@ -54,10 +54,10 @@ def check_output(out: Path | None, force: bool) -> None:
 
 @contextmanager
 def store(out: Path | None) -> Iterator[Store | None]:
-    """The store of records that --out names by ending in .jsonl, open for writing; None for any other --out.
+    """Store of an --out that ends in .jsonl, open for writing; None for any other --out.
 
     Raises:
-        UsageError: it cannot be opened, another process writes to it, or a line in it is not a record.
+        UsageError: the file cannot be opened, another process writes to it, or a line is not a record.
     """
     if out is None or not keeps_records(out):
         yield None
@@ -71,7 +71,7 @@ def store(out: Path | None) -> Iterator[Store | None]:
 
 
 def store_notes(opened: Store) -> list[str]:
-    """What a user should know of a store that was found."""
+    """Notes for the user on an opened store."""
     if not opened.torn:
         return []
     where = f"{opened.path}.torn"
@@ -79,16 +79,16 @@ def store_notes(opened: Store) -> list[str]:
 
 
 def known_records(given: Sequence[Path] | None) -> list[Record]:
-    """The records of --records; by default those that python -m reports reads.
+    """Records of --records; by default those of python -m reports.
 
     Raises:
-        UsageError: a file that cannot be read, or a line in it that is not a record.
+        UsageError: a file that cannot be read, or a line that is not a record.
     """
     return [record for path in record_files(given) for record in read_contents(path, "--records ").records]
 
 
 def record_files(given: Sequence[Path] | None) -> list[Path]:
-    """The files of --records; by default what a sweep left here, and what the project has measured."""
+    """Files of --records; by default a sweep's file in this folder, and the project's measured records."""
     from baselines import load
 
     mine = [REPORTED] if REPORTED.exists() else []
@@ -96,10 +96,10 @@ def record_files(given: Sequence[Path] | None) -> list[Path]:
 
 
 def read_contents(path: Path, flag: str = "") -> Contents:
-    """Every whole record of a file that an option, or an argument of its own, names.
+    """Complete records of a file named by an option or a positional argument.
 
     Raises:
-        UsageError: the file cannot be read, or a line in it is not a record.
+        UsageError: the file cannot be read, or a line is not a record.
     """
     try:
         return read(path)
@@ -112,7 +112,7 @@ def read_contents(path: Path, flag: str = "") -> Contents:
 
 
 def records_file(text: str) -> Path:
-    """A path for records, which ends in .jsonl."""
+    """A path that ends in .jsonl."""
     if not keeps_records(Path(text)):
         raise argparse.ArgumentTypeError(f"must end in .jsonl, got {text!r}")
     return Path(text)
@@ -123,15 +123,15 @@ def keeps_records(out: Path | None) -> bool:
 
 
 def show(table: Table[Row], rows: Sequence[Any], notes: Sequence[str], args: argparse.Namespace) -> None:
-    """Print a table on stdout in the --format that was asked for, and notes on stderr.
+    """Print a table on stdout in the requested --format, and notes on stderr.
 
-    An --out that keeps no records gets the table too.
+    An --out that does not end in .jsonl gets the table too.
     """
     emit(render(table, rows, args.format), notes, None if keeps_records(args.out) else args.out)
 
 
 def emit(text: str, notes: Sequence[str], out: Path | None) -> None:
-    """Print the output on stdout and the notes on stderr; write the output to a file that was named."""
+    """Print text on stdout and notes on stderr; write the text to `out` too, if given."""
     sys.stdout.write(text)
     sys.stdout.flush()
     for note in notes:

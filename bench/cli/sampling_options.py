@@ -1,4 +1,4 @@
-"""Options of drawing samples and of comparing files of samples."""
+"""Options for drawing samples and for comparing files of samples."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from bench.cli import options
 
 CPU_BATCH, CPU_STEPS = 4, 25
 BATCH, STEPS = 64, 250
-GUIDED = 3  # channels, as the samplers of the DiT line guide
+GUIDED = 3  # guided channels, as in the samplers of DiT and its successors
 
 
 def default_batch(device: str) -> int:
@@ -18,7 +18,7 @@ def default_steps(device: str) -> int:
 
 
 def add_chain(parser: options.Parser) -> None:
-    """What is drawn, and how."""
+    """Add the options of a sampling chain."""
     chain = parser.add_argument_group("the chain")
     chain.add_argument(
         "--ema",
@@ -58,7 +58,7 @@ def add_chain(parser: options.Parser) -> None:
 
 
 def add_comparison(parser: options.Parser) -> None:
-    """Which files are compared, and with what."""
+    """Add the options of a comparison of files."""
     compare = parser.add_argument_group("comparing files of samples")
     compare.add_argument("--compare", nargs="+", type=Path, metavar="FILE", help=".npz of 8-bit images")
     compare.add_argument(

@@ -1,4 +1,4 @@
-"""Options of how a model is built, called and timed, and the cases that they make."""
+"""Options for building, calling and timing models, and the fields of their cases."""
 
 import argparse
 import hashlib
@@ -11,7 +11,7 @@ from bench.cli import options
 from bench.records.base import ModelCase, Size, height_width
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
-CPU_BUDGET_S = 45.0  # for each case: four of them and their start-up stay under five minutes
+CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
 CUDA_BUDGET_S = 30.0
 TYPICAL_STARTUP_S = 5.0
 COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
@@ -19,12 +19,12 @@ ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
 def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = None) -> None:
-    """How a model is built and called; settings that take several values are all combined.
+    """Add the settings of models; several values of a setting are combined with those of the others.
 
     Args:
         parser: gets the options.
-        batch: by default.
-        cpu_batch: where a CPU gets another one, which the command then fills in.
+        batch: default batch.
+        cpu_batch: default on a CPU, filled in by the command; None: the same.
     """
     on_cpu = "" if cpu_batch is None else f" on a GPU, {cpu_batch} on a CPU"
     options.add_device(parser)
@@ -62,7 +62,7 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
 def add_options(
     parser: options.Parser, batch: int, *, cpu_batch: int | None = None, cpu_budget_s: float = CPU_BUDGET_S
 ) -> None:
-    """The settings of a timed case, and when its sampling ends."""
+    """Add the settings of a timed case and its stopping rules."""
     add_settings(parser, batch, cpu_batch=cpu_batch)
     group = parser.add_argument_group("how long, and by which protocol")
     group.add_argument(
@@ -96,15 +96,15 @@ def add_options(
 
 
 def startup_s(case: ModelCase) -> float:
-    """Seconds that building a model takes as a rule, and compiling it."""
+    """Typical seconds for building and compiling a model."""
     return TYPICAL_STARTUP_S + COMPILE_S * case.compile
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """The device asked for, or the one at hand, checked against the settings that go with it.
+    """The requested or default device, checked against the other settings.
 
     Raises:
-        UsageError: the device is not there, or cannot do what a setting asks.
+        UsageError: the device is missing, or does not support a setting.
     """
     from bench.machine import device
 
@@ -119,7 +119,7 @@ def device_of(args: argparse.Namespace) -> str:
 def model_fields(
     args: argparse.Namespace, device: str, names: Sequence[str], weights: str = "random"
 ) -> list[tuple[dict[str, Any], ...]]:
-    """For every combination of the settings of `add_settings`, the fields of a ModelCase of every model."""
+    """Fields of a ModelCase for every model and every combination of the settings of `add_settings`."""
     swept = ("batch", "precision", "compile", "cuda_graphs", "channels_last", "attention", "checkpointing")
     products = itertools.product(args.res, *(getattr(args, name) for name in swept))
     return [
@@ -136,7 +136,7 @@ def model_fields(
 
 
 def sized_fields(model: str, res: Size, device: str) -> dict[str, Any]:
-    """The fields of a SizedCase but for the batch."""
+    """Fields of a SizedCase except the batch."""
     from models.registry import family_of, task_at
 
     return {
@@ -149,10 +149,10 @@ def sized_fields(model: str, res: Size, device: str) -> dict[str, Any]:
 
 
 def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> None:
-    """Refuse settings of a training step that do not exist.
+    """Refuse settings that a training step does not support.
 
     Raises:
-        UsageError: names the setting, and what would work.
+        UsageError: names the setting and the supported values.
     """
     if any(cuda_graphs):
         raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
@@ -164,7 +164,7 @@ def check_graphs(cuda_graphs: Sequence[bool], where: str) -> None:
     """Refuse CUDA graphs on a CPU.
 
     Raises:
-        UsageError: they were asked for there.
+        UsageError: CUDA graphs are requested on a CPU.
     """
     if where == "cpu" and any(cuda_graphs):
         raise options.UsageError(
@@ -187,7 +187,7 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
 
 
 def weights_name(file: Path | None) -> str:
-    """How a case names its weights: a file with the head of its SHA-256, or random."""
+    """Name of weights in a case: the file with the head of its SHA-256, or random."""
     if file is None:
         return "random"
     with file.open("rb") as opened:

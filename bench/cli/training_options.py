@@ -1,4 +1,4 @@
-"""The options of a training study, and the data and the recipe that they describe."""
+"""Options of a training study, and the data and recipe that they describe."""
 
 import argparse
 import math
@@ -13,17 +13,17 @@ from bench.records.training import Recipe
 if TYPE_CHECKING:
     from bench.datasets.datasets import Dataset
 
-FLIPPED = ("cifar10", "fashion-mnist")  # by default: mirrored digits and latents are not valid data
-EVALUATIONS = 10  # by default, after that of step 0
+FLIPPED = ("cifar10", "fashion-mnist")  # by default; mirrored digits and latents are not valid data
+EVALUATIONS = 10  # by default, without that of step 0
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 needs loss scaling
 
 
 def add_options(parser: options.Parser, *, default: str) -> None:
-    """Models, data, recipe, settings, and the limits of a study.
+    """Add the options of models, data, recipe, settings and limits.
 
     Args:
         parser: gets the options.
-        default: the models trained by default, in words.
+        default: default models, in words.
     """
     parser.usage = "%(prog)s [--model NAME ...] [--data NAME|PATH] [options]"
     parser.add_argument(
@@ -145,7 +145,7 @@ def _whole(text: str) -> int:
 
 
 def _number(low: float, high: float, what: str) -> Callable[[str], float]:
-    """A type of numbers from low, inclusive, to high, exclusive."""
+    """Argument type of numbers in [low, high)."""
 
     def parse(text: str) -> float:
         try:
@@ -170,7 +170,7 @@ def device_of(args: argparse.Namespace) -> str:
 
 
 def pass_batch(args: argparse.Namespace) -> int:
-    """The images of a pass on one process."""
+    """Number of images in one pass on one process."""
     count = torchrun.world_size()
     share, rest = divmod(args.batch, count)
     if count > 1 and args.micro_batch == "auto":

@@ -11,9 +11,9 @@ def count(name: str, task: Task, batch: int = 1) -> Terms | None:
     """Count a backbone from its configuration alone; None if its network has no formula.
 
     Args:
-        name: as published, or a user's. Counted is a `functools.partial` of a network and its Config whose
-            class has a static method `closed_form(terms, config, task)`.
-        task: what it is built for.
+        name: as published, or a user's. Its factory must be a `functools.partial` of a network class, with a
+            static method `closed_form(terms, config, task)`, and a Config.
+        task: of the network.
         batch: images N; the MACs are those of all of them.
 
     Raises:

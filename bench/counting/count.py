@@ -1,4 +1,4 @@
-"""Counts one model at one size under one counter; a failure is a record too."""
+"""Count of one model at one size under one counter; a failure is a Skipped record."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from models.contract import build
 from models.registry import task_at
 from models.task import Task
 
-# what building a model with real weights, or tracing it, may raise
+# exceptions of building or tracing a model with real weights
 FAILURES: tuple[type[Exception], ...] = (
     *(ArithmeticError, AttributeError, ImportError, LookupError),
     *(MemoryError, RuntimeError, TypeError, ValueError),
@@ -23,7 +23,7 @@ FAILURES: tuple[type[Exception], ...] = (
 
 
 def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:
-    """Count a forward pass, and under torch's rules a training step.
+    """Count a forward pass and, under torch's rules, a training step.
 
     Args:
         case: what to count.
@@ -41,12 +41,11 @@ def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCou
 def forward(case: CountCase, model: nn.Module, *, by_module: bool = False) -> Count:
     """Count a forward pass, by operator and, for some counters, by module.
 
-    A training step's forward pass may differ: a network may run another form of itself where gradients are
-    needed (U-DiT).
+    The forward pass of a training step may differ: some networks take another path with gradients (U-DiT).
 
     Raises:
-        MemoryError: real weights, which a package needs, do not fit in the free memory.
-        ValueError: no closed form of the model is known.
+        MemoryError: the real weights for a package do not fit in free memory.
+        ValueError: the model has no closed form.
     """
     task = task_of(case)
     if case.counter == "closed-form":
@@ -62,7 +61,7 @@ def forward(case: CountCase, model: nn.Module, *, by_module: bool = False) -> Co
 
 
 def parts(case: CountCase, model: nn.Module, by: str) -> Mapping[str, int]:
-    """MACs of a forward pass by operator or module, without those that have none.
+    """MACs of a forward pass by operator or module; zeros are omitted.
 
     Args:
         case: what to count.
@@ -81,7 +80,7 @@ def record(
     counted: Count,
     step: counters.StepCount | None = None,
 ) -> MacCount:
-    """The record of a count."""
+    """Record of a count."""
     parameters = list(model.parameters())
     return MacCount(
         case=case,
@@ -96,7 +95,7 @@ def record(
 
 
 def skipped(case: CountCase, environment: Environment, error: Exception) -> Skipped:
-    """The record of a count that failed."""
+    """Record of a failed count."""
     failed = out_of_memory(error)
     if failed is not None:
         status, reason = "out of memory", first_line(failed)
@@ -114,14 +113,14 @@ def task_of(case: CountCase) -> Task:
 
 
 def why_missing(package: str) -> str:
-    """Why a package cannot run; blank where it can."""
+    """Reason why a package cannot run; blank if it can."""
     return "" if importlib.util.find_spec(package) else f"not installed; pip install {package}"
 
 
 def why_too_large(model: nn.Module) -> str:
-    """Why a model's real weights do not fit in memory; blank where they do."""
+    """Reason why a model's real weights do not fit in memory; blank if they do."""
     params = sum(p.numel() for p in model.parameters())
-    needed, free = 2 * 4 * params, free_host_bytes()  # float32, and as much again for activations
+    needed, free = 2 * 4 * params, free_host_bytes()  # float32, doubled for activations
     if free is None or needed <= free:
         return ""
     return f"about {needed / 2**30:.1f} GiB of memory needed, {free / 2**30:.1f} are free"

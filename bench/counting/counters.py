@@ -1,11 +1,11 @@
 """MACs of a forward pass or a training step, traced on meta tensors under the rules of a counter.
 
 `torch` counts convolutions, matrix products, attention and the operators of models.kernels.
-`torchprofile-meta` applies torchprofile's rules, the ones behind the papers' figures. `torchprofile-unfused`
-adds the scaling of the queries, as where attention is not one operator. `module-hooks` counts layers only, by
-hooks on their forward passes. `torchprofile` and `fvcore` are the packages themselves, on real weights.
+`torchprofile-meta` applies torchprofile's rules, the source of the papers' figures. `torchprofile-unfused`
+adds the scaling of the queries, which unfused attention executes. `module-hooks` counts layers only, by hooks
+on their forward passes. `torchprofile` and `fvcore` run the packages on real weights.
 
-One MAC is two FLOPs. Everything returned is in MACs.
+All counts are in MACs; one MAC is two FLOPs.
 """
 
 import re
@@ -29,11 +29,11 @@ from models.task import Task
 
 @dataclass(frozen=True)
 class StepCount:
-    """MACs of one training step, the optimizer left out."""
+    """MACs of one training step without the optimizer."""
 
     forward: Count
     train_macs: int  # forward and backward
-    train_macs_checkpointed: int  # the same with every block of `models.checkpointing` recomputed in full
+    train_macs_checkpointed: int  # train_macs with every block of `models.checkpointing` recomputed
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class SideBySide:
     """One forward pass under every counter that traces meta tensors."""
 
     counts: Mapping[str, Count]  # by counter
-    permuted: int  # of torchprofile's: MACs given to einsums that multiply nothing
-    outside_layers: Mapping[str, int]  # MACs by operator, torch's rules, of what runs outside of any layer
+    permuted: int  # MACs that torchprofile assigns to einsums that only permute
+    outside_layers: Mapping[str, int]  # MACs by operator, under torch's rules, outside of any layer
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def _hooks(
     before: Callable[[nn.Module, Any], None],
     after: Callable[[nn.Module, Any, Any], None],
 ) -> Iterator[None]:
-    """Context manager that calls a function before, and one after, the forward pass of some modules."""
+    """Context manager that calls one function before and one after the forward pass of some modules."""
     hooks = [
         hook
         for module in modules
@@ -67,7 +67,7 @@ def _hooks(
 def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
     """Count a forward and a backward pass under torch's rules.
 
-    x needs no gradient, as in training. Eval mode: what a model leaves out at random in training counts.
+    x has no gradient, as in training. The model is in eval mode: randomly dropped parts count.
 
     Args:
         model: on the meta device.
@@ -144,11 +144,11 @@ def count_forward(
     """Count a forward pass in eval mode, without gradients.
 
     Args:
-        model: on the meta device, but on the CPU for the packages.
+        model: on the meta device; on the CPU for packages.
         task: gives the shapes of the inputs.
         counter: torch, torchprofile-meta, torchprofile-unfused, module-hooks, torchprofile or fvcore.
         batch: images N; the MACs are those of all of them.
-        by_module: fill in Count.by_module too (slower; for torch and torchprofile-meta).
+        by_module: fill in Count.by_module (slower; for torch and torchprofile-meta).
 
     Raises:
         ImportError: the counter's package is not installed.
@@ -169,7 +169,7 @@ def count_forward(
 
 
 def _count_torchprofile(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
-    """Run the package; it warns of each operator without a rule, once an occurrence."""
+    """Run the package; it warns at every call of an operator without a rule."""
     from torchprofile import profile_macs
 
     by_op: Counter[str] = Counter()
@@ -188,9 +188,9 @@ def _count_torchprofile(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
 
 
 def _count_fvcore(model: nn.Module, args: tuple[Tensor, ...]) -> Count:
-    """Run the package. Its "flops" are MACs, with some elementwise operators counted too."""
+    """Run the package. Its "flops" are MACs and include some elementwise operators."""
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it imports and traces through what torch calls deprecated
+        warnings.simplefilter("ignore")  # it uses deprecated modules of torch
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(model, args)

@@ -1,7 +1,7 @@
-"""What torch does on CUDA and leaves out on the meta device: autocast, and attention that is one kernel.
+"""CUDA behaviour of torch that the meta device lacks: autocast and fused attention.
 
-For predictions only: where there is a GPU, torch itself does both. The lists are those of torch's manual
-("Autocast Op Reference", CUDA ops); what differs between versions, rms_norm, is asked of the torch at hand.
+For predictions only. The lists come from torch's manual ("Autocast Op Reference", CUDA ops); rms_norm, which
+differs between versions, is tested on the installed torch.
 """
 
 import functools
@@ -32,7 +32,7 @@ TO_FLOAT32 = _names(
     "multilabel_margin_loss nll_loss norm pdist poisson_nll_loss pow reciprocal renorm rsqrt sinh "
     "smooth_l1_loss soft_margin_loss softplus tan triplet_margin_loss"
 )
-RESULT_IN_FLOAT32 = _names(  # asked for as a type of the result, not by converting what goes in
+RESULT_IN_FLOAT32 = _names(  # the result type is set; the inputs are not converted
     "cumprod cumsum linalg_matrix_norm linalg_vector_norm log_softmax prod softmax sum"
 )
 TO_WIDEST = _names(
@@ -43,12 +43,12 @@ TO_WIDEST = _names(
 
 @functools.cache
 def _rms_norm_in_float32() -> bool:
-    """Whether this torch's autocast has rms_norm among TO_FLOAT32: 2.13 does, 2.11 does not."""
+    """Whether autocast of this torch runs rms_norm in float32: 2.13 does, 2.11 does not."""
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     torch.set_autocast_enabled("cuda", True)
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     try:
-        with FakeTensorMode(), torch.inference_mode():  # no GPU is needed, and none is used
+        with FakeTensorMode(), torch.inference_mode():  # needs no GPU
             x = torch.empty(2, 4, dtype=torch.bfloat16, device="cuda")
             return F.rms_norm(x, (4,)).dtype == torch.float32
     finally:
@@ -57,14 +57,14 @@ def _rms_norm_in_float32() -> bool:
 
 
 class CudaRules(TorchFunctionMode):
-    """Within it, functions of torch called on meta tensors behave as on CUDA.
+    """Context manager in which functions of torch called on meta tensors behave as on CUDA.
 
-    A weight is cast once and the copy kept until the end, as torch.autocast does.
-    Only what Python calls by itself is seen: a product inside one of torch's own Python functions, as in
-    nn.MultiheadAttention, keeps the type it is given.
+    A weight is cast once and the copy is kept until the end, as in torch.autocast.
+    Calls inside torch's own Python functions, such as the products of nn.MultiheadAttention, are not
+    intercepted and keep their types.
 
     Args:
-        autocast: the lower type of torch.autocast; None is no autocast.
+        autocast: lower type of torch.autocast; None: no autocast.
     """
 
     def __init__(self, autocast: torch.dtype | None) -> None:
@@ -80,23 +80,23 @@ class CudaRules(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - torch's own signature
-        given = dict(kwargs or {})
+        keywords = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         if func is F.scaled_dot_product_attention:
             if self.autocast is not None:
-                args, given = _each(self._lower, args), _each(self._lower, given)
-            return fused_attention(*args, **given)
+                args, keywords = _each(self._lower, args), _each(self._lower, keywords)
+            return fused_attention(*args, **keywords)
         if self.autocast is None:
-            return func(*args, **given)
+            return func(*args, **keywords)
         if name in TO_LOWER:
-            return func(*_each(self._lower, args), **_each(self._lower, given))
+            return func(*_each(self._lower, args), **_each(self._lower, keywords))
         if name in self._to_float32:
-            return func(*_each(_float32, args), **_each(_float32, given))
-        if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _asks_for_type(args, given):
-            return func(*args, **{**given, "dtype": torch.float32})
-        if name in TO_WIDEST and torch.float32 in _types((args, given)):
-            return func(*_each(_float32, args), **_each(_float32, given))
-        return func(*args, **given)
+            return func(*_each(_float32, args), **_each(_float32, keywords))
+        if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _has_type_argument(args, keywords):
+            return func(*args, **{**keywords, "dtype": torch.float32})
+        if name in TO_WIDEST and torch.float32 in _types((args, keywords)):
+            return func(*_each(_float32, args), **_each(_float32, keywords))
+        return func(*args, **keywords)
 
     def __exit__(self, *error: object) -> None:
         self._casts.clear()
@@ -123,10 +123,10 @@ def fused_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Attention that keeps its output and a row of statistics, not the scores.
+    """Attention that saves its output and row statistics for the backward pass, not the scores.
 
-    (N, heads, T, d) -> (N, heads, T, d). CUDA takes its flash kernel in half precision and its
-    memory-efficient one otherwise; what both keep is alike.
+    (N, heads, T, d) -> (N, heads, T, d). CUDA uses the flash kernel in half precision and the
+    memory-efficient kernel otherwise; both save the same tensors.
     """
     if enable_gqa:
         groups = q.shape[1] // k.shape[1]
@@ -150,8 +150,8 @@ def _is_low(x: object) -> bool:
     return isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16)
 
 
-def _asks_for_type(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, torch.dtype) for value in (*args, *given.values()))
+def _has_type_argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, torch.dtype) for value in (*args, *keywords.values()))
 
 
 def _float32(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Context managers that count every operator that torch dispatches within them.
+"""Context managers that count every operator that torch dispatches.
 
 Networks repeat their blocks, so the result of an operator is computed once for each signature of its inputs.
 """
@@ -20,7 +20,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from bench.counting.rules import Rule
 
-# operators that do no arithmetic: they are not listed as uncounted
+# operators without arithmetic, which are not listed as uncounted
 _WITHOUT_ARITHMETIC = (
     "empty",
     "arange",
@@ -43,8 +43,8 @@ class Count:
     """MACs of one pass, by operator and by module."""
 
     by_op: Mapping[str, int]
-    by_module: Mapping[str, int]  # by the innermost module, an index in a list as *; empty if not requested
-    not_counted: tuple[str, ...]  # operators that ran without a rule, views and constructors left out
+    by_module: Mapping[str, int]  # by the innermost module, list indices as *; empty if not requested
+    not_counted: tuple[str, ...]  # operators without a rule, except views and constructors
 
     @property
     def macs(self) -> int:
@@ -52,10 +52,10 @@ class Count:
 
 
 def _signature(value: Any) -> Any:  # noqa: ANN401 - operators take anything
-    """What an operator's result on the meta device depends on, in a form that can be hashed.
+    """Hashable form of everything that determines an operator's result on the meta device.
 
     Raises:
-        TypeError: the value has no such form: a tensor with values, or an object of unknown type.
+        TypeError: no such form exists: a tensor with values, or an object of unknown type.
     """
     if isinstance(value, Tensor):
         if not value.is_meta:
@@ -68,7 +68,7 @@ def _signature(value: Any) -> Any:  # noqa: ANN401 - operators take anything
 
 
 def _like(out: Any) -> Any:  # noqa: ANN401
-    """A new result of the same form."""
+    """New tensors with the shapes and types of a result."""
     if isinstance(out, Tensor):
         return torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device="meta")
     if isinstance(out, list | tuple):
@@ -79,8 +79,8 @@ def _like(out: Any) -> Any:  # noqa: ANN401
 class CachedDispatch(TorchDispatchMode, ABC):
     """Context manager that describes every dispatched operator, once for each signature.
 
-    Networks repeat their blocks, and most of torch's shape functions are slow Python: a result for shapes
-    seen before is made from the earlier one without calling the operator. Views are not described.
+    Most of torch's shape functions are slow Python: for a known signature the result is copied from the
+    earlier one without calling the operator. Views are not described.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class CachedDispatch(TorchDispatchMode, ABC):
 
     @abstractmethod
     def describe(self, func: Any, args: tuple[Any, ...], keywords: Mapping[str, Any], out: Any) -> Any:  # noqa: ANN401
-        """Describe an operator by the shapes and types of what goes in and out."""
+        """Describe an operator by the shapes and types of its inputs and outputs."""
 
     @abstractmethod
     def record(self, func: Any, args: tuple[Any, ...], out: Any, description: Any) -> None:  # noqa: ANN401
@@ -122,12 +122,12 @@ class CachedDispatch(TorchDispatchMode, ABC):
 
 
 def starred(path: str) -> str:
-    """A module's path with indices in lists as *; of the network itself, "(itself)"."""
+    """A module's path with list indices as *; "(itself)" for the network."""
     return ".".join("*" if part.isdigit() else part for part in path.split(".")) or "(itself)"
 
 
 class CountingMode(CachedDispatch):
-    """Context manager that applies rules to every dispatched operator and adds up MACs."""
+    """Context manager that applies rules to every dispatched operator and sums MACs."""
 
     def __init__(self, rules: Mapping[Any, Rule], modules: ModuleTracker | None = None) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class CountingMode(CachedDispatch):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Context manager that counts nothing."""
+        """Context manager that suspends counting."""
         self._paused = True
         try:
             yield
@@ -172,7 +172,7 @@ class CountingMode(CachedDispatch):
         self.total += macs
         self.by_op[op] += macs
         if self._modules is not None:
-            # the deepest of the modules that run; the first part of its path is the network
+            # the deepest running module; the first part of its path is the network
             path = max(self._modules.parents, key=lambda path: (path != "Global", path.count("."), path))
             self.by_module[starred(path.partition(".")[2])] += macs
 
@@ -185,7 +185,7 @@ class CountingMode(CachedDispatch):
 
 
 class OutsideLayers(CountingMode):
-    """Also adds up what runs outside of any layer's forward pass, which hooks on layers do not see."""
+    """CountingMode that also sums MACs outside the forward passes of layers, invisible to hooks on layers."""
 
     def __init__(self, rules: Mapping[Any, Rule]) -> None:
         super().__init__(rules)
@@ -199,7 +199,7 @@ class OutsideLayers(CountingMode):
 
 
 class WholeOperators(TorchFunctionMode):
-    """Context manager that counts attention, einsum and RMS norms each as one operator, as traced graphs do.
+    """Context manager that counts attention, einsum and RMS norm each as one operator, as in traced graphs.
 
     Below this level attention becomes scalings and softmax, a permuting einsum becomes views, and an RMS
     norm, for which torchprofile has no rule, becomes products and a mean.
@@ -208,8 +208,8 @@ class WholeOperators(TorchFunctionMode):
     def __init__(self, counting: CountingMode) -> None:
         super().__init__()
         self.counting = counting
-        self.scaled_queries = 0  # products of the queries with a scale, which a fused operator hides
-        self.permuted = 0  # MACs given to einsums that multiply nothing
+        self.scaled_queries = 0  # products of the queries with a scale, inside a fused operator
+        self.permuted = 0  # MACs of einsums that only permute
 
     def __torch_function__(
         self,

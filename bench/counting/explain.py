@@ -1,8 +1,8 @@
-"""Differences between counters: each is named, in MACs, against torch's count.
+"""Differences of counters from torch's count, in MACs, with their causes.
 
-What a counter has beyond torch's count, or lacks of it, is named by the operators that it counted, by those
-that it has no rule for, and by what runs outside of any layer; the closed form names the part of the network.
-What has no name is a difference of its own, UNEXPLAINED, so that a counter's differences always add up.
+A cause is an operator that only this counter counts, an operator without a rule, or work outside of any
+layer; the closed form gives the part of the network. The remainder is UNEXPLAINED, so that the differences of
+a counter add up.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ ATTENTION = "scaled_dot_product_attention"
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "matmul", ATTENTION)
 _CONVOLUTIONS = ("convolution", "_convolution", "conv")
 _PERMUTED = "permuting einsum counted"
-_ADDED = {  # what other counters count besides products and convolutions, and for which operators
+_ADDED = {  # work that counters count besides products and convolutions, with its operators
     "elementwise products counted": ("mul",),
     "means and pooling counted": ("mean", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d"),
     "norms counted": ("native_layer_norm", "layer_norm", "native_group_norm", "group_norm"),
@@ -41,11 +41,11 @@ _KNOWN = {*_PRODUCTS, *_CONVOLUTIONS, "einsum", *(op for ops in _ADDED.values() 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What one counter counts beyond torch; negative where it counts less."""
+    """One difference of a counter from torch's count; negative if the counter counts less."""
 
     counter: str = ""
     cause: str
-    part: str = ""  # of the network, where the closed form names it
+    part: str = ""  # of the network, from the closed form
     operators: tuple[str, ...]
     macs: int
 
@@ -59,7 +59,7 @@ class Explanation:
     """One model at one size under every counter."""
 
     counted: Mapping[str, MacCount]  # by counter, torch first
-    missing: Mapping[str, str]  # why a counter gave no count
+    missing: Mapping[str, str]  # reason of a missing count, by counter
     differences: tuple[Difference, ...]
     terms: Mapping[str, int]  # of the closed form; empty without one
 
@@ -69,7 +69,7 @@ class Explanation:
 
     @property
     def agrees(self) -> bool:
-        """False where the closed form and the traced count differ: one of them is wrong."""
+        """False if the closed form and the traced count differ: one of them is wrong."""
         return "closed-form" not in self.counted or self.counted["closed-form"].macs == self.torch.macs
 
     def differences_of(self, counter: str) -> list[Difference]:
@@ -89,8 +89,8 @@ def explain(
         case: the count under torch's rules.
         here: environment of the counts on meta tensors.
         model: of the case, on the meta device.
-        packages: of PACKAGES: blank to run it, otherwise why it does not run.
-        max_macs: of a pass that packages run on.
+        packages: blank for a package of PACKAGES that runs, otherwise the reason why it does not.
+        max_macs: limit of a pass for packages.
     """
     task = count.task_of(case)
     try:
@@ -142,11 +142,11 @@ def explain(
 
 
 def packages_to_run(requested: Sequence[str] | None, cases: int) -> dict[str, str]:
-    """Which packages run: blank for those that do, otherwise the reason.
+    """Packages with a blank if they run, otherwise the reason.
 
     Args:
-        requested: packages that the user named, or torch for none of them; None for the rule.
-        cases: models times sizes to be explained.
+        requested: packages that the user named, or torch for none; None: decided by the number of cases.
+        cases: models times sizes.
     """
     reasons = {}
     for package in PACKAGES:
@@ -162,16 +162,16 @@ def packages_to_run(requested: Sequence[str] | None, cases: int) -> dict[str, st
 
 
 def differences(counter: str, counted: Count, side: SideBySide, terms: Terms | None) -> list[Difference]:
-    """Name what a counter counts beyond torch and what it lacks.
+    """List the differences of a counter from torch's count.
 
     Args:
         counter: its name, not torch.
         counted: its count.
         side: the same pass under the counters that trace meta tensors.
-        terms: the closed form, where there is one.
+        terms: the closed form; None without one.
 
     Returns:
-        Differences that add up to the whole; the last is UNEXPLAINED, 0 where all are named.
+        Differences that sum to the total difference; the last is UNEXPLAINED, 0 if all have a cause.
     """
     if counter == "module-hooks":
         named = _outside_layers(side, terms)
@@ -194,12 +194,12 @@ def _sum(counted: Count, operators: Iterable[str]) -> int:
 
 
 def _custom(counted: Count) -> list[str]:
-    """Operators of models.kernels: only torch's table, with their formulas added, counts them."""
+    """Operators of models.kernels: only torch's table, which has their formulas, counts them."""
     return [op for op in counted.by_op if op not in _KNOWN and not op.startswith(f"_{ATTENTION}")]
 
 
 def _outside_layers(side: SideBySide, terms: Terms | None) -> list[Difference]:
-    """What hooks on layers do not see: everything that a network computes in functions."""
+    """Operators that hooks on layers miss: those that a network calls as functions."""
     fused, outside = side.counts["torchprofile-meta"].by_op, dict(side.outside_layers)
     convolutions = {op: outside.pop(op) for op in _CONVOLUTIONS if op in outside}
     custom = {op: outside.pop(op) for op in _custom(side.counts["torch"]) if op in outside}
@@ -227,14 +227,14 @@ def _products(counter: str, counted: Count, side: SideBySide, terms: Terms | Non
     if ATTENTION in counted.not_counted:
         named.append(_difference("attention products unseen", -attention, [ATTENTION]))
     elif custom:
-        # what is one operator on the meta device may run as other operators on real weights
+        # one operator on the meta device may be several operators on real weights
         instead = counted.by_op.get(ATTENTION, 0) - attention
         named.append(_difference("attention in the custom operator's place", instead, [ATTENTION]))
     if counter in PACKAGES and terms is not None:
         unread = terms.torch[arithmetic.UNREAD]
         contracted = fused.by_op.get("einsum", 0) - side.permuted
         expected = sum(macs for op, macs in plain.by_op.items() if op not in (*_CONVOLUTIONS, *custom))
-        expected += sum(one.macs for one in named if ATTENTION in one.operators)
+        expected += sum(difference.macs for difference in named if ATTENTION in difference.operators)
         if unread and _sum(counted, _PRODUCTS) + contracted - expected == -unread:
             cause = "products that nothing reads, dropped from the trace"
             named.append(_difference(cause, -unread, ["linear"]))
@@ -247,7 +247,7 @@ def _elementwise_parts(terms: Terms) -> dict[str, int]:
 
 
 def _additions(counted: Count, side: SideBySide, terms: Terms | None) -> list[Difference]:
-    """What a counter counts for operators without a formula in torch's table, by part of the network."""
+    """Counts of operators without a formula in torch's table, by part of the network."""
     contracted = side.counts["torchprofile-meta"].by_op.get("einsum", 0) - side.permuted
     permuted = counted.by_op.get("einsum", 0) - contracted if side.permuted else 0
     named = [_difference(_PERMUTED, permuted, ["einsum"])]

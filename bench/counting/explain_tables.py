@@ -20,7 +20,7 @@ Answer = Explanation | Skipped
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One value of an explanation: for JSON and CSV, and for the tables below."""
+    """One value of an explanation."""
 
     part: str  # count, difference, term, published, verdict or ratio
     case: CountCase
@@ -29,7 +29,7 @@ class Line:
     operators: tuple[str, ...] = ()
     macs: int | None = None
     torch_macs: int = 0  # torch's count of the same model
-    other_macs: int | None = None  # of the model that a ratio is to
+    other_macs: int | None = None  # of the second model of a ratio
     text: str = ""
 
     @property
@@ -41,23 +41,23 @@ class Line:
         return self.macs / self.other_macs if self.macs is not None and self.other_macs else None
 
 
-def verdict(one: Explanation) -> str:
-    """Which count to trust, and by how much, and why, the others differ."""
-    trusted = one.torch.macs
+def verdict(explanation: Explanation) -> str:
+    """Recommended count, and the differences of the others with their causes."""
+    trusted = explanation.torch.macs
     total = f"trust torch, {trusted / 1e9:,.4f} GMACs"
-    formula = one.counted.get("closed-form")
+    formula = explanation.counted.get("closed-form")
     if formula is None:
-        total += f" (closed form: {one.missing['closed-form']})"
-    elif one.agrees:
+        total += f" (closed form: {explanation.missing['closed-form']})"
+    elif explanation.agrees:
         total += ", equal to the closed form"
     else:
         total += f", but the closed form gives {formula.macs / 1e9:,.4f}: one of the two is wrong"
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for counter, counted in one.counted.items():
+    for counter, counted in explanation.counted.items():
         if counter not in ("torch", "closed-form"):
             more = counted.macs - trusted
             by = f"{100 * more / trusted:+.2f} %" if trusted else f"{more:+,d} MACs"
-            groups[by if more else "the same", _main_causes(one, counter)].append(counter)
+            groups[by if more else "the same", _main_causes(explanation, counter)].append(counter)
     others = [
         f"{', '.join(counters)} {by}{f' ({causes})' if causes else ''}"
         for (by, causes), counters in groups.items()
@@ -65,22 +65,22 @@ def verdict(one: Explanation) -> str:
     return f"{total}. {'; '.join(others)}."
 
 
-def _main_causes(one: Explanation, counter: str) -> str:
-    """The causes of a counter's difference, largest first, down to a tenth of it; blank without any."""
+def _main_causes(explanation: Explanation, counter: str) -> str:
+    """Causes of at least a tenth of a counter's difference, largest first; blank without any."""
     causes: dict[str, int] = defaultdict(int)
-    for difference in one.differences_of(counter):
+    for difference in explanation.differences_of(counter):
         causes[difference.cause] += difference.macs
     least = max(map(abs, causes.values())) / 10
     ordered = sorted(causes, key=lambda cause: -abs(causes[cause]))
     return ", ".join(cause for cause in ordered if causes[cause] and abs(causes[cause]) >= least)
 
 
-def published(one: Explanation) -> list[tuple[str, str, str]]:
+def published(explanation: Explanation) -> list[tuple[str, str, str]]:
     """Published figures of a model at its size: source, GMACs as printed, and the counters that round to it.
 
     A count that rounds to a figure need not be its origin: few digits are printed.
     """
-    case = one.torch.case
+    case = explanation.torch.case
     printed = {
         (table.source, row["gflops"].as_printed): None
         for table in load.tables()
@@ -88,25 +88,25 @@ def published(one: Explanation) -> list[tuple[str, str, str]]:
         for row in table.rows
         if load.backbone_name(row) == case.model and row["gflops"].value is not None
     }
-    gmacs = {counter: counted.macs_per_image / 1e9 for counter, counted in one.counted.items()}
+    gmacs = {counter: counted.macs_per_image / 1e9 for counter, counted in explanation.counted.items()}
     released = None
     if isinstance(case.latent_size, int) and case.res in (256, 512):
         released = load.macs().get((case.model, case.latent_size))
         if (terms := load.dig_macs().get((case.model, case.latent_size))) is not None:
-            # in the release a function with a backward pass of its own, which no tracer looks into
+            # the release has an autograd.Function here, which tracers do not enter
             name = "torchprofile-meta less the down projections that the release hides"
             gmacs[name] = gmacs["torchprofile-meta"] - terms["mlp_down"] / 1e9
     found = [(source, text, _rounding(gmacs, text)) for source, text in printed]
     if released is not None:
         macs = released[1]
-        equal = [name for name, counted in one.counted.items() if counted.macs == macs * case.batch]
+        equal = [name for name, counted in explanation.counted.items() if counted.macs == macs * case.batch]
         text = f"{', '.join(equal)}, to the last MAC" if equal else _rounding(gmacs, f"{macs / 1e9:.3f}")
         found.append(("the released code under torchprofile 0.1.0", f"{macs / 1e9:.4f}", text))
     return found
 
 
 def _rounding(gmacs: Mapping[str, float], as_printed: str) -> str:
-    """The counters that round to a printed figure; the nearest one where none does."""
+    """Counters that round to a printed figure; the nearest counter if none does."""
     decimals = len(as_printed.partition(".")[2])
     equal = [counter for counter, value in gmacs.items() if f"{value:.{decimals}f}" == as_printed]
     if equal:
@@ -120,25 +120,25 @@ def lines(answers: Sequence[Answer], pair: Sequence[Explanation]) -> list[Line]:
 
     Args:
         answers: of the requested models.
-        pair: of both models of PAIR at every size that has them.
+        pair: of both models of PAIR at every size that has both.
     """
-    return [line for one in answers for line in _lines(one)] + list(_ratio_lines(pair))
+    return [line for answer in answers for line in _lines(answer)] + list(_ratio_lines(pair))
 
 
-def _lines(one: Answer) -> Iterator[Line]:
-    if isinstance(one, Skipped):
-        assert isinstance(one.case, CountCase)
-        yield Line(part="count", case=one.case, counter="torch", text=one.reason)
-        yield Line(part="verdict", case=one.case, text=f"no count: {one.status}: {one.reason}")
+def _lines(answer: Answer) -> Iterator[Line]:
+    if isinstance(answer, Skipped):
+        assert isinstance(answer.case, CountCase)
+        yield Line(part="count", case=answer.case, counter="torch", text=answer.reason)
+        yield Line(part="verdict", case=answer.case, text=f"no count: {answer.status}: {answer.reason}")
         return
-    base = Line(part="", case=one.torch.case, torch_macs=one.torch.macs)
+    base = Line(part="", case=answer.torch.case, torch_macs=answer.torch.macs)
     for counter in COUNTERS:
-        if counter in one.counted:
-            macs = one.counted[counter].macs
+        if counter in answer.counted:
+            macs = answer.counted[counter].macs
             yield replace(base, part="count", counter=counter, macs=macs, text=COUNTERS[counter])
-        elif counter in one.missing:
-            yield replace(base, part="count", counter=counter, text=one.missing[counter])
-    for found in one.differences:
+        elif counter in answer.missing:
+            yield replace(base, part="count", counter=counter, text=answer.missing[counter])
+    for found in answer.differences:
         yield replace(
             base,
             part="difference",
@@ -147,11 +147,11 @@ def _lines(one: Answer) -> Iterator[Line]:
             operators=found.operators,
             macs=found.macs,
         )
-    for term, macs in sorted(one.terms.items(), key=lambda item: -item[1]):
+    for term, macs in sorted(answer.terms.items(), key=lambda item: -item[1]):
         yield replace(base, part="term", counter="closed-form", name=term, macs=macs)
-    for source, as_printed, counters in published(one):
+    for source, as_printed, counters in published(answer):
         yield Line(part="published", case=base.case, counter=counters, name=source, text=as_printed)
-    yield Line(part="verdict", case=base.case, text=verdict(one))
+    yield Line(part="verdict", case=base.case, text=verdict(answer))
 
 
 def _ratio_lines(pair: Sequence[Explanation]) -> Iterator[Line]:
@@ -170,8 +170,8 @@ def _ratio_lines(pair: Sequence[Explanation]) -> Iterator[Line]:
 
 
 def _model_counts(answers: Sequence[Answer]) -> list[ModelCounts]:
-    explained = [one for one in answers if isinstance(one, Explanation)]
-    return side_by_side(record for one in explained for record in one.counted.values())
+    explained = [explanation for explanation in answers if isinstance(explanation, Explanation)]
+    return side_by_side(record for explanation in explained for record in explanation.counted.values())
 
 
 def _signed(macs: int) -> str:
@@ -235,7 +235,7 @@ VERDICTS = Table[Line](title="Verdict", columns=(*_CASE, Column("verdict", lambd
 
 
 def render(answers: Sequence[Answer], pair: Sequence[Explanation], form: str) -> str:
-    """Lay out explanations: one list of values for a machine, or a table for each part for a person.
+    """Render explanations: one list of values in CSV and JSON, otherwise one table for each part.
 
     Args:
         answers: of the requested models.
@@ -267,7 +267,7 @@ def _text(table: Table[Any], rows: Sequence[Any], form: str) -> str:
 
 
 def _merged(differences: Sequence[Line]) -> list[Line]:
-    """Counters that differ from torch's in the same way share their rows."""
+    """Merge the rows of counters with equal differences."""
     by_counter: dict[tuple[object, ...], list[Line]] = defaultdict(list)
     for line in differences:
         by_counter[line.case, line.counter].append(line)
@@ -282,14 +282,18 @@ def _merged(differences: Sequence[Line]) -> list[Line]:
 
 
 def notes(answers: Sequence[Answer]) -> list[str]:
-    """Units, the counters in words, and the reasons of missing counts."""
-    explained = [one for one in answers if isinstance(one, Explanation)]
+    """Units, descriptions of the counters, and reasons of missing counts."""
+    explained = [explanation for explanation in answers if isinstance(explanation, Explanation)]
     here = answers[0].torch.environment if isinstance(answers[0], Explanation) else answers[0].environment
-    ran = [counter for counter in COUNTERS if any(counter in one.counted for one in explained)]
+    ran = [
+        counter for counter in COUNTERS if any(counter in explanation.counted for explanation in explained)
+    ]
     missing: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for one in explained:
-        for counter, reason in one.missing.items():
-            missing[counter, reason].append(f"{one.torch.case.model} {size_text(one.torch.case.res)}")
+    for explanation in explained:
+        for counter, reason in explanation.missing.items():
+            missing[counter, reason].append(
+                f"{explanation.torch.case.model} {size_text(explanation.torch.case.res)}"
+            )
     return [
         f"1 MAC = 2 FLOPs; torch {here.torch}; {here.date}",
         *(f"{counter}: {COUNTERS[counter]}" for counter in ran),

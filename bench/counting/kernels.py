@@ -1,6 +1,6 @@
 """Kernels of an eager pass on CUDA, from meta tensors: the kind, MACs, bytes and module of each.
 
-docs/roofline.md describes what is counted and what moves under ideal fusion.
+Rules of counting and of ideal fusion: docs/roofline.md
 """
 
 import math
@@ -32,7 +32,7 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# operators that start no kernel
+# operators without a kernel
 _FREE = names(
     "_unsafe_view empty empty_like empty_strided empty_permuted new_empty new_empty_strided lift_fresh "
     "resize_ set_"
@@ -56,8 +56,8 @@ _MOVEMENTS = names(
     "zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full arange upsample_nearest2d "
     "upsample_nearest2d_backward"
 )
-_GATHERS = names("embedding index index_select gather")  # read as much as they write, and the indices
-_OVERWRITES = names("copy_ fill_ zero_")  # do not read what they change
+_GATHERS = names("embedding index index_select gather")  # read as many bytes as they write, plus the indices
+_OVERWRITES = names("copy_ fill_ zero_")  # do not read their output
 
 
 def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
@@ -84,7 +84,7 @@ def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
 
 
 def size_bytes(x: Tensor) -> int:
-    """Bytes of a tensor's distinct elements: an expanded dimension repeats the same ones."""
+    """Bytes of a tensor's distinct elements; an expanded dimension counts once."""
     return _elements(x) * x.element_size()
 
 
@@ -109,12 +109,12 @@ class _Call:
     calls: int
     macs: int
     eager_bytes: int
-    own_bytes: int | None  # of a product under ideal fusion, without what is fused into it; None: no product
+    own_bytes: int | None  # of a product under ideal fusion, without fused calls; None: not a product
 
 
 @dataclass
 class _Recorded:
-    """A recorded call with its bytes under ideal fusion, which grow while later calls are fused into it."""
+    """A recorded call with its bytes under ideal fusion, which grow when later calls are fused into it."""
 
     call: _Call
     kind: str
@@ -122,11 +122,11 @@ class _Recorded:
     module: str
     phase: str
     fused_bytes: int
-    read: set[int]  # numbers of earlier tensors that calls fused into it have read
+    read: set[int]  # numbers of earlier tensors read by calls fused into this one
 
 
 def _attention_backward_macs(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
-    """Twice the forward pass, as of any product; recomputed scores do not count."""
+    """Twice the forward pass, as for any product; recomputed scores do not count."""
     return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
@@ -138,16 +138,16 @@ _RULES: Mapping[Any, Rule] = {
 
 
 class _Modules:
-    """Context manager that names the module of a network that calls an operator.
+    """Context manager that finds the module that calls an operator.
 
-    A backward call belongs to the module that made the differentiated result: autograd numbers its nodes in
+    A backward call belongs to the module of the differentiated forward call: autograd numbers its nodes in
     the order of the forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._paths = {module: starred(name) for name, module in model.named_modules()}
         self._running = [starred("")]
-        # from autograd number _numbers[i] on, module _ran[i] ran
+        # module _ran[i] made the nodes from autograd number _numbers[i] on
         self._numbers = [0]
         self._ran = self._running[:]
 
@@ -175,21 +175,21 @@ class _Modules:
         self._ran.append(self._running[-1])
 
     def calling(self, phase: str) -> str:
-        """The path of the module, indices in lists as *."""
+        """Path of the calling module, list indices as *."""
         if phase == "forward":
             return self._running[-1]
         node = torch._C._current_autograd_node()
         if node is not None and node._sequence_nr() <= self._numbers[-1]:
             self._running[-1] = self._ran[bisect_right(self._numbers, node._sequence_nr()) - 1]
-        return self._running[-1]  # sums of gradients between two nodes belong to the earlier one
+        return self._running[-1]  # sums of gradients between two nodes belong to the earlier node
 
 
 class _Trace(CachedDispatch):
     """Records every kernel that an eager pass would start on CUDA.
 
     Attributes:
-        calls: every recorded call, in order.
-        phase: forward or backward, of the calls to come.
+        calls: recorded calls, in order.
+        phase: of the next calls: forward or backward.
     """
 
     def __init__(self, modules: _Modules, linear: frozenset[str]) -> None:
@@ -198,7 +198,7 @@ class _Trace(CachedDispatch):
         self.phase = "forward"
         self._modules = modules
         self._linear = linear  # paths of linear layers: batched products in them are not attention
-        # by storage: the number of its content, and the product that made it or that it is fused into
+        # by storage: number of its content, and the product that made it or into which it is fused
         self._contents: dict[int, tuple[int, int | None]] = {}
         self._numbers = 0
 
@@ -214,7 +214,7 @@ class _Trace(CachedDispatch):
             return None
         rule = _RULES.get(func._overloadpacket)
         macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
-        taken = [*_tensors(args), *_tensors(tuple(keywords.values()))]
+        inputs = [*_tensors(args), *_tensors(tuple(keywords.values()))]
         if name == "convolution":
             kind = kind_of(name, args[1].shape, args[0].shape[1])
         elif name == "convolution_backward":
@@ -223,47 +223,47 @@ class _Trace(CachedDispatch):
         else:
             kind = kind_of(name)
         if name in _GATHERS:
-            read = size_bytes(out) + sum(map(size_bytes, taken[1:]))
+            read = size_bytes(out) + sum(map(size_bytes, inputs[1:]))
         elif name in _OVERWRITES:
-            read = sum(map(size_bytes, taken[1:]))
+            read = sum(map(size_bytes, inputs[1:]))
         else:
-            read = sum(map(size_bytes, taken))
+            read = sum(map(size_bytes, inputs))
         fused_attention = name.startswith("_scaled_dot_product_") and not name.endswith("backward")
         written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
         calls = 1
-        if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
-            # the kernel takes contiguous rows and copies others first
-            calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
+        if name.startswith("native_layer_norm") and not inputs[0].is_contiguous():
+            # the kernel needs contiguous rows and copies others first
+            calls, read, written = 2, read + size_bytes(inputs[0]), written + size_bytes(inputs[0])
         moved = read + written
         if name == "convolution" and args[2] is not None and kind != "depthwise":
             # cuDNN's convolutions have no bias: torch adds it to the output
             return _Call(kind, 2, macs, moved + 2 * size_bytes(out), moved)
-        if name == "native_group_norm":  # once for the statistics, once to apply them
-            return _Call(kind, 2, macs, moved + size_bytes(taken[0]), None)
+        if name == "native_group_norm":  # reads the input twice: statistics and normalisation
+            return _Call(kind, 2, macs, moved + size_bytes(inputs[0]), None)
         return _Call(kind, calls, macs, moved, None if rule is None else moved)
 
     def record(self, func: Any, args: tuple[Any, ...], out: Any, description: _Call | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
-        taken = list(_tensors(args))
+        inputs = list(_tensors(args))
         if description is None:
             if name == "_unsafe_view":
-                self._contents[out.untyped_storage()._cdata] = self._state(taken[0])
+                self._contents[out.untyped_storage()._cdata] = self._state(inputs[0])
             return
         kind, module = description.kind, self._modules.calling(self.phase)
         if name in _BATCHES and module in self._linear:
             kind = "linear"
         own = description.own_bytes
         self.calls.append(_Recorded(description, kind, name, module, self.phase, own or 0, set()))
-        carrier = self._fuse(kind, taken) if own is None else len(self.calls) - 1
+        carrier = self._fuse(kind, inputs) if own is None else len(self.calls) - 1
         for tensor in _tensors(out):
-            self._hold(tensor, carrier)
+            self._set_state(tensor, carrier)
 
-    def _fuse(self, kind: str, taken: Sequence[Tensor]) -> int | None:
-        """Find the product that a call is fused into; it reads what the call takes from elsewhere."""
-        states = [self._state(tensor) for tensor in taken]
+    def _fuse(self, kind: str, inputs: Sequence[Tensor]) -> int | None:
+        """Find the product into which a call is fused; add the call's other inputs to its bytes."""
+        states = [self._state(tensor) for tensor in inputs]
         carriers = [
             (_elements(tensor), carrier)
-            for tensor, (_, carrier) in zip(taken, states, strict=True)
+            for tensor, (_, carrier) in zip(inputs, states, strict=True)
             if carrier is not None
         ]
         if not carriers:
@@ -271,22 +271,22 @@ class _Trace(CachedDispatch):
         _, chosen = max(carriers)
         if kind != "movement":
             product = self.calls[chosen]
-            for tensor, (number, carrier) in zip(taken, states, strict=True):
+            for tensor, (number, carrier) in zip(inputs, states, strict=True):
                 if carrier != chosen and number not in product.read:
                     product.read.add(number)
                     product.fused_bytes += size_bytes(tensor)
         return chosen
 
     def _state(self, tensor: Tensor) -> tuple[int, int | None]:
-        """The number of a storage's content, and the product that it comes from."""
+        """Number of a storage's content, and the product that made it."""
         key = tensor.untyped_storage()._cdata
         if (
             key not in self._contents
-        ):  # a parameter or an input, which outlive the pass: their keys are not reused
-            self._hold(tensor, None)
+        ):  # a parameter or an input: it outlives the pass, so its key is not reused
+            self._set_state(tensor, None)
         return self._contents[key]
 
-    def _hold(self, tensor: Tensor, carrier: int | None) -> None:
+    def _set_state(self, tensor: Tensor, carrier: int | None) -> None:
         self._contents[tensor.untyped_storage()._cdata] = (self._numbers, carrier)
         self._numbers += 1
 
@@ -301,14 +301,14 @@ def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequ
 
 
 def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -> tuple[OperatorCost, ...]:
-    """Trace a pass and give its parts, the ones with the most eager bytes first.
+    """Trace a pass; returns its operators, ordered by eager bytes, largest first.
 
     Args:
         model: on the meta device.
         task: gives the shapes of the inputs.
         batch: images N.
         precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
-        work: inference, or training: forward and backward, x needing no gradient.
+        work: inference, or training: forward and backward, without the gradient of x.
     """
     dtype = device.DTYPES[precision]
     training = work == "training"

@@ -1,8 +1,8 @@
-"""MACs of single operators, from the shapes that go in and out: the rules that counters apply.
+"""Rules of counters: MACs of single operators from the shapes of their inputs and outputs.
 
 `TORCH_RULES` is torch's own table of FLOP formulas (torch.utils.flop_counter) with the operators of
-models.kernels. `TORCHPROFILE_RULES` adds what torchprofile adds: elementwise products, means and affine
-norms. `layer_macs` is what a hook on a layer sees.
+models.kernels. `TORCHPROFILE_RULES` adds torchprofile's extra rules: elementwise products, means and affine
+norms. `layer_macs` counts one layer for hooks.
 """
 
 import math
@@ -36,17 +36,17 @@ def convolution_backward_flops(
     output_mask: list[bool],
     out_val: object = None,
 ) -> int:
-    """FLOPs of a convolution's two gradients: each costs what the forward pass costs.
+    """FLOPs of a convolution's two gradients: each costs as much as the forward pass.
 
-    torch's own formula (2.11 to 2.13) leaves the groups out of the gradient of the weight, so that the
-    backward pass of a depthwise convolution of 64 channels counts as 65 forward passes in place of 2.
+    torch's own formula (2.11 to 2.13) ignores groups in the gradient of the weight: the backward pass of a
+    depthwise convolution of 64 channels counts as 65 forward passes instead of 2.
     """
     forward = conv_flop_count([*x.shape], [*weight.shape], [*grad_out.shape], transposed=transposed)
     return forward * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
 def neighbourhood_macs(q: Tensor, _k: Tensor, _v: Tensor, window: int, **_: object) -> int:
-    """MACs of neighbourhood attention: a product with each of window^2 keys, and with as many values."""
+    """MACs of neighbourhood attention: products with window^2 keys and window^2 values for each query."""
     return 2 * window**2 * q.numel()
 
 
@@ -79,13 +79,12 @@ def _per_output_if_affine(weight_at: int) -> Rule:
 
 
 def _torchprofile_convolution(x: Tensor, weight: Tensor, *_args: object, out_val: Tensor) -> int:
-    """Outputs times the weights of one filter; of a transposed convolution too, whatever its stride."""
+    """Outputs times the weights of one filter, for transposed convolutions with any stride too."""
     filters_first = out_val.shape[1] == weight.shape[0]
     return out_val.numel() * weight.shape[filters_first] * math.prod(weight.shape[2:])
 
 
-# torchprofile 0.1.0, for the operators of a forward pass; it has no rule for operators other than torch's, so
-# it counts nothing for those of models.kernels
+# torchprofile 0.1.0, for the operators of a forward pass; it has no rules for operators of models.kernels
 TORCHPROFILE_RULES: Mapping[Any, Rule] = {
     **{
         op: rule
@@ -106,7 +105,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
 def layer_macs(layer: nn.Module, x: Tensor, out: Tensor) -> int:
-    """MACs of one of LAYERS from its shapes, biases left out."""
+    """MACs of one of LAYERS from its shapes, without biases."""
     if isinstance(layer, nn.Linear):
         return out.numel() * layer.in_features
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.modules.conv._ConvTransposeNd)

@@ -17,7 +17,7 @@ def operator_case(model: str, res: Size, batch: int, precision: str, work: str) 
         res: pixels of the image.
         batch: images N.
         precision: of the tensors: fp32, bf16 or fp16.
-        work: inference; or training: forward and backward, x needing no gradient.
+        work: inference; or training: forward and backward, without the gradient of x.
     """
     return OperatorCase(
         device="meta",
@@ -35,9 +35,9 @@ def count(case: OperatorCase, model: nn.Module) -> OperatorCosts:
     """Trace a pass over meta tensors.
 
     Args:
-        case: of the pass; in training bf16 and fp16 are torch.autocast, in inference the precision of the
-            weights.
-        model: on the meta device; it is put in eval mode.
+        case: of the pass; bf16 and fp16 are torch.autocast in training, and the precision of the weights in
+            inference.
+        model: on the meta device; switched to eval mode.
     """
     task = task_at(case.model, *height_width(case.res))
     return OperatorCosts(

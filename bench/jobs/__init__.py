@@ -1,1 +1,1 @@
-"""Runs cases in workers and stores their records."""
+"""Execution of cases in worker processes, and storage of their records."""

@@ -1,12 +1,11 @@
-"""The process that workers are forked from: what each would import by itself, it imports once.
+"""Fork server: imports the modules that workers share once, and forks every worker.
 
-`bench.jobs.worker` starts one for a command or a sweep. It reads a request a line from standard input, forks
-a worker for it, and answers with two lines on standard output: the worker's process number when it begins,
-its exit code when it has ended. A worker is a process of its own, with its own memory and GPU context.
+`bench.jobs.worker` starts a fork server for a command or a sweep. The server reads one request per line from
+standard input and forks a worker for it. It answers with two lines on standard output: the worker's process
+id at the start, and its exit code at the end. Every worker has its own memory and GPU context.
 
-CUDA does not survive a fork, so nothing here may touch it: should an import have opened a GPU, the server
-starts itself again and imports nothing, and the workers import for themselves. So it does on anything but
-Linux, where it is not safe to fork after such imports.
+CUDA does not survive a fork. If an import opens a GPU, the server restarts without imports, and every worker
+imports for itself. The same holds outside Linux, where forking after such imports is unsafe.
 """
 
 import importlib
@@ -24,36 +23,36 @@ from typing import Any, NoReturn
 
 from bench.jobs import worker
 
-IMPORTS = "bench.measure.passes"  # and with it torch and the models
-BARE = "--bare"  # import nothing
-REQUESTS, ANSWERS, ERRORS = 0, 1, 2  # descriptors
+IMPORTS = "bench.measure.passes"  # imports torch and the models
+BARE = "--bare"  # without imports
+REQUESTS, ANSWERS, ERRORS = 0, 1, 2  # file descriptors
 
 
 def _opened_a_gpu() -> bool:
-    """Whether this process holds a device file of NVIDIA's driver."""
+    """Whether this process has opened a device file of NVIDIA's driver."""
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the one that lists this folder is gone by now
+        with suppress(FileNotFoundError):  # the descriptor that listed this folder is closed
             if os.readlink(descriptor).startswith("/dev/nvidia"):
                 return True
     return False
 
 
 def _wait_for(pid: int, wakes: int) -> int:
-    """Wait for a worker to end; should the parent end before it, both that worker and this process do.
+    """Wait for a worker to end; if the parent ends first, end the worker and this process.
 
     Args:
-        pid: the worker.
-        wakes: a descriptor that becomes readable when a child ends.
+        pid: of the worker.
+        wakes: descriptor that becomes readable when a child ends.
 
     Returns:
-        Its exit code, or minus the number of the signal that ended it.
+        The worker's exit code, or minus the number of the signal that ended it.
     """
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         ready, _, _ = select.select([REQUESTS, wakes], [], [])
-        if REQUESTS in ready:  # nothing comes while a worker works but the parent's end
+        if REQUESTS in ready:  # during a worker's run only the parent's end makes it readable
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             raise SystemExit(1)
@@ -61,15 +60,15 @@ def _wait_for(pid: int, wakes: int) -> int:
 
 
 def _work(request: dict[str, Any]) -> NoReturn:
-    """What a forked process does: it leaves the fork server's pipes and signals, works and ends.
+    """Body of a forked process: reset the fork server's pipes and signals, run the request and exit.
 
-    It ends at once: an interpreter that dismantled torch first would do so for nothing.
+    It exits immediately, without the interpreter's slow teardown of torch.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    said = os.open(request["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for source, target in ((nothing, REQUESTS), (said, ANSWERS), (said, ERRORS)):
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    errors = os.open(request["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for source, target in ((devnull, REQUESTS), (errors, ANSWERS), (errors, ERRORS)):
         os.dup2(source, target)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     sys.excepthook = _end_with
@@ -78,27 +77,27 @@ def _work(request: dict[str, Any]) -> NoReturn:
 
 
 def _end_with(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
-    """Say what was raised, the last line being the row's reason, and end."""
+    """Print the exception, whose last line becomes the reason of the record, and exit."""
     sys.__excepthook__(kind, error, trace)
     sys.stderr.flush()
     os._exit(1)
 
 
 def _die_with(parent: int) -> None:
-    """End this process once its parent is gone: a sweep that was killed must leave nothing running."""
+    """Exit when the parent has ended: a killed sweep leaves no process. Runs in a thread."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def _on_child(_signal: int, _frame: FrameType | None) -> None:
-    """A handler there must be, for the end of a child to wake `_wait_for`."""
+    """Empty handler, required for SIGCHLD to wake `_wait_for`."""
 
 
 def main() -> int:
     if BARE not in sys.argv:
         answers = os.dup(ANSWERS)
-        os.dup2(ERRORS, ANSWERS)  # what an import prints is no answer
+        os.dup2(ERRORS, ANSWERS)  # output of imports must not reach the answers
         forks = sys.platform.startswith("linux")
         if forks:
             importlib.import_module(IMPORTS)

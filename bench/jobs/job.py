@@ -1,4 +1,4 @@
-"""A case that is ready to be measured: what a command plans, and what the runner and a sweep run."""
+"""A planned case with its measurement: planned by a command, run by the runner or a sweep."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from bench.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One case. A command that a sweep can run has a function jobs(args) that gives its jobs in order."""
+    """One planned case. A command that a sweep can run has a function jobs(args), which returns its jobs."""
 
     case: Case
-    environment: Environment  # as planned; the record has that of its own time
+    environment: Environment  # at planning time; the record has the one of its measurement
     measure: Callable[[], Record]
-    estimate_s: float  # an upper bound, as a rule
-    # how a store is searched, where the newest record of the case is not the answer
+    estimate_s: float  # usually an upper bound
+    # replaces the search for the newest record of the case
     lookup: Callable[[Store], Record | None] | None = None
-    # delete what an earlier measurement left for the next one
+    # deletes the checkpoint of an earlier measurement
     discard_checkpoint: Callable[[], None] | None = None
 
     def stored(self, store: Store) -> Record | None:
-        """The answer that a store holds, if it does."""
+        """The stored record of this case, or None."""
         return self.lookup(store) if self.lookup else store.find(self.case, self.environment)

@@ -9,7 +9,7 @@ from bench.measure import memory
 from bench.records.base import ModelCase, Record, Skipped
 from bench.records.memory import MemoryCase
 
-TIMEOUT_S = 600.0  # for one case in its process
+TIMEOUT_S = 600.0  # of a worker
 TYPICAL_S = 3.0
 
 
@@ -30,7 +30,7 @@ def result_of(case: MemoryCase) -> Record:
     try:
         return memory.measure(case, now)
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
-        # a model may pass the check in eval mode and still not train on meta tensors
+        # a model that passes the check in eval mode may still fail to train on meta tensors
         status, reason = "error", f"on the meta device: {type(error).__name__}: {failures.first_line(error)}"
         if failed := failures.out_of_memory(error):
             status, reason = "out of memory", failures.first_line(failed)
@@ -38,7 +38,7 @@ def result_of(case: MemoryCase) -> Record:
 
 
 def of_pass(case: ModelCase, work: str, device: str) -> MemoryCase:
-    """The memory of a pass as it runs: on cuda measured, on meta predicted."""
+    """Memory case of a pass: measured on cuda, predicted on meta."""
     return MemoryCase(
         device=device,
         model=case.model,

@@ -1,4 +1,4 @@
-"""Jobs behind floors: operator costs in this process, ceilings and profiles each in a worker."""
+"""Jobs of the roofline: operator costs in this process, ceilings and profiles in workers."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 TRACE_S = 0.5  # of one pass
-STARTUP_S = 5.0  # of a worker, as a rule
+STARTUP_S = 5.0  # typical, of a worker
 MAX_STARTUP_S = 120.0
-PROFILE_S = 15.0  # of one case, as a rule
+PROFILE_S = 15.0  # typical, of one case
 MAX_PROFILE_S = 600.0
 
 

@@ -1,4 +1,4 @@
-"""Runs jobs in order: takes from a store what it holds, and stores every new record at once."""
+"""Runs jobs in order: stored records are reused, and every new record is stored immediately."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from bench.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The answers of some jobs.
+    """Records of some jobs.
 
     Attributes:
-        records: one a job, in order.
-        stored: how many of them the store held already.
+        records: one for each job, in order.
+        stored: number of records that were already stored.
     """
 
     records: tuple[Record, ...]
@@ -26,9 +26,9 @@ def run(jobs: Sequence[Job], store: Store | None, *, force: bool, begin: Callabl
 
     Args:
         jobs: what to measure.
-        store: holds earlier records and takes the new ones; each is on disk before the next job begins.
-        force: measure what the store holds too.
-        begin: called with the name of the case that begins.
+        store: of earlier and new records; each new record is on disk before the next job starts.
+        force: measure stored cases again.
+        begin: called with the name of each case before it starts.
     """
     records: list[Record] = []
     stored = 0

@@ -1,7 +1,7 @@
 """Suites: named lists of cases in TOML files, and running their jobs under a budget.
 
-A suite is a file of [[run]] tables: a command and its options, each with the values that are combined, in the
-order in which they are to be measured. `device = "cuda"` or "cpu" in a table leaves it out on another device.
+A suite is a file of [[run]] tables in the order of measurement. A table has a command and its options, each
+with a list of values; all values are combined. `device = "cuda"` or "cpu" restricts a table to that device.
 """
 
 import tomllib
@@ -20,7 +20,7 @@ SUITES = Path(__file__).parent / "suites"
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """One file: what it is for, and its tables."""
+    """One file: its purpose and its tables."""
 
     about: str
     runs: tuple[dict[str, Any], ...]
@@ -28,7 +28,7 @@ class Suite:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A job in its place in a sweep."""
+    """A job of a sweep with its command."""
 
     command: str
     job: Job
@@ -39,7 +39,7 @@ class Planned:
 
 
 def names() -> list[str]:
-    """The suites that come with the project."""
+    """Names of the suites of this project."""
     return sorted(path.stem for path in SUITES.glob("*.toml"))
 
 
@@ -47,7 +47,7 @@ def read(name: str, commands: Sequence[str]) -> Suite:
     """Read a suite by its name or its path.
 
     Raises:
-        ValueError: no such suite, not TOML, or not of the form that the module's docstring gives.
+        ValueError: an unknown suite, invalid TOML, or another form than in the module's docstring.
     """
     path = SUITES / f"{name}.toml" if name in names() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
@@ -69,7 +69,7 @@ def read(name: str, commands: Sequence[str]) -> Suite:
 
 
 def arguments(run: dict[str, Any]) -> list[str]:
-    """The command line that a [[run]] table stands for, without its command and the device it is for."""
+    """Command-line arguments of a [[run]] table, without its command and device."""
     words: list[str] = []
     for option, value in run.items():
         if option in ("command", "device"):
@@ -77,7 +77,7 @@ def arguments(run: dict[str, Any]) -> list[str]:
         values = value if isinstance(value, list) else [value]
         switch = {True: "on", False: "off"}
         texts = [switch[v] if isinstance(v, bool) else str(v) for v in values]
-        if option == "models":  # of versus, whose models are no option
+        if option == "models":  # positional arguments of versus
             words = [*texts, *words]
         elif value is True:
             words.append(f"--{option}")
@@ -94,13 +94,13 @@ def uses_half_on_cpu(job: Job) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What became of the jobs of a sweep.
+    """Results of a sweep.
 
     Attributes:
-        statuses: how many jobs that ran now ended how.
-        stored: jobs whose answers were stored already.
-        left: jobs that the budget left out.
-        left_s: an estimate for them.
+        statuses: number of executed jobs by status.
+        stored: number of jobs that were already stored.
+        left: jobs beyond the budget.
+        left_s: estimated seconds of the jobs beyond the budget.
     """
 
     statuses: Counter[str]
@@ -110,7 +110,7 @@ class Sweep:
 
 
 def is_stored(planned: Planned, store: Store, *, any_software: bool) -> bool:
-    """Whether a store answers a job already, if asked from measurements of any software."""
+    """Whether a job is already stored; with any_software, from any software version of this device."""
     job = planned.job
     if job.stored(store) is not None:
         return True
@@ -128,43 +128,43 @@ def run(
     begin: Callable[[str], None],
     clock: Callable[[], float],
 ) -> Sweep:
-    """Run the jobs that a store does not answer, while the budget lasts.
+    """Run the jobs that are not stored, within the budget.
 
     Args:
         planned: in order.
-        store: takes every record before the next job begins.
-        force: run all of them.
-        any_software: pass over what other software of this device has answered, too.
-        budget_s: no job begins that would end later, but for the first.
-        case_timeout_s: a worker that is still running after it is killed.
-        begin: called with a line for every job that begins.
-        clock: in seconds.
+        store: gets every record before the next job starts.
+        force: run stored jobs too.
+        any_software: also skip jobs stored from other software versions of this device.
+        budget_s: jobs that are expected to end later do not start, except the first.
+        case_timeout_s: a worker that runs longer is killed.
+        begin: called with one line before every job.
+        clock: returns the time in seconds.
     """
     start = clock()
     spent: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command
     estimated: defaultdict[str, float] = defaultdict(float)  # of the same jobs
 
-    def expected_s(one: Planned) -> float:
-        """The estimate, which is an upper bound, corrected by the command's jobs so far."""
-        pace = spent[one.command] / estimated[one.command] if estimated[one.command] else 1.0
-        return one.job.estimate_s * pace
+    def expected_s(entry: Planned) -> float:
+        """The estimate, an upper bound, scaled by the actual times of the command's earlier jobs."""
+        pace = spent[entry.command] / estimated[entry.command] if estimated[entry.command] else 1.0
+        return entry.job.estimate_s * pace
 
-    missing = [one for one in planned if force or not is_stored(one, store, any_software=any_software)]
+    missing = [entry for entry in planned if force or not is_stored(entry, store, any_software=any_software)]
     sweep = Sweep(statuses=Counter(), stored=len(planned) - len(missing))
     left: list[Planned] = []
-    for number, one in enumerate(missing):
-        if budget_s is not None and number and clock() - start + expected_s(one) > budget_s:
-            left.append(one)  # a later one may still fit
+    for number, entry in enumerate(missing):
+        if budget_s is not None and number and clock() - start + expected_s(entry) > budget_s:
+            left.append(entry)  # a later one may still fit
             continue
-        begin(f"{one.label}; about {duration(sum(map(expected_s, missing[number:])))} left")
+        begin(f"{entry.label}; about {duration(sum(map(expected_s, missing[number:])))} left")
         started = clock()
-        if force and one.job.discard_checkpoint:
-            one.job.discard_checkpoint()
+        if force and entry.job.discard_checkpoint:
+            entry.job.discard_checkpoint()
         with worker.killed_after(case_timeout_s):
-            record = one.job.measure()
+            record = entry.job.measure()
         store.append(record)
-        spent[one.command] += clock() - started
-        estimated[one.command] += one.job.estimate_s
+        spent[entry.command] += clock() - started
+        estimated[entry.command] += entry.job.estimate_s
         sweep.statuses[getattr(record, "status", "ok")] += 1
     return Sweep(statuses=sweep.statuses, stored=sweep.stored, left=left, left_s=sum(map(expected_s, left)))
 

@@ -1,4 +1,4 @@
-"""Times one model, or several in turn, in a worker."""
+"""Timing of one model, or of several in turn, in a worker."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from bench.records.base import Record
 from bench.records.comparison import ComparisonCase
 from bench.records.throughput import PassCase
 
-STARTUP_S = 300.0  # at most, for building the largest model and compiling it
+STARTUP_S = 300.0  # upper bound for building and compiling the largest model
 
 
 def measure(case: PassCase, weights: Path | None) -> Record:
-    """Time one case in a worker of its own, in the environment of now."""
+    """Time one case in a worker, in the current environment."""
     return worker.run(
         "bench.measure.passes:measure",
         case,
@@ -23,7 +23,7 @@ def measure(case: PassCase, weights: Path | None) -> Record:
 
 
 def compare(case: ComparisonCase) -> Record:
-    """Compare models in a worker, in the environment of now."""
+    """Compare models in a worker, in the current environment."""
     return worker.run(
         "bench.measure.passes:compare",
         case,

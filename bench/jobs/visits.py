@@ -1,4 +1,4 @@
-"""Visits of a scaling study: every case in turn, then in reverse order, with a batch that fits in memory."""
+"""Visits of a scaling study: cases in order, then in reverse order, with batches that fit in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ def job(case: ScalingCase, startup_s: float) -> Job:
 
 
 def visited(cases: Sequence[ScalingCase], visits: int) -> Iterator[tuple[int, ScalingCase]]:
-    """The index and the case of every visit: forwards, then backwards, and so on."""
+    """Index and case of every visit, alternating between forward and reverse order."""
     for visit in range(1, visits + 1):
         order = range(len(cases)) if visit % 2 else range(len(cases) - 1, -1, -1)
         for index in order:
@@ -29,7 +29,7 @@ def visited(cases: Sequence[ScalingCase], visits: int) -> Iterator[tuple[int, Sc
 
 
 def shrink(case: ScalingCase, measure: Callable[[ScalingCase], Record]) -> list[Record]:
-    """Measure a case, halving the batch until memory suffices; every attempt is a record."""
+    """Measure a case, halving the batch until it fits in memory; every attempt is a record."""
     attempts = [measure(case)]
     while _is_out_of_memory(attempts[-1]) and case.batch > 1:
         case = replace(case, batch=case.batch // 2)
@@ -44,7 +44,7 @@ def _is_out_of_memory(record: Record) -> bool:
 def run(
     cases: Sequence[ScalingCase], visits: int, measure: Callable[[ScalingCase], Record]
 ) -> tuple[list[Record], list[ScalingCase]]:
-    """Visit every case in turn; a batch that was too large once is not tried again.
+    """Visit every case in turn; a batch that did not fit is not tried again.
 
     Returns:
         Every attempt in order, and the cases with the batch of their last attempt.

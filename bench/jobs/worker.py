@@ -1,7 +1,7 @@
-"""One case in a process of its own: what happens to it there is a record, never the end of the sweep.
+"""Measurement of one case in its own process: a crash gives a record and does not end the sweep.
 
-The parent calls `run`; the child, forked by `bench.jobs.forkserver`, calls `work`. The case goes there as
-JSON, and its record comes back in a file that the parent names.
+The parent calls `run`; the child, forked by `bench.jobs.forkserver`, calls `work`. The case is sent as JSON,
+and its record is returned in a file that the parent names.
 """
 
 import atexit
@@ -28,16 +28,16 @@ from bench.records.base import Case, Environment, Record, Skipped, StoreError
 from bench.records.note import Note
 from bench.store.codec import decode, decode_case, encode_case, from_dict, to_line
 
-IMPORTS_S = 300.0  # at the most, for what all workers need
-# NumPy's own, which nothing timed uses, would be there when the fork server forks
+IMPORTS_S = 300.0  # timeout of the fork server's imports
+# NumPy's OpenBLAS threads must not exist when the fork server forks; no timed code uses them
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
-TIME_LIMIT_S: ContextVar[float] = ContextVar("TIME_LIMIT_S", default=math.inf)  # of every worker's time
-HEADROOM = 0.9  # of the free memory goes to a CPU case; the rest keeps the machine alive
+TIME_LIMIT_S: ContextVar[float] = ContextVar("TIME_LIMIT_S", default=math.inf)  # of every worker
+HEADROOM = 0.9  # share of the free memory for a CPU case; the machine keeps the rest
 
 
 @contextmanager
 def killed_after(seconds: float) -> Iterator[None]:
-    """Give no worker started within more time than this, whatever its command allows."""
+    """Context manager that limits the time of every worker, in addition to its own timeout."""
     before = TIME_LIMIT_S.set(seconds)
     try:
         yield
@@ -54,19 +54,19 @@ def run(
     memory_bytes: int | None = None,
     **inputs: Any,  # noqa: ANN401 - JSON, checked against the annotations of `measure`
 ) -> Record:
-    """Measure one case in a process of its own.
+    """Measure one case in its own process.
 
     Args:
         measure: "module:function", called in the worker as function(case, environment, **inputs);
-            returns a Record. Its inputs are rebuilt as their annotations say.
+            returns a Record. Inputs are decoded by their annotations.
         case: what to measure.
         environment: of the record.
-        timeout_s: after this the worker is killed with all that it started; sooner in `killed_after`.
-        memory_bytes: limit of a CPU case, on Linux; by default most of what is free.
-        inputs: what else the function needs and no case says: paths.
+        timeout_s: the worker and its children are killed after this; `killed_after` may shorten it.
+        memory_bytes: limit of a CPU case, on Linux; by default HEADROOM of the free memory.
+        inputs: other arguments of the function, such as paths.
 
     Returns:
-        The worker's record, or Skipped with what became of the worker.
+        The worker's record, or Skipped with the reason of the worker's end.
     """
     timeout_s = min(timeout_s, TIME_LIMIT_S.get())
     with tempfile.TemporaryDirectory() as folder:
@@ -103,11 +103,11 @@ def run(
 
 
 def work(request: dict[str, Any]) -> None:
-    """Measure what `run` asked for, and write the record to the file that the request names."""
+    """Run a request in the worker, and write the record to the file that the request names."""
     if request["memory_bytes"]:
         import resource
 
-        # allocations then fail in this process before the machine runs out for all
+        # allocations fail in this process before the machine runs out of memory
         resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], resource.RLIM_INFINITY))
     module, _, name = request["measure"].partition(":")
     function = getattr(importlib.import_module(module), name)
@@ -124,11 +124,11 @@ def work(request: dict[str, Any]) -> None:
 
 
 class ForkServerError(RuntimeError):
-    """No worker could be started, with the last that was said of it."""
+    """No worker could be started; the message is the last line of the fork server's output."""
 
 
 class _ForkServer:
-    """The parent's side of `bench.jobs.forkserver`: one such process, and one worker of it at a time."""
+    """Parent's side of `bench.jobs.forkserver`: one server process with one worker at a time."""
 
     def __init__(self, surroundings: object) -> None:
         self.surroundings = surroundings
@@ -140,7 +140,7 @@ class _ForkServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                # the user's own modules are found as in the parent: from the folder it was started in
+                # the user's modules are found as in the parent, relative to its start folder
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **NO_THREADS},
                 start_new_session=True,
             )
@@ -151,10 +151,10 @@ class _ForkServer:
         return self._process.poll() is None
 
     def work(self, request: dict[str, object], timeout_s: float) -> int | None:
-        """Have one case measured.
+        """Run one request in a worker.
 
         Returns:
-            The worker's exit code, minus the number of a signal that ended it; None: killed for its time.
+            The worker's exit code, or minus the number of the signal that ended it; None: killed at timeout.
 
         Raises:
             ForkServerError: the fork server ended first.
@@ -170,18 +170,18 @@ class _ForkServer:
             worker = self._answer(IMPORTS_S)
             assert worker is not None
             code = self._answer(timeout_s)
-            with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+            with suppress(ProcessLookupError, PermissionError):  # the process group has already ended
                 os.killpg(worker, signal.SIGKILL)
             if code is None:
                 self._answer(IMPORTS_S)
             finished = True
             return code
         finally:
-            if not finished:  # interrupted: its next answer would be this worker's
+            if not finished:  # interrupted: the server's next answer would belong to this worker
                 self.close()
 
     def _answer(self, timeout_s: float) -> int | None:
-        """The server's next line, a number or "ready", which is 0; None if it does not come in time."""
+        """The number in the server's next line, 0 for "ready"; None after the timeout."""
         assert self._process.stdout is not None
         until = time.monotonic() + timeout_s
         while b"\n" not in self._answers:
@@ -199,7 +199,7 @@ class _ForkServer:
         return ForkServerError(f"no worker could be started: {_last_line(self._errors)}")
 
     def close(self) -> None:
-        """End it, and a worker that it may have."""
+        """End the server and its worker."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -209,11 +209,11 @@ class _ForkServer:
         self._errors.unlink(missing_ok=True)
 
 
-_servers: list[_ForkServer] = []  # the one in use, if any
+_servers: list[_ForkServer] = []  # at most one: the current server
 
 
 def _server() -> _ForkServer:
-    """This process's fork server; a new one if it is gone, or if its environment has changed since."""
+    """Fork server of this process; a new one if it has ended or the environment variables have changed."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     surroundings = (variables, list(sys.path), Path.cwd())
     if _servers and not (_servers[0].alive and _servers[0].surroundings == surroundings):
@@ -230,12 +230,12 @@ def _close() -> None:
 
 
 def _last_line(errors: Path) -> str:
-    said = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors.exists() else []
-    return next((line for line in reversed(said) if line.strip()), "it said nothing")
+    lines = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _memory_limit(device_type: str) -> int:
-    """Bytes for a worker on this device; 0 for none, as CUDA has its own and only Linux keeps to one."""
+    """Memory limit of a worker in bytes; 0 (no limit) on CUDA, with its own memory, and outside Linux."""
     if device_type != "cpu" or not sys.platform.startswith("linux"):
         return 0
     from bench.machine.device import free_host_bytes

@@ -1,1 +1,1 @@
-"""The machine at hand: device, environment, telemetry, failures."""
+"""This machine: device, environment, telemetry, kinds of failures."""

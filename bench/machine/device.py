@@ -1,4 +1,4 @@
-"""The device at hand: waiting for it, timing on it, its precision switches, its memory."""
+"""Synchronisation, event timing, precision switches and memory of a device."""
 
 import os
 from collections.abc import Callable
@@ -20,20 +20,20 @@ def default() -> str:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether the CPU multiplies bf16 in hardware; without, torch emulates it, slower than fp32."""
+    """Whether the CPU multiplies bf16 in hardware; otherwise torch emulates it, slower than fp32."""
     has = torch.cpu.get_capabilities()
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def synchronise(device: str) -> Callable[[], None]:
-    """What waits until the device has finished; a CPU has when a call returns."""
+    """Function that waits until the device has finished; it does nothing on a CPU."""
     if device.startswith("cuda"):
         return lambda: torch.cuda.synchronize(device)
     return lambda: None
 
 
 def cuda_timer(call: Callable[[], object]) -> Callable[[], float]:
-    """Run a call between two events of the current stream; read gives the seconds between them."""
+    """Run a call between two events of the current stream; returns a reader of the seconds between them."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     call()
@@ -42,17 +42,16 @@ def cuda_timer(call: Callable[[], object]) -> Callable[[], float]:
 
 
 def set_precision(precision: str) -> tuple[bool, bool]:
-    """Set both TF32 switches, that of matrix products and that of convolutions.
+    """Set the TF32 switches of matrix products and of convolutions.
 
-    fp32 turns both off and tf32 both on. torch by itself, "torch-default", has the second on and the first
-    off, so that tables measured under it as "fp32" favour convolutional networks.
+    fp32 turns both off and tf32 both on. Torch's own default, "torch-default", is off for products and on for
+    convolutions, so tables measured under it as "fp32" favour convolutional networks.
 
-    Matrix products within Triton kernels, such as those of flash-linear-attention, know no switch of torch's
-    and take TF32 by themselves: under fp32 Triton is told not to, under torch-default it is left to itself. A
-    kernel that asks for TF32 itself has it all the same.
+    Matrix products in Triton kernels, such as those of flash-linear-attention, ignore torch's switches and
+    use TF32 by default; fp32 turns this off in Triton too, unless a kernel requests TF32 explicitly.
 
     Returns:
-        Both as they read back: matrix products, convolutions.
+        The switches as read back: matrix products, convolutions.
     """
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision in ("tf32", "torch-default")
@@ -63,7 +62,7 @@ def set_precision(precision: str) -> tuple[bool, bool]:
 
 
 def why_not(device: str, precision: str) -> str | None:
-    """Say why a precision cannot be measured on a device; None where it can."""
+    """Reason why a precision cannot be measured on a device; None if it can."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         return (
             f"--device {device}: torch {torch.__version__} sees no CUDA device here; --device cpu would work"
@@ -77,7 +76,7 @@ def why_not(device: str, precision: str) -> str | None:
 
 
 def free_host_bytes() -> int | None:
-    """Bytes that a new process may take before the system or its container kills something; None: unknown."""
+    """Free memory for a new process within the limits of system and container; None: unknown."""
     limits = []
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
@@ -93,5 +92,5 @@ def free_host_bytes() -> int | None:
 
 
 def cuda_bytes(device: str) -> int:
-    """Memory of a CUDA device, as torch sees it: less than its nominal size by what the driver keeps."""
+    """Memory of a CUDA device visible to torch: its nominal size less the driver's share."""
     return torch.cuda.get_device_properties(device).total_memory

@@ -1,4 +1,4 @@
-"""The machine and the software at hand, as a record holds them."""
+"""Environment of records: this machine and its software."""
 
 import datetime
 import functools
@@ -21,8 +21,8 @@ def gather(device: str, model: str) -> Environment:
     """Describe a device and the software that a model runs on.
 
     Args:
-        device: cpu, cuda, or meta for counts, which no device makes.
-        model: its name; the sources of a user's "my_pkg.my_mod:factory" count among the software.
+        device: cpu, cuda, or meta for counts.
+        model: its name; the sources of a user's "my_pkg.my_mod:factory" are part of the software.
 
     Raises:
         ValueError: a package of a user's module cannot be imported.
@@ -46,7 +46,7 @@ def gather(device: str, model: str) -> Environment:
 
 
 def _name(device: str, kind: str) -> str:
-    """As the driver names a GPU; a CPU with its threads, as few of a shared machine's cores may be ours."""
+    """Name of a GPU from the driver; of a CPU with the available threads, which may be a few of its cores."""
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_name()} ({torch.get_num_threads()} threads)" if kind == "cpu" else ""
@@ -59,12 +59,12 @@ def _unit(device: str) -> str:
 
 @functools.cache
 def _code(model: str) -> str:
-    """Head of the SHA-256 over the sources of the backbones, of the benches and of a user's own module."""
+    """Head of the SHA-256 of the sources of models, bench and a user's own module."""
     files = sorted(path for package in ("models", "bench") for path in (ROOT / package).rglob("*.py"))
     if is_plugin(model):
         module = model.partition(":")[0]
         try:
-            spec = importlib.util.find_spec(module)  # imports the packages that hold it
+            spec = importlib.util.find_spec(module)  # imports its parent packages
         except (ImportError, ValueError, SyntaxError) as error:
             raise ValueError(f"{model}: cannot import {module!r}: {error}") from error
         if spec is not None and spec.origin is not None:
@@ -76,8 +76,8 @@ def _code(model: str) -> str:
 
 
 @functools.cache
-def _said(*command: str) -> str:
-    """The first line a command prints; blank where it is missing or fails."""
+def _first_output_line(*command: str) -> str:
+    """First line of a command's output; blank if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -87,31 +87,30 @@ def _said(*command: str) -> str:
 
 @functools.cache
 def _cpu_name() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name from the operating system."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = named[0].partition(":")[2].strip() if named else ""
     else:
-        name = _said("sysctl", "-n", "machdep.cpu.brand_string")
+        name = _first_output_line("sysctl", "-n", "machdep.cpu.brand_string")
     return name or platform.machine()
 
 
 def _driver() -> str:
-    return _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return _first_output_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def _commit() -> str:
-    """The commit of the checkout that this module lies in.
+    """Commit of the checkout of this module, otherwise the variable BENCH_COMMIT.
 
-    An installed copy, or one that was taken to another machine without its history, does not know, nor does
-    a checkout whose git is missing or refuses, as it does another owner's: there the variable BENCH_COMMIT
-    says it, if it is set.
+    The commit is unknown in an installed copy, in a copy without its history, or if git is missing or refuses
+    the checkout of another owner.
     """
     git = ("git", "-C", str(ROOT))
-    # without a .git here, git would answer for a repository that this folder happens to lie in
-    commit = _said(*git, "rev-parse", "--short=12", "HEAD") if (ROOT / ".git").exists() else ""
+    # without .git here, git would report an enclosing repository
+    commit = _first_output_line(*git, "rev-parse", "--short=12", "HEAD") if (ROOT / ".git").exists() else ""
     if not commit:
         return os.environ.get("BENCH_COMMIT", "")
-    changed = _said(*git, "status", "--porcelain", "--untracked-files=no")
+    changed = _first_output_line(*git, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if changed else commit

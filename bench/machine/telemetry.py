@@ -1,8 +1,8 @@
-"""What a GPU says of itself while it works, through nvidia-ml-py where that is installed.
+"""GPU telemetry during timing, through nvidia-ml-py if installed.
 
-Clock, power and temperature are read between timed passes, never within one, and ten times a second at
-most. Energy is the difference of the GPU's own counter, which moves in steps of about 0.1 s: over less
-than five seconds it is not given. What cannot be read is left blank.
+Clock, power and temperature are read between timed passes, at most ten times a second. Energy is a difference
+of the GPU's counter, which has a resolution of about 0.1 s: windows below five seconds give no energy.
+Unavailable readings are blank.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from bench.records.telemetry import Telemetry
 EVERY_S = 0.1
 SHORTEST_ENERGY_WINDOW_S = 5.0
 IDLE_READINGS = 10
-# bits of nvmlDeviceGetCurrentClocksEventReasons; idleness and clocks that an owner set are no disturbance
+# bits of nvmlDeviceGetCurrentClocksEventReasons; idleness and user-set clocks are no disturbance
 HELD_BACK = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -30,8 +30,8 @@ class Monitor:
     """Readings of one GPU over one window.
 
     Args:
-        nvml: the pynvml module, or what stands in for it.
-        handle: the GPU, as pynvml names it.
+        nvml: the pynvml module, or a substitute.
+        handle: pynvml's handle of the GPU.
         clock: seconds, monotonic.
     """
 
@@ -43,7 +43,7 @@ class Monitor:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the readings and begin a window now."""
+        """Discard the readings and start a new window."""
         self._begin = self._last = self._clock()
         self._energy = self.energy_j()
         self._calls = 0
@@ -53,7 +53,7 @@ class Monitor:
         self._temperature: list[float] = []
 
     def measure_idle(self, pause: Callable[[float], None] = time.sleep) -> None:
-        """Read the draw of the GPU for a second; call it before there is work."""
+        """Read the idle power of the GPU for one second; call it before any work."""
         readings = []
         for _ in range(IDLE_READINGS):
             readings.append(self._power_w())
@@ -62,7 +62,7 @@ class Monitor:
         self._idle_w = sum(known) / len(known) if known else None
 
     def between_passes(self) -> None:
-        """Count a pass, and take a reading if the last is a tenth of a second old."""
+        """Count a pass, and take a reading if the last is at least 0.1 s old."""
         self._calls += 1
         now = self._clock()
         if now - self._last < EVERY_S:
@@ -81,7 +81,7 @@ class Monitor:
         return self._read("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
 
     def finish(self) -> Telemetry:
-        """Close the window that `restart` began."""
+        """Close the window that `restart` started."""
         window = self._clock() - self._begin
         end = self.energy_j()
         long_enough = window >= SHORTEST_ENERGY_WINDOW_S
@@ -106,7 +106,7 @@ class Monitor:
         return None if millijoules is None else millijoules / 1e3
 
     def _read(self, function: str, *args: object) -> float | None:
-        """One reading; None where this GPU or its driver does not give it."""
+        """One reading; None if this GPU or its driver does not support it."""
         try:
             return float(getattr(self._nvml, function)(self._handle, *args))
         except self._nvml.NVMLError:
@@ -114,7 +114,7 @@ class Monitor:
 
 
 def monitor(device: str) -> Monitor | None:
-    """A monitor of a CUDA device; None on a CPU, or where nvidia-ml-py or the driver's library is missing."""
+    """Monitor of a CUDA device; None on a CPU, or if nvidia-ml-py or the driver's library is missing."""
     if not device.startswith("cuda") or importlib.util.find_spec("pynvml") is None:
         return None
     nvml = importlib.import_module("pynvml")
@@ -122,7 +122,7 @@ def monitor(device: str) -> Monitor | None:
 
     try:
         nvml.nvmlInit()
-        # by UUID: CUDA_VISIBLE_DEVICES renumbers what torch sees and not what NVML sees
+        # by UUID: CUDA_VISIBLE_DEVICES renumbers devices in torch, not in NVML
         uuid = torch.cuda.get_device_properties(device).uuid
         return Monitor(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
     except nvml.NVMLError:

@@ -1,7 +1,6 @@
 """Ceilings of a device: the rate of its fastest matrix product, convolution and copy.
 
-FLOPs are twice the multiply-accumulates; a copy counts its bytes twice, read and written. Making the tensors
-and the warm-up are not timed.
+FLOPs are twice the MACs; a copy counts its bytes twice, read and written. Setup and warm-up are not timed.
 """
 
 import time
@@ -16,11 +15,11 @@ from bench.records.ceiling import Ceiling, CeilingCase
 
 SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # of the square matrices
 CHANNELS, LATENT, IMAGES = 256, 32, 4  # of the convolution: in and out, side, batch
-COPIED = {"cpu": 2**29, "cuda": 2**31}  # bytes, far more than the caches hold
+COPIED = {"cpu": 2**29, "cuda": 2**31}  # bytes, much larger than the caches
 
 
 def measure(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:
-    """Measure one ceiling in this process; a matrix product at the fastest of a few sizes."""
+    """Measure one ceiling in this process; a matrix product at the fastest of SIDES."""
     device.set_precision(case.precision)
     if case.what == "copy":
         return copy(case, environment, budget_s)
@@ -35,7 +34,7 @@ def fastest(ceilings: Sequence[Ceiling]) -> Ceiling:
 
 
 def matmul(case: CeilingCase, environment: Environment, side: int, budget_s: float) -> Ceiling:
-    """Time the product of two square matrices of normal numbers, its output given."""
+    """Time the product of two square normal random matrices, with a preallocated output."""
     dtype = device.DTYPES[case.precision]
     a, b = (torch.randn(side, side, device=case.device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
@@ -44,7 +43,7 @@ def matmul(case: CeilingCase, environment: Environment, side: int, budget_s: flo
 
 
 def convolution(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:
-    """Time a 3x3 convolution with as many channels in as out."""
+    """Time a 3x3 convolution with CHANNELS inputs and outputs."""
     dtype = device.DTYPES[case.precision]
     x = torch.randn(IMAGES, CHANNELS, LATENT, LATENT, device=case.device).to(dtype)
     weight = torch.randn(CHANNELS, CHANNELS, 3, 3, device=case.device).to(dtype)
@@ -54,7 +53,7 @@ def convolution(case: CeilingCase, environment: Environment, budget_s: float) ->
 
 
 def copy(case: CeilingCase, environment: Environment, budget_s: float) -> Ceiling:
-    """Time the copy of a tensor that no cache holds."""
+    """Time the copy of a tensor larger than the caches."""
     size = COPIED[case.device]
     source = torch.randn(size // 4, device=case.device)
     target = torch.empty_like(source)
@@ -63,7 +62,7 @@ def copy(case: CeilingCase, environment: Environment, budget_s: float) -> Ceilin
 
 
 def _times(call: Callable[[], object], where: str, budget_s: float) -> tuple[float, ...]:
-    """Seconds of calls after warm-up, each to after the device has finished."""
+    """Seconds of each call after warm-up, device synchronised."""
     clock, synchronise = time.perf_counter, device.synchronise(where)
     policy = timing.Policy(budget_s=budget_s, min_warmup_s=min(0.2, budget_s / 4), min_sampling_s=0.2)
     begin = clock()

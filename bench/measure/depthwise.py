@@ -1,6 +1,6 @@
-"""Implementations of a depthwise convolution: each is checked against float64, then all are timed in rounds.
+"""Depthwise convolution implementations: each is checked against float64, then all are timed in rounds.
 
-Letters: N batch, C channels, H and W sides, K side of the window.
+Letters: N batch, C channels, H and W sides, K kernel size.
 """
 
 import time
@@ -26,13 +26,13 @@ from models.layers.modulation import ChannelNorm, modulate_addcmul
 from models.task import Task
 
 EPS = ChannelNorm.eps
-# bytes of the inputs of one call, and of its outputs: five times the L2 cache of an H200; the L3 of a CPU
+# bytes of the inputs of one call, and of its outputs: five times the L2 cache of an H200; a CPU's L3 cache
 ROTATED = {"cpu": 2**25, "cuda": 2**28}
 MAX_INPUTS = 64
-CHUNK = 2**24  # values that the check takes at a time
-VISIT_S = {"cpu": 0.05, "cuda": 0.01}  # a graph is replayed in some 10 us, while others still run
-# of the error: sums in float32 round to some 1e-7; TF32 keeps 10 bits of the mantissa of every factor, so an
-# average error of 4e-4; a result in bf16 is off by 1.7e-3, and by more with a rounding in each of three steps
+CHUNK = 2**24  # values per chunk of the check
+VISIT_S = {"cpu": 0.05, "cuda": 0.01}  # a graph replay is launched in about 10 us, asynchronously
+# relative errors: about 1e-7 for float32 sums; 4e-4 on average for TF32, which keeps 10 mantissa bits of
+# every factor; 1.7e-3 for a bf16 result, more with roundings in three steps
 TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 1e-2, "fp16": 2e-3}
 
 
@@ -54,7 +54,7 @@ def layers(model: nn.Module, task: Task) -> list[Layer]:
         task: gives the shapes of the inputs.
 
     Returns:
-        Each size once, in the order of their first calls.
+        Each distinct size once, in the order of the first calls.
     """
     calls: dict[Layer, int] = {}
 
@@ -79,7 +79,7 @@ def layers(model: nn.Module, task: Task) -> list[Layer]:
 
 @dataclass(frozen=True, kw_only=True)
 class Operands:
-    """Inputs and weights of an operation; they live as long as its graphs are replayed."""
+    """Inputs and weights of an operation; they must outlive its CUDA graphs."""
 
     xs: list[Tensor]  # (N, C, H, W), contiguous
     xs_last: list[Tensor]  # the same values, channels last
@@ -97,7 +97,7 @@ class Operands:
 def operands(
     batch: int, channels: int, image_size: Size, kernel: int, dtype: torch.dtype, where: str, seed: int = 0
 ) -> Operands:
-    """Draw normal numbers: more images than the caches hold, and weights that keep their size."""
+    """Draw normal random numbers: more images than the caches hold, and weights that preserve the scale."""
     generator = torch.Generator(where).manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -120,9 +120,9 @@ def operands(
 
 
 def exact(given: Operands, operation: str) -> Tensor:
-    """The operation on the first input in float64: shifted images times their weights, summed.
+    """The operation on the first input in float64, as a sum of shifted images times their weights.
 
-    No convolution of torch is used.
+    It calls no convolution of torch.
     """
     x, K = given.xs[0], given.weight.shape[-1]
     P = K // 2
@@ -146,7 +146,7 @@ def exact(given: Operands, operation: str) -> Tensor:
 
 
 def error(out: Tensor, reference: Tensor) -> float | None:
-    """||out - reference|| / ||reference||; None where the output holds inf or NaN."""
+    """||out - reference|| / ||reference||; None if the output has inf or NaN."""
     if not bool(torch.isfinite(out).all()):
         return None
     return float((out.double() - reference).norm() / reference.norm())
@@ -159,17 +159,17 @@ Call = Callable[[int], Tensor]  # the index of an input -> (N, C, H, W)
 
 @dataclass(frozen=True, kw_only=True)
 class Implementation:
-    """A way to compute an operation."""
+    """One implementation of an operation."""
 
     make: Callable[[Operands, str], Call]  # from the operands and the operation
     ran: Callable[[Operands], str]  # the name of the kernel of its convolution
-    why_not: Callable[[str, int], str]  # from device and K: why it cannot run; blank where it can
+    why_not: Callable[[str, int], str]  # from device and K: reason why it cannot run, or blank
     operations: tuple[str, ...] = ("conv", "block")
 
 
 @contextmanager
 def switched(name: str, value: object) -> Iterator[None]:
-    """Within it a switch of torch.backends.cudnn has another value."""
+    """Context manager that sets a switch of torch.backends.cudnn."""
     before = getattr(torch.backends.cudnn, name)
     setattr(torch.backends.cudnn, name, value)
     try:
@@ -187,15 +187,15 @@ def _torch(
     why_not: Callable[[str, int], str] = lambda _where, _kernel: "",
     operations: tuple[str, ...] = ("conv", "block"),
 ) -> Implementation:
-    """torch's convolution; in the block, norm and modulation as in FCDM's.
+    """Implementation by torch's convolution; a block has the norm and modulation of FCDM's.
 
     Args:
-        last: images channels last; otherwise contiguous.
-        switch: of cuDNN, with its value; without effect on a CPU, or where this torch does not have it.
+        last: channels-last images; otherwise contiguous.
+        switch: of cuDNN, with its value; ignored on a CPU, or if this torch lacks it.
         compiled: under torch.compile.
-        suffix: behind the kernel's name.
-        why_not: as of Implementation.
-        operations: as of Implementation.
+        suffix: appended to the kernel's name.
+        why_not: as in Implementation.
+        operations: as in Implementation.
     """
 
     def switches(given: Operands) -> AbstractContextManager[None]:
@@ -239,7 +239,7 @@ def _triton(given: Operands, operation: str) -> Call:
 
 
 def _selected(x: Tensor, given: Operands) -> str:
-    """The kernel that torch selects for the convolution, by its own name."""
+    """Torch's name of the kernel that it selects for the convolution."""
     P = given.weight.shape[-1] // 2
     selected = torch._C._select_conv_backend(
         x, given.weight, given.bias, [1, 1], [P, P], [1, 1], False, [0, 0], len(given.weight)
@@ -248,7 +248,7 @@ def _selected(x: Tensor, given: Operands) -> str:
 
 
 def has_switch() -> bool:
-    """Whether this torch lets a program choose between cuDNN's depthwise kernels and its own (2.13 does)."""
+    """Whether this torch has a switch between cuDNN's and its own depthwise kernels (2.13 does)."""
     return hasattr(torch.backends.cudnn, "depthwise_kernel")
 
 
@@ -285,7 +285,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 
 
 def draw(case: DepthwiseCase) -> tuple[Operands, Tensor]:
-    """The operands of a case and the exact output of the first input; the precision's switches are set."""
+    """Draw the operands of a case and compute the exact output of the first input; sets the TF32 switches."""
     device.set_precision(case.precision)
     dtype = device.DTYPES[case.precision]
     given = operands(case.batch, case.channels, case.image_size, case.kernel, dtype, case.device)
@@ -296,13 +296,13 @@ def draw(case: DepthwiseCase) -> tuple[Operands, Tensor]:
 def prepare(
     name: str, given: Operands, reference: Tensor, operation: str, precision: str
 ) -> tuple[records.Implementation, Callable[[], object] | None]:
-    """Check one implementation and make the call that is timed: the operation on every input in turn.
+    """Check one implementation and prepare the timed call: the operation on every input in turn.
 
-    On CUDA the whole call is a graph, so that launches are not timed, and its outputs have memory of their
-    own, so that no cache holds them. On a CPU each output is freed, as in a network.
+    On CUDA the call is a graph, to exclude launch times, and every output has its own memory, to defeat the
+    caches. On a CPU each output is freed, as in a network.
 
     Returns:
-        What was found, and the call; None where the output is wrong or the implementation does not run.
+        The result of the check, and the call; None if the output is wrong or the implementation does not run.
     """
     implementation = IMPLEMENTATIONS[name]
     found = records.Implementation(name=name, ran="", status="not here", reason="", error=None)
@@ -336,20 +336,24 @@ def measure(case: DepthwiseCase, environment: Environment) -> Record:
     """Check and compare the implementations of a case in this process.
 
     Returns:
-        OperatorComparison; or Skipped where the reference itself, or nothing but it, can be timed.
+        OperatorComparison; or Skipped if the reference, or every other implementation, cannot be timed.
     """
     given, reference = draw(case)
-    names = [name for name, one in IMPLEMENTATIONS.items() if case.operation in one.operations]
+    names = [
+        name
+        for name, implementation in IMPLEMENTATIONS.items()
+        if case.operation in implementation.operations
+    ]
     with torch.inference_mode():
         ready = [prepare(name, given, reference, case.operation, case.precision) for name in names]
         del reference
-        found, calls = tuple(one for one, _ in ready), [call for _, call in ready if call]
+        found, calls = tuple(result for result, _ in ready), [call for _, call in ready if call]
         first, *others = found
         if first.status != "ok":
             reason = f"{first.name}: {first.reason}"
             return Skipped(case=case, environment=environment, status=first.status, reason=reason)
         if len(calls) < 2:
-            reason = "; ".join(f"{one.name}: {one.reason}" for one in others)
+            reason = "; ".join(f"{result.name}: {result.reason}" for result in others)
             reason = f"nothing beside {first.name}: {reason}"
             return Skipped(case=case, environment=environment, status="not timed", reason=reason)
         monitor = telemetry.monitor(case.device)

@@ -1,4 +1,4 @@
-"""Repeats the calls of the authors' released models that baselines/golden holds, and compares the outputs."""
+"""Calls of networks with the inputs in baselines/golden; outputs compared with those of the released code."""
 
 from collections.abc import Callable
 
@@ -19,20 +19,20 @@ from models.weights import official_name
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # x, t, y
 
-# tolerances; docs/golden.md gives the measured errors behind them
+# tolerances; docs/golden.md has the measured errors
 FLOAT32 = {"cpu": 1e-5, "cuda": 5e-5}
-RELEASE_ERRORS = 3  # in fp32: this many errors of the release, where that is more
+RELEASE_ERRORS = 3  # the fp32 tolerance is at least this multiple of the release's own error
 ROUNDING = {"tf32": 2**13, "fp16": 2**13, "bf16": 2**16}  # unit roundoff, as a multiple of float32's
 OTHER = "other inputs"
 
 
 def tolerance(precision: str, device_type: str, released_error: float) -> float:
-    """The largest relative error that rounding explains.
+    """Largest relative error that rounding explains.
 
     Args:
         precision: fp32, tf32, bf16 or fp16.
         device_type: cpu or cuda.
-        released_error: of the released code between its own float32 and float64.
+        released_error: of the released code, float32 against float64.
     """
     if precision == "fp32":
         return max(FLOAT32[device_type], RELEASE_ERRORS * released_error)
@@ -40,12 +40,12 @@ def tolerance(precision: str, device_type: str, released_error: float) -> float:
 
 
 def names() -> list[str]:
-    """The models with a golden, in the registry's order."""
+    """Models with a golden, in the registry's order."""
     return [name for name in all_names() if name in load.goldens()]
 
 
 def golden_of(name: str) -> str | None:
-    """The model whose golden a network must reproduce, without its back end; None without a golden."""
+    """Name of the golden for a model name, without the back end; None without a golden."""
     if is_plugin(name):
         return None
     base = name.partition("@")[0] if name in FAMILIES[family_of(name)].backends else name
@@ -53,7 +53,7 @@ def golden_of(name: str) -> str | None:
 
 
 def read(name: str) -> Reference:
-    """The golden of a printed name that has one."""
+    """Read the golden of a model name."""
     model = golden_of(name)
     assert model is not None, name
     return load.golden(model, load.goldens()[model])
@@ -66,15 +66,15 @@ def build(name: str, golden: Reference) -> nn.Module:
     with torch.device("meta"):
         model = create(name, latent_size=golden.x.shape[-1])
     ours = {official_name(model, key): key for key in model.state_dict()}
-    # weights that the rule does not fill are the model's own; a second model is made for those only
+    # weights without a rule keep the model's initial values, from a second model
     own = create(name, latent_size=golden.x.shape[-1]).state_dict() if ours.keys() - filled.keys() else {}
     weights = own | {ours[key]: torch.from_numpy(value) for key, value in filled.items()}
-    model.load_state_dict(weights, assign=True)  # a copy would double the memory
+    model.load_state_dict(weights, assign=True)  # assigned: a copy would double the memory
     return model.eval()
 
 
 def sharpen(model: nn.Module, golden: Reference) -> None:
-    """Change the weights of `out` to those of `out_n`, in place: norms about 1, and trained positions."""
+    """Change the weights of `out` to those of `out_n` in place: norm weights near 1, trained positions."""
     ours = {official_name(model, key): key for key, _ in model.named_parameters()}
     trained = {key for key in golden.kept_keys if model.get_parameter(ours[key]).requires_grad}
     changed = golden.norm_keys | trained
@@ -85,19 +85,19 @@ def sharpen(model: nn.Module, golden: Reference) -> None:
 
 
 def inputs(golden: Reference) -> Inputs:
-    """x, t and y on the CPU; an upsampler's x holds the image to enlarge."""
+    """x, t and y on the CPU; an upsampler's x includes the small image."""
     x, t, y = (torch.from_numpy(values) for values in (golden.x, golden.t, golden.y))
     return (x if golden.low_res is None else with_low_res(x, torch.from_numpy(golden.low_res))), t, y
 
 
 def other_inputs(x: Tensor, t: Tensor, y: Tensor) -> Inputs:
-    """Other values of the same shapes, strides and ranges."""
+    """Different values with equal shapes, strides and ranges."""
     last = 1 if t.is_floating_point() else 999
     return -x, last - t, y + 1
 
 
 def error(out: Tensor, reference: Tensor) -> float:
-    """Root mean square of the difference, as a share of that of the reference; in float64."""
+    """rms(out - reference) / rms(reference), in float64."""
     exact = reference.double().cpu()
     return float((out.double().cpu() - exact).norm() / exact.norm())
 
@@ -106,7 +106,7 @@ def measure(case: GoldenCase, environment: Environment) -> Record:
     """Call one network in this process and compare its outputs.
 
     Returns:
-        Golden, or Skipped where memory ran out or an output is not finite.
+        Golden, or Skipped if memory ran out or an output is not finite.
     """
     try:
         return _compare(case, environment)
@@ -121,14 +121,14 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
     dtype = device.DTYPES[case.precision]
     matmul_tf32, conv_tf32 = device.set_precision(case.precision)
     golden = read(case.model)
-    # eval again with the final weights: some networks then fold them
+    # eval again with the final weights: some networks fold them here
     model = build(case.model, golden).to(case.device, dtype).eval()
     x, t, y = (value.to(case.device) for value in inputs(golden))
     x = x.to(dtype)
     if case.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         x = x.to(memory_format=torch.channels_last)
-    static = x.clone(), t.clone(), y.clone()  # every call reads its inputs from this memory
+    static = x.clone(), t.clone(), y.clone()  # input memory of every call, as CUDA graphs require
     compiled = torch.compile(model) if case.compile else model
     call: Callable[[], Tensor] = lambda: compiled(*static)  # noqa: E731 - may be replaced by a replay
 

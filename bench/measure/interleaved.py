@@ -1,9 +1,9 @@
-"""Interleaved timing of several calls until their speeds are known to differ or to be equal.
+"""Interleaved timing of several calls until every comparison has a verdict.
 
-A round visits every arm in a random order and then in the reverse order (ABBA), so that an arm's mean place
-in the round is equal for all and a drift of the machine cancels. A visit is as many calls as fill
-`Policy.min_visit_s`, at least one: equally many for arms of nearly equal speed. The clock, the
-synchronisation and the clock meter are arguments, so that tests need no device.
+A round visits every arm in a random order and then in the reverse order (ABBA): the mean position is equal
+for all arms, and a linear drift of the machine cancels. A visit is at least one call and fills
+`Policy.min_visit_s`; arms of similar speed get equal numbers of calls. The clock, the synchronisation and the
+clock meter are arguments, so that tests need no device.
 """
 
 import math
@@ -15,22 +15,22 @@ from typing import Any
 from bench.measure import timing
 from bench.stats.ratios import INCONCLUSIVE, MIN_ROUNDS, Visits, ratio_interval, verdict
 
-SIMILAR = 0.1  # passes that differ by less are visited with the same number of calls
+SIMILAR = 0.1  # arms whose pass times differ by less get the same number of calls in a visit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """How to sample and when to stop. One round is made whatever the budget."""
+    """Sampling and stopping rules. At least one round runs, whatever the budget."""
 
     budget_s: float  # warm-up and rounds of all arms together
     margin: float = 0.01  # ratios within 1 +- margin are the same speed
     seed: int = 0  # of the order of visits
     min_rounds: int = MIN_ROUNDS
-    look_growth: float = 1.5  # rounds at a look, as a multiple of those at the look before
-    # the overhead of a visit, a clock read twice and a synchronisation, is some 10 us: 2e-4 of this
+    look_growth: float = 1.5  # rounds at a look / rounds at the previous look
+    # the overhead of a visit (two clock reads and a synchronisation) is about 10 us, a share of 2e-4
     min_visit_s: float = 0.05
     min_warmup_s: float = 0.5  # of each arm
-    warmup_share: float = 1 / 3  # of the budget for the warm-up of all arms, at most
+    warmup_share: float = 1 / 3  # maximum share of the budget for the warm-up of all arms
 
     def __post_init__(self) -> None:
         if self.budget_s <= 0 or not 0 < self.margin < 1:
@@ -67,15 +67,15 @@ def compare(
     synchronise: Callable[[], None],
     read_clock_mhz: Callable[[], float | None] | None = None,
 ) -> Compared:
-    """Time several calls in turn until every one is known to be faster, slower or the same as the first.
+    """Time several calls in turn until each has a verdict against the first: faster, slower or same.
 
     Args:
-        calls: one pass of each arm, the reference first; work left running on a device is waited for at the
-            end of a visit, not between its calls.
-        policy: how to sample and when to stop.
-        clock: seconds now.
+        calls: one pass of each arm, the reference first; the device is synchronised after each visit, not
+            between its calls.
+        policy: sampling and stopping rules.
+        clock: returns the time in seconds.
         synchronise: waits until the device has finished.
-        read_clock_mhz: the device's clock now, None where it cannot be read; called outside the timed region.
+        read_clock_mhz: returns the device's clock, or None if unavailable; called outside the timed region.
 
     Raises:
         ValueError: fewer than two calls.
@@ -91,7 +91,7 @@ def compare(
     warm = [timing.warm_up(call, each, clock=clock, synchronise=synchronise) for call in calls]
 
     rng = random.Random(policy.seed)
-    made = _Growing(calls=_calls_of_a_visit([one.wall_s for one in warm], policy))
+    made = _Growing(calls=_calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy))
     next_look = policy.min_rounds
     unmet: list[str] = []
     while True:
@@ -115,8 +115,8 @@ def compare(
         visits_s=tuple(made.visits_s),
         calls=made.calls,
         clocks_mhz=tuple(made.clocks_mhz),
-        warmup_times_s=tuple(one.wall_s for one in warm),
-        warmup_stationary=tuple(one.stationary for one in warm),
+        warmup_times_s=tuple(warm_up.wall_s for warm_up in warm),
+        warmup_stationary=tuple(warm_up.stationary for warm_up in warm),
         stopped_by="budget" if unmet else "verdicts",
         unmet=tuple(unmet),
     )
@@ -146,26 +146,25 @@ def _visit(
 def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tuple[int, ...]:
     """Calls that fill `min_visit_s`, at least one, by the fastest warm-up pass of each arm.
 
-    A longer visit is interrupted more often, which alone would make equal arms differ. So an arm that is
-    nearly as fast as one before it, the reference first, gets equally many calls. Visits of other arms may
-    differ in length by as much as their passes do; that moves their ratio by at most the share of the time
-    that interruptions take, too little to confuse a faster arm with a slower one. Visits as long as the
-    slowest arm's would avoid that, but one slow arm would then leave too few rounds for a verdict.
+    A longer visit has more interruptions, which biases a comparison of equal arms. An arm with nearly the
+    speed of an earlier arm, the reference first, therefore gets the same number of calls. Visits of other
+    arms may differ in length; this changes their ratio by at most the share of time in interruptions, too
+    little to reverse a verdict. Visits as long as the slowest arm's would leave too few rounds.
     """
     passes = [min(times) for times in warmups]
-    if min(passes) <= 0:  # a clock too coarse to see a pass
+    if min(passes) <= 0:  # the clock is too coarse for a pass
         return (1,) * len(passes)
     calls: list[int] = []
-    for one in passes:
+    for seconds in passes:
         similar = (
-            known for known, other in zip(calls, passes, strict=False) if abs(one / other - 1) < SIMILAR
+            known for known, other in zip(calls, passes, strict=False) if abs(seconds / other - 1) < SIMILAR
         )
-        calls.append(next(similar, max(1, round(policy.min_visit_s / one))))
+        calls.append(next(similar, max(1, round(policy.min_visit_s / seconds))))
     return tuple(calls)
 
 
 def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
-    """The criteria for which sampling would continue."""
+    """Criteria that are not met yet."""
     if rounds < policy.min_rounds:
         return [f"at least {policy.min_rounds} rounds"]
     arms = range(1, len(visits.calls))

@@ -1,8 +1,8 @@
 """Live bytes of a computation: sizes of tensor storages while operators run over meta tensors.
 
-Nothing is computed or allocated. A meta tensor knows its size and is freed like any other, so the sum over
-live storages follows what a device's allocator would hand out. Not counted: what a kernel allocates and
-frees within one operator (workspaces, copies to make an input contiguous).
+Nothing is computed or allocated. A meta tensor has a size and is freed like any other, so the sum over live
+storages follows the allocations on a device. Not counted: temporary memory within one operator (workspaces,
+contiguous copies of inputs).
 """
 
 import weakref
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-CUDA_BLOCK_BYTES = 512  # torch's caching allocator on CUDA counts every allocation in these
+CUDA_BLOCK_BYTES = 512  # allocation unit of torch's CUDA caching allocator
 
 
 class LiveBytes(TorchDispatchMode):
@@ -22,10 +22,10 @@ class LiveBytes(TorchDispatchMode):
 
     Args:
         device: meta, or cpu to follow real tensors.
-        block_bytes: every storage counts as a multiple of this; 1 counts bytes as they are.
+        block_bytes: storage sizes are rounded up to a multiple of this; 1 counts exact bytes.
 
     Attributes:
-        live_bytes: of the storages alive now.
+        live_bytes: of the current live storages.
         peak_bytes: maximum of live_bytes since `reset_peak`.
     """
 
@@ -50,7 +50,7 @@ class LiveBytes(TorchDispatchMode):
         return out
 
     def follow(self, tensors: Iterable[Tensor]) -> None:
-        """Count the storages of tensors, each once however many views of it there are."""
+        """Count the storages of tensors, each once for all its views."""
         for tensor in tensors:
             if tensor.device.type != self.device:
                 continue
@@ -81,7 +81,7 @@ class LiveBytes(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Moment:
-    """A point of a computation: its phase, and the bytes of the gradients that exist by then."""
+    """A point of a computation: its phase, and the bytes of the existing gradients."""
 
     phase: str
     gradients_bytes: int
@@ -91,7 +91,7 @@ class PeakWatch:
     """Finds the phase of a peak by reading the peak between the phases of a computation.
 
     Args:
-        read_peak: the peak so far, of an allocator or of LiveBytes.
+        read_peak: returns the peak so far of an allocator or of LiveBytes.
     """
 
     def __init__(self, read_peak: Callable[[], int]) -> None:
@@ -100,7 +100,7 @@ class PeakWatch:
         self.now = self.peak_at = Moment("before", 0)
 
     def begin(self, phase: str, gradients_bytes: int) -> None:
-        """Start a phase; a peak that has risen was reached in the phase before."""
+        """Start a phase; if the peak has risen, it was in the previous phase."""
         peak = self.read_peak()
         if peak > self.peak_bytes:
             self.peak_bytes, self.peak_at = peak, self.now

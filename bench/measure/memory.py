@@ -25,10 +25,10 @@ Build = Callable[[], nn.Module]
 
 
 def measure(case: MemoryCase, environment: Environment) -> Memory:
-    """Measure one case on CUDA, in a process that has done nothing else, or predict it on meta.
+    """Measure one case on CUDA, in a fresh process, or predict it on meta.
 
     Raises:
-        torch.OutOfMemoryError: or another error of an allocation: the device, or the limit, is too small.
+        torch.OutOfMemoryError: or another allocation error: the device or the limit is too small.
     """
     task = task_at(case.model, *height_width(case.res))
 
@@ -55,7 +55,7 @@ class ByteCounter(Protocol):
 
 
 class CudaAllocator:
-    """Bytes that torch's caching allocator has handed out on a device."""
+    """Bytes allocated by torch's caching allocator on a device."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -81,7 +81,7 @@ def predict(make: Build, task: Task, batch: int, precision: str, work: str, chec
         batch: images N.
         precision: fp32, tf32 (the same bytes) or bf16.
         work: inference or training.
-        checkpointing: training recomputes the blocks of `models.checkpointing`.
+        checkpointing: recompute the blocks of `models.checkpointing` in training.
     """
     autocast = torch.bfloat16 if precision == "bf16" and work == "training" else None
 
@@ -96,11 +96,11 @@ def predict(make: Build, task: Task, batch: int, precision: str, work: str, chec
 
 
 def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
-    """Run on a CUDA device and read its allocator. The process must be fresh: caches count."""
+    """Run on a CUDA device and read its allocator. The process must be fresh: cached memory counts."""
     on = case.device
     if case.limit_bytes is not None:
         total = torch.cuda.get_device_properties(on).total_memory
-        # by number, as this function takes no "cuda"; without one it is the current device
+        # by index: this function does not accept "cuda"; without an index it uses the current device
         torch.cuda.set_per_process_memory_fraction(min(1.0, case.limit_bytes / total), torch.device(on).index)
     device.set_precision(case.precision)
     autocast = case.precision == "bf16" and case.work == "training"
@@ -113,7 +113,7 @@ def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
     if case.work == "inference":
         use = inference(make, task, case.batch, case.precision, on, counter, region)
     else:
-        # torch restores its own autocast around a recomputation
+        # torch restores autocast around a recomputation
         recomputation = nullcontext if case.checkpointing else None
         use = training(make, task, case.batch, on, counter, region, recomputation)
     return replace(use, reserved_bytes=torch.cuda.max_memory_reserved(on), process_bytes=_process_bytes(on))
@@ -128,7 +128,7 @@ def inference(
     counter: ByteCounter,
     region: Region,
 ) -> MemoryUse:
-    """One denoising pass as bench.throughput times it: weights and x in the precision itself."""
+    """One denoising pass as in bench.throughput: weights and x in the given precision."""
     before = counter.live_bytes
     dtype = device.DTYPES[precision]
     model = make().to(dtype).eval()
@@ -137,7 +137,7 @@ def inference(
     x = x.to(dtype)
     with torch.inference_mode(), region():
         if on != "meta":
-            model(x, t, y)  # allocates the workspaces that libraries keep
+            model(x, t, y)  # allocates the persistent workspaces of libraries
         counter.reset_peak()
         model(x, t, y)
     return MemoryUse(
@@ -163,14 +163,14 @@ def training(
     region: Region,
     around_recomputation: Region | None,
 ) -> MemoryUse:
-    """One training step in its steady state, which starts with the optimizer's moments and no gradients.
+    """One training step in steady state: it starts with the optimizer's moments and without gradients.
 
     Args:
-        make, task, batch: as for `predict`.
+        make, task, batch: as in `predict`.
         on: the device.
-        counter: of its bytes.
-        region: around the forward pass and the loss.
-        around_recomputation: around a block's second computation; None: no checkpointing.
+        counter: of the device's bytes.
+        region: context of the forward pass and the loss.
+        around_recomputation: context of a block's recomputation; None: no checkpointing.
     """
     before = counter.live_bytes
     model = make().train()
@@ -178,7 +178,7 @@ def training(
     inputs = make_inputs(task, batch, on, condition_width(model))
     noise = noise_of(inputs[0], task)
     before = counter.live_bytes
-    # not fused: torch's default on CUDA, and so what the releases run
+    # not fused: torch's default on CUDA, used by the releases
     step = TrainStep(model, inputs, noise, region, fused=False)
     ema_bytes = counter.live_bytes - before
     watched = _WatchedStep(step, counter)
@@ -188,7 +188,7 @@ def training(
         first = steady = watched.run()
         if on != "meta":
             steady = watched.run()
-    # a prediction needs no second step: its passes would hold those of the first and the moments
+    # a prediction needs no second step: its passes hold the memory of the first plus the moments
     moments = first.optimizer_bytes if steady is first else 0
     return MemoryUse(
         passes_peak_bytes=steady.watch.peak_bytes + moments,
@@ -210,12 +210,12 @@ class _StepPeaks:
 
     watch: PeakWatch  # of both passes
     gradients_bytes: int  # of all gradients
-    optimizer_bytes: int  # that the optimizer allocated and keeps
+    optimizer_bytes: int  # persistent state of the optimizer
     update_peak_bytes: int
 
 
 class _WatchedStep:
-    """A training step whose phases are watched; may run several times."""
+    """A repeatable training step with a PeakWatch."""
 
     def __init__(self, step: TrainStep, counter: ByteCounter) -> None:
         self.step = step
@@ -252,13 +252,13 @@ class _WatchedStep:
 
 
 def _process_bytes(on: str) -> int | None:
-    """Bytes of this process by the driver; None without nvidia-ml-py, or where it hides processes."""
+    """Bytes of this process from the driver; None without nvidia-ml-py, or where processes are hidden."""
     if importlib.util.find_spec("pynvml") is None:
         return None
     nvml = importlib.import_module("pynvml")
     try:
         nvml.nvmlInit()
-        # by UUID: CUDA_VISIBLE_DEVICES renumbers the devices of torch but not those of NVML
+        # by UUID: CUDA_VISIBLE_DEVICES renumbers devices in torch, not in NVML
         uuid = torch.cuda.get_device_properties(on).uuid
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)

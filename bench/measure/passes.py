@@ -1,4 +1,4 @@
-"""Times passes or training steps in this process, of one model or of several in turn."""
+"""Timing of passes or training steps in this process, for one model or several in turn."""
 
 import time
 from contextlib import ExitStack
@@ -15,9 +15,9 @@ from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
-DICO_PASSES = 20  # of warm-up, and again timed
-MIN_PASSES = 3  # whatever the budget: the first call, one of warm-up, one sample
-MIN_COMPARED_PASSES = 4  # of each arm: the first call, one of warm-up, two visits of a round
+DICO_PASSES = 20  # of the warm-up, and of the timed part
+MIN_PASSES = 3  # the first call, one warm-up pass, one sample
+MIN_COMPARED_PASSES = 4  # of each arm: the first call, one warm-up pass, two visits of a round
 
 
 def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
@@ -26,14 +26,14 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
     Args:
         case: what to time.
         environment: of the record.
-        weights: the path of a checkpoint, or None.
+        weights: path of a checkpoint, or None.
 
     Returns:
-        Throughput, or Skipped where memory ran out, the output was not finite, torch recompiled while
-        timing, the device lacks the chosen kernel, or the budget is far too short.
+        Throughput, or Skipped if memory ran out, the output was not finite, torch recompiled during timing,
+        the device lacks the chosen kernel, or the budget is far too short.
     """
     monitor = telemetry.monitor(case.device)
-    if monitor and case.soak_s:  # without, the energy is not known either: its window would be too short
+    if monitor and case.soak_s:  # without a soak the window is too short for the energy counter
         monitor.measure_idle()
     try:
         is_dico = case.protocol == "dico"
@@ -52,7 +52,7 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
 
 
 def skipped(case: Case, environment: Environment, error: Exception) -> Skipped | None:
-    """The row of a failure that is a result of its own; None for any other."""
+    """Skipped record of a known kind of failure; None for any other error."""
     if failed := out_of_memory(error):
         return Skipped(case=case, environment=environment, status="out of memory", reason=first_line(failed))
     if not isinstance(error, MeasurementError):
@@ -63,7 +63,7 @@ def skipped(case: Case, environment: Environment, error: Exception) -> Skipped |
 def _suite(
     case: PassCase, environment: Environment, model: PreparedModel, monitor: telemetry.Monitor | None
 ) -> Record:
-    """Warm up, sample and, if asked, soak the device and sample again."""
+    """Warm up and sample; with a soak, soak the device and sample again."""
     policy = Policy(
         budget_s=case.budget_s,
         precision=case.precision_target,
@@ -116,11 +116,10 @@ def _record_type(case: PassCase) -> type[TimedPasses]:
 
 
 def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Record:
-    """Replay the released timing of DiCo, faults and all.
+    """Repeat the released timing protocol of DiCo, including its faults.
 
-    Twenty passes to warm up and twenty timed together by the wall clock, which is stopped without waiting
-    for the device; t and y have a batch of one (bench.measure.prepared). What is still running when the clock
-    stops is not in the time.
+    Twenty warm-up passes, then twenty passes timed together by the wall clock without synchronisation: work
+    still running on the device is not in the time. t and y have a batch of one (bench.measure.prepared).
     """
     begin = time.perf_counter()
     for _ in range(DICO_PASSES):
@@ -150,10 +149,10 @@ def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Rec
 
 
 def compare(case: ComparisonCase, environment: Environment) -> Comparison | Skipped:
-    """Compare models in this process, all of them in memory at once.
+    """Compare models in this process, with all of them in memory.
 
     Returns:
-        Comparison, or Skipped for the reasons of `measure`.
+        Comparison, or Skipped for the reasons in `measure`.
     """
     monitor = telemetry.monitor(case.device)
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""One uncompiled pass for one image before a case begins.
+"""Check before a case by one uncompiled pass for one image.
 
-It raises where the chosen attention kernel is missing, or where the budget is far too short.
+The check raises if the chosen attention kernel is missing or the budget is far too short.
 """
 
 import time
@@ -14,18 +14,18 @@ from torch.overrides import TorchFunctionMode
 
 from bench.machine.failures import NoKernelError, OverBudgetError, first_line, out_of_memory
 
-BUDGETS = 4  # a case that is predicted to take more of its budgets is not begun
-ALWAYS_S = 10.0  # a case that is predicted to take less is begun whatever its budget
-FIRST_PASS = 10  # times as long as later ones at most: kernels are chosen and memory is taken in it
+BUDGETS = 4  # a case with a longer predicted time, in budgets, does not start
+ALWAYS_S = 10.0  # a case with a shorter predicted time starts whatever its budget
+FIRST_PASS = 10  # upper bound of first pass / later passes: the first selects kernels and allocates memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """How long a case may take.
+    """Time limit of a case.
 
     Attributes:
         budget_s: of warm-up and samples.
-        passes: made whatever the budget.
+        passes: minimum number, whatever the budget.
     """
 
     budget_s: float
@@ -44,21 +44,20 @@ def check_budget(
     images: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Predict from a pass for one image whether the passes that a case needs at least end in time.
+    """Predict from a pass for one image whether the minimum passes of a case fit its time limit.
 
-    The prediction is an upper bound as a rule, as larger batches use a CPU better. A pass that takes too long
-    is broken off at the next module, so that the answer does not take long either. The first pass may take
-    longer than later ones, and is then repeated.
+    The prediction is usually an upper bound, as larger batches use a CPU better. A pass that takes too long
+    is aborted at the next module. A slow first pass is repeated.
 
     Args:
-        model: that `one_image` calls.
-        one_image: a forward pass for one image; it returns when it has finished.
+        model: called by `one_image`.
+        one_image: runs a forward pass for one image and returns when it has finished.
         allowance: of the case.
-        images: forward passes for one image that take as long as one pass of the case.
-        clock: in seconds.
+        images: one pass of the case takes as long as this number of passes for one image.
+        clock: returns the time in seconds.
 
     Raises:
-        OverBudgetError: they would take longer than allowed.
+        OverBudgetError: the predicted time exceeds the limit.
     """
     each_s = allowance.limit_s / (allowance.passes * images)
     first_s = _seconds(model, one_image, FIRST_PASS * each_s, clock)
@@ -73,13 +72,13 @@ def check_budget(
 
 
 class _TooLongError(Exception):
-    """A pass is broken off."""
+    """A pass is aborted."""
 
 
 def _seconds(
     model: nn.Module, call: Callable[[], object], limit_s: float, clock: Callable[[], float]
 ) -> float | None:
-    """Seconds of a call of a model; None if they were more than the limit."""
+    """Seconds of a call of a model; None above the limit."""
 
     def check(*_: object) -> None:
         if clock() - begin > limit_s:
@@ -99,9 +98,9 @@ def _seconds(
 
 
 class NamesMissingKernel(TorchFunctionMode):
-    """Within it, scaled_dot_product_attention raises NoKernelError if the chosen kernel is missing.
+    """Context manager in which attention raises NoKernelError if the chosen kernel is missing.
 
-    torch raises a plain RuntimeError for that. At this one call the only other ones are failed allocations.
+    torch raises a plain RuntimeError; the only other RuntimeErrors of this call are failed allocations.
     """
 
     def __torch_function__(

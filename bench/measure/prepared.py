@@ -1,4 +1,4 @@
-"""A backbone made ready to be called over and over, with all the settings of a case applied."""
+"""A backbone prepared for repeated calls, with the settings of a case applied."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,14 +32,14 @@ KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-GRAPH_WARMUP = 3  # passes on a side stream before a graph is captured, as torch asks for
-# time of a training step as a multiple of a forward pass; a checkpointed one makes the forward pass twice
+GRAPH_WARMUP = 3  # passes on a side stream before graph capture, required by torch
+# time of a training step / time of a forward pass, without and with checkpointing
 STEP_PASSES = {False: 3.0, True: 4.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedModel:
-    """A model on its device, and how one pass of it is timed."""
+    """A model on its device, with the call that is timed."""
 
     model: nn.Module
     call: Callable[[], object]  # one denoising forward pass, or one training step
@@ -59,21 +59,21 @@ def prepare(
     one_condition: bool = False,
     allowance: Allowance | None = None,
 ) -> Iterator[PreparedModel]:
-    """Build the model of a case and call it once; within the context its settings are in force.
+    """Context manager that applies the settings of a case, builds its model and calls it once.
 
-    Eval mode, inference_mode, a timestep and a label for every image, no layer left at zeros.
+    Eval mode, inference_mode, a timestep and a label for every image, no zero-initialised layers.
 
     Args:
-        case: what to build and how to call it.
-        weights: the path of a checkpoint, or None.
-        one_condition: one timestep and label for the batch, under no_grad, as DiCo's released timing has it.
-        allowance: of a case whose time on a CPU is to be predicted first.
+        case: model and settings.
+        weights: path of a checkpoint, or None.
+        one_condition: one timestep and label for the batch, under no_grad, as in DiCo's released timing.
+        allowance: time limit of a case on a CPU, checked first; None: not checked.
 
     Raises:
-        NotFiniteError: the first output holds inf or NaN.
-        NoKernelError: the chosen attention kernel does not take the model's tensors.
-        OverBudgetError: the passes would take longer than allowed.
-        RuntimeError: as torch raises it, for example without memory.
+        NotFiniteError: the first output has inf or NaN.
+        NoKernelError: the chosen attention kernel does not support the model's tensors.
+        OverBudgetError: the predicted time exceeds the limit.
+        RuntimeError: from torch, for example if memory runs out.
     """
     dtype = device.DTYPES[case.precision]
     loaded = _load(case, weights, dtype)
@@ -94,14 +94,14 @@ def prepare(
 def prepare_training(
     case: ModelCase, weights: str | None, *, allowance: Allowance | None = None
 ) -> Iterator[PreparedModel]:
-    """As `prepare`, for a whole training step over one batch: train mode, parameters in float32.
+    """As `prepare`, for a complete training step over one batch: train mode, parameters in float32.
 
-    bf16 is autocast around the forward pass and the loss, as bench.memory counts it. The update is not
-    compiled; AdamW is one fused kernel.
+    bf16 is autocast around the forward pass and the loss, as in bench.memory. The update is not compiled;
+    AdamW is one fused kernel.
 
     Raises:
         NotFiniteError: the first loss is inf or NaN.
-        NoKernelError, OverBudgetError, RuntimeError: as `prepare`.
+        NoKernelError, OverBudgetError, RuntimeError: as in `prepare`.
     """
     where = case.device
     loaded = _load(case, weights, torch.float32)
@@ -147,8 +147,8 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedMo
     task = task_at(case.model, *height_width(case.res))
     torch.manual_seed(0)
     begin = time.perf_counter()
-    # within the inference_mode of a model prepared before, this one's weights would be inference tensors,
-    # which torch dispatches on a shorter path: arms after the first would differ from it
+    # the inference_mode of an earlier prepared model would turn these weights into inference tensors, which
+    # torch dispatches on a shorter path: later arms would differ from the first
     with torch.inference_mode(False):
         model = build(case.model, task, device=where)
         if weights:
@@ -172,7 +172,7 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedMo
 
 
 def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
-    """Put the settings of a case in force that hold while its model is called."""
+    """Enter the settings of a case that apply while its model is called."""
     if case.checkpointing:
         settings.enter_context(checkpointed(model))
     if case.attention in KERNELS:
@@ -189,7 +189,7 @@ def _check(
     *,
     images: float,
 ) -> None:
-    """Call the model for one image, where that tells beforehand that the case gives no number."""
+    """Call the model for one image, if that can reveal a failure of the case in advance."""
     if case.attention in KERNELS:
         with NamesMissingKernel():
             one_image()
@@ -198,7 +198,7 @@ def _check(
 
 
 def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
-    """Call once, hold what comes out to be finite, and give the seconds if that compiled something."""
+    """Call once and require a finite output; returns the seconds if torch.compile ran."""
     begin = time.perf_counter()
     finite = bool(torch.isfinite(call()).all())
     if not finite:
@@ -224,10 +224,10 @@ def _prepared(
 
 @contextmanager
 def compiled_already(case: ModelCase) -> Iterator[None]:
-    """Within it nothing is compiled: in a timed pass that would be taken for slowness.
+    """Context manager in which compiling is an error: a timed pass would include it.
 
     Raises:
-        RecompiledError: a compiled function was compiled again, or another one for the first time.
+        RecompiledError: a function was compiled, for the first time or again.
     """
     if not case.compile:
         yield
@@ -248,20 +248,20 @@ def compiled_already(case: ModelCase) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledSoFar:
-    """What torch.compile did in this process, as torch counts it."""
+    """Torch's counters of torch.compile in this process."""
 
-    frames: int  # functions compiled, again included
+    frames: int  # compiled functions, recompilations included
     graph_breaks: int
 
 
 def compiled_so_far() -> CompiledSoFar:
-    from torch._dynamo.utils import counters as counted  # takes a second to import
+    from torch._dynamo.utils import counters as counted  # takes 1 s to import
 
     return CompiledSoFar(frames=counted["frames"]["total"], graph_breaks=sum(counted["graph_break"].values()))
 
 
 def captured(call: Callable[[], T]) -> Callable[[], T]:
-    """Record one pass as a CUDA graph; what is returned replays it over the same tensors, output included."""
+    """Capture one pass as a CUDA graph; returns a function that replays it on the same tensors."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

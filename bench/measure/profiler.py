@@ -1,13 +1,11 @@
 """Seconds of a pass by kind of operator or by module, from torch.profiler.
 
-Self times only, so that the kinds and the rest sum to the pass: an operator that calls others, as a linear
-layer calls its product, is counted with them, and nothing twice. On a CPU the rest, "other", is Python and
-the dispatcher: the wall clock less the operators. On CUDA the seconds are those of kernels, and "other" those
-that belong to no operator; the CUDA part was written without a GPU and has never run.
+Only self times are summed, so that no time counts twice and the parts sum to the pass. On a CPU the rest,
+"other", is the wall clock minus the operators: Python and the dispatcher. On CUDA the seconds are those of
+kernels, and "other" those without an operator; the CUDA part was written without a GPU and has never run.
 
-Every pass runs under a profiler of its own and gives one sample. By module, every call of a module is marked,
-and the time of an operator counts for the innermost module around it. The marks are Python's: they add to
-"other".
+Every pass runs under its own profiler and gives one sample. By module, every call of a module is marked, and
+the time of an operator belongs to the innermost module around it. The marks run in Python and add to "other".
 """
 
 import time
@@ -28,12 +26,12 @@ from bench.measure.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
 from bench.records.profile import REST, Profile, ProfileCase
 
-WARM_UP = 2  # passes, under the profiler too: its start-up is in none that counts
+WARM_UP = 2  # passes under the profiler, to exclude its start-up
 PASSES = 5
-_MARK = "module "  # begins the name of an event around a module's call
+_MARK = "module "  # prefix of the name of an event around a module's call
 _OURS = ("backbones", "diffusion_bench")  # namespaces of models.kernels
 
-# operators that call others and have a kind as a whole, beside those that kind_of knows
+# operators that call others and have one kind, in addition to those of kind_of
 _WHOLE = {
     "linear": "linear",
     "scaled_dot_product_attention": "attention",
@@ -44,7 +42,7 @@ _WHOLE = {
     "rms_norm": "norm",
 }
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution")
-# views, allocations and callers of others: time of the host, in which no kernel runs
+# views, allocations and operators that call others: host time without a kernel
 _HOST = names(
     "view view_as reshape reshape_as contiguous t transpose permute movedim swapaxes expand expand_as "
     "as_strided select slice narrow unsqueeze squeeze chunk split split_with_sizes tensor_split unbind "
@@ -55,12 +53,12 @@ _HOST = names(
 
 
 class Event(Protocol):
-    """The attributes of a torch.profiler event that are read here; times are in microseconds."""
+    """Attributes of a torch.profiler event; times are in microseconds."""
 
     name: str
     cpu_parent: Any  # an Event, or None
     input_shapes: Any  # of its arguments, in order
-    device_type: Any  # its name is CPU or CUDA
+    device_type: Any  # an enum with names CPU and CUDA
     is_user_annotation: Any
 
     @property
@@ -74,7 +72,7 @@ class Event(Protocol):
 
 
 def kind(event: Event) -> str | None:
-    """The kind of operator that an event belongs to: of the outermost event around it that has a kind."""
+    """Kind of the outermost event around an event that has a kind; None without one."""
     enclosing = [event]
     while enclosing[-1].cpu_parent is not None:
         enclosing.append(enclosing[-1].cpu_parent)
@@ -93,7 +91,7 @@ def kind(event: Event) -> str | None:
 
 
 def module(event: Event) -> str | None:
-    """The path of the innermost marked module around an event; None outside of all."""
+    """Path of the innermost marked module around an event; None outside of all modules."""
     outer: Event | None = event
     while outer is not None:
         if outer.name.startswith(_MARK):
@@ -104,7 +102,7 @@ def module(event: Event) -> str | None:
 
 @contextmanager
 def marked(model: nn.Module) -> Iterator[None]:
-    """Within it, every call of a module is an event around the events of its operators."""
+    """Context manager in which every call of a module is an event around the events of its operators."""
     running: list[record_function] = []
 
     def mark(part: nn.Module, path: str) -> None:
@@ -142,7 +140,7 @@ def measure(case: ProfileCase, environment: Environment) -> Record:
 
 
 def _pass(ready: PreparedModel, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:
-    """Seconds of one pass by part, and of the wall clock."""
+    """Seconds of one pass by part, and its wall-clock seconds."""
     cuda = where == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     ready.synchronise()
@@ -157,19 +155,19 @@ def _pass(ready: PreparedModel, where: str, *, by_module: bool) -> tuple[dict[st
 
 
 def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module: bool) -> dict[str, float]:
-    """Seconds of one pass by kind or by module; REST is the rest of it, below 0 if they exceed it.
+    """Seconds of one pass by kind or by module; REST is the remainder, negative if the parts exceed the pass.
 
     Args:
         events: of the profiler.
-        wall_s: of the pass: all of it on a CPU; on CUDA all of it is the time of all kernels.
+        wall_s: total time of the pass on a CPU; on CUDA the total is the time of all kernels.
         cuda: sum the seconds of CUDA kernels.
-        by_module: the modules were marked.
+        by_module: sum by marked module.
     """
     events = list(events)
     on_host = [event for event in events if event.device_type.name == "CPU"]
     if cuda:
         on_device = [event for event in events if event.device_type.name == "CUDA"]
-        # the mark of a module has a device event too, as long as its kernels
+        # a module's mark also has a device event, which spans its kernels
         whole = sum(event.device_time_total for event in on_device if not event.is_user_annotation) / 1e6
         times = [(event, event.self_device_time_total) for event in on_host]
     else:
@@ -183,9 +181,9 @@ def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module:
 def record_of(
     case: ProfileCase, environment: Environment, passes: Sequence[tuple[dict[str, float], float]]
 ) -> Record:
-    """The record of passes: of each, its seconds by part and of the wall clock.
+    """Record of passes from their seconds by part and wall clock.
 
-    Skipped if the profiler saw no time in one of them.
+    Skipped if the profiler recorded no time in one of the passes.
     """
     if not all(sum(seconds.values()) > 0 for seconds, _ in passes):
         reason = "the profiler saw no kernels"
@@ -212,7 +210,7 @@ def seconds_by_kind(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
 
 
 def seconds_by_module(times: Iterable[tuple[Event, float]]) -> dict[str, float]:
-    """Sum self times in microseconds of operators that have a kind, by the module around them."""
+    """Sum self times in microseconds of operators with a kind, by their module."""
     sums: defaultdict[str, float] = defaultdict(float)
     for event, microseconds in times:
         path = module(event) if microseconds and kind(event) is not None else None

@@ -1,6 +1,6 @@
-"""Seconds of repeated calls: warm-up until passes stop changing, samples until the median is known.
+"""Timing of repeated calls: warm-up until stationary, samples until the median is precise.
 
-The clock, the device's synchronisation and its event timer are arguments, so that a test can drive them.
+The clock, the device's synchronisation and its event timer are arguments, so that tests need no device.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from bench.stats import intervals
 
 Clock = Callable[[], float]  # seconds, monotonic
-# runs a call between two device events; what it returns gives the seconds, once the device has finished
+# runs a call between two device events; returns a function that returns the seconds after synchronisation
 DeviceTimer = Callable[[Callable[[], object]], Callable[[], float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """When to stop. A single pass longer than the budget is still warmed up once and timed once."""
+    """Stopping rules. At least one warm-up pass and one sample run, whatever the budget."""
 
     budget_s: float  # warm-up and samples together
     precision: float = 0.01  # half-width of the 95 % interval of the median, as a share of the median
@@ -23,8 +23,8 @@ class Policy:
     min_sampling_s: float = 0.5
     min_warmup: int = 3
     min_warmup_s: float = 0.5
-    stationary: float = 0.02  # the newest third of the warm-up differs from the third before by less
-    warmup_share: float = 1 / 3  # of the budget, at most
+    stationary: float = 0.02  # maximum relative change between the last two thirds of the warm-up
+    warmup_share: float = 1 / 3  # maximum share of the budget
 
     def __post_init__(self) -> None:
         if self.budget_s <= 0 or not 0 < self.precision < 1:
@@ -36,14 +36,14 @@ class WarmUp:
     """Passes before the samples, in order."""
 
     wall_s: tuple[float, ...]
-    stationary: bool  # it ended because passes had stopped changing, not because time ran out
+    stationary: bool  # the warm-up ended because pass times were stationary, not because time ran out
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """Timed passes, in order."""
 
-    wall_s: tuple[float, ...]  # to after the device has finished
+    wall_s: tuple[float, ...]  # wall clock, device synchronised
     device_s: tuple[float, ...]  # between device events; empty without a device timer
     stopped_by: str  # precision, or budget
     unmet: tuple[str, ...]
@@ -52,7 +52,7 @@ class Samples:
 def warm_up(
     call: Callable[[], object], policy: Policy, *, clock: Clock, synchronise: Callable[[], None]
 ) -> WarmUp:
-    """Call until passes stop changing, or the warm-up's share of the budget is spent; at least once."""
+    """Call until pass times are stationary or the warm-up's share of the budget is spent; at least once."""
     started = clock()
     walls: list[float] = []
     while True:
@@ -75,16 +75,16 @@ def sample(
     device_timer: DeviceTimer | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Samples:
-    """Time a call over and over until the policy's criteria are met; at least once.
+    """Time a call repeatedly until the policy's criteria are met; at least once.
 
     Args:
-        call: one pass. Work that it leaves running on a device is waited for.
-        policy: when to stop.
-        spent_s: of the budget, before this.
-        clock: seconds now.
+        call: one pass; the device is synchronised after it.
+        policy: stopping rules.
+        spent_s: part of the budget spent earlier.
+        clock: returns the time in seconds.
         synchronise: waits until the device has finished.
-        device_timer: runs a call between two device events; what it returns reads them.
-        between: called after each pass, outside what is timed.
+        device_timer: runs a call between two device events; None: wall clock only.
+        between: called after each pass, outside the timed region.
     """
     started = clock() - spent_s
     walls: list[float] = []
@@ -107,7 +107,7 @@ def sample(
                 stopped_by="budget" if unmet else "precision",
                 unmet=tuple(unmet),
             )
-        next_look = max(len(walls) + 1, int(1.1 * len(walls)))  # sorting must not outweigh timing
+        next_look = max(len(walls) + 1, int(1.1 * len(walls)))  # rare looks: each one sorts the samples
 
 
 def soak(
@@ -118,7 +118,7 @@ def soak(
     synchronise: Callable[[], None],
     between: Callable[[], None] = lambda: None,
 ) -> None:
-    """Keep a device busy for so long, and let it reach the heat and the clocks of long work."""
+    """Keep a device busy for `seconds`, so that temperature and clocks reach their steady state."""
     started = clock()
     while clock() - started < seconds:
         call()
@@ -144,7 +144,7 @@ def _one(
 
 
 def is_stationary(times: Sequence[float], policy: Policy) -> bool:
-    """Whether the newest third of the passes takes as long as the third before it."""
+    """Whether the last third of the passes takes as long as the third before it."""
     if len(times) < policy.min_warmup:
         return False
     third = max(1, len(times) // 3)
@@ -153,7 +153,7 @@ def is_stationary(times: Sequence[float], policy: Policy) -> bool:
 
 
 def _unmet(samples: Sequence[float], policy: Policy) -> list[str]:
-    """Name the criteria that the samples do not meet yet."""
+    """Criteria that the samples do not meet yet."""
     unmet = []
     if len(samples) < policy.min_samples:
         unmet.append(f"at least {policy.min_samples} samples")

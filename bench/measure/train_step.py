@@ -1,4 +1,4 @@
-"""One training step as the releases take it: forward, loss, backward, AdamW, average of the weights (EMA)."""
+"""One training step as in the releases: forward, loss, backward, AdamW, EMA of the weights."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,31 +13,31 @@ from models.task import Task
 LEARNING_RATE = 1e-4
 EMA_DECAY = 0.9999
 
-Region = Callable[[], AbstractContextManager[object]]  # makes what a forward pass runs in
+Region = Callable[[], AbstractContextManager[object]]  # makes the context of a forward pass
 
 
 def noise_of(x: Tensor, task: Task) -> Tensor:
-    """Noise for every channel of x that is to be denoised: an upsampler's small image is not."""
+    """Noise for the denoised channels of x, which exclude an upsampler's small image."""
     return torch.randn_like(x[:, : task.in_channels - task.given_channels])
 
 
 class TrainStep:
-    """A training step over one batch that stays the same; it can be called any number of times.
+    """A repeatable training step over one fixed batch.
 
-    The loss is the squared error of the noise alone: the variance that some outputs learn beside it adds
-    tensors as small as x. Weight decay is 0, and gradients are set to None after each step.
+    The loss is the squared error of the noise only; a learned variance would add only tensors of the size of
+    x. Weight decay is 0, and gradients are set to None after each step.
 
     Args:
         model: in train mode; every parameter that requires a gradient is trained.
         inputs: x, t and y.
-        noise: what the first channels of the output should be.
-        region: around the forward pass and the loss.
-        fused: AdamW in one kernel; False takes torch's default on CUDA, a list of kernels over all tensors.
-        call: what computes model(x, t, y): the model itself unless it is compiled.
+        noise: target of the first output channels.
+        region: context of the forward pass and the loss.
+        fused: AdamW in one kernel; False: torch's default on CUDA (foreach kernels).
+        call: computes model(x, t, y): the model or its compiled form.
 
     Attributes:
-        trained: the parameters that the optimizer has.
-        ema: the average of the weights.
+        trained: parameters of the optimizer.
+        ema: exponential moving average of the weights.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class TrainStep:
         self._optimizer.zero_grad()
 
     def __call__(self) -> Tensor:
-        """Take the step, and give the loss that it began with, on the device."""
+        """Run the step; returns the loss before the update, on the device."""
         loss = self.loss()
         loss.backward()
         self.optimize()

@@ -1,1 +1,1 @@
-"""What was asked and what was seen: cases, records, their tables and the store."""
+"""Cases, records of their results, and the tables of records; one kind a module."""

@@ -1,8 +1,7 @@
-"""What every record is made of: the case that was asked for, the environment, and the kinds by name.
+"""Base classes of cases and records, the environment, and the registry of kinds.
 
-A case says what to measure, in typed fields. A record holds its case, the environment that it was measured
-in, and raw samples; statistics are properties. Units are in the names of fields: seconds (_s), bytes, MACs
-(1 MAC = 2 FLOPs).
+A case describes a measurement in typed fields. A record has its case, the environment of the measurement, and
+raw samples; statistics are properties. Units are in field names: seconds (_s), bytes, MACs (1 MAC = 2 FLOPs).
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +11,7 @@ Size = int | tuple[int, int]  # the side of a square, or (height, width)
 
 
 class StoreError(ValueError):
-    """A file of records that cannot be read."""
+    """A file of records is unreadable or not writable."""
 
 
 def size_text(size: Size) -> str:
@@ -26,19 +25,19 @@ def height_width(size: Size) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The machine and the software that a number depends on."""
+    """Machine and software of a measurement."""
 
     device: str  # as the driver or the operating system names it; blank for counts
     device_type: str  # cpu, cuda or meta
-    unit: str  # which GPU of its kind: head of the SHA-256 of its UUID; blank on a CPU
+    unit: str  # identifies the GPU: head of the SHA-256 of its UUID; blank on a CPU
     driver: str  # blank without a GPU
-    cuda: str  # the version torch was built for; blank without
+    cuda: str  # version that torch was built for; blank without CUDA
     torch: str
     python: str
     platform: str
-    threads: int  # of one operator on the CPU
+    threads: int  # of torch within one CPU operator
     commit: str  # of this suite; "+dirty" with uncommitted changes, blank outside a checkout
-    code: str  # head of the SHA-256 of the sources that determine the number: models, bench, a user's module
+    code: str  # head of the SHA-256 of the sources: models, bench, a user's module
     date: str  # UTC, ISO 8601, to the second
 
     def describe(self) -> str:
@@ -49,19 +48,19 @@ class Environment:
         )
 
 
-# fields of an environment that do not make a case another one: the code stands for the commit
+# fields of an environment that are not part of a record's key; `code` identifies the sources
 INCIDENTAL = ("commit", "date", "platform", "python", "unit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is to be measured or counted. Subclasses name their kind and add typed fields."""
+    """A measurement or count to perform. Subclasses name their kind and add typed fields."""
 
     kind: ClassVar[str]
-    # fields that say how long a case may be sampled: a comparison of two sessions leaves them out
+    # fields of the sampling budget, ignored when two sessions are compared
     effort: ClassVar[frozenset[str]] = frozenset({"budget_s", "precision_target"})
 
-    device: str  # cpu or cuda; meta for what is counted from the sizes of tensors
+    device: str  # cpu or cuda; meta for counts from tensor sizes
 
     @property
     def label(self) -> str:
@@ -74,10 +73,10 @@ class Case:
         return f"{self.kind} {self.label}"
 
     def identity(self, *, effort: bool) -> dict[str, Any]:
-        """The fields that tell this case from others, ready for JSON.
+        """The fields that identify this case, as JSON values.
 
         Args:
-            effort: include how long it may be sampled.
+            effort: include the sampling budget.
         """
         named = asdict(self)
         if not effort:
@@ -111,7 +110,7 @@ class SizedCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCase(SizedCase):
-    """A model as a device runs it, by default under torch's own settings."""
+    """A model run on a device; the defaults are torch's default settings."""
 
     precision: str  # fp32 (no TF32 anywhere), tf32, torch-default (TF32 in convolutions only), bf16, fp16
     compile: bool = False
@@ -119,18 +118,18 @@ class ModelCase(SizedCase):
     channels_last: bool = False
     attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
     checkpointing: bool = False
-    weights: str = "random"  # random; golden, as baselines/README.md fills them; or a file and its SHA-256
+    weights: str = "random"  # random; golden (baselines/README.md); or a file and its SHA-256
 
     @property
     def nondefault_settings(self) -> tuple[str, ...]:
-        """The settings that are not at their default, in words."""
+        """Settings that differ from their defaults, in words."""
         words = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
         words += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
         return (*words, *[f"{self.attention} attention"] * (self.attention != "auto"))
 
     @property
     def settings(self) -> str:
-        """256 px, batch 64, bf16, and the settings that are not at their default."""
+        """256 px, batch 64, bf16, and the settings that differ from their defaults."""
         return ", ".join([self.size, self.precision, *self.nondefault_settings])
 
     @property
@@ -140,7 +139,7 @@ class ModelCase(SizedCase):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The answer to a case. Subclasses narrow `case` to their own type and are registered by its kind."""
+    """The result of a case. Subclasses narrow the type of `case` and are registered by its kind."""
 
     case: Case
     environment: Environment
@@ -157,7 +156,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped(Record):
-    """A case of any kind that gave no number: a row with its reason, not a gap."""
+    """A case of any kind without a result, with the reason; it remains a row of tables."""
 
     status: str  # out of memory, crashed, timed out, error, not finite, no kernel, recompiled, over budget
     reason: str
@@ -172,7 +171,7 @@ RECORDS: dict[str, type[Record]] = {}  # by kind
 
 
 def register(record: R) -> R:
-    """Make a kind of record known to the store, under the kind of its case."""
+    """Register a record type under the kind of its case."""
     kind = case_type(record).kind
     if RECORDS.setdefault(kind, record) is not record:
         raise ValueError(f"two kinds of record are called {kind!r}")

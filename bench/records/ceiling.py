@@ -1,4 +1,4 @@
-"""The highest rate that a device reached in one benchmark: matrix products, convolutions or copies."""
+"""Ceilings: the highest measured rate of a device for matrix products, convolutions or copies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,21 +18,21 @@ class CeilingCase(Case):
     kind: ClassVar[str] = "ceiling"
 
     what: str  # matmul, convolution or copy
-    precision: str  # of what is multiplied; fp32 for copy
+    precision: str  # of the factors; fp32 for copy
 
     @property
     def label(self) -> str:
         return f"{self.what}, {self.precision}"
 
 
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}  # with a ceiling, by device
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}  # by device
 
 
 def cases(where: str, precisions: Sequence[str]) -> list[CeilingCase]:
-    """A matrix product in every precision, then the copy.
+    """Cases of a matrix product in every precision, and of a copy.
 
-    On a CPU also a convolution in every precision: torch hands products and convolutions to different
-    libraries, and either may be the faster one.
+    On a CPU also a convolution in every precision: torch calls different libraries for products and
+    convolutions, and either may be faster.
     """
     products = ("matmul", "convolution") if where == "cpu" else ("matmul",)
     pairs = [(what, precision) for precision in dict.fromkeys(precisions) for what in products]
@@ -48,8 +48,8 @@ class Ceiling(Record):
     """Samples of one benchmark at its fastest size."""
 
     case: CeilingCase
-    size: int  # side of the square matrices, channels, or bytes that are read and written again
-    work: int  # FLOPs of one call, or bytes read and written by it
+    size: int  # side of the square matrices, number of channels, or bytes of the copied tensor
+    work: int  # FLOPs of one call, or bytes that it reads and writes
     times_s: tuple[float, ...]  # wall clock, synchronised
 
     @property

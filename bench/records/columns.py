@@ -1,4 +1,4 @@
-"""Columns that several kinds of records share: the model, its size, its settings, the environment."""
+"""Columns shared by several kinds of records: model, size, settings, environment."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from bench.tables.table import Column
 
 
 def size(value: Size) -> int | str:
-    """A square's side as a number, anything else as height x width; for CSV and JSON."""
+    """The side of a square as a number, a rectangle as height x width; for CSV and JSON."""
     return value if isinstance(value, int) else size_text(value)
 
 
@@ -50,7 +50,7 @@ ENVIRONMENT: tuple[Column[Any], ...] = (
     Column("threads", lambda r: r.environment.threads, of_case=True, raw=True),
     Column("date", lambda r: r.environment.date, of_case=True, raw=True),
 )
-# the same for the report, whose tables mix environments
+# columns of the environment for the report, whose tables mix environments
 PROVENANCE: tuple[Column[Any], ...] = (
     Column("device", lambda r: r.environment.device, of_case=True),
     Column("torch", lambda r: r.environment.torch, of_case=True),

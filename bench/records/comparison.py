@@ -1,4 +1,4 @@
-"""Interleaved rounds over two or more arms, and the comparison of models by them."""
+"""Interleaved rounds over two or more arms, and comparisons of models."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,22 +14,22 @@ from bench.tables.table import Column, Table
 class Interleaved(Record):
     """Every visit of interleaved rounds over two or more arms, the reference first.
 
-    Ratios are those of speeds: reference time / time of the arm.
+    Ratios compare speeds: reference time / arm time.
     """
 
     order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
-    visits_s: tuple[float, ...]  # wall clock, from before the first call to after the device has finished
-    calls: tuple[int, ...]  # in one visit of each arm
-    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty where nothing reads it
+    visits_s: tuple[float, ...]  # wall clock of each visit, device synchronised
+    calls: tuple[int, ...]  # per visit, for each arm
+    clocks_mhz: tuple[float | None, ...]  # of the device, after each visit; empty without a clock meter
     warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
     warmup_stationary: tuple[bool, ...]
     margin: float  # ratios within 1 +- margin are the same speed
     stopped_by: str  # verdicts, or budget
-    unmet: tuple[str, ...]  # what was open when sampling ended
+    unmet: tuple[str, ...]  # criteria not met when sampling ended
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Their names, in order."""
+        """Names of the arms, in order."""
         raise NotImplementedError
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class Interleaved(Record):
         return ratios.seconds_per_call(self, arm)
 
     def ratio(self, arm: int, against: int = 0) -> float:
-        """Speed of an arm as a multiple of another's, by default the reference's."""
+        """Speed of an arm / speed of the arm `against`, by default the reference."""
         return ratios.ratio(self, arm, against)
 
     def interval(self, arm: int, against: int = 0) -> tuple[float, float] | None:
@@ -66,7 +66,7 @@ class Interleaved(Record):
         return ratios.verdict(self.interval(arm), self.margin)
 
     def noise(self, arm: int) -> tuple[str, ...]:
-        """What disturbed the visits of an arm, by name and size; empty for a quiet machine."""
+        """Disturbances of the visits of an arm, with their sizes; empty without any."""
         visits = zip(self.order, self.clocks_mhz, strict=False)
         clocks = [clock for visited, clock in visits if visited == arm and clock is not None]
         return noise.noise(self.times_s(arm), clocks)
@@ -74,7 +74,7 @@ class Interleaved(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonCase(Case):
-    """Comparing models in one process, the reference first; they differ in the model only."""
+    """Comparing models in one process, the reference first; all settings are equal."""
 
     kind: ClassVar[str] = "versus"
 
@@ -99,7 +99,7 @@ class Comparison(Interleaved):
     case: ComparisonCase
     build_s: tuple[float, ...]
     compile_s: tuple[float | None, ...]
-    matmul_tf32: bool  # the two switches as they stood while timing
+    matmul_tf32: bool  # torch's two TF32 switches during timing
     conv_tf32: bool
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class Comparison(Interleaved):
 
 @dataclass(frozen=True)
 class Arm:
-    """One model of a comparison, or of one that was skipped: a row."""
+    """A row: one model of a comparison or of a skipped comparison."""
 
     record: Record
     number: int  # 0: the reference
@@ -147,7 +147,7 @@ class Arm:
 
     @property
     def reason(self) -> str:
-        """Why there is no verdict; blank where there is one."""
+        """The reason for a missing verdict; blank with a verdict."""
         if isinstance(self.record, Comparison):
             return ratios.why_refused(self.record, self.number) or ""
         return str(getattr(self.record, "reason", ""))
@@ -185,7 +185,7 @@ class Arm:
 
 
 def arms(record: Record) -> list[Arm]:
-    """The rows of a comparison, or of one that was skipped, the reference first."""
+    """The rows of a comparison or of a skipped comparison, the reference first."""
     assert isinstance(record.case, ComparisonCase)
     return [Arm(record, number) for number in range(len(record.case.arms))]
 

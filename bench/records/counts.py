@@ -18,7 +18,7 @@ COUNTERS = {
     "torchprofile": "the package, on real weights",
     "fvcore": "the package, on real weights",
 }
-PACKAGES = ("torchprofile", "fvcore")  # counters that are run on real weights
+PACKAGES = ("torchprofile", "fvcore")  # counters that need real weights
 BY_MODULE = ("torch", "torchprofile-meta")  # counters that count each module
 
 
@@ -41,12 +41,12 @@ class MacCount(Record):
     """MACs and parameters."""
 
     case: CountCase
-    params: int  # every tensor the authors' checkpoint holds as a parameter
-    params_trainable: int  # without fixed position tables
+    params: int  # every parameter of the authors' checkpoint
+    params_trainable: int  # without fixed position embeddings
     macs: int  # of one forward pass of the batch
-    train_macs: int | None  # forward and backward, the input needing no gradient; None: not counted
-    train_macs_checkpointed: int | None  # the same with every block recomputed in the backward pass
-    not_counted: tuple[str, ...]  # operators that ran and that the counter has no rule for
+    train_macs: int | None  # forward and backward, without the gradient of the input; None: not counted
+    train_macs_checkpointed: int | None  # train_macs with every block recomputed in the backward pass
+    not_counted: tuple[str, ...]  # operators without a rule of the counter
 
     def __post_init__(self) -> None:
         if self.macs < 0 or self.params < 0:

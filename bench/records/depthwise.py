@@ -1,4 +1,4 @@
-"""Implementations of one depthwise convolution of a model, checked and then timed in interleaved rounds."""
+"""Implementations of one depthwise convolution of a model, checked, then timed in interleaved rounds."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,11 +14,11 @@ class DepthwiseCase(ModelCase):
 
     kind: ClassVar[str] = "depthwise"
 
-    operation: str  # conv: a depthwise convolution with its bias; or block: norm and modulation behind it
-    kernel: int  # side of the window
+    operation: str  # conv: a depthwise convolution with bias; block: followed by norm and modulation
+    kernel: int  # kernel size
     channels: int
     image_size: Size
-    calls_per_pass: int  # such operations in one pass of the model
+    calls_per_pass: int  # calls of this operation in one pass of the model
     budget_s: float
     precision_target: float  # the margin within which speeds are the same
 
@@ -34,18 +34,18 @@ class DepthwiseCase(ModelCase):
 
     @property
     def elements(self) -> int:
-        """Values of the output."""
+        """Number of output elements."""
         height, width = height_width(self.image_size)
         return self.batch * height * width * self.channels
 
     @property
     def flops(self) -> int:
-        """Of the convolution, its border counted like the rest; norm and modulation are negligible."""
+        """FLOPs of the convolution, padding included; norm and modulation are negligible."""
         return 2 * self.kernel**2 * self.elements
 
     @property
     def least_bytes(self) -> int:
-        """Every input read once and every output written once, in the case's precision."""
+        """Bytes with every input read once and every output written once, in the case's precision."""
         weights = (self.kernel**2 + 1) * self.channels
         modulation = 2 * self.batch * self.channels if self.operation == "block" else 0
         value_bytes = 2 if self.precision in ("bf16", "fp16") else 4
@@ -54,13 +54,13 @@ class DepthwiseCase(ModelCase):
 
 @dataclass(frozen=True, kw_only=True)
 class Implementation:
-    """One implementation of an operation, checked before it was timed."""
+    """One implementation of an operation, with the result of its check."""
 
     name: str
-    ran: str  # what computed it, as torch or the suite calls it; blank where nothing did
-    status: str  # ok; not here: it cannot run; wrong, error or out of memory: it ran and was not timed
+    ran: str  # name of the executed kernel in torch or the suite; blank if none ran
+    status: str  # ok; not here: it cannot run; wrong, error or out of memory: it failed and was not timed
     reason: str  # blank if ok
-    error: float | None  # ||out - exact|| / ||exact||, exact being float64; None without a finite output
+    error: float | None  # ||out - exact|| / ||exact|| with exact in float64; None without a finite output
 
 
 @register
@@ -70,7 +70,7 @@ class OperatorComparison(Interleaved):
 
     case: DepthwiseCase
     implementations: tuple[Implementation, ...]
-    inputs: int  # that one call works through, an operation each, so that no cache holds them
+    inputs: int  # of one call, with one operation each: more than the caches hold
 
     def __post_init__(self) -> None:
         first = self.implementations[0].status if self.implementations else ""
@@ -83,11 +83,13 @@ class OperatorComparison(Interleaved):
     @property
     def timed(self) -> tuple[Implementation, ...]:
         """The implementations that are arms."""
-        return tuple(one for one in self.implementations if one.status == "ok")
+        return tuple(
+            implementation for implementation in self.implementations if implementation.status == "ok"
+        )
 
     @property
     def arms(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.timed)
+        return tuple(implementation.name for implementation in self.timed)
 
     def times_s(self, arm: int) -> tuple[float, ...]:
         """Mean seconds of one operation in each visit of an arm, in order."""

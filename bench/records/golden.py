@@ -1,4 +1,4 @@
-"""A network's outputs compared with those of the released code, for the same weights and inputs."""
+"""Outputs of a network compared with the released code, for the same weights and inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +20,11 @@ class GoldenCase(ModelCase):
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
-    """How far one output lies from its reference."""
+    """Distance of one output from its reference."""
 
-    output: str  # out or out_n of the golden; "other inputs": of a later call, compared with an eager one
+    output: str  # out or out_n of the golden; "other inputs": a later call, compared with an eager one
     error: float  # rms of the difference, as a share of the rms of the reference
-    tolerance: float  # the largest error that rounding in this precision explains
+    tolerance: float  # largest error that rounding in this precision explains
 
     def __post_init__(self) -> None:
         if not self.error >= 0 or not self.tolerance > 0:
@@ -42,8 +42,8 @@ class Golden(Record):
     case: GoldenCase
     deviations: tuple[Deviation, ...]
     graph_breaks: int | None  # of the first call; None without torch.compile
-    recompilations: int | None  # of later calls, with other values of the same shapes; None without compiling
-    matmul_tf32: bool  # torch's switches during the calls
+    recompilations: int | None  # of later calls with the same shapes; None without torch.compile
+    matmul_tf32: bool  # torch's two TF32 switches during the calls
     conv_tf32: bool
 
     def __post_init__(self) -> None:
@@ -52,14 +52,17 @@ class Golden(Record):
 
     @property
     def verdict(self) -> str:
-        """Reproduced, not reproduced, or recompiled: the outputs agree, but later calls compiled again."""
-        if any(one.error > one.tolerance for one in self.deviations):
+        """Reproduced, not reproduced, or recompiled: the outputs agree, but a later call recompiled."""
+        if any(deviation.error > deviation.tolerance for deviation in self.deviations):
             return f"not {REPRODUCED}"
         return "recompiled" if self.recompilations else REPRODUCED
 
 
 def _deviations(deviations: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{one['output']} {one['error']:.1e} ({one['tolerance']:.1e})" for one in deviations)
+    return "; ".join(
+        f"{deviation['output']} {deviation['error']:.1e} ({deviation['tolerance']:.1e})"
+        for deviation in deviations
+    )
 
 
 TABLE = Table[Golden](
@@ -68,7 +71,7 @@ TABLE = Table[Golden](
         *RUN,
         Column(
             "relative rms error (tolerance)",
-            lambda r: [asdict(one) for one in r.deviations],
+            lambda r: [asdict(deviation) for deviation in r.deviations],
             _deviations,
             key="outputs",
         ),

@@ -12,12 +12,12 @@ from bench.tables.table import Column, Table
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryCase(ModelCase):
-    """Finding the peak memory of one pass or step; on device meta, predicted from the sizes of tensors."""
+    """Measuring the peak memory of one pass or step; on device meta, predicting it from tensor sizes."""
 
     kind: ClassVar[str] = "memory"
 
     work: str  # inference or training
-    limit_bytes: int | None  # that the allocator may take; None: all of the device
+    limit_bytes: int | None  # limit of the allocator; None: all memory of the device
 
     @property
     def is_predicted(self) -> bool:
@@ -31,18 +31,18 @@ class MemoryCase(ModelCase):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryUse:
-    """Bytes that an inference pass or a training step holds, counted by the allocator or as it would."""
+    """Bytes of an inference pass or a training step, measured from the allocator or predicted."""
 
-    passes_peak_bytes: int  # allocated at once in the forward and backward pass
-    passes_peak_phase: str  # forward or backward: where that was
-    passes_gradients_bytes: int  # of the gradients there at that peak: they come as activations go
-    update_peak_bytes: int | None  # allocated at once while optimizer and EMA update; None for inference
+    passes_peak_bytes: int  # peak of the forward and backward pass
+    passes_peak_phase: str  # forward or backward: phase of that peak
+    passes_gradients_bytes: int  # of the gradients that exist at that peak
+    update_peak_bytes: int | None  # peak of the optimizer and EMA update; None for inference
     parameters_bytes: int  # with buffers
-    gradients_bytes: int  # of all gradients, at the end of the backward pass
+    gradients_bytes: int  # of all gradients after the backward pass
     optimizer_bytes: int
     ema_bytes: int
-    reserved_bytes: int | None  # the most that the allocator held of the device; None: not known
-    process_bytes: int | None  # of the whole process, as the driver counts; None: not known
+    reserved_bytes: int | None  # peak of the allocator's reserved memory; None: unknown
+    process_bytes: int | None  # of the process, counted by the driver; None: unknown
 
     def __post_init__(self) -> None:
         if min(self.passes_peak_bytes, self.update_peak_bytes or 0) < 0:
@@ -63,9 +63,9 @@ class MemoryUse:
 
     @property
     def activations_bytes(self) -> int:
-        """The rest at the peak: activations, casts of weights, temporaries, inputs."""
-        held = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
-        return self.peak_bytes - held - self.gradients_at_peak_bytes
+        """Remaining bytes at the peak: activations, casts of weights, temporaries, inputs."""
+        persistent = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
+        return self.peak_bytes - persistent - self.gradients_at_peak_bytes
 
 
 @register
@@ -91,7 +91,7 @@ METHOD: Column[Any] = Column(
 CHECKPOINTING: Column[Any] = Column(
     "checkpointing", lambda r: r.case.checkpointing, columns.on_off, of_case=True
 )
-# the setting of a case but for its batch
+# the setting of a case except its batch
 SETTING: tuple[Column[Any], ...] = (
     columns.MODEL,
     columns.FAMILY,
@@ -107,7 +107,7 @@ SETTING: tuple[Column[Any], ...] = (
 def bytes_column(
     heading: str, value: Callable[[Any], float | None], key: str, *, optional: bool = False
 ) -> Column[Any]:
-    """Bytes, which people read as GiB."""
+    """A column of bytes, formatted in GiB."""
     return Column(heading, value, gibibytes, key=key, optional=optional)
 
 

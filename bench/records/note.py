@@ -1,16 +1,16 @@
-"""A remark on records of the file it stands in."""
+"""A remark on records of the same file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A remark. It answers no case and has no environment, so it is not a Record."""
+    """A remark, not a Record: it has no case and no environment."""
 
     text: str
-    about: str  # a pattern of the names of cases; blank: all records that the file had then
-    devices: tuple[str, ...]  # of the records it is about, as their environments name them
-    author: str  # blank: not said
+    about: str  # pattern of case names; blank: all earlier records of the file
+    devices: tuple[str, ...]  # of the matching records
+    author: str  # blank: unknown
     date: str  # UTC, ISO 8601, to the second
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What one pass of a model requires of a device, operator by operator, from the sizes of meta tensors."""
+"""MACs and bytes of one pass of a model by operator, from the sizes of meta tensors."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,12 +26,12 @@ class OperatorCost:
 
     kind: str  # depthwise, pointwise, convolution, linear, attention, scan, norm, elementwise or movement
     op: str  # torch's name of the operator
-    module: str  # the innermost one that called it, an index in a list as *
+    module: str  # path of the innermost calling module, list indices as *
     phase: str  # forward or backward
     calls: int  # kernels that an eager pass starts for it
-    macs: int  # by bench.flops' default counter; 0 for all but products, convolutions, attention, scans
-    eager_bytes: int  # read and written by an eager pass: every tensor that goes in or comes out of a kernel
-    fused_bytes: int  # with ideal fusion: norms, elementwise work and movements ride on their neighbours
+    macs: int  # by bench.flops' default counter; nonzero for products, convolutions, attention, scans only
+    eager_bytes: int  # inputs and outputs of every kernel of an eager pass
+    fused_bytes: int  # with norms, elementwise operators and copies fused into their neighbours
 
 
 @register

@@ -1,4 +1,4 @@
-"""What trained networks do with noised validation images: their spectra and their channels."""
+"""Spectra and channel use of trained networks on noised validation images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from bench.tables.table import Column, Table
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """The validation images that a trained network is given, noised to several levels."""
+    """Validation images for a trained network, noised to several levels."""
 
-    trained: str  # in words: which checkpoint or file, and which of its weights
+    trained: str  # checkpoint or file, and which of its weights, in words
     objective: str  # iddpm or flow
-    data: str  # as of Recipe
+    data: str  # as in Recipe
     data_sha256: str
-    images: int  # the same ones at every level and for every network, with the same noise
+    images: int  # equal at every level and for every network, with equal noise
     levels: tuple[int, ...]  # of noise, in thousandths: a timestep of iddpm; of flow 1000 (1 - t)
 
     def __post_init__(self) -> None:
@@ -32,7 +32,7 @@ BANDS = (
     ("mid", 1 / 6, 1 / 3),
     ("high", 1 / 3, 1.0),
 )  # cycles a pixel, up to the corners
-DEAD = 0.01  # of the mean score of a layer: a channel below it counts as near-dead
+DEAD = 0.01  # share of a layer's mean score below which a channel counts as near-dead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +47,18 @@ class SpectrumCase(ModelCase):
 @register
 @dataclass(frozen=True, kw_only=True)
 class Spectrum(Record):
-    """Power by spatial frequency of the noise that a network predicts in noised images.
+    """Power of the predicted noise by spatial frequency.
 
     Powers are means of squared coefficients of an orthonormal Fourier transform, over images, channels and
-    the coefficients of a ring: 1 for standard normal noise at every frequency.
+    the coefficients of a ring. Standard normal noise has power 1 at every frequency.
     """
 
     case: SpectrumCase
     radii: tuple[float, ...]  # mean frequency of every ring, in cycles a pixel
     counts: tuple[int, ...]  # coefficients in every ring
-    predicted: tuple[tuple[float, ...], ...]  # for every level, the power in every ring: of the prediction,
-    added: tuple[tuple[float, ...], ...]  # of the noise that was added,
-    error: tuple[tuple[float, ...], ...]  # and of their difference
+    predicted: tuple[tuple[float, ...], ...]  # power of the prediction, [level][ring]
+    added: tuple[tuple[float, ...], ...]  # power of the added noise
+    error: tuple[tuple[float, ...], ...]  # power of their difference
 
     def __post_init__(self) -> None:
         levels = len(self.case.probe.levels)
@@ -67,33 +67,33 @@ class Spectrum(Record):
                 raise ValueError(f"{self.case.model}: needs a power for every level and ring")
 
     def energy(self, powers: tuple[float, ...], band: str) -> float:
-        """Sum of the squared coefficients of an image's channel in a band, from the powers in the rings."""
+        """Sum of the squared coefficients in a band, for one channel of an image."""
         low, high = next((low, high) for name, low, high in BANDS if name == band)
         rings = zip(self.radii, self.counts, powers, strict=True)
         return sum(count * power for radius, count, power in rings if low <= radius < high)
 
     def power(self, powers: tuple[float, ...], band: str) -> float:
-        """Mean squared coefficient in a band; nan where the images are too small to have it."""
+        """Mean squared coefficient in a band; nan if the images are too small for the band."""
         count = self.energy((1.0,) * len(self.radii), band)
         return self.energy(powers, band) / count if count else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelCase(ModelCase):
-    """Measuring how much every hidden channel is used."""
+    """Measuring the use of every hidden channel."""
 
     kind: ClassVar[str] = "channels"
 
     probe: Probe
-    pattern: str  # regular expression that the names of the layers match
+    pattern: str  # regular expression of layer names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """How much every channel of one hidden layer is used."""
+    """Use of every channel of one hidden layer."""
 
     layer: str  # name of the module that reads these channels
-    scores: tuple[float, ...]  # of every channel: the mean over images, levels and places of max(0, value)
+    scores: tuple[float, ...]  # by channel: mean of max(0, value) over images, levels and positions
 
     def __post_init__(self) -> None:
         if not self.scores or min(self.scores) < 0:
@@ -105,7 +105,7 @@ class Scores:
 
     @property
     def dead_share(self) -> float:
-        """Share of the channels that are near-dead: below DEAD of the layer's mean score, or all zero."""
+        """Share of near-dead channels: score zero, or below DEAD times the mean score of the layer."""
         return sum(score < DEAD * self.mean or score == 0 for score in self.scores) / len(self.scores)
 
     @property
@@ -114,17 +114,17 @@ class Scores:
 
     @property
     def effective_share(self) -> float:
-        """Equally used channels with the entropy of these, as a share of the channels."""
+        """Effective number of channels (by entropy) as a share of all channels."""
         return intervals.effective_count(self.scores) / len(self.scores)
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class ChannelScores(Record):
-    """How evenly a network uses its hidden channels, layer by layer."""
+    """Scores of the hidden channels of a network, by layer."""
 
     case: ChannelCase
-    layers: tuple[Scores, ...]  # in the order in which the network has them
+    layers: tuple[Scores, ...]  # in the order of the network's modules
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -136,7 +136,7 @@ class ChannelScores(Record):
 
 @dataclass(frozen=True)
 class Level:
-    """A spectrum at one level of noise: a row."""
+    """A row: a spectrum at one noise level."""
 
     record: Spectrum
     number: int
@@ -153,7 +153,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Layers:
-    """Channel scores of some layers of a network: a row."""
+    """A row: channel scores of some layers of a network."""
 
     record: ChannelScores
     name: str
@@ -211,14 +211,14 @@ CHANNELS = Table[Layers](
 
 
 def levels(record: Record) -> list[Any]:
-    """The rows of a record in SPECTRA; a skipped case is one by itself."""
+    """Rows of a record in SPECTRA; a skipped case is one row."""
     if not isinstance(record, Spectrum):
         return [record]
     return [Level(record, number) for number in range(len(record.case.probe.levels))]
 
 
 def layers(record: Record, *, by_layer: bool) -> list[Any]:
-    """The rows of a record in CHANNELS: one, or one a layer; a skipped case is one by itself."""
+    """Rows of a record in CHANNELS: one, or one for each layer; a skipped case is one row."""
     if not isinstance(record, ChannelScores):
         return [record]
     if by_layer:

@@ -1,4 +1,4 @@
-"""Where the time of passes goes, as torch.profiler measures it."""
+"""Time of passes by part, measured with torch.profiler."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 from bench.records.base import ModelCase, Record, register
 from bench.stats import intervals, noise
 
-REST = "other"  # the rest of a pass, beside its kinds of operators or its modules
+REST = "other"  # time of a pass outside the named kinds of operators or modules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class Profile(Record):
     """Seconds of every profiled pass, by part."""
 
     case: ProfileCase
-    # of the device; the part REST is below 0 where the others sum to more than the pass
+    # (part, seconds of each pass) on the device; REST is negative if the other parts exceed the pass
     seconds: tuple[tuple[str, tuple[float, ...]], ...]
-    wall_s: tuple[float, ...]  # under the profiler
+    wall_s: tuple[float, ...]  # wall clock, profiler overhead included
 
     def __post_init__(self) -> None:
         if odd := [len(times) for _, times in self.seconds if len(times) != self.passes]:
@@ -47,7 +47,7 @@ class Profile(Record):
 
     @property
     def medians(self) -> dict[str, float]:
-        """Median seconds by part. They sum to about the median pass, and shares are those of their sum."""
+        """Median seconds by part. Their sum is close to the median pass; shares refer to the sum."""
         return {name: max(0.0, intervals.median(times)) for name, times in self.seconds}
 
     @property
@@ -56,17 +56,17 @@ class Profile(Record):
 
     @property
     def whole_s(self) -> tuple[float, ...]:
-        """Seconds of the device in every pass."""
+        """Device seconds of every pass."""
         return tuple(map(sum, zip(*self.samples.values(), strict=True)))
 
     @property
     def spread(self) -> float | None:
-        """How much whole passes differ, as a share; None with one pass."""
+        """Relative range of whole passes (`noise.spread`); None with one pass."""
         return noise.spread(self.whole_s)
 
     @property
     def noise(self) -> tuple[str, ...]:
-        """Why the shares are not to be relied on, by name and size; empty where nothing says so."""
+        """Reasons why the shares are unreliable, with their sizes; empty without any."""
         found = []
         if self.spread is not None and self.spread > noise.MAX_SPREAD:
             found.append(f"passes differ by {100 * self.spread:.0f} %")
@@ -76,7 +76,7 @@ class Profile(Record):
         return tuple(found)
 
     def describe_passes(self) -> str:
-        """How many passes were profiled, how much they differ, and whether that disturbs the shares."""
+        """Number of profiled passes, their spread, and reasons why the shares are unreliable."""
         text = "one pass"
         if self.spread is not None:
             text = f"median of {self.passes} passes, spread {100 * self.spread:.0f} %"

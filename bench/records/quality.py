@@ -1,4 +1,4 @@
-"""How far samples lie from real images, in the features that are named."""
+"""Distances between samples and real images in a named feature space."""
 
 import math
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ class QualityCase(Case):
 
     kind: ClassVar[str] = "quality"
 
-    samples: str  # the file, with its folder's name and the head of its SHA-256
-    made: str  # how bench.sample drew the samples, in words; blank: not known
-    reference: str  # a data set, its split and digest, or a file as above
-    distance: str  # what the Fréchet distance in these features is called
+    samples: str  # folder name, file name and head of the SHA-256
+    made: str  # settings of bench.sample, in words; blank: unknown
+    reference: str  # data set, split and digest, or a file in the form of `samples`
+    distance: str  # name of the Fréchet distance in these features
     n_samples: int
     n_reference: int
-    kid_subset: int  # samples of each set in a subset
+    kid_subset: int  # samples of each set in one subset
     kid_subsets: int
     neighbours: int
-    compared: int  # samples of each set that precision and recall are of, at most
+    compared: int  # maximum samples of each set for precision and recall
 
     @property
     def label(self) -> str:
         return f"of {self.samples} beside {self.reference}"
 
     def identity(self, *, effort: bool) -> dict[str, Any]:
-        """As of any case, without `made`: the digest of the samples stands for how they were made."""
+        """Without `made`: the digest in `samples` identifies the samples."""
         named = super().identity(effort=effort)
         del named["made"]
         return named
@@ -47,7 +47,7 @@ class Quality(Record):
     case: QualityCase
     dimensions: int  # of the features
     frechet: float
-    kid: tuple[float, ...]  # of every random subset
+    kid: tuple[float, ...]  # by random subset
     precision: float
     recall: float
 
@@ -58,7 +58,7 @@ class Quality(Record):
 
     @property
     def has_kid(self) -> bool:
-        """Whether subsets had pairs of images; those of one image give NaN or inf."""
+        """Whether KID is defined: subsets of one image give NaN or inf."""
         return self.case.kid_subset > 1
 
     @property
@@ -67,7 +67,7 @@ class Quality(Record):
 
     @property
     def kid_spread(self) -> tuple[float, float]:
-        """The range of the middle 95 % of the subsets."""
+        """Central 95 % range of KID over the subsets."""
         return intervals.quantile(self.kid, 0.025), intervals.quantile(self.kid, 0.975)
 
 

@@ -1,4 +1,4 @@
-"""Seconds of whole sampling chains, from noise to samples: every step, and the guidance, is in them."""
+"""Times of complete sampling chains, from noise to samples, guidance included."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from bench.tables.table import Column, Table
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingCase(ModelCase):
-    """Drawing samples of one network; `batch` is the images of a chain, always of a whole batch."""
+    """Drawing samples of one network; `batch` is the number of images of a chain."""
 
     kind: ClassVar[str] = "sample"
 
@@ -24,7 +24,7 @@ class SamplingCase(ModelCase):
     guided_channels: int
     images: int
     seed: int
-    classes: tuple[int, ...]  # of the images in turn; empty: all there are
+    classes: tuple[int, ...]  # labels of the images, repeated in order; empty: all classes
 
     @property
     def chain(self) -> str:
@@ -46,13 +46,13 @@ class SamplingRun(Record):
     """Times of chains."""
 
     case: SamplingCase
-    passes: int  # of the network in a chain, each over twice the batch under guidance
-    times_s: tuple[float, ...]  # wall clock, from before a chain's noise to after the device has finished
+    passes: int  # of the network in a chain; with guidance each has twice the batch
+    times_s: tuple[float, ...]  # wall clock of each chain, its noise included, device synchronised
     build_s: float
     compile_s: float | None  # the first pass of the compiled model; None without torch.compile
     matmul_tf32: bool
     conv_tf32: bool
-    telemetry: Telemetry | None  # of the chains of the session that made the last of them
+    telemetry: Telemetry | None  # of the last session's chains
 
     def __post_init__(self) -> None:
         if not self.times_s or min(self.times_s) <= 0:
@@ -74,7 +74,7 @@ class SamplingRun(Record):
 
     @property
     def joules_per_image(self) -> float | None:
-        """From the energy counter, idle draw and work between chains included; None without a reading."""
+        """From the energy counter, with idle power and work between chains; None without a reading."""
         return joules_per_image(self.telemetry, self.case.batch)
 
 

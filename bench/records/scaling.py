@@ -1,4 +1,4 @@
-"""One visit to a model at one resolution, in a study of how costs grow with resolution."""
+"""One visit of a scaling study: timed passes of a model at one resolution."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,11 +9,11 @@ from bench.records.throughput import PassCase, TimedPasses
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingCase(PassCase):
-    """Timing one model at one resolution on one of several visits."""
+    """Timing one model at one resolution during one of several visits."""
 
     kind: ClassVar[str] = "scaling"
 
-    from_batch: int  # that was asked for; `batch` is smaller where memory ran out
+    from_batch: int  # requested batch; `batch` is smaller if memory ran out
     visit: int  # from 1
 
     @property

@@ -1,4 +1,4 @@
-"""Seconds of every timed pass: a denoising forward call or a training step."""
+"""Times of passes: denoising forward calls or training steps."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,9 +15,9 @@ from bench.tables.table import Column, Table
 class PassCase(ModelCase):
     """Timing passes of one model."""
 
-    work: str  # inference: one forward call; training: a whole step
-    protocol: str = "suite"  # suite, or the published one that is replayed: dico
-    soak_s: float = 0.0  # of continuous work before the sustained samples; 0: none are taken
+    work: str  # inference: one forward call; training: a complete step
+    protocol: str = "suite"  # suite, or dico: the published protocol of DiCo
+    soak_s: float = 0.0  # continuous work before the sustained samples; 0: no sustained samples
     budget_s: float  # of warm-up and samples
     precision_target: float  # half-width of the median's 95 % interval, as a share of the median
 
@@ -40,21 +40,23 @@ class ThroughputCase(PassCase):
 
 @dataclass(frozen=True, kw_only=True)
 class TimedPasses(Record):
-    """Times of passes with all that was seen while they were taken."""
+    """Times of passes, with warm-up, noise and telemetry."""
 
     case: PassCase
-    times_s: tuple[float, ...]  # wall clock, from before the call to after the device has finished
+    times_s: tuple[float, ...]  # wall clock of each call, device synchronised
     device_times_s: tuple[float, ...]  # between device events; empty on a CPU
     warmup_times_s: tuple[float, ...]  # wall clock, not in the statistics
-    warmup_stationary: bool  # the warm-up ended because passes had stopped getting faster
+    warmup_stationary: bool  # the warm-up ended because the pass times were stationary
     stopped_by: str  # precision, or budget
-    unmet: tuple[str, ...]  # the criteria that were open when sampling ended
-    build_s: float  # making the model and moving it
+    unmet: tuple[str, ...]  # criteria not met when sampling ended
+    build_s: float  # building the model and moving it to the device
     compile_s: float | None  # the first call of the compiled model; None without torch.compile
-    matmul_tf32: bool  # the two switches as they stood while timing
+    matmul_tf32: bool  # torch's two TF32 switches during timing
     conv_tf32: bool
-    sustained_times_s: tuple[float, ...]  # wall clock, after case.soak_s of continuous work; empty without
-    telemetry: Telemetry | None  # None where no counters could be read
+    sustained_times_s: tuple[
+        float, ...
+    ]  # wall clock, after case.soak_s of continuous work; empty if that is 0
+    telemetry: Telemetry | None  # None where unavailable
 
     def __post_init__(self) -> None:
         if not self.times_s or min(self.times_s) <= 0:
@@ -70,7 +72,7 @@ class TimedPasses(Record):
         return intervals.median_interval(self.times_s)
 
     def quantile_s(self, share: float) -> float:
-        """The time of a pass that this share of all passes stays below, interpolated between neighbours."""
+        """Quantile of the pass times, `share` in [0, 1], interpolated linearly."""
         return intervals.quantile(self.times_s, share)
 
     @property
@@ -84,24 +86,24 @@ class TimedPasses(Record):
 
     @property
     def noise(self) -> tuple[str, ...]:
-        """What disturbed the passes, by name and size; empty for a quiet machine."""
+        """Disturbances of the passes, with their sizes; empty without any."""
         return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
 
     @property
     def sustained_images_per_s(self) -> float | None:
-        """Of the heat-soaked device; None if that was not asked for."""
+        """Images per second of the heat-soaked device; None without a soak."""
         return self.case.batch / intervals.median(self.sustained_times_s) if self.sustained_times_s else None
 
     @property
     def joules_per_image(self) -> float | None:
-        """From the energy counter, the device's idle draw included; None without a reading."""
+        """From the energy counter, idle power included; None without a reading."""
         return joules_per_image(self.telemetry, self.case.batch)
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class Throughput(TimedPasses):
-    """Passes of one model, timed on its own."""
+    """Timed passes of one model."""
 
     case: ThroughputCase
 

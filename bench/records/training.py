@@ -8,7 +8,7 @@ from bench.records.base import ModelCase, Record, register
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How backbones are trained: the same for all that are compared."""
+    """Training settings, equal for all compared backbones."""
 
     objective: str  # iddpm or flow
     data: str  # digits, fashion-mnist, cifar10, or the name of a folder or file of latents
@@ -18,7 +18,7 @@ class Recipe:
     train_images: int
     validation_images: int
     validation_draws: int  # pairs of (t, noise) for every validation image, equal for all runs
-    batch: int  # images of an optimizer step, over all processes and accumulated passes
+    batch: int  # images of an optimizer step, summed over processes and accumulated passes
     steps: int
     learning_rate: float
     weight_decay: float
@@ -30,12 +30,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCase(ModelCase):
-    """Training one backbone; `batch` is that of one pass on one process."""
+    """Training one backbone; `batch` is the number of images of one pass on one process."""
 
     kind: ClassVar[str] = "convergence"
 
     recipe: Recipe
-    seed: int  # of initialisation, data order, timesteps and noise: the same for every model of a study
+    seed: int  # of initialisation, data order, timesteps and noise
     processes: int
 
     @property
@@ -57,26 +57,26 @@ class TrainingCase(ModelCase):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Validation loss of one run at one step; losses are those of training, L_simple + L_vlb or velocity."""
+    """Validation loss of one run at one step, by the training loss: L_simple + L_vlb, or velocity."""
 
     step: int  # optimizer steps done
     seconds: float  # of training since step 0, without evaluations and pauses
-    joules: float | None  # of the device in those seconds; None where nothing reads it
-    train_loss: float | None  # mean over the steps since the evaluation before; None at step 0
+    joules: float | None  # energy of the device in those seconds; None without a reading
+    train_loss: float | None  # mean over the steps since the previous evaluation; None at step 0
     loss: float  # of the trained weights on the fixed validation set
     ema_losses: tuple[float, ...]  # of the averaged weights, in the order of Recipe.ema_decays
-    bin_losses: tuple[float, ...]  # of the trained weights, by equal ranges of noise, from little to much
+    bin_losses: tuple[float, ...]  # of the trained weights, in equal ranges of noise level, ascending
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun(Record):
-    """The evaluations of one run. A run that diverged has the evaluations from before."""
+    """Evaluations of one run. A diverged run has the evaluations before the divergence."""
 
     case: TrainingCase
-    train_macs: int  # of one image: forward and backward, counted by torch's rules
+    train_macs: int  # of one image, forward and backward, under torch's rules
     evaluations: tuple[Evaluation, ...]
-    status: str  # ok; not finite: the evaluations end before the step in reason; or as of Skipped
+    status: str  # ok; not finite: the evaluations end before the step in reason; or as in Skipped
     reason: str  # blank if ok
 
     @property

@@ -1,4 +1,4 @@
-"""Where two costs are equal: crossings of two curves, interpolated between measured sizes on log-log axes."""
+"""Crossings of two cost curves, interpolated between measured sizes on log-log axes."""
 
 import math
 from dataclasses import dataclass
@@ -8,34 +8,34 @@ import numpy as np
 
 from bench.stats.power_law import CONFIDENCE, Array, Curve, Interval, central, draws
 
-MAX_EXTRAPOLATION = 4.0  # the largest side worth extrapolating to, as a multiple of the largest measured one
+MAX_EXTRAPOLATION = 4.0  # limit of extrapolation, as a multiple of the largest measured side
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossOver:
-    """One crossing of two curves, or the statement that there is none.
+    """One crossing of two curves, or the absence of one.
 
-    Ends of the interval are infinite where the measured sizes do not bound them. Without a crossing in the
-    range, `side` is None, and `extrapolated` is where the line through the last two sizes leads, if that is
-    not far.
+    Interval ends are infinite where the measured sizes do not bound them. Without a crossing in the range,
+    `side` is None, and `extrapolated` is the crossing of the line through the last two sizes, if within
+    MAX_EXTRAPOLATION.
     """
 
-    below: str  # first or second: the cheaper one below the crossing, or wherever they differ; or neither
+    below: str  # first, second or neither: the cheaper curve below the crossing, or at every size
     side: float | None = None
     interval: Interval | None = None
-    certain: bool  # with a crossing: both ends lie in the range; without: one is surely cheaper everywhere
+    certain: bool  # both interval ends lie in the range; without a crossing: the order is significant
     extrapolated: float | None = None
-    equal: tuple[float, ...] = ()  # sizes at which both cost exactly the same, as counts may
+    equal: tuple[float, ...] = ()  # sizes at which both costs are exactly equal (possible for counts)
 
 
 def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
-    """Every crossing of two curves at the sizes that both have; one without a side if there is none.
+    """Every crossing of two curves over their shared sizes; one CrossOver without a side if none exists.
 
-    Curves that are equal at one size, or at several neighbouring sizes, cross in the middle of these if their
-    order changes there. Where they touch without changing order, or meet at an end, they do not cross.
+    Curves that are equal at one size, or at several neighbouring sizes, cross in the middle of these sizes if
+    the order of the curves changes. Curves that touch, or are equal at an end, do not cross.
 
     Raises:
-        ValueError: they share fewer than two sizes.
+        ValueError: the curves share fewer than two sizes.
     """
     shared = sorted(set(first.sides) & set(second.sides))
     if len(shared) < 2:
@@ -43,7 +43,7 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     first, second = first.among(shared), second.among(shared)
     x = np.log(shared)
     costs = np.array([[point.cost for point in curve.points] for curve in (first, second)])
-    gaps = np.log(costs[0]) - np.log(costs[1])  # below zero where the first is cheaper
+    gaps = np.log(costs[0]) - np.log(costs[1])  # negative where the first is cheaper
     drawn = None
     if first.is_resamplable and second.is_resamplable:
         drawn = draws(first, 0) - draws(second, 1)
@@ -55,7 +55,7 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
     below = ["first" if gap < 0 else "second" for gap in gaps]
     turns = [(i, j) for i, j in pairwise(different) if below[i] != below[j]]
     if not turns:
-        # the sign of exact counts is sure; without an interval, that of times is not
+        # exact counts have a certain sign; times without an interval do not
         agree = drawn is not None and float(np.mean((drawn < 0).all(1) | (drawn > 0).all(1)))
         certain = exact if drawn is None else bool(agree >= CONFIDENCE)
         extrapolated = _extrapolated(x, gaps)
@@ -78,15 +78,15 @@ def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
 
 
 def _zero(x0: Array, x1: Array, y0: Array, y1: Array) -> Array:
-    """Where the line through two points is zero."""
+    """Zero of the line through two points."""
     return x0 + (x1 - x0) * y0 / (y0 - y1)
 
 
 def _interval(place: float, before: float, x: Array, drawn: Array) -> Interval:
-    """The interval of a crossing: in each resample, the nearest crossing in the same direction.
+    """Interval of a crossing from the nearest crossing in the same direction in each resample.
 
-    A resample without one crosses beyond the largest size if it begins in the order that the curves have
-    before the crossing, and below the smallest size otherwise.
+    A resample without such a crossing counts as infinity if its first order equals that before the crossing,
+    and as zero otherwise.
     """
     left, right = before * drawn[:, :-1], before * drawn[:, 1:]
     crossing = (left > 0) & (right <= 0)
@@ -101,7 +101,7 @@ def _interval(place: float, before: float, x: Array, drawn: Array) -> Interval:
 
 
 def _extrapolated(x: Array, gaps: Array) -> float | None:
-    """Where the line through the last two gaps is zero, beyond the largest size and not too far."""
+    """Zero of the line through the last two gaps, beyond the largest size and within MAX_EXTRAPOLATION."""
     if not 0 < abs(gaps[-1]) < abs(gaps[-2]):
         return None
     place = float(_zero(x[-2], x[-1], gaps[-2], gaps[-1]))

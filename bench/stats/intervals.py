@@ -1,4 +1,4 @@
-"""Order statistics of samples, intervals of means, inequality of shares, without torch."""
+"""Order statistics of samples, intervals of means, inequality of shares."""
 
 import math
 from collections.abc import Sequence
@@ -54,9 +54,9 @@ def quantile(samples: Sequence[float], q: float) -> float:
 
 
 def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Bound the mean of samples that are spread normally, by Student's t; None with fewer than three.
+    """Bound the mean of normally distributed samples by Student's t; None with fewer than three.
 
-    Two samples give an interval too, of 12.7 standard errors at 95 %: it says nothing and is not given.
+    The interval of two samples, 12.7 standard errors at 95 %, is too wide to be useful.
     """
     n = len(samples)
     if n < 3:
@@ -66,27 +66,24 @@ def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[f
 
 
 def ratio_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Bound the geometric mean of ratios above zero, by Student's t on their logarithms: its ends are too."""
+    """Bound the geometric mean of positive ratios, by Student's t on their logarithms."""
     interval = mean_interval([math.log(ratio) for ratio in ratios], confidence)
     return interval and (math.exp(interval[0]), math.exp(interval[1]))
 
 
 def student_t(freedom: int, confidence: float = 0.95) -> float:
-    """The t that Student's |t| with so many degrees of freedom stays below in that share of cases."""
+    """Two-sided quantile of Student's t with `freedom` degrees of freedom."""
     if freedom < 1 or not 0 < confidence < 1:
         raise ValueError(
             f"student_t: needs freedom >= 1 and confidence in (0, 1), got {freedom}, {confidence}"
         )
-    from scipy.special import stdtrit  # here: 0.6 s that a command without it need not wait
+    from scipy.special import stdtrit  # takes 0.6 s to import
 
     return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 def gini(shares: Sequence[float]) -> float:
-    """Gini's coefficient of values from 0: 0 where all are equal, towards 1 where one has everything.
-
-    Of nothing but zeros it is 0: they are equal.
-    """
+    """Gini coefficient of values >= 0: 0 for equal values (also all zeros), near 1 for one large value."""
     total, n = math.fsum(shares), len(shares)
     if total == 0:
         return 0.0
@@ -94,10 +91,7 @@ def gini(shares: Sequence[float]) -> float:
 
 
 def effective_count(shares: Sequence[float]) -> float:
-    """How many equal values have the entropy of these, all from 0: their number where they are equal.
-
-    Of nothing but zeros it is 0.
-    """
+    """Number of equal values with the same entropy as these values >= 0; 0 if all are zero."""
     total = math.fsum(shares)
     if total == 0:
         return 0.0

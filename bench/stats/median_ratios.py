@@ -1,4 +1,4 @@
-"""Ratio of two medians with an interval that allows for correlated neighbours in a series of samples."""
+"""Ratio of two medians with an interval that allows for autocorrelated samples."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def ratio_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float
 
 
 def _resampled_medians(samples: Sequence[float], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Medians of resamples of as many independent samples as the series is worth.
+    """Medians of resamples with the effective sample size of the series.
 
     The rank of the median of n independent samples has a beta distribution.
     """
@@ -36,8 +36,8 @@ def _resampled_medians(samples: Sequence[float], rng: np.random.Generator) -> ND
 def effective_size(samples: Sequence[float]) -> float:
     """Number of independent samples that would bound the median as closely as this series does.
 
-    Only the side of the median on which a sample lies counts. The autocorrelations of the sides are summed
-    over pairs of lags while the sums are positive (Geyer's initial sequence), if the first is significant.
+    Each sample is reduced to its side of the median. The autocorrelations of the sides are summed over pairs
+    of lags while the sums are positive (Geyer's initial sequence), if the first is significant.
     """
     n = len(samples)
     sides = np.sign(np.asarray(samples) - intervals.median(samples))

@@ -1,6 +1,6 @@
-"""What disturbed a series of timed passes, named with its size. No torch here, and no SciPy.
+"""Disturbances of a series of timed passes, with their sizes. Imports neither torch nor SciPy.
 
-Limits are set so that independent normal samples are named in fewer than one series of a hundred.
+The limits flag fewer than one in a hundred series of independent normal samples.
 """
 
 import math
@@ -8,32 +8,33 @@ from collections.abc import Sequence
 
 from bench.stats import intervals
 
-MIN_SAMPLES = 10  # fewer show nothing
+MIN_SAMPLES = 10  # shorter series are not tested
 DRIFT_Z = 3.3  # of the rank correlation with time: p < 0.001
 DRIFT_SIZE = 0.02  # of the last third's median against the first third's
-MODE_SHARE = 0.1  # of the samples, and three of them, in the smaller of two modes
+MODE_SHARE = 0.1  # minimum share of the samples in the smaller of two modes, which has at least three
 MODE_GAP = 0.02  # between the means of two modes, as a share of the lower
-MODE_SEPARATION = 4.5  # distance of the means of two modes in their standard deviations; halves of normal
-# samples lie 2.6 apart, those of evenly spread ones 3.5. Of few samples deviations are uncertain:
-FEW = 25  # this limit grows by sqrt(1 + FEW / n)
-OUTLIER_SIZE = 0.05  # away from the median, as a share of it
-OUTLIER_LIMIT = 7.0  # and in robust standard deviations, growing alike
+# distance of the means of two modes in their standard deviations: 2.6 for halves of normal samples, 3.5 for
+# halves of uniform ones
+MODE_SEPARATION = 4.5
+FEW = 25  # MODE_SEPARATION and OUTLIER_LIMIT grow by sqrt(1 + FEW / n): few samples have uncertain deviations
+OUTLIER_SIZE = 0.05  # distance from the median, as a share of it
+OUTLIER_LIMIT = 7.0  # distance from the median in robust standard deviations
 CLOCK_DROP = 0.75  # of the highest clock
-# of profiles, whose shares are not to be relied on beyond:
-MAX_SPREAD = 0.2  # of their passes, which are too few for the limits above
-MAX_EXCESS = 0.01  # of the operators' time over that of the pass which they are in
+# limits of profiles, beyond which shares are unreliable:
+MAX_SPREAD = 0.2  # of the passes, which are too few for the limits above
+MAX_EXCESS = 0.01  # of the operators' time over that of their pass
 
 
 def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[str, ...]:
-    """Name what disturbed the passes of one case: nothing for a quiet one.
+    """Name the disturbances of the passes of one case; empty without any.
 
     Args:
-        times_s: seconds of each pass, in the order they were made.
-        clocks_mhz: readings of the device's clock while they were made, if there are any.
+        times_s: seconds of each pass, in order of time.
+        clocks_mhz: readings of the device's clock during the passes; empty without readings.
 
     Returns:
         Any of "drift +4.1 %" (last third of the passes against the first), "bimodal 30 % at +22 %" (share of
-        the smaller mode, and where it lies from the other), "3 outliers" and "clock down to 61 %" (of the
+        the smaller mode, and its distance from the other), "3 outliers" and "clock down to 61 %" (of the
         highest reading), in this order. With two modes, outliers are not counted.
     """
     found = []
@@ -53,10 +54,7 @@ def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[s
 
 
 def spread(times_s: Sequence[float]) -> float | None:
-    """From the fastest to the slowest, as a share of the median; None of fewer than two, or without time.
-
-    A mean is one sample, whatever it is of.
-    """
+    """Range of the times as a share of the median; None with fewer than two samples or a zero median."""
     if len(times_s) < 2:
         return None
     middle = intervals.median(times_s)
@@ -64,10 +62,10 @@ def spread(times_s: Sequence[float]) -> float | None:
 
 
 def drift(times_s: Sequence[float]) -> float | None:
-    """Change from the first third's median to the last third's, as a share of it; None if it is no trend.
+    """Relative change from the first third's median to the last third's; None without a trend.
 
-    A trend has a rank correlation with time that is significant (Spearman's, by Fisher's transformation)
-    and a change of at least `DRIFT_SIZE`: of many samples, a trend too small to matter is significant too.
+    A trend has a significant rank correlation with time (Spearman's, by Fisher's transformation) and a change
+    of at least `DRIFT_SIZE`: with many samples, negligible trends are significant too.
     """
     n = len(times_s)
     third = n // 3
@@ -77,14 +75,14 @@ def drift(times_s: Sequence[float]) -> float | None:
     spread = sum((rank - centre) ** 2 for rank in ranks)
     if abs(change) < DRIFT_SIZE or spread == 0:
         return None
-    together = sum((i - centre) * (rank - centre) for i, rank in enumerate(ranks))
-    correlation = together / math.sqrt(spread * n * (n * n - 1) / 12)
+    covariance = sum((i - centre) * (rank - centre) for i, rank in enumerate(ranks))
+    correlation = covariance / math.sqrt(spread * n * (n * n - 1) / 12)
     z = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, correlation))) * math.sqrt((n - 3) / 1.06)
     return change if abs(z) > DRIFT_Z and z * change > 0 else None
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 0; equal values share the mean of theirs."""
+    """Ranks from 0; ties get their mean rank."""
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks = [0.0] * len(values)
     begin = 0
@@ -99,14 +97,15 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 
 def modes(times_s: Sequence[float]) -> tuple[float, float] | None:
-    """Share of the smaller of two modes, and how far it lies from the other as a share; None for one mode.
+    """Share of the smaller of two modes, and its relative distance from the other; None for one mode.
 
-    The samples are cut in two where that leaves the least variance within the parts; the parts are modes if
-    each holds its share and their means lie `MODE_SEPARATION` standard deviations and `MODE_GAP` apart.
+    The samples are split at the value that minimises the variance within the parts. The parts are modes if
+    each has `MODE_SHARE` of the samples and their means differ by at least `MODE_SEPARATION` standard
+    deviations and `MODE_GAP`.
     """
     ordered = sorted(times_s)
     n = len(ordered)
-    # relative to the median, so that the squares keep their digits
+    # relative to the median, to avoid cancellation in the sums of squares
     centre = intervals.median(ordered)
     scaled = [time / centre - 1 for time in ordered]
     total, total_square = sum(scaled), sum(x * x for x in scaled)
@@ -133,9 +132,9 @@ def _limit(base: float, n: int) -> float:
 
 
 def outliers(times_s: Sequence[float]) -> int:
-    """Count the samples far from the median, by its absolute deviations and as a share of it."""
+    """Count the samples beyond both `OUTLIER_SIZE` and `OUTLIER_LIMIT` from the median."""
     centre = intervals.median(times_s)
-    deviations = [abs(time - centre) for time in times_s]
-    deviation = 1.4826 * intervals.median(deviations)  # a standard deviation, were they normal
+    distances = [abs(time - centre) for time in times_s]
+    deviation = 1.4826 * intervals.median(distances)  # the standard deviation of normal samples
     limit = max(_limit(OUTLIER_LIMIT, len(times_s)) * deviation, OUTLIER_SIZE * centre)
-    return sum(far > limit for far in deviations)
+    return sum(distance > limit for distance in distances)

@@ -1,11 +1,11 @@
 """Costs as powers of the image side: exponents and growth ratios, with 95 % bootstrap intervals.
 
-A cost is seconds, MACs or bytes of one image. A side is that of a square of as many pixels.
+A cost is seconds, MACs or bytes of one image. A side is that of a square with the same number of pixels.
 
-Two kinds of interval. The bootstrap resamples the median of every visit and adds the difference between
-visits of one case, pooled over a run, as noise that follows Student's t; without a second visit there is no
-interval. It says how well the machine could be measured. The interval from residuals, and the exponents from
-size to size, say how well a power law describes the sizes. Counts have no noise, and therefore no interval.
+Two kinds of interval. The bootstrap interval describes the measurement noise: it resamples the median of
+every visit and adds the difference between visits of one case, pooled over a run, as noise that follows
+Student's t; it needs a second visit. The interval from residuals, and the exponents from size to size,
+describe the fit of the power law. Counts have no noise, and therefore no interval.
 """
 
 import math
@@ -21,8 +21,8 @@ from bench.stats import intervals as stats
 from bench.stats import ratios
 
 CONFIDENCE = 0.95
-MIN_SAMPLES = 6  # of a size that was visited once; fewer give no interval
-_POOL_SEED = 2  # of the error of the pooled drift; differs from the seeds of the curves
+MIN_SAMPLES = 6  # of a size with one visit; fewer give no interval
+_POOL_SEED = 2  # for the error of the pooled drift; differs from the seeds of the curves
 
 Interval = tuple[float, float]
 Array = NDArray[np.float64]
@@ -32,8 +32,8 @@ Array = NDArray[np.float64]
 class Point:
     """The cost of one image at one size."""
 
-    side: float  # pixels, of a square of as many
-    visits: tuple[tuple[float, ...], ...]  # samples of each visit; a count is one visit of one sample
+    side: float  # sqrt(pixels)
+    visits: tuple[tuple[float, ...], ...]  # samples of each visit; a count is one visit with one sample
 
     def __post_init__(self) -> None:
         if self.side <= 0 or not self.visits or not all(self.visits) or min(map(min, self.visits)) <= 0:
@@ -41,7 +41,7 @@ class Point:
 
     @property
     def cost(self) -> float:
-        """The geometric mean of the visits' medians."""
+        """Geometric mean of the visits' medians."""
         return geometric_mean([stats.median(visit) for visit in self.visits])
 
     @property
@@ -51,7 +51,7 @@ class Point:
 
 
 def counted(side: float, cost: float) -> Point:
-    """A cost without noise."""
+    """A point of an exact cost."""
     return Point(side=side, visits=((cost,),))
 
 
@@ -75,7 +75,7 @@ class Curve:
     """One cost at several sizes, from the smallest."""
 
     points: tuple[Point, ...]
-    drift: Drift | None = None  # of the run; None for counts, or where it is unknown
+    drift: Drift | None = None  # of the run; None for counts, or if unknown
     exact: bool = False  # counts
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Curve:
 
 
 def drift_of(points: Sequence[Point]) -> Drift | None:
-    """The drift between visits of these points; None if no point has two visits."""
+    """Pool the drift between visits of these points; None if no point has two visits."""
     squares, freedom = 0.0, 0
     for point in points:
         logs = [math.log(stats.median(visit)) for visit in point.visits]
@@ -112,10 +112,10 @@ def drift_of(points: Sequence[Point]) -> Drift | None:
 
 
 def draws(curve: Curve, seed: int) -> Array:
-    """Resampled log(cost) of a resamplable curve, one row a resample and one column a point; seeded.
+    """Resampled log(cost) of a resamplable curve: (resamples, points); seeded.
 
-    The drift is itself an estimate. Each resample scales it by the same random factor at every point of every
-    curve, so that sums of drifting points follow Student's t.
+    The drift is an estimate: each resample scales it by one random factor at every point of every curve, so
+    that sums of drifting points follow Student's t.
     """
     assert curve.drift is not None
     freedom = curve.drift.freedom
@@ -136,7 +136,7 @@ def central(values: Array) -> Interval:
 
 
 def intervals(curve: Curve) -> list[Interval | None]:
-    """The interval of the cost at every size; None for counts, too few samples, or one visit of each size."""
+    """Interval of the cost at every size; None for counts, too few samples, or one visit of each size."""
     if curve.exact or curve.drift is None or not curve.points:
         return [None] * len(curve.points)
     drawn = np.exp(draws(curve, 0))
@@ -148,8 +148,8 @@ class Exponent:
     """cost ~ side ** slope, fitted by least squares on logarithms; twice the exponent in pixels."""
 
     slope: float
-    interval: Interval | None  # from the samples; None where the curve is not resamplable
-    by_residuals: Interval | None  # noise and misfit together; None for counts, or with two sizes
+    interval: Interval | None  # from the samples; None if the curve is not resamplable
+    by_residuals: Interval | None  # from noise and misfit; None for counts, or with two sizes
     local: tuple[float, ...]  # the exponent from each size to the next
     misfit: float  # the largest distance of a cost from the fitted line, as a share
     sides: tuple[float, ...]
@@ -198,12 +198,12 @@ class Growth:
 
 
 def doublings(curve: Curve) -> list[Growth]:
-    """The growth between any two sizes of which one has twice the other's side."""
+    """Growth between every two sizes whose sides differ by a factor of two."""
     return [growth(curve, a, b) for a, b in doubled(curve.sides)]
 
 
 def doubled(sides: Sequence[float]) -> list[tuple[float, float]]:
-    """Any two sides of which the second is twice the first."""
+    """Every pair of a side and its double."""
     return [(a, b) for a in sides for b in sides if math.isclose(b, 2 * a, rel_tol=1e-6)]
 
 
@@ -221,12 +221,12 @@ def _log_growths(ends: Curve, seed: int) -> Array:
 
 
 def cost_ratio(over: Point, under: Point, drift: Drift | None) -> tuple[float, Interval | None]:
-    """The ratio of two costs that were sampled separately, with its interval.
+    """Ratio of two separately sampled costs, with its interval.
 
     Args:
         over: the numerator.
         under: the denominator.
-        drift: of the run; None where it is unknown, which gives no interval.
+        drift: of the run; None (unknown) gives no interval.
     """
     ratio = over.cost / under.cost
     curves = [Curve(points=(point,), drift=drift) for point in (over, under)]
@@ -237,7 +237,7 @@ def cost_ratio(over: Point, under: Point, drift: Drift | None) -> tuple[float, I
 
 
 def growth_ratio(a: Curve, b: Curve, from_side: float, to_side: float) -> tuple[float, Interval | None]:
-    """The growth of cost a between two sizes as a multiple of that of b, with its interval."""
+    """Growth of cost a between two sizes divided by the growth of cost b, with its interval."""
     ends_a, ends_b = a.among((from_side, to_side)), b.among((from_side, to_side))
     ratio = growth(a, from_side, to_side).ratio / growth(b, from_side, to_side).ratio
     if not (ends_a.is_resamplable and ends_b.is_resamplable):

@@ -1,7 +1,7 @@
 """Ratios of speeds from interleaved visits, with intervals and verdicts.
 
-A ratio is that of speeds against another arm, by default the first: reference time / arm time, above 1 if the
-arm is faster.
+A ratio compares the speed of an arm with a reference, by default the first arm: reference time / arm time. It
+is above 1 if the arm is faster.
 """
 
 import math
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
 RESAMPLES = 20_000
 MIN_ROUNDS = 10  # fewer give no verdict
-MAX_CLOCK_GAP = 0.01  # of mean clocks, beyond which it is remarked; a step of a GPU's is 15 of some 2000 MHz
+MAX_CLOCK_GAP = 0.01  # relative difference of mean clocks without a remark; a GPU's step is 15 of 2000 MHz
 
 FASTER, SLOWER, SAME, INCONCLUSIVE, REFUSED = "faster", "slower", "same", "too close to call", "refused"
 
 
 class Visits(Protocol):
-    """Every visit in the order it was made; ratios are derived from them."""
+    """Every visit in order of time; the source of all ratios."""
 
     @property
     def order(self) -> Sequence[int]:
@@ -35,11 +35,11 @@ class Visits(Protocol):
 
     @property
     def calls(self) -> Sequence[int]:
-        """Calls in one visit of each arm."""
+        """Number of calls in one visit, for each arm."""
 
     @property
     def clocks_mhz(self) -> Sequence[float | None]:
-        """The device's clock at the end of each visit; empty where nothing reads it."""
+        """Device clock at the end of each visit; empty without a clock meter."""
 
 
 def seconds_per_call(visits: Visits, arm: int) -> tuple[float, ...]:
@@ -52,7 +52,7 @@ def seconds_per_call(visits: Visits, arm: int) -> tuple[float, ...]:
 
 
 def log_ratios(visits: Visits, arm: int, against: int = 0) -> tuple[float, ...]:
-    """log(time of `against` / arm time) of every round, each time the geometric mean of its two visits."""
+    """log(time of `against` / arm time) of every round; a time is the geometric mean of two visits."""
     reference, other = seconds_per_call(visits, against), seconds_per_call(visits, arm)
     return tuple(
         (math.log(reference[i] * reference[i + 1]) - math.log(other[i] * other[i + 1])) / 2
@@ -61,18 +61,17 @@ def log_ratios(visits: Visits, arm: int, against: int = 0) -> tuple[float, ...]:
 
 
 def ratio(visits: Visits, arm: int, against: int = 0) -> float:
-    """Speed of an arm as a multiple of another's, the reference's: the median round's ratio of times."""
+    """Speed of an arm / speed of the arm `against`: median over rounds."""
     return math.exp(intervals.median(log_ratios(visits, arm, against)))
 
 
 def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, float] | None:
     """99 % interval of the ratio of speeds: a percentile bootstrap of the median round.
 
-    Rounds are resampled, each with its pair of times, so what disturbs both arms of a round cancels. The
-    median, because a pass that the machine interrupted must not decide; percentile rather than BCa, because
-    the latter's acceleration comes from a jackknife, which does not converge for a median, while percentile
-    ends are order statistics, as those of the sign test. Each look takes a 99.8 % interval: sampling stops
-    at the look that decides, and over ten looks at growing rounds that leaves 99 % for all of them.
+    Rounds are resampled, each with its pair of times: a disturbance of both arms of a round cancels. The
+    median is robust against interrupted passes. Percentile ends are order statistics, as in the sign test;
+    BCa needs a jackknife, which does not converge for a median. Each look takes a 99.8 % interval, because
+    sampling stops at the first decisive look: over ten looks at growing rounds 99 % remain.
 
     Returns:
         (low, high), or None with fewer than `MIN_ROUNDS` rounds.
@@ -88,10 +87,10 @@ def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, f
 
 
 def resampled_medians(values: Sequence[float], generator: "Generator | None" = None) -> "NDArray[float64]":
-    """Medians of `RESAMPLES` resamples with replacement; by default seeded, the same every time.
+    """Medians of `RESAMPLES` resamples with replacement; the default generator has a fixed seed.
 
-    A resample's k-th smallest value is the one at the rank of the k-th smallest of n uniform numbers, which
-    has a beta distribution: that is drawn, so the cost does not grow with n.
+    The rank of a resample's k-th smallest value follows the k-th smallest of n uniform numbers, which has a
+    beta distribution. Only this rank is drawn, so the cost does not grow with n.
     """
     import numpy
 
@@ -113,7 +112,7 @@ def _rank(uniform: "NDArray[float64]", n: int) -> "NDArray[int64]":
 
 
 def verdict(interval: tuple[float, float] | None, margin: float) -> str:
-    """The meaning of an interval of a ratio of speeds: faster, slower, same or too close to call."""
+    """Verdict of the interval of a speed ratio: faster, slower, same or too close to call."""
     if interval is None:
         return INCONCLUSIVE
     low, high = interval
@@ -125,7 +124,7 @@ def verdict(interval: tuple[float, float] | None, margin: float) -> str:
 
 
 def mean_clock_mhz(visits: Visits, arm: int) -> float | None:
-    """Mean of the clocks read after the visits of an arm; None where none was read."""
+    """Mean of the clocks read after the visits of an arm; None without readings."""
     clocks = [
         clock
         for visited, clock in zip(visits.order, visits.clocks_mhz, strict=False)
@@ -135,11 +134,10 @@ def mean_clock_mhz(visits: Visits, arm: int) -> float | None:
 
 
 def clock_remark(visits: Visits, arm: int, against: int = 0) -> str:
-    """The difference of an arm's mean clock from another's, in words; blank up to 1 %.
+    """The difference of two arms' mean clocks in words; blank up to 1 %.
 
-    Rounds are in random order, so no state of the machine stays with one arm: a steady difference is caused
-    by the arms themselves, as under a power cap, which busier units reach sooner. It is part of their speeds
-    on this device, and refuses nothing.
+    Rounds are in random order, so a steady difference is caused by the arms themselves, for example under a
+    power cap. The difference is part of their speeds on this device; the comparison remains valid.
     """
     reference, other = mean_clock_mhz(visits, against), mean_clock_mhz(visits, arm)
     if reference is None or other is None or abs(other / reference - 1) <= MAX_CLOCK_GAP:
@@ -149,12 +147,12 @@ def clock_remark(visits: Visits, arm: int, against: int = 0) -> str:
 
 
 def why_refused(visits: Visits, arm: int, against: int = 0) -> str | None:
-    """The reason why a comparison is invalid, clocks that drifted apart, or None.
+    """Reason why a comparison is invalid (the ratio of the clocks drifted), or None.
 
-    Clocks drifted apart if their ratio, round by round, has a trend (`noise.drift`): 2 % or more from the
-    first third of the rounds to the last, beyond chance. The ratio of speeds is then not one number. A drift
-    of both clocks cancels in every round. Without readings, or with fewer than `MIN_ROUNDS`, nothing is
-    refused.
+    A drift is a significant trend of the clock ratio over the rounds (`noise.drift`) of 2 % or more from the
+    first third to the last: the ratio of speeds then changes during the measurement. A drift common to both
+    clocks cancels in every round. Without readings, or with fewer than `MIN_ROUNDS` rounds, the result is
+    None.
     """
     gaps = _clock_gaps(visits, arm, against)
     change = noise.drift(gaps) if len(gaps) >= MIN_ROUNDS else None

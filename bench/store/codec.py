@@ -1,7 +1,7 @@
 """The JSON lines format of records: one object a line, with its format version and its kind.
 
-A record is {"format": 2, "kind": KIND, "case": {...}, "environment": {...}, ...}. A case that gave no number
-has the kind "skipped" and names its own in "of". A note has the kind "note". `bench.store.migrate` reads
+A record is {"format": 2, "kind": KIND, "case": {...}, "environment": {...}, ...}. A case without a result has
+the kind "skipped"; "of" names the kind of the case. A note has the kind "note". `bench.store.migrate` reads
 earlier formats.
 """
 
@@ -29,7 +29,7 @@ R = TypeVar("R", bound=Record)
 
 @cache
 def kinds() -> dict[str, type[Record]]:
-    """Every kind of record: the modules of bench.records register theirs when they are imported."""
+    """Record types by kind, registered by importing the modules of bench.records."""
     for module in pkgutil.iter_modules(bench.records.__path__):
         importlib.import_module(f"bench.records.{module.name}")
     return RECORDS
@@ -79,7 +79,7 @@ def _record_type(kind: object) -> type[Record]:
 
 
 def encode_case(case: Case) -> dict[str, Any]:
-    """A case with its kind, for `decode_case`."""
+    """Encode a case with its kind, for `decode_case`."""
     return {"kind": case.kind, **asdict(case)}
 
 
@@ -94,10 +94,10 @@ def decode_case(data: Mapping[str, Any]) -> Case:
 
 
 def decode(annotation: type[T], value: Any) -> T:  # noqa: ANN401 - JSON
-    """Check a JSON value against an annotation, and rebuild it: lists become tuples, objects dataclasses.
+    """Check a JSON value against an annotation and convert it: lists to tuples, objects to dataclasses.
 
     Raises:
-        StoreError: says which value does not fit, or which fields are missing or unknown.
+        StoreError: names the invalid value, or the missing or unknown fields.
     """
     return typing.cast(T, _decoder(annotation)(value))  # type: ignore[arg-type] # types are hashable
 
@@ -151,7 +151,7 @@ def _sequence(annotation: object, item: Decoder, of: object) -> Decoder:
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(value, list):
             raise _mismatch(annotation, value)
-        if set(map(type, value)) == {of}:  # samples, of which a file has thousands
+        if set(map(type, value)) == {of}:  # fast path for samples, of which a file has thousands
             return tuple(value)
         return tuple(map(item, value))
 
@@ -175,8 +175,8 @@ def _object(cls: type) -> Decoder:
         if type(value) is not dict:
             raise _mismatch(cls, value)
         if value.keys() != inner.keys():
-            odd = sorted(value.keys() ^ inner.keys())
-            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(odd)}")
+            unmatched = sorted(value.keys() ^ inner.keys())
+            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
         arguments = {}
         for name, entry in value.items():
             exact, decoder = inner[name]
@@ -190,9 +190,9 @@ def _object(cls: type) -> Decoder:
 
 
 def key(case: Case, environment: Environment) -> str:
-    """Identify a case on a device under its software, whenever it is measured and whatever comes out.
+    """Key of a case on a device with its software, independent of date and result.
 
-    Left out: the commit and the date, for which the code itself stands.
+    The hash of the sources replaces commit and date.
     """
     software = asdict(environment)
     for field in INCIDENTAL:
@@ -201,13 +201,13 @@ def key(case: Case, environment: Environment) -> str:
 
 
 def newest(records: Iterable[R]) -> list[R]:
-    """The newest record of every case on its device and software; in no matter what order they come."""
+    """The newest record of every case on its device and software, for records in any order."""
     found = sorted(records, key=lambda record: (record.environment.date, to_line(record)))
     return list({key(record.case, record.environment): record for record in found}.values())
 
 
 def case_key(case: Case) -> str:
-    """Identify a case alone, so that two sessions have it in common: without how long it may be sampled."""
+    """Key of a case alone, to match two sessions: without the sampling budget."""
     return _digest([case.identity(effort=False)])
 
 
@@ -217,19 +217,19 @@ def _digest(named: list[dict[str, Any]]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a file of records holds."""
+    """Contents of a file of records."""
 
     records: list[Record]
     notes: list[Note]
-    torn: str  # a last line without its line break: cut off while it was written; blank where there is none
+    torn: str  # last line without a line break, cut off by a killed writer; blank without one
 
 
 def parse(text: str, name: str) -> Contents:
     """Read every entry of a text of JSON lines, in order.
 
     Args:
-        text: what the file holds.
-        name: the file's, for errors.
+        text: contents of the file.
+        name: of the file, for errors.
 
     Raises:
         StoreError: names the file, the line and what is wrong with it.
@@ -252,7 +252,7 @@ def parse(text: str, name: str) -> Contents:
 
 
 def read(path: Path) -> Contents:
-    """Read a file of JSON lines; a torn last line is passed over.
+    """Read a file of JSON lines; a torn last line is skipped.
 
     Raises:
         StoreError: names the file, the line and what is wrong with it.

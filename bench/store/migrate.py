@@ -1,6 +1,6 @@
-"""Records of earlier formats, brought to the present one: the only place that knows them.
+"""Migration of records from earlier formats to the current one.
 
-Format 1 ("schema": 1) kept what was asked in a string, `run.question`.
+Format 1 ("schema": 1) stored the request as a string, `run.question`.
 """
 
 import re
@@ -38,10 +38,10 @@ _DEPTHWISE = re.compile(r"depthwise: (\w+), (\d+)x\d+, (\d+) channels, (\d+)x(\d
 
 
 def migrate(old: Mapping[str, Any]) -> Json:
-    """Bring one JSON object of an earlier format to the present one.
+    """Convert one JSON object of an earlier format to the current one.
 
     Raises:
-        StoreError: neither an earlier format nor the present one.
+        StoreError: an unknown format.
     """
     if old.get("schema") != 1:
         found = old.get("format", old.get("schema"))
@@ -93,17 +93,17 @@ def _fields(run: Json, *names: str) -> Json:
 
 
 def _case_of_question(run: Json, more: Json | None = None) -> tuple[str, Json]:
-    """The kind and the case of a run; `more` holds the fields of the case that the record had."""
+    """Kind and case of a run; `more` has the fields of the case that the record stored."""
     question = run["question"]
     model = _fields(run, *_MODEL)
     if question in ("throughput", "latency", "train_step"):
         work = "training" if question == "train_step" else "inference"
         return "throughput", {**model, "work": work, **_fields(run, *_PASS)}
-    if asked := _SCALING.fullmatch(question):
-        visit = {"work": asked[1], "from_batch": int(asked[2]), "visit": int(asked[3])}
+    if found := _SCALING.fullmatch(question):
+        visit = {"work": found[1], "from_batch": int(found[2]), "visit": int(found[3])}
         return "scaling", {**model, **_fields(run, *_PASS), **visit}
-    if asked := _MEMORY.fullmatch(question):
-        return "memory", {**model, "work": asked[1], "limit_bytes": int(asked[2]) if asked[2] else None}
+    if found := _MEMORY.fullmatch(question):
+        return "memory", {**model, "work": found[1], "limit_bytes": int(found[2]) if found[2] else None}
     if question.startswith("profile"):
         return "profile", {**model, "by": "module" if question.endswith("module") else "kind"}
     if question == "convergence":
@@ -112,25 +112,25 @@ def _case_of_question(run: Json, more: Json | None = None) -> tuple[str, Json]:
         return question, {**model, **(more or {})}
     if question == "golden":
         return "golden", model
-    if asked := _SAMPLE.fullmatch(question):
+    if found := _SAMPLE.fullmatch(question):
         chain = {
-            "images": int(asked[1]),
-            "sampler": asked[2],
-            "objective": asked[3],
-            "steps": int(asked[4]),
-            "seed": int(asked[5]),
-            "guidance": float(asked[6] or 1),
-            "guided_channels": int(asked[7] or 3),
-            "classes": [int(label) for label in (asked[8] or "").split()],
+            "images": int(found[1]),
+            "sampler": found[2],
+            "objective": found[3],
+            "steps": int(found[4]),
+            "seed": int(found[5]),
+            "guidance": float(found[6] or 1),
+            "guided_channels": int(found[7] or 3),
+            "classes": [int(label) for label in (found[8] or "").split()],
             **(more or {}),
         }
         return "sample", {**model, **chain}
-    if asked := _DEPTHWISE.fullmatch(question):
-        height, width = int(asked[4]), int(asked[5])
+    if found := _DEPTHWISE.fullmatch(question):
+        height, width = int(found[4]), int(found[5])
         operation = {
-            "operation": asked[1],
-            "kernel": int(asked[2]),
-            "channels": int(asked[3]),
+            "operation": found[1],
+            "kernel": int(found[2]),
+            "channels": int(found[3]),
             "image_size": height if height == width else [height, width],
             "calls_per_pass": 1,
             **(more or {}),
@@ -192,7 +192,7 @@ def _memory(old: Json, run: Json) -> Json:
 
 
 def _profile(old: Json) -> None:
-    """Older records have the mean of the passes, a number where now there is a list."""
+    """Convert the mean over passes, one number in older records, to a list."""
     old.pop("passes")
     old["seconds"] = [[name, times if isinstance(times, list) else [times]] for name, times in old["seconds"]]
     old["wall_s"] = old["wall_s"] if isinstance(old["wall_s"], list) else [old["wall_s"]]
@@ -224,7 +224,7 @@ _WITH_RUN = {
     "sampled": _telemetry,
     "implemented": _implemented,
 }
-# fields of an old record that are now its case's
+# fields of an old record that are now fields of its case
 _OF_CASE = {
     "trained": ("recipe", "seed", "processes"),
     "sampled": ("objective", "sampler", "steps", "guidance", "guided_channels", "images", "seed"),

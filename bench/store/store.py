@@ -1,4 +1,4 @@
-"""An append-only file of records: one writer at a time, and every record on disk before the next case."""
+"""An append-only file of records: one writer at a time; each record is on disk before the next case."""
 
 import fcntl
 import os
@@ -12,15 +12,15 @@ from bench.store.codec import Contents, case_key, key, parse, to_line
 
 REPORTED = Path(
     "reports/out/records.jsonl"
-)  # what a sweep writes and the report reads, from the current folder
+)  # written by a sweep and read by the report, relative to the current folder
 
 
 class Store:
-    """Records of a file and a place for more; made by `open_store`.
+    """Stored records of a file, open for appending; created by `open_store`.
 
     Attributes:
         path: of the file.
-        torn: the unfinished last line of a killed writer, now in PATH.torn; blank where there was none.
+        torn: unfinished last line of a killed writer, moved to PATH.torn; blank without one.
     """
 
     def __init__(self, path: Path, descriptor: int, contents: Contents) -> None:
@@ -29,14 +29,14 @@ class Store:
         self._descriptor = descriptor
         self._newest = {key(record.case, record.environment): record for record in contents.records}
         self._answered: set[tuple[str, str]] = set()
-        self._to_place = list(contents.records)  # not in _answered yet: only a sweep may ask for that
+        self._to_place = list(contents.records)  # not in _answered yet, which only a sweep needs
 
     def find(self, case: Case, environment: Environment) -> Record | None:
-        """The newest record of a case on this device and software; None where there is none yet."""
+        """The newest record of a case on this device and software; None without one."""
         return self._newest.get(key(case, environment))
 
     def is_answered(self, case: Case, environment: Environment) -> bool:
-        """Whether a case was answered on this device, by whatever code and software of it."""
+        """Whether the store has a result of a case on this device, from any version of code and software."""
         for record in self._to_place:
             if not isinstance(record, Skipped):
                 self._answered.add((case_key(record.case), record.environment.device))
@@ -57,13 +57,12 @@ class Store:
 
 @contextmanager
 def open_store(path: Path) -> Iterator[Store]:
-    """Lock and read a file of records, made if need be, and unlock it at the end.
+    """Lock and read a file of records, created if missing; unlock it at the end.
 
-    A last line that a killed writer left unfinished is moved to PATH.torn. Nothing else of the file is ever
-    changed.
+    The unfinished last line of a killed writer is moved to PATH.torn. The rest of the file never changes.
 
     Raises:
-        StoreError: another process is writing to it, it cannot be opened, or a line in it is not a record.
+        StoreError: another process writes to the file, it cannot be opened, or a line is not a record.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,5 +92,5 @@ def open_store(path: Path) -> Iterator[Store]:
 
 
 def _text(data: bytes, end: int) -> str:
-    """The whole lines strictly, the torn last line with replacements: a kill may cut a character in two."""
+    """Decode complete lines strictly; the torn last line, which may end in half a character, leniently."""
     return data[:end].decode() + data[end:].decode(errors="replace")

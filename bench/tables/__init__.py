@@ -1,1 +1,1 @@
-"""Tables that are described once and rendered as text, markdown, CSV, JSON or LaTeX."""
+"""Table descriptions, rendered as text, markdown, CSV, JSON or LaTeX."""

@@ -1,4 +1,4 @@
-"""How numbers and intervals are written wherever a person reads them."""
+"""Text of numbers and intervals in tables and reports."""
 
 import math
 from collections.abc import Sequence
@@ -7,24 +7,24 @@ BLANK = "-"
 
 
 def fixed(digits: int, value: float | None) -> str:
-    """A number with so many decimals; a dash for none."""
+    """A number with `digits` decimals; a dash for None."""
     return BLANK if value is None else f"{value:,.{digits}f}"
 
 
 def significant(value: float | None) -> str:
-    """Four significant digits, with an exponent below 0.0001 only; a dash for none."""
+    """Four significant digits, with an exponent only below 0.0001; a dash for None."""
     if value is None:
         return BLANK
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def decimals(value: float, digits: int = 4) -> int:
-    """Decimals that give a positive number so many significant digits."""
+    """Number of decimals that shows `digits` significant digits of a positive number."""
     return max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else 0
 
 
 def rounded(value: float, digits: int = 4) -> str:
-    """So many significant digits with their trailing zeros, never as a power of ten: 4.400."""
+    """`digits` significant digits with trailing zeros, never an exponent: 4.400."""
     return f"{value:.{decimals(value, digits)}f}"
 
 
@@ -33,7 +33,7 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share as a percentage, without the sign."""
+    """A share in per cent, without the % sign."""
     return BLANK if share is None else f"{100 * share:.{digits}f}"
 
 
@@ -53,7 +53,7 @@ def interval(bounds: Sequence[float] | None) -> str:
 
 
 def with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
-    """2.00 [1.90, 2.10], or the number alone where there is no interval."""
+    """2.00 [1.90, 2.10], or the number alone without an interval."""
     if value is None or bounds is None:
         return significant(value)
     return f"{significant(value)} [{significant(bounds[0])}, {significant(bounds[1])}]"

@@ -12,10 +12,10 @@ FORMATS = ("table", "md", "csv", "json", "latex")
 
 
 def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
-    """Lay out rows of records; JSON and CSV hold every raw value, the other forms what people read.
+    """Lay out rows of records: raw values in JSON and CSV, formatted text in the other forms.
 
-    A row that is a skipped case (it has a status and a reason, and no measurement) shows its case, its status
-    in the first other column, and its reason in the last one.
+    The row of a skipped case, which has no measurement, shows its case, its status in the first measured
+    column, and its reason in the last column.
 
     Args:
         table: the description.
@@ -30,7 +30,7 @@ def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
 
 
 def texts(table: Table[Row], rows: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
-    """The headings that these rows show, and their cells as people read them."""
+    """Headings of the visible columns, and the formatted cells of each row."""
     measured = [row for row in rows if not _is_skipped(row)]
     columns = [column for column in table.columns if column.is_shown(rows if column.of_case else measured)]
     header = [column.heading for column in columns]
@@ -70,11 +70,11 @@ def _raw(table: Table[Row], row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows 
 
 
 def layout(header: Sequence[str], cells: Sequence[Sequence[str]], form: str) -> str:
-    """Align cells of text.
+    """Lay out cells of text.
 
     Args:
-        header: of the columns.
-        cells: a line a row.
+        header: one heading a column.
+        cells: one list a row.
         form: table, md or latex.
     """
     if form == "latex":
@@ -104,7 +104,7 @@ def _is_number(text: str) -> bool:
 
 
 def _escaped(text: str) -> str:
-    """Text that stays in its cell of a markdown table."""
+    """Escape text for a cell of a markdown table."""
     return text.replace("|", r"\|").replace("\n", " ")
 
 

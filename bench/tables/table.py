@@ -1,4 +1,4 @@
-"""The description of a table: which columns a kind of row has, for people and for machines."""
+"""Description of a table: its columns, with raw values and formatted text."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from bench.tables.numbers import BLANK, significant
 
 
 class Answer(Protocol):
-    """Anything that answers a case."""
+    """Source record of a row."""
 
     @property
     def name(self) -> str: ...
@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 
 def plain(value: Any) -> str:  # noqa: ANN401 - a cell holds any value
-    """Numbers to four digits, yes and no, a dash for nothing, sequences separated by "; "."""
+    """Format a value: four significant digits, yes or no, a dash for None, sequences joined by "; "."""
     if value is None or value == "":
         return BLANK
     if isinstance(value, bool):
@@ -38,13 +38,13 @@ class Column(Generic[Row]):
     """One column.
 
     Attributes:
-        heading: with its unit; for people.
-        value: the raw value of a row, for CSV and JSON; None where there is none.
-        text: how people read the value.
-        key: the name in CSV and JSON; by default the heading in lower case with underscores.
-        of_case: the value is one of the case, which a skipped row has too.
-        optional: shown to people only if some row has a value that is not `usual`.
-        usual: the value that an optional column need not show.
+        heading: with the unit; not in CSV and JSON.
+        value: returns the raw value of a row, for CSV and JSON; None without one.
+        text: formats the value.
+        key: name in CSV and JSON; by default the heading in lower case with underscores.
+        of_case: the value comes from the case, which a skipped row has too.
+        optional: hidden, except in CSV and JSON, if every row has the value `usual`.
+        usual: the default value of an optional column.
         raw: in CSV and JSON only.
     """
 
@@ -69,12 +69,12 @@ class Column(Generic[Row]):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Generic[Row]):
-    """What a kind of row shows; rendered by `bench.tables.render`, printed by commands and by the report.
+    """Columns of one kind of row; rendered by `bench.tables.render` for commands and the report.
 
     Attributes:
         title: a noun phrase.
         columns: in order.
-        records: the records that a row's cells come from; by default the row itself is one.
+        records: returns the source records of a row; by default the row itself.
     """
 
     title: str
@@ -83,5 +83,5 @@ class Table(Generic[Row]):
 
 
 def unit(text: Callable[[Any], str], scale: float) -> Callable[[Any], str]:
-    """Write a value in another unit: `unit(significant, 1e3)` writes seconds as milliseconds."""
+    """Scale a value before formatting: `unit(significant, 1e3)` formats seconds as milliseconds."""
     return lambda value: BLANK if value is None else text(scale * value)
