@@ -104,7 +104,7 @@ def stored(folder: Path) -> set[int]:
 
 
 def missing(folder: Path, images: int, batch: int) -> list[int]:
-    """First image number of each missing batch for `count` images."""
+    """First image number of each missing batch, for this number of images."""
     present = stored(folder)
     return [first for first in range(0, images, batch) if first not in present]
 
