@@ -2,7 +2,7 @@
 
 A claim is a number, as stated or computed from printed cells. *Counted* values are exact: a claim holds if
 the count rounds to the printed digits, and nearly holds within 10 %. *Measured* values have an interval: a
-claim holds if the whole interval is within 10 % of the claim, or within its printed digits if these are coarser
+claim holds if the whole interval is within 10 % of it, or within its printed digits if these are coarser
 ("2 times" is 1.5 to 2.5). It does not hold if the whole interval is outside; otherwise the verdict is open.
 The band is 10 % because published settings are not known precisely: precision, batch and timing function
 change the ratios of these papers by at least as much. Predictions give no verdict.

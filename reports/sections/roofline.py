@@ -205,7 +205,8 @@ def _reading(costs: Sequence[OperatorCosts]) -> str:
         "of every operator, summed. It is **computed**, not measured, and holds for direct algorithms at the "
         "stated clocks. *Eager*: every kernel reads its inputs and writes its outputs. *Fused*: only "
         "convolutions, linear layers, attention and scans move data, each operand once; all other operators "
-        f"are fused into them. One MAC is two FLOPs. MACs and bytes are from meta tensors: {'; '.join(stamps)}."
+        "are fused into them. One MAC is two FLOPs. MACs and bytes are from meta tensors: "
+        f"{'; '.join(stamps)}."
     )
 
 

@@ -228,8 +228,8 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
         "A channel's score is the mean of max(0, value) over images, positions and levels of noise, at the "
-        f"input of the layer that contracts the hidden channels.  Scores below {FLOOR:g} of the mean are drawn there. Effective: "
-        "as many equally used channels would have the entropy of the scores."
+        "input of the layer that contracts the hidden channels. Lower scores are drawn at "
+        f"{FLOOR:g} of the mean. Effective: the number of equally used channels with the entropy of the scores."
     )
     return figure, title, caption
 
