@@ -229,7 +229,7 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
     caption = (
         "A channel's score is the mean of max(0, value) over images, positions and levels of noise, at the "
         "input of the layer that contracts the hidden channels. Lower scores are drawn at "
-        f"{FLOOR:g} of the mean. Effective: the number of equally used channels with the entropy of the scores."
+        f"{FLOOR:g} of the mean. Effective: number of equally used channels with the entropy of the scores."
     )
     return figure, title, caption
 
