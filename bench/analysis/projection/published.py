@@ -146,9 +146,8 @@ def judge(projector: Projector, costs: PassCosts, gpus: Sequence[str]) -> list[J
 
 
 LIMIT = (
-    "At most is the limit: ideal fusion at the full peaks. A row cannot be a precision whose limit it "
-    f"exceeds by more than {SLACK_TEXT}, the share of the time that a clock may miss that does not wait for "
-    "the device"
+    "At most is the limit: ideal fusion at the full peaks. A row cannot be in a precision whose limit it "
+    f"exceeds by more than {SLACK_TEXT}, the share of the time that timing without synchronisation may miss"
 )
 CAVEAT = (
     "Published rows were not measured by this suite, and nothing is calibrated on them, but the prior for "
