@@ -1,1 +1,1 @@
-"""What others published, and the facts that the tests hold the backbones to; every file has a source."""
+"""Published numbers, and reference data for the tests of the backbones; every file has a source."""

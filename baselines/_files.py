@@ -1,4 +1,4 @@
-"""Finds and reads the files beside this module, so that an installed copy reads its own."""
+"""Reader of the data files in this folder, also in an installed copy."""
 
 import csv
 import difflib
@@ -14,7 +14,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def unknown(what: str, name: str, known: Iterable[str], close: Sequence[str] = ()) -> ValueError:
-    """Say that there is no such thing, with those that are close, by default in their letters."""
+    """Error for an unknown name, with the nearest names."""
     ordered = sorted(known)
     lower = {entry.lower(): entry for entry in ordered}
     close = close or [

@@ -1,4 +1,4 @@
-"""What the papers claim can be expected: stated numbers and those of printed cells."""
+"""The papers' claims: stated numbers, and numbers computed from printed cells."""
 
 import re
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ QUANTITIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Something that a paper says can be expected, in our words; conditions blank where it states none."""
+    """A claim of a paper in our words; conditions are blank if not stated."""
 
     id: str
     paper: str
     where: str  # text, or the tables
     claim: str
-    quantity: str  # of QUANTITIES; a ratio to the reference's, where there is a reference
-    model: str  # or a pattern, FCDM-*: then a claim about a family, of any size
-    reference: str  # the same, of the same size; blank where the model stands alone
-    res_px: str  # "256", or "256 to 512" for what grows between them
+    quantity: str  # one of QUANTITIES; a ratio if there is a reference
+    model: str  # or a pattern such as FCDM-*, a claim about all sizes of a family
+    reference: str  # a model or pattern of the same size; blank without a reference
+    res_px: str  # "256", or "256 to 512" for a growth between two sizes
     batch: str
     precision: str
     device: str
-    stated: Published  # a number in words or in the text; blank where only cells give one
-    cells: str  # of tables, table:column:row or table:column:row:steps, joined by " / " and " * "
+    stated: Published  # number in the text; blank if only cells give one
+    cells: str  # table:column:row or table:column:row:steps, joined by " / " and " * "
     headline: bool
     source: str
 
@@ -46,17 +46,17 @@ class Claim:
 
     @property
     def by_cells(self) -> float | None:
-        """What the printed cells give; None without cells."""
+        """The value computed from the printed cells; None without cells."""
         return None if not self.cells else _computed(self.cells)[0]
 
     @property
     def value(self) -> float | None:
-        """What is claimed: as stated, or else as the cells give it; None for a claim without a number."""
+        """The claimed number: as stated, else from the cells; None for a claim without a number."""
         return self.by_cells if self.stated.value is None else self.stated.value
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """What rounds to the printed digits, of the stated number or of every cell."""
+        """The range of values that round to the printed digits of the stated number or of every cell."""
         if self.stated.value is None:
             return None if not self.cells else _computed(self.cells)[1:]
         half = half_a_digit(self.stated)
@@ -65,7 +65,7 @@ class Claim:
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """Read what the papers claim, FCDM's first."""
+    """Read the papers' claims, FCDM's first."""
     read = []
     for entry in rows("claims.csv"):
         fields_of: dict[str, Any] = {
@@ -81,7 +81,7 @@ def claims() -> tuple[Claim, ...]:
 
 @cache
 def _computed(cells: str) -> tuple[float, float, float]:
-    """The value of cells joined by " / " and " * ", left to right, and the bounds of what rounds to them."""
+    """The value of cells joined by " / " and " * ", left to right, and its bounds by rounding."""
     first, *others = re.split(r" ([/*]) ", cells)
     value, low, high = _cell(first)
     for sign, text in zip(others[::2], others[1::2], strict=True):
@@ -94,7 +94,7 @@ def _computed(cells: str) -> tuple[float, float, float]:
 
 
 def _cell(reference: str) -> tuple[float, float, float]:
-    """A printed number, such as fcdm_table03:gflops:FCDM-S, with the bounds of what rounds to it."""
+    """A printed number, such as fcdm_table03:gflops:FCDM-S, with its bounds by rounding."""
     name, column = reference.split(":")[:2]
     for row in table(name).rows:
         whole = f"{name}:{column}:{row_name(row)}"

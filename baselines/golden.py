@@ -1,4 +1,4 @@
-"""The authors' models: keys and shapes of their checkpoints, reference calls, the rule that fills weights."""
+"""Reference data of the authors' models: checkpoint keys and shapes, outputs, the rule for weights."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ Tensors = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Names and shapes in the authors' checkpoint, in its order, at one latent side."""
+    """Names and shapes of the authors' checkpoint in its order, at one latent side."""
 
     model: str
     latent: int
     params_total: int
-    params_trainable: int  # without a fixed pos_embed and what else is frozen
+    params_trainable: int  # without frozen tensors such as a fixed pos_embed
     shapes: dict[str, tuple[int, ...]]
-    integers: tuple[str, ...]  # ends of the keys of integer tables, which are no parameters
+    integers: tuple[str, ...]  # suffixes of the keys of integer tables, which are no parameters
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -36,42 +36,42 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Golden:
-    """One call of the authors' model under `fill`, in eval mode; None is what a file does not hold."""
+    """One call of the authors' model with weights from `fill`, in eval mode; None if not in the file."""
 
     x: NDArray[np.float32]  # (N, C, H, H)
     t: NDArray[np.int64] | NDArray[np.float32]  # (N,), float in SiT
     y: NDArray[np.int64]  # (N,)
     out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
     out_f32: NDArray[np.float32] | None  # the same, computed in float32
-    out_n: NDArray[np.float32] | None  # as out, under `fill` with the norms and tables that meta names
-    low_res: NDArray[np.float32] | None  # (N, C, h, h), what an upsampler is given beside x
+    out_n: NDArray[np.float32] | None  # as out, with `fill` also of the norms and tables that meta names
+    low_res: NDArray[np.float32] | None  # (N, C, h, h), the second input of an upsampler
     meta: dict[str, Any]
 
     @property
     def norm_keys(self) -> frozenset[str]:
-        """Keys of the norm weights that `out_n` has near 1."""
+        """Keys of the norm weights that are filled around 1 for `out_n`."""
         return frozenset(self.meta.get("norm_weight_keys", ()))
 
     @property
     def kept_keys(self) -> frozenset[str]:
-        """Keys that `out` has as the model made them."""
+        """Keys of the tensors that keep their initial values for `out`."""
         return frozenset(self.meta.get("kept_as_built", ("pos_embed",)))
 
     @property
     def outputs(self) -> dict[str, NDArray[np.float32]]:
-        """The outputs by name, each under weights of its own; one under those of another is left out."""
+        """The outputs by name; an output with the same weights as another is left out."""
         if self.out_n is None or np.array_equal(self.out, self.out_n):
             return {"out": self.out}
         return {"out": self.out, "out_n": self.out_n}
 
     @property
     def norms_of_out(self) -> frozenset[str]:
-        """Keys of the norm weights that `out` has near 1: those of `out_n` in U-ViT, where both are one."""
+        """Keys of the norm weights that are filled around 1 for `out`: in U-ViT, whose outputs are equal."""
         same = self.out_n is not None and "out_n" not in self.outputs
         return self.norm_keys if same else frozenset()
 
     def released_error(self, output: str) -> float:
-        """Relative rms by which the released code differs between float32 and float64."""
+        """Relative rms difference between float32 and float64 outputs of the released code."""
         return float(
             self.meta[{"out": "float32_vs_float64", "out_n": "float32_vs_float64_n"}[output]]["rel_rms"]
         )
@@ -100,7 +100,7 @@ def manifest(model: str) -> Manifest:
 
 def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
-    # DiT-S/2 is kept as DiT-S-2: a patch side is the number after the letters of a size
+    # the file of DiT-S/2 is DiT-S-2: a number after a size is a patch side
     known = {re.sub(r"^([\w-]+-[A-Z]+)-(\d+)", r"\1/\2", stem): stem for stem in stems}
     if model not in known:
         raise unknown(what, model, known)
@@ -108,7 +108,7 @@ def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
 
 
 def goldens() -> dict[str, int]:
-    """List the models that have a golden file, with its latent side."""
+    """List the models with a golden file and its latent side."""
     found = {}
     for path in sorted((ROOT / "golden").glob("*_latent*.npz")):
         with np.load(path, allow_pickle=False) as file:
@@ -143,14 +143,14 @@ def diffusion() -> dict[str, NDArray[Any]]:
 
 
 def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
-    """Make the weights under which the golden outputs were computed; README.md states the rule.
+    """Make the weights of the golden outputs; README.md states the rule.
 
-    Every tensor depends on its own key and shape only.
+    A tensor depends only on its key and shape.
 
     Args:
-        shapes: of a manifest.
-        kept: keys left out: these keep a model's own values. A golden file's meta may name them.
-        norms: keys that are norm weights, which spread about 1; `Golden.norm_keys` of those that need it.
+        shapes: shapes of a manifest.
+        kept: keys to leave out, which keep the model's own values; see `Golden.kept_keys`.
+        norms: keys of norm weights to fill around 1; see `Golden.norm_keys`.
     """
     left_out, about_one = set(kept), set(norms)
     return {
@@ -172,7 +172,7 @@ def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:
-    """Digest filled weights, in the order of their keys, as the golden files' meta does."""
+    """SHA-256 of filled weights in the order of their keys, as in the meta of golden files."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode() + b"\0" + tensors[key].astype("<f4").tobytes())

@@ -1,4 +1,4 @@
-"""Peaks of GPUs as their makers print them, found by name."""
+"""Peaks of GPUs from their makers' data sheets, by name."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from baselines._files import rows, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """Peaks of one GPU; None where the source gives nothing. Tensor rates are dense, without sparsity."""
+    """Peaks of one GPU; None if the source gives none. Tensor rates are dense, without sparsity."""
 
     gpu: str
     compute_capability: str
@@ -38,16 +38,16 @@ def gpus() -> dict[str, Gpu]:
 
 
 def gpus_fitting(text: str) -> list[Gpu]:
-    """Every GPU whose name and kind of memory hold what a text says: "a100-80", "NVIDIA H200"."""
-    said = _words(text) - Counter(("nvidia", "geforce"))
-    return [gpu for gpu in gpus().values() if said and said <= _words(f"{gpu.gpu} {gpu.mem_type}")]
+    """Every GPU whose name and memory type contain all words of a text such as "a100-80", "NVIDIA H200"."""
+    words = _words(text) - Counter(("nvidia", "geforce"))
+    return [gpu for gpu in gpus().values() if words and words <= _words(f"{gpu.gpu} {gpu.mem_type}")]
 
 
 def gpu(text: str) -> Gpu:
-    """Read the one GPU that a text means; of a PCIe card and an SXM module that fit it alike, the module.
+    """Read the GPU that a text identifies. Of a matching PCIe card and SXM module, the module is taken.
 
     Raises:
-        ValueError: it means none, with the nearest names, or several.
+        ValueError: no GPU matches (with the nearest names), or several match.
     """
     fitting = gpus_fitting(text)
     if len(fitting) > 1:
@@ -62,12 +62,12 @@ def gpu(text: str) -> Gpu:
 
 
 def _words(text: str) -> Counter[str]:
-    """Runs of letters and runs of digits: a, 100, sxm, 4, 80, gb."""
+    """Split a text into runs of letters and runs of digits: a, 100, sxm, 4, 80, gb."""
     return Counter(re.findall(r"[a-z]+|\d+", text.lower()))
 
 
 def _typed(entry: Mapping[str, str]) -> dict[str, Any]:
-    """Turn the texts of a row of gpus.csv into what Gpu's fields ask for."""
+    """Convert a row of gpus.csv to the types of the fields of Gpu."""
     texts = {field.name for field in fields(Gpu) if field.type is str}
     typed: dict[str, Any] = {
         name: text if name in texts else float(text) if text else None for name, text in entry.items()

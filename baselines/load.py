@@ -1,6 +1,6 @@
-"""Everything that the folder holds, by one import: `from baselines import load`.
+"""All readers of this folder in one import: `from baselines import load`.
 
-Sources are in the rows of the files; README.md says what each is.
+The rows of the files name their sources; README.md describes the files.
 """
 
 # mypy: implicit-reexport

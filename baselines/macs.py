@@ -1,4 +1,4 @@
-"""MACs and parameters of the authors' code, counted outside this suite; README.md says how."""
+"""MACs and parameters of the authors' code, counted outside this suite; README.md describes the method."""
 
 from baselines._files import rows
 
@@ -6,7 +6,7 @@ from baselines._files import rows
 def macs() -> dict[tuple[str, int], tuple[int, int]]:
     """Read (params, MACs) of the authors' models by (model, latent side), batch 1, torchprofile's rules.
 
-    Products of sizes, which a tracer records beside the arithmetic (traced_sizes.csv), are left out.
+    Products of sizes, which a tracer records in addition to the arithmetic (traced_sizes.csv), are left out.
     """
     sizes = {(entry["model"], entry["latent"]): int(entry["macs"]) for entry in rows("traced_sizes.csv")}
     return {
@@ -27,7 +27,7 @@ def macs_unets() -> dict[tuple[str, str, str], tuple[int, int]]:
 
 
 def dig_macs() -> dict[tuple[str, int], dict[str, int]]:
-    """Read the terms of DiG's MACs by (model, latent side), batch 1; README.md says what each is."""
+    """Read the terms of DiG's MACs by (model, latent side), batch 1; README.md defines the terms."""
     return {
         (entry["model"], int(entry["latent"])): {
             term: int(text) for term, text in entry.items() if term not in ("source", "model", "latent")

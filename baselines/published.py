@@ -1,4 +1,4 @@
-"""Tables that the papers print: cells with their printed text, remarks on them, ablations."""
+"""The papers' tables: cells with their printed text, remarks, ablations."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from baselines._files import rows, unknown
 
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([KMB]?)")
 POWER = {"": 0, "K": 3, "M": 6, "B": 9}
-_TAKEN_OVER = 18  # the remark on cells that are another paper's
+_TAKEN_OVER = 18  # id of the remark on cells copied from another paper
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A printed cell: blank is "", and a text that is no number has no value."""
+    """A printed cell; a blank cell is "", and a cell that is no number has value None."""
 
     value: float | None
     as_printed: str
@@ -33,7 +33,7 @@ Row = Mapping[str, Published]  # column -> cell; `source` is the table's
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
-    """One table of a paper; conditions are as the paper states them, blank where it says nothing."""
+    """One table of a paper; conditions are as stated in the paper, blank if not stated."""
 
     id: str  # fcdm_table03
     source: str  # fcdm:table3
@@ -46,7 +46,7 @@ class PublishedTable:
     device: str
     precision: str
     batch: str
-    conditions_of: str  # what device, precision and batch belong to: throughput, training or nothing
+    conditions_of: str  # device, precision and batch are those of throughput, training or nothing
     note: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -54,16 +54,16 @@ class PublishedTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """Something that a reader of certain cells should know."""
+    """A remark on certain cells."""
 
     id: int
-    kind: str  # contradiction (numbers that disagree) or provenance (where they seem to come from)
+    kind: str  # contradiction (numbers disagree) or provenance (probable origin of numbers)
     source: str
     cells: tuple[str, ...]  # table:column:model or table:column:model:steps; * stands for any text
     statement: str
 
     def touches(self, table: str, column: str, row: Row) -> bool:
-        """Say whether the remark is about this column of this row."""
+        """Whether the remark is on this column of this row."""
         name = row_name(row)
         steps = row["train_steps"].as_printed if "train_steps" in row else ""
         return any(
@@ -75,13 +75,13 @@ class Remark:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """What one row of a table of ablations was, as far as its printed numbers tell."""
+    """The model behind a row of an ablation table, as far as the printed numbers determine it."""
 
     source: str  # of the counts
     table: str  # fcdm_table06
     row: int  # from 1
-    model: str | None  # ours; None where no configuration is known
-    grade: str  # sure, likely, guess or open; README.md says what they mean
+    model: str | None  # our name; None if no configuration is known
+    grade: str  # sure, likely, guess or open, as defined in README.md
     params_m: Published  # counted, millions, trainable; blank without a model
     gmacs: Published  # counted under torchprofile's rules at latent side 32; blank without a model
     note: str
@@ -99,12 +99,12 @@ def read_cell(text: str) -> Published:
 
 
 def row_name(row: Row) -> str:
-    """The model or the variant a row is about."""
+    """The model or variant of a row."""
     return next(row[column].as_printed for column in ("model", "variant") if column in row)
 
 
 def backbone_name(row: Row) -> str:
-    """The backbone of this suite that a row is about, where tables print another name for it."""
+    """The name in this suite of the backbone in a row; tables may print another name."""
     name = row_name(row)
     return {"DiM-H": "DiM-H/2"}.get(name, name)
 
@@ -139,25 +139,25 @@ def _table(entry: Mapping[str, str]) -> PublishedTable:
 
 
 def half_a_digit(printed: Published) -> float:
-    """Half a unit of the last printed digit."""
+    """Half a unit in the last printed digit."""
     unit = POWER.get(printed.as_printed[-1], 0)
     return 0.5 * 10.0 ** (unit - printed.decimals)
 
 
 def remark(number: int) -> Remark:
-    """The remark of that id."""
+    """The remark with an id."""
     (found,) = (one for one in remarks() if one.id == number)
     return found
 
 
 def taken_over(table: str, column: str, row: Row) -> bool:
-    """Whether a printed number is probably another paper's, and so not measured with those beside it."""
+    """Whether a printed number was probably copied from another paper, so measured under other conditions."""
     return remark(_TAKEN_OVER).touches(table, column, row)
 
 
 @cache
 def remarks() -> tuple[Remark, ...]:
-    """Read what contradicts what in the published tables."""
+    """Read the remarks on the published tables."""
     return tuple(
         Remark(
             id=int(entry["id"]),
@@ -171,7 +171,7 @@ def remarks() -> tuple[Remark, ...]:
 
 
 def ablations() -> tuple[Ablation, ...]:
-    """Read what became of every row of FCDM's Tables 6, 10, 12 to 15 and DiCo's 3 and 4."""
+    """Read the ablations: every row of FCDM's Tables 6, 10, 12 to 15 and DiCo's 3 and 4."""
     read = []
     for entry in rows("ablations.csv"):
         published = table(entry["table"]).rows[int(entry["row"]) - 1]

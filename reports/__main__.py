@@ -3,10 +3,10 @@
     python -m reports
     python -m reports --records a.jsonl b.jsonl --out /tmp/report
 
-Without --records it reads reports/out/records.jsonl, if there is one, and the records that come with the
-suite (baselines/measured). The newest record of a case counts; the same records give the same bytes. Without
-records the published tables have blanks beside them and the command that fills them. Nothing is measured
-or downloaded. docs/report.md says how to read the pages.
+Without --records it reads reports/out/records.jsonl, if it exists, and the records of the suite
+(baselines/measured). The newest record of a case counts. The same records give the same bytes. Without
+records the measured columns are blank, with the command that fills them. Nothing is measured or downloaded.
+docs/report.md describes the pages.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def _body(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"--out {args.out}: {error.strerror}") from error
 
-    from reports import page  # matplotlib takes seconds that --help and a wrong argument need not wait for
+    from reports import page  # the import of matplotlib takes seconds, which --help and errors avoid
 
     texts, drawings = page.write(found, notes)
     try:

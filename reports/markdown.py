@@ -1,4 +1,4 @@
-"""The report's markdown: tables, pictures, numbers with intervals, a page's list of contents."""
+"""Markdown of the report: tables, pictures, numbers with intervals, the list of contents."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ significant = rounded
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A plot the report links to: NAME.png and NAME.svg beside it."""
+    """A plot in the report: NAME.png and NAME.svg in the same folder."""
 
     name: str
     title: str
@@ -36,14 +36,14 @@ def markdown(columns: Mapping[str, Sequence[str]], records: Sequence[Sequence[Re
 
     Args:
         columns: cells by heading.
-        records: the records that the cells of each row come from; their keys follow the table in a comment.
+        records: the records behind each row; a comment after the table lists their keys.
     """
     rows = list(zip(*columns.values(), strict=True))
     return layout(list(columns), rows, "md").rstrip() + _sources(records)
 
 
 def table(described: Table[Row], rows: Sequence[Any]) -> str:
-    """Lay out rows under a table's description, with the keys of their records."""
+    """Lay out rows by a table's description, with the keys of their records."""
     header, cells = texts(described, rows)
     sources = [[row] if isinstance(row, Skipped) else described.records(row) for row in rows]
     return layout(header, cells, "md").rstrip() + _sources(sources)
@@ -56,7 +56,7 @@ def _sources(records: Sequence[Sequence[Record]]) -> str:
 
 
 def sentence(text: str) -> str:
-    """Write a command's words as a sentence."""
+    """Turn a phrase into a sentence."""
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -84,9 +84,9 @@ def images(timing: TimedPasses | Skipped | None) -> str:
 
 
 def with_contents(page: str) -> str:
-    """Put a line with a link to every section before the first one; a page without sections stays as it is.
+    """Insert a line of links to all sections before the first section, if there are any.
 
-    The anchors are those that GitHub and most readers of markdown give a heading.
+    Anchors follow GitHub and most markdown renderers.
     """
     headings = re.findall(r"^## (.+)$", page, flags=re.MULTILINE)
     if not headings:

@@ -20,7 +20,7 @@ def head(evidence: Evidence) -> str:
     lines = [
         "# Diffusion backbones: published, counted and measured",
         "Columns marked *published* hold what the papers print, digit for digit. Columns marked *counted "
-        "here* or *measured here* hold this suite's records. Neither fills a gap in the other; "
+        "here* or *measured here* hold this suite's records. Neither replaces the other; "
         f"{BLANK} is a missing number.",
         "**MACs and FLOPs.** One multiply-accumulate (MAC) is two FLOPs. What these papers print as FLOPs or "
         "Gflops is a count of MACs, so it is headed GMACs here; GFLOPs in this report are twice the GMACs.",
@@ -39,7 +39,7 @@ def head(evidence: Evidence) -> str:
 
 
 def overview(evidence: Evidence, marks: dict[Setting, str]) -> str:
-    """Counts and speeds of every model, a table a resolution."""
+    """Counts and speeds of every model, one table for each resolution."""
     sizes = sorted(
         {c.case.res for c in evidence.counted} | {t.case.res for t in evidence.timings},
         key=lambda res: (*height_width(res), size_text(res)),
@@ -96,10 +96,10 @@ def reading() -> str:
             "2 % higher, as torchprofile's rules leave the recurrence out.",
             "- A training step is one forward and backward pass of one image, the input needing no gradient; "
             "with checkpointing every block is computed once more.",
-            "- FID, IS, precision and recall in these tables are the papers'; distances of samples that were "
-            "drawn here are in the section on samples, where there are any.",
-            "- [r1], [r2], ... at a published number lead to a remark under its table: the papers "
-            "contradict each other, or the number seems to come from elsewhere.",
+            "- FID, IS, precision and recall in these tables are the papers'. The section on samples has the "
+            "distances of samples drawn here, if there are any.",
+            "- [r1], [r2], ... at a published number link to a remark under its table: the papers "
+            "contradict each other, or the number was probably copied from another source.",
         ]
     )
 
@@ -125,7 +125,7 @@ def without_number(evidence: Evidence, marks: dict[Setting, str]) -> str:
     return f"## Cases without a number\n\n{markdown(columns, [[record] for _, record in skipped])}"
 
 
-# how numbers were made
+# conditions of the numbers
 
 
 def per_image(count: MacCount | None, macs: int | None) -> str:
@@ -133,7 +133,7 @@ def per_image(count: MacCount | None, macs: int | None) -> str:
 
 
 def counted_line(found: Sequence[MacCount | None], models: Sequence[str], res: Size) -> str:
-    """How the counts were made; without any, the command that makes those of the models."""
+    """Conditions of the counts; without counts, the command that makes them."""
     counts = [count for count in found if count]
     if not counts:
         return f"nothing at {size_text(res)} px. {command(models, res)}"
@@ -152,7 +152,7 @@ def counted_line(found: Sequence[MacCount | None], models: Sequence[str], res: S
 def setting_line(
     setting: Setting, evidence: Evidence, res: Size | None = None, names: Iterable[str] | None = None
 ) -> str:
-    """How the timings of a setting were made: all of them, or those of some models at one size."""
+    """Conditions of a setting's timings: of all, or of some models at one size."""
     wanted = None if names is None else set(names)
 
     def is_wanted(timing: Timing) -> bool:
@@ -176,7 +176,7 @@ def setting_line(
 
 def _environments(environments: Sequence[Environment], *, device: bool = True) -> str:
     dates = sorted({environment.date[:10] for environment in environments})
-    # a count on the meta device names no machine: it computes nothing
+    # a count on the meta device has no machine, as nothing is computed
     parts = [f"device {_listed(e.device or e.device_type for e in environments)}"] if device else []
     return "; ".join(
         [
@@ -193,7 +193,7 @@ def _listed(values: Iterable[str]) -> str:
 
 
 def command(models: Sequence[str], res: Size | None = None, name: str = "flops") -> str:
-    """The command that fills a gap: a family's only model by name, several by a pattern."""
+    """The command that fills a gap; several models of a family become a pattern."""
     chosen = ""
     for group in sorted({family(model) for model in models}, key=order):
         members = [model for model in models if family(model) == group]

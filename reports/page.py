@@ -28,7 +28,7 @@ from reports.sections import (
 from reports.selection import gather
 
 REPORT = "report.md"
-# in the order of the page; section(records) gives markdown, blank without records of its kind, and drawings
+# in page order; section(records) returns markdown, blank without records of its kind, and drawings
 SECTIONS = (
     golden,
     counters,
@@ -64,7 +64,7 @@ def head(records: Sequence[Record], summary: str = "") -> tuple[str, list[Drawin
 
     Args:
         records: in any order.
-        summary: of the claims, which comes first.
+        summary: summary of the claims, which comes first.
     """
     evidence = gather(records)
     marks = overview.setting_marks(evidence)

@@ -11,7 +11,7 @@ from reports.naming import dit_of, order
 from reports.overview import command, counted_line, per_image, setting_line
 from reports.selection import Evidence, Setting
 
-# What each published table is compared at; FCDM Table 2 states no resolution, its FLOPs are those of 256 px.
+# Resolution at which each table is compared. FCDM Table 2 states none; its FLOPs are those of 256 px.
 SHOWN = {
     "fcdm_table01": 256,
     "fcdm_table02": 256,
@@ -40,7 +40,7 @@ HEADINGS = {
 
 
 def section(table: load.PublishedTable, res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:
-    """One published table with its conditions, remarks, and what this suite counts and measures."""
+    """One published table with its conditions, remarks, and the counted and measured values."""
     names = [load.backbone_name(row) for row in table.rows]
     counts = [evidence.count(name, res) for name in names]
     here = {
@@ -100,7 +100,7 @@ def _compared(
     here: dict[Setting, str],
     evidence: Evidence,
 ) -> tuple[Columns, list[load.Remark]]:
-    """Every published column with the counted or measured one beside it, and the remarks on its cells."""
+    """Every published column followed by its counted or measured one, and the remarks on its cells."""
     remarks = load.remarks()
     touching: dict[int, load.Remark] = {}
     columns: Columns = {}
@@ -130,7 +130,7 @@ def _beside(
     here: dict[Setting, str],
     evidence: Evidence,
 ) -> Columns:
-    """The counted or measured columns that belong beside a published one."""
+    """The counted or measured columns that correspond to a published one."""
     names = [load.backbone_name(row) for row in table.rows]
     if column in ("gflops", "params_m"):
         cells = [row[column] for row in table.rows]
@@ -167,7 +167,7 @@ def _beside(
 
 
 def difference(counted: float, published: load.Published) -> str:
-    """By how many per cent a count is off; (=) where it rounds to what is printed."""
+    """Difference of a count in per cent; (=) if it rounds to the printed number."""
     assert published.value is not None
     same = f"{counted:.{published.decimals}f}" == published.as_printed
     percent = round(100 * (counted / published.value - 1), 2) + 0.0  # no negative zero
@@ -175,7 +175,7 @@ def difference(counted: float, published: load.Published) -> str:
 
 
 def published_ratios(table: load.PublishedTable) -> list[float | None]:
-    """Divide every row's published throughput by that of the same table's DiT of its size."""
+    """Divide each row's published throughput by that of the DiT of equal size in the same table."""
     speeds = {load.row_name(row): row["throughput"].value for row in table.rows}
     ratios: list[float | None] = []
     for row in table.rows:
@@ -185,7 +185,7 @@ def published_ratios(table: load.PublishedTable) -> list[float | None]:
 
 
 def measured_ratio(evidence: Evidence, setting: Setting, model: str, res: Size) -> float | None:
-    """Divide a model's images/s by that of the DiT of its size under the same setting."""
+    """Divide a model's images/s by that of the DiT of equal size under the same setting."""
     own = evidence.images_per_s(setting, model, res)
     dit = evidence.images_per_s(setting, dit_of(model), res)
     return own / dit if own and dit else None
@@ -210,7 +210,7 @@ def _percent_of(column: str, model: str, count: MacCount | None, res: int, evide
 
 
 def hidden_macs(evidence: Evidence) -> str:
-    """The terms that the published MACs of DiG leave out, beside the full count."""
+    """Table of the terms that the published MACs of DiG leave out, with the full count."""
     published = {load.row_name(row): row["gflops"] for row in load.table("dico_table01").rows}
     terms = {name: count for (name, latent), count in load.dig_macs().items() if latent == 256 // 8}
     counts = [evidence.count(name, 256, ("torch",)) for name in terms]

@@ -1,4 +1,4 @@
-"""The records that the report shows: the newest of every case, counts by model, timings by setting."""
+"""Selection of the records in the report: the newest of each case, counts by model, timings by setting."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from bench.records.throughput import Throughput, ThroughputCase
 from bench.store.codec import to_line
 
 # counters in order of preference
-PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # beside published counts
-OUR_RULES = ("torch", "torchprofile-meta", "torchprofile", "fvcore")  # where training steps are shown too
+PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # compared with published counts
+OUR_RULES = ("torch", "torchprofile-meta", "torchprofile", "fvcore")  # in tables with training steps
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Setting:
-    """What timings must share to be compared in one column."""
+    """Settings that timings in one column share."""
 
     device: str
     precision: str
     batch: int
-    switches: tuple[str, ...]  # settings that are not at their default, in words
+    switches: tuple[str, ...]  # nondefault settings, in words
 
     @property
     def but_device(self) -> str:
-        """All but the device, in words."""
+        """The setting without the device, in words."""
         return ", ".join([self.precision, f"batch {self.batch}", *self.switches])
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The newest answer to a throughput case: its record, or why there is no number."""
+    """The newest result of a throughput case: its record, or the reason for a missing number."""
 
     case: ThroughputCase
     record: Throughput | Skipped
@@ -49,18 +49,18 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Counts and timings, one a case; order and repetition of the input do not matter."""
+    """Counts and timings, one for each case. Order and duplicates of the input do not matter."""
 
     counted: tuple[MacCount, ...]
     timings: tuple[Timing, ...]
-    older: int  # records that a newer one of the same case replaced
+    older: int  # number of records replaced by a newer one of the same case
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         return tuple(sorted({timing.setting for timing in self.timings}))
 
     def count(self, model: str, res: Size, counters: Sequence[str] = PAPERS_RULES) -> MacCount | None:
-        """Find a model's count: by the first of the counters that has one, at the smallest batch."""
+        """Find a model's count: from the first counter that has one, at the smallest batch."""
         found = [
             c
             for c in self.counted
@@ -76,7 +76,7 @@ class Evidence:
         return None
 
     def images_per_s(self, setting: Setting, model: str, res: Size) -> float | None:
-        """Images a second, None where the case gave no number."""
+        """Images per second; None if the case has no number."""
         timing = self.timing(setting, model, res)
         return timing.images_per_s if timing else None
 
@@ -91,7 +91,7 @@ def setting_of(case: ModelCase, environment: Environment) -> Setting:
 
 
 def gather(records: Iterable[Record]) -> Evidence:
-    """Keep the newest count and forward pass of every case: by date, then by content."""
+    """Keep the newest count and forward pass of each case, by date, then by content."""
     counts = [record for record in records if isinstance(record, MacCount)]
     timed = [
         Timing(case=record.case, record=record)

@@ -1,1 +1,1 @@
-"""What records say together."""
+"""Analyses of records: scaling, learning curves, memory fits, rooflines, projection. No torch."""

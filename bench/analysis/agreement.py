@@ -1,7 +1,7 @@
 """Comparison of two runs: equal cases paired, ratios of medians with intervals, verdicts, likely causes.
 
-Every ratio is B/A, the second run by the first. Its interval covers the noise within the two records;
-differences between the runs are what the comparison looks for.
+Every ratio is B/A: the second run divided by the first. Its interval covers the noise within each record, not
+the difference between the runs, which is what the comparison measures.
 """
 
 import math
@@ -19,7 +19,7 @@ from bench.stats.median_ratios import MIN_SAMPLES, ratio_interval
 from bench.store.codec import case_key, to_line
 from bench.tables.table import Column, Table
 
-WITHIN = 0.02  # relative tolerance of two medians that agree, by default
+WITHIN = 0.02  # default relative tolerance of two medians that agree
 AGREE, DIFFER, OPEN = "agree", "differ", "cannot tell"
 VERDICTS = (AGREE, DIFFER, OPEN)
 TIMES, SUSTAINED, SPEEDS, MEMORY = "times", "sustained times", "ratios of speeds", "peak memory"
@@ -58,7 +58,7 @@ class Pair:
     samples: tuple[int, int]
     interval: tuple[float, float] | None  # of the ratio; None with too few samples
     within: float  # the relative tolerance
-    causes: tuple[str, ...]  # differences that other pairs do not share
+    causes: tuple[str, ...]  # differences of this pair that not all pairs have
 
     @property
     def case(self) -> str:
@@ -83,7 +83,7 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """Agree: the whole interval is within the tolerance of 1; differ: none of it is; or cannot tell."""
+        """Agree: the whole interval is within the tolerance of 1. Differ: none of it is. Else cannot tell."""
         found = ratios.verdict(self.interval, self.within)
         return {ratios.SAME: AGREE, ratios.INCONCLUSIVE: OPEN}.get(found, DIFFER)
 
@@ -92,7 +92,7 @@ class Pair:
         return () if self.verdict == AGREE else self.causes
 
     def is_slower(self, limit: float) -> bool:
-        """Whether the whole interval of B is slower than A by more than a share; never of memory."""
+        """Whether the whole interval of B is slower than A by more than a share; always false for memory."""
         if self.interval is None or self.group == MEMORY:
             return False
         low, high = self.interval
@@ -142,9 +142,9 @@ class Agreement:
 
     within: float
     pairs: tuple[Pair, ...]
-    shared: tuple[str, ...]  # differences that all pairs have, named once
-    one_sided: tuple[str, ...]  # cases that gave a number in one run only
-    lost: tuple[str, ...]  # those of them that gave it in A
+    shared: tuple[str, ...]  # differences that all pairs have; the summary names them once
+    one_sided: tuple[str, ...]  # cases with a number in one run only
+    lost: tuple[str, ...]  # the one-sided cases whose number is in A
 
     @property
     def verdicts(self) -> Mapping[str, int]:
@@ -153,7 +153,7 @@ class Agreement:
 
     @property
     def differs(self) -> bool:
-        """Whether a pair differs, or a case gave a number in one run only."""
+        """Whether a pair differs, or a case has a number in one run only."""
         return bool(self.verdicts[DIFFER] or self.one_sided)
 
     def slower(self, limit: float) -> list[Pair]:
@@ -173,7 +173,7 @@ class Agreement:
         return [*found, *(f"a number in one run only: {case}" for case in self.one_sided)]
 
     def _summary(self, group: str) -> str:
-        """Verdicts of one group; the differences only of pairs with enough samples, if there are any."""
+        """Count the verdicts of a group. Pairs with enough samples give the largest difference."""
         pairs = [pair for pair in self.pairs if pair.group == group]
         bounded = [pair for pair in pairs if pair.interval is not None] or pairs
         counts = Counter(pair.verdict for pair in pairs)
@@ -187,12 +187,12 @@ class Agreement:
 
 
 def counts_text(verdicts: Mapping[str, int]) -> str:
-    """9 agree, 1 differ, 0 cannot tell."""
+    """Verdict counts in words: 9 agree, 1 differ, 0 cannot tell."""
     return ", ".join(f"{verdicts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
 
 
 def percent(share: float) -> str:
-    """Two digits of a share, in per cent."""
+    """Format a share in per cent with two significant digits."""
     return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
@@ -200,13 +200,13 @@ def percent(share: float) -> str:
 
 
 def match(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> list[Matched]:
-    """Pair the newest records of every case that two runs share.
+    """Pair the newest record of each case in one run with that in the other.
 
     Args:
         across: pair records of different devices too.
 
     Returns:
-        No pair of a record that both runs hold.
+        The pairs. A record that both runs contain is not paired with itself.
     """
     one, other = _newest(first, across), _newest(second, across)
     return [Matched(a=one[name], b=other[name]) for name in one if name in other and one[name] != other[name]]
@@ -225,7 +225,7 @@ def repeats(records: Iterable[Record]) -> list[Matched]:
 
 
 def unpaired(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> tuple[int, int]:
-    """Numbers of cases that only the first run has, and only the second."""
+    """Count the cases that only the first run has, and those that only the second has."""
     one, other = _newest(first, across).keys(), _newest(second, across).keys()
     return len(one - other), len(other - one)
 
@@ -240,7 +240,7 @@ def _newest(records: Iterable[Record], across: bool) -> dict[tuple[str, str], Re
 
 
 def _measured(records: Iterable[Record]) -> list[Record]:
-    """Records of cases that were measured or failed on a device, in order of time."""
+    """Records of measured or failed cases of a device, oldest first."""
     kept = [
         record
         for record in records
@@ -257,9 +257,9 @@ def _identity(record: Record, across: bool) -> tuple[str, str]:
 
 
 def quantities(record: Record) -> list[Quantity]:
-    """What can be compared of a record; nothing of kinds without times.
+    """The quantities of a record that can be compared; empty for kinds without times.
 
-    Of any kind with times_s the times of its calls; the kinds below have other quantities, or more.
+    A kind with times_s gives the times of its calls. The kinds below give other or additional quantities.
     """
     if isinstance(record, Interleaved):
         return [*_times_of_arms(record), *_speeds(record)]
@@ -347,7 +347,7 @@ def _pair(both: Matched, a: Quantity, b: Quantity, within: float) -> Pair:
 
 
 def _of_samples(both: Matched, a: Quantity, b: Quantity) -> list[str]:
-    """Noise, unfinished warm-ups, budgets and too few samples of either side."""
+    """Weaknesses of either record: noise, unfinished warm-up, spent budget, too few samples."""
     found = []
     for side, record, quantity in (("A", both.a, a), ("B", both.b, b)):
         clocks = causes.clocks_mhz(record) if quantity.group in (TIMES, SPEEDS) else ()

@@ -8,18 +8,18 @@ from bench.records.comparison import Interleaved
 from bench.records.telemetry import Telemetry
 from bench.stats import intervals
 
-# smaller differences explain nothing
+# smaller relative differences are not reported as causes
 CLOCK, POWER = 0.005, 0.03  # as shares
 TEMPERATURE_C = 3.0
 
 
 def of_records(a: Record, b: Record) -> list[str]:
-    """Differences of environment, settings and telemetry, the most telling first."""
+    """Differences of environment, settings and telemetry, the likeliest cause first."""
     return [*_environment(a, b), *_settings(a, b), *_telemetry(a, b)]
 
 
 def of_sampling(side: str, record: Record) -> list[str]:
-    """What weakens the samples of a record: an unfinished warm-up, or sampling that its budget ended."""
+    """Weaknesses of the samples of a record: an unfinished warm-up, or sampling that the budget ended."""
     found = []
     warm = getattr(record, "warmup_stationary", True)
     if warm is False or (isinstance(warm, tuple) and not all(warm)):
@@ -30,7 +30,7 @@ def of_sampling(side: str, record: Record) -> list[str]:
 
 
 def clocks_mhz(record: Record) -> tuple[float, ...]:
-    """Clocks read while a record was measured; empty where none were."""
+    """Clocks sampled while a record was measured; empty without telemetry."""
     if isinstance(record, Interleaved):
         return tuple(clock for clock in record.clocks_mhz if clock is not None)
     telemetry = _readings(record)
@@ -42,7 +42,7 @@ def _environment(a: Record, b: Record) -> list[str]:
     for name in ("date", "device_type"):
         del one[name]
     if one["commit"] != other["commit"] or one["code"] == other["code"]:
-        del one["code"]  # the commit says it
+        del one["code"]  # the commit already identifies the code
     found = []
     for name in one:
         if one[name] != other[name]:
@@ -53,7 +53,7 @@ def _environment(a: Record, b: Record) -> list[str]:
 
 
 def _settings(a: Record, b: Record) -> list[str]:
-    """Settings that do not tell cases apart: switches while timing, the fastest size, the time budget."""
+    """Settings that are no part of a case: switches during timing, the fastest size, the time budget."""
     found = []
     for name in ("matmul_tf32", "conv_tf32", "size"):
         one, other = getattr(a, name, None), getattr(b, name, None)

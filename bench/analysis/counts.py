@@ -11,12 +11,12 @@ from bench.records.counts import COUNTERS, MacCount
 from bench.tables.numbers import fixed, giga
 from bench.tables.table import Column, Table
 
-PAIR = ("FCDM-XL", "DiT-XL/2")  # the first one's MACs are divided by the second one's
+PAIR = ("FCDM-XL", "DiT-XL/2")  # numerator and denominator of the MACs ratio
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCounts:
-    """One model at one size under every counter that counted it."""
+    """MACs of one model at one size under each counter that has a count."""
 
     model: str
     res: Size
@@ -29,7 +29,7 @@ class ModelCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """MACs of PAIR's first model, divided by those of its second, at one size."""
+    """MACs of the first model of PAIR divided by those of the second, at one size."""
 
     above: ModelCounts
     below: ModelCounts
@@ -44,7 +44,7 @@ class Ratio:
 
 
 def side_by_side(records: Iterable[MacCount]) -> list[ModelCounts]:
-    """The counts of each model and size, in the order of the records; the last one of a counter stands."""
+    """The counts of each model and size, in the order of the records; the last record of a counter counts."""
     by_case: dict[tuple[str, Size], dict[str, MacCount]] = {}
     for record in records:
         by_case.setdefault((record.case.model, record.case.res), {})[record.case.counter] = record
@@ -52,7 +52,7 @@ def side_by_side(records: Iterable[MacCount]) -> list[ModelCounts]:
 
 
 def ratios(counted: Sequence[ModelCounts]) -> list[Ratio]:
-    """PAIR's ratio at every size that has both models, small to large."""
+    """The MACs ratio of PAIR at every size with both models, small to large."""
     by_case = {(one.model, one.res): one for one in counted}
     sizes = sorted({one.res for one in counted}, key=height_width)
     pairs = ([by_case.get((model, res)) for model in PAIR] for res in sizes)

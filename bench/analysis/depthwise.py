@@ -39,7 +39,7 @@ class Line:
 
     @property
     def arm(self) -> int | None:
-        """The arm of the comparison, 0 for the reference; None if it was not timed."""
+        """Index of the implementation in the comparison, 0 for the reference; None if it was not timed."""
         timed = self.record.timed
         return timed.index(self.implementation) if self.implementation in timed else None
 
@@ -56,12 +56,12 @@ class Line:
         return None if self.arm is None else self.record.interval_s(self.arm)
 
     def per_s(self, amount: float | None) -> float | None:
-        """An amount for each second of one operation."""
+        """Convert an amount of one operation to a rate per second."""
         return amount / self.median_s if amount is not None and self.median_s else None
 
     @property
     def ratio(self) -> float | None:
-        """The speed as a multiple of the reference's; None for the reference itself."""
+        """Speed relative to the reference; None for the reference itself."""
         return self.record.ratio(self.arm) if self.arm else None
 
     @property
@@ -76,7 +76,7 @@ class Line:
 
     @property
     def reason(self) -> str:
-        """Why it was not timed, or why its ratio is refused; blank otherwise."""
+        """Reason that the implementation was not timed or its ratio is refused; blank otherwise."""
         refused = None if self.arm is None else ratios.why_refused(self.record, self.arm)
         return refused or self.implementation.reason
 
@@ -94,7 +94,7 @@ def lines(record: OperatorComparison, peaks: Peaks | None) -> list[Line]:
 
 
 def floors_s(case: DepthwiseCase, peaks: Peaks | None) -> tuple[float | None, float | None]:
-    """Least seconds of one operation by its bytes, and by its FLOPs in fp32; None without a ceiling."""
+    """Minimum seconds of one operation by its bytes, and by its FLOPs in fp32; None without a ceiling."""
     bandwidth, fp32 = (peaks.bytes_per_s, peaks.fp32) if peaks else (None, None)
     return case.least_bytes / bandwidth if bandwidth else None, case.flops / fp32 if fp32 else None
 
@@ -172,7 +172,7 @@ class PassSum:
     """All operations of one kind in one pass of a model."""
 
     records: tuple[OperatorComparison, ...]  # one for each size
-    seconds: dict[str, float]  # by implementation, where it was timed at every size
+    seconds: dict[str, float]  # by implementation; only those timed at every size
 
     @property
     def case(self) -> DepthwiseCase:
@@ -184,7 +184,7 @@ class PassSum:
 
 
 def pass_sums(records: Iterable[Record]) -> list[PassSum]:
-    """The operations of a pass by model, size and setting."""
+    """Sums over the operations of a pass, by model, size and setting."""
     groups: defaultdict[tuple[object, ...], list[OperatorComparison]] = defaultdict(list)
     for one in records:
         if isinstance(one, OperatorComparison):
@@ -203,7 +203,7 @@ def pass_sums(records: Iterable[Record]) -> list[PassSum]:
 
 
 def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
-    """Milliseconds of a pass, a column for each implementation that some row has."""
+    """Table of milliseconds of a pass, with a column for each implementation."""
     names = dict.fromkeys(name for one in sums for name in one.seconds)
 
     def column(name: str) -> Column[PassSum]:
@@ -226,7 +226,7 @@ def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
 
 
 def newest(records: Iterable[Record]) -> list[OperatorComparison]:
-    """The newest record of every case on each device and torch, in the order of a command."""
+    """The newest record of every case on each device and torch version, in the order of bench.depthwise."""
     found = [one for one in records if isinstance(one, OperatorComparison)]
     by_case = {_place(one): one for one in sorted(found, key=lambda one: one.environment.date)}
     return [by_case[place] for place in sorted(by_case)]

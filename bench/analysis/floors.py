@@ -1,4 +1,4 @@
-"""Floors of passes and of their parts, with what was measured of them, and their tables. Imports no torch."""
+"""Floors of passes and of their parts beside measured times, and their tables. Imports no torch."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from bench.stats import noise
 from bench.tables.numbers import BLANK, fixed, giga, milliseconds, percent, significant
 from bench.tables.table import Column, Table, unit
 
-WHOLE = "all"  # the part of a pass that is all of it
+WHOLE = "all"  # the name of the row for the whole pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,24 +62,24 @@ class PassFloor:
         return 2 * self.costs.macs / moved if moved else None
 
     def compute_share(self, form: str) -> float | None:
-        """The share of the floor in operators whose FLOPs take longer than their bytes."""
+        """Share of the floor in compute-bound operators, whose FLOPs take longer than their bytes."""
         floor = self.floor(form)
         return floor.compute_share if floor and floor.total_s else None
 
     def achieved(self, form: str) -> float | None:
-        """The floor as a share of the measured median; None without either."""
+        """Floor / measured median; None if either is unknown."""
         seconds = self.seconds(form)
         return seconds / self.measured.median_s if self.measured and seconds is not None else None
 
     def achieved_interval(self, form: str) -> tuple[float, float] | None:
-        """95 % interval of the share, from that of the median; None with too few samples."""
+        """95 % interval of `achieved`, from that of the median; None with too few samples."""
         seconds, interval = self.seconds(form), self.measured.interval_s if self.measured else None
         return (seconds / interval[1], seconds / interval[0]) if seconds is not None and interval else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartFloor(PassFloor):
-    """The floors of a part of a pass: a kind of operators, a module, an operator, or all of them."""
+    """The floors of a part of a pass: a kind of operators, a module, an operator, or the whole pass."""
 
     whole: PassFloor
     part: str
@@ -121,7 +121,7 @@ class PartFloor(PassFloor):
         return self.profiled_s / total if total and self.profiled_s is not None else None
 
     def achieved(self, form: str) -> float | None:
-        """The floor as a share of the profiled time."""
+        """Floor / median profiled time."""
         seconds = self.seconds(form)
         return seconds / self.profiled_s if self.profiled_s and seconds is not None else None
 
@@ -138,7 +138,7 @@ def grouped(costs: OperatorCosts, by: str) -> dict[str, list[OperatorCost]]:
 
 
 def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[PartFloor]:
-    """Every part of a pass, then those that only the profile names, then all of the pass.
+    """The counted parts of a pass, then parts that only the profile names, then the whole pass.
 
     Args:
         whole: the pass.
@@ -164,7 +164,7 @@ def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[Part
     ]
 
 
-# what records know
+# costs and ceilings from records
 
 
 def pass_floor(costs: OperatorCosts, precision: str, peaks: Peaks, records: Iterable[Record]) -> PassFloor:
@@ -189,7 +189,7 @@ def measured_devices(records: Sequence[Record]) -> list[Peaks]:
 
 
 def every_floor(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
-    """Every counted inference pass, at every precision whose peaks are known."""
+    """The floor of every counted inference pass, at every precision whose peaks are known."""
     timed = [record for record in records if isinstance(record, TimedPasses)]
     found = [
         pass_floor(costs, precision, peaks, timed)
@@ -308,7 +308,7 @@ PARTS = Table[PartFloor](
 
 
 def _sold(record: Ceiling) -> float | None:
-    """The maker's figure for a ceiling; None where the device's name does not say which GPU it is."""
+    """The maker's figure for a ceiling; None if the device's name does not identify a GPU."""
     name = roofline.gpu_named(record.environment.device)
     if name is None:
         return None

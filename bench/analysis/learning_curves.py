@@ -1,8 +1,8 @@
-"""Learning curves: training runs gathered into studies, and their loss along steps, work, time or energy.
+"""Learning curves: training runs grouped into studies, and their loss along steps, work, time or energy.
 
-The runs of a study share their seeds: a seed has the same data order, timesteps, noise and initialisation
-seed for every model. Between two evaluations a curve is a straight line over the logarithm of the axis, or
-over the axis itself from step 0 on. Curves are not extrapolated.
+The runs of a study share seeds. A seed determines data order, timesteps, noise and initialisation seed, which
+are the same for every model. Between two evaluations a curve is linear in the logarithm of the axis, or, from
+step 0 to the next evaluation, in the axis itself. Curves are not extrapolated.
 """
 
 import itertools
@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetting:
-    """What runs must share to be compared."""
+    """Settings that runs must share to be compared."""
 
     recipe: Recipe
     res: Size
@@ -42,7 +42,7 @@ class TrainingStudy:
     """Runs of several models under one setting."""
 
     setting: TrainingSetting
-    runs: Mapping[str, Mapping[int, TrainingRun]]  # that ended, by model and seed
+    runs: Mapping[str, Mapping[int, TrainingRun]]  # completed runs, by model and seed
     failed: tuple[TrainingRun | Skipped, ...]
 
     @property
@@ -51,7 +51,7 @@ class TrainingStudy:
 
     @property
     def reference(self) -> str:
-        """The model that the others are compared with: the first of family DiT, or the first of all."""
+        """The reference of the comparisons: the first model of family DiT, or the first model."""
         return next((m for m in self.models if self.runs_of(m)[0].case.family == "DiT"), self.models[0])
 
     @property
@@ -63,7 +63,7 @@ class TrainingStudy:
         return tuple(self.runs[model].values())
 
     def seeds(self, *models: str) -> tuple[int, ...]:
-        """The seeds that all of these models have; without arguments, all models of the study."""
+        """The seeds that all of these models have; the default is all models of the study."""
         shared = set.intersection(*(set(self.runs[model]) for model in models or self.models))
         return tuple(sorted(shared))
 
@@ -94,9 +94,9 @@ def training_records(records: Sequence[Record]) -> list[TrainingRun | Skipped]:
 
 
 def studies(records: Sequence[Record]) -> list[TrainingStudy]:
-    """Gather the runs of each study, in the order in which settings and models first occur.
+    """Group runs into studies, in the order in which settings and models first occur.
 
-    The newest record of a model and a seed counts. Settings in which no run ended are left out; see
+    The newest record of a model and a seed counts. Settings without a completed run are left out; see
     `all_failed`.
     """
     found = []
@@ -113,7 +113,7 @@ def studies(records: Sequence[Record]) -> list[TrainingStudy]:
 
 
 def all_failed(records: Sequence[Record]) -> tuple[TrainingRun | Skipped, ...]:
-    """The runs of settings in which every run failed, in the order in which they first occur."""
+    """The runs of settings in which every run failed, in order of first occurrence."""
     return tuple(
         record
         for models in _newest(records).values()
@@ -141,18 +141,18 @@ def _newest(
 
 
 def curve(run: TrainingRun, axis: Axis = "steps", ema: int | None = None) -> Curve:
-    """The validation loss of one run along an axis; empty for joules that were not measured.
+    """The validation loss of one run along an axis; empty if the axis is joules and they were not measured.
 
     Args:
-        run: of one seed.
+        run: the run of one seed.
         axis: steps, images, flops (2 x MACs of a training step), seconds of training or joules.
-        ema: index of an average in the recipe; None: the trained weights.
+        ema: index of an average in the recipe; None for the trained weights.
     """
     return tuple(_points(run, axis, ema).values())
 
 
 def _points(run: TrainingRun, axis: Axis, ema: int | None) -> dict[int, tuple[float, float]]:
-    """The points of a curve by step, without evaluations whose position is unknown, such as early joules."""
+    """The points of a curve by step. Evaluations with an unknown position, as of joules, are left out."""
     points = {}
     for evaluation in run.evaluations:
         position = _position(run, axis, evaluation)
@@ -196,7 +196,7 @@ def reached_at(points: Curve, loss: float) -> float | None:
 
 
 def _share(left: float, right: float, position: float) -> float:
-    """Relative position between two points, on the axis over which the curve is straight."""
+    """Relative position between two points, on the scale on which the curve is linear."""
     if right == left:
         return 1.0
     return (
@@ -212,7 +212,7 @@ def common_steps(runs: Sequence[TrainingRun]) -> tuple[int, ...]:
 
 
 def loss_of_step(run: TrainingRun, step: int, ema: int | None = None) -> float:
-    """The loss at a step that was evaluated."""
+    """The loss at an evaluated step."""
     return next(_loss(evaluation, ema) for evaluation in run.evaluations if evaluation.step == step)
 
 
@@ -236,7 +236,7 @@ class Estimate:
 
     @property
     def verdict(self) -> str:
-        """Of a difference: lower, higher, inconclusive, or blank without an interval."""
+        """Verdict on a difference: lower, higher, inconclusive, or blank without an interval."""
         if self.interval is None:
             return ""
         low, high = self.interval
@@ -259,7 +259,7 @@ class MeanPoint:
 def mean_curve(
     study: TrainingStudy, model: str, axis: Axis = "steps", ema: int | None = None
 ) -> tuple[MeanPoint, ...]:
-    """The mean over seeds at each evaluation that all have; empty where the axis was not measured."""
+    """The mean over seeds at each evaluation that all seeds have; empty if the axis was not measured."""
     runs = [_points(run, axis, ema) for run in study.runs_of(model)]
     return tuple(
         MeanPoint(

@@ -1,7 +1,7 @@
 """Losses compared with those of a reference: differences at equal cost, speed-ups to an equal loss.
 
-Differences are taken within a seed. Intervals are Student's t over the seeds, for differences that are
-normally distributed, and none is given below three seeds. Each is a 95 % interval of one comparison, not
+Differences are taken within a seed. Intervals are Student's t over the seeds, which assumes normally
+distributed differences; below three seeds there is none. Each is a 95 % interval of one comparison, not
 adjusted for the number of comparisons in a table.
 """
 
@@ -26,7 +26,7 @@ from bench.stats import intervals
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeChange:
-    """A change of losses in per cent, as a geometric mean over seeds: always above -100."""
+    """A relative change of losses in per cent: the geometric mean over seeds, always above -100."""
 
     ratios: tuple[float, ...]  # of the losses, one a seed
 
@@ -64,7 +64,7 @@ class LossDifference:
 
     @property
     def percent(self) -> RelativeChange | None:
-        """Relative to the reference's loss; None where a loss is not positive, as one with a bound may be."""
+        """Difference relative to the reference's loss; None if a loss is not positive."""
         if min(*self.losses, *self.references) <= 0:
             return None
         return RelativeChange(ratios=tuple(a / b for a, b in zip(self.losses, self.references, strict=True)))
@@ -85,8 +85,8 @@ def difference(
         study: the runs.
         model: one of its models.
         axis: the cost that is equal.
-        reference: by default that of the study.
-        position: on the axis; by default the last that all runs of both reach.
+        reference: a model; by default the reference of the study.
+        position: on the axis; by default the last position that all runs of both models reach.
         ema: index of an average of the weights; None: the trained weights.
 
     Returns:
@@ -111,7 +111,7 @@ def difference(
 def _curve_pairs(
     study: TrainingStudy, model: str, reference: str, axis: Axis, ema: int | None
 ) -> list[tuple[Curve, Curve]]:
-    """The curves of a model and of the reference for every common seed; no pair at all if one is empty."""
+    """The curves of a model and of the reference for every common seed; empty if any curve is empty."""
     pairs = [
         (curve(study.runs[model][seed], axis, ema), curve(study.runs[reference][seed], axis, ema))
         for seed in study.seeds(model, reference)
@@ -122,7 +122,7 @@ def _curve_pairs(
 def bin_differences(
     study: TrainingStudy, model: str, reference: str | None = None
 ) -> tuple[LossDifference, ...]:
-    """Differences by range of noise, from little to much, at the last step at which both were evaluated."""
+    """Differences by range of noise, from low to high, at the last step at which both were evaluated."""
     pair = (model, reference or study.reference)
     runs = [[study.runs[name][seed] for seed in study.seeds(*pair)] for name in pair]
     steps = common_steps([run for of_model in runs for run in of_model])
@@ -147,7 +147,7 @@ def _bins(run: TrainingRun, step: int) -> Sequence[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedUp:
-    """In how many times fewer steps, FLOPs or seconds a model reaches the reference's lowest loss.
+    """Cost of the reference over cost of a model, in steps, FLOPs or seconds, at the reference's lowest loss.
 
     For each seed: the cost of the reference at its lowest loss, divided by the cost of the model at the same
     loss. A model that does not reach the loss costs more than its whole run, which bounds its ratio from
@@ -156,7 +156,7 @@ class SpeedUp:
 
     axis: Axis
     ratios: tuple[float | None, ...]  # one a seed; None: not reached
-    bounds: tuple[float, ...]  # one a seed: the ratio if the model had reached the loss with its last step
+    bounds: tuple[float, ...]  # one a seed: the ratio if the model reached the loss with its last step
 
     @property
     def reached(self) -> int:
@@ -193,10 +193,10 @@ def speed_up(
     reference: str | None = None,
     ema: int | None = None,
 ) -> SpeedUp | None:
-    """How much sooner a model reaches the reference's lowest loss; swap the two for the reverse.
+    """Speed-up of a model to the reference's lowest loss; swap the two models for the reverse.
 
     Returns:
-        None if the two share no seed, the axis was not measured, or the lowest loss is that of step 0.
+        None if the models share no seed, the axis was not measured, or the lowest loss is that of step 0.
     """
     ratios: list[float | None] = []
     bounds: list[float] = []

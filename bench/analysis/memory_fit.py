@@ -17,17 +17,17 @@ from bench.tables.table import Column, Table, unit
 
 GIB = 2**30
 MIB = 2**20
-MIN_BATCHES = 3  # for a fit that can disagree with a line
-RESERVE_BYTES = GIB  # of a device's nominal size: the driver and the CUDA context, about half each
-NONLINEAR = 0.01  # residual, as a share of the largest peak, above which the points are no line
-MAX_BATCH = 2**20  # of every search
+MIN_BATCHES = 3  # a line through two points always fits
+RESERVE_BYTES = GIB  # reserved of a device's nominal size: driver and CUDA context, about half each
+NONLINEAR = 0.01  # residual / largest peak above which the fit counts as nonlinear
+MAX_BATCH = 2**20  # upper limit of the search
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A GPU, or a size of memory, with its usable bytes."""
+    """A GPU, or a memory size, with its usable bytes."""
 
     name: str
     capacity_bytes: int
@@ -40,7 +40,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Peak of the passes = fixed_bytes + per_image_bytes * batch; that of the update is independent of it."""
+    """Peak of passes = fixed_bytes + per_image_bytes * batch; the update's peak is independent of batch."""
 
     fixed_bytes: float
     per_image_bytes: float
@@ -53,11 +53,11 @@ class Fit:
 
     @property
     def is_nonlinear(self) -> bool:
-        """The points are no line: small batches peak in another phase."""
+        """Whether the residual exceeds NONLINEAR, as where small batches peak in another phase."""
         return self.residual_bytes > NONLINEAR * self.peak_bytes(max(self.batches))
 
     def max_batch(self, usable_bytes: int) -> int:
-        """The largest batch whose peak is usable; 0 if not even one image's is."""
+        """The largest batch whose peak fits the usable bytes; 0 if one image does not fit."""
         if self.peak_bytes(1) > usable_bytes:
             return 0
         if self.per_image_bytes <= 0:
@@ -69,8 +69,8 @@ def fit(records: Iterable[Record]) -> Fit | None:
     """Least squares over the cases of one model and setting; None with fewer than three measured batches.
 
     A checkpointed step with a small batch may peak at the end of its backward pass, when the gradients exist,
-    and with a large batch at the beginning. Where three batches or more peak like the largest, only these
-    make the line.
+    and with a large batch at the beginning. If at least three batches peak in the same phase as the largest,
+    only these are fitted.
     """
     uses = {record.case.batch: record.use for record in records if isinstance(record, Memory)}
     if len(uses) < MIN_BATCHES:
@@ -101,10 +101,10 @@ def largest(fits: Callable[[int], bool], guess: int) -> int:
 
     Args:
         fits: whether a batch fits; true up to some batch, then false.
-        guess: where to begin.
+        guess: the first batch tried.
 
     Returns:
-        From 0, where not even one image fits, to MAX_BATCH.
+        From 0 (one image does not fit) to MAX_BATCH.
     """
     low, high, step = max(0, min(guess, MAX_BATCH)), 0, 1
     if low == 0 or fits(low):
@@ -150,11 +150,11 @@ def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
 class BatchLimit:
     """The line through the batches of one setting, and the largest batch for one device."""
 
-    case: MemoryCase  # any of the line's
-    records: tuple[Record, ...]  # that the line comes from
+    case: MemoryCase  # any case of the line
+    records: tuple[Record, ...]  # records that the line is fitted to
     fit: Fit | None  # None: fewer than three batches were measured
-    device: Device | None = None  # None: only the line is wanted
-    verified_batch: int | None = None  # fits while the next does not; None: not searched, or not found
+    device: Device | None = None  # None: only the line was requested
+    verified_batch: int | None = None  # fits, and the next batch does not; None: not searched, or not found
     remark: str = ""
 
     @property
@@ -205,7 +205,7 @@ LIMITS = Table[BatchLimit](
 
 
 def limits_by_device(devices: Sequence[Device]) -> Table[BatchLimit]:
-    """One row a line, with a column for each device."""
+    """Table with one row for each fitted line and one column for each device."""
 
     def column(device: Device) -> Column[BatchLimit]:
         return Column(device.name, lambda r: r.fit and r.fit.max_batch(device.usable_bytes), significant)
@@ -215,7 +215,7 @@ def limits_by_device(devices: Sequence[Device]) -> Table[BatchLimit]:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A paper's statement of the GPUs that a model can be trained on."""
+    """A paper's claim that a model can be trained on certain GPUs."""
 
     id: str  # in baselines/claims.csv
     source: str
@@ -224,7 +224,7 @@ class Claim:
     res: Size
     batch: int  # on each GPU
     gpus: int
-    gpu: str  # as baselines/gpus.csv names it
+    gpu: str  # name in baselines/gpus.csv
 
 
 CLAIMS = (
@@ -283,7 +283,7 @@ class Verdict:
 
     @property
     def margin_bytes(self) -> int | None:
-        """Usable memory minus needed memory."""
+        """Usable memory minus required memory."""
         return None if self.needed_bytes is None else self.device.usable_bytes - self.needed_bytes
 
     @property
@@ -297,7 +297,7 @@ class Verdict:
 def verdicts(records: Sequence[Record], reserve_bytes: int = RESERVE_BYTES) -> list[Verdict]:
     """Judge every claim by its cases, with and without checkpointing and in any precision.
 
-    A case that was limited to another size than the claim's is no evidence for it.
+    A case with an allocator limit other than the claim's memory size is not used.
     """
     found = []
     for claim in CLAIMS:

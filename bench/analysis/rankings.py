@@ -25,14 +25,14 @@ class Ranking:
 
     step: int
     models: tuple[str, ...]  # by the mean over seeds
-    tau: float  # Kendall's, between this ranking and that of the last step
+    tau: float  # Kendall's, between this ranking and the one at the last step
     agreement: float  # share of the seeds whose own ranking at this step is equal
 
 
 def rankings(study: TrainingStudy, ema: int | None = None) -> tuple[Ranking, ...]:
     """Rank the models at each common step except step 0, by the seeds that all models have.
 
-    At step 0 nothing is learned yet, and networks whose last layer starts at zero have equal losses.
+    Step 0 is left out: networks whose last layer starts at zero have equal losses there.
     """
     seeds = study.seeds()
     runs = {model: [study.runs[model][seed] for seed in seeds] for model in study.models}
@@ -87,15 +87,15 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class RankCorrelation:
-    """Of two rankings of the same models: by loss, and by another number."""
+    """Correlation of two rankings of the same models: by loss, and by another number."""
 
     models: tuple[str, ...]
     spearman: float
     kendall: float
-    spearman_interval: Interval | None  # over the orders that the seeds leave open; None below three seeds
+    spearman_interval: Interval | None  # over the orders consistent with the seeds; None below three seeds
     kendall_interval: Interval | None
     p_value: float  # two-sided: share of the orders of the models with |Kendall's tau| at least as large
-    min_p_value: float  # of so few models, if the two rankings were equal
+    min_p_value: float  # the p-value of equal rankings of this many models
 
 
 def correlation(
@@ -103,15 +103,14 @@ def correlation(
 ) -> RankCorrelation | None:
     """Correlate the ranking by loss with that by another number, such as a published FID.
 
-    The intervals contain the correlation of these models' true mean losses with a confidence of at least 95
-    %. They show how far the seeds leave it open, and are no statement about other models; p_value is. A
-    bootstrap of so few seeds would not do: with three seeds it covers far less than 95 % where losses are
-    similar.
+    The intervals contain the correlation of these models' true mean losses with a confidence of at least
+    95 %. They cover the uncertainty from the seeds only and say nothing about other models; p_value does. No
+    bootstrap is used: with three seeds its coverage is far below 95 % where losses are similar.
 
     Args:
         study: the runs.
         other: model -> number, lower is better; models in only one of the two are left out.
-        step: of the loss; by default the last that all models have.
+        step: of the loss; by default the last step that all models have.
         ema: index of an average of the weights; None: the trained weights.
 
     Returns:
@@ -146,14 +145,13 @@ def correlation(
 
 
 def _known_orders(losses: Sequence[Sequence[float]]) -> dict[tuple[int, int], int] | None:
-    """For each pair: 1 if the first model has the higher loss, -1 if the second, 0 if that is open.
+    """For each pair: 1 if the first model has the higher loss, -1 if the second has, 0 if undecided.
 
-    Student's t within seeds, at a level at which with 95 % confidence no pair at all is ordered wrongly. Only
-    one direction of a pair can be wrong (unless two true losses are exactly equal), so each pair may use its
-    share of 5 % on one side.
+    Student's t within seeds at a Bonferroni level: with 95 % confidence no pair is ordered wrongly. Only one
+    direction of a pair can be wrong (unless two true losses are exactly equal), so each test is one-sided.
 
     Args:
-        losses: of every model, one a seed.
+        losses: of every model, one value a seed.
 
     Returns:
         None below three seeds.
@@ -173,12 +171,12 @@ def _known_orders(losses: Sequence[Sequence[float]]) -> dict[tuple[int, int], in
 def _range(
     known: Mapping[tuple[int, int], int] | None, weights: NDArray[np.float64], maximum: float
 ) -> Interval | None:
-    """The lowest and the highest correlation if each pair of unknown order may have either order.
+    """The lowest and the highest correlation over all orders of the undecided pairs.
 
     Both correlations are, up to a factor, sums over pairs of their order by loss times a weight.
 
     Args:
-        known: of `_known_orders`; without it there is no interval.
+        known: result of `_known_orders`; None gives no interval.
         weights: (models, models): differences of ranks for Spearman's, their signs for Kendall's.
         maximum: the correlation of equal orders: 1 without ties.
     """
@@ -191,7 +189,7 @@ def _range(
 
 
 def _null_distribution(numbers: Sequence[float]) -> NDArray[np.float64]:
-    """|Kendall's tau| between numbers and their permutations: all, or drawn ones and the order itself."""
+    """|Kendall's tau| between numbers and all their permutations, or sampled ones and the identity."""
     if math.factorial(len(numbers)) <= MAX_ORDERS:
         orders = list(itertools.permutations(numbers))
     else:

@@ -1,6 +1,6 @@
 """Records at several resolutions as curves of time, MACs, bytes and memory of one image. Imports no torch.
 
-Memory is what the passes hold at their peak beside parameters, moments and EMA.
+Memory is the peak of the passes minus parameters, moments and EMA.
 """
 
 import math
@@ -16,24 +16,24 @@ from bench.stats import power_law
 from bench.stats.power_law import Curve, Drift, Exponent, Interval, Point
 
 COSTS = ("time", "MACs", "bytes", "memory")
-MAX_DRIFT = 0.2  # visits that differ by more give no verdict: the tails of such noise are unknown
+MAX_DRIFT = 0.2  # a larger difference between visits gives no verdict
 
 
 def side_of(res: Size) -> float:
-    """The side of a square of as many pixels."""
+    """The side in px of a square with the same number of pixels."""
     height, width = height_width(res)
     return float(height) if height == width else math.sqrt(height * width)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ScalingSetting:
-    """What the curves of one study have in common."""
+    """Settings that the curves of one study share."""
 
     work: str
     precision: str
     device: str  # blank for counts alone
-    from_batch: int  # that was requested
-    switches: tuple[str, ...] = ()  # settings that are not at their default, in words
+    from_batch: int  # the requested batch
+    switches: tuple[str, ...] = ()  # nondefault settings, in words
 
     def __str__(self) -> str:
         words = [self.work, *([self.device] if self.device else []), self.precision]
@@ -48,8 +48,8 @@ class Sized:
     model: str
     family: str
     res: Size
-    batch: int  # that ran or, if none did, that was tried last
-    timed: tuple[ScalingVisit, ...]  # of that batch
+    batch: int  # the batch that ran or, if none did, the last one tried
+    timed: tuple[ScalingVisit, ...]  # visits with that batch
     failed: tuple[Skipped, ...]  # attempts without a time, in order
     work: OperatorCosts | None
     memory: Record | None  # Memory, or Skipped
@@ -60,7 +60,7 @@ class Sized:
 
     @property
     def visits(self) -> tuple[tuple[float, ...], ...]:
-        """Seconds of one image, by visit."""
+        """Seconds per image, by visit."""
         return tuple(tuple(time / self.batch for time in visit.times_s) for visit in self.timed)
 
     @property
@@ -86,7 +86,7 @@ class Sized:
 
     @property
     def passes_bytes(self) -> float | None:
-        """What the passes hold for each image at their peak."""
+        """Peak bytes of the passes per image."""
         return passes_bytes(self.use) / self.batch if self.use else None
 
     @property
@@ -98,7 +98,7 @@ class Sized:
         return f"{method}: {self.memory.status}" if isinstance(self.memory, Skipped) else method
 
     def batch_of(self, cost: str) -> int | None:
-        """The batch that a cost of one image comes from; None for MACs, which do not depend on it."""
+        """The batch behind a cost of one image; None for MACs, which do not depend on the batch."""
         if cost == "bytes" and self.work is not None:
             return self.work.case.batch
         return None if cost == "MACs" else self.batch
@@ -111,9 +111,9 @@ class Sized:
 
 
 def passes_bytes(use: MemoryUse) -> int:
-    """The peak of the passes minus what exists before them.
+    """The peak of the passes minus the tensors that exist before them.
 
-    Gradients count: where they and not the activations make the peak, nothing would be left without them.
+    Gradients are included: where they and not the activations make the peak, nothing would remain otherwise.
     """
     return use.passes_peak_bytes - use.parameters_bytes - use.optimizer_bytes - use.ema_bytes
 
@@ -136,14 +136,14 @@ class Study:
         return power_law.drift_of([p for sized in self.sizes if (p := sized.point("time"))])
 
     def interval(self, sized: Sized) -> Interval | None:
-        """The interval of one size's time; None where it has no time, or too few samples."""
+        """The interval of the time at one size; None without a time or with too few samples."""
         point = sized.point("time")
         if point is None:
             return None
         return power_law.intervals(Curve(points=(point,), drift=self.drift))[0]
 
     def batches(self, models: Collection[str], cost: str, sides: Collection[float]) -> tuple[int, ...]:
-        """The batches that costs come from, the largest first; none for MACs."""
+        """The batches behind the costs, the largest first; empty for MACs."""
         found = {
             sized.batch_of(cost)
             for sized in self.sizes
@@ -155,7 +155,7 @@ class Study:
         return tuple(record for sized in self.sizes if sized.model in models for record in sized.records)
 
     def curve(self, model: str, cost: str, among: Collection[Size] | None = None) -> Curve:
-        """The curve of a cost; sizes with as many pixels are one point, the geometric mean of their visits.
+        """The curve of a cost. Sizes of equal pixel count are one point, the geometric mean of their visits.
 
         Args:
             model: one of the study.
@@ -176,18 +176,18 @@ class Study:
         )
 
     def exponents(self, model: str) -> dict[str, Exponent]:
-        """The exponent of every cost that is known at two sizes or more."""
+        """The exponent of every cost that is known at two or more sizes."""
         fits = {cost: power_law.exponent(self.curve(model, cost)) for cost in COSTS}
         return {cost: fit for cost, fit in fits.items() if fit is not None}
 
 
 def batch_range(batches: Sequence[int]) -> str:
-    """Batches, the largest first, in words: "16 to 2", or one; blank without any."""
+    """A range of batches in words, the largest first: "16 to 2" or "16"; blank without batches."""
     return " to ".join(map(str, dict.fromkeys((*batches[:1], *batches[-1:]))))
 
 
 def drift_summary(drift: Drift | None) -> str:
-    """The difference between visits, and its consequence."""
+    """The difference between visits and its consequence, in words."""
     if drift is None:
         return f"{why_refused(drift)}: no intervals and no verdicts"
     return (
@@ -197,7 +197,7 @@ def drift_summary(drift: Drift | None) -> str:
 
 
 def why_refused(drift: Drift | None) -> str:
-    """Why times of such a drift give no verdict; blank where they do."""
+    """Reason that times with this drift give no verdict; blank if they do."""
     if drift is None:
         return "one visit of each case does not show how much visits differ"
     return f"visits of one case differ by {100 * drift.sd:.0f} %" if drift.sd > MAX_DRIFT else ""
@@ -207,7 +207,7 @@ def why_refused(drift: Drift | None) -> str:
 
 
 def studies(records: Iterable[Record]) -> list[Study]:
-    """Every study that was timed, from records in any order; the newest of a case counts."""
+    """Every timed study, from records in any order; the newest record of a case counts."""
     stored = list(records)
     visits: dict[ScalingSetting, dict[tuple[str, Size], dict[tuple[int, int], Record]]] = {}
     for record in sorted(stored, key=lambda record: record.environment.date):
@@ -242,7 +242,7 @@ def studies(records: Iterable[Record]) -> list[Study]:
 
 
 def counts(records: Iterable[Record]) -> list[Study]:
-    """The counts alone, of every kind of work, precision and batch."""
+    """Studies of counts without times, one for each work, precision and batch."""
     found: dict[ScalingSetting, dict[tuple[str, Size], Sized]] = {}
     for work in (record for record in records if isinstance(record, OperatorCosts)):
         case = work.case
@@ -290,7 +290,7 @@ def _sized(
 
 
 def _work_of(case: ScalingCase, works: Sequence[OperatorCosts]) -> OperatorCosts | None:
-    """The count of the batch that ran, or of the nearest."""
+    """The count at the batch that ran, or at the nearest batch."""
     wanted = (case.model, case.res, case.work, tensors_of(case.precision))
     fitting = [w for w in works if (w.case.model, w.case.res, w.case.work, w.case.precision) == wanted]
     near = [(abs(w.case.batch - case.batch), w.environment.date, i) for i, w in enumerate(fitting)]
@@ -300,7 +300,7 @@ def _work_of(case: ScalingCase, works: Sequence[OperatorCosts]) -> OperatorCosts
 def _memory_of(
     case: ScalingCase, device: str, memories: Sequence[tuple[MemoryCase, Record]]
 ) -> Record | None:
-    """The memory of a case as it ran: measured on this device, or else predicted."""
+    """The memory of a case at the batch that ran: measured on this device, else predicted."""
     wanted = (case.model, case.res, case.batch, case.work, None, tensors_of(case.precision))
     fitting = [
         record

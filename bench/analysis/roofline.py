@@ -1,8 +1,8 @@
-"""Floors: the least time of a pass on a device, from its operators and the peaks of the device.
+"""Floors: the minimum time of a pass on a device, from its operators and the peaks of the device.
 
 A floor is max(FLOPs / peak, bytes / bandwidth) of every operator, summed over a pass; one MAC is two FLOPs.
-It holds for direct algorithms at the stated clocks. A peak is dense and belongs to one precision; where none
-is known it is None, and so is every floor that needs it. Imports no torch.
+It holds for direct algorithms at the stated clocks. A peak is dense and belongs to one precision. An unknown
+peak is None, and so is every floor that needs it. Imports no torch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ def tensors_of(precision: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
-    """FLOP/s of a device in each precision, and its bytes/s."""
+    """Peak FLOP/s of a device in each precision, and its peak bytes/s."""
 
     device: str
     source: str
@@ -47,11 +47,11 @@ class Peaks:
     bf16: float | None
     fp16: float | None  # summed in float32, as torch does
     bytes_per_s: float | None  # read and written
-    ceilings: tuple[Ceiling, ...] = ()  # the records that measured peaks come from
+    ceilings: tuple[Ceiling, ...] = ()  # records of the measured peaks
 
     @property
     def origin(self) -> str:
-        """measured, or as sold."""
+        """In words: measured, or as sold."""
         return "measured" if self.measured else "as sold"
 
     def flops_per_s(self, precision: str, kind: str) -> float | None:
@@ -63,7 +63,7 @@ class Peaks:
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """The least seconds of a pass."""
+    """The minimum seconds of a pass."""
 
     compute_s: float  # of operators whose FLOPs take longer than their bytes
     memory_s: float  # of the other operators
@@ -77,7 +77,7 @@ class Floor:
         return self.compute_s / self.total_s if self.total_s else 0.0
 
 
-# of a device that nothing is known of: counts without floors
+# an unknown device: counts without floors
 NO_PEAKS = Peaks(
     device="",
     source="",
@@ -91,11 +91,11 @@ NO_PEAKS = Peaks(
 
 
 def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floor | None:
-    """The floor of a pass; None where a peak that it needs is not known.
+    """The floor of a pass; None if it needs an unknown peak.
 
     Args:
         costs: of the operators of the pass.
-        peaks: of the device.
+        peaks: the peaks of the device.
         precision: of the arithmetic: fp32 and tf32 move the same bytes.
         form: eager, where every kernel reads its inputs and writes its outputs; or fused.
     """
@@ -140,18 +140,18 @@ def _tera(value: float | None) -> float | None:
 
 @cache
 def gpu_named(device: str) -> str | None:
-    """The GPU of baselines/gpus.csv that torch's name of a device stands for; None if it may be several.
+    """The GPU of baselines/gpus.csv that torch's device name identifies; None if ambiguous.
 
-    "NVIDIA H100 80GB HBM3" is the SXM5 card: the PCIe one has other memory. "NVIDIA H200" is the only one.
+    "NVIDIA H100 80GB HBM3" is the SXM5 module: the PCIe card has other memory. "NVIDIA H200" is unique.
     """
     fitting = gpus.gpus_fitting(device)
     return fitting[0].gpu if len(fitting) == 1 else None
 
 
 def measured_peaks(records: Iterable[object], device: str) -> Peaks | None:
-    """The highest ceilings measured on a device; None without a single one.
+    """The highest ceilings measured on a device; None without any.
 
-    The highest count, not the newest: a shared machine has better hours and worse.
+    The highest counts, not the newest: other users of a shared machine lower a ceiling.
     """
     highest = highest_ceilings(
         record for record in records if isinstance(record, Ceiling) and record.environment.device == device
@@ -181,7 +181,7 @@ def measured_peaks(records: Iterable[object], device: str) -> Peaks | None:
 
 
 def highest_ceilings(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
-    """The highest of every kind and precision on each device."""
+    """The highest ceiling of every kind and precision on each device."""
     highest: dict[tuple[str, bool, str, str], Ceiling] = {}
     for one in ceilings:
         what, precision = one.case.what, one.case.precision
@@ -194,13 +194,13 @@ def highest_ceilings(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
 def fastest(
     records: Iterable[object], costs: OperatorCosts, precision: str, device: str
 ) -> TimedPasses | None:
-    """The fastest measurement of an inference pass, whatever its other settings; None without one.
+    """The fastest measurement of an inference pass under any other settings; None without one.
 
     Args:
         records: of any kind.
-        costs: of the pass; a training step also has a loss and an update, which floors leave out.
+        costs: operator costs of the pass; training gives None, as a step has a loss and an update too.
         precision: of the arithmetic.
-        device: as torch names it, or a GPU of baselines/gpus.csv, which also stands for torch's name of it.
+        device: torch's device name, or a GPU of baselines/gpus.csv, which also matches torch's name of it.
     """
     if costs.case.work != "inference":
         return None
@@ -234,19 +234,20 @@ def profile(
 
 
 def _is_same_pass(record: TimedPasses | Profile, costs: OperatorCosts, precision: str, device: str) -> bool:
-    case, asked, measured_on = record.case, costs.case, record.environment.device
+    case, wanted, measured_on = record.case, costs.case, record.environment.device
     return (
-        (case.model, case.res, case.batch, case.precision) == (asked.model, asked.res, asked.batch, precision)
+        (case.model, case.res, case.batch, case.precision)
+        == (wanted.model, wanted.res, wanted.batch, precision)
     ) and device in (measured_on, gpu_named(measured_on))
 
 
 def needed(precisions: Sequence[str]) -> list[str]:
-    """The precisions whose peaks floors at these precisions need, each once."""
+    """The precisions whose peaks the floors at these precisions need, without duplicates."""
     both = {"torch-default": ("fp32", "tf32")}
     return list(dict.fromkeys(key for precision in precisions for key in both.get(precision, (precision,))))
 
 
 def unknown(peaks: Peaks, precisions: Sequence[str]) -> list[str]:
-    """The peaks that floors at these precisions need and that are not known of a device."""
+    """The unknown peaks of a device that floors at these precisions need."""
     lacking = [key for key in needed(precisions) if peaks.flops_per_s(key, "linear") is None]
     return [*lacking, *(["bandwidth"] if peaks.bytes_per_s is None else [])]

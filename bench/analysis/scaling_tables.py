@@ -16,14 +16,14 @@ from bench.stats.power_law import Exponent
 from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
 from bench.tables.table import Column, Table, unit
 
-TAKEN_OVER = "‡"  # marks a published ratio, see slowdowns.TAKEN_OVER
+TAKEN_OVER = "‡"  # marks a published ratio with a number from another paper
 MIB, GIB = 2**20, 2**30
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Generic[T]):
-    """One row of a study; a failed attempt of a size is a skipped row."""
+    """One row of a study; a failed attempt at a size is a skipped row."""
 
     study: Study
     of: T
@@ -45,7 +45,7 @@ class Row(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The exponent of one cost of one model."""
+    """The fitted exponent of one cost of one model."""
 
     model: str
     cost: str
@@ -61,7 +61,7 @@ SETTING: tuple[Column[Any], ...] = (
 
 
 def _in_study(table: Table[Any]) -> Table[Any]:
-    """The table of one study, under a heading that states its setting."""
+    """The table of one study under a heading with its setting."""
     kept = tuple(column for column in table.columns if column not in SETTING)
     return Table(title=table.title, columns=kept, records=table.records)
 
@@ -203,12 +203,12 @@ SLOWDOWNS = Table[Row[Slowdown]](
 
 
 def _finite(bounds: Sequence[float] | None) -> list[float | None] | None:
-    """An interval of sides; None for an end that the sizes do not bound."""
+    """An interval of sides in px; an end that the sizes do not bound is None."""
     return None if bounds is None else [end if 0 < end < math.inf else None for end in bounds]
 
 
 def _ends(bounds: Sequence[float | None] | None) -> str:
-    """An interval of sides, whose ends may lie beyond the sizes."""
+    """An interval of sides in words; its ends may lie beyond the sizes."""
     if bounds is None:
         return BLANK
     low, high = ("beyond the sizes" if end is None else _px(end) for end in bounds)
@@ -240,7 +240,7 @@ def _batch(record: Record) -> int:
 
 
 def size_rows(study: Study) -> list[Row[Sized]]:
-    """One row for every size, and before it one for every failed attempt."""
+    """One row for every size, preceded by a row for each failed attempt."""
     rows = []
     for sized in study.sizes:
         failures = {(_batch(one), one.status, one.reason): one for one in sized.failed}
@@ -263,7 +263,7 @@ def exponent_rows(study: Study) -> list[Row[Fit]]:
 
 
 def slowdown_rows(study: Study) -> list[Row[Slowdown]]:
-    """Every doubling of every model, then those of a DiT relative to the other models."""
+    """Slow-downs of every model at every doubling, then those of a DiT relative to the other models."""
     found = [one for model in study.models for one in slowdowns.doublings(study, model)]
     return [
         Row(study=study, of=one, records=study.records_of(*one.models))

@@ -1,4 +1,4 @@
-"""Growth between two resolutions: slow-downs beside the published ones, and cross-overs of two models."""
+"""Growth between two resolutions: slow-downs compared with published ones, and cross-overs of two models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from bench.stats import cross_overs, power_law
 from bench.stats.cross_overs import CrossOver
 from bench.stats.power_law import Interval
 
-MARGIN = 0.05  # ratios that differ by less are equal
+MARGIN = 0.05  # relative tolerance of equal ratios
 # tables of one paper at 256 and at 512 px: throughput falls from the first to the second
 _TABLES = (("FCDM", "fcdm_table03", "fcdm_table05"), ("DiCo", "dico_table01", "dico_table02"))
 PUBLISHED_SIDES = (256.0, 512.0)
@@ -26,12 +26,12 @@ class PublishedSlowdown:
     paper: str
     model: str
     ratio: float
-    taken_over: bool  # one of its two throughputs, so that they may come from two devices
+    taken_over: bool  # one throughput is from another paper and perhaps another device
 
 
 @cache
 def published_slowdowns() -> tuple[PublishedSlowdown, ...]:
-    """Every pair of throughputs that one paper prints at both sizes."""
+    """The slow-down of every model whose throughput one paper prints at both sizes."""
     found = {}
     for paper, *names in _TABLES:
         rows = [
@@ -55,24 +55,24 @@ def published_slowdowns() -> tuple[PublishedSlowdown, ...]:
 
 
 def slowdown_remark() -> str:
-    """Contradictions between the published slow-downs."""
+    """The remark on contradictions between the published slow-downs."""
     return load.remark(_REMARK).statement
 
 
 def slowdowns_of(model: str, family: str) -> tuple[PublishedSlowdown, ...]:
-    """The published slow-downs of a model or, without any, of other sizes of its family."""
+    """The published slow-downs of a model or, if it has none, of other sizes of its family."""
     own = tuple(one for one in published_slowdowns() if one.model == model)
     return own or tuple(one for one in published_slowdowns() if one.model.rpartition("-")[0] == family)
 
 
 def _judged(verdict: str, batches: Sequence[int]) -> str:
-    """A verdict, with the batches behind it if they differ."""
+    """A verdict in words, with its batches if they differ."""
     return f"{verdict}; batch {batch_range(batches)}" if len(batches) > 1 else verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slowdown:
-    """Growth of costs between two sides: of one model, or of a DiT as a multiple of another model's."""
+    """Growth of costs between two sides: of one model, or of a DiT relative to another model."""
 
     subject: str  # a model, or "DiT-XL/2 / FCDM-XL"
     models: tuple[str, ...]
@@ -82,8 +82,8 @@ class Slowdown:
     interval: Interval | None
     counts: tuple[tuple[str, float], ...]  # growth of MACs, bytes and memory, where known
     published: tuple[PublishedSlowdown, ...]  # from 256 to 512 px; empty for other sizes
-    refused: str  # why times give no verdict; blank where they do
-    batches: tuple[int, ...]  # behind the times, the largest first
+    refused: str  # reason that times give no verdict; blank if they do
+    batches: tuple[int, ...]  # of the times, the largest first
 
     def count(self, cost: str) -> float | None:
         return dict(self.counts).get(cost)
@@ -99,7 +99,7 @@ class Slowdown:
         return _judged("; ".join(self._findings(self.interval)), self.batches)
 
     def _findings(self, interval: Interval) -> list[str]:
-        """The measured growth beside that of the MACs and the published ones."""
+        """The measured growth compared with that of the MACs and the published growth."""
         others = [(f"{one.paper} ({one.model})", one.ratio) for one in self.published]
         macs = self.count("MACs")
         others += [] if macs is None else [("its MACs", macs)]
@@ -110,7 +110,7 @@ class Slowdown:
 
 
 def _position(interval: Interval, ratio: float) -> str:
-    """The position of an interval relative to a ratio; within MARGIN is equal."""
+    """Position of an interval relative to a ratio: above, below, equal within MARGIN, or inconclusive."""
     low, high = interval
     if low > ratio * (1 + MARGIN):
         return "above"
@@ -122,10 +122,10 @@ def _position(interval: Interval, ratio: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeSlowdown(Slowdown):
-    """The slow-down of a DiT as a multiple of another model's."""
+    """The slow-down of a DiT divided by that of another model."""
 
     def _findings(self, interval: Interval) -> list[str]:
-        """Whether the published difference holds on this device, and which model slows down more."""
+        """Verdict on the published difference on this device, and the model that slows down more."""
         low, high = interval
         found = []
         for one in self.published:
@@ -144,7 +144,7 @@ class RelativeSlowdown(Slowdown):
 
 
 def doublings(study: Study, model: str) -> list[Slowdown]:
-    """Every doubling of the side within a model's sizes, timed or counted."""
+    """Slow-downs of each model at every doubling of the side, timed or counted."""
     growths = {
         cost: {(g.from_side, g.to_side): g for g in power_law.doublings(study.curve(model, cost))}
         for cost in COSTS
@@ -179,7 +179,7 @@ def doublings(study: Study, model: str) -> list[Slowdown]:
 
 
 def relative_slowdowns(study: Study) -> list[RelativeSlowdown]:
-    """The slow-down of each DiT as a multiple of every other model's, where both were timed."""
+    """The slow-down of each DiT divided by that of every other model, where both were timed."""
     families = {sized.model: sized.family for sized in study.sizes}
     found = []
     for reference in (model for model in study.models if families[model] == "DiT"):
@@ -218,19 +218,19 @@ def _relative(study: Study, theirs: Slowdown, own: Slowdown) -> RelativeSlowdown
 
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
-    """Where one of two models becomes the cheaper one."""
+    """The side at which one of two models becomes the cheaper one."""
 
     first: str
     second: str
     cost: str
     at: CrossOver
     sides: tuple[float, float]  # the range of sizes that both have
-    refused: str  # why times give no verdict; blank where they do, and for counts
+    refused: str  # reason that times give no verdict; blank if they do, and for counts
     batches: tuple[int, ...]  # of both at these sizes, the largest first; none for MACs
 
     @property
     def verdict(self) -> str:
-        """The finding within the range and, marked as extrapolated, beyond it."""
+        """The cross-over in words; beyond the range of sizes it is marked as extrapolated."""
         if self.refused:
             return f"not judged: {self.refused}"
         return _judged(self._finding, self.batches)
@@ -255,7 +255,7 @@ class Crossing:
 
 
 def crossings(study: Study, cost: str = "time") -> list[Crossing]:
-    """The cross-overs of every two models of a study that share two sizes."""
+    """The cross-overs of every pair of models in a study with two common sizes."""
     curves = {model: study.curve(model, cost) for model in study.models}
     found = []
     for first, second in combinations(study.models, 2):

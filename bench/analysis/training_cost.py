@@ -1,8 +1,8 @@
 """Cost of a whole training: in the papers' unit, in FLOPs, device-hours and joules.
 
-The papers' unit is 3 x MACs of a forward pass x steps x batch, printed as FLOPs: in zetta, 1e21, it is
-zetta-MACs. A training step takes the MACs of its forward and backward pass, and those of every block once
-more where a release recomputes them; one MAC is two FLOPs.
+The papers' unit is 3 x MACs of a forward pass x steps x batch in zetta (1e21), printed as FLOPs. A training
+step takes the MACs of its forward and backward pass; where a release recomputes blocks, their forward MACs
+count twice. One MAC is two FLOPs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,22 +20,22 @@ from models.registry import ENTRIES
 
 ZETTA = 1e21
 PUBLISHED_TABLE = "fcdm_table17"
-RES = 256  # of the table's rows
+RES = 256  # px, of all rows of the table
 BATCH = 256
-STEPS = 400_000  # of a training that no table describes
-STEPS_PER_EPOCH = 5000  # of ImageNet's 1.28 million images, at that batch
-PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # whose rules the papers' MACs follow, first
-COUNTERS = ("torch", "torchprofile-meta")  # that a cost is made of
+STEPS = 400_000  # default of a training that is in no table
+STEPS_PER_EPOCH = 5000  # ImageNet, 1.28 million images, batch 256
+PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # by preference; the papers' MACs follow these rules
+COUNTERS = ("torch", "torchprofile-meta")  # the counters that a cost needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training that a paper reports, or one that a user describes."""
+    """A training from a paper's table, or one given by options."""
 
     model: str
     steps: int
     batch: int
-    source: str = ""  # of the printed numbers; blank without
+    source: str = ""  # of the printed numbers; blank if none
     printed_macs: float | None = None  # of one forward pass
     printed: Published | None = None  # zetta-MACs of the whole training
 
@@ -46,16 +46,16 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A training's costs; None for what was not printed, counted or measured."""
+    """The costs of a training; None for a number that was not printed, counted or measured."""
 
     training: Training
     macs: int | None  # of one forward pass, by the papers' rules
     train_macs: int | None  # of one image's forward and backward pass, by torch's rules
     recomputed_macs: int | None  # the same with every block recomputed
-    recomputes: bool  # the release does so
+    recomputes: bool  # the release recomputes blocks
     is_lower_bound: bool  # the release has passes that are not counted
-    steps: tuple[Throughput, ...]  # timed steps, one of every setting on a device
-    counted: tuple[MacCount, ...]  # the records that the MACs come from
+    steps: tuple[Throughput, ...]  # timed steps, one for each setting on a device
+    counted: tuple[MacCount, ...]  # records of the MACs
 
     @property
     def from_printed(self) -> float | None:
@@ -75,12 +75,12 @@ class Cost:
 
     @property
     def release_flops(self) -> float | None:
-        """FLOPs as the release runs; `is_lower_bound` says whether they are a bound."""
+        """FLOPs of the training as the release runs it; a lower bound if `is_lower_bound`."""
         return self.flops(self.recomputes)
 
     @property
     def verdict(self) -> str:
-        """Whether the printed cost agrees, to its last digit, with the printed and with the counted MACs."""
+        """Whether the printed cost agrees to its last digit with the printed and with the counted MACs."""
         printed = self.training.printed
         if printed is None or printed.value is None:
             return ""
@@ -93,7 +93,7 @@ class Cost:
 
 
 def papers_zetta(macs: float, training: Training) -> float:
-    """The papers' unit, in zetta."""
+    """Cost in the papers' unit, in zetta."""
     return 3 * macs * training.images / ZETTA
 
 
@@ -133,7 +133,7 @@ def remarks() -> list[str]:
 
 
 def costs(trainings: Sequence[Training], records: Iterable[Record]) -> list[Cost]:
-    """Costs of trainings at 256 px from counts and timed steps; the newest record of a case stands."""
+    """Costs of trainings at 256 px from counts and timed steps; the newest record of a case counts."""
     counted: list[MacCount] = []
     timed: list[Throughput] = []
     for record in records:
@@ -147,7 +147,7 @@ def costs(trainings: Sequence[Training], records: Iterable[Record]) -> list[Cost
 
 
 def _age(record: Record) -> tuple[str, str]:
-    """The date; records of one date are ordered by content, so that the order of a file does not matter."""
+    """Sorting key: date, then content, so that the order of lines in a file does not matter."""
     return record.environment.date, repr(record)
 
 
@@ -186,7 +186,7 @@ def _per_image(count: MacCount, macs: int | None) -> int | None:
 
 
 def settings(case: ThroughputCase) -> str:
-    """The nondefault settings of a timed step, in words, without checkpointing."""
+    """The nondefault settings of a timed step except checkpointing, in words."""
     return ", ".join(replace(case, checkpointing=False).nondefault_settings)
 
 
@@ -199,12 +199,12 @@ class CostRow:
 
     @property
     def hours(self) -> float | None:
-        """Of one device."""
+        """Device-hours of all steps."""
         return self.cost.training.images / self.step.images_per_s / 3600 if self.step else None
 
     @property
     def joules(self) -> float | None:
-        """None where the device's energy is unknown."""
+        """Energy of all steps; None if the device's energy is unknown."""
         each = self.step.joules_per_image if self.step else None
         return None if each is None else each * self.cost.training.images
 
@@ -214,7 +214,7 @@ class CostRow:
 
 
 def rows(found: Iterable[Cost]) -> list[CostRow]:
-    """A row a training, or a row for every setting that its steps were timed under."""
+    """One row for each training and setting with timed steps, or one row for a training without any."""
     return [CostRow(cost=one, step=step) for one in found for step in one.steps or (None,)]
 
 

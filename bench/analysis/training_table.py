@@ -20,7 +20,7 @@ class ModelResult:
 
     model: str
     runs: tuple[TrainingRun | Skipped, ...]  # failed ones included
-    study: TrainingStudy | None  # None: every run of every model failed
+    study: TrainingStudy | None  # None if every run of every model failed
     reference: str
 
     @property
@@ -44,13 +44,13 @@ class ModelResult:
 
     @property
     def train_flops(self) -> int | None:
-        """FLOPs of a whole run; None if none has ended."""
+        """FLOPs of a whole run; None if no run is complete."""
         recipe = self.case.recipe
         return 2 * self.ended[0].train_macs * recipe.batch * recipe.steps if self.ended else None
 
     @property
     def joules(self) -> tuple[float, ...] | None:
-        """Of every run that ended; None if one was not measured."""
+        """Joules of every completed run; None if one run has no energy."""
         joules = tuple(run.last.joules for run in self.ended if run.last.joules is not None)
         return joules if joules and len(joules) == len(self.ended) else None
 
@@ -61,7 +61,7 @@ class ModelResult:
 
     @property
     def difference(self) -> Estimate | None:
-        """To the loss of the reference at equal steps."""
+        """Difference to the loss of the reference at equal steps."""
         study = self.study
         if study is None or self.model == self.reference or not {self.model, self.reference} <= {*study.runs}:
             return None
@@ -70,7 +70,7 @@ class ModelResult:
 
     @property
     def passes(self) -> tuple[int, ...]:
-        """The batches of a pass that the runs have; several where memory ran out."""
+        """Batches per pass of the runs; several if memory ran out."""
         return tuple(sorted({run.case.batch for run in self.runs if isinstance(run.case, TrainingCase)}))
 
     @property
@@ -85,7 +85,7 @@ class ModelResult:
 
 
 def results(records: Sequence[TrainingRun | Skipped], reference: str) -> list[ModelResult]:
-    """Gather the records of one study by model, in the order in which models first occur."""
+    """Group the records of one study by model, in order of first occurrence."""
     found = learning_curves.studies(records)
     by_model: dict[str, list[TrainingRun | Skipped]] = {}
     for record in records:
@@ -98,7 +98,7 @@ def results(records: Sequence[TrainingRun | Skipped], reference: str) -> list[Mo
 
 
 def results_of(study: TrainingStudy) -> list[ModelResult]:
-    """The models of a study, with the runs that ended."""
+    """The models of a study with their completed runs."""
     return [
         ModelResult(model=model, runs=study.runs_of(model), study=study, reference=study.reference)
         for model in study.models
@@ -106,7 +106,7 @@ def results_of(study: TrainingStudy) -> list[ModelResult]:
 
 
 def table(rows: Sequence[ModelResult]) -> Table[ModelResult]:
-    """The table of some rows; the recipe determines the columns of the averages."""
+    """The table of these rows; the recipe determines the columns of the averages."""
     reference, decays = rows[0].reference, rows[0].case.recipe.ema_decays
 
     def average(i: int) -> Column[ModelResult]:
@@ -148,7 +148,7 @@ def _interval(bounds: Sequence[float] | None) -> str:
 
 
 def _range(scale: float, values: Sequence[float] | None) -> str:
-    """The lowest and the highest value, or one where they are equal as written."""
+    """The lowest and the highest value in words, or one value if both print equally."""
     if not values:
         return BLANK
     ends = [significant(scale * end) for end in (min(values), max(values))]

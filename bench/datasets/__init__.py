@@ -1,1 +1,1 @@
-"""Images and latents that networks are trained on."""
+"""Data sets of images and latents for training."""

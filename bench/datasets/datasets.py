@@ -16,19 +16,19 @@ from bench.datasets.archives import Begin, Images, digest, ignore, read_npz
 
 Array = NDArray[Any]
 
-FOLDER = Path("data")  # of decoded data, in the current directory; git ignores it
-DECODED = ("fashion-mnist", "cifar10")  # by python -m bench.data
+FOLDER = Path("data")  # decoded data, relative to the current directory; git ignores it
+DECODED = ("fashion-mnist", "cifar10")  # decoded by python -m bench.data
 IMAGES = ("digits", *DECODED)  # data sets of images; all others are latents
-CLASSES = 10  # of all three
+CLASSES = 10  # of all three data sets of images
 DIGITS_TOP = 16  # grey levels of the digits are 0 to 16
-SIDE = 32  # smaller images are padded to it, except the digits
-MAX_HELD_OUT = 10_000  # latents for validation: a tenth, at most so many
-MAX_CLASSES = 1000  # of latents by default, as in ImageNet: a larger label is taken for an error
+SIDE = 32  # px; smaller images are padded, except the digits
+MAX_HELD_OUT = 10_000  # validation latents: a tenth, at most this many
+MAX_CLASSES = 1000  # default for latents, as in ImageNet; a larger label is an error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images or latents with their labels; batches of them are floats."""
+    """Images or latents with their labels; `train_batch` and `validation_batch` give floats."""
 
     name: str
     train: Tensor  # (n, C, H, W), as stored: uint8 levels of images, floats of latents
@@ -37,7 +37,7 @@ class Dataset:
     validation_labels: Tensor
     classes: int
     kind: str  # pixels or latents
-    top: int | None  # the level that becomes 1, as 0 becomes -1; None: latents, taken as they are
+    top: int | None  # the level scaled to 1, while 0 becomes -1; None: latents, not scaled
     sha256: str  # head of the SHA-256 over the arrays as stored, with their types and shapes
 
     @property
@@ -51,7 +51,7 @@ class Dataset:
         return self._floats(self.train[indices]), self.train_labels[indices]
 
     def validation_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """As `train_batch`, of the validation images."""
+        """Like `train_batch`, for the validation images."""
         return self._floats(self.validation[indices]), self.validation_labels[indices]
 
     def _floats(self, stored: Tensor) -> Tensor:
@@ -61,17 +61,17 @@ class Dataset:
 def load(
     name_or_path: str, data_dir: Path | None = None, max_classes: int = MAX_CLASSES, begin: Begin = ignore
 ) -> Dataset:
-    """Read a data set into memory. Nothing is fetched.
+    """Read a data set into memory. Nothing is downloaded.
 
     Args:
-        name_or_path: digits, fashion-mnist or cifar10; or latents: a folder of .npy files, an .npz or a zarr
-            store.
+        name_or_path: digits, fashion-mnist, cifar10, or a path of latents: a folder of .npy files, an .npz
+            or a zarr store.
         data_dir: the folder of `python -m bench.data`; by default `data` in the current directory.
-        max_classes: labels of latents must lie below it; the largest label defines the number of classes.
+        max_classes: upper bound of latents' labels; the largest label defines the number of classes.
         begin: called with the name of each file of a folder of latents.
 
     Raises:
-        ValueError: missing, truncated or contradictory data; one line that says what would work.
+        ValueError: the data is missing, truncated or contradictory.
     """
     folder = FOLDER if data_dir is None else data_dir
     if name_or_path == "digits":
@@ -89,7 +89,7 @@ def decoded_path(name: str, folder: Path) -> Path:
 
 
 def read_decoded(name: str, folder: Path) -> Images:
-    """Read what `python -m bench.data` decoded.
+    """Read a data set that `python -m bench.data` decoded.
 
     Raises:
         ValueError: the file is missing, truncated, or not a decoded data set.
@@ -107,7 +107,7 @@ def read_decoded(name: str, folder: Path) -> Images:
 
 
 def _prepares(name: str, folder: Path) -> str:
-    """The command that prepares a data set in a folder."""
+    """The shell command that prepares a data set in a folder."""
     return f"python -m bench.data {name}" + ("" if folder == FOLDER else f" --dir {folder}")
 
 
@@ -135,8 +135,8 @@ def from_images(name: str, images: Images) -> Dataset:
 
 
 def held_out(labels: Array, every: int) -> NDArray[np.bool_]:
-    """Mark one image in `every` for validation, stratified by class; always the same ones."""
-    # the stream of the legacy generator never changes; sorted by class, every n-th is a stratified sample
+    """Mark one image in `every` for validation, stratified by class; the choice is fixed."""
+    # NumPy guarantees the legacy generator's stream; sorted by class, every n-th is a stratified sample
     order = np.random.RandomState(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     marked = np.zeros(len(labels), dtype=bool)
@@ -173,7 +173,7 @@ def _latents(path: Path, max_classes: int, begin: Begin) -> Dataset:
             f"--classes {largest + 1} would work"
         )
     marked = held_out(labels, max(10, -(-len(labels) // MAX_HELD_OUT)))
-    name = Path(os.path.abspath(path)).name  # also of "." and ".."; a link keeps its own name
+    name = Path(os.path.abspath(path)).name  # works for "." and ".."; keeps the name of a link
     return _dataset(
         name if name not in IMAGES else f"{name} (latents)",
         (features[~marked], labels[~marked]),

@@ -1,4 +1,4 @@
-"""Samples as files: 8-bit levels, PNG grids, and the .npz of samples that papers evaluate."""
+"""Files of samples: 8-bit images, PNG grids, and the .npz that papers evaluate."""
 
 import os
 import struct
@@ -25,7 +25,7 @@ def to_levels(x: Floats) -> Levels:
 
 
 def grid(images: Levels) -> Levels:
-    """Arrange images row by row in a grid that is nearly square: (n, H, W, C) -> (H', W', C)."""
+    """Arrange images row by row in a nearly square grid: (n, H, W, C) -> (H', W', C)."""
     n, H, W, C = images.shape
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
@@ -38,7 +38,7 @@ def grid(images: Levels) -> Levels:
 
 @contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing; it gets its name once all of it is on disk."""
+    """Open a file for writing under a temporary name; rename it once it is on disk."""
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         yield file
@@ -68,9 +68,9 @@ def write_samples(
     """Write the .npz of samples in the format of ADM's evaluation: arr_0 the samples, arr_1 the labels.
 
     Args:
-        path: of the file, which is complete or absent.
-        parts: consecutive parts along the first axis; one at a time is in memory.
-        shape: of all parts together.
+        path: path of the file, which is complete or absent.
+        parts: consecutive parts along the first axis; one part at a time is in memory.
+        shape: shape of all parts together.
         labels: (n,).
     """
     with whole(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
@@ -92,7 +92,7 @@ def read_samples(path: Path) -> Levels:
     """Read arr_0 of an .npz of samples as images.
 
     Raises:
-        ValueError: no such file, a truncated one, no arr_0, or no 8-bit images in it.
+        ValueError: the file is missing or truncated, or has no 8-bit images in arr_0.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")

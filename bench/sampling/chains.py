@@ -1,4 +1,4 @@
-"""Draws samples from one backbone, batch by batch, and times every chain."""
+"""Sampling chains of one backbone, drawn batch by batch and timed."""
 
 import importlib
 import time
@@ -35,13 +35,13 @@ Decode = Callable[[Tensor], Tensor]  # latents (N, C, H, W) -> images (N, 1 or 3
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the weights come from and where the samples go."""
+    """The weights, the decoder and the output folder."""
 
     weights: Path | None  # a checkpoint; None: random weights
-    trained_here: bool  # by bench.convergence: the checkpoint then says what the network is built for
-    ema: float | None  # decay of the average to take from it; None: the trained weights
+    trained_here: bool  # by bench.convergence: the checkpoint then defines the task
+    ema: float | None  # decay of the checkpoint's average; None: the trained weights
     decoder: str | None  # "my_pkg.my_mod:factory"
-    folder: Path | None  # that samples are written to; None: they are only timed
+    folder: Path | None  # folder for samples; None: samples are only timed
 
 
 def task_of(case: ModelCase, weights: Path | None, trained_here: bool) -> Task:
@@ -54,18 +54,18 @@ def task_of(case: ModelCase, weights: Path | None, trained_here: bool) -> Task:
 
 
 def draws_images(case: SamplingCase, source: Source) -> bool:
-    """Whether the network draws images, not latents."""
+    """Whether the network generates images rather than latents."""
     if source.trained_here:
         assert source.weights is not None
         return checkpoint.read(source.weights, whole=False).identity.case.recipe.data in datasets.IMAGES
-    return published_task(case.model).height == 256  # of images of 256 pixels
+    return published_task(case.model).height == 256  # side of the published task: 256 px, or 32 of latents
 
 
 def decoder_of(name: str) -> Callable[[], Decode]:
     """The factory of a decoder, "my_pkg.my_mod:factory".
 
     Raises:
-        ValueError: a module that cannot be imported, or no callable of that name in it.
+        ValueError: the module cannot be imported or has no callable of that name.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon:
@@ -86,12 +86,12 @@ class Made:
     """The samples of one chain."""
 
     samples: Tensor  # (N, C, H, W) float32
-    labels: NDArray[np.int64]  # (N,); zeros for a network that takes vectors
+    labels: NDArray[np.int64]  # (N,); zeros for a network conditioned on vectors
     seconds: float
 
 
 class Drawer:
-    """A backbone with a sampler: draws the batch that begins with an image, always a full one."""
+    """A backbone with a sampler. It draws full batches, each identified by its first image number."""
 
     def __init__(
         self, case: SamplingCase, network: Callable[..., Tensor], task: Task, width: int | None
@@ -99,7 +99,7 @@ class Drawer:
         self._case = case
         self._network = network
         self._task = task
-        self._width = width  # of the vectors that it takes in the place of labels
+        self._width = width  # width of the condition vectors that replace labels
         self._device = case.device
 
     def begin(self, first: int) -> tuple[samplers.ImageNoise, Tensor, NDArray[np.int64]]:
@@ -110,7 +110,7 @@ class Drawer:
             case.seed, numbers, (task.in_channels, task.height, task.width), self._device
         )
         if self._width is not None:
-            # by a seed that no one gives: the vectors must not be the noise once more
+            # a seed outside the range of options, so that the vectors differ from the noise
             vectors = samplers.ImageNoise(-1 - case.seed, numbers, (1, 1, self._width), self._device).draw()
             return noise, vectors[:, 0, 0], np.zeros(len(numbers), dtype=np.int64)
         classes = case.classes or range(task.num_classes)
@@ -125,7 +125,7 @@ class Drawer:
         )
 
     def warm_up(self) -> float:
-        """Call the network as a chain does; the seconds of the first call, which may compile it."""
+        """Call the network as a chain does; return the seconds of the first call, which may compile."""
         noise, y, _ = self.begin(0)
         predict, x = self.predict(y), noise.draw()
         t = torch.full((len(x),), 0.5 if self._case.objective == "flow" else 500, device=self._device)
@@ -140,10 +140,10 @@ class Drawer:
         return first
 
     def chain(self, first: int) -> Made:
-        """Draw one batch, timed from before its noise to after the device has finished.
+        """Draw one batch, timed from before the noise is drawn until the device has finished.
 
         Raises:
-            NotFiniteError: a sample holds inf or NaN.
+            NotFiniteError: a sample contains inf or NaN.
         """
         synchronise = device.synchronise(self._device)
         synchronise()
@@ -171,17 +171,16 @@ def measure(
     decoder: str | None,
     folder: str | None,
 ) -> SamplingRun | Skipped:
-    """Draw every batch that is not in the folder yet, and time it.
+    """Draw and time every batch that is missing in the folder.
 
     Args:
-        case: what to draw.
-        environment: of the record.
+        case: the samples to draw.
+        environment: environment of the record.
         weights, trained_here, ema, decoder, folder: as in Source.
 
     Returns:
-        The times of all chains for these images by this code on this device, those that the folder already
-        had included. Skipped where samples were not finite, torch recompiled, memory ran out or a kernel is
-        missing.
+        The times of all chains of these images by this code on this device, including those already in the
+        folder. Skipped if samples were not finite, torch recompiled, memory ran out or a kernel is missing.
     """
     source = Source(
         weights=None if weights is None else Path(weights),
@@ -262,7 +261,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
 
 
 def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:
-    """The network with its weights in float32, in eval mode; random ones without layers left at zero."""
+    """The network in float32 and eval mode; random weights leave no layer at zero."""
     task = task_of(case, source.weights, source.trained_here)
     torch.manual_seed(0)
     if source.trained_here:
@@ -280,25 +279,25 @@ def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:
 
 
 def _laid_out(case: SamplingCase, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A network that gets x in the same layout at every step: another would be compiled anew."""
+    """Give the network x in the same memory format at every step, since another one would recompile."""
     layout = torch.channels_last if case.channels_last else torch.contiguous_format
     return lambda x, t, y: network(x.contiguous(memory_format=layout), t, y)
 
 
 def _autocast(case: SamplingCase) -> AbstractContextManager[object]:
-    """Around all chains, so that parameters are cast in the first pass alone; fp32 and its kin have none.
+    """Autocast around all chains, so that only the first pass casts parameters; none for fp32 and tf32.
 
-    autocast keeps its copies of what requires a gradient, under no_grad too; under inference_mode it keeps
-    none. What is compiled has the casts in its graph: there every pass makes them.
+    Autocast caches casts of tensors that require a gradient, also under no_grad, but not under
+    inference_mode. A compiled network has the casts in its graph, so every pass makes them.
     """
     dtype = device.DTYPES[case.precision]
     return nullcontext() if dtype == torch.float32 else torch.autocast(case.device, dtype)
 
 
 def _to_store(samples: Tensor, decode: Decode | None, images: bool) -> NDArray[Any]:
-    """Samples as they are written: 8-bit images, or latents in float32."""
+    """Convert samples to the stored type: 8-bit images, or latents in float32."""
     if decode is not None:
-        with torch.autocast(samples.device.type, enabled=False):  # that is the network's
+        with torch.autocast(samples.device.type, enabled=False):  # autocast is for the network only
             samples = decode(samples)
     values = samples.float().cpu().contiguous().numpy()
     if not images:

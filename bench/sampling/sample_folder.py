@@ -1,7 +1,7 @@
-"""A folder of samples that is filled batch by batch, so that a killed run resumes.
+"""A folder of samples that is written batch by batch, so that a killed run can resume.
 
-    about.json        what determines the samples: parts of other samples are never mixed in
-    part-000000.npz   samples of one batch, from the image of that number: samples, labels, seconds, timed_on
+    about.json        everything that determines the samples; a folder has samples of one kind only
+    part-000000.npz   one batch, named by its first image number: samples, labels, seconds, timed_on
 
 Every file is complete or absent.
 """
@@ -32,53 +32,53 @@ class Part:
 
     samples: NDArray[Any]  # (n, H, W, C) 8-bit images, or (n, C, H, W) float32 latents
     labels: NDArray[np.int64]  # (n,)
-    seconds: float  # of the chain that made them
-    timed_on: str  # what the seconds depend on beside about.json: the device and the code
+    seconds: float  # of the chain
+    timed_on: str  # device and code, on which the seconds also depend
 
 
 def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
-    """Make a folder for samples, or check that it is one for the same samples.
+    """Create a folder for samples, or check that an existing one is for the same samples.
 
     Args:
-        folder: to be made if need be.
-        wanted: what determines the samples; values that JSON holds.
+        folder: created if missing.
+        wanted: everything that determines the samples, as JSON values.
 
     Raises:
-        ValueError: it holds other samples, something else, or cannot be written to.
+        ValueError: the folder contains other samples or other files, or cannot be written to.
     """
     path = folder / "about.json"
     wanted = json.loads(json.dumps(wanted))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            held = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         elif any(
             other.suffix != ".part" for other in folder.iterdir()
-        ):  # a kill may leave that of about.json
+        ):  # a kill may leave the temporary file of about.json
             raise ValueError(f"{folder}: holds other files; a new folder would work")
         else:
             with whole(path) as file:
                 file.write(json.dumps(wanted, indent=2).encode())
-            held = wanted
+            found = wanted
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: cannot be used: {error}") from error
-    if not isinstance(held, dict) or held != wanted:
+    if not isinstance(found, dict) or found != wanted:
         differences = [
-            f"{name} is {held.get(name)} in the folder, {value} requested"
+            f"{name} is {found.get(name)} in the folder, {value} requested"
             for name, value in wanted.items()
-            if isinstance(held, dict) and held.get(name) != value
+            if isinstance(found, dict) and found.get(name) != value
         ]
         reason = "; ".join(differences) or "its about.json has another form"
         raise ValueError(f"{folder}: holds other samples: {reason}; another folder would work")
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """What determines the samples of a folder, as `claim` wrote it; empty where it never did."""
+    """The content of about.json, written by `claim`; empty if it is missing."""
     try:
-        held = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Lock a folder for this process.
 
     Raises:
-        ValueError: another process is making samples in it.
+        ValueError: another process is writing samples to the folder.
     """
     descriptor = os.open(folder / "about.json", os.O_RDONLY)
     try:
@@ -99,12 +99,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def stored(folder: Path) -> set[int]:
-    """The numbers of the first images of the parts that the folder has."""
+    """First image number of each part in the folder."""
     return {int(match[1]) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))}
 
 
 def missing(folder: Path, images: int, batch: int) -> list[int]:
-    """The numbers of the first images of the batches that the folder lacks for so many images."""
+    """First image number of each missing batch, for this number of images."""
     present = stored(folder)
     return [first for first in range(0, images, batch) if first not in present]
 
@@ -121,10 +121,10 @@ def write(folder: Path, first: int, part: Part) -> None:
 
 
 def read(folder: Path, first: int) -> Part:
-    """Read the part that begins with an image.
+    """Read the part with a given first image number.
 
     Raises:
-        ValueError: it is missing, or not as `write` writes it.
+        ValueError: the part is missing or was not written by `write`.
     """
     path = folder / f"part-{first:06d}.npz"
     try:

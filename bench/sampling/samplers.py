@@ -1,8 +1,8 @@
-"""From noise to samples: the ancestral sampler and DDIM for iDDPM, Euler, Heun and the SDE for flow matching.
+"""Samplers: ancestral and DDIM for iDDPM; Euler, Heun and the SDE for flow matching.
 
 Sources: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (ancestral, respaced); J. Song et al., 2021,
 arXiv:2010.02502 (DDIM, without noise); N. Ma et al., 2024, arXiv:2401.08740 (flow: the ODE, and the SDE by
-Euler-Maruyama). The samples stay in the precision of the start; a network may answer in another, as under
+Euler-Maruyama). Samples keep the precision of the start; the network's output may have another, as under
 autocast. No step waits for the device.
 """
 
@@ -20,15 +20,15 @@ from bench.training.objective import Model
 from models.guidance import guide
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,) -> the network's output
-Noise = Callable[[int], Tensor]  # number of the step from 0 -> standard normal (N, C, H, W)
+Noise = Callable[[int], Tensor]  # step number, from 0 -> standard normal (N, C, H, W)
 
-LAST_STEP = 0.04  # of the SDE's time, taken without noise
-AHEAD = 16  # steps that an image's noise is drawn for at once, if it takes no more than
+LAST_STEP = 0.04  # length of the SDE's last step, which has no noise
+AHEAD = 16  # steps whose noise is drawn at once for an image, limited by
 AHEAD_BYTES = 2**20
 
 
 def ancestral(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
-    """Draw from every reverse step of iDDPM, respaced; the last one gives its mean."""
+    """Sample every reverse step of the respaced iDDPM process; the last step returns its mean."""
     diffusion = Diffusion(respaced(steps))
     timesteps, places = _on(diffusion, x)
     for i in reversed(range(steps)):
@@ -40,7 +40,7 @@ def ancestral(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
 
 
 def ddim(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
-    """Go to the predicted data and back to the next step's noise level along the same direction."""
+    """DDIM with eta = 0, Eq. 12 of arXiv:2010.02502."""
     diffusion = Diffusion(respaced(steps))
     timesteps, places = _on(diffusion, x)
     for i in reversed(range(steps)):
@@ -52,18 +52,18 @@ def ddim(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
 
 
 def euler(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
-    """Follow the velocity from t = 0 to 1 in equal steps."""
+    """Euler's method from t = 0 to 1 in equal steps."""
     for k in range(steps):
         x = x + velocity(predict(x, _time(k / steps, x)), x) / steps
     return x
 
 
 def heun(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
-    """Euler's step with the mean of the velocities at both of its ends."""
+    """Heun's method: Euler's step with the mean of the velocities at both ends."""
     for k in range(steps):
         first = velocity(predict(x, _time(k / steps, x)), x)
-        there = x + first / steps
-        second = velocity(predict(there, _time((k + 1) / steps, x)), x)
+        end = x + first / steps
+        second = velocity(predict(end, _time((k + 1) / steps, x)), x)
         x = x + (first + second) / (2 * steps)
     return x
 
@@ -85,15 +85,15 @@ def sde(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How samples are drawn under an objective."""
+    """A sampler of one objective."""
 
     objective: str
     draw: Callable[[Predict, Tensor, Noise, int], Tensor]  # predict, start, noise, steps -> samples
-    passes: int  # of the network in a step
-    steps: tuple[int, float]  # the fewest and the most
+    passes: int  # network passes per step
+    steps: tuple[int, float]  # the smallest and the largest number of steps
 
 
-SAMPLERS = {  # the first of an objective is its default
+SAMPLERS = {  # the first sampler of an objective is its default
     "ancestral": Sampler(objective="iddpm", draw=ancestral, passes=1, steps=(2, STEPS)),
     "ddim": Sampler(objective="iddpm", draw=ddim, passes=1, steps=(2, STEPS)),
     "sde": Sampler(objective="flow", draw=sde, passes=1, steps=(2, math.inf)),
@@ -103,13 +103,13 @@ SAMPLERS = {  # the first of an objective is its default
 
 
 def find(name: str | None, objective: str, steps: int) -> str:
-    """The name of a sampler that draws from an objective's networks in so many steps.
+    """The name of a sampler for an objective and a number of steps.
 
     Args:
-        name: None takes the objective's default.
+        name: a sampler; None: the objective's default.
 
     Raises:
-        ValueError: no such sampler, one for another objective, or a number of steps that it has not.
+        ValueError: unknown sampler, sampler of another objective, or unsupported number of steps.
     """
     fitting = [known for known, sampler in SAMPLERS.items() if sampler.objective == objective]
     found = fitting[0] if name is None else name
@@ -123,15 +123,15 @@ def find(name: str | None, objective: str, steps: int) -> str:
 
 
 class ImageNoise:
-    """Noise of every image from a generator of its own: no image depends on the batch it is drawn in.
+    """Noise with one generator for each image, so that no image depends on its batch.
 
-    The same seed gives the same noise on the same kind of device. It is drawn for some steps at once, so that
-    not every image starts a kernel of its own at every step.
+    The same seed gives the same noise on the same type of device. Noise of several steps is drawn at once,
+    which saves kernel launches.
     """
 
     def __init__(self, seed: int, images: Sequence[int], shape: tuple[int, int, int], device: str) -> None:
-        """For the images of these numbers, each (C, H, W)."""
-        # a CPU's generator reads 32 bits of its seed: neighbours of a hashed start share none in one run
+        """Create the generators of the images with these numbers, each image (C, H, W)."""
+        # a CPU generator uses 32 bits of its seed: a hash plus the image number is unique within a run
         start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
         self._generators = [torch.Generator(device).manual_seed((start + image) % 2**32) for image in images]
         self._ahead = max(1, min(AHEAD, AHEAD_BYTES // (4 * math.prod(shape))))
@@ -139,7 +139,7 @@ class ImageNoise:
         self._used = self._ahead
 
     def draw(self) -> Tensor:
-        """The next standard normal numbers of every image, (N, C, H, W) float32."""
+        """The next standard normal noise of every image, (N, C, H, W) float32."""
         if self._used == self._ahead:
             self._used = 0
             for image, generator in zip(self._drawn, self._generators, strict=True):
@@ -152,14 +152,14 @@ class ImageNoise:
 
 
 def guided(model: Model, y: Tensor, *, scale: float, null: int, channels: int) -> Predict:
-    """A network's predictions for labels y (N,), under classifier-free guidance unless the scale is 1.
+    """Predictions for labels y (N,), with classifier-free guidance unless the scale is 1.
 
     Args:
-        model: its output is taken to float32 before the two predictions meet.
-        y: labels, or float vectors (N, width), whose null is all zeros.
-        scale: 1 calls the network once, on the batch as it is; any other on twice the batch.
-        null: the label of the null class.
-        channels: how many are guided, from the first.
+        model: its output is converted to float32 before the predictions are combined.
+        y: labels, or float vectors (N, width), whose null vector is zero.
+        scale: 1 calls the network on the batch; any other value on twice the batch.
+        null: label of the null class.
+        channels: number of guided channels, from the first.
     """
 
     def plain(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def guided(model: Model, y: Tensor, *, scale: float, null: int, channels: int) -
 
 
 def _on(diffusion: Diffusion, x: Tensor) -> tuple[Tensor, Tensor]:
-    """For every step its timestep and its place, of each sample: (S, N) both, moved to x once."""
+    """Timestep and step index of each sample at every step, both (S, N), moved to the device once."""
     places = torch.arange(len(diffusion)).repeat(len(x), 1).T.contiguous()
     return diffusion.timesteps[places].to(x.device), places.to(x.device)
 

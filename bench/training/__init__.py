@@ -1,1 +1,1 @@
-"""What training a backbone takes: data, objectives, samplers, the loop, its checkpoints."""
+"""Training of a backbone: objectives, batches, the loop, checkpoints, and analyses of trained networks."""

@@ -1,7 +1,7 @@
-"""How much every hidden channel of a trained network is used.
+"""Use of the hidden channels of a trained network.
 
-A channel's score is the mean over images, places and levels of noise of max(0, value), taken where the layer
-that contracts the hidden channels reads them. Source: FCDM, Figure 7.
+The score of a channel is the mean of max(0, value) over images, positions and levels of noise, at the input
+of the layer that contracts the hidden channels. Source: FCDM, Figure 7.
 """
 
 import re
@@ -16,10 +16,10 @@ from bench.training.probe import Images, Subject, passes
 
 
 def find_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The layers whose whole name matches, in the network's order.
+    """The layers whose whole name matches a pattern, in the network's order.
 
     Raises:
-        ValueError: there are none, or one has no channels to read.
+        ValueError: no layer matches, or a matching layer has no input channels.
     """
     found = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
     if not found:
@@ -58,7 +58,7 @@ class Tally:
 
 @contextmanager
 def tallied(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tally]]:
-    """Within it, the inputs of convolutions and linear layers are summed, layer by layer."""
+    """Context manager that sums the inputs of convolutions and linear layers, by layer."""
     tallies = {name: Tally(isinstance(module, nn.Linear)) for name, module in layers.items()}
     with ExitStack() as hooks:
         for name, module in layers.items():
@@ -82,7 +82,7 @@ def measure(subject: Subject, images: Images, pattern: str) -> ChannelScores | S
     if not finite:
         reason = "the network's output"
         return Skipped(case=case, environment=environment, status="not finite", reason=reason)
-    # MDT has a block for its masked training alone: a layer that no image reaches has no score
+    # a layer that no image reaches, as MDT's block for masked training, has no score
     layers = tuple(Scores(layer=name, scores=tally.scores) for name, tally in tallies.items() if tally.count)
     if not layers:
         reason = f"never reached: {', '.join(tallies)}"

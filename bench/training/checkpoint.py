@@ -1,8 +1,8 @@
 """Checkpoints of a training run: complete or absent on disk, and never used for another run.
 
 A run folder contains the newest two, `step-00000500.<head of its SHA-256>.pt`. Each is written under a
-temporary name, synced to the disk and renamed, so that a kill at any moment keeps the earlier ones. If the
-content of a file does not match the hash in its name, the file is damaged and the one before it is used.
+temporary name, synced to disk and renamed, so that a kill at any moment leaves the earlier ones intact. A
+file whose content does not match the hash in its name is damaged; the previous checkpoint is used.
 Files are written by torch.save from names, numbers, text and tensors, and read by torch.load with
 weights_only=True:
 
@@ -12,12 +12,12 @@ weights_only=True:
     model           name -> tensor, the network's state_dict
     ema             "0.9999" -> name -> tensor, the averaged parameters for every decay of the recipe
     optimizer       state_dict of AdamW
-    rng             states of the generators of torch, CUDA, Python and NumPy, for every process
+    rng             states of the generators of torch, CUDA, Python and NumPy, for each process
     evaluations     JSON: a list of Evaluation
-    losses          (k,) float32, of the steps since the last evaluation
+    losses          (k,) float32, training losses of the steps since the last evaluation
     seconds, joules of training so far
 
-Format 1 had the identity in `about`, as records of format 1 have it.
+Format 1 stored the identity under the key `about`, as records of format 1 do.
 """
 
 import fcntl
@@ -52,7 +52,7 @@ NAME = re.compile(rf"step-(\d{{8,}})\.([0-9a-f]{{{HEAD}}})\.pt")
 
 
 class CheckpointError(ValueError):
-    """Training cannot resume from a run folder or a file in it; nothing is overwritten."""
+    """Training cannot resume from a run folder or a file in it. Nothing is overwritten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class State:
     model: dict[str, Tensor]
     ema: dict[str, dict[str, Tensor]]  # by `decay_name`, then by parameter
     optimizer: dict[str, Any]
-    rng: list[dict[str, Any]]  # of every process, as `bench.training.rng.state` gives it
+    rng: list[dict[str, Any]]  # one for each process, from `bench.training.rng.state`
     evaluations: tuple[Evaluation, ...]
     losses: Tensor  # (k,) float32, of the steps since the last evaluation
     seconds: float
@@ -79,8 +79,8 @@ def decay_name(decay: float) -> str:
 def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> dict[str, dict[str, Tensor]]:
     """The averages of a checkpoint by `decay_name`.
 
-    Early checkpoints rounded names to six digits. An average whose name fits two decays is left out, since it
-    is unknown to which of them it belongs.
+    Early checkpoints rounded names to six digits. An average whose name fits two decays is ambiguous and left
+    out.
     """
     if all(decay_name(decay) in stored for decay in decays):
         return stored
@@ -94,7 +94,7 @@ def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a run folder if it is missing, and lock it for this process.
+    """Make a run folder if it is missing, and lock it for this process; a context manager.
 
     Raises:
         CheckpointError: another process has locked it, or it cannot be written.
@@ -132,7 +132,7 @@ class _Hashed(io.RawIOBase):
 
 
 def save(folder: Path, state: State, keep: int = KEPT) -> Path:
-    """Write a checkpoint, return when it is on disk, and delete all but the newest.
+    """Write a checkpoint, return once it is on disk, and delete all but the newest.
 
     Args:
         folder: of the run, locked.
@@ -182,13 +182,14 @@ def paths(folder: Path) -> list[Path]:
 
 
 def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
-    """Check that a run may begin or resume in a folder; hashes are not verified.
+    """Check that a run can start or resume in a folder; hashes are not verified.
 
     Returns:
         The step of the newest checkpoint, 0 without any, and notes on damaged ones.
 
     Raises:
-        CheckpointError: it contains checkpoints of another run, one without an average, or damaged ones only.
+        CheckpointError: the folder has checkpoints of another run, one without an average, or only damaged
+            ones.
     """
     state, notes = _first_readable(folder, whole=False)
     if state is None:
@@ -234,10 +235,10 @@ def read(path: Path, *, whole: bool = True) -> State:
 
     Args:
         path: of the file.
-        whole: verify the SHA-256 in the name; otherwise tensors are read lazily.
+        whole: verify the SHA-256 in the name; if false, tensors are read lazily.
 
     Raises:
-        CheckpointError: no such file, a truncated or changed one, or not a checkpoint of this suite.
+        CheckpointError: the file is missing, truncated, changed, or no checkpoint of this suite.
     """
     try:
         if whole and (match := NAME.fullmatch(path.name)):
@@ -299,7 +300,7 @@ def load_model(path: Path, decay: float | None = None, device: str = "cpu") -> t
         device: of the network.
 
     Raises:
-        CheckpointError: no checkpoint, or none with this decay.
+        CheckpointError: there is no checkpoint, or none with this decay.
         ValueError: the backbone cannot be built.
     """
     state: State | None

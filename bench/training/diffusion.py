@@ -1,10 +1,9 @@
 """The diffusion process of the DiT family: iDDPM's schedule, training loss and reverse step.
 
 Source: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (learned variance, hybrid loss, respacing), on
-J. Ho et al., 2020, arXiv:2006.11239, with the linear schedule of 1000 steps. Predicts the noise. Nothing is
-clipped. A test compares every quantity with the released process (baselines/golden/diffusion.npz). Like the
-release, coefficients are computed in float64 and rounded to float32 before they multiply a sample of any
-type.
+J. Ho et al., 2020, arXiv:2006.11239, with the linear schedule of 1000 steps. The network predicts the noise.
+Nothing is clipped. A test compares every quantity with the released process (baselines/golden/diffusion.npz).
+As in the release, coefficients are computed in float64 and rounded to float32 before they multiply a sample.
 Letters: N batch, C H W of the samples, S steps of the schedule.
 """
 
@@ -21,8 +20,8 @@ from torch import Tensor
 from bench.training.objective import Model
 
 STEPS = 1000
-BETAS = (1e-4, 0.02)  # of the first and the last step
-HALF_BIN = 1 / 255  # half the distance of neighbouring pixel values 0 to 255, scaled to [-1, 1]
+BETAS = (1e-4, 0.02)  # beta of the first and the last step
+HALF_BIN = 1 / 255  # half the distance between pixel values 0 to 255 scaled to [-1, 1]
 MIN_PROBABILITY = 1e-12  # lower bound of a bin's probability, before its logarithm is taken
 OUTERMOST = 0.999  # |x| above it lies in the first or the last bin, which extend to infinity
 
@@ -39,24 +38,24 @@ class Coefficients:
     noise_inverse: Tensor  # sqrt(1 / a - 1)
     posterior_x0: Tensor  # the posterior's mean is posterior_x0 * x0 + posterior_x * x_t
     posterior_x: Tensor
-    posterior_log_variance: Tensor  # at step 0, whose variance is zero, the value of step 1
+    posterior_log_variance: Tensor  # at step 0 the value of step 1, as the variance is zero
     log_beta: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reverse:
-    """The distribution of x_{t-1} that a network's output describes, each (N, C, H, W)."""
+    """Parameters of the predicted distribution of x_{t-1}, each (N, C, H, W)."""
 
     mean: Tensor
     log_variance: Tensor
-    x0: Tensor  # the prediction of the data
+    x0: Tensor  # predicted data
 
 
 class Diffusion:
     """The forward and the reverse process over a subset of the 1000 steps, by default all of them.
 
     Attributes:
-        timesteps: the original number of each step, increasing: the network's input t.
+        timesteps: the original number of each step, increasing; the network's input t.
         betas, alphas_cumprod: (S,) float64; respacing keeps the level of noise of every step.
     """
 
@@ -81,8 +80,8 @@ class Diffusion:
     def _rounded(self) -> Coefficients:
         a, before, betas = self.alphas_cumprod, self._before, self.betas
         variance = betas * (1 - before) / (1 - a)
-        # the first step's posterior has variance 0: its logarithm is that of the second step, or of beta if
-        # alone
+        # the first step's posterior variance is 0: use the log variance of the second step, or of beta if
+        # there is one step only
         variance[0] = variance[1] if len(variance) > 1 else betas[0]
         values = {
             "signal": np.sqrt(a),
@@ -97,7 +96,7 @@ class Diffusion:
         return Coefficients(**{name: torch.from_numpy(value).float() for name, value in values.items()})
 
     def coefficients(self, device: torch.device) -> Coefficients:
-        """The coefficients of all steps on a device, moved there once."""
+        """The coefficients of all steps on a device; cached by device."""
         if device not in self._placed:
             moved = {
                 field.name: getattr(self._rounded, field.name).to(device) for field in fields(Coefficients)
@@ -106,7 +105,7 @@ class Diffusion:
         return self._placed[device]
 
     def q_sample(self, x0: Tensor, step: Tensor, noise: Tensor) -> Tensor:
-        """Noise x0 (N, C, H, W) up to a step (N,), an index into `timesteps`."""
+        """Sample q(x_t | x0) for x0 (N, C, H, W) and step (N,), an index into `timesteps`."""
         at = self.coefficients(x0.device)
         return _take(at.signal, step) * x0 + _take(at.noise, step) * noise
 
@@ -117,17 +116,16 @@ class Diffusion:
         return mean, _take(at.posterior_log_variance, step)
 
     def reverse(self, out: Tensor, x: Tensor, step: Tensor) -> Reverse:
-        """The distribution p(x_{t-1} | x_t) that a network's output at x (N, C, H, W) describes.
+        """The distribution p(x_{t-1} | x_t) from a network's output at x (N, C, H, W).
 
         Args:
-            out: (N, 2C, H, W): the noise, then v in [-1, 1], which interpolates between the logarithms of the
-                posterior's variance and of beta; (N, C, H, W): the noise alone, with the posterior's
-                variance.
+            out: (N, 2C, H, W): the noise and v in [-1, 1], which interpolates between the log posterior
+                variance and log beta; or (N, C, H, W): the noise only, for the posterior variance.
             x: the network's input.
             step: (N,) int64, index into `timesteps`.
 
         Raises:
-            ValueError: another number of channels.
+            ValueError: the output has neither C nor 2C channels.
         """
         eps, v = split(out, x)
         at = self.coefficients(x.device)
@@ -165,7 +163,7 @@ class IDDPM:
         self.diffusion = Diffusion()
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Timesteps (n,), int64, uniform from 0 to 999."""
+        """Draw timesteps (n,), int64, uniform from 0 to 999."""
         return torch.randint(STEPS, (n,), generator=generator, device=generator.device)
 
     def quantile(self, share: Tensor) -> Tensor:
@@ -179,7 +177,7 @@ class IDDPM:
     ) -> tuple[Tensor, Tensor | None]:
         """The squared error and the variational term (N,); the second is None without a learned variance.
 
-        The variational term trains the variance only: the predicted noise is detached in it.
+        The predicted noise is detached in the variational term, which trains the variance only.
         """
         x = self.q_sample(x0, t, noise)
         eps, v = split(model(x, t, y), x)
@@ -226,7 +224,7 @@ def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
 def gaussian_divergence(
     mean: Tensor, log_variance: Tensor, of_mean: Tensor, of_log_variance: Tensor
 ) -> Tensor:
-    """Kullback-Leibler divergence of the second normal distribution from the first, elementwise, in nats."""
+    """KL divergence KL(first || second) of two normal distributions, elementwise, in nats."""
     squared = (mean - of_mean) ** 2 * torch.exp(-of_log_variance)
     return (of_log_variance - log_variance + torch.exp(log_variance - of_log_variance) + squared - 1) / 2
 

@@ -1,8 +1,8 @@
-"""The batches of a training run: the seed and the step alone determine them, so all models get the same.
+"""The batches of a training run. Seed and step determine a batch, so all models get the same batches.
 
-The order of the images, flips, dropped labels and timesteps are drawn on the CPU and are equal on every
-device. The noise, which is much larger, is drawn on the training device: it is equal for all models on one
-type of device, and differs between CPU and CUDA.
+Image order, flips, dropped labels and timesteps are drawn on the CPU and are equal on every device. Noise,
+which is much larger, is drawn on the training device: it is equal for all models on one type of device and
+differs between CPU and CUDA.
 """
 
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from bench.records.training import Recipe
 from bench.training import rng
 from bench.training.objective import Objective
 
-RESIDENT_SHARE = 0.25  # of a GPU's free memory, that the training images may fill
+RESIDENT_SHARE = 0.25  # share of a GPU's free memory that the training images may fill
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """The images of a training step, or of a part of it."""
+    """The images of a training step, or of a micro-batch of it."""
 
     x0: Tensor  # (N, C, H, W), noise likewise
     t: Tensor  # (N,), y likewise; a dropped label is the null class
@@ -45,9 +45,9 @@ class Feed:
     Args:
         data: images and labels.
         objective: draws the timesteps.
-        recipe: batch, flips, dropped labels.
-        seed: of the run.
-        device: of the batches; images that fit are kept on it.
+        recipe: gives batch size, flips and label dropout.
+        seed: seed of the run.
+        device: device of the batches; a data set that fits is stored on it.
     """
 
     def __init__(self, data: Dataset, objective: Objective, recipe: Recipe, seed: int, device: str) -> None:
@@ -62,7 +62,7 @@ class Feed:
         self._epoch = lru_cache(maxsize=2)(self._order)
 
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        """Images start to end of the batch of a step, counted from 0. Does not wait for the device."""
+        """Images start to end, counted from 0, of the batch of a step. Does not wait for the device."""
         recipe = self.recipe
         n = recipe.batch
         end = n if end is None else end
@@ -93,7 +93,7 @@ class Feed:
         return values.pin_memory().to(self.device, non_blocking=True)
 
     def _indices(self, step: int) -> NDArray[np.int64]:
-        """The training images of a step: every epoch is a new permutation of all images."""
+        """Indices of the training images of a step; every epoch is a new permutation of all images."""
         n, images = self.recipe.batch, len(self.data.train)
         positions = np.arange(step * n, (step + 1) * n)
         epochs = positions // images

@@ -1,4 +1,4 @@
-"""Flow matching as SiT trains it: a straight path from noise to data, and the velocity along it.
+"""Flow matching with the linear path and velocity prediction of SiT.
 
 Source: N. Ma et al., 2024, arXiv:2401.08740. t runs from 0 (noise z) to 1 (data x): x_t = t x + (1 - t) z,
 and the network predicts dx_t/dt = x - z. Its timestep input is t itself, in [0, 1].
@@ -17,7 +17,7 @@ class Flow:
     learn_sigma = False
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Timesteps (n,), float32, uniform in [0, 1)."""
+        """Draw timesteps (n,), float32, uniform in [0, 1)."""
         return torch.rand(n, generator=generator, device=generator.device)
 
     def quantile(self, share: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Flow:
 def velocity(out: Tensor, x: Tensor) -> Tensor:
     """The velocity (N, C, H, W) in a network's output, in the precision of x.
 
-    Released networks of this kind have C more channels, which their samplers ignore; so does this function.
+    Released networks have C extra channels, which their samplers and this function ignore.
 
     Raises:
         ValueError: neither C nor 2C channels.

@@ -13,11 +13,11 @@ from bench.training.processes import Processes
 from bench.training.progress import Progress
 from bench.training.trainer import NotFiniteError, Trainer
 
-READ_EVERY = 50  # steps between reads of the losses, where a read waits for a GPU or other processes
+READ_EVERY = 50  # steps between reads of losses if a read waits for a GPU or other processes
 
 
 class OutOfTimeError(Exception):
-    """A run exceeded its time limit; its checkpoint is written."""
+    """A run exceeded its time limit; a checkpoint is written."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped at step {step}")
@@ -39,23 +39,23 @@ def train(
 
     Args:
         identity: the case and the environment.
-        data: the images and labels that the recipe names.
-        folder: of the run; only the first process writes to it.
-        processes: that train the network; all of them call this.
-        checkpoint_every: steps.
-        train_macs: for the record.
-        on_progress: called by the first process whenever losses are read.
-        out_of_time: called by the first process whenever losses are read; true stops the run.
+        data: images and labels of the recipe's data set.
+        folder: run folder; only the first process writes to it.
+        processes: the processes that train the network; all of them call this function.
+        checkpoint_every: steps between checkpoints.
+        train_macs: MACs of one image, forward and backward; stored in the record.
+        on_progress: called by the first process after each read of the losses.
+        out_of_time: called by the first process after each read of the losses; true stops the run.
 
     Returns:
         The record, with status "not finite" if a loss was inf or NaN.
 
     Raises:
-        CheckpointError: the folder has only checkpoints of another run or damaged ones, or is locked.
+        CheckpointError: the folder has checkpoints of another run, only damaged ones, or is locked.
         OutOfTimeError: `out_of_time` returned true.
     """
     with checkpoint.locked(folder) if processes.rank == 0 else nullcontext():
-        processes.broadcast(lambda: None)  # no process reads before the first one has locked the folder
+        processes.broadcast(lambda: None)  # barrier: the first process locks the folder before others read
         state, _ = checkpoint.latest(folder, identity)
         steps = set(processes.gather(state.step if state else 0))
         if len(steps) > 1:

@@ -1,4 +1,4 @@
-"""The interface of a training objective: how data is noised and what the loss is."""
+"""The interface of a training objective: the noising process and the loss."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,10 +10,10 @@ Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,), y 
 
 
 class Objective(Protocol):
-    """How data is noised, and the loss of a network's output.
+    """A noising process and a loss.
 
     Attributes:
-        name: as options and recipes name it; see `bench.training.objectives`.
+        name: the name in options and recipes; see `bench.training.objectives`.
         learn_sigma: the value of Task.learn_sigma that a network is built with.
     """
 
@@ -24,29 +24,29 @@ class Objective(Protocol):
     def learn_sigma(self) -> bool: ...
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n timesteps (n,) from the distribution of training, on the generator's device."""
+        """Draw timesteps (n,) from the training distribution, on the generator's device."""
 
     def quantile(self, share: Tensor) -> Tensor:
-        """Quantiles (n,) of the distribution of `draw`, at shares (n,) in [0, 1)."""
+        """Quantiles (n,) of the distribution of `draw` at probabilities (n,) in [0, 1)."""
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """The noised sample x_t (N, C, H, W)."""
+        """Sample x_t (N, C, H, W) from x0 and noise."""
 
     def losses(self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """The training loss of every sample (N,), differentiable, in the precision of x0.
 
-        The network's output may have another precision, as under autocast. Nothing waits for the device.
+        The network's output may have another precision, as under autocast. Does not wait for the device.
 
         Args:
             model: called once.
             x0: data (N, C, H, W).
-            t: timesteps (N,) as `draw` gives them, on the device of x0.
+            t: timesteps (N,) from `draw`, on the device of x0.
             y: labels (N,).
-            noise: standard normal, of the shape of x0.
+            noise: standard normal noise with the shape of x0.
 
         Raises:
-            ValueError: the objective cannot be computed from the output's number of channels.
+            ValueError: the output has an unsupported number of channels.
         """
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Map timesteps to the level of noise (N,), from 0 (little noise) to 1 (much), for bins of losses."""
+        """Map timesteps to the level of noise (N,), from 0 (data) to 1 (noise), for bins of losses."""

@@ -1,4 +1,4 @@
-"""The training objectives by name, and the network that each of them trains."""
+"""Training objectives by name, and the task of the network for each objective."""
 
 from bench.records.base import Size
 from bench.records.training import Recipe
@@ -12,7 +12,7 @@ NAMES = tuple(_OBJECTIVES)
 
 
 def find(name: str) -> Objective:
-    """Make the objective of a name.
+    """The objective with a name.
 
     Raises:
         ValueError: no such objective.
@@ -23,7 +23,7 @@ def find(name: str) -> Objective:
 
 
 def task_of(recipe: Recipe, latent_size: Size) -> Task:
-    """The task that a network trained by a recipe is built for."""
+    """The task for which a network trained by a recipe is built."""
     return Task(
         latent_size=latent_size,
         in_channels=recipe.channels,

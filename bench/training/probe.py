@@ -1,4 +1,4 @@
-"""Trained networks applied to noised validation images: what their analyses share."""
+"""Trained networks applied to noised validation images; shared by the spectrum and channel analyses."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,24 +35,24 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Networks, and the images and levels of noise that they are analysed at."""
+    """The networks, images and noise levels of an analysis."""
 
     device: str
     checkpoints: Sequence[Path] = ()  # files or run folders of bench.convergence
     ema: float | None = None  # decay of the averaged weights of the checkpoints; None: the trained weights
     weights: Weights | None = None
-    data: str | None = None  # name or path; None: what the checkpoints were trained on, else digits
+    data: str | None = None  # name or path; None: the checkpoints' training data, else digits
     data_dir: Path | None = None
     images: int
-    levels: Sequence[int]  # as of Probe
+    levels: Sequence[int]  # as in Probe.levels
     batch: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A trained network, and what it is applied to."""
+    """A trained network with the fields of its case."""
 
-    fields: Mapping[str, Any]  # of a ModelCase
+    fields: Mapping[str, Any]  # keyword arguments of a ModelCase
     environment: Environment
     probe: Probe
     model: nn.Module  # in eval mode, on its device
@@ -79,7 +79,7 @@ class Pass:
     x: Tensor  # noised images, (N, C, H, W)
     t: Tensor  # (N,)
     out: Tensor  # (N, C or 2C, H, W)
-    noise: Tensor  # in x
+    noise: Tensor  # the noise in x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +90,19 @@ class _Network:
     fields: Mapping[str, Any]
     objective: str
     task: Task
-    trained: str  # which checkpoint or file, in words
-    data: str | None  # it was trained on; None: unknown
+    trained: str  # the checkpoint or file, in words
+    data: str | None  # training data; None: unknown
     data_sha256: str | None
 
 
 def subjects(request: Request) -> tuple[list[Subject], Images, list[str]]:
-    """Load every network of a request, and the images that they are applied to.
+    """Load the networks, images and noise of a request.
 
     Returns:
-        The networks; images and noise, on the same device; notes for the reader.
+        The networks; images and noise on the same device; notes for the user.
 
     Raises:
-        ValueError: no network, a network that does not fit its file or the data, or no data.
+        ValueError: there is no network or no data, or a network does not fit its file or the data.
     """
     if (reason := device.why_not(request.device, "fp32")) is not None:
         raise ValueError(reason)
@@ -204,7 +204,7 @@ def _from_weights(weights: Weights, request: Request, data: Dataset) -> _Network
 def _fields(
     name: str, res: Size, latent_size: Size, request: Request, path: Path, model: nn.Module
 ) -> dict[str, Any]:
-    """The fields of a ModelCase; weights are named by the file and a hash of the tensors that were loaded."""
+    """The fields of a ModelCase; file name and a hash of the loaded tensors identify the weights."""
     sha256 = digest(tensor.detach().cpu().numpy() for tensor in model.state_dict().values())
     return {
         "device": request.device,
@@ -244,7 +244,7 @@ def _check_fit(network: _Network, data: Dataset) -> None:
 
 
 def guarded(case: ModelCase, environment: Environment, analyse: Callable[[], R | Skipped]) -> R | Skipped:
-    """Analyse a network; running out of memory is a result."""
+    """Analyse a network; if memory runs out, return a Skipped record."""
     try:
         return analyse()
     except (RuntimeError, MemoryError) as error:
@@ -258,7 +258,7 @@ def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
 
     Args:
         subject: the network.
-        images: images and noise on its device.
+        images: images and noise on the network's device.
         level: in thousandths, as in Probe.levels.
     """
     for start in range(0, len(images.y), subject.batch):
@@ -272,7 +272,7 @@ def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
 
 
 def predicted_noise(subject: Subject, one: Pass) -> Tensor:
-    """The noise (N, C, H, W) in x that a network's output predicts; of a velocity v, x - t v."""
+    """The predicted noise (N, C, H, W) in x; for a velocity v it is x - t v."""
     if subject.probe.objective == "iddpm":
         return diffusion.split(one.out, one.x)[0]
     return one.x - one.t[:, None, None, None] * flow.velocity(one.out, one.x)

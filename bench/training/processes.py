@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """The processes of a training run, as one of them sees them."""
+    """The processes of a training run, from the view of one process."""
 
     @property
     def rank(self) -> int: ...
@@ -33,11 +33,11 @@ class Processes(Protocol):
 
         Args:
             model: on the device of this process.
-            all_used: every parameter gets a gradient in every pass.
+            all_used: whether every parameter gets a gradient in every pass.
         """
 
     def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
-        """Within it gradients accumulate in this process and are not averaged."""
+        """Context manager in which gradients accumulate in this process and are not averaged."""
 
     def sum(self, values: "Tensor") -> "Tensor":
         """All-reduce: the sum of a tensor over the processes, on every process."""
@@ -53,7 +53,7 @@ class Processes(Protocol):
 
 
 class SingleProcess:
-    """This process trains by itself."""
+    """A single training process without communication."""
 
     rank = 0
     count = 1
@@ -81,7 +81,7 @@ class SingleProcess:
 
 
 class ProcessGroup:
-    """The processes that torchrun started, this one among them.
+    """The process group of the processes that torchrun started.
 
     Args:
         device_type: cpu or cuda; each process takes the CUDA device of its local rank.
@@ -90,7 +90,7 @@ class ProcessGroup:
     def __init__(self, device_type: str) -> None:
         from accelerate import Accelerator
 
-        # a config file or the environment may set accelerate to a mixed precision, which would change the
+        # override a mixed precision from accelerate's config file or environment, which would change
         # results
         self._engine = Accelerator(cpu=device_type == "cpu", mixed_precision="no")
         self.rank: int = self._engine.process_index
@@ -100,7 +100,7 @@ class ProcessGroup:
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
 
-        self._engine.free_memory()  # accelerate holds a reference to the model of the run before
+        self._engine.free_memory()  # drop accelerate's reference to the previous run's model
         self._engine.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
         return cast("nn.Module", self._engine.prepare_model(model))
 
@@ -131,5 +131,5 @@ class ProcessGroup:
 
 
 def join(device_type: str) -> Processes:
-    """Join the process group of torchrun; a single process without torchrun."""
+    """Join the process group of torchrun; without torchrun, return a single process."""
     return ProcessGroup(device_type) if torchrun.world_size() > 1 else SingleProcess(device_type)

@@ -1,4 +1,4 @@
-"""The progress of a training run, which a worker writes to a file and its parent reads."""
+"""The progress of a training run; a worker writes it to a file and its parent process reads it."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def writer(folder: Path) -> Callable[[Progress], None]:
-    """A function that writes progress to a run folder, at most once a second."""
+    """Return a function that writes progress to a run folder, at most once a second."""
     written = -math.inf
 
     def write(progress: Progress) -> None:
@@ -51,7 +51,7 @@ def writer(folder: Path) -> Callable[[Progress], None]:
 
 @contextmanager
 def followed(folder: Path, show: Callable[[Progress], None]) -> Iterator[None]:
-    """Within it, a thread shows the progress that a worker writes to a run folder."""
+    """Context manager with a thread that shows the progress a worker writes to a run folder."""
     ended = threading.Event()
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""Random numbers of training: generators seeded by words, and the state of the global generators."""
+"""Random numbers of training: generators seeded by strings, and the state of the global generators."""
 
 import hashlib
 import random
@@ -9,18 +9,18 @@ import torch
 
 
 def key(*words: int | str) -> int:
-    """Hash words to a seed of 63 bits: equal words give equal seeds."""
+    """Hash strings to a 63-bit seed."""
     digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1  # every generator takes 63 bits
+    return int.from_bytes(digest[:8], "little") >> 1  # all generators accept 63 bits
 
 
 def generator(device: str, *words: int | str) -> torch.Generator:
-    """A torch generator on a device, seeded by words. CPU and CUDA generators give different numbers."""
+    """A torch generator on a device, seeded by strings. CPU and CUDA generators give different numbers."""
     return torch.Generator(device).manual_seed(key(*words))
 
 
 def permutation(n: int, *words: int | str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A permutation of n that the words determine, equal on every device."""
+    """A permutation of n seeded by strings, equal on every device."""
     order: np.ndarray[tuple[int], np.dtype[np.int64]] = np.random.Generator(
         np.random.PCG64(key(*words))
     ).permutation(n)
@@ -38,7 +38,7 @@ def seed_global(*words: int | str) -> None:
 def state(device: str) -> dict[str, Any]:
     """The state of the global generators, in types that torch.load reads with weights_only=True."""
     drawn = np.random.get_state(legacy=False)
-    assert isinstance(drawn, dict)  # as legacy=False promises
+    assert isinstance(drawn, dict)  # guaranteed by legacy=False
     numbers = drawn["state"]["key"].astype(np.int64)
     return {
         "torch": torch.get_rng_state(),

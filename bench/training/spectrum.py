@@ -1,7 +1,7 @@
 """Power of predicted noise by spatial frequency.
 
-Source: FCDM, appendix F, shows such energies over the diffusion process. That images are noised to each level
-here, and none sampled, is our reading.
+FCDM, appendix F, shows such energies over the diffusion process. Here validation images are noised to each
+level and nothing is sampled, which is our reading of the paper.
 """
 
 import torch
@@ -13,12 +13,12 @@ from bench.training.probe import Images, Subject, passes, predicted_noise
 
 
 def rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sort the coefficients of a Fourier transform by frequency.
+    """Group the coefficients of a Fourier transform into rings of equal frequency.
 
     Returns:
-        The ring of each coefficient (H, W) int64; of every ring its mean frequency in cycles a pixel and how
-        many coefficients it has. A ring is one coefficient of the longer side wide; the first is the mean
-        alone.
+        The ring index of each coefficient (H, W), int64; the mean frequency of each ring in cycles/pixel; the
+        number of coefficients of each ring. A ring is as wide as one coefficient of the longer side; ring 0
+        is the mean only.
     """
     rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
     radius = (rows[:, None] ** 2 + columns**2).sqrt()
@@ -31,7 +31,8 @@ def rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 def ring_power(x: Tensor) -> Tensor:
     """Mean squared coefficient in every ring of an orthonormal transform: (N, C, H, W) -> (rings,) float64.
 
-    Times the number of coefficients and summed, it is the mean over N and C of an image's sum of squares.
+    Weighted by the number of coefficients, the sum over rings is the mean over N and C of an image's sum of
+    squares (Parseval).
     """
     ring, _, counts = rings(*x.shape[2:])
     squared = torch.fft.fft2(x.double(), norm="ortho").abs().square().mean((0, 1))

@@ -1,4 +1,4 @@
-"""The runs of a study: every model is trained from every seed, each run in its own folder."""
+"""The runs of a study: every model is trained with every seed, each run in its own folder."""
 
 import math
 import re
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 RUNS = Path("reports/out/convergence")
 STARTUP_S = 10.0
-FLOPS_PER_S = {"cpu": 3e10, "cuda": 5e13}  # a slow pace of training, for estimates
+FLOPS_PER_S = {"cpu": 3e10, "cuda": 5e13}  # conservative training speed for estimates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Inputs of a run that do not change its losses."""
+    """Inputs of a run that do not affect its losses."""
 
     data: str  # name or path
     data_dir: str | None
@@ -39,10 +39,10 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One model from one seed."""
+    """A run of one model and one seed."""
 
     case: TrainingCase
-    environment: Environment  # as planned
+    environment: Environment  # of the plan
     setup: Setup
     halve_batch: bool  # retry with half the batch of a pass when memory runs out
 
@@ -56,11 +56,11 @@ class PlannedRun:
 
 
 class DataChangedError(ValueError):
-    """The data differs from that of the plan."""
+    """The data has changed since the plan was made."""
 
 
 def measure(case: TrainingCase, environment: Environment, setup: Setup) -> TrainingRun | Skipped:
-    """Train a run in this process, alone; its progress goes to a file in its folder."""
+    """Train a run in this single process, with its progress written to a file in its folder."""
     write = progress.writer(Path(setup.folder))
     return train(case, environment, setup, processes.join(case.device), write)
 
@@ -78,7 +78,7 @@ def train(
         The record; Skipped with status "stopped" if the time limit was reached.
 
     Raises:
-        DataChangedError: the data differs from that of the recipe.
+        DataChangedError: the data differs from the recipe's.
         CheckpointError: the folder cannot be used.
     """
     from bench.datasets import datasets
@@ -107,7 +107,7 @@ def train(
 
 
 def batch_halvings(run: PlannedRun) -> Iterator[PlannedRun]:
-    """The run, then, if it allows, with half the batch of a pass again and again."""
+    """The run; then, if `halve_batch`, the run with a batch per pass that is halved each time."""
     yield run
     while run.halve_batch and run.case.batch > 1:
         run = replace(run, case=replace(run.case, batch=run.case.batch // 2))
@@ -115,7 +115,7 @@ def batch_halvings(run: PlannedRun) -> Iterator[PlannedRun]:
 
 
 def resumable(run: PlannedRun) -> PlannedRun:
-    """The run with the batch of a pass that its checkpoints have, if an earlier attempt halved it.
+    """The run with the batch per pass of its checkpoints, which an earlier attempt may have halved.
 
     Raises:
         CheckpointError: the folder has only checkpoints of another run or damaged ones.
@@ -135,7 +135,7 @@ def resumable(run: PlannedRun) -> PlannedRun:
 
 
 def find_stored(run: PlannedRun, store: Store | None) -> TrainingRun | None:
-    """The record of a run that has ended, also with a halved batch of a pass; failed runs are tried again."""
+    """The stored record of a completed run, also with a halved batch per pass; failed runs are repeated."""
     for smaller in batch_halvings(run):
         record = None if store is None else store.find(smaller.case, smaller.environment)
         if isinstance(record, TrainingRun) and record.status in ("ok", "not finite"):
@@ -144,7 +144,7 @@ def find_stored(run: PlannedRun, store: Store | None) -> TrainingRun | None:
 
 
 def run_folder(case: TrainingCase, environment: Environment, base: Path | None) -> Path:
-    """The folder of a run: below a base folder, or by default one that no other case has."""
+    """The folder of a run: inside a base folder, or a default folder that is unique to the case."""
     name = _slug(f"{case.model}-seed{case.seed}")
     if base is not None:
         return base / name
@@ -158,13 +158,14 @@ def _slug(text: str) -> str:
 
 
 def estimate_s(run: PlannedRun) -> float:
-    """An upper bound, as a rule, of the seconds of a run: its FLOPs at a slow pace, evaluations included."""
+    """Conservative estimate of the seconds of a run from FLOPS_PER_S, with evaluations."""
     recipe = run.case.recipe
     evaluations = 1 + math.ceil(recipe.steps / recipe.evaluate_every)
     validated = (
         evaluations * (1 + len(recipe.ema_decays)) * recipe.validation_images * recipe.validation_draws
     )
-    images = recipe.steps * recipe.batch / run.case.processes + validated / 3  # forward is a third of a step
+    # a forward pass is a third of a step
+    images = recipe.steps * recipe.batch / run.case.processes + validated / 3
     return STARTUP_S + 2 * run.setup.train_macs * images / FLOPS_PER_S[run.case.device]
 
 

@@ -1,8 +1,8 @@
 """The state of one training run: steps, averages, evaluations, clock.
 
-A run is a function of its Identity. The seed and the number of a step determine its batch
-(`bench.training.feed`). Layers draw from the global generators, whose states are in the checkpoints. On a CPU
-a run is therefore equal to the last bit, however often it was killed and resumed.
+A run is a function of its Identity. Seed and step number determine the batch (`bench.training.feed`). Layers
+draw from the global generators, whose states are in the checkpoints. On a CPU a resumed run is therefore
+bitwise equal to an uninterrupted one.
 
 Seconds and joules do not include evaluations, checkpoints and the first pass, which compiles and loads
 kernels. Nothing waits for a GPU between two reads of the losses.
@@ -35,12 +35,12 @@ class NotFiniteError(ArithmeticError):
 
 
 class Trainer:
-    """A run between two steps: initialised from its seed, then set to a checkpoint by `resume`.
+    """A run between two steps, initialised from its seed; `resume` sets it to a checkpoint.
 
     Args:
         identity: the case and the environment.
         data: images and labels.
-        processes: that train the network.
+        processes: the processes that train the network.
     """
 
     def __init__(self, identity: Identity, data: Dataset, processes: Processes) -> None:
@@ -52,7 +52,7 @@ class Trainer:
         self._synchronise = device.synchronise(processes.device)
 
         rng.seed_global(case.seed, "initialisation")
-        # on the CPU, so that the initial weights are equal on every device
+        # built on the CPU, so that the initial weights are equal on every device
         self.model = build(case.model, objectives.task_of(recipe, case.latent_size), device="cpu").to(
             processes.device
         )
@@ -83,14 +83,15 @@ class Trainer:
         self.step = 0
         self.evaluations: tuple[Evaluation, ...] = ()
         self.seconds = 0.0
-        self.joules = 0.0  # of the devices of all processes; nan where they cannot be read
-        self._losses: list[Tensor] = []  # since the last evaluation, read from the device, each (k,)
-        self._unread: list[Tensor] = []  # since the last read, each this process's share of the mean, ()
+        self.joules = 0.0  # sum over the devices of all processes; nan if unavailable
+        self._losses: list[Tensor] = []  # read losses since the last evaluation, each (k,)
+        # losses since the last read, each this process's share of the mean, ()
+        self._unread: list[Tensor] = []
         self._wrapped = self.model
         self._monitor = telemetry.monitor(processes.device)
 
     def resume(self, state: State) -> None:
-        """Set the run to a checkpoint of it."""
+        """Set the run to one of its checkpoints."""
         self.model.load_state_dict(state.model)
         for averages, decay in zip(self.ema, self.identity.case.recipe.ema_decays, strict=True):
             for name, value in state.ema[decay_name(decay)].items():
@@ -104,7 +105,7 @@ class Trainer:
         rng.restore(state.rng[self.processes.rank], self.processes.device)
 
     def state(self) -> State:
-        """The content of a checkpoint; all processes must call this, with no loss unread."""
+        """The content of a checkpoint. All processes must call this after `read_losses`."""
         assert not self._unread
         return State(
             identity=self.identity,
@@ -128,7 +129,7 @@ class Trainer:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Within it `train_step` works: checkpointing, compile and the process group are set up."""
+        """Context manager for `train_step`: sets up checkpointing, compile and the process group."""
         case = self.identity.case
         with ExitStack() as settings:
             if case.checkpointing:
@@ -140,7 +141,7 @@ class Trainer:
             yield
 
     def _first_pass(self) -> bool:
-        """Run forward and backward once and undo it; returns whether every parameter got a gradient."""
+        """Run forward and backward once, undo the effects, return whether every parameter got a gradient."""
         generators = rng.state(self.processes.device)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         self._passes(self.model, self.step)
@@ -153,7 +154,7 @@ class Trainer:
         return all_used
 
     def _called(self, model: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The network with its inputs in the precision and the layout of the case."""
+        """The network, called with inputs in the precision and memory format of the case."""
         case, kind = self.identity.case, torch.device(self.processes.device).type
 
         def called(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ class Trainer:
         return called
 
     def _passes(self, model: nn.Module, step: int) -> Tensor:
-        """Accumulate the gradients of a step; returns this process's share of the mean loss, ()."""
+        """Accumulate the gradients of a step; return this process's share of the mean loss, ()."""
         total = self.identity.case.recipe.batch
         share = total // self.processes.count
         micro = self.identity.case.batch
@@ -174,7 +175,7 @@ class Trainer:
         model.train()
         for module in model.modules():
             if isinstance(module, LabelDropout):
-                module.eval()  # the feed drops labels, the same ones for all models
+                module.eval()  # no label dropout in the model: the feed drops the same labels for all models
         batch = self.feed.batch(step, begin, begin + share)
         called = self._called(model)
         loss = torch.zeros((), device=batch.x0.device)
@@ -189,7 +190,7 @@ class Trainer:
         return loss
 
     def train_step(self) -> None:
-        """One step of the optimizer and of the averages. Does not wait for the device."""
+        """Run one step of the optimizer and of the averages. Does not wait for the device."""
         self._unread.append(self._passes(self._wrapped, self.step))
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -200,10 +201,10 @@ class Trainer:
         self.step += 1
 
     def read_losses(self) -> float | None:
-        """Wait for the losses of the steps since the last read; returns the last, None without a step.
+        """Wait for the losses of the steps since the last read; return the last one, None without a step.
 
         Raises:
-            NotFiniteError: a loss is inf or NaN; names the step.
+            NotFiniteError: a loss is inf or NaN; the message names the step.
         """
         if not self._unread:
             return None
@@ -253,7 +254,7 @@ class Trainer:
 
     @contextmanager
     def _exchanged(self, averages: dict[str, Tensor]) -> Iterator[None]:
-        """Within it the network has the averaged weights."""
+        """Context manager in which the network has the averaged weights."""
         own = [parameter.detach() for parameter in self.parameters.values()]
         trained = [value.clone() for value in own]
         torch._foreach_copy_(own, list(averages.values()))
@@ -264,7 +265,7 @@ class Trainer:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Within it seconds and joules are counted."""
+        """Context manager that counts seconds and joules."""
         self._synchronise()
         energy = self._energy_j()
         begin = time.perf_counter()
@@ -277,6 +278,6 @@ class Trainer:
             self.joules += float(self.processes.sum(used))
 
     def _energy_j(self) -> float:
-        """The energy counter of this process's device; nan where it cannot be read."""
+        """The energy counter of this process's device in joules; nan if unavailable."""
         read = self._monitor.energy_j() if self._monitor else None
         return math.nan if read is None else read

@@ -1,8 +1,8 @@
 """The validation loss on fixed images, timesteps and noise, equal for all models, seeds and devices.
 
-No label is dropped. Timesteps are stratified: n pairs of an image and a timestep use one timestep from each
-of n equally likely ranges, in an order independent of the images. Their mean varies less than that of n free
-draws.
+No label is dropped. Timesteps are stratified: n pairs of image and timestep use one timestep from each of n
+equally likely ranges, in an order independent of the images. Their mean has a lower variance than that of n
+independent draws.
 """
 
 import math
@@ -21,12 +21,12 @@ BINS = 10  # equal ranges of the level of noise
 
 
 def validation_indices(data: Dataset, images: int) -> Tensor:
-    """Choose validation images, always the same ones: indices (images,)."""
+    """Indices (images,) of a fixed choice of validation images."""
     return torch.from_numpy(rng.permutation(len(data.validation), "validation images")[:images])
 
 
 def stratified(objective: Objective, n: int) -> Tensor:
-    """n timesteps, (n,), each from the middle of one of n equally likely ranges, in a fixed order."""
+    """Timesteps (n,), the midpoints of n equally likely ranges, in a fixed order."""
     order = torch.from_numpy(rng.permutation(n, "validation order"))
     return objective.quantile((order.double() + 0.5) / n)
 
@@ -36,9 +36,7 @@ class Losses:
     """Validation losses of one network."""
 
     mean: float
-    bins: tuple[
-        float, ...
-    ]  # by equal ranges of noise, from little to much; nan for a range without timesteps
+    bins: tuple[float, ...]  # by equal ranges of noise, from low to high; nan for a range without timesteps
 
 
 class Validation:
@@ -47,10 +45,10 @@ class Validation:
     Args:
         data: images and labels.
         objective: defines the loss.
-        images: how many validation images.
-        draws: pairs of a timestep and noise for each image.
-        chunk: images of one pass; the last pass is filled up to the same size.
-        processes: each computes a share of the passes.
+        images: number of validation images.
+        draws: pairs of timestep and noise for each image.
+        chunk: images per pass; the last pass is filled up to the same size.
+        processes: each process computes a share of the passes.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class Validation:
         level = (objective.noise_level(t).double() * BINS).long().clamp(0, BINS - 1)
         device = processes.device
         self.batch = Batch(x0=x0.to(device), t=t.to(device), y=y.to(device), noise=noise.to(device))
-        # (1 + BINS, n): the first row adds up all losses, each other row those of one range
+        # (1 + BINS, n): the first row sums all losses, each other row those of one range
         rows = torch.stack([torch.ones(self.n, dtype=torch.bool), *(level == i for i in range(BINS))])
         self.rows = rows.double().to(device)
 
@@ -82,7 +80,7 @@ class Validation:
         """Compute the loss of every pair once; waits for the device at the end."""
         sums = torch.zeros(1 + BINS, dtype=torch.float64, device=self.batch.x0.device)
         for start in self._starts():
-            # the last chunk begins earlier so that it is full; pairs that were counted before are dropped
+            # the last chunk starts earlier so that it is full; pairs of the previous chunk are dropped
             begin = min(start, self.n - self.chunk)
             part = self.batch.part(begin, begin + self.chunk)
             losses = self.objective.losses(model, part.x0, part.t, part.y, part.noise)[start - begin :]

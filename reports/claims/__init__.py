@@ -1,1 +1,1 @@
-"""The papers' claims and their verdicts."""
+"""Verdicts on the papers' claims."""

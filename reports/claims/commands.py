@@ -1,4 +1,4 @@
-"""The commands that count or measure what a claim needs."""
+"""Commands that count or measure the values of a claim."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from bench.store.store import REPORTED
 
 
 def commands(claims: Iterable[Claim]) -> list[str]:
-    """Commands for some claims, those with equal options in one; [] if none would help."""
+    """Commands for some claims, merged if their options are equal; [] if no command helps."""
     models: dict[tuple[str, str], dict[str, None]] = {}
     for claim in claims:
         head, names, options = _parts(claim)
@@ -17,8 +17,8 @@ def commands(claims: Iterable[Claim]) -> list[str]:
 
 
 def _parts(claim: Claim) -> tuple[str, list[str], str]:
-    """A command up to its models, the models, and its options."""
-    # of a claim about a family the XL, which the papers' tables are about
+    """The start of a command, its models, and its options."""
+    # for a claim on a family take XL, the size of the papers' tables
     model, reference = (name.replace("*", "XL") for name in (claim.model, claim.reference))
     names = [name for name in (model, reference) if name]
     small = claim.sizes[0]

@@ -22,12 +22,12 @@ PARTS = (
     ("MACs", COUNTS),
     ("Steps of training", ("training steps/s", "training steps")),
 )
-MARKS = {HOLDS: "#009E73", FAILS: "#D55E00", OPEN: "#999999"}  # colours of verdicts
+MARKS = {HOLDS: "#009E73", FAILS: "#D55E00", OPEN: "#999999"}  # colours by verdict
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30)
 
 
 def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:
-    """The ratio of a finding if time were MACs; None where they are not counted."""
+    """The ratio of MACs that corresponds to a finding; None if they are not counted."""
 
     def macs(model: str, res: Size) -> float | None:
         count = evidence.count(model, res, OUR_RULES[:1])
@@ -48,7 +48,7 @@ def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:
 
 
 def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
-    """A figure for every device with measured ratios."""
+    """Draw a figure for every device with measured ratios."""
     drawings = []
     for device in devices(found):
         shown = [one for one in found if one.measured is not None and one.device == device]
@@ -60,7 +60,7 @@ def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
 
 
 def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Figure, str, str]:
-    """Published and measured ratios, a row a claim, a panel a quantity."""
+    """Plot published and measured ratios: a row for each claim, a panel for each quantity."""
     groups = [
         (heading, rows)
         for heading, quantities in PARTS

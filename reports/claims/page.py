@@ -1,4 +1,4 @@
-"""The page on the papers' claims: verdicts, the numbers they rest on, a plot."""
+"""The page on the papers' claims: verdicts, the numbers behind them, a plot."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ FILE = "claims.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """The page claims.md, what of it stands at the top of the report, and the page's drawings."""
+    """The page claims.md, its summary for the top of the report, and its drawings."""
 
     text: str
     summary: str
@@ -47,7 +47,7 @@ class Page:
 
 
 def page(records: Sequence[Record]) -> Page:
-    """Judge every claim; records may be in any order, and none leaves all claims open."""
+    """Judge every claim. Records may be in any order; without records all claims are open."""
     found = findings(records)
     evidence = gather(records)
     drawings = figure.draw(found, evidence)
@@ -83,14 +83,14 @@ def _reading() -> str:
         "visits of a case). Clocks that differed steadily, as under a power cap, are a remark beside it; "
         "where they drifted there is no verdict. A slow-down comes from bench.scaling, else from two sizes "
         "timed separately. Of a device's settings the one nearest to the published decides; brackets give "
-        "the published setting where it is another; *other settings* are the lowest and the highest value of "
-        "the rest. Predictions have their own column and decide nothing. A device without a row for a claim "
+        "the published setting if it differs; *other settings* are the lowest and the highest value of "
+        "the rest. Predictions have their own column and give no verdict. A device without a row for a claim "
         "has no measurement for it."
     )
 
 
 def _tally(found: Sequence[Finding]) -> str:
-    """Numbers of verdicts, counted and by device."""
+    """Lines with the number of each verdict: of counts, and of measurements by device."""
     counted = [one for one in found if one.claim.quantity in COUNTS and one.counted is not None]
     lines = [f"- Counted: {_verdicts(counted)}." if counted else ""]
     for device in devices(found):
@@ -113,9 +113,9 @@ def _summary(found: Sequence[Finding]) -> str:
         for one in _of(found, quantities):
             if one.claim.headline:
                 by_claim.setdefault((one.claim.id, one.device), []).append(one)
-    # of a claim about a family the largest model, with the numbers of verdicts on the others
-    of_each = [sorted(held, key=lambda one: order(one.model)) for held in by_claim.values()]
-    shown = [held[-1] for held in of_each]
+    # for a claim on a family show the largest model and the number of verdicts on the others
+    of_each = [sorted(of, key=lambda one: order(one.model)) for of in by_claim.values()]
+    shown = [of[-1] for of in of_each]
     columns: Columns = {
         "claim": [_claim(one) for one in shown],
         "px": [one.claim.res_px for one in shown],
@@ -123,8 +123,7 @@ def _summary(found: Sequence[Finding]) -> str:
         "counted or measured": [_value(one) for one in shown],
         "device and setting": [_where(one) for one in shown],
         "verdict": [
-            _verdict(held[-1]) + (f"; other sizes: {_verdicts(held[:-1])}" if held[1:] else "")
-            for held in of_each
+            _verdict(of[-1]) + (f"; other sizes: {_verdicts(of[:-1])}" if of[1:] else "") for of in of_each
         ],
         "predicted, not measured": [_predicted(one.predicted) for one in shown],
     }
@@ -136,8 +135,8 @@ def _summary(found: Sequence[Finding]) -> str:
         markdown(columns, [one.records for one in shown]),
     ]
     stamps = zip(*_stamps(shown).values(), strict=True)
-    if told := "; ".join(f"{what}: {stamp.replace(';', ',')}" for what, stamp in stamps):
-        parts.append(f"Torch, commit and date of the table's values: {told}.")
+    if text := "; ".join(f"{what}: {stamp.replace(';', ',')}" for what, stamp in stamps):
+        parts.append(f"Torch, commit and date of the table's values: {text}.")
     return "\n\n".join(parts)
 
 
@@ -154,12 +153,12 @@ def _with_interval(measured: Measured) -> str:
 
 
 def _conditions(measured: Measured) -> str:
-    """Device and setting of a measured value, with its remark."""
+    """Device, setting and remark of a measured value."""
     return ", ".join(filter(None, (str(measured.setting), measured.remark)))
 
 
 def _conditions_beside(measured: Measured, claim: Claim) -> str:
-    """As `_conditions`, with the published ones in brackets where they differ."""
+    """Like `_conditions`, with the published conditions in brackets where they differ."""
     here = measured.setting
     said = (
         (here.device, claim.device, claim.device and claim.device in here.device),
@@ -186,7 +185,7 @@ def _known(finding: Finding) -> bool:
 
 
 def _published(claim: Claim) -> str:
-    """The number; of a stated one also that of the tables."""
+    """The published number; for a stated number also the one from the tables."""
     if claim.value is None:
         return "fits"
     if claim.stated.value is None:
@@ -204,19 +203,19 @@ def _value(finding: Finding) -> str:
 
 
 def _verdict(finding: Finding) -> str:
-    """The verdict, with the reason of an open one and the factor of one that does not hold."""
-    told = f"**{finding.verdict}**"
+    """The verdict, with the reason if it is open and the factor if the claim does not hold."""
+    verdict = f"**{finding.verdict}**"
     measured, claimed, here = finding.measured, finding.claim.value, finding.here
     if finding.verdict == FAILS and claimed and here:
-        return f"{told}: {significant(here / claimed, 3)} times the published"
+        return f"{verdict}: {significant(here / claimed, 3)} times the published"
     if finding.verdict == OPEN and measured is not None:
         reason = "too few samples" if measured.interval is None else "the interval straddles an end"
-        return f"{told}: {measured.refused or reason}"
-    return told
+        return f"{verdict}: {measured.refused or reason}"
+    return verdict
 
 
 def _fits(verdict: Verdict) -> str:
-    """A case of memory in words."""
+    """A measured memory case in words."""
     recomputing = "with checkpointing" if verdict.case.checkpointing else "without checkpointing"
     usable = f"{verdict.device.usable_bytes / GIB:.1f}"
     return f"{verdict.case.precision}, {recomputing}: {_needed(verdict)} of {usable} GiB, {verdict.text}"
@@ -227,7 +226,7 @@ def _needed(verdict: Verdict) -> str:
 
 
 def _predicted(verdicts: Sequence[Verdict]) -> str:
-    """Cases that were predicted, with checkpointing and without."""
+    """Predicted memory cases in words, with checkpointing and without."""
     texts = []
     for checkpointing, how in ((True, "with"), (False, "without")):
         of = [verdict for verdict in verdicts if verdict.case.checkpointing == checkpointing]
@@ -289,13 +288,13 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
     if any(not commands([claim]) for claim in missing):
         parts.append(
             "No command measures FID after training on ImageNet: bench.convergence compares losses of small "
-            "trainings, bench.sample --quality judges samples of weights that you bring."
+            "trainings, bench.sample --compare compares samples of your own weights with real images."
         )
     return parts
 
 
 def _range(finding: Finding) -> str:
-    """The lowest and the highest value under other settings of the device."""
+    """The lowest and the highest value under the device's other settings."""
     others = sorted(finding.others, key=lambda one: (one.value, one.setting.precision, one.setting.batch))
     if not others:
         return BLANK
@@ -304,7 +303,7 @@ def _range(finding: Finding) -> str:
 
 
 def _setting(measured: Measured) -> str:
-    """A value with the setting it belongs to."""
+    """A value with its setting."""
     how = measured.how.partition(",")[0]
     return f"{significant(measured.value, 3)} ({measured.setting.but_device}, {how})"
 
@@ -324,7 +323,7 @@ def _marks(remarks: Sequence[Remark]) -> str:
 
 
 def _shares(records: Sequence[Record]) -> list[str]:
-    """The share of its floor that every timed pass achieves, on devices whose ceilings were measured."""
+    """Floor / measured median of every timed pass, on devices with measured ceilings."""
     points = [
         point
         for peaks in floors.measured_devices(records)
@@ -369,7 +368,7 @@ def _stamp(environment: Environment) -> str:
 
 
 def _stamps(found: Sequence[Finding]) -> Columns:
-    """Software and dates of the values above."""
+    """Software and dates of the values on the page."""
     stamps: dict[str, set[str]] = {}
 
     def add(what: str, records: Iterable[Record]) -> None:

@@ -1,10 +1,10 @@
-"""Measured values that claims are judged by: ratios of speeds, slow-downs, training steps a second.
+"""Measured values behind verdicts: ratios of speeds, slow-downs, training steps per second.
 
-A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval; of several runs the union of
-their intervals, as hours differ by more than the rounds of one), or from two models timed separately under
-one setting (95 % bootstrap of both medians, widened by the difference between visits of one case, there or
-in bench.scaling of that work on that device). Slow-downs come from bench.scaling, or from two sizes timed
-separately.
+A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval; for several runs the union of
+their intervals, since runs differ by more than the rounds within a run), or from two models timed separately
+under one setting (95 % bootstrap of both medians, widened by the difference between visits of one case in the
+same records or in bench.scaling of the same work and device). Slow-downs come from bench.scaling, or from two
+sizes timed separately.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,14 +31,14 @@ class Measured:
     value: float
     interval: Interval | None  # None: too few samples
     how: str
-    setting: Setting  # its batch is the largest; where it had to shrink, the switches say so
-    records: tuple[Record, ...]  # its samples
-    refused: str  # why it gives no verdict; blank if it does
+    setting: Setting  # with the largest batch; the switches name a smaller one
+    records: tuple[Record, ...]  # records of the samples
+    refused: str  # reason that it gives no verdict; blank if it gives one
     remark: str = ""  # on clocks and on runs that differ; blank if none
 
     @property
     def environment(self) -> Environment:
-        """Of the newest sample."""
+        """The environment of the newest record."""
         return max((record.environment for record in self.records), key=lambda one: one.date)
 
 
@@ -46,11 +46,11 @@ class Measured:
 class Timings:
     """Timed passes, ready for ratios."""
 
-    comparisons: tuple[tuple[Comparison, ...], ...]  # every run of a case, the newest last
-    separate: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # every visit by the newest code
+    comparisons: tuple[tuple[Comparison, ...], ...]  # all runs of a case, the newest last
+    separate: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # all visits with the newest code
     drifts: Mapping[Setting, Drift | None]  # the difference between visits of one case; None: unknown
     studies: tuple[resolution.Study, ...]
-    steps: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # training steps by the newest code
+    steps: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # training steps with the newest code
 
     @property
     def models(self) -> list[str]:
@@ -69,7 +69,7 @@ class Timings:
 
 
 def timings(records: Iterable[Record]) -> Timings:
-    """Sort the timed records; their order and repetition do not matter."""
+    """Group the timed records. Order and duplicates do not matter."""
     ordered = sorted(
         (r for r in set(records) if isinstance(r, Comparison | Throughput)),
         key=lambda record: (record.environment.date, to_line(record)),
@@ -100,9 +100,9 @@ def timings(records: Iterable[Record]) -> Timings:
 def _drift(
     setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study], work: str
 ) -> Drift | None:
-    """The difference between visits of one case; where each was visited once, that of the device's studies.
+    """The difference between visits of one case; if each has one visit, that of the device's studies.
 
-    Only of the same work: visits of passes say nothing of training steps.
+    Only studies of the same work count: visits of passes say nothing about training steps.
     """
     wanted = work, setting.device, setting.precision
     known = [
@@ -147,11 +147,11 @@ def speeds(timed: Timings, model: str, reference: str, res: Size) -> list[Measur
 
 
 def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
-    """The ratio of all runs of a comparison: the median, and the union of their intervals.
+    """The median ratio of all runs of a comparison, and the union of their intervals.
 
-    A run's interval covers the noise within it, not how another hour differs. Runs by other code count too,
-    as a change of the suite hardly ever changes a pass: where one did, the interval is too wide, and the
-    section on repeats shows it. Refused runs count only if there is no other.
+    The interval of a run covers the noise within the run, not the difference between runs. Runs of other
+    commits count too, since a change of the suite rarely changes a pass; if it does, the interval is too wide
+    and the section on repeats shows it. Refused runs count only if there are no others.
     """
     sound = [run for run in runs if not ratios.why_refused(run, arm, against)] or runs[-1:]
     values = [run.ratio(arm, against) for run in sound]
@@ -172,7 +172,7 @@ def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
 
 
 def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measured]:
-    """Every growth of a model's time of an image between two sizes."""
+    """The growth of each model's time per image between two sizes."""
 
     def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
         found = power_law.growth(curves[0], *map(float, sizes))
@@ -182,7 +182,7 @@ def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measu
 
 
 def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
-    """Every growth of a model's time between two sizes, as a multiple of another's."""
+    """The growth of each model's time between two sizes, divided by that of another model."""
     small, large = map(float, sizes)
 
     def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
@@ -229,7 +229,7 @@ def _over_sizes(
 
 
 def steps_per_s(timed: Timings, claim: Claim) -> list[Measured]:
-    """Training steps a second of one GPU at its share of the batch, on GPUs of the claim's type only."""
+    """Training steps per second of one GPU at its share of the batch, on GPUs of the claim's type only."""
     batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
     found = []
     for (setting, model, res), visits in timed.steps.items():

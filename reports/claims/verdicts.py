@@ -1,15 +1,15 @@
-"""Verdicts on the papers' claims: a claim beside the counted, measured and predicted values of it.
+"""Verdicts on the papers' claims by counted and measured values.
 
-A claim is a number, as stated or as printed cells give it. *Counted* values are exact: they hold if they lie
-within what rounds to the printed digits; within 10 % they nearly hold. *Measured* values have an interval: a
-claim holds if all of it lies within 10 % of the claim, or within its printed digits where these are coarser
-("2 times" is 1.5 to 2.5); it does not hold if all of it lies outside; otherwise the verdict is open. 10 %,
-because published settings are not known better: precision, batch and timing function move the ratios of
-these papers by that and more. A prediction is never a verdict.
+A claim is a number, as stated or computed from printed cells. *Counted* values are exact: a claim holds if
+the count rounds to the printed digits, and nearly holds within 10 %. *Measured* values have an interval: a
+claim holds if the whole interval is within 10 % of it, or within its printed digits if these are coarser
+("2 times" is 1.5 to 2.5). It does not hold if the whole interval is outside; otherwise the verdict is open.
+The band is 10 % because published settings are not known precisely: precision, batch and timing function
+change the ratios of these papers by at least as much. Predictions give no verdict.
 
-Interleaved models whose clocks drifted give no verdict; clocks that differed steadily, as under a power cap,
-are a remark beside the ratio. Of several settings on a device the one nearest to the published decides: in
-switches, precision if one is published, and batch.
+Interleaved models whose clocks drifted give no verdict. Clocks that differed steadily, as under a power cap,
+are a remark. Of several settings on a device the one nearest to the published setting decides: in switches,
+then precision if one is published, then batch.
 """
 
 import math
@@ -30,11 +30,11 @@ from reports.naming import size
 from reports.sections import memory
 from reports.selection import PAPERS_RULES, Evidence, gather
 
-BAND = 0.10  # around a claimed ratio, within which a measured one is the same
+BAND = 0.10  # relative band around a claimed ratio in which the claim holds
 HOLDS, NEARLY, FAILS = "holds", "holds within 10 %, not to its digits", "does not hold"
 OPEN, UNMEASURED, UNCOUNTED = "cannot tell", "not measured here", "not counted here"
 COUNTS = ("MACs", "training MACs")
-# what a published precision may have been, the likeliest first; blank: torch's own switches
+# possible meanings of a published precision, the likeliest first; blank: torch's default switches
 _PRECISIONS = {
     "fp32": ("fp32", "torch-default", "tf32", "bf16", "fp16"),
     "": ("torch-default", "tf32", "fp32", "bf16", "fp16"),
@@ -46,13 +46,13 @@ class Finding:
     """One claim for one model on one device, with its counted, measured and predicted values."""
 
     claim: Claim
-    model: str  # of a claim about a family, one of its models
+    model: str  # for a claim on a family, one of its models
     reference: str
     counted: float | None = None
     counter: str = ""
     counted_in: tuple[MacCount, ...] = ()
     measured: Measured | None = None
-    others: tuple[Measured, ...] = ()  # under other settings of the device
+    others: tuple[Measured, ...] = ()  # values under other settings of the device
     fits: Verdict | None = None  # measured memory
     other_fits: tuple[Verdict, ...] = ()
     predicted: tuple[Verdict, ...] = ()
@@ -67,14 +67,14 @@ class Finding:
 
     @property
     def device(self) -> str:
-        """The device of its measured values; blank for counts and predictions."""
+        """The device of the measured values; blank for counts and predictions."""
         if self.measured is not None:
             return self.measured.setting.device
         return self.fits.memory.environment.device if self.fits else ""
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The records of memory, and of counts and times, that the verdict rests on."""
+        """The records of memory, and of counts and times, behind the verdict."""
         fits = (self.fits.memory,) if self.fits else ()
         return (*fits, *self.counted_in, *(self.measured.records if self.measured else ()))
 
@@ -92,12 +92,12 @@ class Finding:
 
 
 def devices(found: Sequence[Finding]) -> list[str]:
-    """The devices that findings have measured values of."""
+    """The devices with measured values in findings."""
     return sorted({finding.device for finding in found} - {""})
 
 
 def band(claim: Claim) -> Interval:
-    """The values at which a measured claim holds."""
+    """The range of measured values in which a claim holds."""
     assert claim.value is not None
     assert claim.bounds is not None
     low, high = claim.bounds
@@ -105,7 +105,7 @@ def band(claim: Claim) -> Interval:
 
 
 def judge(claim: Claim, interval: Interval | None) -> str:
-    """The verdict of a measured interval."""
+    """The verdict for a measured interval."""
     if interval is None:
         return OPEN
     least, most = band(claim)
@@ -116,7 +116,7 @@ def judge(claim: Claim, interval: Interval | None) -> str:
 
 
 def judge_count(claim: Claim, counted: float) -> str:
-    """The verdict of an exact count."""
+    """The verdict for an exact count."""
     assert claim.bounds is not None
     low, high = claim.bounds
     if low <= counted <= high:
@@ -131,7 +131,7 @@ def judge_count(claim: Claim, counted: float) -> str:
 
 
 def findings(records: Sequence[Record]) -> list[Finding]:
-    """Every claim on every device with a value of it; one finding without values where none has."""
+    """Each claim on each device with a value for it; one finding without values if no device has one."""
     evidence, timings = gather(records), timed.timings(records)
     return [
         finding
@@ -166,7 +166,7 @@ def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, timin
 
 
 def _named(claim: Claim, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The model and its reference; of a claim about families, every pair of one size."""
+    """The model and its reference; for a claim on families, all pairs of equal size."""
     if "*" not in claim.model:
         return [(claim.model, claim.reference)]
     ours = [name for name in names if fnmatchcase(name, claim.model) and "@" not in name]
@@ -191,7 +191,7 @@ def _by_device(claim: Claim, model: str, reference: str, measured: Sequence[Meas
 
 
 def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
-    """A sorting key: the distance of a setting from the published one; of equal ones the newest first."""
+    """Sorting key: the distance of a setting from the published one, then the newest first."""
     likely = _PRECISIONS[claim.precision]
     published = int(claim.batch.split()[0]) if claim.batch else 64
     batch, how = abs(math.log(one.setting.batch / published)), (INTERLEAVED, STUDY, SEPARATE).index(one.how)
@@ -200,7 +200,7 @@ def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
         len(one.setting.switches),
         precision if claim.precision else 0,
         one.interval is None,
-        # what grows with the size hardly depends on the batch, but on visits that alternate
+        # growth with size hardly depends on the batch, but needs alternating visits
         (batch, how) if claim.quantity == "speed" else (how, batch),
         precision,
         [-ord(letter) for letter in one.environment.date],
@@ -271,7 +271,7 @@ def _of_memory(claim: Claim, records: Sequence[Record]) -> list[Finding]:
 
 
 def _far_memory(verdict: Verdict) -> tuple[object, ...]:
-    """The release checkpoints; the paper's table says fp32, under which the suite's tf32 holds as much."""
+    """Sorting key for memory: prefer checkpointing, as in the release, and fp32, as in the paper's table."""
     precisions = ("fp32", "tf32", "bf16")
     case = verdict.case
     return not case.checkpointing, precisions.index(case.precision), verdict.memory.environment.device

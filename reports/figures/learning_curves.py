@@ -17,7 +17,7 @@ from reports.naming import COLOURS, size
 from reports.objectives import LEVELS
 
 DASHES = ("-", "--", ":", "-.")
-HATCHES = ("", "////", "....", "xxxx")  # of bars, in place of dashes
+HATCHES = ("", "////", "....", "xxxx")  # of bars, instead of dashes
 PANELS: dict[Axis, str] = {
     "steps": "steps of the optimizer",
     "flops": "training FLOPs",
@@ -39,7 +39,7 @@ def draw(study: TrainingStudy, name: str, fids: Mapping[str, float], published: 
 
 
 def _dashes(study: TrainingStudy) -> dict[str, str]:
-    """Models of one family have the same colour and different dashes."""
+    """Dashes by model: models of one colour have different dashes."""
     models = study.models
     alike = {model: [other for other in models if colour_of(other) == colour_of(model)] for model in models}
     return {model: DASHES[alike[model].index(model) % len(DASHES)] for model in models}
@@ -55,7 +55,7 @@ def _seeds(study: TrainingStudy) -> str:
 
 
 def _curves(axes: Axes, study: TrainingStudy, axis: Axis) -> None:
-    """Draw the mean and the range of seeds of every model on logarithmic axes, which have no step 0."""
+    """Draw the mean and the range of seeds of every model on logarithmic axes, without step 0."""
     positions, reached = [], []
     dashes = _dashes(study)
     for model in study.models:
@@ -82,7 +82,7 @@ def _grid(axes: Axes) -> None:
 def _logarithmic(
     axes: Axes, which: Literal["x", "y"], values: Sequence[float], label: Callable[[float], str] | None = None
 ) -> None:
-    """Make an axis logarithmic, with round numbers as ticks, written by `written` or label."""
+    """Make an axis logarithmic with round numbers as ticks, formatted by `written` or label."""
     low, high = min(values), max(values)
     room = (high / low) ** 0.05 if high > low else 1.1
     along = axes.xaxis if which == "x" else axes.yaxis
@@ -93,7 +93,7 @@ def _logarithmic(
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range: the coarsest kind that gives at least four, or at least three."""
+    """Round numbers within a range: the coarsest series with at least four, or at least three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         found = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
@@ -105,7 +105,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def written(value: float) -> str:
-    """500, 2K, 30T."""
+    """Format a number as 500, 2K or 30T."""
     for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if value >= unit * 0.999:
             return f"{value / unit:.6g}{letter}"
@@ -144,7 +144,7 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
 
 
 def in_per_cent(ratio: float) -> str:
-    """-50, 0, +100: a ratio as a change in per cent."""
+    """Format a ratio as a change in per cent: -50, 0, +100."""
     percent = 100 * (ratio - 1)
     return f"{percent:+.6g}" if abs(percent) > 1e-6 else "0"
 
@@ -201,7 +201,7 @@ def timesteps(study: TrainingStudy) -> tuple[Figure, str, str]:
 
 
 def papers(study: TrainingStudy, fids: Mapping[str, float], published: Lines) -> tuple[Figure, str, str]:
-    """Draw the published FID by step, the measured loss by step, and the one against the other."""
+    """Draw the published FID by step, the measured loss by step, and loss against FID."""
     figure = new_figure(12.0, 4.8)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
     _published(left, published)

@@ -26,7 +26,7 @@ KIND_COLOURS = {
     "movement": "#BDBDBD",
     REST: "#E6E6E6",
 }
-DARK = ("norm", "linear", "convolution", "pointwise")  # with white numbers
+DARK = ("norm", "linear", "convolution", "pointwise")  # kinds whose numbers are white
 GAP = 0.7  # between models, in bars
 
 Shares = Mapping[str, float]  # by kind
@@ -36,8 +36,8 @@ def draw(costs: Sequence[OperatorCosts], profiles: Mapping[str, Profile]) -> Dra
     """Draw the models of one size, batch and precision.
 
     Args:
-        costs: of the models.
-        profiles: by model, all of one device.
+        costs: operator costs of the models.
+        profiles: profiles by model, all of one device.
     """
     case = costs[0].case
     seen = [profiles[one.case.model] for one in costs if one.case.model in profiles]

@@ -33,7 +33,7 @@ RATIO_TABLES = {256: ("fcdm_table03", "dico_table01"), 512: ("fcdm_table05", "di
 
 
 def draw(evidence: Evidence) -> list[Drawing]:
-    """Draw the figures that the records have numbers for; MACs against FID always."""
+    """Draw the figures with data in the records; the figure of MACs against FID needs none."""
     with matplotlib.rc_context(STYLE):
         drawings = [saved("macs_fid", *macs_against_fid(evidence))]
         for setting in evidence.settings:
@@ -140,7 +140,7 @@ def _points(evidence: Evidence) -> list[_Point]:
 
 
 def _area(params: int | None) -> float:
-    """Square points of a bubble; a small fixed one where the parameters are not known."""
+    """Area of a bubble in square points; small and fixed if the parameters are unknown."""
     return 36.0 if params is None else params / 1e6 * 0.9
 
 
@@ -153,7 +153,7 @@ def _diamond() -> Line2D:
 
 # throughput
 
-Panel = tuple[bool, int, str]  # larger patches than 2, rank of the size, its letters
+Panel = tuple[bool, int, str]  # whether the patch exceeds 2, rank of the size, its letters
 Speeds = dict[tuple[Size, Panel], list[Timing]]
 
 
@@ -170,14 +170,14 @@ def _speeds(evidence: Evidence, setting: Setting) -> Speeds:
 
 
 def _panel(model: str) -> Panel:
-    """Put one size in one panel; models of larger patches are many times faster and stand apart."""
+    """Panel of a model: one for each size, and separate ones for models with larger patches."""
     letters, patch = size(model), re.search(r"/(\d+)", model)
     coarse = patch is not None and patch[1] != "2"
     return coarse, SIZES.index(letters) if letters in SIZES else len(SIZES), letters
 
 
 def throughput_bars(evidence: Evidence, setting: Setting) -> tuple[Figure, str, str]:
-    """Draw one panel for each resolution and size: S beside S, each with a scale of its own."""
+    """Draw one panel for each resolution and size, each with its own scale."""
     speeds = _speeds(evidence, setting)
     columns = sorted({res for res, _ in speeds}, key=height_width)
     rows = sorted({panel for _, panel in speeds})
@@ -238,7 +238,7 @@ class _Ratio:
 
 
 def _ratios(evidence: Evidence, setting: Setting) -> list[_Ratio]:
-    """Collect the models that have a ratio to DiT both here and in a paper, DiT itself left out."""
+    """Collect the models, without DiT, that have a measured and a published ratio to DiT."""
     found = []
     for res, ids in RATIO_TABLES.items():
         published: dict[str, dict[str, float]] = {}
@@ -256,7 +256,7 @@ def _ratios(evidence: Evidence, setting: Setting) -> list[_Ratio]:
 
 
 def speed_ratios(setting: Setting, ratios: Sequence[_Ratio]) -> tuple[Figure, str, str]:
-    """Set the measured ratio to the DiT of the same size beside the published ones."""
+    """Draw the measured and the published ratios to the DiT of the same size."""
     columns = sorted({ratio.res for ratio in ratios})
     most = max(sum(ratio.res == res for ratio in ratios) for res in columns)
     figure = new_figure(2.2 + 4.2 * len(columns), 1.7 + 0.30 * most)

@@ -1,4 +1,4 @@
-"""How the report's figures look: style, colours, marks, placing of labels, PNG and SVG files."""
+"""Style of the report's figures: colours, marks, label placement, PNG and SVG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,21 @@ from reports.markdown import Picture
 from reports.naming import COLOURS as COLOURS
 from reports.naming import family
 
-OTHER = "#666666"  # of families without a colour
+OTHER = "#666666"  # colour of families without their own
 STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "diffusion-backbone-bench",  # the same ids in every run
+    "svg.hashsalt": "diffusion-backbone-bench",  # equal ids in every run
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8)}  # marker, its size: one shows around the other
-DOT = 40.0  # square pixels of overlap that a dot in a name's way counts as
+PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8)}  # marker and size; overlapping markers stay visible
+DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture's words and its two files."""
+    """A picture with its text and its two files."""
 
     picture: Picture
     png: bytes
@@ -39,7 +39,7 @@ class Drawing:
 
 
 def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
-    """Make both files of a figure that was drawn under STYLE: the same bytes every time."""
+    """Make both files of a figure drawn with STYLE; the bytes are reproducible."""
     settle(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
@@ -50,7 +50,7 @@ def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
 
 
 def placed(drawing: Drawing) -> list[str]:
-    """The markdown that shows a drawing and its caption."""
+    """Markdown of a drawing and its caption."""
     picture = drawing.picture
     return [f"![{picture.title}]({picture.name}.png)", f"*{picture.caption}* ([SVG]({picture.name}.svg))"]
 
@@ -64,7 +64,7 @@ def dot(colour: str, label: str, width: float) -> Line2D:
 
 
 def hollow(paper: str, colour: str) -> Line2D:
-    """The mark of what a paper prints."""
+    """The hollow mark of published numbers."""
     marker, width = PAPER_MARKS[paper]
     return Line2D(
         [], [], linestyle="", marker=marker, markerfacecolor="white", markeredgecolor=colour,
@@ -79,12 +79,12 @@ def label_points(
     obstacles: Sequence[tuple[float, float]] = (),
     colours: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Name points where nothing overlaps: the nearest free place around each, the most crowded first.
+    """Label points without overlaps: each label takes the nearest free place, the most crowded first.
 
     Args:
         points: (text, x, y, area in square points).
-        obstacles: (x, y) of other marks, and along lines, that names keep away from.
-        colours: of texts; nearly black for those that it lacks.
+        obstacles: (x, y) of other marks and of points along lines, which labels avoid.
+        colours: colours by text; other labels are nearly black.
     """
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
@@ -145,9 +145,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out once and round: the solver's last bits differ between processes."""
+    """Lay the figure out once and round positions, since the solver's last bits differ between processes."""
     figure.draw_without_rendering()
-    figure.set_layout_engine(None)  # "none" would have every file drawn twice
+    figure.set_layout_engine(None)  # with "none" every file would be drawn twice
     for axes in figure.axes:
         left, bottom, width, height = (round(float(edge), 6) for edge in axes.get_position().bounds)
         axes.set_position((left, bottom, width, height))

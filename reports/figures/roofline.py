@@ -22,7 +22,7 @@ from bench.tables.numbers import significant
 from reports.figures.plots import STYLE, Drawing, label_points, new_figure, saved, settle
 from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of
 
-NAMED = 10  # families that are named in a panel; of more only those of the papers, the rest in the legend
+NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
 SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
 MORE_COLOURS = ("#56B4E9", "#882255", "#999933", "#332288", "#8C564B", "#666666")
 
@@ -34,9 +34,9 @@ def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
     """Draw one device: a row for each form of the bytes, a column for each precision.
 
     Args:
-        peaks: of the device.
-        floors: of models at one resolution and batch.
-        missing: says which models are not drawn; part of the caption.
+        peaks: peaks of the device.
+        floors: floors of models at one resolution and batch.
+        missing: sentence on the models that are not drawn, for the caption.
     """
     precisions = [name for name in ("fp32", "tf32", "bf16", "fp16") if name in {p.precision for p in floors}]
     case = floors[0].case
@@ -91,10 +91,10 @@ class Panel:
     axes: Axes
     form: str
     floors: Sequence[PassFloor]
-    styles: Mapping[str, Style]  # of families
+    styles: Mapping[str, Style]  # by family
 
     def place(self, one: PassFloor, seconds: float | None = None) -> Place:
-        """The place of a pass that takes its floor, or other seconds."""
+        """The point of a pass at its floor, or at other seconds."""
         x, seconds = one.intensity(self.form), seconds or one.seconds(self.form)
         assert x
         assert seconds
@@ -102,7 +102,7 @@ class Panel:
 
     @property
     def measured(self) -> list[tuple[PassFloor, Place]]:
-        """Measurements stand at the bytes of an eager pass, whatever they moved."""
+        """The point of the measurement, at the bytes of an eager pass."""
         timed = [(one, one.measured) for one in self.floors if one.measured and self.form == "eager"]
         return [(one, self.place(one, measured.median_s)) for one, measured in timed]
 
@@ -116,7 +116,7 @@ class Panel:
         return flops_per_s, bytes_per_s
 
     def roof_points(self) -> list[Place]:
-        """Points on the roof over the whole panel, close enough together to keep names off it."""
+        """Dense points on the roof over the whole panel, which labels avoid."""
         flops_per_s, bytes_per_s = self.roof
         left, right = self.axes.get_xlim()
         xs = sorted([flops_per_s / bytes_per_s, *(left * (right / left) ** (i / 120) for i in range(121))])
@@ -167,7 +167,7 @@ class Panel:
         axes.set_ylabel(unit)
 
     def label(self, figure: Figure) -> None:
-        """Name families at their largest model, once the figure is laid out."""
+        """Label families at their largest model, after the figure is laid out."""
         named: list[tuple[str, float, float, float]] = []
         marks = [*self.roof_points(), *(place for _, place in self.measured)]
         colours: dict[str, str] = {}
@@ -192,7 +192,7 @@ def chains(floors: Sequence[PassFloor]) -> dict[str, list[PassFloor]]:
 
 
 def family_styles(families: Collection[str]) -> dict[str, Style]:
-    """A colour and a shape for each, no two equal while they last; the papers' families keep theirs."""
+    """Distinct colour and shape for each family, as far as they suffice; the papers' families are fixed."""
     styles: dict[str, Style] = {}
     used: Counter[str] = Counter()
     further = itertools.cycle(MORE_COLOURS)
@@ -204,12 +204,12 @@ def family_styles(families: Collection[str]) -> dict[str, Style]:
 
 
 def _width(letters: str) -> float:
-    """Points across the mark of a model of that size: wider for larger sizes, medium without a size."""
+    """Diameter in points of a model's mark: larger for larger sizes, medium without a size."""
     return 3.4 + 0.8 * (SIZES.index(letters) if letters in SIZES else 3)
 
 
 def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
-    """Ticks at 1, 2 and 5 times the powers of ten; evenly where the axis is too short for these."""
+    """Ticks at 1, 2 and 5 times powers of ten, or linear ticks if the axis is too short."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     if sum(low <= tick <= high for tick in ticks) < 3:

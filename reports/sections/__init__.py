@@ -1,1 +1,1 @@
-"""Sections of the report, one topic each."""
+"""Sections of the report, one topic in each module."""

@@ -24,8 +24,8 @@ OBJECTIVES = {
     "iddpm": "iDDPM: 1000 linear steps, noise predicted, variance learned; L_simple + L_vlb",
     "flow": "flow matching: linear path, velocity",
 }
-MAX_RANKINGS = 10  # rows of a table
-UNSTEADY = 1.1  # seconds of the slowest seed over those of the fastest, above which a warning is given
+MAX_RANKINGS = 10  # maximum rows of a table
+UNSTEADY = 1.1  # ratio of slowest to fastest seed's seconds that gives a warning
 AXIS_NAMES: dict[Axis, str] = {
     "steps": "steps",
     "flops": "training FLOPs",
@@ -79,7 +79,7 @@ def _ordered(records: Sequence[Record]) -> list[TrainingRun | Skipped]:
 
 
 def names(found: Sequence[TrainingStudy]) -> list[str]:
-    """A name for the files of each study; equal names are numbered."""
+    """File names of the studies; equal names are numbered."""
     slugs = []
     for study in found:
         recipe = study.setting.recipe
@@ -100,8 +100,8 @@ _METHOD = (
     "adjusted for the number of comparisons in a table. All models have the same batch, so equal steps are "
     "equal images. Training FLOPs are 2 x MACs of forward and backward, by torch's rules, x images. Seconds "
     "are those of training on the device named, without evaluations. Between two evaluations a curve is a "
-    "straight line over the logarithm of its axis; curves are not extrapolated. All losses are measured; FID "
-    "occurs in *Against the papers* only, as published."
+    "straight line over the logarithm of its axis. Curves are not extrapolated. All losses are measured; FID "
+    "occurs in *Comparison with the papers* only, as published."
 )
 
 
@@ -118,16 +118,16 @@ def _study(study: TrainingStudy) -> list[str]:
     if study.others:
         parts += [f"#### At equal cost, compared with {study.reference}", _about_differences(study)]
         parts += [_by_axis(study, "at equal {}", partial(_difference, study))]
-        parts += [f"#### How many times fewer to the loss of {study.reference}", _about_speed_ups(study)]
+        parts += [f"#### Speed-up to the loss of {study.reference}", _about_speed_ups(study)]
         parts += [_speed_ups(study)]
         if all(loss_comparison.bin_differences(study, model) for model in study.others):
             parts += ["#### By timestep", _about_bins(study), markdown(_bins(study))]
     if found := rankings.rankings(study):
         parts += ["#### Rankings", _about_rankings(study, found), markdown(_rankings(found))]
-    return [*parts, "#### Against the papers", *published_convergence.comparison(study)]
+    return [*parts, "#### Comparison with the papers", *published_convergence.comparison(study)]
 
 
-# what was trained
+# the training runs
 
 
 def _runs(study: TrainingStudy) -> list[TrainingRun]:
@@ -212,7 +212,7 @@ def _estimate(estimate: Estimate | RelativeChange, places: int = 4) -> str:
 
 
 def _verdicts(study: TrainingStudy) -> str:
-    """Which models have a lower, a higher or an inconclusive loss at equal steps, in one sentence."""
+    """Sentence on the models with a lower, a higher or an inconclusive loss at equal steps."""
     by_verdict: dict[str, list[str]] = {}
     for model in study.others:
         found = loss_comparison.difference(study, model)
@@ -228,7 +228,7 @@ def _verdicts(study: TrainingStudy) -> str:
 
 
 def _unsteady(study: TrainingStudy) -> str:
-    """A warning if the seconds of a model differ between seeds, whose work is equal."""
+    """Warning if the seconds of a model differ between seeds, which have equal work."""
     unsteady = []
     for model in study.models:
         seconds = [run.last.seconds for run in study.runs_of(model)]
@@ -243,7 +243,7 @@ def _unsteady(study: TrainingStudy) -> str:
 
 
 def _axes(study: TrainingStudy) -> list[Axis]:
-    """The axes on which every model was measured; images are equivalent to steps."""
+    """The axes on which every model was measured, without images, which are equivalent to steps."""
     return [
         axis
         for axis in AXIS_NAMES
@@ -288,7 +288,7 @@ def _about_speed_ups(study: TrainingStudy) -> str:
         f"The cost of {study.reference} at its own lowest loss, divided by the cost of the model at the same "
         "loss: above 1 the model reaches it sooner. Geometric mean over seeds, interval by Student's t on "
         "the logarithms; without a mean if a seed does not reach the loss. *The reverse*, for such models: "
-        f"in how many times fewer {study.reference} reaches the model's own lowest loss."
+        f"the speed-up of {study.reference} to the model's own lowest loss."
     )
 
 

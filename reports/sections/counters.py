@@ -1,4 +1,4 @@
-"""Writes the report's section on counters: the same models counted under each."""
+"""The report's section on counters: the same models under each counter."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from reports.naming import order
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty unless some model was counted under two counters at one size.
+    """Write the section; empty unless a model has counts of two counters at one size.
 
-    The newest count of a case is shown, of the smallest batch, for one image.
+    Shown is the newest count at the smallest batch, for one image.
     """
     counts = newest(record for record in records if isinstance(record, MacCount))
     counts.sort(key=lambda one: (-one.case.batch, one.environment.date))

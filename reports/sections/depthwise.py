@@ -1,4 +1,4 @@
-"""The report's section on depthwise convolutions: implementations side by side, and the floor."""
+"""The report's section on depthwise convolutions: implementations compared with each other and the floor."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from bench.records.depthwise import OperatorComparison
 from reports.figures.plots import STYLE, Drawing, new_figure, placed, saved
 from reports.markdown import table
 
-# Okabe and Ito's, as in reports.figures.plots; in the order of the command
+# Okabe and Ito's colours, as in reports.figures.plots, in the order of bench.depthwise
 COLOURS = {
     "nchw": "#999999",
     "nchw-cudnn": "#56B4E9",
@@ -26,7 +26,7 @@ OPERATIONS = {
     "conv": "convolution with its bias",
     "block": "convolution, layer norm and modulation",
 }
-GROUP = 0.84  # width of the bars of one size
+GROUP = 0.84  # total width of the bars of one size
 TEXT = (
     "*nchw* is torch's kernel on contiguous images, the reference of the ratios: above 1 an implementation "
     "is faster. *conv* is the convolution with its bias; *block* adds layer norm, shift and scale, as in "
@@ -67,7 +67,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 
 
 def _groups(found: Sequence[OperatorComparison]) -> list[list[OperatorComparison]]:
-    """The comparisons of one figure: one device, model, batch, operation and window."""
+    """Comparisons grouped by figure: by device, model, batch, operation and window."""
     groups: dict[tuple[object, ...], list[OperatorComparison]] = {}
     for one in found:
         case = one.case
@@ -77,7 +77,7 @@ def _groups(found: Sequence[OperatorComparison]) -> list[list[OperatorComparison
 
 
 def _figure(group: Sequence[OperatorComparison], peaks: Peaks | None) -> tuple[Figure, str, str]:
-    """Plot output values a second, a panel for each precision, a group of bars for each size."""
+    """Plot output values per second: a panel for each precision, a group of bars for each size."""
     precisions = [name for name in PRECISIONS if any(one.case.precision == name for one in group)]
     names = [name for name in COLOURS if any(name in one.arms for one in group)]
     width = GROUP / len(names)

@@ -1,4 +1,4 @@
-"""Writes the report's section on golden outputs: whether devices compute what the released code computes."""
+"""The report's section on golden outputs: devices compared with the released code."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ SHOWN = replace(TABLE, columns=(*TABLE.columns[: -len(ENVIRONMENT)], *PROVENANCE
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without records of goldens. The newest record of a case on a device stands."""
+    """Write the section; empty without golden records. The newest record of a case on a device counts."""
     answers = newest(record for record in records if isinstance(record.case, GoldenCase))
     answers.sort(key=lambda record: record.environment.date)
     rows = sorted({(one.case, one.environment.device): one for one in answers}.values(), key=_order)

@@ -1,4 +1,4 @@
-"""The report's section on memory: records in, markdown out."""
+"""The report's section on memory."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ Setting = tuple[str, str, str, str, bool, str]  # model, work, res, precision, c
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without records of memory, which may be in any order. The newest counts."""
+    """Write the section; empty without memory records. They may be in any order; the newest counts."""
     cases = newest(records)
     if not cases:
         return "", []

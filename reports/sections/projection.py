@@ -63,7 +63,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if priors := made.describe_priors():
         parts.append(f"{_sentence(priors)}")
     if made.held_out:
-        parts += ["### Left out and predicted", LEFT_OUT, _coverage(made), _table(HELD_OUT, made.held_out)]
+        parts += ["### Held-out passes", LEFT_OUT, _coverage(made), _table(HELD_OUT, made.held_out)]
     if others := unused + lacking:
         reasons = "; ".join(f"{count} {reason}" for reason, count in others.most_common())
         parts.append(f"Measured passes that do not calibrate: {reasons}.")
@@ -141,8 +141,8 @@ SHARES = Table[Share](
 )
 
 LEFT_OUT = (
-    "Every size, model and device was left out of the calibration in turn and predicted, and then "
-    "everything, so that the priors alone predict, as they do for a GPU until one is measured. The interval "
+    "Each size, model and device in turn was left out of the calibration and predicted. Then all passes were "
+    "predicted from the priors alone, as for a GPU until one is measured. The interval "
     "of a group comes from the errors of the other groups (sizes, models or devices; models where everything "
     "is left out), never from its own. The first table counts the passes inside their interval; the second "
     "lists all passes."
@@ -227,7 +227,7 @@ PUBLISHED = Table[Judged](
 
 
 def _plot(cases: Sequence[PassPrediction]) -> tuple[Figure, str, str]:
-    """Draw predicted images/s with intervals, by GPU and model; published ones in the A100's column."""
+    """Draw predicted images/s with intervals by GPU and model, and published images/s at the A100."""
     sizes = [res for res in SIZES if any(case.work.case.res == res for case in cases)]
     figure = new_figure(9.2, 1.4 + 3.0 * len(sizes))
     for i, res in enumerate(sizes):
@@ -265,7 +265,7 @@ def _predicted_mark(precision: str) -> Line2D:
 
 def _panel(axes: Axes, cases: Sequence[PassPrediction], res: int) -> None:
     def at(gpu: str, model: str, beside: int) -> float:
-        """Models side by side; for each its precisions, then the published rate."""
+        """Position on the x axis: by model, then by precision, then the published rate."""
         return GPUS.index(gpu) + 0.22 * (MODELS.index(model) - (len(MODELS) - 1) / 2) + 0.05 * (beside - 1)
 
     for case in cases:

@@ -16,14 +16,14 @@ AT_400K = "fcdm_table03"
 
 
 def published_name(model: str) -> str:
-    """The model of the published tables that stands for one of this suite: the S of the family for a Ti."""
+    """The published counterpart of a model of this suite: for a Ti size the S of its family."""
     if size(model) != "Ti":
         return model
     return f"{family(model)}-S" + ("/2" if model.endswith("/2") else "")
 
 
 def fids(study: TrainingStudy) -> dict[str, float]:
-    """FID after 400K steps as FCDM Table 3 prints it, by the names of the study's models."""
+    """FID after 400K steps from FCDM Table 3, by the names of the study's models."""
     printed = {
         row["model"].as_printed: row["fid"].value
         for row in load.table(AT_400K).rows
@@ -34,7 +34,7 @@ def fids(study: TrainingStudy) -> dict[str, float]:
 
 
 def curves() -> dict[str, Curves]:
-    """FID by step of every table that gives it, by the subject of the table."""
+    """FID by step from every table with it, by the subject of the table."""
     found: dict[str, Curves] = {}
     for name, subject in BY_STEP.items():
         lines: Curves = {}

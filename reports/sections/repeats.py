@@ -1,4 +1,4 @@
-"""The report's section on repeats: cases that were measured more than once on a device."""
+"""The report's section on repeats: cases measured more than once on a device."""
 
 import math
 import re
@@ -18,16 +18,16 @@ from bench.store.codec import to_line
 from reports.figures.plots import OTHER, STYLE, Drawing, new_figure, saved
 from reports.markdown import BLANK, table
 
-LISTED = 60  # pairs of a device in its table at most, the largest differences first
-NAMED = 40  # a plot of more pairs has no names beside them
+LISTED = 60  # maximum pairs in a device's table, the largest differences first
+NAMED = 40  # maximum pairs with names in a plot
 COLOURS = {AGREE: "#009E73", DIFFER: "#D55E00", OPEN: OTHER}
 MARKS = {AGREE: "o", DIFFER: "D", OPEN: "o"}
-WIDEST = math.log(2)  # of the plot's axis to either side
+WIDEST = math.log(2)  # largest |log ratio| on the plot's axis
 LIMIT = f"{100 * WITHIN:g} %"
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty where no case was measured twice. Records may be in any order."""
+    """Write the section; empty if no case was measured twice. Records may be in any order."""
     by_device: dict[str, list[Matched]] = {}
     for both in agreement.repeats(sorted(records, key=to_line)):
         by_device.setdefault(both.b.environment.device, []).append(both)
@@ -76,7 +76,7 @@ def _conditions(matched: Sequence[Matched]) -> str:
 
 
 def _place(pair: Pair) -> tuple[object, ...]:
-    """A sorting key: the largest differences first, pairs with too few samples last."""
+    """Sorting key: the largest differences first, pairs with too few samples last."""
     return pair.interval is None, -pair.distance, pair.case, pair.quantity, pair.dates
 
 
@@ -92,7 +92,7 @@ def _not_listed(rest: Sequence[Pair]) -> list[str]:
 
 
 def draw(device: str, compared: Agreement) -> tuple[Figure, str, str]:
-    """A row for every pair, sorted: the ratio of medians, its interval, and a band of the limit."""
+    """Draw a row for each pair, sorted: ratio of medians, interval, and the band of the tolerance."""
     pairs = sorted(compared.pairs, key=lambda pair: (-pair.ratio, pair.case, pair.quantity, pair.dates))
     named = len(pairs) <= NAMED
     reach = min(WIDEST, max(3 * WITHIN, *(1.15 * pair.distance for pair in pairs)))
@@ -103,7 +103,7 @@ def draw(device: str, compared: Agreement) -> tuple[Figure, str, str]:
     axes.set_xlim(*ends)
     axes.axvspan(1 - WITHIN, 1 + WITHIN, color="#009E73", alpha=0.13, linewidth=0, zorder=0)
     axes.axvline(1, color="#666666", linewidth=0.8, zorder=1)
-    outside: dict[bool, list[tuple[int, float]]] = {True: [], False: []}  # above the range, below it
+    outside: dict[bool, list[tuple[int, float]]] = {True: [], False: []}  # above, below the range
     for row, pair in enumerate(pairs):
         colour = COLOURS[pair.verdict]
         if pair.interval is not None:
@@ -155,7 +155,7 @@ def draw(device: str, compared: Agreement) -> tuple[Figure, str, str]:
 
 
 def _labels(pairs: Sequence[Pair]) -> list[str]:
-    """Case and quantity; with the date of A where it was measured more than twice."""
+    """Case and quantity of each pair, with the date of A if the case has more than two records."""
     plain = [f"{pair.case}, {pair.quantity}" for pair in pairs]
     return [
         label if plain.count(label) == 1 else f"{label}, A of {pair.dates[0].rstrip('Z').replace('T', ' ')}"

@@ -1,4 +1,4 @@
-"""The report's section on resolution: growth of costs, beside the published slow-downs."""
+"""The report's section on resolution: growth of costs, compared with published slow-downs."""
 
 import re
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ AXES = {
     "memory": ("memory of the passes", "MiB per image", MIB),
 }
 MARKERS = "osD^v<>Pp*"
-OFFSET = 0.04  # doublings of the side between the points of two models at one size
+OFFSET = 0.04  # horizontal offset between models at one size, in doublings of the side
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without timed cases of bench.scaling, which may be in any order."""
+    """Write the section; empty without timed cases of bench.scaling. Records may be in any order."""
     studies = resolution.studies(sorted(records, key=repr))
     studies = [study for study in studies if any(sized.timed for sized in study.sizes)]
     if not studies:
@@ -117,7 +117,7 @@ def _drawing(study: Study) -> Drawing:
 
 
 def curves(study: Study) -> tuple[Figure, str, str]:
-    """Draw a panel for every cost: the cost of one image against the side, log-log, with fitted lines."""
+    """Draw a panel for each cost: cost of one image against the side, log-log, with fitted lines."""
     shown = [cost for cost in COSTS if any(len(study.curve(m, cost).points) for m in study.models)]
     figure = new_figure(10.4, 4.4 * -(-len(shown) // 2))
     grid = figure.add_gridspec(-(-len(shown) // 2), min(2, len(shown)))
@@ -136,7 +136,7 @@ def curves(study: Study) -> tuple[Figure, str, str]:
 
 
 def _batches(study: Study) -> str:
-    """The models that ran at several batches."""
+    """Sentence on the models that ran at several batches."""
     batches = {
         model: study.batches((model,), "time", study.curve(model, "time").sides) for model in _models(study)
     }
@@ -149,7 +149,7 @@ def _models(study: Study) -> list[str]:
 
 
 def _memory_method(study: Study) -> str:
-    """Whether the memory in a picture was measured."""
+    """Method of the memory values in a picture: measured, predicted or both."""
     found = {sized.memory_method for sized in study.sizes if sized.point("memory")}
     return " or ".join(sorted(filter(None, found)))
 
@@ -165,7 +165,7 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
         sides |= set(curve.sides)
         costs = [point.cost / scale for point in curve.points]
         intervals = power_law.intervals(curve)
-        # shifted, as whiskers of one size would hide each other
+        # shifted, as whiskers at one size would overlap
         shift = 2 ** (OFFSET * (i - (len(models) - 1) / 2)) if any(intervals) else 1.0
         places = [side * shift for side in curve.sides]
         colour, marker = colour_of(model), MARKERS[i % len(MARKERS)]
@@ -209,7 +209,7 @@ def _label(model: str, fit: Exponent | None) -> str:
 
 
 def _line(sides: Sequence[float], costs: Sequence[float], fit: Exponent) -> tuple[list[float], list[float]]:
-    """The fitted power through the middle of the points."""
+    """Points on the fitted power law through the centre of the data."""
     middle, level = geometric_mean(sides), geometric_mean(costs)
     ends = [min(sides), max(sides)]
     return ends, [level * (end / middle) ** fit.slope for end in ends]

@@ -18,16 +18,16 @@ from reports.figures.plots import Drawing, placed
 from reports.markdown import stamp, table
 from reports.naming import FAMILIES, family, order, size
 
-GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown beside the devices that were measured
-FEW = 6  # models that a caption names
-MOST = 8  # models of one device in a table, and in one figure of the operators
-PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes, of one family
+GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
+FEW = 6  # maximum models named in a caption
+MOST = 8  # maximum models in a device's table and in a figure of operators
+PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes in order of preference
 
-Group = tuple[str, int, str]  # pixels in words, batch, precision of the tensors
+Group = tuple[str, int, str]  # resolution in words, batch, precision of the tensors
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section and draw its figures; "" and none without operator costs of denoising passes."""
+    """Write the section and draw its figures; empty without operator costs of denoising passes."""
     costs = sorted(
         floors.newest_costs(records),
         key=lambda one: (order(one.case.model), size_text(one.case.res), one.case.batch, one.case.precision),
@@ -55,13 +55,13 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     return "\n\n".join(parts), drawings
 
 
-# what is shown
+# selection
 
 
 def _profiles(records: Sequence[Record]) -> dict[Group, dict[str, Profile]]:
-    """The newest profile by kind of every model at a resolution, batch and precision.
+    """The newest profiles by kind, grouped by resolution, batch and precision.
 
-    All of a group are of one device, that of most models and then of the newest: one figure shows them.
+    A group has one device, since it is one figure: the device with most models, then the newest.
     """
     by_device: dict[Group, dict[str, dict[str, Profile]]] = {}
     found = [one for one in records if isinstance(one, Profile) and one.case.by == "kind"]
@@ -81,7 +81,7 @@ def _group(costs: OperatorCosts) -> Group:
 
 
 def _most(costs: Sequence[OperatorCosts], first: Collection[str] = ()) -> list[OperatorCosts]:
-    """At most MOST models: those named first, then one of each family, its XL if any, the papers' first."""
+    """At most MOST models: the given ones, then one of each family, XL if available, the papers' first."""
 
     def preferred(one: OperatorCosts) -> tuple[int, str]:
         letters = size(one.case.model)
@@ -98,7 +98,7 @@ def _most(costs: Sequence[OperatorCosts], first: Collection[str] = ()) -> list[O
 
 
 def _prominence(costs: Sequence[OperatorCosts]) -> tuple[int, int]:
-    """A key that prefers large batches, then small images."""
+    """Sorting key that prefers large batches, then small images."""
     height, width = height_width(costs[0].case.res)
     return costs[0].case.batch, -height * width
 
@@ -106,7 +106,7 @@ def _prominence(costs: Sequence[OperatorCosts]) -> tuple[int, int]:
 def _groups(
     costs: Sequence[OperatorCosts], profiles: dict[Group, dict[str, Profile]]
 ) -> dict[Group, list[OperatorCosts]]:
-    """The groups whose operators are shown: every one that was profiled, and the one of most models."""
+    """The groups whose operators are shown: all profiled groups, and the group with most models."""
     by_group: dict[Group, list[OperatorCosts]] = {}
     for one in costs:
         by_group.setdefault(_group(one), []).append(one)
@@ -119,7 +119,7 @@ def _groups(
 
 
 def _shown(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
-    """The models at one resolution and batch: of most measurements on the device, then of most models."""
+    """The models at one resolution and batch: with most measurements on the device, then most models."""
     by_size: dict[tuple[str, int], list[PassFloor]] = {}
     for one in sorted(floors.every_floor(peaks, records), key=lambda one: order(one.case.model)):
         by_size.setdefault(_group(one.costs)[:2], []).append(one)
@@ -133,7 +133,7 @@ def _shown(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
 
 
 def _listed(shown: Sequence[PassFloor]) -> list[PassFloor]:
-    """Those of at most MOST models, the measured first."""
+    """The floors of at most MOST models, the measured first."""
     measured = {one.case.model for one in shown if one.measured}
     names = {one.case.model for one in _most(_distinct(shown), measured)}
     return [one for one in shown if one.case.model in names]
@@ -148,7 +148,7 @@ def _part_rows(
     profiles: dict[Group, dict[str, Profile]],
     peaks: dict[str, Peaks],
 ) -> list[PartFloor]:
-    """The kinds of operators of the profiled passes, with their floors; without profiles of every pass."""
+    """Kinds of operators with their floors, of the profiled passes or, without profiles, of all passes."""
     passes = [
         (one, profiles.get(group, {}).get(one.case.model)) for group, of in groups.items() for one in of
     ]
@@ -163,7 +163,7 @@ def _part_rows(
 
 
 def _missing(shown: Sequence[PassFloor], records: Sequence[Record]) -> str:
-    """Which known models a figure or some of its panels lack, and why."""
+    """Sentence on the known models that are missing in a figure or some of its panels, with reasons."""
     text, batch, _ = _group(shown[0].costs)
     drawn = {one.case.model for one in shown}
     uncounted = []
@@ -188,7 +188,7 @@ def _missing(shown: Sequence[PassFloor], records: Sequence[Record]) -> str:
 
 
 def _names(models: Collection[str]) -> str:
-    """A few models by name, more by their number and families, in the order of the report."""
+    """Models in words: up to FEW by name, more by number and families, in report order."""
     ordered = sorted(models, key=order)
     if len(ordered) <= FEW:
         return ", ".join(ordered)
@@ -205,7 +205,8 @@ def _reading(costs: Sequence[OperatorCosts]) -> str:
         "of every operator, summed. It is **computed**, not measured, and holds for direct algorithms at the "
         "stated clocks. *Eager*: every kernel reads its inputs and writes its outputs. *Fused*: only "
         "convolutions, linear layers, attention and scans move data, each operand once; all other operators "
-        f"ride on them. One MAC is two FLOPs. MACs and bytes are from meta tensors: {'; '.join(stamps)}."
+        "are fused into them. One MAC is two FLOPs. MACs and bytes are from meta tensors: "
+        f"{'; '.join(stamps)}."
     )
 
 

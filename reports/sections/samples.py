@@ -12,7 +12,7 @@ from reports.markdown import stamp, table
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without records of samples. The newest of every case count."""
+    """Write the section; empty without records of samples. The newest record of a case counts."""
     chains = newest(record for record in records if isinstance(record, SamplingRun))
     sets = newest(record for record in records if isinstance(record, Quality))
     parts = []
@@ -46,6 +46,6 @@ ABOUT_QUALITY = (
 
 
 def _stamps(records: Sequence[Record]) -> str:
-    """Where the numbers come from."""
+    """Software and devices of the numbers."""
     environments = dict.fromkeys((r.environment.device, stamp(r.environment)) for r in records)
     return "; ".join(f"{device}, {text}" for device, text in environments) + "."

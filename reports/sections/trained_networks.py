@@ -1,4 +1,4 @@
-"""The report's section on trained networks: spectra of their predicted noise, use of their channels."""
+"""The report's section on trained networks: spectra of predicted noise, use of channels."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
@@ -31,15 +31,15 @@ A = TypeVar("A", Spectrum, ChannelScores)
 
 DASHES = ("-", "--", ":", "-.")
 MARKS = ("o", "s", "^", "D", "v", "P")
-OTHERS = (OTHER, "#56B4E9", "#000000", "#8C6D31")  # of networks that no family has a colour for
-LEGEND_LETTERS = 120  # side by side under a figure, a line's sample being 8
-TABLE_LEVELS = 5  # in a table at the most, evenly out of all
-FLOOR = 1e-4  # of a plotted score, in means of its layer; a channel that is never used lies on it
-THIRDS = {"low": "below 1/6", "mid": "1/6 to 1/3", "high": "above 1/3"}  # cycles a pixel
+OTHERS = (OTHER, "#56B4E9", "#000000", "#8C6D31")  # colours of networks without a family colour
+LEGEND_LETTERS = 120  # width of a legend; a line sample counts as 8 letters
+TABLE_LEVELS = 5  # maximum levels in a table, evenly spaced
+FLOOR = 1e-4  # smallest plotted score, relative to the layer's mean; unused channels lie on it
+THIRDS = {"low": "below 1/6", "mid": "1/6 to 1/3", "high": "above 1/3"}  # cycles per pixel
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without records of these kinds. They may be in any order; the newest count."""
+    """Write the section; empty without such records. They may be in any order; the newest count."""
     spectra = _groups([record for record in records if isinstance(record, Spectrum)])
     scores = _groups([record for record in records if isinstance(record, ChannelScores)])
     parts: list[str] = []
@@ -57,7 +57,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 
 
 def _groups(analyses: Sequence[A]) -> list[list[A]]:
-    """The newest analysis of every network; those with equal inputs together."""
+    """The newest analysis of every network, grouped by equal inputs."""
     groups: dict[tuple[object, ...], list[A]] = {}
     for one in newest(analyses):
         probe = one.case.probe
@@ -71,7 +71,7 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
 
 
 def _names(groups: Sequence[Sequence[A]]) -> list[str]:
-    """The inputs of each group, in words; groups of the same data and objective are numbered."""
+    """Name of each group from its inputs; groups with equal data and objective are numbered."""
     found = [
         f"{group[0].case.probe.data}, {objectives.NAMES[group[0].case.probe.objective]}" for group in groups
     ]
@@ -82,7 +82,7 @@ def _names(groups: Sequence[Sequence[A]]) -> list[str]:
 
 
 def _labels(group: Sequence[A]) -> list[str]:
-    """A network's name; with its checkpoint where there are several of the name."""
+    """Label of each network; with its checkpoint if several have the same name."""
     models = [one.case.model for one in group]
     return [
         one.case.model if models.count(one.case.model) == 1 else f"{one.case.model}, {one.case.probe.trained}"
@@ -91,7 +91,7 @@ def _labels(group: Sequence[A]) -> list[str]:
 
 
 def _inputs(group: Sequence[A]) -> str:
-    """The note below a table: data, device, precision, batch, software."""
+    """Note below a table: data, device, precision, batch, software."""
     probe, first = group[0].case.probe, group[0]
     batches = ", ".join(sorted({str(one.case.batch) for one in group}, key=int))
     return (
@@ -110,9 +110,9 @@ def _software(environments: Iterable[Environment]) -> str:
 
 
 def _line(group: Sequence[A], at: int) -> dict[str, object]:
-    """The style of a network's line: a colour for its family, dashes and a marker within it."""
-    alike = [one for one in group if colour_of(one.case.model) == colour_of(group[at].case.model)]
-    place = alike.index(group[at])
+    """Style of a network's line: colour by family, dashes and marker within the family."""
+    same_colour = [one for one in group if colour_of(one.case.model) == colour_of(group[at].case.model)]
+    place = same_colour.index(group[at])
     colour = colour_of(group[at].case.model)
     return {
         "color": OTHERS[place % len(OTHERS)] if colour == OTHER else colour,
@@ -124,7 +124,7 @@ def _line(group: Sequence[A], at: int) -> dict[str, object]:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Name the lines of one of the panels below all of them, in as many columns as fit."""
+    """Draw one legend below all panels, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     columns = LEGEND_LETTERS // (max(map(len, labels)) + 8)
     figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(4, columns)), frameon=False)
@@ -134,7 +134,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str, str]:
-    """Plot the power in each band against the level of noise: of the prediction above, of its error below."""
+    """Plot power in each band against the level of noise: prediction above, its error below."""
     figure = new_figure(9.6, 5.8)
     rows = (("power of the predicted noise", "predicted"), ("power of its error", "error"))
     panels = figure.subplots(2, len(BANDS), sharex=True, sharey="row", squeeze=False)
@@ -164,8 +164,8 @@ def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str
 
 
 def _band(one: Spectrum, powers: str, band: str) -> list[float]:
-    held = one.predicted if powers == "predicted" else one.error
-    return [one.power(rings, band) for rings in held]
+    levels = one.predicted if powers == "predicted" else one.error
+    return [one.power(rings, band) for rings in levels]
 
 
 def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> list[str]:
@@ -173,8 +173,8 @@ def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> l
         f"### Spectral energy of the predicted noise: {about}",
         "Power of the predicted noise, and of its error, in three bands of frequency, by level of noise; the "
         "plot has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
-        "process; it prints no numbers. Validation images are noised to each level here; "
-        "none are sampled, which is our reading.",
+        "process; it prints no numbers. Here validation images are noised to each level and nothing is "
+        "sampled, which is our reading of the paper.",
         table(SPECTRA, _levels(group)),
         _inputs(group),
         *placed(drawing),
@@ -182,7 +182,7 @@ def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> l
 
 
 def _levels(group: Sequence[Spectrum]) -> list[Level]:
-    """At most TABLE_LEVELS levels of every network, evenly out of all."""
+    """Rows of at most TABLE_LEVELS evenly spaced levels for every network."""
     count = len(group[0].case.probe.levels)
     shown = min(TABLE_LEVELS, count)
     numbers = [round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)]
@@ -193,7 +193,7 @@ def _levels(group: Sequence[Spectrum]) -> list[Level]:
 
 
 def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure, str, str]:
-    """Plot all scores in order, in means of their layers, and how many channels each layer uses."""
+    """Plot all sorted scores relative to their layer's mean, and the effective channels of each layer."""
     figure = new_figure(9.6, 4.2)
     ranked, used = figure.subplots(1, 2)
     for at, (one, label) in enumerate(zip(group, _labels(group), strict=True)):
@@ -227,15 +227,15 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
     title = f"Use of hidden channels: {about}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
-        "A channel's score is the mean of max(0, value) over images, places and levels of noise, read where "
-        f"the hidden channels are contracted. Scores below {FLOOR:g} of the mean are drawn there. Effective: "
-        "as many equally used channels would have the entropy of the scores."
+        "A channel's score is the mean of max(0, value) over images, positions and levels of noise, at the "
+        "input of the layer that contracts the hidden channels. Lower scores are drawn at "
+        f"{FLOOR:g} of the mean. Effective: number of equally used channels with the entropy of the scores."
     )
     return figure, title, caption
 
 
 def _relative(scores: Sequence[float]) -> list[float]:
-    """Scores in means of their layer; all zero where nothing is used."""
+    """Scores relative to the layer's mean; all zero if no channel is used."""
     mean = fmean(scores)
     return [score / mean if mean else 0.0 for score in scores]
 

@@ -1,4 +1,4 @@
-"""Writes the report's section on training steps: their speed, and the cost of a whole training."""
+"""The report's section on training steps: their speed, and the cost of a whole training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ STEPS = Table[Throughput](
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without timed steps and without counts of Table 17's models."""
+    """Write the section; empty without timed steps and without counts of the models of FCDM Table 17."""
     steps = _newest(records)
     costs = training_cost.costs(training_cost.published(), records)
     known = [one for one in costs if one.train_macs is not None or one.steps]
@@ -47,7 +47,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:
-    """The newest answer to every training-step case on a device."""
+    """The newest record of every training-step case on a device."""
     steps = [r for r in records if isinstance(r.case, ThroughputCase) and r.case.work == "training"]
     dated = sorted(newest(steps), key=lambda record: record.environment.date)
     return sorted({(r.case, r.environment.device): r for r in dated}.values(), key=_position)

@@ -791,8 +791,8 @@ def test_report_calibrates_and_shows_passes_left_out() -> None:
     work = renamed(zoo()[1])
     text, _ = report.section([work, *on_h200()])
     assert "Basis: calibrated on 9 passes on H200 SXM5 141GB" in text
-    assert "### Left out and predicted" in text
-    left_out = text.partition("### Left out and predicted")[2].splitlines()
+    assert "### Held-out passes" in text
+    left_out = text.partition("### Held-out passes")[2].splitlines()
     assert sum(line.startswith("| its model") for line in left_out) == 9
     assert sum(line.startswith("| everything") for line in left_out) == 9
     assert "no GPU measured yet" not in text

@@ -90,13 +90,13 @@ def test_joules_have_a_column_where_measured() -> None:
 
 
 def test_unreached_loss_is_shown_with_the_reverse_speed_up(page: str) -> None:
-    found = table(page, "#### How many times fewer")
+    found = table(page, "#### Speed-up")
     assert found["times fewer steps"] == [
         "2.00 [2.00, 2.00]",
         "1.50 [1.50, 1.50]",
         "not reached (below 1.00)",
     ]
-    found = table(page[page.index("#### How many times fewer") :], "| model   | the reverse")
+    found = table(page[page.index("#### Speed-up") :], "| model   | the reverse")
     assert found["the reverse, steps"] == ["-", "-", "2.00 [2.00, 2.00]"]
 
 
@@ -137,7 +137,7 @@ def test_ranking_has_the_step_from_which_it_is_stable(page: str) -> None:
 
 
 def test_four_models_are_too_few_to_predict_the_papers_ranking(page: str) -> None:
-    found = table(page, "#### Against the papers")
+    found = table(page, "#### Comparison with the papers")
     assert found["weights"] == ["trained", "EMA 0.9999", "EMA 0.99"]
     # the published order of DiC and DiT is the reverse
     assert found["Kendall's tau"][0] == "+0.67 [+0.67, +0.67]"

@@ -1,12 +1,11 @@
 """Shares of peaks calibrated on measured passes, and predictions from them with an interval.
 
-GPUs and CPUs run different kernels and are calibrated separately, regularised by stated priors. Every device
-may differ from the others of its type by DEVICE_SPREAD.
+GPUs and CPUs run different kernels and are calibrated separately, regularised by stated priors. The shares of
+two devices of one type differ by DEVICE_SPREAD.
 
-An interval combines the uncertainty of the shares with the error of predictions for passes that were left
-out of the calibration. The errors of one model are correlated, so a group that was left out counts once
-however many passes it has, and the interval takes Student's t over the groups. Groups are few, so the
-level of the interval is nominal.
+An interval combines the uncertainty of the shares with the error of predictions for held-out passes. The
+errors of one model are correlated. A held-out group therefore counts once, however many passes it has, and
+the interval is Student's t over the groups. Groups are few, so the level of the interval is nominal.
 """
 
 import math
@@ -24,11 +23,11 @@ from bench.records.base import Size
 from bench.records.operators import OperatorCosts
 from bench.stats.intervals import student_t
 
-COVERAGE = 0.9  # of an interval: nominal
-Z = 1.6449  # of a normal distribution: COVERAGE lies within so many standard deviations
-MODEL_SPREAD = 0.10  # assumed of log seconds: the formula's own error, until held-out passes give more
-DEVICE_SPREAD = 0.25  # assumed of logit shares: between two devices of one type
-_ROBUST = 2.0  # residuals of so many MODEL_SPREAD have half the weight
+COVERAGE = 0.9  # nominal level of an interval
+Z = 1.6449  # standard deviations of a normal distribution that contain COVERAGE
+MODEL_SPREAD = 0.10  # assumed, of log seconds: error of the formula until held-out passes show more
+DEVICE_SPREAD = 0.25  # assumed, of logit shares: between two devices of one type
+_ROBUST = 2.0  # a residual of this many MODEL_SPREAD has half weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A calibrated share beside its prior, with its nominal interval."""
+    """A calibrated share with its prior and its nominal interval."""
 
     prior: Prior
     value: float
@@ -67,9 +66,9 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """Shares of one type of device after the observations: a normal distribution on the scale of the fit.
+    """Posterior shares of one type of device: a normal distribution on the scale of the fit.
 
-    The first entries are those of the type; then follow the differences of each measured device from them.
+    The first entries are the shares of the type; then follow the differences of each measured device.
     """
 
     device_type: str
@@ -85,7 +84,7 @@ class Calibration:
         return math.sqrt(fmean(residual**2 for residual in self.residuals))
 
     def of_device(self, device: str | None) -> tuple[Array, Array]:
-        """Mean and covariance for a device: a measured one by its name, or any other one of the type."""
+        """Mean and covariance for a device: a measured device by name, or an unmeasured one of the type."""
         n = len(PRIORS[self.device_type])
         mean, covariance = self.mean[:n], self.covariance[:n, :n]
         if device not in self.devices:
@@ -96,7 +95,7 @@ class Calibration:
 
     @property
     def refuted(self) -> list[str]:
-        """Shares outside the interval of their prior; few, if the priors are wide enough."""
+        """Shares outside the interval of their prior; few if the priors are wide enough."""
         rows = zip(PRIORS[self.device_type], self.mean, strict=False)  # differences of devices follow
         return [prior.name for prior, mean in rows if abs(mean - prior.fitted_median) > Z * prior.spread]
 
@@ -112,12 +111,12 @@ class Calibration:
 
 
 def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibration:
-    """Fit the shares of one type of device to its observations; without any, the priors.
+    """Fit the shares of one type of device to its observations; without observations, return the priors.
 
     Least squares of log seconds with a Cauchy loss, which limits the weight of disturbed measurements, and
     with the priors as residuals of their own.
     """
-    from scipy.optimize import least_squares  # here: 1.5 s that --help need not wait
+    from scipy.optimize import least_squares  # the import takes 1.5 s, which --help avoids
 
     priors = PRIORS[device_type]
     n, count = len(priors), len(observations)
@@ -144,7 +143,7 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
         return np.concatenate([misses(x)[1] / MODEL_SPREAD, np.diag(1 / spreads)])
 
     def loss(z: Array) -> Array:
-        """Cauchy for observations, linear for priors: the values, first and second derivatives."""
+        """Cauchy loss for observations, linear loss for priors: values, first and second derivatives."""
         rho = np.stack([z, np.ones_like(z), np.zeros_like(z)])
         seen = z[:count]
         rho[:, :count] = np.log1p(seen), 1 / (1 + seen), -1 / (1 + seen) ** 2
@@ -167,14 +166,14 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
 
 @dataclass(frozen=True, kw_only=True)
 class GroupError:
-    """The error of predictions for whole groups that were left out, in logarithms."""
+    """The error of predictions for held-out groups, in log seconds."""
 
-    scale: float  # root of the mean, over groups, of their mean squares
-    groups: int  # that it is from; 0 where it is assumed
+    scale: float  # root of the mean over groups of each group's mean square
+    groups: int  # number of groups; 0 if the error is assumed
 
     @property
     def half_width(self) -> float:
-        """Half the nominal interval. A group is one degree of freedom: its errors are correlated."""
+        """Half width of the nominal interval; each group is one degree of freedom."""
         return self.scale * (student_t(self.groups, COVERAGE) if self.groups else Z)
 
 
@@ -182,9 +181,9 @@ ASSUMED = GroupError(scale=MODEL_SPREAD, groups=0)
 
 
 def error_of(groups: Iterable[Sequence[float]], at_least: float = MODEL_SPREAD) -> GroupError:
-    """The error of groups, each given by log(predicted / true) of its passes; without any, ASSUMED.
+    """The error of groups, each given by log(predicted / measured) of its passes; ASSUMED without groups.
 
-    It is an error about zero: a common bias makes it larger.
+    The error is about zero, so a common bias increases it.
     """
     squares = [fmean(error**2 for error in errors) for errors in groups]
     if not squares:
@@ -199,8 +198,8 @@ class Prediction:
     seconds: float
     low_s: float
     high_s: float
-    eager_floor_s: float  # every operator at the full peak or bandwidth: no prediction is below
-    fused_floor_s: float  # and with ideal fusion: nothing is faster
+    eager_floor_s: float  # every operator at full peak or bandwidth; a lower bound of predictions
+    fused_floor_s: float  # the same with ideal fusion; a lower bound of any pass
 
 
 def predict(
@@ -215,10 +214,10 @@ def predict(
 
     Args:
         calibration: of the device's type.
-        work: of the pass.
-        peaks: of the device, complete by `why_not`.
+        work: costs of the pass.
+        peaks: of the device; `why_not` returns None for them.
         precision: of the arithmetic.
-        device: its name if the calibration may know it.
+        device: name of the device, if the calibration may contain it.
         error: of the formula itself.
     """
     load = pass_load(work, peaks, precision, calibration.device_type)
@@ -230,7 +229,7 @@ def predict(
     assert fused is not None
     return Prediction(
         seconds=seconds,
-        low_s=min(seconds, max(seconds / factor, eager.total_s)),  # min: they may be equal but for rounding
+        low_s=min(seconds, max(seconds / factor, eager.total_s)),  # min: for rounding
         high_s=seconds * factor,
         eager_floor_s=eager.total_s,
         fused_floor_s=fused.total_s,

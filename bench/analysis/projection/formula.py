@@ -1,10 +1,10 @@
 """The formula of a prediction: seconds of a pass from its work and shares of a device's peaks.
 
     seconds = sum over operators of max(FLOPs / (peak x u), bytes / (bandwidth x v)), u and v by kind;
-    a GPU takes that or kernels x launch, whichever is longer; a CPU takes both, one after the other
+    on a GPU the maximum of that and kernels x launch; on a CPU their sum
 
-u and v are shares of the peak arithmetic and bandwidth, between 0 and 1. They carry over from one device to
-another of its type, and no prediction is faster than the floor.
+u and v are shares of the peak arithmetic and bandwidth, between 0 and 1. They are transferred between devices
+of one type. No prediction is faster than the floor.
 """
 
 import math
@@ -22,21 +22,21 @@ from bench.records.operators import OperatorCost, OperatorCosts
 Array = NDArray[np.float64]
 
 PRODUCTS = ("depthwise", "pointwise", "convolution", "linear", "attention", "scan")
-VECTOR = frozenset({"depthwise", "scan"})  # torch's kernels for them use no tensor cores in any precision
-FP32, PRODUCT_BYTES, REST_BYTES, LAUNCH = range(len(PRODUCTS), len(PRODUCTS) + 4)  # after the products' u
+VECTOR = frozenset({"depthwise", "scan"})  # torch's kernels for these use no tensor cores in any precision
+FP32, PRODUCT_BYTES, REST_BYTES, LAUNCH = range(len(PRODUCTS), len(PRODUCTS) + 4)  # after the u of products
 
 
 @dataclass(frozen=True, eq=False)
 class PassLoad:
-    """The operators of a pass on one device, each with its seconds at the full peak and bandwidth."""
+    """The operators of a pass on one device, with the seconds of each at full peak and bandwidth."""
 
     product: NDArray[np.intp]  # index of the kind's u
-    fp32: Array  # 1 where the arithmetic runs without tensor cores though they could do it
+    fp32: Array  # 1 where tensor cores could do the arithmetic but fp32 units do
     flops_s: Array
     bytes_s: Array
     bandwidth: NDArray[np.intp]  # index of the bytes' v
     calls: int
-    sequential: bool  # kernels start only after the one before has finished
+    sequential: bool  # a kernel starts after the previous one has finished
 
 
 def pass_load(work: OperatorCosts, peaks: Peaks, precision: str, device_type: str) -> PassLoad:
@@ -47,7 +47,7 @@ def pass_load(work: OperatorCosts, peaks: Peaks, precision: str, device_type: st
         peak = peaks.fp32 if vector else peaks.flops_per_s(precision, part.kind)
         assert peak is not None
         product.append(PRODUCTS.index(part.kind) if part.kind in PRODUCTS else 0)
-        # also TF32 where tensor cores are no faster in it, as on a GeForce: they are kept as busy
+        # also TF32 where it is no faster than fp32, as on a GeForce: the same offset of u applies
         fp32.append(0.0 if vector else float(peak == peaks.fp32))
         flops.append(2 * part.macs / peak)
         moved.append(part.eager_bytes / peaks.bytes_per_s)
@@ -89,20 +89,20 @@ def seconds_and_gradient(load: PassLoad, x: Array) -> tuple[float, Array]:
 
 
 def why_not(peaks: Peaks, precisions: Sequence[str]) -> str | None:
-    """What a device lacks for a prediction, or None. Depthwise products and scans need its fp32 peak."""
+    """The missing peak that rules out a prediction, or None. Depthwise products and scans need fp32's."""
     lacking = roofline.unknown(peaks, [*precisions, "fp32"])
     return f"its {' or '.join(lacking)} peak is unknown" if lacking else None
 
 
 def with_update(work: OperatorCosts, use: MemoryUse) -> OperatorCosts:
-    """A training step: forward and backward pass with what AdamW and the average of the weights move.
+    """Costs of a training step: forward and backward pass plus the bytes of AdamW and the EMA.
 
-    AdamW reads parameter, gradient and two moments and writes all but the gradient; the average reads two
+    AdamW reads parameter, gradient and two moments and writes all but the gradient; the EMA reads two tensors
     and writes one. Everything is float32.
 
     Args:
-        work: of the two passes.
-        use: of memory, for the sizes of gradients and average.
+        work: costs of the two passes.
+        use: memory record with the sizes of gradients and EMA.
     """
     moved = 7 * use.gradients_bytes + 3 * use.ema_bytes
     update = OperatorCost(

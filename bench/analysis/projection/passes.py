@@ -1,7 +1,7 @@
-"""Measured passes that can calibrate, and the costs that predictions are made from.
+"""Measured passes for the calibration, and the costs behind predictions.
 
-Only passes of the suite's own protocol under default settings calibrate: eager, torch's choice of attention,
-no channels last, no checkpointing. Published throughputs never do.
+The calibration uses only passes of the suite's own protocol under default settings: eager, torch's choice of
+attention, no channels last, no checkpointing. It never uses published throughputs.
 """
 
 from collections import Counter
@@ -37,13 +37,13 @@ def key_of(case: OperatorCase | MemoryCase | ThroughputCase) -> PassKey:
 
 @dataclass(frozen=True, kw_only=True)
 class PassCosts:
-    """Operator costs and predicted memory of passes, both without checkpointing."""
+    """Operator costs and predicted memory of passes, without checkpointing."""
 
     operators: dict[PassKey, OperatorCosts]
     memory: dict[PassKey, Record]  # Memory, or Skipped
 
     def work(self, key: PassKey) -> OperatorCosts | None:
-        """The costs of a pass, those of a training step with its update; None where they are unknown."""
+        """The costs of a pass, including the update for a training step; None if unknown."""
         costs = self.operators.get(key)
         if costs is None or costs.case.work == "inference":
             return costs
@@ -68,7 +68,7 @@ def is_plain(case: MemoryCase) -> bool:
 
 
 def by_date(records: Iterable[R]) -> list[R]:
-    """The oldest first; by content where dates are equal, so that their order does not matter."""
+    """Sort by date, oldest first, then by content, so that the input order does not matter."""
     return sorted(set(records), key=lambda record: (record.environment.date, to_line(record)))
 
 
@@ -76,7 +76,7 @@ def by_date(records: Iterable[R]) -> list[R]:
 
 
 def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
-    """Timings that could calibrate, the newest of each case, and the number of others, by reason."""
+    """The newest usable timing of each case, and the number of unusable timings by reason."""
     others: Counter[str] = Counter()
     newest: dict[tuple[object, ...], Throughput] = {}
     for record in by_date(record for record in records if isinstance(record, Throughput)):
@@ -93,12 +93,12 @@ def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
 def observations(
     timed: Sequence[Throughput], records: Sequence[Record], costs: PassCosts
 ) -> tuple[list[Observation], Counter[str]]:
-    """Timings with their work and the peaks of their devices, and the number that lack something, by reason.
+    """Timings with their work and device peaks, and the number of incomplete timings by reason.
 
     Args:
-        timed: from `usable`.
-        records: hold ceilings, the peaks of a CPU and of an unknown GPU.
-        costs: hold the work of the timed passes.
+        timed: result of `usable`.
+        records: with the ceilings, which are the peaks of a CPU and of an unknown GPU.
+        costs: with the work of the timed passes.
     """
     found: list[Observation] = []
     lacking: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def observations(
 
 
 def peaks_of(environment: Environment, ceilings: Sequence[Ceiling]) -> tuple[str, Peaks | None]:
-    """A device's name and peaks: the maker's for a GPU of baselines/gpus.csv, else measured ceilings."""
+    """A device's name and peaks: the maker's for a GPU in baselines/gpus.csv, else measured ceilings."""
     name = roofline.gpu_named(environment.device) if environment.device_type == "cuda" else None
     if name is not None:
         return name, roofline.of_gpu(name)

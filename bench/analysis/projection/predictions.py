@@ -1,4 +1,4 @@
-"""Predictions for a GPU: speed and memory of a pass, with their table."""
+"""Predicted speed and memory of a pass on a GPU, with their table."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from bench.tables.table import Column, Table
 
 
 def measured_memory(records: Iterable[Record]) -> dict[tuple[str, PassKey, str], Memory]:
-    """Peak memory measured on GPUs, of passes whose memory can be predicted; the newest of each."""
+    """The newest measured GPU peak memory of each pass whose memory can be predicted."""
     return {
         (record.environment.device, key_of(record.case), record.case.precision): record
         for record in by_date(record for record in records if isinstance(record, Memory))
@@ -28,13 +28,13 @@ def measured_memory(records: Iterable[Record]) -> dict[tuple[str, PassKey, str],
 class MemoryErrors:
     """Errors of predicted memory: log(predicted / measured) of peaks, by kind of work and model.
 
-    No prediction of memory is calibrated, so every measured peak was left out.
+    Memory predictions are not calibrated, so every measured peak is a test.
     """
 
     by_model: dict[str, dict[str, list[float]]]
 
     def interval(self, predicted_bytes: int, work: str) -> tuple[float, float] | None:
-        """Nominally of COVERAGE, a model being a group; None if no peak of such work was measured."""
+        """Interval at nominal COVERAGE with models as groups; None if no peak of such work was measured."""
         if (error := self._error(work)) is None:
             return None
         factor = math.exp(error.half_width)
@@ -45,7 +45,7 @@ class MemoryErrors:
         return error_of(models.values(), at_least=0.0) if models else None
 
     def describe(self, work: str) -> str:
-        """The origin of an interval of memory, or why there is none."""
+        """The origin of a memory interval, or the reason that there is none, in words."""
         error = self._error(work)
         if error is None:
             return f"memory has no interval: no GPU peak of {work} is measured yet"
@@ -70,7 +70,7 @@ def memory_errors(records: Iterable[Record], costs: PassCosts) -> MemoryErrors:
 
 
 def fits(predicted_bytes: int, interval: Sequence[float] | None, usable_bytes: int) -> str:
-    """Whether a predicted peak fits: yes, no, or perhaps where the ends of its interval disagree."""
+    """Whether a predicted peak fits: yes, no, or perhaps if the ends of its interval disagree."""
     if interval is not None and interval[0] <= usable_bytes < interval[1]:
         return "perhaps"
     return "yes" if predicted_bytes <= usable_bytes else "no"
@@ -84,7 +84,7 @@ class PassPrediction:
     precision: str
     work: OperatorCosts
     prediction: Prediction
-    memory: Record | None  # Memory, or Skipped; None: unknown
+    memory: Record | None  # Memory, or Skipped; None if unknown
     errors: MemoryErrors
 
     @property
@@ -101,7 +101,7 @@ class PassPrediction:
 
     @property
     def fits(self) -> str:
-        """yes, no or perhaps; the status of a failed prediction."""
+        """Yes, no, perhaps, or the status of a failed prediction."""
         if self.peak_bytes is not None:
             return fits(self.peak_bytes, self.memory_interval, self.usable_bytes)
         return self.memory.status if isinstance(self.memory, Skipped) else BLANK

@@ -1,4 +1,4 @@
-"""Priors of the shares of peaks that kernels reach, before anything is measured."""
+"""Priors of the shares of peaks that kernels reach."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """One share of a peak, or the launch time, before anything is measured."""
+    """Prior of one share of a peak, or of the launch time."""
 
     name: str
     median: float  # a share of the peak; of "fp32 products" a difference of logits; of "launch" seconds

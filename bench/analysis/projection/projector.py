@@ -1,4 +1,4 @@
-"""Predictions with the error of passes that were left out of the calibration."""
+"""Calibration with cross-validation: predictions with the error of held-out passes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ _GROUP_OF: Mapping[str, Callable[[Observation], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """A measured pass, predicted by a calibration without the group that it belongs to."""
+    """A measured pass, predicted by a calibration without its group."""
 
     left_out: str  # size, model, device or EVERYTHING
     group: str
@@ -53,12 +53,11 @@ def left_out_text(left_out: str) -> str:
 
 
 def held_out(observations: Sequence[Observation]) -> list[HeldOut]:
-    """Leave out every size, every model and every device in turn, then everything, and predict it.
+    """Predict each size, model and device from a calibration without it, then all passes from priors alone.
 
-    With everything left out, the priors alone predict, as they do for a type of device that was never
-    measured; models are then the groups. The interval of a group comes from the errors of the other groups,
-    never from its own. Groups belong to one device type; a single group is not left out, as there is no other
-    to make an interval from.
+    Predictions from priors are those of a device type that was never measured; their groups are models. The
+    interval of a group comes from the errors of the other groups, never from its own. Groups belong to one
+    device type. A single group is not left out, as no other group gives an interval.
     """
     found: list[HeldOut] = []
     for device_type in sorted({seen.device_type for seen in observations}):
@@ -107,7 +106,7 @@ def _without_each(left_out: str, members: Mapping[str, Sequence[Observation]]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """The number of one model's passes, left out in one way, that lie in their interval."""
+    """The number of one model's held-out passes that lie in their interval, for one way of grouping."""
 
     left_out: str
     model: str
@@ -130,7 +129,7 @@ _GROUPS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Projector:
-    """Calibrations of both types of device, and their errors for passes that were left out."""
+    """Calibrations of both types of device, and their errors on held-out passes."""
 
     calibrations: Mapping[str, Calibration]
     held_out: tuple[HeldOut, ...]
@@ -142,10 +141,9 @@ class Projector:
         return predict(calibration, work, peaks, precision, peaks.device, error)
 
     def tests(self, device_type: str) -> list[HeldOut]:
-        """The passes that give the error of predictions for this type of device.
+        """The held-out passes that give the error of predictions for this type of device.
 
-        For a calibrated type they are those left out on it; otherwise those of any type that were predicted
-        from priors alone.
+        For a calibrated type: its own passes. Otherwise: passes of any type predicted from the priors alone.
         """
         from_priors = [held for held in self.held_out if held.left_out == EVERYTHING]
         if not self.calibrations[device_type].devices:
@@ -154,12 +152,12 @@ class Projector:
         return [held for held in own if held.left_out != EVERYTHING] or from_priors
 
     def error(self, device_type: str) -> GroupError:
-        """The largest error of all ways to leave groups out."""
+        """The largest error over all ways of grouping."""
         errors = self._errors(device_type).values()
         return max(errors, key=lambda error: error.half_width, default=ASSUMED)
 
     def _errors(self, device_type: str) -> dict[str, GroupError]:
-        """By the way groups were left out."""
+        """Errors by way of grouping."""
         groups: dict[str, dict[tuple[str, str], list[float]]] = {}
         for held in self.tests(device_type):
             group = held.observation.device_type, held.group
@@ -167,7 +165,7 @@ class Projector:
         return {left_out: error_of(errors.values()) for left_out, errors in groups.items()}
 
     def describe(self, device_type: str = "cuda") -> str:
-        """The origin of the shares and of the interval."""
+        """The origin of the shares and of the interval, in words."""
         calibration, kind = self.calibrations[device_type], DEVICE_NAMES[device_type]
         devices = " and ".join(sorted({held.observation.device for held in self.tests(device_type)}))
         errors = " or ".join(
@@ -189,7 +187,7 @@ class Projector:
 
     @property
     def coverages(self) -> list[Coverage]:
-        """How often the interval holds the passes left out, by way of leaving out and by model."""
+        """Coverage of the interval on held-out passes, by way of grouping and by model."""
         found: dict[tuple[str, str], list[bool]] = {}
         for held in self.held_out:
             found.setdefault((held.left_out, held.observation.model), []).append(held.is_covered)
@@ -199,7 +197,7 @@ class Projector:
         ]
 
     def describe_priors(self) -> str:
-        """How many priors the measured passes contradict; blank without any passes."""
+        """Number of priors that the measured passes contradict, in words; blank without passes."""
         return "; ".join(
             f"of the {len(PRIORS[device_type])} shares of a {DEVICE_NAMES[device_type]}, calibration moved "
             f"{', '.join(calibration.refuted) or 'none'} outside the interval of its prior"
@@ -208,7 +206,7 @@ class Projector:
         )
 
     def describe_coverage(self) -> str:
-        """How often the intervals held in tests, and what that proves of their level."""
+        """Coverage of the intervals on held-out passes, and what it proves about their level, in words."""
         nominal = f"the {100 * COVERAGE:.0f} % of the intervals are nominal"
         if not self.held_out:
             return f"{nominal}: no measured pass tests them"
@@ -221,14 +219,14 @@ class Projector:
             tests.append(f"{total} with {left_out_text(left_out)} left out ({detail})")
         seen = {held.observation for held in self.held_out}
         models = len({one.model for one in seen})
-        possible = 100 * 0.05 ** (1 / models)  # with this probability all groups are inside once in 20 times
+        possible = 100 * 0.05 ** (1 / models)  # at this coverage all groups are inside with probability 5 %
         return (
             f"{nominal}. They held {'; '.join(tests)}. These are {len(seen)} measured passes of {models} "
             f"models, too few to prove a level: even with every model inside, {possible:.0f} % could be true"
         )
 
     def _widths(self, left_out: str) -> str:
-        """The factors that intervals reach to the slow side, where no floor limits them."""
+        """The factors of the intervals towards slower times, which no floor limits."""
         factors = [
             f"{held.prediction.high_s / held.prediction.seconds:.2g}"
             for held in self.held_out
@@ -243,7 +241,7 @@ def _factor(error: GroupError) -> str:
 
 
 def projector(observations: Sequence[Observation]) -> Projector:
-    """Calibrate on everything, and on all but each group in turn."""
+    """Calibrate on all passes, and on all passes except each group in turn."""
     return Projector(
         calibrations={
             device_type: calibrate(

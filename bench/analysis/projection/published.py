@@ -1,4 +1,4 @@
-"""Published throughputs beside predictions: which precision a row may have been measured in."""
+"""Published throughputs compared with predictions: the precision that a row may have been measured in."""
 
 import math
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from bench.records.operators import OperatorCosts
 # the resolution of each table's throughput; table 2 of DiCo states nothing else
 _RES = {"dico_table01": 256, "dico_table02": 512, "fcdm_table03": 256, "fcdm_table05": 512}
 BATCH = 64
-GPU = "A100 SXM4 80GB"  # an A100; which one is not stated
-PRECISIONS = ("fp32", "tf32", "torch-default")  # that a printed fp32 may have been
-SLACK = 0.1  # of the time: what a clock that does not wait for the device may miss
+GPU = "A100 SXM4 80GB"  # the papers state an A100 without its variant
+PRECISIONS = ("fp32", "tf32", "torch-default")  # possible meanings of a printed fp32
+SLACK = 0.1  # share of the time that a clock without synchronisation may miss
 SLACK_TEXT = f"{100 * SLACK:.0f} % slack"
-_SIMILAR = 0.02  # of log speed: precisions that fit equally well
+_SIMILAR = 0.02  # difference in log speed below which two precisions fit equally well
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """A throughput as printed, and the conditions that its table states; blank where it states none."""
+    """A printed throughput with the conditions of its table; blank if not stated."""
 
-    source: str  # a table, as dico:table1
+    source: str  # a table, such as dico:table1
     paper: str
     model: str
     res: int
@@ -38,13 +38,13 @@ class PublishedRow:
 
     @property
     def key(self) -> PassKey:
-        """The pass, in any precision with fp32 tensors."""
+        """Key of the pass, for any precision with fp32 tensors."""
         return pass_key(self.model, self.res, BATCH, "fp32", "inference")
 
 
 @cache
 def published_rows() -> tuple[PublishedRow, ...]:
-    """Every printed throughput of these tables, once, without cells taken over from the other paper."""
+    """Every printed throughput of these tables once, without cells copied from the other paper."""
     rows: dict[tuple[str, str, str], PublishedRow] = {}
     for name, res in _RES.items():
         table = load.table(name)
@@ -76,12 +76,12 @@ class Reading:
 
     @property
     def is_above_limit(self) -> bool:
-        """Faster than the peaks allow with ideal fusion."""
+        """Whether it is faster than the peaks allow with ideal fusion."""
         return self.published_s < self.prediction.fused_floor_s
 
     @property
     def is_impossible(self) -> bool:
-        """Above the limit by more than the slack."""
+        """Whether it exceeds the limit by more than SLACK."""
         return self.published_s < (1 - SLACK) * self.prediction.fused_floor_s
 
     @property
@@ -96,7 +96,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A published row in every precision."""
+    """A published row compared with predictions in every precision."""
 
     row: PublishedRow
     gpu: str
@@ -108,7 +108,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """The precision that fits best, preferably one whose interval holds the row."""
+        """The precision that fits best; one whose interval contains the row comes first."""
         impossible = [reading.precision for reading in self.readings if reading.is_impossible]
         possible = [reading for reading in self.readings if not reading.is_impossible]
         text = f"cannot be {' or '.join(impossible)}" if impossible else ""
@@ -126,7 +126,7 @@ class Judged:
 
 
 def judge(projector: Projector, costs: PassCosts, gpus: Sequence[str]) -> list[Judged]:
-    """Compare every published row whose work is known with predictions in each precision, on each GPU."""
+    """Compare every published row with known costs with predictions in each precision on each GPU."""
     judged = []
     for row in published_rows():
         work = costs.work(row.key)
@@ -146,9 +146,8 @@ def judge(projector: Projector, costs: PassCosts, gpus: Sequence[str]) -> list[J
 
 
 LIMIT = (
-    "At most is the limit: ideal fusion at the full peaks. A row cannot be a precision whose limit it "
-    f"exceeds by more than {SLACK_TEXT}, the share of the time that a clock may miss that does not wait for "
-    "the device"
+    "At most is the limit: ideal fusion at the full peaks. A row cannot be in a precision whose limit it "
+    f"exceeds by more than {SLACK_TEXT}, the share of the time that timing without synchronisation may miss"
 )
 CAVEAT = (
     "Published rows were not measured by this suite, and nothing is calibrated on them, but the prior for "
