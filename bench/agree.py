@@ -30,9 +30,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import agreement, cli, note, output
-from bench.agreement import AGREE, Agreement, Matched, Pair
-from bench.record import Note
+from bench import note
+from bench.analysis import agreement
+from bench.analysis.agreement import AGREE, Agreement, Matched, Pair
+from bench.cli import options, tables
+from bench.records.record import Note
 
 
 def within(text: str) -> float:
@@ -51,16 +53,18 @@ def _matched(files: Sequence[Path], across: bool) -> tuple[list[Matched], list[s
     """Pairs of records, and what there is to say of cases that have no partner."""
     if len(files) == 1:
         if across:
-            raise cli.UsageError("--across: one file alone is compared with itself, device by device")
-        found = agreement.repeats(cli.records_of(files[0]))
+            raise options.UsageError("--across: one file alone is compared with itself, device by device")
+        found = agreement.repeats(options.records_of(files[0]))
         if not found:
-            raise cli.UsageError(f"{files[0]}: no case is in it twice; name a second file to compare it with")
+            raise options.UsageError(
+                f"{files[0]}: no case is in it twice; name a second file to compare it with"
+            )
         return found, []
     if len(files) > 2:
-        raise cli.UsageError(f"compares two files, or one with itself, got {len(files)}")
-    first, second = cli.records_of(files[0]), cli.records_of(files[1])
+        raise options.UsageError(f"compares two files, or one with itself, got {len(files)}")
+    first, second = options.records_of(files[0]), options.records_of(files[1])
     if files[0].samefile(files[1]):
-        raise cli.UsageError(f"{files[0]}: named twice; alone it is compared with itself")
+        raise options.UsageError(f"{files[0]}: named twice; alone it is compared with itself")
     found = agreement.match(first, second, across=across)
     if found:
         counts = agreement.alone(first, second, across=across)
@@ -68,14 +72,16 @@ def _matched(files: Sequence[Path], across: bool) -> tuple[list[Matched], list[s
         return found, [f"cases without a partner: {', '.join(told)}"] if told else []
     if not across and agreement.match(first, second, across=True):
         a, b = (", ".join(agreement.devices(records)) for records in (first, second))
-        raise cli.UsageError(f"{files[0]} is of {a}, {files[1]} of {b}: --across compares them all the same")
-    raise cli.UsageError(
+        raise options.UsageError(
+            f"{files[0]} is of {a}, {files[1]} of {b}: --across compares them all the same"
+        )
+    raise options.UsageError(
         f"{files[0]}, {files[1]}: no timed case in common but what is the same record; a case is a "
         "question, a model and its settings"
     )
 
 
-def _row(compared: Agreement, pair: Pair) -> output.Row:
+def _row(compared: Agreement, pair: Pair) -> tables.Row:
     residual = compared.residual(pair)
     return {
         "case": pair.case,
@@ -98,15 +104,15 @@ def _row(compared: Agreement, pair: Pair) -> output.Row:
     }
 
 
-def _interval(row: output.Row) -> str:
+def _interval(row: tables.Row) -> str:
     return "-" if row["interval"] is None else "{:.4f} to {:.4f}".format(*row["interval"])
 
 
-def _dates(side: str) -> output.Column:
+def _dates(side: str) -> tables.Column:
     return f"{side.upper()} of", lambda row: row[f"date_{side}"]
 
 
-def _columns(alone: bool, moved: bool) -> list[output.Column]:
+def _columns(alone: bool, moved: bool) -> list[tables.Column]:
     return [
         ("case", lambda row: row["case"]),
         ("of", lambda row: row["quantity"]),
@@ -121,7 +127,7 @@ def _columns(alone: bool, moved: bool) -> list[output.Column]:
     ]
 
 
-_RESIDUAL: output.Column = (
+_RESIDUAL: tables.Column = (
     "without the common factor",
     lambda row: "-" if row["residual"] is None else f"{row['residual']:.4f}",
 )
@@ -146,34 +152,34 @@ def _summary(files: Sequence[Path], compared: Agreement) -> list[str]:
 
 
 def _body(args: argparse.Namespace) -> int:
-    if cli.keeps_records(args.out):
-        raise cli.UsageError(
+    if options.keeps_records(args.out):
+        raise options.UsageError(
             f"--out {args.out}: no record comes of this; --note appends the finding to {args.files[-1]}"
         )
-    cli.check_output(args.out, args.force)
-    if args.note and not cli.keeps_records(args.files[-1]):
-        raise cli.UsageError(f"--note: {args.files[-1]} must end in .jsonl")
+    options.check_output(args.out, args.force)
+    if args.note and not options.keeps_records(args.files[-1]):
+        raise options.UsageError(f"--note: {args.files[-1]} must end in .jsonl")
     matched, told = _matched(args.files, args.across)
     compared = agreement.compare(matched, args.within)
     if not compared.pairs and not compared.lacking:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"{', '.join(map(str, args.files))}: no case in common gave a number on any side"
         )
     rows = [_row(compared, pair) for pair in compared.pairs]
     summary = [*_summary(args.files, compared), *told]
     moved = any(row["residual"] is not None for row in rows)
-    text = output.render(rows, _columns(len(args.files) == 1, moved), args.format)
+    text = tables.render(rows, _columns(len(args.files) == 1, moved), args.format)
     if args.note:
         devices = tuple(sorted({pair.device for pair in compared.pairs}))
         text_of_it = "; ".join(summary)
         finding = Note(text=text_of_it, about="", devices=devices, author="bench.agree", date=note.now())
         summary += note.append(args.files[-1], finding)
-    output.emit(text, summary, args.out)
+    tables.emit(text, summary, args.out)
     return int(compared.differs)
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.agree", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.agree", __doc__)
     made.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="records of A and of B; or one, of both"
     )
@@ -186,12 +192,12 @@ def parser() -> cli.Parser:
     )
     made.add_argument("--across", action="store_true", help="pair cases of different devices too")
     made.add_argument("--note", action="store_true", help="append the summary to the last FILE as a note")
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import cases, cli, output, stats, worker
-from bench.record import Ceiling, Environment, Record, Run, Skipped
-from bench.unit import Unit
+from bench.cli import options, settings, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records.record import Ceiling, Environment, Record, Run, Skipped
+from bench.stats import intervals
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 DEFAULT = {"cpu": ("fp32", "bf16"), "cuda": PRECISIONS}
@@ -87,7 +89,7 @@ def matmul(case: CeilingCase, side: int, budget_s: float) -> Ceiling:
     """Time square matrices of one side."""
     import torch
 
-    from bench import device
+    from bench.machine import device as device
 
     where = case.environment.device_type
     device.set_precision(case.precision)
@@ -102,7 +104,7 @@ def convolution(case: CeilingCase) -> Ceiling:
     """Time a 3x3 convolution with as many channels in as out; its size is their number."""
     import torch
 
-    from bench import device
+    from bench.machine import device as device
 
     where = case.environment.device_type
     device.set_precision(case.precision)
@@ -127,7 +129,8 @@ def copy(case: CeilingCase) -> Ceiling:
 
 def _times(call: Callable[[], object], where: str, budget_s: float) -> tuple[float, ...]:
     """Seconds of calls after warm-up, the device waited for."""
-    from bench import device, timing
+    from bench.machine import device as device
+    from bench.measure import timing
 
     clock, synchronise = time.perf_counter, device.synchronise(where)
     policy = timing.Policy(budget_s=budget_s, min_warmup_s=min(0.2, budget_s / 4), min_sampling_s=0.2)
@@ -143,13 +146,14 @@ def planned(where: str, precisions: Sequence[str], budget_s: float) -> list[Ceil
     Raises:
         UsageError: a precision that the device does not have.
     """
-    from bench import device, environment
+    from bench.machine import device as device
+    from bench.machine import environment as environment
 
     for precision in precisions:
         if (reason := device.why_not(where, precision)) is not None:
-            raise cli.UsageError(reason)
+            raise options.UsageError(reason)
         if precision == "fp16" and where == "cpu":
-            raise cli.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
+            raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
     products = ("matmul", "convolution") if where == "cpu" else ("matmul",)
     asked = [(what, precision) for precision in dict.fromkeys(precisions) for what in products]
     asked.append(("copy", "fp32"))
@@ -169,7 +173,7 @@ def result_of(case: CeilingCase) -> Ceiling | Skipped:
 
 def each(found: Sequence[CeilingCase], args: argparse.Namespace) -> tuple[list[Ceiling | Skipped], list[str]]:
     """A record for every case, those that --out holds from there; and notes on that."""
-    return cases.each(
+    return settings.each(
         found,
         about=lambda case: case.blank,
         measure=result_of,
@@ -178,7 +182,7 @@ def each(found: Sequence[CeilingCase], args: argparse.Namespace) -> tuple[list[C
     )
 
 
-def row(result: Ceiling | Skipped) -> output.Row:
+def row(result: Ceiling | Skipped) -> tables.Row:
     """One object of the JSON output; what a ceiling that could not be measured lacks is None."""
     about: dict[str, object]
     times: tuple[float, ...] = ()
@@ -190,7 +194,7 @@ def row(result: Ceiling | Skipped) -> output.Row:
         environment, times = result.environment, result.times_s
         about = {"what": result.what, "precision": result.precision, "status": "ok", "reason": ""}
         about |= {"size": result.size, "work": result.work, "per_s": result.per_s}
-        about |= {"median_s": stats.median(times)}
+        about |= {"median_s": intervals.median(times)}
     return {
         **about,
         "samples": len(times),
@@ -202,31 +206,31 @@ def row(result: Ceiling | Skipped) -> output.Row:
     }
 
 
-def _size(row: output.Row) -> str:
+def _size(row: tables.Row) -> str:
     if row["size"] is None:
         return "-"
     return f"{row['size'] / 2**20:g} MiB" if row["what"] == "copy" else str(row["size"])
 
 
-def _rate(row: output.Row) -> str:
+def _rate(row: tables.Row) -> str:
     if row["per_s"] is None:
         return f"{row['status']}: {row['reason']}"
-    return f"{output.significant(row['per_s'] / 1e9)} {'GB/s' if row['what'] == 'copy' else 'GFLOP/s'}"
+    return f"{tables.significant(row['per_s'] / 1e9)} {'GB/s' if row['what'] == 'copy' else 'GFLOP/s'}"
 
 
-COLUMNS: list[output.Column] = [
+COLUMNS: list[tables.Column] = [
     ("what", lambda row: row["what"]),
     ("precision", lambda row: row["precision"]),
     ("side or size", _size),
     ("ceiling", _rate),
-    ("ms", lambda row: output.milliseconds(row["median_s"])),
+    ("ms", lambda row: tables.milliseconds(row["median_s"])),
     ("samples", lambda row: str(row["samples"])),
 ]
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.ceilings", __doc__)
-    cli.add_device(made)
+def parser() -> options.Parser:
+    made = options.parser("bench.ceilings", __doc__)
+    options.add_device(made)
     made.add_argument(
         "--precision",
         nargs="+",
@@ -235,17 +239,17 @@ def parser() -> cli.Parser:
     )
     made.add_argument(
         "--budget",
-        type=cli.positive_seconds,
+        type=options.positive_seconds,
         default=BUDGET_S,
         metavar="SECONDS",
         help=f"of each ceiling, warm-up and samples (default: {BUDGET_S:g})",
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def _asked(args: argparse.Namespace) -> list[CeilingCase]:
-    from bench import device
+    from bench.machine import device as device
 
     where = args.device or device.default()
     return planned(where, args.precision or DEFAULT[where], args.budget)
@@ -257,7 +261,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
         Unit(
             label=_label(case),
             about=case.blank,
-            estimate_s=cases.TYPICAL_STARTUP_S + 2 * case.budget_s,
+            estimate_s=settings.TYPICAL_STARTUP_S + 2 * case.budget_s,
             measure=partial(result_of, case),
         )
         for case in _asked(args)
@@ -269,20 +273,20 @@ def _label(case: CeilingCase) -> str:
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     results, notes = each(_asked(args), args)
     first = row(results[0])
     notes.append(
         f"{first['device']}; torch {first['torch']}; {first['threads']} CPU threads; {first['date']}; "
         "median of the samples of the fastest size; copy counts bytes read and written"
     )
-    text = output.render([row(result) for result in results], COLUMNS, args.format)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    text = tables.render([row(result) for result in results], COLUMNS, args.format)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

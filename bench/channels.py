@@ -26,8 +26,8 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from bench import cases, cli, output, probing
-from bench.record import ChannelScores, Scores, Skipped
+from bench.cli import options, probe_options, settings, tables
+from bench.records.record import ChannelScores, Scores, Skipped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -120,7 +120,7 @@ def _blank(subject: "Subject", pattern: str) -> ChannelScores:
     return ChannelScores(run=subject.run, probe=subject.probe, pattern=pattern, layers=layers)
 
 
-def _rows(result: ChannelScores | Skipped, by_layer: bool) -> list[output.Row]:
+def _rows(result: ChannelScores | Skipped, by_layer: bool) -> list[tables.Row]:
     about = {"model": result.run.model, "weights": result.run.weights}
     if isinstance(result, Skipped):
         return [{**about, "trained": f"{result.status}: {result.reason}", **_row("-", ())}]
@@ -130,7 +130,7 @@ def _rows(result: ChannelScores | Skipped, by_layer: bool) -> list[output.Row]:
     return [{**about, **_row(f"all {len(result.layers)}", result.layers)}]
 
 
-def _row(name: str, layers: Sequence[Scores]) -> output.Row:
+def _row(name: str, layers: Sequence[Scores]) -> tables.Row:
     return {
         "layer": name,
         "channels": sum(len(layer.scores) for layer in layers),
@@ -142,32 +142,32 @@ def _row(name: str, layers: Sequence[Scores]) -> output.Row:
 
 
 def _percent(value: float | None) -> str:
-    return output.fixed(1, None if value is None else 100 * value)
+    return tables.fixed(1, None if value is None else 100 * value)
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("trained", lambda row: row["trained"]),
     ("layers", lambda row: row["layer"]),
     ("channels", lambda row: str(row["channels"])),
-    ("mean score", lambda row: output.fixed(4, row["mean_score"])),
+    ("mean score", lambda row: tables.fixed(4, row["mean_score"])),
     ("near-dead %", lambda row: _percent(row["dead_share"])),
-    ("Gini", lambda row: output.fixed(3, row["gini"])),
+    ("Gini", lambda row: tables.fixed(3, row["gini"])),
     ("effective %", lambda row: _percent(row["effective_share"])),
 ]
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    probing.check(args)
+    options.check_output(args.out, args.force)
+    probe_options.check(args)
     from bench.training import probe
 
     subjects, shown, notes = probe.subjects(args, "channels")
     try:
         blanks = {id(subject): _blank(subject, args.layer) for subject in subjects}
     except ValueError as error:
-        raise cli.UsageError(f"--layer {error}") from error
-    results, found = cases.each(
+        raise options.UsageError(f"--layer {error}") from error
+    results, found = settings.each(
         subjects,
         about=lambda subject: blanks[id(subject)],
         measure=lambda subject: probe.guarded(subject, partial(measure, subject, shown, args.layer)),
@@ -175,9 +175,9 @@ def _body(args: argparse.Namespace) -> int:
         args=args,
     )
     rows = [row for result in results for row in _rows(result, args.by == "layer")]
-    notes += found + probing.notes(subjects[0].run, subjects[0].probe)
-    text = output.render(rows, _COLUMNS, args.format)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    notes += found + probe_options.notes(subjects[0].run, subjects[0].probe)
+    text = tables.render(rows, _COLUMNS, args.format)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
@@ -189,9 +189,9 @@ def pattern(text: str) -> str:
     return text
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.channels", __doc__)
-    probing.add_options(made)
+def parser() -> options.Parser:
+    made = options.parser("bench.channels", __doc__)
+    probe_options.add_options(made)
     made.add_argument(
         "--layer",
         type=pattern,
@@ -200,12 +200,12 @@ def parser() -> cli.Parser:
         help="layers to look in front of (default: those called contract)",
     )
     made.add_argument("--by", choices=("layer",), help="a line for every layer")
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

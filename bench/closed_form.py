@@ -25,7 +25,7 @@ from models.layers import FREQUENCIES, STATES
 from models.registry import find
 from models.task import Task
 
-# terms that bench.explain tells from products of elements
+# terms that bench.counting.explain tells from products of elements
 AFFINE_NORMS, MEANS, EINSUM = "affine norms", "means", "einsum that only permutes"
 UNSTRIDED = "transposed convolutions counted without their stride"
 UNREAD = "projections that nothing reads"

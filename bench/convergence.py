@@ -43,15 +43,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import about, cases, cli, convergence_rows, output, worker
-from bench.record import Recipe, Run, Size, Skipped, Trained, key, size_text
-from bench.store import Store
+from bench import convergence_rows
+from bench.cli import options, settings, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records import labels
+from bench.records.record import Recipe, Run, Size, Skipped, Trained, key, size_text
+from bench.records.store import Store
 from bench.training import processes
 from bench.training.identity import Identity
-from bench.unit import Unit
 
 if TYPE_CHECKING:
-    from bench.training.datasets import Dataset
+    from bench.datasets.datasets import Dataset
     from bench.training.processes import Processes
     from bench.training.trainer import Progress
 
@@ -113,7 +116,8 @@ def measure(case: Arm) -> Trained | Skipped:
 
 
 def _train(arm: Arm, together: "Processes", tell: "Callable[[Progress], None]") -> Trained | Skipped:
-    from bench.training import datasets, trainer
+    from bench.datasets import datasets as datasets
+    from bench.training import trainer
 
     begin = time.monotonic()
     budget = math.inf if arm.budget_s is None else arm.budget_s
@@ -140,7 +144,7 @@ def _train(arm: Arm, together: "Processes", tell: "Callable[[Progress], None]") 
 def train(arm: Arm) -> Trained:
     """Train in a worker, dated now; whatever becomes of it is a record."""
     for smaller in _halvings(arm):
-        now = replace(smaller, identity=replace(smaller.identity, run=cases.dated(smaller.run)))
+        now = replace(smaller, identity=replace(smaller.identity, run=settings.dated(smaller.run)))
         result = worker.run("bench.convergence:measure", now, TIMEOUT_S)
         if not isinstance(result, Skipped) or result.status != "out of memory":
             break
@@ -215,7 +219,7 @@ def label(arm: Arm) -> str:
     """The arm in words."""
     run, recipe = arm.run, arm.identity.recipe
     words = [f"{_short(arm)}, {recipe.data} {recipe.objective}", f"{recipe.steps} steps of {recipe.batch}"]
-    words += [run.precision, *about.switches(run)]
+    words += [run.precision, *labels.switches(run)]
     words += [f"{arm.identity.processes} processes"] if arm.identity.processes > 1 else []
     return ", ".join(words)
 
@@ -229,7 +233,7 @@ def planned(args: argparse.Namespace) -> list[Arm]:
     Raises:
         UsageError: data, models, settings or run folders that cannot be.
     """
-    from bench import device, environment
+    from bench.machine import device, environment
     from bench.training import objective
     from models.registry import family_of
 
@@ -237,15 +241,15 @@ def planned(args: argparse.Namespace) -> list[Arm]:
     count = processes.expected()
     for reason in (device.why_not(where, args.precision), processes.why_not(count)):
         if reason is not None:
-            raise cli.UsageError(reason)
+            raise options.UsageError(reason)
     if count > 1 and args.micro_batch == "auto":
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--micro-batch auto: one of {count} processes that runs out of memory ends them all; "
             "name a number"
         )
     share, rest = divmod(args.batch, count)
     if rest:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--batch {args.batch}: must be a multiple of the {count} processes; "
             f"{(share + 1) * count} would work"
         )
@@ -255,7 +259,7 @@ def planned(args: argparse.Namespace) -> list[Arm]:
     recipe = _recipe(args, data)
     task_of = {"in_channels": C, "num_classes": recipe.classes, "latent_size": size}
     learn_sigma = objective.find(recipe.objective).learn_sigma
-    names = cli.model_names(args.model, default=MODELS)
+    names = options.model_names(args.model, default=MODELS)
     macs = {name: _train_macs(name, {**task_of, "learn_sigma": learn_sigma}, args.data) for name in names}
     halve = args.micro_batch == "auto"
     arms = []
@@ -304,25 +308,25 @@ def _placed(arm: Arm) -> Arm:
             wrong = wrong or error
         else:
             return smaller
-    raise cli.UsageError(f"--dir {wrong}") from wrong
+    raise options.UsageError(f"--dir {wrong}") from wrong
 
 
 def _data(args: argparse.Namespace) -> "Dataset":
-    from bench.training import datasets
+    from bench.datasets import datasets as datasets
 
     try:
         data = datasets.load(args.data, args.data_dir, args.classes or datasets.MOST_CLASSES)
     except ValueError as error:
-        raise cli.UsageError(f"--data {error}") from error
+        raise options.UsageError(f"--data {error}") from error
     if args.classes is not None and args.classes < data.classes:
-        raise cli.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
+        raise options.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
     return data
 
 
 def _recipe(args: argparse.Namespace, data: "Dataset") -> Recipe:
     images = min(args.validation_images, len(data.validation))
     if images * args.validation_draws < BINS:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--validation-images {images}: with --validation-draws {args.validation_draws} they make "
             f"{images * args.validation_draws} pairs, fewer than the {BINS} ranges of timesteps; "
             f"--validation-draws {math.ceil(BINS / images)} would work"
@@ -349,7 +353,7 @@ def _recipe(args: argparse.Namespace, data: "Dataset") -> Recipe:
 
 def _pixels(latent_size: Size) -> Size:
     """The size of the images that latents are of."""
-    pixels = cli.PIXELS_PER_LATENT
+    pixels = options.PIXELS_PER_LATENT
     if isinstance(latent_size, int):
         return pixels * latent_size
     return pixels * latent_size[0], pixels * latent_size[1]
@@ -357,7 +361,7 @@ def _pixels(latent_size: Size) -> Size:
 
 def _train_macs(name: str, task_of: dict[str, Any], data: str) -> int:
     """MACs of forward and backward of one image; a model that cannot be trained so is known by it now."""
-    from bench import counters
+    from bench.counting import counters
     from models.contract import build, check, condition_width
     from models.registry import is_plugin
     from models.task import Task
@@ -367,14 +371,16 @@ def _train_macs(name: str, task_of: dict[str, Any], data: str) -> int:
     try:
         model = check(name, task) if is_plugin(name) else build(name, task)
     except ValueError as error:
-        raise cli.UsageError(f"--model {error} {where}") from error
+        raise options.UsageError(f"--model {error} {where}") from error
     if condition_width(model) is not None:
-        raise cli.UsageError(f"--model {name}: takes float vectors for y; only labels are trained on here")
+        raise options.UsageError(
+            f"--model {name}: takes float vectors for y; only labels are trained on here"
+        )
     try:
         return counters.count_step(model, task).train_macs
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
         told = f"{type(error).__name__}: {worker.first_line(error)}"
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--model {name}: a training pass on the meta device raised {told} {where}"
         ) from error
 
@@ -398,7 +404,7 @@ def estimate_s(arm: Arm) -> float:
     )
     images = recipe.steps * recipe.batch / arm.identity.processes + looked_at / 3  # a third: forward only
     pace = FLOPS_PER_S[arm.run.environment.device_type]
-    return 2 * cases.TYPICAL_STARTUP_S + 2 * arm.train_macs * images / pace
+    return 2 * settings.TYPICAL_STARTUP_S + 2 * arm.train_macs * images / pace
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
@@ -444,10 +450,10 @@ def _study(
     notes: list[str] = []
     found = 0
     with (
-        cli.store(args.out if first else None) as store,
-        cli.live_progress("training", len(arms)) as (next_arm, say),
+        options.store(args.out if first else None) as store,
+        options.live_progress("training", len(arms)) as (next_arm, say),
     ):
-        notes += cli.store_notes(store) if store is not None else []
+        notes += options.store_notes(store) if store is not None else []
         for at, arm in enumerate(arms):
             next_arm(_short(arm))
             left = None if args.budget is None else args.budget - (time.monotonic() - begin)
@@ -503,12 +509,12 @@ def _train_together(arm: Arm, together: "Processes", say: Callable[[str], None])
         elif progress.step % every == 0:
             print(text, file=sys.stderr, flush=True)
 
-    arm = replace(arm, identity=replace(arm.identity, run=cases.dated(arm.run)))
+    arm = replace(arm, identity=replace(arm.identity, run=settings.dated(arm.run)))
     result = _train(arm, together, tell)
     return result if isinstance(result, Trained) else blank(arm, result.status, result.reason)
 
 
-def _plan_rows(arms: Sequence[Arm], store: Store | None) -> list[output.Row]:
+def _plan_rows(arms: Sequence[Arm], store: Store | None) -> list[tables.Row]:
     from bench.training import checkpoint
 
     return [
@@ -523,7 +529,7 @@ def _plan_rows(arms: Sequence[Arm], store: Store | None) -> list[output.Row]:
     ]
 
 
-_PLAN: list[output.Column] = [
+_PLAN: list[tables.Column] = [
     ("run", lambda row: row["case"]),
     ("held", lambda row: "yes" if row["held"] else "no"),
     ("at step", lambda row: str(row["step"])),
@@ -538,27 +544,27 @@ def _body(args: argparse.Namespace) -> int:
     several = processes.expected() > 1
     first = processes.rank() == 0
     if first and not args.dry_run:
-        cli.check_output(args.out, args.force)
+        options.check_output(args.out, args.force)
     arms = planned(args)
     if args.dry_run and not first:
         return 0
     if args.dry_run:
-        with cli.store(args.out if args.out and args.out.exists() else None) as store:
-            output.emit(output.render(_plan_rows(arms, store), _PLAN, args.format), [], None)
+        with options.store(args.out if args.out and args.out.exists() else None) as store:
+            tables.emit(tables.render(_plan_rows(arms, store), _PLAN, args.format), [], None)
         return 0
     together = processes.join(arms[0].run.environment.device_type) if several else None
     try:
         records, notes = _study(arms, args, together)
     except CheckpointError as error:
-        raise cli.UsageError(f"--dir {error}") from error
+        raise options.UsageError(f"--dir {error}") from error
     finally:
         if together is not None:
             together.close()
     if first:
         told = convergence_rows.rows(records, arms[0].run.model)
-        text = output.render(told, convergence_rows.columns(told), args.format) if records else ""
+        text = tables.render(told, convergence_rows.columns(told), args.format) if records else ""
         notes += _notes(records, arms) if records else []
-        output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+        tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
@@ -575,7 +581,7 @@ def _notes(records: Sequence[Trained], arms: Sequence[Arm]) -> list[str]:
 
 
 def _micro_batch(text: str) -> int | str:
-    return text if text == "auto" else cli.positive_int(text)
+    return text if text == "auto" else options.positive_int(text)
 
 
 def _whole(text: str) -> int:
@@ -599,8 +605,8 @@ def _number(low: float, high: float, what: str) -> Callable[[str], float]:
     return parse
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.convergence", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.convergence", __doc__)
     made.add_argument(
         "--model",
         nargs="+",
@@ -620,33 +626,33 @@ def parser() -> cli.Parser:
     data.add_argument("--data-dir", type=Path, metavar="DIR", help="of fetched data (default: data)")
     data.add_argument(
         "--classes",
-        type=cli.positive_int,
+        type=options.positive_int,
         metavar="N",
         help="that labels of latents may name (default: as many as they do, at most 1000)",
     )
     data.add_argument(
         "--validation-images",
-        type=cli.positive_int,
+        type=options.positive_int,
         default=2000,
         metavar="N",
         help="(default: 2000, or all)",
     )
     data.add_argument(
         "--validation-draws",
-        type=cli.positive_int,
+        type=options.positive_int,
         default=1,
         metavar="N",
         help="timesteps for each (default: 1)",
     )
     recipe = made.add_argument_group("recipe")
     recipe.add_argument("--objective", choices=("iddpm", "flow"), default="iddpm", help="default: iddpm")
-    recipe.add_argument("--steps", type=cli.positive_int, default=300, help="default: 300")
+    recipe.add_argument("--steps", type=options.positive_int, default=300, help="default: 300")
     recipe.add_argument(
-        "--seeds", type=cli.positive_int, default=3, metavar="N", help="how many (default: 3)"
+        "--seeds", type=options.positive_int, default=3, metavar="N", help="how many (default: 3)"
     )
     recipe.add_argument("--first-seed", type=_whole, default=0, metavar="K", help="default: 0")
     recipe.add_argument(
-        "--batch", type=cli.positive_int, default=256, help="images of an optimizer step (default: 256)"
+        "--batch", type=options.positive_int, default=256, help="images of an optimizer step (default: 256)"
     )
     recipe.add_argument(
         "--learning-rate",
@@ -672,15 +678,15 @@ def parser() -> cli.Parser:
         "--flip",
         nargs="?",
         const=True,
-        type=cli.on_or_off,
+        type=options.on_or_off,
         metavar="on|off",
         help=f"mirror half of the images (default: on for {' and '.join(FLIPPED)})",
     )
     recipe.add_argument(
-        "--evaluate-every", type=cli.positive_int, metavar="STEPS", help="default: a tenth of the steps"
+        "--evaluate-every", type=options.positive_int, metavar="STEPS", help="default: a tenth of the steps"
     )
     how = made.add_argument_group("how it is computed")
-    cli.add_device(how)
+    options.add_device(how)
     how.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     how.add_argument("--compile", action="store_true", help="train under torch.compile")
     how.add_argument("--channels-last", action="store_true", help="lay images and kernels out channels last")
@@ -703,23 +709,23 @@ def parser() -> cli.Parser:
         f"{RUNS}, by what is trained on which software)",
     )
     keep.add_argument(
-        "--checkpoint-every", type=cli.positive_int, metavar="STEPS", help="default: at every evaluation"
+        "--checkpoint-every", type=options.positive_int, metavar="STEPS", help="default: at every evaluation"
     )
     keep.add_argument(
         "--budget",
-        type=cli.positive_seconds,
+        type=options.positive_seconds,
         metavar="TIME",
         help="stop then, to go on another time: 90s, 8m or 1h",
     )
     keep.add_argument(
         "--dry-run", action="store_true", help="print the runs and where they stand; train nothing"
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -2,29 +2,32 @@
 
 from collections.abc import Sequence
 
-from bench import curves, output
-from bench.record import Trained
+from bench.analysis import learning_curves
+from bench.cli import tables
+from bench.records.record import Trained
 
 
-def rows(records: Sequence[Trained], reference: str) -> list[output.Row]:
+def rows(records: Sequence[Trained], reference: str) -> list[tables.Row]:
     """One object of the JSON output for each model; what is not known is None."""
-    found = curves.studies(records)
+    found = learning_curves.studies(records)
     study = found[0] if found else None
     return [_row(model, records, study, reference) for model in dict.fromkeys(r.run.model for r in records)]
 
 
-def _row(model: str, records: Sequence[Trained], study: curves.Study | None, reference: str) -> output.Row:
+def _row(
+    model: str, records: Sequence[Trained], study: learning_curves.Study | None, reference: str
+) -> tables.Row:
     ours = [record for record in records if record.run.model == model]
     run, recipe = ours[0].run, ours[0].recipe
     ended = study is not None and model in study.arms
-    loss = curves.final_loss(study, model) if study and ended else None
+    loss = learning_curves.final_loss(study, model) if study and ended else None
     averaged = (
-        [curves.final_loss(study, model, i).mean for i in range(len(recipe.ema_decays))]
+        [learning_curves.final_loss(study, model, i).mean for i in range(len(recipe.ema_decays))]
         if study and ended
         else []
     )
     compared = study and ended and model != reference and reference in study.arms
-    apart = curves.difference(study, model, reference=reference) if study and compared else None
+    apart = learning_curves.difference(study, model, reference=reference) if study and compared else None
     last = [record.evaluations[-1] for record in ours if record.status == "ok"]
     joules = [at.joules for at in last if at.joules is not None]
     return {
@@ -65,17 +68,17 @@ def _row(model: str, records: Sequence[Trained], study: curves.Study | None, ref
     }
 
 
-def columns(rows: Sequence[output.Row]) -> list[output.Column]:
+def columns(rows: Sequence[tables.Row]) -> list[tables.Column]:
     """The columns; those that every row leaves blank are left out."""
     reference, decays = rows[0]["reference"], rows[0]["ema_decays"]
 
-    def averaged(i: int) -> output.Column:
+    def averaged(i: int) -> tables.Column:
         return f"EMA {decays[i]}", lambda row: _loss(row["ema_losses"][i] if row["ema_losses"] else None)
 
-    joules: list[output.Column] = [("kJ", lambda row: _mean(row["joules"], 1e3))]
-    failed: list[output.Column] = [("remarks", _remarks)]
-    apart: list[output.Column] = [
-        (f"loss - {reference}'s", lambda row: output.fixed(5, row["difference"])),
+    joules: list[tables.Column] = [("kJ", lambda row: _mean(row["joules"], 1e3))]
+    failed: list[tables.Column] = [("remarks", _remarks)]
+    apart: list[tables.Column] = [
+        (f"loss - {reference}'s", lambda row: tables.fixed(5, row["difference"])),
         ("95 % interval of that", lambda row: _interval(row["difference_interval"])),
         ("verdict", lambda row: row["verdict"] or "-"),
     ]
@@ -94,7 +97,7 @@ def columns(rows: Sequence[output.Row]) -> list[output.Column]:
 
 
 def _loss(value: float | None) -> str:
-    return output.fixed(4, value)
+    return tables.fixed(4, value)
 
 
 def _interval(bounds: Sequence[float] | None) -> str:
@@ -102,14 +105,14 @@ def _interval(bounds: Sequence[float] | None) -> str:
 
 
 def _mean(values: Sequence[float] | None, unit: float) -> str:
-    return output.significant(sum(values) / len(values) / unit) if values else "-"
+    return tables.significant(sum(values) / len(values) / unit) if values else "-"
 
 
 def _tera(flops: int | None) -> str:
-    return "-" if flops is None else output.significant(flops / 1e12)
+    return "-" if flops is None else tables.significant(flops / 1e12)
 
 
-def _remarks(row: output.Row) -> str:
+def _remarks(row: tables.Row) -> str:
     """What became of seeds that did not end well, and the images of a pass where memory ran out."""
     odd = [
         f"seed {seed} {status}: {reason}"

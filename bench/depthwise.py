@@ -35,11 +35,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import cases, cli, floors, implemented, output, paired, worker
-from bench.floors import Peaks
-from bench.implemented import PRECISIONS
-from bench.record import Implemented, Run, Size, Skipped, height_width, size_text
-from bench.unit import Unit
+from bench.analysis import depthwise as implemented
+from bench.analysis import roofline
+from bench.analysis.depthwise import PRECISIONS
+from bench.analysis.roofline import Peaks
+from bench.cli import options, settings, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records.record import Implemented, Run, Size, Skipped, height_width, size_text
+from bench.stats import ratios
 
 MODEL = "FCDM-XL"
 DEFAULT = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
@@ -71,8 +75,10 @@ def measure(case: Case) -> Implemented | Skipped:
     """
     import torch
 
-    from bench import device, implementations, telemetry
-    from bench.implementations import IMPLEMENTATIONS, Layer
+    from bench.machine import device as device
+    from bench.machine import telemetry
+    from bench.measure import depthwise as implementations
+    from bench.measure.depthwise import IMPLEMENTATIONS, Layer
 
     run, where = case.run, case.run.environment.device_type
     layer = Layer(channels=case.channels, size=case.size, kernel=case.kernel, calls_a_pass=case.calls_a_pass)
@@ -91,9 +97,9 @@ def measure(case: Case) -> Implemented | Skipped:
             told = "; ".join(f"{one.name}: {one.reason}" for one in variants[1:])
             return Skipped(run=run, status="not timed", reason=f"nothing beside {variants[0].name}: {told}")
         monitor = telemetry.monitor(where)
-        compared = paired.compare(
+        compared = ratios.compare(
             calls,
-            paired.Policy(
+            ratios.Policy(
                 budget_s=run.budget_s,
                 margin=case.margin,
                 min_visit_s=VISIT_S[where],
@@ -122,25 +128,26 @@ def planned(args: argparse.Namespace) -> list[Case]:
     Raises:
         UsageError: names, sizes or settings that cannot be.
     """
-    from bench import device, environment
-    from bench.implementations import layers
+    from bench.machine import device as device
+    from bench.machine import environment
+    from bench.measure.depthwise import layers
     from models.registry import family_of, task_at
 
     where = args.device or device.default()
     precisions = dict.fromkeys(args.precision or DEFAULT[where])
     for precision in precisions:
         if (reason := device.why_not(where, precision)) is not None:
-            raise cli.UsageError(reason)
+            raise options.UsageError(reason)
         if precision == "fp16" and where == "cpu":
-            raise cli.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
+            raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
     made: list[Case] = []
-    for (name, res), model in cli.meta_models(
-        cli.model_names(args.model, default=[MODEL]), list(dict.fromkeys(args.res)), None
+    for (name, res), model in options.meta_models(
+        options.model_names(args.model, default=[MODEL]), list(dict.fromkeys(args.res)), None
     ).items():
         task = task_at(name, *height_width(res))
         found = layers(model, task)
         if not found:
-            raise cli.UsageError(f"--model {name}: has no depthwise convolution; {MODEL} has")
+            raise options.UsageError(f"--model {name}: has no depthwise convolution; {MODEL} has")
         asked = itertools.product(
             dict.fromkeys(args.batch or [BATCH[where]]), precisions, dict.fromkeys(args.operation), found
         )
@@ -175,8 +182,8 @@ def planned(args: argparse.Namespace) -> list[Case]:
 
 def result_of(case: Case) -> Implemented | Skipped:
     """Compare in a worker of its own, dated now."""
-    now = replace(case, run=cases.dated(case.run))
-    found = worker.run("bench.depthwise:measure", now, cases.STARTUP_S + 4 * now.run.budget_s)
+    now = replace(case, run=settings.dated(case.run))
+    found = worker.run("bench.depthwise:measure", now, settings.STARTUP_S + 4 * now.run.budget_s)
     assert isinstance(found, Implemented | Skipped)
     return found
 
@@ -196,17 +203,17 @@ def units(args: argparse.Namespace) -> list[Unit]:
         Unit(
             label=label(case),
             about=case.run,
-            estimate_s=cases.TYPICAL_STARTUP_S + COMPILE_S + case.run.budget_s,
+            estimate_s=settings.TYPICAL_STARTUP_S + COMPILE_S + case.run.budget_s,
             measure=partial(result_of, case),
         )
         for case in planned(args)
     ]
 
 
-def rows(result: Implemented | Skipped, peaks: Peaks | None) -> list[output.Row]:
+def rows(result: Implemented | Skipped, peaks: Peaks | None) -> list[tables.Row]:
     """One object of the JSON output for every variant, or for a case without any; what it lacks is None."""
     about = {
-        **cases.described(result.run),
+        **settings.described(result.run),
         "question": result.run.question,
         **dict.fromkeys(("operation", "kernel", "channels", "size", "calls_a_pass", "variant", "ran")),
         **dict.fromkeys(("status", "reason", "error", "median_s", "interval_s", "elements_per_s")),
@@ -225,7 +232,7 @@ def rows(result: Implemented | Skipped, peaks: Peaks | None) -> list[output.Row]
         "operation": result.operation,
         "kernel": result.kernel,
         "channels": result.channels,
-        "size": output.size(result.size),
+        "size": tables.size(result.size),
         "calls_a_pass": result.calls_a_pass,
         "margin": result.margin,
         "rounds": result.rounds,
@@ -233,19 +240,19 @@ def rows(result: Implemented | Skipped, peaks: Peaks | None) -> list[output.Row]
         "unmet": list(result.unmet),
     }
     arms = {variant.name: arm for arm, variant in enumerate(result.timed)}
-    told: list[output.Row] = []
+    told: list[tables.Row] = []
     for one in result.variants:
         row = {**about, "variant": one.name, "ran": one.ran, "status": one.status, "reason": one.reason}
         row["error"] = one.error
         if one.name in arms:
             arm = arms[one.name]
             row |= _timed(result, arm, peaks)
-            row["reason"] = paired.why_refused(result, arm) or one.reason
+            row["reason"] = ratios.why_refused(result, arm) or one.reason
         told.append(row)
     return told
 
 
-def _timed(result: Implemented, arm: int, peaks: Peaks | None) -> output.Row:
+def _timed(result: Implemented, arm: int, peaks: Peaks | None) -> tables.Row:
     seconds, interval = result.median_s(arm), result.interval_s(arm)
     by_bytes, by_flops = implemented.floors_s(result, peaks)
     ratio_interval = result.interval(arm) if arm else None
@@ -259,7 +266,7 @@ def _timed(result: Implemented, arm: int, peaks: Peaks | None) -> output.Row:
         "ratio_nchw_s_over_s": result.ratio(arm) if arm else None,
         "ratio_interval": list(ratio_interval) if ratio_interval else None,
         "verdict": result.verdict(arm) if arm else "reference",
-        "remark": paired.clock_remark(result, arm),
+        "remark": ratios.clock_remark(result, arm),
         "noise": list(result.noise(arm)),
         "times_s": list(result.times_s(arm)),
     }
@@ -269,28 +276,28 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _ms(row: output.Row) -> str:
+def _ms(row: tables.Row) -> str:
     if row["median_s"] is None:
         return f"{row['status']}: {row['reason']}"
-    return output.milliseconds(row["median_s"])
+    return tables.milliseconds(row["median_s"])
 
 
-def _interval(row: output.Row) -> str:
+def _interval(row: tables.Row) -> str:
     ends = row["interval_s"]
-    return " to ".join(map(output.milliseconds, ends)) if ends else "-"
+    return " to ".join(map(tables.milliseconds, ends)) if ends else "-"
 
 
-def _ratio_interval(row: output.Row) -> str:
+def _ratio_interval(row: tables.Row) -> str:
     ends = row["ratio_interval"]
     return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
 
 
-def _verdict(row: output.Row) -> str:
+def _verdict(row: tables.Row) -> str:
     told = [row["verdict"], row["reason"]] if row["verdict"] else []
     return ": ".join(filter(None, told)) or "-"
 
 
-_SETTINGS: list[output.Column] = [
+_SETTINGS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
     ("batch", lambda row: str(row["batch"])),
@@ -302,14 +309,14 @@ _SETTINGS: list[output.Column] = [
     ("variant", lambda row: row["variant"] or "-"),
     ("ran", lambda row: row["ran"] or "-"),
 ]
-_RESULTS: list[output.Column] = [
+_RESULTS: list[tables.Column] = [
     ("ms", _ms),
     ("95 % interval", _interval),
     ("G elements/s", lambda row: _giga(row["elements_per_s"])),
     ("GB/s", lambda row: _giga(row["bytes_per_s"])),
     ("% of bytes floor", lambda row: _percent(row["bytes_floor_share"])),
     ("% of FLOPs floor", lambda row: _percent(row["flops_floor_share"])),
-    ("speed ratio, nchw time / time", lambda row: output.fixed(3, row["ratio_nchw_s_over_s"])),
+    ("speed ratio, nchw time / time", lambda row: tables.fixed(3, row["ratio_nchw_s_over_s"])),
     ("99 % interval of the ratio", _ratio_interval),
     ("verdict", _verdict),
     ("rel. error", lambda row: "-" if row["error"] is None else f"{row['error']:.1e}"),
@@ -317,11 +324,11 @@ _RESULTS: list[output.Column] = [
 
 
 def _giga(value: float | None) -> str:
-    return output.significant(None if value is None else value / 1e9)
+    return tables.significant(None if value is None else value / 1e9)
 
 
-def _columns(told: Sequence[output.Row]) -> list[output.Column]:
-    optional = {"remark": cases.REMARK, "noise": cases.NOISE}
+def _columns(told: Sequence[tables.Row]) -> list[tables.Column]:
+    optional = {"remark": settings.REMARK, "noise": settings.NOISE}
     some = [column for key, column in optional.items() if any(row[key] for row in told)]
     return [*_SETTINGS, *_RESULTS, *some]
 
@@ -330,7 +337,7 @@ def _notes(results: Sequence[Implemented | Skipped], peaks: Peaks | None) -> lis
     notes = []
     for first, seconds in implemented.passes(results):
         run = first.run
-        told = ", ".join(f"{name} {output.milliseconds(s)}" for name, s in seconds.items())
+        told = ", ".join(f"{name} {tables.milliseconds(s)}" for name, s in seconds.items())
         notes.append(
             f"all {first.operation} {first.kernel}x{first.kernel} of one pass of {run.model}, "
             f"{size_text(run.res)} px, batch {run.batch}, {run.precision}, in ms: {told}"
@@ -345,12 +352,12 @@ def _notes(results: Sequence[Implemented | Skipped], peaks: Peaks | None) -> lis
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    known = cli.known_records(args.records)
-    results, notes = cases.each(
+    options.check_output(args.out, args.force)
+    known = options.known_records(args.records)
+    results, notes = settings.each(
         planned(args), about=lambda case: case.run, measure=result_of, label=label, args=args
     )
-    peaks = floors.measured_peaks(known, results[0].run.environment.device)
+    peaks = roofline.measured_peaks(known, results[0].run.environment.device)
     told = [row for result in results for row in rows(result, peaks)]
     on_cpu = results[0].run.environment.device_type == "cpu"
     # what is for CUDA only is told once: on a CPU it is half of the rows, which only JSON and CSV keep
@@ -358,22 +365,22 @@ def _body(args: argparse.Namespace) -> int:
     if on_cpu and args.format not in ("json", "csv"):
         told = [row for row in told if row["status"] != "not here"]
         notes.append(f"not on a CPU: {', '.join(absent)}")
-    text = output.render(told, _columns(told), args.format)
+    text = tables.render(told, _columns(told), args.format)
     notes += _notes(results, peaks)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
 def odd(text: str) -> int:
     """The side of a window."""
-    value = cli.positive_int(text)
+    value = options.positive_int(text)
     if value % 2 == 0:
         raise argparse.ArgumentTypeError(f"must be odd, got {value}; {value + 1} would work")
     return value
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.depthwise", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.depthwise", __doc__)
     several = "; several are combined with the rest"
     made.add_argument(
         "--model",
@@ -382,14 +389,14 @@ def parser() -> cli.Parser:
         metavar="NAME",
         help=f"whose depthwise convolutions, named as elsewhere (default: {MODEL}){several}",
     )
-    cli.add_res(made, default=(256, 512))
+    options.add_res(made, default=(256, 512))
     made.add_argument(
         "--batch",
         nargs="+",
-        type=cli.positive_int,
+        type=options.positive_int,
         help=f"images (default: 64 on a GPU, 4 on a CPU){several}",
     )
-    cli.add_device(made)
+    options.add_device(made)
     made.add_argument(
         "--precision",
         nargs="+",
@@ -408,25 +415,25 @@ def parser() -> cli.Parser:
     )
     made.add_argument(
         "--budget",
-        type=cli.positive_seconds,
+        type=options.positive_seconds,
         metavar="SECONDS",
         help="of each case, warm-up and rounds (default: "
         f"{BUDGET_S['cuda']:g} s on a GPU, {BUDGET_S['cpu']:g} s on a CPU)",
     )
     made.add_argument(
         "--margin",
-        type=cli.share,
+        type=options.share,
         default=0.01,
         metavar="SHARE",
         help="speeds within this share of nchw's are the same (default: 0.01)",
     )
-    cli.add_records(made, "with ceilings of this device")
-    cli.add_output(made)
+    options.add_records(made, "with ceilings of this device")
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -45,14 +45,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import cli, explain, output
-from bench.record import Counted, Size, height_width, size_text
-from bench.unit import Unit
+from bench.cli import options, tables
+from bench.counting import explain
+from bench.jobs.job import Unit
+from bench.records.record import Counted, Size, height_width, size_text
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.counters import Count
+    from bench.counting.counters import Count
 
 COUNTERS = tuple(explain.COUNTERS)
 TYPICAL_S = 0.5  # of one model at one size
@@ -72,7 +73,7 @@ class Share:
 
 def _blank(name: str, res: Size, counter: str, batch: int) -> Counted:
     """The record of a count before it is made."""
-    from bench import environment
+    from bench.machine import environment
     from models.registry import family_of, task_at
 
     return Counted(
@@ -102,7 +103,7 @@ def measure(
         by: "op" or "module", to have the parts too; None for the whole alone.
         built: the model on the meta device, where it is there already.
     """
-    from bench import counters
+    from bench.counting import counters as counters
     from models.contract import build
     from models.registry import task_at
 
@@ -134,7 +135,8 @@ def measure(
 
 
 def _formula(blank: Counted) -> "Count":
-    from bench import closed_form, counters
+    from bench import closed_form
+    from bench.counting import counters as counters
     from models.registry import task_at
 
     terms = closed_form.count(blank.model, task_at(blank.model, *height_width(blank.res)), blank.batch)
@@ -142,12 +144,12 @@ def _formula(blank: Counted) -> "Count":
     return counters.Count(by_op=dict(terms.torch.most_common()), by_module={}, not_counted=())
 
 
-def _row(counted: Counted) -> output.Row:
+def _row(counted: Counted) -> tables.Row:
     return {
         "model": counted.model,
         "family": counted.family,
-        "res": output.size(counted.res),
-        "latent_size": output.size(counted.latent_size),
+        "res": tables.size(counted.res),
+        "latent_size": tables.size(counted.latent_size),
         "batch": counted.batch,
         "params": counted.params,
         "params_trainable": counted.params_trainable,
@@ -161,15 +163,15 @@ def _row(counted: Counted) -> output.Row:
 
 
 def _giga(value: int | None) -> str:
-    return output.fixed(3, None if value is None else value / 1e9)
+    return tables.fixed(3, None if value is None else value / 1e9)
 
 
-def _columns(batch: int) -> list[output.Column]:
+def _columns(batch: int) -> list[tables.Column]:
     of = "" if batch == 1 else f" of {batch}"
     return [
         ("model", lambda row: row["model"]),
         ("res", lambda row: str(row["res"])),
-        ("params M", lambda row: output.fixed(2, row["params"] / 1e6)),
+        ("params M", lambda row: tables.fixed(2, row["params"] / 1e6)),
         (f"GMACs{of}", lambda row: _giga(row["macs"])),
         (f"GFLOPs{of}", lambda row: _giga(row["flops"])),
         (f"train GMACs{of}", lambda row: _giga(row["train_macs"])),
@@ -178,20 +180,20 @@ def _columns(batch: int) -> list[output.Column]:
     ]
 
 
-def _share_row(share: Share) -> output.Row:
+def _share_row(share: Share) -> tables.Row:
     row = _row(share.counted)
     kept = {key: row[key] for key in ("model", "family", "res", "latent_size", "batch", "counter")}
     total = share.counted.macs
     return {**kept, "part": share.part, "macs": share.macs, "share": share.macs / total if total else 0.0}
 
 
-_SHARE_COLUMNS: list[output.Column] = [
+_SHARE_COLUMNS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
     ("counter", lambda row: row["counter"]),
     ("part", lambda row: row["part"]),
-    ("GMACs", lambda row: output.fixed(4, row["macs"] / 1e9)),
-    ("share %", lambda row: output.fixed(2, 100 * row["share"])),
+    ("GMACs", lambda row: tables.fixed(4, row["macs"] / 1e9)),
+    ("share %", lambda row: tables.fixed(2, 100 * row["share"])),
 ]
 
 
@@ -202,17 +204,19 @@ def planned(args: argparse.Namespace) -> list[tuple[Counted, "nn.Module"]]:
         UsageError: names, sizes, weights or counters that cannot be.
     """
     if args.explain:
-        raise cli.UsageError("--explain: a table of its own, which no suite runs; name a --counter instead")
+        raise options.UsageError(
+            "--explain: a table of its own, which no suite runs; name a --counter instead"
+        )
     asked = list(dict.fromkeys(args.counter or ["torch"]))
     if args.by == "module" and (without := [c for c in asked if c not in BY_MODULE]):
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--by module: not with --counter {' '.join(without)}; works with {' '.join(BY_MODULE)}"
         )
     for package in explain.PACKAGES:
         if package in asked and importlib.util.find_spec(package) is None:
-            raise cli.UsageError(f"--counter {package}: not installed here; pip install {package}")
-    names = cli.model_names(args.model, default=["*"])
-    models = cli.meta_models(names, args.res or SIZES, args.weights)
+            raise options.UsageError(f"--counter {package}: not installed here; pip install {package}")
+    names = options.model_names(args.model, default=["*"])
+    models = options.meta_models(names, args.res or SIZES, args.weights)
     if "closed-form" in asked:
         _require_formulas(models)
     return [
@@ -245,7 +249,7 @@ def _require_formulas(models: Iterable[tuple[str, Size]]) -> None:
 
     for name, res in models:
         if closed_form.count(name, task_at(name, *height_width(res))) is None:
-            raise cli.UsageError(
+            raise options.UsageError(
                 f"--counter closed-form: {name} has no formula; torch counts it; bench/closed_form.py "
                 "says how a backbone gets one"
             )
@@ -255,20 +259,22 @@ def _explained(args: argparse.Namespace) -> int:
     """--explain: other tables than the counts alone, of the same records."""
     for flag, given in (("--model", args.model), ("--by", args.by), ("--weights", args.weights)):
         if given:
-            raise cli.UsageError(f"--explain: names its models itself and takes no {flag}; leave {flag} out")
+            raise options.UsageError(
+                f"--explain: names its models itself and takes no {flag}; leave {flag} out"
+            )
     if moot := [counter for counter in args.counter or () if counter not in ("torch", *explain.PACKAGES)]:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--explain: has {', '.join(moot)} anyway; --counter names the packages to run, "
             f"{' or '.join(explain.PACKAGES)}, or torch to run none"
         )
     sizes = args.res or EXPLAINED_SIZES
-    models = cli.meta_models(cli.model_names(args.explain, [], "--explain"), sizes, None, "--explain")
+    models = options.meta_models(options.model_names(args.explain, [], "--explain"), sizes, None, "--explain")
     packages = explain.packages_asked(args.counter, len(models))
     of_pair = _pair(sizes, models)
     done: dict[tuple[str, Size], explain.Explained] = {}
     everything = {**models, **of_pair}
     most_macs = math.inf if args.counter else explain.MOST_MACS
-    with cli.store(args.out) as store, cli.progress("explaining", len(everything)) as begin:
+    with options.store(args.out) as store, options.progress("explaining", len(everything)) as begin:
         for (name, res), model in everything.items():
             begin(f"{name} {size_text(res)}")
             asked = packages if (name, res) in models else {}  # the ratio alone is not worth them
@@ -280,7 +286,7 @@ def _explained(args: argparse.Namespace) -> int:
     wanted = [done[case] for case in models]
     rows = explain.rows(wanted, [one for (name, _), one in done.items() if name in explain.PAIR])
     text = explain.render(rows, args.format)
-    output.emit(text, explain.notes(wanted), None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, explain.notes(wanted), None if options.keeps_records(args.out) else args.out)
     return 0 if all(one.agrees for one in wanted) else 1
 
 
@@ -306,13 +312,13 @@ def _pair(
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     if args.explain:
         return _explained(args)
     plan = planned(args)
     counted: list[Counted] = []
     shares: list[Share] = []
-    with cli.store(args.out) as store, cli.progress("counting", len(plan)) as begin:
+    with options.store(args.out) as store, options.progress("counting", len(plan)) as begin:
         for blank, model in plan:
             begin(f"{blank.model} {size_text(blank.res)} {blank.counter}")
             one, parts = measure(blank, args.by, model)
@@ -321,10 +327,10 @@ def _body(args: argparse.Namespace) -> int:
             if store is not None and (args.force or store.held(one) is None):
                 store.append(one)
     if args.by:
-        text = output.render([_share_row(share) for share in shares], _SHARE_COLUMNS, args.format)
+        text = tables.render([_share_row(share) for share in shares], _SHARE_COLUMNS, args.format)
     else:
-        text = output.render([_row(one) for one in counted], _columns(args.batch), args.format)
-    output.emit(text, _notes(counted), None if cli.keeps_records(args.out) else args.out)
+        text = tables.render([_row(one) for one in counted], _columns(args.batch), args.format)
+    tables.emit(text, _notes(counted), None if options.keeps_records(args.out) else args.out)
     return 0
 
 
@@ -344,16 +350,16 @@ def _notes(counted: Sequence[Counted]) -> list[str]:
     ]
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.flops", __doc__)
-    cli.add_models(made, default="all of them")
+def parser() -> options.Parser:
+    made = options.parser("bench.flops", __doc__)
+    options.add_models(made, default="all of them")
     made.add_argument(
         "--explain",
         nargs="+",
         metavar="NAME",
         help="why the counters disagree on these models, named as for --model; at 256 px unless --res says",
     )
-    cli.add_res(made, default=SIZES)
+    options.add_res(made, default=SIZES)
     made.set_defaults(res=None)  # --explain has another default
     made.add_argument(
         "--counter",
@@ -369,14 +375,14 @@ def parser() -> cli.Parser:
         help="break each model's forward MACs down; the operators of closed-form are its terms",
     )
     made.add_argument(
-        "--batch", type=cli.positive_int, default=1, help="images in the counted call (default: 1)"
+        "--batch", type=options.positive_int, default=1, help="images in the counted call (default: 1)"
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

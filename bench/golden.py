@@ -40,10 +40,12 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from baselines import load
-from bench import cases, cli, output, worker
-from bench.record import REPRODUCED, Deviation, Golden, Record, Run, Skipped
-from bench.unit import Unit
-from bench.worker import Case
+from bench.cli import options, tables
+from bench.cli import settings as cases
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.jobs.worker import Case
+from bench.records.record import REPRODUCED, Deviation, Golden, Record, Run, Skipped
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 DEFAULT = ("fp32", "tf32", "bf16")  # of which the device has some
@@ -75,12 +77,12 @@ def measure(case: Case) -> Record:
     Returns:
         Golden, or Skipped where memory ran out or an output is not finite.
     """
-    from bench import engine
+    from bench.measure import passes
 
     try:
         return _compared(case.run)
     except (RuntimeError, ArithmeticError, MemoryError) as error:
-        row = engine.skipped(case.run, error)
+        row = passes.skipped(case.run, error)
         if row is None:
             raise
         return row
@@ -90,7 +92,9 @@ def _compared(run: Run) -> Golden:
     import torch
     from torch import Tensor
 
-    from bench import arms, device, released
+    from bench.machine import device as device
+    from bench.measure import golden_calls as released
+    from bench.measure import prepared
 
     where, dtype = run.environment.device_type, device.DTYPES[run.precision]
     matmul_tf32, conv_tf32 = device.set_precision(run.precision)
@@ -112,15 +116,15 @@ def _compared(run: Run) -> Golden:
         with torch.inference_mode():
             out = call()
         if not torch.isfinite(out).all():
-            raise arms.NotFiniteError(f"{name} in {run.precision} holds inf or NaN")
+            raise prepared.NotFiniteError(f"{name} in {run.precision} holds inf or NaN")
         return out
 
-    begin = arms.compiled_so_far()
+    begin = prepared.compiled_so_far()
     output_of((x, t, y), "out")
-    first = arms.compiled_so_far()
+    first = prepared.compiled_so_far()
     if run.cuda_graphs:
         with torch.inference_mode():
-            call = arms.captured(call)
+            call = prepared.captured(call)
     deviations = []
     for name, wanted in golden.outputs.items():
         within = tolerance(run.precision, where, golden.released_error(name))
@@ -134,7 +138,7 @@ def _compared(run: Run) -> Golden:
             deviations.append(Deviation(output=OTHER, error=error, tolerance=within))
         error = released.error(output_of((x, t, y), name), torch.from_numpy(wanted))
         deviations.append(Deviation(output=name, error=error, tolerance=within))
-    last = arms.compiled_so_far()
+    last = prepared.compiled_so_far()
     return Golden(
         run=run,
         deviations=tuple(deviations),
@@ -151,7 +155,9 @@ def planned(args: argparse.Namespace) -> list[Case]:
     Raises:
         UsageError: names without a golden, or settings that the device has not.
     """
-    from bench import device, environment, released
+    from bench.machine import device as device
+    from bench.machine import environment
+    from bench.measure import golden_calls as released
     from models.registry import family_of, published_task
 
     where = args.device or device.default()
@@ -159,16 +165,18 @@ def planned(args: argparse.Namespace) -> list[Case]:
     precisions = args.precision or usual
     for precision in precisions:
         if (reason := device.why_not(where, precision)) is not None:
-            raise cli.UsageError(reason)
+            raise options.UsageError(reason)
     cases.check_graphs(args.cuda_graphs, where)
     known = released.names()
     models = []
-    for name in cli.model_names(args.model, default=known):
+    for name in options.model_names(args.model, default=known):
         if (model := released.golden_of(name)) is None:
-            raise cli.UsageError(f"--model {name}: has no golden output; those that have: {', '.join(known)}")
+            raise options.UsageError(
+                f"--model {name}: has no golden output; those that have: {', '.join(known)}"
+            )
         task, latent = published_task(name), load.goldens()[model]
         res = latent * (256 // task.height)
-        cli.check_models([name], [res], None)
+        options.check_models([name], [res], None)
         models.append((name, model, latent, res))
     settings = itertools.product(precisions, args.compile, args.cuda_graphs, args.channels_last)
     return [
@@ -215,7 +223,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
     ]
 
 
-def row(result: Golden | Skipped) -> output.Row:
+def row(result: Golden | Skipped) -> tables.Row:
     """One object of the JSON output; what a case without outputs lacks is None."""
     seen = result if isinstance(result, Golden) else None
     return {
@@ -231,10 +239,10 @@ def row(result: Golden | Skipped) -> output.Row:
     }
 
 
-def columns(rows: Sequence[output.Row]) -> list[output.Column]:
+def columns(rows: Sequence[tables.Row]) -> list[tables.Column]:
     """The case, the errors of the outputs that some row has, and the verdict."""
     named = dict.fromkeys(one["output"] for row in rows for one in row["outputs"])
-    compiled: list[output.Column] = [
+    compiled: list[tables.Column] = [
         ("graph breaks", partial(_count, "graph_breaks")),
         ("recompilations", partial(_count, "recompilations")),
     ]
@@ -248,17 +256,17 @@ def columns(rows: Sequence[output.Row]) -> list[output.Column]:
     ]
 
 
-def _error(name: str, row: output.Row) -> str:
+def _error(name: str, row: tables.Row) -> str:
     found = [one for one in row["outputs"] if one["output"] == name]
     return f"{found[0]['error']:.1e} ({found[0]['tolerance']:.1e})" if found else "-"
 
 
-def _count(name: str, row: output.Row) -> str:
+def _count(name: str, row: tables.Row) -> str:
     return "-" if row[name] is None else str(row[name])
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.golden", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.golden", __doc__)
     made.add_argument(
         "--model",
         nargs="+",
@@ -266,22 +274,22 @@ def parser() -> cli.Parser:
         metavar="NAME",
         help="one with a golden output, its back end after @ where it has several (default: all of them)",
     )
-    cli.add_device(made)
+    options.add_device(made)
     made.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISIONS,
         help="of weights and inputs (default: fp32, tf32 and bf16, as far as the device has them)",
     )
-    cli.add_switch(made, "--compile", "run under torch.compile; off on runs both")
-    cli.add_switch(made, "--cuda-graphs", "replay a CUDA graph of the call")
-    cli.add_switch(made, "--channels-last", "lay images and kernels out channels last")
-    cli.add_output(made)
+    options.add_switch(made, "--compile", "run under torch.compile; off on runs both")
+    options.add_switch(made, "--cuda-graphs", "replay a CUDA graph of the call")
+    options.add_switch(made, "--channels-last", "lay images and kernels out channels last")
+    options.add_output(made)
     return made
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     results, notes = cases.each(
         planned(args),
         about=lambda case: case.run,
@@ -296,13 +304,13 @@ def _body(args: argparse.Namespace) -> int:
         f"{here.device}; torch {here.torch}; driver {here.driver or '-'}; commit {here.commit or '-'}; "
         f"{here.date}; {done} of {len(rows)} cases reproduced; errors are relative rms"
     )
-    text = output.render(rows, columns(rows), args.format)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    text = tables.render(rows, columns(rows), args.format)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0 if done == len(rows) else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -12,35 +12,35 @@ percentiles are those of the passes in order of time, interpolated between neigh
 import argparse
 from collections.abc import Sequence
 
-from bench import cases, cli, output
-from bench.unit import Unit
+from bench.cli import options, settings, tables
+from bench.jobs.job import Unit
 
-COLUMNS: list[output.Column] = [
-    ("p50 ms", lambda row: row["status"] if row["p50_s"] is None else output.milliseconds(row["p50_s"])),
-    ("p90 ms", lambda row: output.milliseconds(row["p90_s"])),
-    ("p99 ms", lambda row: output.milliseconds(row["p99_s"])),
+COLUMNS: list[tables.Column] = [
+    ("p50 ms", lambda row: row["status"] if row["p50_s"] is None else tables.milliseconds(row["p50_s"])),
+    ("p90 ms", lambda row: tables.milliseconds(row["p90_s"])),
+    ("p99 ms", lambda row: tables.milliseconds(row["p99_s"])),
 ]
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.latency", __doc__)
-    cli.add_models(made, default="all on a GPU, the S sizes on a CPU")
-    cli.add_res(made, default=(256,))
-    cases.add_options(made, batch=1)
-    cli.add_output(made)
+def parser() -> options.Parser:
+    made = options.parser("bench.latency", __doc__)
+    options.add_models(made, default="all on a GPU, the S sizes on a CPU")
+    options.add_res(made, default=(256,))
+    settings.add_options(made, batch=1)
+    options.add_output(made)
     return made
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
-    return cases.units(args, "latency")
+    return settings.units(args, "latency")
 
 
 def _body(args: argparse.Namespace) -> int:
-    return cases.show(args, "latency", COLUMNS, "percentiles of single passes")
+    return settings.show(args, "latency", COLUMNS, "percentiles of single passes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

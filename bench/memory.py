@@ -35,11 +35,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from bench import capacity, cli, output, worker
-from bench import cases as timed_cases
-from bench.capacity import GIB, MIB, Device, Fit, Verdict
-from bench.record import Memory, MemoryUse, Run, Size, Skipped, height_width, size_text
-from bench.unit import Unit
+from bench.analysis import memory_fit
+from bench.analysis.memory_fit import GIB, MIB, Device, Fit, Verdict
+from bench.cli import options, tables
+from bench.cli import settings as timed_cases
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records.record import Memory, MemoryUse, Run, Size, Skipped, height_width, size_text
 
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 RES = (256,)
@@ -71,7 +73,7 @@ class MemoryCase:
 
 def measure(case: MemoryCase) -> Memory:
     """Measure one case on CUDA, in a process that has done nothing else, or predict it on meta."""
-    from bench import peaks
+    from bench.measure import memory as peaks
     from models.contract import build
     from models.registry import task_at
 
@@ -111,7 +113,7 @@ def _unknown(case: MemoryCase, status: str, reason: str) -> Memory:
 
 def planned(case: MemoryCase) -> Run:
     """What a record says of the case, whatever becomes of it."""
-    from bench import environment
+    from bench.machine import environment as environment
     from models.registry import family_of, task_at
 
     # what else tells one case from another is in the question, by which a store knows it
@@ -148,15 +150,15 @@ def result_of(case: MemoryCase) -> Memory:
 # one row a case
 
 
-def row(memory: Memory) -> output.Row:
+def row(memory: Memory) -> tables.Row:
     """One object of the JSON output; what is not known is None."""
     run, use = memory.run, memory.use
     return {
         "model": run.model,
         "family": run.family,
         "work": memory.work,
-        "res": output.size(run.res),
-        "latent_size": output.size(run.latent_size),
+        "res": tables.size(run.res),
+        "latent_size": tables.size(run.latent_size),
         "batch": run.batch,
         "precision": run.precision,
         "checkpointing": memory.checkpointing,
@@ -182,32 +184,32 @@ def row(memory: Memory) -> output.Row:
     }
 
 
-def _gib(key: str) -> Callable[[output.Row], str]:
-    return lambda row: output.fixed(2, None if row[key] is None else row[key] / GIB)
+def _gib(key: str) -> Callable[[tables.Row], str]:
+    return lambda row: tables.fixed(2, None if row[key] is None else row[key] / GIB)
 
 
-def _checkpointing(row: output.Row) -> str:
+def _checkpointing(row: tables.Row) -> str:
     if row["work"] == "inference":
         return "-"
     return "on" if row["checkpointing"] else "off"
 
 
-def _how(row: output.Row) -> str:
+def _how(row: tables.Row) -> str:
     return "predicted" if row["predicted"] else "measured"
 
 
-def _peak(row: output.Row) -> str:
+def _peak(row: tables.Row) -> str:
     return row["status"] if row["peak_bytes"] is None else _gib("peak_bytes")(row)
 
 
-_SETTING: list[output.Column] = [
+_SETTING: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("work", lambda row: row["work"]),
     ("res", lambda row: str(row["res"])),
     ("precision", lambda row: row["precision"]),
     ("checkpointing", _checkpointing),
 ]
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     *_SETTING,
     ("batch", lambda row: str(row["batch"])),
     ("how", _how),
@@ -221,7 +223,7 @@ _COLUMNS: list[output.Column] = [
     ("reserved", _gib("reserved_bytes")),
     ("process", _gib("process_bytes")),
 ]
-_REASON: output.Column = ("reason", lambda row: row["reason"])
+_REASON: tables.Column = ("reason", lambda row: row["reason"])
 
 
 # one row a line through several batches
@@ -242,7 +244,7 @@ class Answer:
         return self.fit.max_batch(self.device.usable_bytes) if self.fit and self.device else None
 
 
-def answer_row(answer: Answer) -> output.Row:
+def answer_row(answer: Answer) -> tables.Row:
     fit, device = answer.fit, answer.device
     kept = ("model", "family", "work", "res", "latent_size", "precision", "checkpointing", "predicted")
     of = row(answer.of)
@@ -263,15 +265,15 @@ def answer_row(answer: Answer) -> output.Row:
     }
 
 
-def _mib(key: str) -> Callable[[output.Row], str]:
-    return lambda row: output.significant(None if row[key] is None else row[key] / MIB)
+def _mib(key: str) -> Callable[[tables.Row], str]:
+    return lambda row: tables.significant(None if row[key] is None else row[key] / MIB)
 
 
-def _count(key: str) -> Callable[[output.Row], str]:
+def _count(key: str) -> Callable[[tables.Row], str]:
     return lambda row: "-" if row[key] is None else str(row[key])
 
 
-_ANSWER_COLUMNS: list[output.Column] = [
+_ANSWER_COLUMNS: list[tables.Column] = [
     *_SETTING,
     ("how", _how),
     ("a GiB", _gib("fixed_bytes")),
@@ -290,7 +292,7 @@ _ANSWER_COLUMNS: list[output.Column] = [
 # one row a claim and setting
 
 
-def verdict_row(verdict: Verdict) -> output.Row:
+def verdict_row(verdict: Verdict) -> tables.Row:
     claim = verdict.claim
     return {
         **row(verdict.memory),
@@ -308,7 +310,7 @@ def verdict_row(verdict: Verdict) -> output.Row:
     }
 
 
-_VERDICT_COLUMNS: list[output.Column] = [
+_VERDICT_COLUMNS: list[tables.Column] = [
     ("claim", lambda row: f"{row['model']}, {row['claim']}"),
     ("precision", lambda row: row["precision"]),
     ("checkpointing", _checkpointing),
@@ -361,9 +363,11 @@ def _claim_cases(device: str, precisions: Sequence[str], reserve_bytes: int) -> 
             precision=precision,
             work="training",
             checkpointing=checkpointing,
-            limit_bytes=capacity.device(claim.gpu, reserve_bytes).usable_bytes if device != "meta" else None,
+            limit_bytes=memory_fit.device(claim.gpu, reserve_bytes).usable_bytes
+            if device != "meta"
+            else None,
         )
-        for claim in capacity.CLAIMS
+        for claim in memory_fit.CLAIMS
         for precision in precisions
         for checkpointing in (True, False)
     ]
@@ -396,7 +400,7 @@ def _answers(
         settings.setdefault(replace(case, batch=1), []).append(memory)
     answers = []
     for setting, found in settings.items():
-        line = capacity.fit(found)
+        line = memory_fit.fit(found)
         remark = "; ".join(sorted({m.reason or m.status for m in found if m.use is None}))
         if line and line.bent:
             remark = "bent: larger batches give a better line"
@@ -416,7 +420,7 @@ def _verified(answer: Answer, setting: MemoryCase, args: argparse.Namespace) -> 
     device = answer.device
     assert device is not None
     if setting.device != "meta":
-        from bench.device import cuda_bytes
+        from bench.machine.device import cuda_bytes
 
         if device.usable_bytes > cuda_bytes(setting.device):
             return replace(answer, remark="not verified: more memory than this GPU has")
@@ -431,10 +435,10 @@ def _verified(answer: Answer, setting: MemoryCase, args: argparse.Namespace) -> 
             raise _Unanswered(f"batch {batch}: {memory.status}: {memory.reason}")
         return False
 
-    with cli.progress("searching", 1) as begin:
+    with options.progress("searching", 1) as begin:
         begin(f"{setting.model}, {setting.work}, {device.name}")
         try:
-            found = capacity.largest(holds, answer.max_batch or 1)
+            found = memory_fit.largest(holds, answer.max_batch or 1)
         except _Unanswered as error:
             return replace(answer, remark=str(error))
     ran = "predicted" if setting.device == "meta" else "run"
@@ -443,27 +447,27 @@ def _verified(answer: Answer, setting: MemoryCase, args: argparse.Namespace) -> 
 
 def _devices(args: argparse.Namespace) -> list[str]:
     """Where to count: what --device says, else CUDA if torch sees it, else meta."""
-    from bench import device
+    from bench.machine import device as device
 
     given = list(dict.fromkeys(args.device or ["cuda" if device.default() == "cuda" else "meta"]))
     if "cuda" in given and device.default() != "cuda":
-        raise cli.UsageError("--device cuda: torch sees no CUDA device here; --device meta predicts")
+        raise options.UsageError("--device cuda: torch sees no CUDA device here; --device meta predicts")
     for precision in args.precision or ():
         if "cuda" in given and (reason := device.why_not("cuda", precision)) is not None:
-            raise cli.UsageError(reason)
+            raise options.UsageError(reason)
     return given
 
 
 def _asked(args: argparse.Namespace, devices: Sequence[str]) -> list[Device]:
     """The devices of --fits; the GPU at hand if it names none."""
     try:
-        asked = [capacity.device(name, args.reserve) for name in dict.fromkeys(args.fits or ())]
+        asked = [memory_fit.device(name, args.reserve) for name in dict.fromkeys(args.fits or ())]
     except ValueError as error:
-        raise cli.UsageError(f"--fits {error}") from error
+        raise options.UsageError(f"--fits {error}") from error
     if asked or "cuda" not in devices:
         return asked
-    from bench import environment
-    from bench.device import cuda_bytes
+    from bench.machine import environment as environment
+    from bench.machine.device import cuda_bytes
 
     return [
         Device(
@@ -483,8 +487,8 @@ def planned_cases(args: argparse.Namespace) -> list[MemoryCase]:
     devices = _devices(args)
     if args.claims:
         return [case for on in devices for case in _claim_cases(on, args.precision or CLAIMED, args.reserve)]
-    names = cli.model_names(args.model, default=MODELS)
-    cli.check_models(names, args.res or RES, weights=None)
+    names = options.model_names(args.model, default=MODELS)
+    options.check_models(names, args.res or RES, weights=None)
     return _cases(args, names, devices)
 
 
@@ -497,22 +501,24 @@ def units(args: argparse.Namespace) -> list[Unit]:
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     if args.weights:
-        raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
+        raise options.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
     if args.claims:
         return _claims(args)
     batches = set(args.batch or BATCHES)
     answers_wanted = args.fits is not None or args.find_max_batch
-    if answers_wanted and len(batches) < capacity.MIN_BATCHES:
-        raise cli.UsageError(
-            f"--batch {' '.join(map(str, sorted(batches)))}: a line needs at least {capacity.MIN_BATCHES} "
+    if answers_wanted and len(batches) < memory_fit.MIN_BATCHES:
+        raise options.UsageError(
+            f"--batch {' '.join(map(str, sorted(batches)))}: a line needs at least {memory_fit.MIN_BATCHES} "
             "batches, as --batch 64 128 256"
         )
     devices = _devices(args)
     asked = _asked(args, devices) if answers_wanted else []
     if args.find_max_batch and not asked:
-        raise cli.UsageError("--find-max-batch: no GPU here; name one or a size, as --fits 'RTX 4090' 40GiB")
+        raise options.UsageError(
+            "--find-max-batch: no GPU here; name one or a size, as --fits 'RTX 4090' 40GiB"
+        )
     cases = planned_cases(args)
     memories, notes = _each(cases, args)
     if answers_wanted:
@@ -531,22 +537,22 @@ def _claims(args: argparse.Namespace) -> int:
     for option in _NOT_WITH_CLAIMS:
         if getattr(args, option):
             flag = option.replace("_", "-")
-            raise cli.UsageError(f"--claims: says itself what is measured; leave out --{flag}")
+            raise options.UsageError(f"--claims: says itself what is measured; leave out --{flag}")
     memories, notes = _each(planned_cases(args), args)
-    found = capacity.verdicts(memories, args.reserve)
+    found = memory_fit.verdicts(memories, args.reserve)
     return _emit(args, [verdict_row(verdict) for verdict in found], _VERDICT_COLUMNS, memories, notes)
 
 
 def _emit(
     args: argparse.Namespace,
-    rows: Sequence[output.Row],
-    columns: Sequence[output.Column],
+    rows: Sequence[tables.Row],
+    columns: Sequence[tables.Column],
     memories: Sequence[Memory],
     notes: Sequence[str],
 ) -> int:
-    text = output.render(rows, columns, args.format)
+    text = tables.render(rows, columns, args.format)
     notes = [*notes, *_notes(memories, args)]
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
@@ -576,24 +582,24 @@ def _notes(memories: Sequence[Memory], args: argparse.Namespace) -> list[str]:
 
 def _reserve(text: str) -> int:
     try:
-        return capacity.device(text, reserve_bytes=0).capacity_bytes
+        return memory_fit.device(text, reserve_bytes=0).capacity_bytes
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be a size, as 1GiB or 600MiB, got {text!r}") from error
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.memory", __doc__)
-    cli.add_models(made, default=" ".join(MODELS))
-    cli.add_res(made, default=RES)
+def parser() -> options.Parser:
+    made = options.parser("bench.memory", __doc__)
+    options.add_models(made, default=" ".join(MODELS))
+    options.add_res(made, default=RES)
     made.add_argument(
         "--batch",
         nargs="+",
-        type=cli.positive_int,
+        type=options.positive_int,
         help=f"images (default: {' '.join(map(str, BATCHES))}); all settings that take several are combined",
     )
     made.add_argument("--precision", nargs="+", choices=PRECISIONS, help="default: fp32")
     made.add_argument("--work", nargs="+", choices=WORK, help="default: both")
-    cli.add_switch(made, "--checkpointing", "in training (default: off and on)")
+    options.add_switch(made, "--checkpointing", "in training (default: off and on)")
     made.add_argument(
         "--device",
         nargs="+",
@@ -613,7 +619,7 @@ def parser() -> cli.Parser:
     made.add_argument(
         "--reserve",
         type=_reserve,
-        default=capacity.RESERVE_BYTES,
+        default=memory_fit.RESERVE_BYTES,
         metavar="SIZE",
         help="of a device's nominal size, for the driver and the CUDA context (default: 1GiB)",
     )
@@ -623,13 +629,13 @@ def parser() -> cli.Parser:
         help="the paper's: FCDM-XL at 256 px on one A100 40 GB, and on four RTX 4090, with and without "
         "checkpointing",
     )
-    cli.add_output(made)
+    options.add_output(made)
     made.set_defaults(res=None, checkpointing=None)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from bench import about, agreement, cli, output
-from bench.record import Note, Record
+from bench.analysis import agreement
+from bench.cli import options, tables
+from bench.records import labels
+from bench.records.record import Note, Record
 
 
 def now() -> str:
@@ -30,12 +32,12 @@ def devices_of(records: Sequence[Record], pattern: str) -> tuple[str, ...]:
     Raises:
         UsageError: there are no such records.
     """
-    cases = [(about.name(record), record) for record in records if not isinstance(record, Note)]
+    cases = [(labels.name(record), record) for record in records if not isinstance(record, Note)]
     meant = [record for name, record in cases if not pattern or fnmatchcase(name, pattern)]
     if not meant and not cases:
-        raise cli.UsageError("FILE: holds no record to say anything about")
+        raise options.UsageError("FILE: holds no record to say anything about")
     if not meant:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--about {pattern!r}: names no case of the file; one of them is {cases[0][0]!r}"
         )
     return tuple(agreement.devices(meant))
@@ -47,28 +49,28 @@ def append(path: Path, note: Note) -> list[str]:
     Raises:
         UsageError: another process writes to the file.
     """
-    with cli.store(path) as store:
+    with options.store(path) as store:
         assert store is not None
         store.append(note)
-        return cli.store_notes(store)
+        return options.store_notes(store)
 
 
 def _body(args: argparse.Namespace) -> int:
     if not args.text.strip():
-        raise cli.UsageError(f"TEXT: must say something, got {args.text!r}")
-    devices = devices_of(cli.records_of(args.file), args.about)
+        raise options.UsageError(f"TEXT: must say something, got {args.text!r}")
+    devices = devices_of(options.records_of(args.file), args.about)
     note = Note(
         text=args.text.strip(), about=args.about, devices=devices, author=args.author.strip(), date=now()
     )
     told = append(args.file, note)
     where = ", ".join(devices) or "no device"
-    output.emit(f"{args.file}: noted on {args.about or 'all records'} of {where}\n", told, None)
+    tables.emit(f"{args.file}: noted on {args.about or 'all records'} of {where}\n", told, None)
     return 0
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.note", __doc__)
-    made.add_argument("file", type=cli.records_file, metavar="FILE", help="of records, ends in .jsonl")
+def parser() -> options.Parser:
+    made = options.parser("bench.note", __doc__)
+    made.add_argument("file", type=options.records_file, metavar="FILE", help="of records, ends in .jsonl")
     made.add_argument("text", metavar="TEXT", help="the remark")
     made.add_argument(
         "--about", default="", metavar="PATTERN", help="names of cases, * for anything (default: all)"
@@ -78,7 +80,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import about, cases, cli, floors, noise, output, worker
-from bench.floors import KINDS
-from bench.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
-from bench.unit import Unit
-from bench.worker import Case
+from bench.analysis import roofline
+from bench.analysis.roofline import KINDS
+from bench.cli import options, settings, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.jobs.worker import Case
+from bench.records import labels
+from bench.records.record import Part, Profiled, Run, Size, Skipped, Work, height_width, size_text
+from bench.stats import noise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,14 +79,14 @@ def work(
         precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
         work: inference, or training: forward and backward, x needing no gradient.
     """
-    from bench import tracing
+    from bench.counting import kernels
 
-    return tracing.trace(model, task, batch, precision, work)
+    return kernels.trace(model, task, batch, precision, work)
 
 
 def blank(name: str, res: Size, batch: int, precision: str, work: str) -> Work:
     """The record of a pass before it is traced."""
-    from bench import environment
+    from bench.machine import environment as environment
     from models.registry import family_of, task_at
 
     return Work(
@@ -91,7 +95,7 @@ def blank(name: str, res: Size, batch: int, precision: str, work: str) -> Work:
         res=res,
         latent_size=task_at(name, *height_width(res)).latent_size,
         batch=batch,
-        precision=floors.tensors_of(precision),
+        precision=roofline.tensors_of(precision),
         work=work,
         parts=(),
         environment=environment.gather("meta", name),
@@ -115,7 +119,7 @@ def all_traced(
     def measure(case: tuple[Work, "nn.Module"]) -> Work:
         return traced(*case)
 
-    return cases.each(
+    return settings.each(
         plan, about=lambda case: case[0], measure=measure, label=lambda case: _label(case[0]), args=args
     )
 
@@ -169,13 +173,13 @@ def shares(work: Work, by: str, profiled: Profiled | None) -> list[Share]:
     ]
 
 
-def _row(share: Share) -> output.Row:
+def _row(share: Share) -> tables.Row:
     work = share.work
     return {
         "model": work.model,
         "family": work.family,
-        "res": output.size(work.res),
-        "latent_size": output.size(work.latent_size),
+        "res": tables.size(work.res),
+        "latent_size": tables.size(work.latent_size),
         "batch": work.batch,
         "precision": work.precision,
         "work": work.work,
@@ -196,7 +200,7 @@ def _row(share: Share) -> output.Row:
     }
 
 
-def _rows(work: Work, by: str, profiled: Profiled | None) -> list[output.Row]:
+def _rows(work: Work, by: str, profiled: Profiled | None) -> list[tables.Row]:
     """The lines of one pass, and one for the whole."""
     lines = shares(work, by, profiled)
     whole = Share(
@@ -220,11 +224,11 @@ def _rows(work: Work, by: str, profiled: Profiled | None) -> list[output.Row]:
     ]
 
 
-def _scaled(key: str, scale: float, digits: int) -> Callable[[output.Row], str]:
-    return lambda row: output.fixed(digits, None if row[key] is None else row[key] * scale)
+def _scaled(key: str, scale: float, digits: int) -> Callable[[tables.Row], str]:
+    return lambda row: tables.fixed(digits, None if row[key] is None else row[key] * scale)
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
     ("part", lambda row: row["part"]),
@@ -239,8 +243,8 @@ _COLUMNS: list[output.Column] = [
     ("FLOP/B eager", _scaled("eager_intensity", 1, 1)),
     ("FLOP/B fused", _scaled("fused_intensity", 1, 1)),
 ]
-_TIMES: list[output.Column] = [
-    ("ms measured", lambda row: output.milliseconds(row["seconds"])),
+_TIMES: list[tables.Column] = [
+    ("ms measured", lambda row: tables.milliseconds(row["seconds"])),
     ("time %", _scaled("seconds_share", 100, 1)),
     ("spread %", _scaled("seconds_spread", 100, 0)),
 ]
@@ -252,8 +256,8 @@ def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
     Raises:
         UsageError: names or sizes that cannot be.
     """
-    names = cli.model_names(args.model, default=MODELS)
-    models = cli.meta_models(names, args.res, args.weights)
+    names = options.model_names(args.model, default=MODELS)
+    models = options.meta_models(names, args.res, args.weights)
     return [
         (blank(name, res, args.batch, args.precision, args.work), model)
         for (name, res), model in models.items()
@@ -262,12 +266,12 @@ def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
 
 def _cases(works: Sequence[Work], where: str, by: str) -> list[Case]:
     """What is profiled: each pass once, under torch's own settings."""
-    from bench import environment
+    from bench.machine import environment as environment
 
     return [
         Case(
             run=Run(
-                question=floors.PROFILES[by],
+                question=roofline.PROFILES[by],
                 model=work.model,
                 family=work.family,
                 res=work.res,
@@ -284,8 +288,8 @@ def _cases(works: Sequence[Work], where: str, by: str) -> list[Case]:
 
 def _profile(case: Case) -> Profiled | Skipped:
     """Profile one case in a worker of its own, dated now."""
-    dated = replace(case, run=cases.dated(case.run))
-    found = worker.run("bench.profiling:measure", dated, PROFILE_TIMEOUT_S)
+    dated = replace(case, run=settings.dated(case.run))
+    found = worker.run("bench.measure.profiler:measure", dated, PROFILE_TIMEOUT_S)
     assert isinstance(found, Profiled | Skipped)
     return found
 
@@ -306,7 +310,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
     for case in _cases([blank for blank, _ in works], where, args.by) if where else []:
         found.append(
             Unit(
-                label=f"profile of {cases.label(case)}",
+                label=f"profile of {settings.label(case)}",
                 about=case.run,
                 estimate_s=TYPICAL_PROFILE_S,
                 measure=partial(_profile, case),
@@ -318,37 +322,37 @@ def units(args: argparse.Namespace) -> list[Unit]:
 def _checked(args: argparse.Namespace) -> str | None:
     """Refuse what does not go together; gives the device of --profile, None without it."""
     if args.weights:
-        raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
-    if args.profile and (args.by not in floors.PROFILES or args.work != "inference"):
-        raise cli.UsageError(
-            f"--profile: goes with --by {' or '.join(floors.PROFILES)} and --work inference, "
+        raise options.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
+    if args.profile and (args.by not in roofline.PROFILES or args.work != "inference"):
+        raise options.UsageError(
+            f"--profile: goes with --by {' or '.join(roofline.PROFILES)} and --work inference, "
             f"got --by {args.by} --work {args.work}"
         )
     if not args.profile:
         if args.device:
-            raise cli.UsageError(
+            raise options.UsageError(
                 f"--device {args.device}: is what --profile runs on; nothing else runs on one"
             )
         return None
-    from bench import device
+    from bench.machine import device
 
     where: str = args.device or device.default()
     if (reason := device.why_not(where, args.precision)) is not None:
-        raise cli.UsageError(reason)
+        raise options.UsageError(reason)
     return where
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     where = _checked(args)
     works, notes = all_traced(planned(args), args)
     profiles: list[Profiled | Skipped] = []
     if where:
-        profiles, found = cases.each(
+        profiles, found = settings.each(
             _cases(works, where, args.by),
             about=lambda case: case.run,
             measure=_profile,
-            label=cases.label,
+            label=settings.label,
             args=args,
         )
         notes += found
@@ -358,13 +362,13 @@ def _body(args: argparse.Namespace) -> int:
         for work, one in zip(works, seen, strict=True)
         for row in _rows(work, args.by, one if isinstance(one, Profiled) else None)
     ]
-    disturbed = [cases.NOISE] if any(row["noise"] for row in rows) else []
+    disturbed = [settings.NOISE] if any(row["noise"] for row in rows) else []
     columns = [*_COLUMNS, *_TIMES, *disturbed] if args.profile else _COLUMNS
-    text = output.render(rows, columns, args.format)
-    output.emit(
+    text = tables.render(rows, columns, args.format)
+    tables.emit(
         text,
         [*notes, *_notes(works[0], profiles)],
-        None if cli.keeps_records(args.out) else args.out,
+        None if options.keeps_records(args.out) else args.out,
     )
     return 0
 
@@ -381,18 +385,18 @@ def _notes(work: Work, profiles: Sequence[Profiled | Skipped]) -> list[str]:
         else:
             notes.append(
                 f"measured: {one.run.model} on {one.run.environment.device} under torch.profiler, "
-                f"{about.passes(one)}; {output.milliseconds(one.median_wall_s)} ms of wall clock; "
+                f"{labels.passes(one)}; {tables.milliseconds(one.median_wall_s)} ms of wall clock; "
                 f"torch {one.run.environment.torch}; {one.run.environment.date}"
             )
     return notes
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.operators", __doc__)
-    cli.add_models(made, default=" ".join(MODELS))
-    cli.add_res(made, default=(256,))
+def parser() -> options.Parser:
+    made = options.parser("bench.operators", __doc__)
+    options.add_models(made, default=" ".join(MODELS))
+    options.add_res(made, default=(256,))
     made.add_argument("--by", choices=("kind", "module", "op"), default="kind", help="default: kind")
-    made.add_argument("--batch", type=cli.positive_int, default=64, help="images a pass (default: 64)")
+    made.add_argument("--batch", type=options.positive_int, default=64, help="images a pass (default: 64)")
     made.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="of the tensors; tf32 moves the bytes of fp32"
     )
@@ -403,12 +407,12 @@ def parser() -> cli.Parser:
         choices=("cpu", "cuda"),
         help="of --profile (default: cuda where torch sees one, else cpu)",
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

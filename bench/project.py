@@ -42,15 +42,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from bench import capacity, cli, floors, memory, operators, output, projection, validation
-from bench.capacity import GIB
+from bench import memory, operators
+from bench.analysis import calibration as validation
+from bench.analysis import memory_fit, projection, roofline
+from bench.analysis.calibration import Asked, Basis, Derived, Judged, MemoryBars
+from bench.analysis.memory_fit import GIB
+from bench.analysis.projection import HeldOut, Observation, Prediction, Share
+from bench.cli import options, tables
 from bench.memory import MemoryCase
-from bench.projection import HeldOut, Observation, Prediction, Share
-from bench.record import Ceiling, Memory, Record, Run, Work, height_width
-from bench.validation import Asked, Basis, Derived, Judged, MemoryBars
+from bench.records.record import Ceiling, Memory, Record, Run, Work, height_width
 
 if TYPE_CHECKING:
-    from bench.store import Store
+    from bench.records.store import Store
 
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 TO = ("rtx4090", "a100-80", "h100-sxm", "h200")
@@ -169,9 +172,9 @@ def _row(
     needs: Memory,
     bars: MemoryBars,
     basis: str,
-) -> output.Row:
+) -> tables.Row:
     batch = work.batch
-    device = capacity.device(gpu)
+    device = memory_fit.device(gpu)
     peak = needs.use.peak_bytes if needs.use is not None else None
     interval = None if peak is None else bars.interval(peak, work.work)
     return {
@@ -180,8 +183,8 @@ def _row(
         "model": work.model,
         "family": work.family,
         "work": work.work,
-        "res": output.size(work.res),
-        "latent_size": output.size(work.latent_size),
+        "res": tables.size(work.res),
+        "latent_size": tables.size(work.latent_size),
         "batch": batch,
         "precision": precision,
         "images_per_s": batch / predicted.seconds,
@@ -203,19 +206,19 @@ def _row(
     }
 
 
-def _interval(row: output.Row) -> str:
+def _interval(row: tables.Row) -> str:
     low, high = row["images_per_s_interval"]
-    return f"{output.significant(low)} to {output.significant(high)}"
+    return f"{tables.significant(low)} to {tables.significant(high)}"
 
 
-def _fits(row: output.Row) -> str:
+def _fits(row: tables.Row) -> str:
     if row["fits"] is None:
         return row["memory_status"]
     said: str = row["fits"]
     return said if said == "yes" else f"{said}, {row['usable_bytes'] / GIB:g} GiB usable"
 
 
-def _gib(row: output.Row) -> str:
+def _gib(row: tables.Row) -> str:
     if row["memory_peak_bytes"] is None:
         return "-"
     text = f"{row['memory_peak_bytes'] / GIB:.1f}"
@@ -230,18 +233,18 @@ def _percent(share: float) -> str:
 
 
 _NOMINAL = f"nominal {_percent(projection.COVERAGE)} interval"
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("GPU", lambda row: row["gpu"]),
     ("model", lambda row: row["model"]),
     ("work", lambda row: row["work"]),
     ("res", lambda row: str(row["res"])),
     ("batch", lambda row: str(row["batch"])),
     ("precision", lambda row: row["precision"]),
-    ("predicted images/s", lambda row: output.significant(row["images_per_s"])),
+    ("predicted images/s", lambda row: tables.significant(row["images_per_s"])),
     (_NOMINAL, _interval),
-    ("predicted ms", lambda row: output.milliseconds(row["seconds"])),
-    ("at most images/s eager", lambda row: output.significant(row["images_per_s_at_most_eager"])),
-    ("at most images/s fused", lambda row: output.significant(row["images_per_s_at_most_fused"])),
+    ("predicted ms", lambda row: tables.milliseconds(row["seconds"])),
+    ("at most images/s eager", lambda row: tables.significant(row["images_per_s_at_most_eager"])),
+    ("at most images/s fused", lambda row: tables.significant(row["images_per_s_at_most_fused"])),
     ("predicted GiB", _gib),
     ("fits", _fits),
 ]
@@ -250,7 +253,7 @@ _COLUMNS: list[output.Column] = [
 # one row a share of the peaks
 
 
-def _share_row(device_type: str, share: Share) -> output.Row:
+def _share_row(device_type: str, share: Share) -> tables.Row:
     return {
         "predicted": True,
         "device_type": device_type,
@@ -262,11 +265,11 @@ def _share_row(device_type: str, share: Share) -> output.Row:
     }
 
 
-def _share_text(row: output.Row, value: float) -> str:
+def _share_text(row: tables.Row, value: float) -> str:
     return f"{1e6 * value:.3g} us" if row["share"] == "launch" else f"{value:.3g}"
 
 
-_SHARE_COLUMNS: list[output.Column] = [
+_SHARE_COLUMNS: list[tables.Column] = [
     ("on a", lambda row: {"cuda": "GPU", "cpu": "CPU"}[row["device_type"]]),
     ("share of the peak", lambda row: row["share"]),
     ("prior", lambda row: _share_text(row, row["prior"])),
@@ -282,14 +285,14 @@ _SHARE_COLUMNS: list[output.Column] = [
 # one row a measured pass that was left out
 
 
-def _held_row(held: HeldOut) -> output.Row:
+def _held_row(held: HeldOut) -> tables.Row:
     seen, predicted = held.observation, held.prediction
     return {
         "left_out": held.left_out,
         "device": seen.device,
         "model": seen.model,
         "work": seen.work.work,
-        "res": output.size(seen.res),
+        "res": tables.size(seen.res),
         "batch": seen.batch,
         "precision": seen.precision,
         "measured_images_per_s": seen.batch / seen.seconds,
@@ -302,12 +305,12 @@ def _held_row(held: HeldOut) -> output.Row:
     }
 
 
-def _held_interval(row: output.Row) -> str:
+def _held_interval(row: tables.Row) -> str:
     low, high = row["predicted_images_per_s_interval"]
-    return f"{output.significant(low)} to {output.significant(high)}"
+    return f"{tables.significant(low)} to {tables.significant(high)}"
 
 
-_HELD_COLUMNS: list[output.Column] = [
+_HELD_COLUMNS: list[tables.Column] = [
     ("left out", lambda row: projection.said_left_out(row["left_out"])),
     ("device", lambda row: row["device"]),
     ("model", lambda row: row["model"]),
@@ -315,8 +318,8 @@ _HELD_COLUMNS: list[output.Column] = [
     ("res", lambda row: str(row["res"])),
     ("batch", lambda row: str(row["batch"])),
     ("precision", lambda row: row["precision"]),
-    ("measured images/s", lambda row: output.significant(row["measured_images_per_s"])),
-    ("predicted images/s", lambda row: output.significant(row["predicted_images_per_s"])),
+    ("measured images/s", lambda row: tables.significant(row["measured_images_per_s"])),
+    ("predicted images/s", lambda row: tables.significant(row["predicted_images_per_s"])),
     (_NOMINAL, _held_interval),
     ("error", lambda row: f"{100 * row['error']:+.0f} %"),
     ("in it", lambda row: "yes" if row["covered"] else "no"),
@@ -326,7 +329,7 @@ _HELD_COLUMNS: list[output.Column] = [
 # one row a published throughput on one GPU
 
 
-def _judged_row(judged: Judged) -> output.Row:
+def _judged_row(judged: Judged) -> tables.Row:
     row = judged.row
     of = {reading.precision: reading for reading in judged.readings}
     per_reading: dict[str, object] = {}
@@ -356,20 +359,20 @@ def _judged_row(judged: Judged) -> output.Row:
     }
 
 
-def _reading(precision: str) -> output.Column:
+def _reading(precision: str) -> tables.Column:
     name = precision.replace("-", "_")
 
-    def text(row: output.Row) -> str:
+    def text(row: tables.Row) -> str:
         if row[f"predicted_{name}"] is None:
             return "-"
         low, high = row[f"predicted_{name}_interval"]
-        value = output.significant(row[f"predicted_{name}"])
-        return f"{value} ({output.significant(low)} to {output.significant(high)})"
+        value = tables.significant(row[f"predicted_{name}"])
+        return f"{value} ({tables.significant(low)} to {tables.significant(high)})"
 
     return f"predicted images/s {precision}", text
 
 
-_JUDGED_COLUMNS: list[output.Column] = [
+_JUDGED_COLUMNS: list[tables.Column] = [
     ("source", lambda row: row["source"]),
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
@@ -380,7 +383,7 @@ _JUDGED_COLUMNS: list[output.Column] = [
     ),
     ("predicted for", lambda row: row["predicted_for"]),
     *map(_reading, validation.READINGS),
-    ("fp32 images/s at most", lambda row: output.significant(row["at_most_fp32"])),
+    ("fp32 images/s at most", lambda row: tables.significant(row["at_most_fp32"])),
     ("verdict, if on that GPU", lambda row: row["verdict"]),
 ]
 
@@ -397,21 +400,21 @@ def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for said in to:
         try:
-            peaks = floors.of_gpu(said)
+            peaks = roofline.of_gpu(said)
         except ValueError as error:
-            raise cli.UsageError(f"--to {error}") from error
+            raise options.UsageError(f"--to {error}") from error
         if (reason := projection.why_not(peaks, precisions)) is not None:
-            raise cli.UsageError(f"--to {said}: {reason}: baselines/gpus.csv leaves it blank")
+            raise options.UsageError(f"--to {said}: {reason}: baselines/gpus.csv leaves it blank")
         found.setdefault(peaks.device, said)
     return found
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     if args.weights:
-        raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
+        raise options.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
     if "training" in args.work and "fp16" in args.precision:
-        raise cli.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
+        raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
     published = args.show == "published"
     gpus = _gpus(
         args.to or ([validation.PUBLISHED_ON] if published else TO),
@@ -419,12 +422,12 @@ def _body(args: argparse.Namespace) -> int:
     )
     names: list[str] = []
     if args.show == "predictions":
-        names = cli.model_names(args.model, default=MODELS)
-        cli.check_models(names, args.res, weights=None)
-    records = cli.known_records(args.records)
-    with cli.store(args.out) as store:
+        names = options.model_names(args.model, default=MODELS)
+        options.check_models(names, args.res, weights=None)
+    records = options.known_records(args.records)
+    with options.store(args.out) as store:
         source = _Source(records, store, args.force)
-        notes = cli.store_notes(store) if store is not None else []
+        notes = options.store_notes(store) if store is not None else []
         seen, unused = _seen(records, source)
         basis = validation.basis(seen)
         if args.show == "shares":
@@ -443,11 +446,11 @@ def _body(args: argparse.Namespace) -> int:
             bars, lacking = _memory_bars(records, source, args.work)
             rows, columns = _predicted(args, names, gpus, basis, bars, source), _COLUMNS
             notes += [bars.words(work) for work in dict.fromkeys(args.work)] + lacking
-    text = output.render(rows, columns, args.format)
+    text = tables.render(rows, columns, args.format)
     notes += _notes(args, basis, gpus, unused)
     if rows and args.show == "predictions":
         notes.append(_made_with(rows))
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
@@ -458,7 +461,7 @@ def _predicted(
     basis: Basis,
     bars: MemoryBars,
     source: _Source,
-) -> list[output.Row]:
+) -> list[tables.Row]:
     passes = [
         (name, res, batch, precision, work)
         for work in dict.fromkeys(args.work)
@@ -467,18 +470,18 @@ def _predicted(
         for batch in dict.fromkeys(args.batch)
         for name in names
     ]
-    rows: list[output.Row] = []
-    with cli.progress("predicting", len(passes)) as begin:
+    rows: list[tables.Row] = []
+    with options.progress("predicting", len(passes)) as begin:
         for name, res, batch, precision, work in passes:
             begin(name)
             key = validation.asked(name, res, batch, precision, work)
             try:
                 asked = source.work(key)
             except ValueError as error:
-                raise cli.UsageError(f"--model {error}") from error
+                raise options.UsageError(f"--model {error}") from error
             needs = source.memory(key)
             for gpu in gpus:
-                predicted = basis.predict(asked, floors.of_gpu(gpu), precision)
+                predicted = basis.predict(asked, roofline.of_gpu(gpu), precision)
                 rows.append(_row(asked, gpu, precision, predicted, needs, bars, basis.words()))
     return sorted(rows, key=lambda row: list(gpus).index(row["gpu"]))
 
@@ -488,7 +491,7 @@ def _judged(basis: Basis, source: _Source, gpus: Sequence[str]) -> list[Judged]:
 
     known = set(names("*"))
     rows = [row for row in validation.published_rows() if row.model in known]
-    with cli.progress("tracing", len(rows)) as begin:
+    with options.progress("tracing", len(rows)) as begin:
         for row in rows:
             begin(row.model)
             source.work(row.asked)
@@ -538,15 +541,15 @@ def _held_notes(basis: Basis) -> list[str]:
     )
 
 
-def _made_with(rows: Sequence[output.Row]) -> str:
+def _made_with(rows: Sequence[tables.Row]) -> str:
     """What the work of the passes was traced with, some of it perhaps long ago."""
     made = {(row["torch"], row["commit"]) for row in rows}
     stamps = ", ".join(f"torch {torch}, commit {commit or '-'}" for torch, commit in sorted(made))
     return f"work traced with {stamps}; {max(row['date'] for row in rows)}"
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.project", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.project", __doc__)
     made.add_argument(
         "--to",
         nargs="+",
@@ -554,27 +557,27 @@ def parser() -> cli.Parser:
         help="GPUs of baselines/gpus.csv, by name or a part that says which (default: "
         f"{' '.join(TO)}; for --show published {validation.PUBLISHED_ON})",
     )
-    cli.add_models(made, default=" ".join(MODELS))
-    cli.add_res(made, default=(256,))
+    options.add_models(made, default=" ".join(MODELS))
+    options.add_res(made, default=(256,))
     made.add_argument(
-        "--batch", nargs="+", type=cli.positive_int, default=[64], help="images a pass (default: 64)"
+        "--batch", nargs="+", type=options.positive_int, default=[64], help="images a pass (default: 64)"
     )
     made.add_argument(
-        "--precision", nargs="+", choices=cli.PRECISIONS, default=["bf16"], help="default: bf16"
+        "--precision", nargs="+", choices=options.PRECISIONS, default=["bf16"], help="default: bf16"
     )
     made.add_argument(
         "--work", nargs="+", choices=memory.WORK, default=["inference"], help="default: inference"
     )
     made.add_argument("--show", choices=SHOW, default="predictions", help="default: predictions")
-    cli.add_records(
-        made, f"to calibrate on; only these are read (default: {cli.REPORTED} and the suite's own)"
+    options.add_records(
+        made, f"to calibrate on; only these are read (default: {options.REPORTED} and the suite's own)"
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

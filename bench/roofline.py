@@ -35,9 +35,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench import about, cases, ceilings, cli, floors, noise, operators, output
-from bench.floors import Floor, Peaks
-from bench.record import Ceiling, Part, Profiled, Record, Size, Skipped, Throughput, Work, size_text
+from bench import ceilings, operators
+from bench.analysis import roofline
+from bench.analysis.roofline import Floor, Peaks
+from bench.cli import options, settings, tables
+from bench.records import labels
+from bench.records.record import Ceiling, Part, Profiled, Record, Size, Skipped, Throughput, Work, size_text
+from bench.stats import noise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,13 +67,13 @@ def point(work: Work, precision: str, peaks: Peaks, records: Sequence[Record]) -
         work=work,
         precision=precision,
         peaks=peaks,
-        eager=floors.floor(work, peaks, precision, "eager"),
-        fused=floors.floor(work, peaks, precision, "fused"),
-        measured=floors.fastest(records, work, precision, peaks.device),
+        eager=roofline.floor(work, peaks, precision, "eager"),
+        fused=roofline.floor(work, peaks, precision, "fused"),
+        measured=roofline.fastest(records, work, precision, peaks.device),
     )
 
 
-def row(point: Point) -> output.Row:
+def row(point: Point) -> tables.Row:
     """One object of the JSON output; what is not known is None."""
     work, peaks, measured = point.work, point.peaks, point.measured
 
@@ -86,8 +90,8 @@ def row(point: Point) -> output.Row:
     return {
         "model": work.model,
         "family": work.family,
-        "res": output.size(work.res),
-        "latent_size": output.size(work.latent_size),
+        "res": tables.size(work.res),
+        "latent_size": tables.size(work.latent_size),
         "batch": work.batch,
         "precision": point.precision,
         "work": work.work,
@@ -100,8 +104,8 @@ def row(point: Point) -> output.Row:
         "flops": 2 * work.macs,
         "eager_bytes": work.eager_bytes,
         "fused_bytes": work.fused_bytes,
-        "eager_intensity": floors.intensity(work, "eager"),
-        "fused_intensity": floors.intensity(work, "fused"),
+        "eager_intensity": roofline.intensity(work, "eager"),
+        "fused_intensity": roofline.intensity(work, "fused"),
         **{f"eager_{key}": value for key, value in of(point.eager).items()},
         **{f"fused_{key}": value for key, value in of(point.fused).items()},
         "measured_images_per_s": measured and measured.images_per_s,
@@ -110,8 +114,8 @@ def row(point: Point) -> output.Row:
     }
 
 
-def _bound(key: str) -> Callable[[output.Row], str]:
-    def write(row: output.Row) -> str:
+def _bound(key: str) -> Callable[[tables.Row], str]:
+    def write(row: tables.Row) -> str:
         share = row[key]
         if share is None:
             return "-"
@@ -120,19 +124,19 @@ def _bound(key: str) -> Callable[[output.Row], str]:
     return write
 
 
-def _significant(key: str) -> Callable[[output.Row], str]:
-    return lambda row: output.significant(row[key])
+def _significant(key: str) -> Callable[[tables.Row], str]:
+    return lambda row: tables.significant(row[key])
 
 
-def _percent(key: str) -> Callable[[output.Row], str]:
-    return lambda row: output.fixed(1, None if row[key] is None else 100 * row[key])
+def _percent(key: str) -> Callable[[tables.Row], str]:
+    return lambda row: tables.fixed(1, None if row[key] is None else 100 * row[key])
 
 
-def _milliseconds(key: str) -> Callable[[output.Row], str]:
-    return lambda row: output.milliseconds(row[key])
+def _milliseconds(key: str) -> Callable[[tables.Row], str]:
+    return lambda row: tables.milliseconds(row[key])
 
 
-def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.Row]:
+def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[tables.Row]:
     """One object for every part of a pass under a roof, and one for the whole.
 
     Args:
@@ -145,10 +149,10 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
     samples = profiled.samples if profiled else {}
     named = operators.grouped(work, by)
     beside: list[tuple[str, list[Part]]] = [(name, []) for name in seconds or () if name not in named]
-    rows: list[output.Row] = []
+    rows: list[tables.Row] = []
     for name, parts in [*named.items(), *beside, (WHOLE, work.parts)]:
         of_part = replace(work, parts=tuple(parts))
-        eager, fused = (floors.floor(of_part, peaks, precision, form) for form in floors.FORMS)
+        eager, fused = (roofline.floor(of_part, peaks, precision, form) for form in roofline.FORMS)
         spent = None
         if seconds is not None:
             spent = sum(seconds.values()) if name == WHOLE else seconds.get(name)
@@ -157,8 +161,8 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
             {
                 "model": work.model,
                 "family": work.family,
-                "res": output.size(work.res),
-                "latent_size": output.size(work.latent_size),
+                "res": tables.size(work.res),
+                "latent_size": tables.size(work.latent_size),
                 "batch": work.batch,
                 "precision": precision,
                 "work": work.work,
@@ -186,7 +190,7 @@ def part_rows(point: Point, by: str, profiled: Profiled | None) -> list[output.R
     return rows
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("res", lambda row: str(row["res"])),
     ("precision", lambda row: row["precision"]),
@@ -201,20 +205,20 @@ _COLUMNS: list[output.Column] = [
     ("bound by eager", _bound("eager_compute_share")),
     ("bound by fused", _bound("fused_compute_share")),
 ]
-_MEASURED: list[output.Column] = [
+_MEASURED: list[tables.Column] = [
     ("images/s measured", _significant("measured_images_per_s")),
     ("achieved % eager", _percent("eager_achieved")),
     ("achieved % fused", _percent("fused_achieved")),
 ]
 
 
-_OF_PARTS: list[output.Column] = [
+_OF_PARTS: list[tables.Column] = [
     *_COLUMNS[:5],
     ("part", lambda row: row["part"]),
     ("kernels", lambda row: str(row["calls"])),
-    ("GFLOPs", lambda row: output.significant(row["flops"] / 1e9)),
-    ("GB eager", lambda row: output.significant(row["eager_bytes"] / 1e9)),
-    ("GB fused", lambda row: output.significant(row["fused_bytes"] / 1e9)),
+    ("GFLOPs", lambda row: tables.significant(row["flops"] / 1e9)),
+    ("GB eager", lambda row: tables.significant(row["eager_bytes"] / 1e9)),
+    ("GB fused", lambda row: tables.significant(row["fused_bytes"] / 1e9)),
     ("FLOP/B eager", _significant("eager_intensity")),
     ("floor ms eager", _milliseconds("eager_floor_s")),
     ("eager %", _percent("eager_floor_share")),
@@ -222,7 +226,7 @@ _OF_PARTS: list[output.Column] = [
     ("floor ms fused", _milliseconds("fused_floor_s")),
     ("fused %", _percent("fused_floor_share")),
 ]
-_PROFILED: list[output.Column] = [
+_PROFILED: list[tables.Column] = [
     ("ms profiled", _milliseconds("profiled_s")),
     ("spread %", _percent("profiled_spread")),
     ("achieved % eager", _percent("eager_achieved")),
@@ -238,7 +242,7 @@ def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
     Raises:
         UsageError: names or sizes that cannot be.
     """
-    models = cli.meta_models(cli.model_names(args.model, default=["*"]), args.res, args.weights)
+    models = options.meta_models(options.model_names(args.model, default=["*"]), args.res, args.weights)
     plan: dict[tuple[str, Size, str], tuple[Work, nn.Module]] = {}
     for (name, res), model in models.items():
         for precision in args.precision:
@@ -249,14 +253,15 @@ def planned(args: argparse.Namespace) -> list[tuple[Work, "nn.Module"]]:
 
 def _here(args: argparse.Namespace, records: Sequence[Record]) -> tuple[Peaks | None, list[str]]:
     """The ceilings of the device at hand, those that no record holds measured now; and notes on that."""
-    from bench import device, environment
+    from bench.machine import device as device
+    from bench.machine import environment as environment
 
     where = device.default()
     name = environment.gather(where, "").device
-    known = floors.measured_peaks(records, name)
+    known = roofline.measured_peaks(records, name)
     possible = [
         key
-        for key in floors.needed(args.precision)
+        for key in roofline.needed(args.precision)
         if device.why_not(where, key) is None and key in ceilings.DEFAULT[where]
     ]
     missing = [key for key in possible if known is None or known.flops_per_s(key, "linear") is None]
@@ -265,7 +270,7 @@ def _here(args: argparse.Namespace, records: Sequence[Record]) -> tuple[Peaks | 
     found, notes = ceilings.each(ceilings.planned(where, missing, ceilings.BUDGET_S), args)
     notes += [f"no ceiling: {one.run.model}: {one.reason}" for one in found if isinstance(one, Skipped)]
     seen = [one for one in found if isinstance(one, Ceiling)]
-    return floors.measured_peaks([*records, *seen], name), notes
+    return roofline.measured_peaks([*records, *seen], name), notes
 
 
 def _specified(asked: Sequence[str] | None) -> list[Peaks]:
@@ -275,23 +280,24 @@ def _specified(asked: Sequence[str] | None) -> list[Peaks]:
         UsageError: no such GPU.
     """
     if asked is None:
-        from bench import device, environment
+        from bench.machine import device as device
+        from bench.machine import environment as environment
 
         where = device.default()
-        named = floors.gpu_named(environment.gather(where, "").device) if where == "cuda" else None
-        return [floors.of_gpu(named)] if named else []
+        named = roofline.gpu_named(environment.gather(where, "").device) if where == "cuda" else None
+        return [roofline.of_gpu(named)] if named else []
     try:
-        return [floors.of_gpu(name) for name in dict.fromkeys(asked) if name != HERE]
+        return [roofline.of_gpu(name) for name in dict.fromkeys(asked) if name != HERE]
     except ValueError as error:
-        raise cli.UsageError(f"--device-peaks {error} ({HERE} is the device at hand)") from error
+        raise options.UsageError(f"--device-peaks {error} ({HERE} is the device at hand)") from error
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     if args.weights:
-        raise cli.UsageError(f"--weights {args.weights}: their values change no floor; leave it out")
+        raise options.UsageError(f"--weights {args.weights}: their values change no floor; leave it out")
     roofs = _specified(args.device_peaks)
-    records = cli.known_records(args.records)
+    records = options.known_records(args.records)
     plan = planned(args)
     notes: list[str] = []
     if args.device_peaks is None or HERE in args.device_peaks:
@@ -302,7 +308,7 @@ def _body(args: argparse.Namespace) -> int:
         point(work, precision, peaks, records)
         for work in works
         for precision in dict.fromkeys(args.precision)
-        if floors.tensors_of(precision) == work.precision
+        if roofline.tensors_of(precision) == work.precision
         for peaks in roofs
     ]
     if args.by:
@@ -312,10 +318,10 @@ def _body(args: argparse.Namespace) -> int:
             for one, profiled in zip(points, profiles, strict=True)
             for line in part_rows(one, args.by, profiled)
         ]
-        disturbed = [cases.NOISE] if any(line["noise"] for line in rows) else []
+        disturbed = [settings.NOISE] if any(line["noise"] for line in rows) else []
         columns = [*_OF_PARTS, *_PROFILED, *disturbed] if any(profiles) else _OF_PARTS
         found += dict.fromkeys(
-            f"profiled: {one.run.model} on {one.run.environment.device}, {about.passes(one)}; "
+            f"profiled: {one.run.model} on {one.run.environment.device}, {labels.passes(one)}; "
             f"torch {one.run.environment.torch}; {one.run.environment.date}"
             for one in profiles
             if one is not None
@@ -323,16 +329,16 @@ def _body(args: argparse.Namespace) -> int:
     else:
         rows = [row(one) for one in points]
         columns = [*_COLUMNS, *_MEASURED] if any(one.measured for one in points) else _COLUMNS
-    text = output.render(rows, columns, args.format)
+    text = tables.render(rows, columns, args.format)
     notes = [*notes, *found, *_notes(works, roofs, args.precision)]
     if not args.by and not any(one.measured for one in points):
         notes += _timed_otherwise(points, records)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
 def _profile(point: Point, records: Sequence[Record], by: str) -> Profiled | None:
-    return floors.profile(records, point.work, point.precision, point.peaks.device, by)
+    return roofline.profile(records, point.work, point.precision, point.peaks.device, by)
 
 
 def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[str]) -> list[str]:
@@ -343,13 +349,13 @@ def _notes(works: Sequence[Work], roofs: Sequence[Peaks], precisions: Sequence[s
     ]
     for peaks in roofs:
         rates = [
-            f"{key} {output.significant(rate / 1e12)} TFLOP/s"
-            for key in floors.needed(precisions)
+            f"{key} {tables.significant(rate / 1e12)} TFLOP/s"
+            for key in roofline.needed(precisions)
             if (rate := peaks.flops_per_s(key, "linear")) is not None
         ]
         if peaks.bytes_per_s is not None:
-            rates.append(f"{output.significant(peaks.bytes_per_s / 1e9)} GB/s")
-        lacking = floors.unknown(peaks, precisions)
+            rates.append(f"{tables.significant(peaks.bytes_per_s / 1e9)} GB/s")
+        lacking = roofline.unknown(peaks, precisions)
         blank = f"; not known, and its floors blank: {', '.join(lacking)}" if lacking else ""
         notes.append(f"{peaks.device}: {', '.join(rates)}{blank}; {peaks.source}")
     return notes
@@ -364,20 +370,20 @@ def _timed_otherwise(points: Sequence[Point], records: Sequence[Record]) -> list
         if isinstance(record, Throughput)
         and (run := record.run).work == "inference"
         and run.model in models
-        and {run.environment.device, floors.gpu_named(run.environment.device)} & devices
+        and {run.environment.device, roofline.gpu_named(run.environment.device)} & devices
     }
     return [
         f"nothing measured of these passes; of their models there are: {'; '.join(sorted(sizes))}"
     ] * bool(sizes)
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.roofline", __doc__)
-    cli.add_models(made, default="all of them")
-    cli.add_res(made, default=(256,))
-    made.add_argument("--batch", type=cli.positive_int, default=64, help="images a pass (default: 64)")
+def parser() -> options.Parser:
+    made = options.parser("bench.roofline", __doc__)
+    options.add_models(made, default="all of them")
+    options.add_res(made, default=(256,))
+    made.add_argument("--batch", type=options.positive_int, default=64, help="images a pass (default: 64)")
     made.add_argument(
-        "--precision", nargs="+", choices=cli.PRECISIONS, default=["fp32"], help="default: fp32"
+        "--precision", nargs="+", choices=options.PRECISIONS, default=["fp32"], help="default: fp32"
     )
     made.add_argument("--work", choices=operators.WORK, default="inference", help="default: inference")
     made.add_argument("--by", choices=("kind", "module", "op"), help="the floor of every part too")
@@ -389,13 +395,13 @@ def parser() -> cli.Parser:
         "hand with its measured ceilings (default: here; on a GPU its peaks as sold as well, where its name "
         "says which it is)",
     )
-    cli.add_records(made, "with ceilings and throughputs")
-    cli.add_output(made)
+    options.add_records(made, "with ceilings and throughputs")
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

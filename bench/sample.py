@@ -36,14 +36,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import cases, cli, output, worker
-from bench.record import Run, Sampled, Skipped
-from bench.unit import Unit
+from bench.cli import options, settings, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records.record import Run, Sampled, Skipped
 
 if TYPE_CHECKING:
+    from bench.sampling.chains import Chain
+    from bench.sampling.sample_folder import Part
     from bench.training.checkpoint import State
-    from bench.training.drawing import Chain
-    from bench.training.parts import Part
     from models.task import Task
 
 MODELS = ("FCDM-S",)
@@ -75,7 +76,7 @@ def seed(text: str) -> int:
 
 def decay(text: str) -> float | None:
     """The decay of an average, or none."""
-    return None if text == "none" else cli.share(text)
+    return None if text == "none" else options.share(text)
 
 
 # what is asked for, checked
@@ -88,8 +89,8 @@ def planned(args: argparse.Namespace) -> "list[Chain]":
         UsageError: names, sizes, weights, samplers or settings that cannot be.
     """
     if any(args.cuda_graphs):
-        raise cli.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
-    where = cases.device_of(args)
+        raise options.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
+    where = settings.device_of(args)
     on_cpu = where == "cpu"
     args = argparse.Namespace(**{**vars(args), "batch": args.batch or [CPU_BATCH if on_cpu else BATCH]})
     state, weights = _trained(args)
@@ -99,19 +100,19 @@ def planned(args: argparse.Namespace) -> "list[Chain]":
     steps = args.steps or (CPU_STEPS if on_cpu else STEPS)
     sampler = _sampler(args, objective, steps)
     if state is None:
-        cli.check_models(names, args.res or [256], args.weights)
+        options.check_models(names, args.res or [256], args.weights)
     elif args.res:
-        raise cli.UsageError(
-            f"--res: {weights} was trained at {output.size(state.identity.run.res)}; leave it out"
+        raise options.UsageError(
+            f"--res: {weights} was trained at {tables.size(state.identity.run.res)}; leave it out"
         )
     sizes = args.res or [256] if state is None else [state.identity.run.res]
     found = [
         _chain(args, run, state, weights, objective=objective, sampler=sampler, steps=steps)
-        for group in cases.runs(argparse.Namespace(**{**vars(args), "res": sizes}), "sample", where, names)
+        for group in settings.runs(argparse.Namespace(**{**vars(args), "res": sizes}), "sample", where, names)
         for run in group
     ]
     if args.out_dir is not None and len(found) != 1:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--out-dir {args.out_dir}: holds the samples of one case, got {len(found)} combinations of "
             "settings; name one model, size, batch and precision"
         )
@@ -127,29 +128,31 @@ def _trained(args: argparse.Namespace) -> "tuple[State | None, Path | None]":
     if path is not None and path.is_dir():
         found = checkpoint.paths(path)
         if not found:
-            raise cli.UsageError(f"--weights {path}: holds no checkpoint of bench.convergence")
+            raise options.UsageError(f"--weights {path}: holds no checkpoint of bench.convergence")
         path = found[0]
     if path is not None and path.is_file() and path.suffix != ".safetensors":
         try:
             state = checkpoint.read(path)
         except checkpoint.CheckpointError as error:
             if checkpoint.NAME.fullmatch(path.name):
-                raise cli.UsageError(f"--weights {error}") from error
+                raise options.UsageError(f"--weights {error}") from error
             state = None  # an authors' checkpoint, then: `cli.check_models` says what is wrong with it
     if state is None and args.ema is not None:
-        raise cli.UsageError(f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence")
+        raise options.UsageError(
+            f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence"
+        )
     if state is not None and args.ema is not None and checkpoint.decay_name(args.ema) not in state.ema:
-        raise cli.UsageError(f"--ema {args.ema}: {path} has {', '.join(state.ema) or 'none'}")
+        raise options.UsageError(f"--ema {args.ema}: {path} has {', '.join(state.ema) or 'none'}")
     return state, path
 
 
 def _names(args: argparse.Namespace, state: "State | None") -> list[str]:
     if state is None:
-        return cli.model_names(args.model, MODELS)
+        return options.model_names(args.model, MODELS)
     name = state.identity.run.model
-    for other in cli.model_names(args.model, (name,)):
+    for other in options.model_names(args.model, (name,)):
         if other != name:
-            raise cli.UsageError(f"--model {other}: {args.weights} holds {name}")
+            raise options.UsageError(f"--model {other}: {args.weights} holds {name}")
     return [name]
 
 
@@ -159,26 +162,26 @@ def _objective(args: argparse.Namespace, state: "State | None") -> str:
         return asked or "iddpm"
     trained = state.identity.recipe.objective
     if asked not in (None, trained):
-        raise cli.UsageError(f"--objective {asked}: {args.weights} was trained under {trained}")
+        raise options.UsageError(f"--objective {asked}: {args.weights} was trained under {trained}")
     return trained
 
 
 def _check_guidance(args: argparse.Namespace, state: "State | None") -> None:
     """Refuse to guide by a null class that training never saw, which is as random as it began."""
     if state is not None and args.guidance != 1 and not state.identity.recipe.label_dropout:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--guidance {args.guidance:g}: {args.weights} was trained with --label-dropout 0, so nothing is "
             "known of it without labels; --guidance 1 would work"
         )
 
 
 def _sampler(args: argparse.Namespace, objective: str, steps: int) -> str:
-    from bench.training import samplers
+    from bench.sampling import samplers
 
     try:
         return samplers.find(args.sampler, objective, steps)
     except ValueError as error:
-        raise cli.UsageError(f"--{error}") from error
+        raise options.UsageError(f"--{error}") from error
 
 
 def _chain(
@@ -192,17 +195,19 @@ def _chain(
     steps: int,
 ) -> "Chain":
     """One case, as a store knows it."""
-    from bench.training import drawing
+    from bench.sampling import chains as drawing
 
     if state is not None:
         run = replace(run, latent_size=state.identity.run.latent_size)
     task = drawing.task_of(run, weights, state is not None)
     if task.given_channels:
-        raise cli.UsageError(f"--model {run.model}: draws from a small image as well, which nothing gives it")
+        raise options.UsageError(
+            f"--model {run.model}: draws from a small image as well, which nothing gives it"
+        )
     guided = _guided(args, run, task)
     for label in args.classes:
         if label >= task.num_classes:
-            raise cli.UsageError(
+            raise options.UsageError(
                 f"--classes {label}: {run.model} has classes 0 to {task.num_classes - 1} here"
             )
     count = args.n or run.batch
@@ -214,7 +219,7 @@ def _chain(
         run=replace(
             run,
             question=f"sample: {', '.join(told)}",
-            weights="random" if weights is None else cases.named(weights) + averaged,
+            weights="random" if weights is None else settings.named(weights) + averaged,
         ),
         objective=objective,
         sampler=sampler,
@@ -235,7 +240,7 @@ def _chain(
 def _guided(args: argparse.Namespace, run: Run, task: "Task") -> int:
     asked: int | None = args.guided_channels
     if asked is not None and asked > task.in_channels:
-        raise cli.UsageError(f"--guided-channels {asked}: {run.model} has {task.in_channels} here")
+        raise options.UsageError(f"--guided-channels {asked}: {run.model} has {task.in_channels} here")
     return asked or min(GUIDED, task.in_channels)
 
 
@@ -244,8 +249,8 @@ def _guided(args: argparse.Namespace, run: Run, task: "Task") -> int:
 
 def measure(case: "Chain") -> Sampled | Skipped:
     """Draw in a worker, dated now; whatever becomes of it is a record."""
-    now = replace(case, run=cases.dated(case.run))
-    result = worker.run("bench.training.drawing:measure", now, TIMEOUT_S)
+    now = replace(case, run=settings.dated(case.run))
+    result = worker.run("bench.sampling.chains:measure", now, TIMEOUT_S)
     assert isinstance(result, Sampled | Skipped)
     return result
 
@@ -253,7 +258,7 @@ def measure(case: "Chain") -> Sampled | Skipped:
 def units(args: argparse.Namespace) -> list[Unit]:
     """The cases for a sweep, which keeps times and no samples."""
     if args.out_dir is not None:
-        raise cli.UsageError(f"--out-dir {args.out_dir}: a sweep keeps no samples")
+        raise options.UsageError(f"--out-dir {args.out_dir}: a sweep keeps no samples")
     return [
         Unit(label=label(case), about=case.run, estimate_s=TYPICAL_S, measure=partial(measure, case))
         for case in planned(args)
@@ -262,12 +267,12 @@ def units(args: argparse.Namespace) -> list[Unit]:
 
 def label(case: "Chain") -> str:
     """The case in words."""
-    return f"{cases.label(worker.Case(run=case.run, weights=None))}, {case.run.question}"
+    return f"{settings.label(worker.Case(run=case.run, weights=None))}, {case.run.question}"
 
 
 def _into_folder(case: "Chain", args: argparse.Namespace) -> tuple[list[Sampled | Skipped], list[str]]:
     """Draw what the folder lacks, and write its samples and their grid when it has them all."""
-    from bench.training import parts
+    from bench.sampling import sample_folder as parts
 
     folder = Path(str(case.folder))
     about: dict[str, Any] = {**asdict(case), **asdict(case.run)}
@@ -284,8 +289,8 @@ def _into_folder(case: "Chain", args: argparse.Namespace) -> tuple[list[Sampled 
         del about[other]
     about["device_type"] = case.run.environment.device_type
     notes: list[str] = []
-    with cli.store(args.out) as store:
-        notes += cli.store_notes(store) if store is not None else []
+    with options.store(args.out) as store:
+        notes += options.store_notes(store) if store is not None else []
         try:
             parts.claim(folder, about)
             with parts.locked(folder):
@@ -303,17 +308,17 @@ def _into_folder(case: "Chain", args: argparse.Namespace) -> tuple[list[Sampled 
                 if not parts.missing(folder, case.images, case.run.batch):
                     notes += _assemble(folder, case)
         except ValueError as error:
-            raise cli.UsageError(f"--out-dir {error}") from error
+            raise options.UsageError(f"--out-dir {error}") from error
     return [result], notes
 
 
 @contextmanager
 def _watched(folder: Path, todo: Sequence[int]) -> Iterator[None]:
     """Show the parts that a worker writes as they come."""
-    from bench.training import parts
+    from bench.sampling import sample_folder as parts
 
     done = threading.Event()
-    with cli.progress("sampling", len(todo)) as begin:
+    with options.progress("sampling", len(todo)) as begin:
 
         def watch() -> None:
             begun = 0
@@ -338,7 +343,8 @@ def _assemble(folder: Path, case: "Chain") -> list[str]:
     """Write the samples of all parts as one file, and a grid of the first where they are images."""
     import numpy as np
 
-    from bench.training import images, parts
+    from bench.datasets import images
+    from bench.sampling import sample_folder as parts
 
     firsts = range(0, case.images, case.run.batch)
 
@@ -369,13 +375,13 @@ def _assemble(folder: Path, case: "Chain") -> list[str]:
 # what is printed
 
 
-def row(result: Sampled | Skipped) -> output.Row:
+def row(result: Sampled | Skipped) -> tables.Row:
     """One object of the JSON output; what a skipped case lacks is None."""
     run = result.run
     made = result if isinstance(result, Sampled) else None
     interval = made.images_per_s_interval if made else None
     return {
-        **cases.described(run),
+        **settings.described(run),
         "weights": run.weights,
         "status": result.status if isinstance(result, Skipped) else "ok",
         "reason": result.reason if isinstance(result, Skipped) else "",
@@ -395,29 +401,29 @@ def row(result: Sampled | Skipped) -> output.Row:
     }
 
 
-def _speed(row: output.Row) -> str:
-    return str(row["status"]) if row["images_per_s"] is None else output.significant(row["images_per_s"])
+def _speed(row: tables.Row) -> str:
+    return str(row["status"]) if row["images_per_s"] is None else tables.significant(row["images_per_s"])
 
 
-def _interval(row: output.Row) -> str:
+def _interval(row: tables.Row) -> str:
     bounds = row["images_per_s_interval"]
-    return f"{output.significant(bounds[0])} to {output.significant(bounds[1])}" if bounds else "-"
+    return f"{tables.significant(bounds[0])} to {tables.significant(bounds[1])}" if bounds else "-"
 
 
-def _text(key: str) -> output.Column:
+def _text(key: str) -> tables.Column:
     return key, lambda row: "-" if row[key] is None else str(row[key])
 
 
-def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
+def _columns(rows: Sequence[tables.Row]) -> list[tables.Column]:
     return [
         *(_text(key) for key in ("model", "res", "batch", "precision")),
-        *cases.unusual(rows),
+        *settings.unusual(rows),
         *(_text(key) for key in ("sampler", "steps", "passes", "guidance")),
         ("images/s", _speed),
         ("95 % interval", _interval),
-        ("s/chain", lambda row: output.significant(row["median_s"])),
+        ("s/chain", lambda row: tables.significant(row["median_s"])),
         ("chains", lambda row: str(len(row["times_s"]))),
-        *([cases.JOULES] if any(row["joules_per_image"] for row in rows) else []),
+        *([settings.JOULES] if any(row["joules_per_image"] for row in rows) else []),
         *([_text("reason")] if any(row["reason"] for row in rows) else []),
     ]
 
@@ -435,34 +441,34 @@ def _notes(results: Sequence[Sampled | Skipped]) -> list[str]:
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     if args.decoder is not None:
-        from bench.training import drawing
+        from bench.sampling import chains as drawing
 
         try:
             drawing.decoder(args.decoder)
         except ValueError as error:
-            raise cli.UsageError(f"--decoder {error}") from error
+            raise options.UsageError(f"--decoder {error}") from error
         if args.out_dir is None:
-            raise cli.UsageError(
+            raise options.UsageError(
                 f"--decoder {args.decoder}: belongs to --out-dir; without it nothing is kept"
             )
     chains = planned(args)
     if args.out_dir is not None:
         results, notes = _into_folder(chains[0], args)
     else:
-        results, notes = cases.each(
+        results, notes = settings.each(
             chains, about=lambda case: case.run, measure=measure, label=label, args=args
         )
     rows = [row(result) for result in results]
-    text = output.render(rows, _columns(rows), args.format)
-    output.emit(text, notes + _notes(results), None if cli.keeps_records(args.out) else args.out)
+    text = tables.render(rows, _columns(rows), args.format)
+    tables.emit(text, notes + _notes(results), None if options.keeps_records(args.out) else args.out)
     return 0
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.sample", __doc__)
-    cli.add_models(made, default=MODELS[0])
+def parser() -> options.Parser:
+    made = options.parser("bench.sample", __doc__)
+    options.add_models(made, default=MODELS[0])
     made.add_argument(
         "--ema",
         type=decay,
@@ -478,7 +484,7 @@ def parser() -> cli.Parser:
     )
     made.add_argument(
         "--steps",
-        type=cli.positive_int,
+        type=options.positive_int,
         help=f"of the sampler (default: {STEPS} on a GPU, {CPU_STEPS} on a CPU)",
     )
     made.add_argument(
@@ -490,11 +496,11 @@ def parser() -> cli.Parser:
     )
     made.add_argument(
         "--guided-channels",
-        type=cli.positive_int,
+        type=options.positive_int,
         metavar="C",
         help=f"guided ones, from the first (default: {GUIDED}, as in the DiT line, or all if fewer)",
     )
-    made.add_argument("--n", type=cli.positive_int, help="images (default: one batch)")
+    made.add_argument("--n", type=options.positive_int, help="images (default: one batch)")
     made.add_argument("--seed", type=seed, default=0, help="of the noise (default: 0)")
     made.add_argument(
         "--classes",
@@ -510,15 +516,15 @@ def parser() -> cli.Parser:
     made.add_argument(
         "--decoder", metavar="my_pkg.my_mod:factory", help="what makes images of latents, outside of the time"
     )
-    cli.add_res(made, default=(256,))
+    options.add_res(made, default=(256,))
     made.set_defaults(res=None)
-    cases.add_settings(made, BATCH, cpu_batch=CPU_BATCH)
-    cli.add_output(made)
+    settings.add_settings(made, BATCH, cpu_batch=CPU_BATCH)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -47,13 +47,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from bench import cases, cli, exponents, memory, operators, output, resolution, stats, train_step
+from bench import memory, operators, train_step
+from bench.analysis import resolution
+from bench.analysis.resolution import Contrast, Crossing, Doubling, Sized, Study
+from bench.cli import options, settings
+from bench.cli import tables as output
+from bench.jobs.job import Unit
+from bench.jobs.worker import Case
 from bench.memory import MemoryCase
-from bench.record import Record, Run, Size, Skipped, Throughput, Work, size_text
-from bench.resolution import Contrast, Crossing, Doubling, Sized, Study
-from bench.store import Store
-from bench.unit import Unit
-from bench.worker import Case
+from bench.records.record import Record, Run, Size, Skipped, Throughput, Work, size_text
+from bench.records.store import Store
+from bench.stats import intervals, power_law
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,7 +94,7 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
     """
     if args.no_measure:
         _refuse_timing(args)
-    where = cases.device_of(args)
+    where = settings.device_of(args)
     if "training" in args.work:
         train_step.refuse(args)
     on_cpu = where == "cpu"
@@ -99,14 +103,14 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
     )
     if len({resolution.side_of(res) for res in sizes}) < 2:
         told = " ".join(map(size_text, sizes))
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--res {told}: an exponent needs two sizes of different areas or more, as --res 256 512"
         )
-    default = ("*",) if args.no_measure else cases.CPU_MODELS if on_cpu else CUDA_MODELS
-    names = cli.model_names(args.model, default=default)
+    default = ("*",) if args.no_measure else settings.CPU_MODELS if on_cpu else CUDA_MODELS
+    names = options.model_names(args.model, default=default)
     if args.weights:
-        raise cli.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
-    models = cli.meta_models(names, sizes, None)
+        raise options.UsageError(f"--weights {args.weights}: their values change no size; leave it out")
+    models = options.meta_models(names, sizes, None)
     filled = argparse.Namespace(
         **{
             **vars(args),
@@ -122,7 +126,7 @@ def planned(args: argparse.Namespace) -> tuple[list[Run], Models]:
             precision_target=args.precision_target,
         )
         for work in dict.fromkeys(args.work)
-        for group in cases.runs(filled, "", where, names)
+        for group in settings.runs(filled, "", where, names)
         for run in group
     ]
     return runs, models
@@ -138,7 +142,7 @@ def _refuse_timing(args: argparse.Namespace) -> None:
     for name in TIMING:
         if getattr(args, name) != usual.get_default(name):
             flag = name.replace("_", "-")
-            raise cli.UsageError(
+            raise options.UsageError(
                 f"--{flag}: says how to time, and --no-measure times nothing; leave one of them out"
             )
 
@@ -151,12 +155,12 @@ def _refuse_empty(shown: Sequence[str], runs: Sequence[Run]) -> None:
     """
     models = list(dict.fromkeys(run.model for run in runs))
     if "crossovers" in shown and len(models) < 2:
-        raise cli.UsageError(f"--show crossovers: a cross-over needs two models, got --model {models[0]}")
+        raise options.UsageError(f"--show crossovers: a cross-over needs two models, got --model {models[0]}")
     sizes = list(dict.fromkeys(run.res for run in runs))
     sides = [resolution.side_of(res) for res in sizes]
-    if "claim" in shown and not exponents.doubled(sides):
+    if "claim" in shown and not power_law.doubled(sides):
         told = " ".join(map(size_text, sizes))
-        raise cli.UsageError(
+        raise options.UsageError(
             f"--show claim: a slow-down needs a size of twice the side of another, got --res {told}"
         )
 
@@ -188,7 +192,7 @@ def _out_of_memory(record: Record) -> bool:
 
 
 def _measure(run: Run) -> Throughput | Skipped:
-    return cases.measure(Case(run=run, weights=None))
+    return settings.measure(Case(run=run, weights=None))
 
 
 def timed(
@@ -234,7 +238,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
             Unit(
                 label=f"{_label(run)}, {run.question.rpartition(', ')[2]}",
                 about=run,
-                estimate_s=cases.startup_s(run) + run.budget_s,
+                estimate_s=settings.startup_s(run) + run.budget_s,
                 measure=partial(_measure, run),
             )
             for _, run in visited(runs, args.visits)
@@ -261,7 +265,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
 
 
 def _label(run: Run) -> str:
-    return f"{run.work}, {cases.label(Case(run=run, weights=None))}"
+    return f"{run.work}, {settings.label(Case(run=run, weights=None))}"
 
 
 def _held(store: Store | None, about: Run | Record, force: bool) -> Record | None:
@@ -273,8 +277,8 @@ def _records(args: argparse.Namespace, runs: Sequence[Run], models: Models) -> t
     found: list[Record] = []  # in the store
     notes: list[str] = []
     total = len(runs) * (1 if args.no_measure else args.visits + 2)
-    with cli.store(args.out) as store, cli.progress("measuring", total) as begin:
-        notes += cli.store_notes(store) if store is not None else []
+    with options.store(args.out) as store, options.progress("measuring", total) as begin:
+        notes += options.store_notes(store) if store is not None else []
 
         def keep(about: Run | Record, label: str, make: Callable[[], R]) -> R:
             begin(label)
@@ -349,7 +353,7 @@ def _of_size(study: Study, sized: Sized) -> output.Row:
         "reason": "",
         "s_per_image": point.cost if point else None,
         "s_per_image_interval": list(interval) if interval else None,
-        "visit_medians_s_per_image": [stats.median(visit) for visit in sized.visits],
+        "visit_medians_s_per_image": [intervals.median(visit) for visit in sized.visits],
         "samples": sum(map(len, sized.visits)),
         "macs_per_image": sized.macs,
         "eager_bytes_per_image": sized.eager_bytes,
@@ -442,7 +446,7 @@ def _of_crossing(study: Study, one: Crossing) -> output.Row:
     }
 
 
-def _finite(interval: exponents.Interval | None) -> list[float | None] | None:
+def _finite(interval: power_law.Interval | None) -> list[float | None] | None:
     """The ends of an interval of sides; None for one that the sizes do not bound."""
     return None if interval is None else [end if 0 < end < math.inf else None for end in interval]
 
@@ -596,14 +600,14 @@ def _tables(args: argparse.Namespace) -> list[str]:
     shown = list(dict.fromkeys(args.show or ()))
     if args.format == "csv":
         if len(shown) > 1:
-            raise cli.UsageError(f"--show {' '.join(shown)}: csv holds one table; name one, or take json")
+            raise options.UsageError(f"--show {' '.join(shown)}: csv holds one table; name one, or take json")
         return shown or ["sizes"]
     # of counts there are as many cross-overs as pairs of models
     return shown or [table for table in TABLES if table != "crossovers" or not args.no_measure]
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     tables = _tables(args)
     runs, models = planned(args)
     _refuse_empty(args.show or (), runs)
@@ -612,7 +616,7 @@ def _body(args: argparse.Namespace) -> int:
     output.emit(
         rendered(found, tables, args.format),
         [*notes, *_notes(records, found, tables, args)],
-        None if cli.keeps_records(args.out) else args.out,
+        None if options.keeps_records(args.out) else args.out,
     )
     return 0
 
@@ -640,34 +644,34 @@ def _notes(
     return notes
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.scaling", __doc__)
-    cli.add_models(
+def parser() -> options.Parser:
+    made = options.parser("bench.scaling", __doc__)
+    options.add_models(
         made,
         default=f"{', '.join(CUDA_MODELS)} on a GPU, the S sizes on a CPU; all of them with --no-measure",
     )
-    cli.add_res(made, default=CUDA_RES)
+    options.add_res(made, default=CUDA_RES)
     made.set_defaults(res=None)
     made.add_argument(
         "--work", nargs="+", choices=WORK, default=["inference"], help="default: inference; or both"
     )
-    cases.add_settings(made, batch=BATCH, cpu_batch=CPU_BATCH)
+    settings.add_settings(made, batch=BATCH, cpu_batch=CPU_BATCH)
     made.add_argument(
         "--budget",
-        type=cli.positive_seconds,
+        type=options.positive_seconds,
         metavar="SECONDS",
         help=f"of each visit, warm-up and samples (default: {CUDA_BUDGET_S:g} s on a GPU, {CPU_BUDGET_S:g} s "
         "on a CPU)",
     )
     made.add_argument(
         "--precision-target",
-        type=cli.share,
+        type=options.share,
         default=0.01,
         metavar="SHARE",
         help="end a visit when the 95 %% interval of its median is within this share of it (default: 0.01)",
     )
     made.add_argument(
-        "--visits", type=cli.positive_int, default=VISITS, help=f"of each case (default: {VISITS})"
+        "--visits", type=options.positive_int, default=VISITS, help=f"of each case (default: {VISITS})"
     )
     made.add_argument("--no-measure", action="store_true", help="counts only: MACs and bytes")
     made.add_argument(
@@ -676,12 +680,12 @@ def parser() -> cli.Parser:
         choices=TABLES,
         help="default: all, without the cross-overs of counts; of csv: sizes",
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

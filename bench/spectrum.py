@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import cases, cli, output, probing
-from bench.record import BANDS, Skipped, Spectrum
+from bench.cli import options, probe_options, settings, tables
+from bench.records.record import BANDS, Skipped, Spectrum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ def _blank(subject: "Subject") -> Spectrum:
     )
 
 
-def _rows(result: Spectrum | Skipped) -> list[output.Row]:
+def _rows(result: Spectrum | Skipped) -> list[tables.Row]:
     about = {"model": result.run.model, "weights": result.run.weights}
     if isinstance(result, Skipped):
         return [{**about, "trained": "", "status": f"{result.status}: {result.reason}", **_bands(None, 0)}]
@@ -110,7 +110,7 @@ def _rows(result: Spectrum | Skipped) -> list[output.Row]:
     ]
 
 
-def _bands(result: Spectrum | None, at: int) -> output.Row:
+def _bands(result: Spectrum | None, at: int) -> tables.Row:
     if result is None:
         return {"level": None, **{f"{what}_{name}": None for what in _POWERS for name, _, _ in BANDS}}
     row: dict[str, float | None] = {"level": result.probe.levels[at]}
@@ -124,9 +124,9 @@ def _bands(result: Spectrum | None, at: int) -> output.Row:
 _POWERS = ("predicted", "error")
 
 
-def _columns() -> list[output.Column]:
-    def power(key: str, row: output.Row) -> str:
-        return output.fixed(4, row[key])
+def _columns() -> list[tables.Column]:
+    def power(key: str, row: tables.Row) -> str:
+        return tables.fixed(4, row[key])
 
     return [
         ("model", lambda row: row["model"]),
@@ -137,12 +137,12 @@ def _columns() -> list[output.Column]:
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    probing.check(args)
+    options.check_output(args.out, args.force)
+    probe_options.check(args)
     from bench.training import probe
 
     subjects, shown, notes = probe.subjects(args, "spectrum")
-    results, found = cases.each(
+    results, found = settings.each(
         subjects,
         about=_blank,
         measure=lambda subject: probe.guarded(subject, partial(measure, subject, shown)),
@@ -150,21 +150,21 @@ def _body(args: argparse.Namespace) -> int:
         args=args,
     )
     rows = [row for result in results for row in _rows(result)]
-    notes += found + probing.notes(subjects[0].run, subjects[0].probe)
-    text = output.render(rows, _columns(), args.format)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    notes += found + probe_options.notes(subjects[0].run, subjects[0].probe)
+    text = tables.render(rows, _columns(), args.format)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.spectrum", __doc__)
-    probing.add_options(made)
-    cli.add_output(made)
+def parser() -> options.Parser:
+    made = options.parser("bench.spectrum", __doc__)
+    probe_options.add_options(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import cli, output, worker
-from bench.record import Memory, NotCompared, Skipped, Trained
-from bench.store import Store
-from bench.unit import Unit
+from bench.cli import options, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records.record import Memory, NotCompared, Skipped, Trained
+from bench.records.store import Store
 
 SUITES = Path(__file__).parent / "suites"
 OUT = Path("reports/out/records.jsonl")
@@ -80,18 +81,18 @@ def read_suite(name: str) -> tuple[str, list[dict[str, Any]]]:
     path = suites().get(name, Path(name))
     if path.suffix != ".toml" or not path.is_file():
         known = ", ".join(suites())
-        raise cli.UsageError(f"{name}: no such suite; known are {known}, or the path of a .toml file")
+        raise options.UsageError(f"{name}: no such suite; known are {known}, or the path of a .toml file")
     try:
         held = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise cli.UsageError(f"{name}: not TOML: {error}") from error
+        raise options.UsageError(f"{name}: not TOML: {error}") from error
     runs = held.get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
-        raise cli.UsageError(f"{name}: holds no [[run]] table")
+        raise options.UsageError(f"{name}: holds no [[run]] table")
     for number, run in enumerate(runs, start=1):
         if run.get("command") not in COMMANDS:
             what = f"command {run.get('command')!r}; known are {', '.join(COMMANDS)}"
-            raise cli.UsageError(f"{name}: [[run]] {number}: {what}")
+            raise options.UsageError(f"{name}: [[run]] {number}: {what}")
     return str(held.get("about", "")), runs
 
 
@@ -122,7 +123,7 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
     Raises:
         UsageError: no such suite, an option that its command does not know, or nothing for this device.
     """
-    from bench import device
+    from bench.machine import device
 
     here = device.default()
     units: dict[str, Planned] = {}
@@ -142,7 +143,7 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
                 label = f"{run['command']} {unit.label}"
                 units.setdefault(label, Planned(command=run["command"], label=label, unit=unit))
     if not units:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"{', '.join(names)}: every table of it is for another device than the {here} here"
         )
     notes = [f"left out without such a device: {what} ({n} tables)" for what, n in left_out.items()]
@@ -168,9 +169,9 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
         pace = took[one.command] / expected[one.command] if expected[one.command] else 1.0
         return one.unit.estimate_s * pace
 
-    with cli.store(args.out) as store, cli.progress("measuring", len(units)) as say:
+    with options.store(args.out) as store, options.progress("measuring", len(units)) as say:
         assert store is not None
-        notes = cli.store_notes(store)
+        notes = options.store_notes(store)
         missing = [one for one in units if args.force or not _held(one, store, args)]
         held = len(units) - len(missing)
         for at, one in enumerate(missing):
@@ -198,15 +199,15 @@ def _measure(units: Sequence[Planned], args: argparse.Namespace, clock: Callable
 def _body(args: argparse.Namespace) -> int:
     purposes, units, notes = plan(args.suite)
     if args.dry_run:
-        with cli.store(args.out if args.out.exists() else None) as store:
+        with options.store(args.out if args.out.exists() else None) as store:
             rows = [_row(one, store, args) for one in units]
-        text = output.render(rows, _COLUMNS, args.format)
+        text = tables.render(rows, _COLUMNS, args.format)
         left = sum(row["estimate_s"] for row in rows if not row["held"])
-        output.emit(text, [*purposes, *notes, f"at the most about {duration(left)} are left"], None)
+        tables.emit(text, [*purposes, *notes, f"at the most about {duration(left)} are left"], None)
         return 0
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     notes += _measure(units, args, time.monotonic)
-    output.emit("", notes, None)
+    tables.emit("", notes, None)
     return 0
 
 
@@ -216,12 +217,12 @@ def _held(one: Planned, store: Store, args: argparse.Namespace) -> bool:
     return bool(args.any_software) and not one.unit.found and store.answered(one.unit.about)
 
 
-def _row(one: Planned, store: Store | None, args: argparse.Namespace) -> output.Row:
+def _row(one: Planned, store: Store | None, args: argparse.Namespace) -> tables.Row:
     held = store is not None and _held(one, store, args)
     return {"case": one.label, "held": held, "estimate_s": one.unit.estimate_s}
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("case", lambda row: row["case"]),
     ("held", lambda row: "yes" if row["held"] else "no"),
     ("at most", lambda row: duration(row["estimate_s"])),
@@ -229,7 +230,7 @@ _COLUMNS: list[output.Column] = [
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.parser("bench.sweep", __doc__)
+    parser = options.parser("bench.sweep", __doc__)
     parser.add_argument(
         "suite",
         nargs="+",
@@ -237,11 +238,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"{', '.join(suites())}, or the path of a .toml file; several are measured one after another",
     )
     parser.add_argument(
-        "--budget", type=cli.positive_seconds, metavar="TIME", help="begin no case that would end later: 8m"
+        "--budget",
+        type=options.positive_seconds,
+        metavar="TIME",
+        help="begin no case that would end later: 8m",
     )
     parser.add_argument(
         "--case-timeout",
-        type=cli.positive_seconds,
+        type=options.positive_seconds,
         default=math.inf,
         metavar="TIME",
         help="kill a case in a process of its own that is still running after this, and go on: 3m; what is "
@@ -250,10 +254,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is held of it")
     parser.add_argument(
-        "--format", choices=cli.FORMATS, default="table", help="of the plan that --dry-run prints"
+        "--format", choices=options.FORMATS, default="table", help="of the plan that --dry-run prints"
     )
     parser.add_argument(
-        "--out", type=cli.records_file, default=OUT, metavar="FILE.jsonl", help=f"default: {OUT}"
+        "--out", type=options.records_file, default=OUT, metavar="FILE.jsonl", help=f"default: {OUT}"
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--force", action="store_true", help="measure again what --out holds already")
@@ -264,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "after a mend of one command, say; failures of other software are measured again; trainings of it "
         "are not passed over",
     )
-    return cli.run(parser, _body, argv)
+    return options.run(parser, _body, argv)
 
 
 if __name__ == "__main__":

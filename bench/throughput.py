@@ -21,47 +21,47 @@ budget is spent. Without a GPU the default is the S-size models; with one it is 
 import argparse
 from collections.abc import Sequence
 
-from bench import cases, cli, output
-from bench.unit import Unit
+from bench.cli import options, settings, tables
+from bench.jobs.job import Unit
 
 
-def images_per_s(row: output.Row) -> str:
+def images_per_s(row: tables.Row) -> str:
     if row["images_per_s"] is None:
         return str(row["status"])
-    return output.significant(row["images_per_s"])
+    return tables.significant(row["images_per_s"])
 
 
-def interval(row: output.Row) -> str:
+def interval(row: tables.Row) -> str:
     bounds = row["images_per_s_interval"]
-    return f"{output.significant(bounds[0])} to {output.significant(bounds[1])}" if bounds else "-"
+    return f"{tables.significant(bounds[0])} to {tables.significant(bounds[1])}" if bounds else "-"
 
 
-COLUMNS: list[output.Column] = [
+COLUMNS: list[tables.Column] = [
     ("images/s", images_per_s),
     ("95 % interval", interval),
-    ("ms/pass", lambda row: output.milliseconds(row["median_s"])),
+    ("ms/pass", lambda row: tables.milliseconds(row["median_s"])),
 ]
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.throughput", __doc__)
-    cli.add_models(made, default="all on a GPU, the S sizes on a CPU")
-    cli.add_res(made, default=(256,))
-    cases.add_options(made, batch=64)
-    cli.add_output(made)
+def parser() -> options.Parser:
+    made = options.parser("bench.throughput", __doc__)
+    options.add_models(made, default="all on a GPU, the S sizes on a CPU")
+    options.add_res(made, default=(256,))
+    settings.add_options(made, batch=64)
+    options.add_output(made)
     return made
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
-    return cases.units(args, "throughput")
+    return settings.units(args, "throughput")
 
 
 def _body(args: argparse.Namespace) -> int:
-    return cases.show(args, "throughput", COLUMNS, "median pass with its 95 % interval")
+    return settings.show(args, "throughput", COLUMNS, "median pass with its 95 % interval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ the budget, ends it. bench.memory says how much memory such a step takes.
 import argparse
 from collections.abc import Sequence
 
-from bench import cases, cli, output, throughput
-from bench.unit import Unit
+from bench import throughput
+from bench.cli import options, settings, tables
+from bench.jobs.job import Unit
 
 QUESTION = "train_step"
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")  # on a GPU
@@ -31,10 +32,10 @@ BATCH = 64
 CPU_BATCH = 4
 CPU_BUDGET_S = 25.0  # each of the S sizes twice, under five minutes in all
 
-COLUMNS: list[output.Column] = [
+COLUMNS: list[tables.Column] = [
     ("images/s", throughput.images_per_s),
     ("95 % interval", throughput.interval),
-    ("ms/step", lambda row: output.milliseconds(row["median_s"])),
+    ("ms/step", lambda row: tables.milliseconds(row["median_s"])),
 ]
 
 
@@ -45,48 +46,48 @@ def refuse(args: argparse.Namespace) -> None:
         UsageError: names the setting, and what would work.
     """
     if any(args.cuda_graphs):
-        raise cli.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
+        raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
     if "fp16" in args.precision:
-        raise cli.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
+        raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
 
 
 def _filled(args: argparse.Namespace) -> argparse.Namespace:
     """The arguments with the defaults of the device at hand."""
     refuse(args)
     if set(args.protocol) != {"suite"}:
-        raise cli.UsageError("--protocol dico: is a protocol of inference; leave it out")
-    on_cpu = cases.device_of(args) == "cpu"
+        raise options.UsageError("--protocol dico: is a protocol of inference; leave it out")
+    on_cpu = settings.device_of(args) == "cpu"
     return argparse.Namespace(
         **{
             **vars(args),
-            "model": args.model or (cases.CPU_MODELS if on_cpu else MODELS),
+            "model": args.model or (settings.CPU_MODELS if on_cpu else MODELS),
             "batch": args.batch or [CPU_BATCH if on_cpu else BATCH],
-            "budget": args.budget or (CPU_BUDGET_S if on_cpu else cases.CUDA_BUDGET_S),
+            "budget": args.budget or (CPU_BUDGET_S if on_cpu else settings.CUDA_BUDGET_S),
         }
     )
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.train_step", __doc__)
-    cli.add_models(made, default=f"{', '.join(MODELS)} on a GPU, the S sizes on a CPU")
-    cli.add_res(made, default=(256,))
-    cases.add_options(made, batch=BATCH, cpu_batch=CPU_BATCH, cpu_budget_s=CPU_BUDGET_S)
-    cli.add_output(made)
+def parser() -> options.Parser:
+    made = options.parser("bench.train_step", __doc__)
+    options.add_models(made, default=f"{', '.join(MODELS)} on a GPU, the S sizes on a CPU")
+    options.add_res(made, default=(256,))
+    settings.add_options(made, batch=BATCH, cpu_batch=CPU_BATCH, cpu_budget_s=CPU_BUDGET_S)
+    options.add_output(made)
     made.set_defaults(checkpointing=[False, True])
     return made
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
-    return cases.units(_filled(args), QUESTION)
+    return settings.units(_filled(args), QUESTION)
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    return cases.show(_filled(args), QUESTION, COLUMNS, "median step with its 95 % interval")
+    options.check_output(args.out, args.force)
+    return settings.show(_filled(args), QUESTION, COLUMNS, "median step with its 95 % interval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

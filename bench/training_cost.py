@@ -21,9 +21,10 @@ device's energy was read, its joules.
 import argparse
 from collections.abc import Callable, Sequence
 
-from bench import cli, cost, output
-from bench.cost import Cost, Measured, Training
-from bench.record import Counted
+from bench.analysis import training_cost
+from bench.analysis.training_cost import Cost, Measured, Training
+from bench.cli import options, tables
+from bench.records.record import Counted
 
 COUNTERS = ("torch", "torchprofile-meta")
 STEPS = 400_000
@@ -38,20 +39,20 @@ def planned(args: argparse.Namespace) -> list[Training]:
     if args.model is None:
         for option in ("steps", "batch"):
             if getattr(args, option) is not None:
-                raise cli.UsageError(f"--{option}: Table 17 says its own; name a --model with it")
-        return list(cost.published())
+                raise options.UsageError(f"--{option}: Table 17 says its own; name a --model with it")
+        return list(training_cost.published())
     if args.weights:
-        raise cli.UsageError(f"--weights {args.weights}: their values change no cost; leave it out")
+        raise options.UsageError(f"--weights {args.weights}: their values change no cost; leave it out")
     return [
         Training(
             model=name,
             steps=args.steps or STEPS,
-            batch=args.batch or cost.BATCH,
+            batch=args.batch or training_cost.BATCH,
             source="",
             printed_macs=None,
             printed=None,
         )
-        for name in cli.model_names(args.model, default=())
+        for name in options.model_names(args.model, default=())
     ]
 
 
@@ -64,17 +65,24 @@ def counted(trainings: Sequence[Training]) -> list[Counted]:
     from bench import flops
 
     args = flops.parser().parse_args(
-        ["--model", *(one.model for one in trainings), "--res", str(cost.RES), "--counter", *COUNTERS]
+        [
+            "--model",
+            *(one.model for one in trainings),
+            "--res",
+            str(training_cost.RES),
+            "--counter",
+            *COUNTERS,
+        ]
     )
     return [flops.measure(blank, built=model)[0] for blank, model in flops.planned(args)]
 
 
-def rows(costs: Sequence[Cost]) -> list[output.Row]:
+def rows(costs: Sequence[Cost]) -> list[tables.Row]:
     """One object for every training, or for every setting that its steps were measured under."""
     return [_row(one, measured) for one in costs for measured in one.measured or (None,)]
 
 
-def _row(one: Cost, measured: Measured | None) -> output.Row:
+def _row(one: Cost, measured: Measured | None) -> tables.Row:
     training = one.training
     run = measured.of.run if measured else None
     return {
@@ -96,7 +104,7 @@ def _row(one: Cost, measured: Measured | None) -> output.Row:
         "precision": run.precision if run else "",
         "step_batch": run.batch if run else None,
         "checkpointing": run.checkpointing if run else None,
-        "settings": cost.settings(run) if run else "",
+        "settings": training_cost.settings(run) if run else "",
         "torch": run.environment.torch if run else "",
         "date": run.environment.date if run else "",
         "images_per_s": measured.of.images_per_s if measured else None,
@@ -105,82 +113,86 @@ def _row(one: Cost, measured: Measured | None) -> output.Row:
     }
 
 
-def _zetta(key: str) -> Callable[[output.Row], str]:
-    return lambda row: output.significant(None if row[key] is None else row[key] / cost.ZETTA)
+def _zetta(key: str) -> Callable[[tables.Row], str]:
+    return lambda row: tables.significant(None if row[key] is None else row[key] / training_cost.ZETTA)
 
 
-def _released(row: output.Row) -> str:
+def _released(row: tables.Row) -> str:
     text = _zetta("flops_as_released")(row)
     return f"over {text}" if row["released_passes_not_counted"] else text
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("steps", lambda row: str(row["steps"])),
     ("batch", lambda row: str(row["batch"])),
     ("published ZMACs", lambda row: row["as_printed"] or "-"),
-    ("from printed", lambda row: output.significant(row["zetta_macs_from_printed"])),
-    ("from counted", lambda row: output.significant(row["zetta_macs_from_counted"])),
+    ("from printed", lambda row: tables.significant(row["zetta_macs_from_printed"])),
+    ("from counted", lambda row: tables.significant(row["zetta_macs_from_counted"])),
     ("printed is", lambda row: row["verdict"] or "-"),
     ("ZFLOPs kept", _zetta("flops_kept")),
     ("recomputed", _zetta("flops_recomputed")),
     ("as released", _released),
 ]
-_MEASURED: list[output.Column] = [
+_MEASURED: list[tables.Column] = [
     ("device", lambda row: row["device"] or "-"),
     ("precision", lambda row: row["precision"] or "-"),
     ("step batch", lambda row: str(row["step_batch"] or "-")),
     ("checkpointing", lambda row: {None: "-", True: "on", False: "off"}[row["checkpointing"]]),
     ("settings", lambda row: row["settings"] or "-"),
     ("measured with", lambda row: f"torch {row['torch']}, {row['date'][:10]}" if row["device"] else "-"),
-    ("images/s", lambda row: output.significant(row["images_per_s"])),
-    ("device-hours", lambda row: output.significant(row["device_hours"])),
-    ("MJ", lambda row: output.significant(None if row["joules"] is None else row["joules"] / 1e6)),
+    ("images/s", lambda row: tables.significant(row["images_per_s"])),
+    ("device-hours", lambda row: tables.significant(row["device_hours"])),
+    ("MJ", lambda row: tables.significant(None if row["joules"] is None else row["joules"] / 1e6)),
 ]
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
+    options.check_output(args.out, args.force)
     trainings = planned(args)
-    steps = cli.known_records(args.records)
+    steps = options.known_records(args.records)
     counts = counted(trainings)
-    if args.out is not None and cli.keeps_records(args.out):
-        with cli.store(args.out) as store:
+    if args.out is not None and options.keeps_records(args.out):
+        with options.store(args.out) as store:
             assert store is not None
             for one in counts:
                 if args.force or store.held(one) is None:
                     store.append(one)
-    found = rows(cost.costs(trainings, [*counts, *steps]))
+    found = rows(training_cost.costs(trainings, [*counts, *steps]))
     measured = any(row["device"] for row in found)
-    text = output.render(found, [*_COLUMNS, *(_MEASURED if measured else [])], args.format)
+    text = tables.render(found, [*_COLUMNS, *(_MEASURED if measured else [])], args.format)
     here = counts[0].environment
     notes = [
         "ZMACs are the papers' Z: 3 x MACs x steps x batch / 1e21; 1 MAC = 2 FLOPs; 256 px; "
         f"torch {here.torch}; {here.date}",
         *(
-            [f"published: FCDM Table 17. {statement}" for statement in cost.remarks()]
+            [f"published: FCDM Table 17. {statement}" for statement in training_cost.remarks()]
             if args.model is None
             else []
         ),
     ]
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.training_cost", __doc__)
-    cli.add_models(made, default="those of FCDM's Table 17")
-    made.add_argument("--steps", type=cli.positive_int, help=f"of a --model's training (default: {STEPS})")
-    made.add_argument("--batch", type=cli.positive_int, help=f"images of a step (default: {cost.BATCH})")
+def parser() -> options.Parser:
+    made = options.parser("bench.training_cost", __doc__)
+    options.add_models(made, default="those of FCDM's Table 17")
     made.add_argument(
-        "--records", type=cli.records_file, nargs="+", metavar="FILE.jsonl", help="of bench.train_step"
+        "--steps", type=options.positive_int, help=f"of a --model's training (default: {STEPS})"
     )
-    cli.add_output(made)
+    made.add_argument(
+        "--batch", type=options.positive_int, help=f"images of a step (default: {training_cost.BATCH})"
+    )
+    made.add_argument(
+        "--records", type=options.records_file, nargs="+", metavar="FILE.jsonl", help="of bench.train_step"
+    )
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

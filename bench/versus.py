@@ -28,9 +28,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import cases, cli, output, paired, worker
-from bench.record import Comparison, NotCompared, Run, Skipped
-from bench.unit import Unit
+from bench.cli import options, settings, tables
+from bench.jobs import worker
+from bench.jobs.job import Unit
+from bench.records.record import Comparison, NotCompared, Run, Skipped
+from bench.stats import ratios
 
 CPU_BUDGET_S = 30.0  # for each model of a comparison
 CUDA_BUDGET_S = 15.0
@@ -54,25 +56,26 @@ def measure(case: Contest) -> Comparison | Skipped:
     Returns:
         Comparison, or Skipped where an output was not finite, torch recompiled, or a kernel is missing.
     """
-    from bench import arms, engine, telemetry
+    from bench.machine import telemetry
+    from bench.measure import passes, prepared
 
     monitor = telemetry.monitor(case.run.environment.device_type)
     with ExitStack() as stack:
-        built: list[arms.Arm] = []
+        built: list[prepared.Arm] = []
         try:
             for run in case.runs:
-                built.append(stack.enter_context(arms.prepared(run, None)))
-            stack.enter_context(arms.compiled_already(case.run))
-            compared = paired.compare(
+                built.append(stack.enter_context(prepared.prepared(run, None)))
+            stack.enter_context(prepared.compiled_already(case.run))
+            compared = ratios.compare(
                 [arm.call for arm in built],
-                paired.Policy(budget_s=case.run.budget_s, margin=case.margin),
+                ratios.Policy(budget_s=case.run.budget_s, margin=case.margin),
                 clock=time.perf_counter,
                 synchronise=built[0].synchronise,
                 read_clock_mhz=monitor.clock_mhz if monitor else None,
             )
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             of = case.runs[min(len(built), len(case.runs) - 1)]
-            skipped = engine.skipped(of, error)
+            skipped = passes.skipped(of, error)
             if skipped is None:
                 raise
             return replace(skipped, reason=f"{of.model}: {skipped.reason}")
@@ -86,18 +89,18 @@ def measure(case: Contest) -> Comparison | Skipped:
     )
 
 
-def rows(result: Comparison | NotCompared) -> list[output.Row]:
+def rows(result: Comparison | NotCompared) -> list[tables.Row]:
     """One object of the JSON output for every arm, the reference first; what was not compared is None."""
     return [_row(result, arm) for arm in range(len(result.runs))]
 
 
-def _row(result: Comparison | NotCompared, arm: int) -> output.Row:
+def _row(result: Comparison | NotCompared, arm: int) -> tables.Row:
     run = result.runs[arm]
     compared = result if isinstance(result, Comparison) else None
     against = compared if arm else None  # the reference has no ratio to itself
     interval = against.interval(arm) if against else None
     return {
-        **cases.described(run),
+        **settings.described(run),
         "reference": result.runs[0].model,
         "status": "ok" if compared else result.status if isinstance(result, NotCompared) else "",
         "reason": _reason(result, arm),
@@ -107,8 +110,8 @@ def _row(result: Comparison | NotCompared, arm: int) -> output.Row:
         "verdict": (against.verdict(arm) if against else "reference") if compared else None,
         "rounds": compared.rounds if compared else 0,
         "images_per_s": compared.images_per_s(arm) if compared else None,
-        "clock_mhz": paired.mean_clock_mhz(compared, arm) if compared else None,
-        "remark": paired.clock_remark(compared, arm) if compared else "",
+        "clock_mhz": ratios.mean_clock_mhz(compared, arm) if compared else None,
+        "remark": ratios.clock_remark(compared, arm) if compared else "",
         "stopped_by": compared.stopped_by if compared else None,
         "unmet": list(compared.unmet) if compared else [],
         "noise": list(compared.noise(arm)) if compared else [],
@@ -120,49 +123,49 @@ def _reason(result: Comparison | NotCompared, arm: int) -> str:
     """Why there is no verdict."""
     if isinstance(result, NotCompared):
         return result.reason
-    return paired.why_refused(result, arm) or ""
+    return ratios.why_refused(result, arm) or ""
 
 
-def _interval(row: output.Row) -> str:
+def _interval(row: tables.Row) -> str:
     bounds = row["ratio_interval"]
     return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else "-"
 
 
-def _stopped(row: output.Row) -> str:
+def _stopped(row: tables.Row) -> str:
     if row["stopped_by"] is None:
         return str(row["reason"])
     told = [row["stopped_by"], *(f"not met: {criterion}" for criterion in row["unmet"])]
     return "; ".join([*told, *filter(None, [row["reason"]])])
 
 
-_SETTINGS: list[output.Column] = [
+_SETTINGS: list[tables.Column] = [
     ("res", lambda row: str(row["res"])),
     ("batch", lambda row: str(row["batch"])),
     ("precision", lambda row: row["precision"]),
 ]
-_RESULTS: list[output.Column] = [
-    ("speed ratio, reference time / time", lambda row: output.fixed(3, row["ratio_reference_s_over_s"])),
+_RESULTS: list[tables.Column] = [
+    ("speed ratio, reference time / time", lambda row: tables.fixed(3, row["ratio_reference_s_over_s"])),
     ("99 % interval of the ratio", _interval),
     ("verdict", lambda row: row["verdict"] or row["status"]),
     ("rounds", lambda row: str(row["rounds"])),
-    ("images/s", lambda row: output.significant(row["images_per_s"])),
+    ("images/s", lambda row: tables.significant(row["images_per_s"])),
     ("stopped by", _stopped),
 ]
 
 
-def _columns(rows: Sequence[output.Row]) -> list[output.Column]:
+def _columns(rows: Sequence[tables.Row]) -> list[tables.Column]:
     """The columns, with the settings that some row departs from the default in."""
-    optional: list[output.Column] = [
-        ("clock, MHz", lambda row: output.fixed(0, row["clock_mhz"])),
-        cases.REMARK,
-        cases.NOISE,
+    optional: list[tables.Column] = [
+        ("clock, MHz", lambda row: tables.fixed(0, row["clock_mhz"])),
+        settings.REMARK,
+        settings.NOISE,
     ]
     keys = ("clock_mhz", "remark", "noise")
     return [
         ("model", lambda row: row["model"]),
         ("reference", lambda row: row["reference"]),
         *_SETTINGS,
-        *cases.unusual(rows),
+        *settings.unusual(rows),
         *_RESULTS,
         *(column for key, column in zip(keys, optional, strict=True) if any(row[key] for row in rows)),
     ]
@@ -174,15 +177,15 @@ def planned(args: argparse.Namespace) -> list[Contest]:
     Raises:
         UsageError: fewer than two models, or names, sizes or settings that cannot be.
     """
-    where = cases.device_of(args)
+    where = settings.device_of(args)
     # one by one, as a model may well be compared with itself
-    names = [name for given in args.models for name in cli.model_names([given], (), flag="MODEL")]
+    names = [name for given in args.models for name in options.model_names([given], (), flag="MODEL")]
     if len(names) < 2:
-        raise cli.UsageError(
+        raise options.UsageError(
             f"MODEL: a comparison needs at least two, the reference first, got {names[0]}; twice the same "
             "name would work, and shows the noise"
         )
-    cli.check_models(names, args.res, None, flag="MODEL")
+    options.check_models(names, args.res, None, flag="MODEL")
     each = CUDA_BUDGET_S if where == "cuda" else CPU_BUDGET_S
     budget = args.budget or each * len(names)
     return [
@@ -190,14 +193,14 @@ def planned(args: argparse.Namespace) -> list[Contest]:
             runs=tuple(replace(run, budget_s=budget, precision_target=args.margin) for run in group),
             margin=args.margin,
         )
-        for group in cases.runs(args, "versus", where, names)
+        for group in settings.runs(args, "versus", where, names)
     ]
 
 
 def compare(contest: Contest) -> Comparison | NotCompared:
     """Compare in a worker; whatever becomes of it is a record."""
-    now = replace(contest, runs=tuple(map(cases.dated, contest.runs)))
-    timeout = cases.STARTUP_S * len(now.runs) + 4 * now.run.budget_s
+    now = replace(contest, runs=tuple(map(settings.dated, contest.runs)))
+    timeout = settings.STARTUP_S * len(now.runs) + 4 * now.run.budget_s
     result = worker.run("bench.versus:measure", now, timeout)
     if isinstance(result, Comparison):
         return result
@@ -208,7 +211,7 @@ def compare(contest: Contest) -> Comparison | NotCompared:
 def label(contest: Contest) -> str:
     """The comparison in words."""
     others = ", ".join(run.model for run in contest.runs[1:])
-    return f"{cases.label(worker.Case(run=contest.run, weights=None))}, against {others}"
+    return f"{settings.label(worker.Case(run=contest.run, weights=None))}, against {others}"
 
 
 def units(args: argparse.Namespace) -> list[Unit]:
@@ -217,7 +220,7 @@ def units(args: argparse.Namespace) -> list[Unit]:
         Unit(
             label=label(contest),
             about=contest.runs,
-            estimate_s=sum(map(cases.startup_s, contest.runs)) + contest.run.budget_s,
+            estimate_s=sum(map(settings.startup_s, contest.runs)) + contest.run.budget_s,
             measure=partial(compare, contest),
         )
         for contest in planned(args)
@@ -225,8 +228,8 @@ def units(args: argparse.Namespace) -> list[Unit]:
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    results, notes = cases.each(
+    options.check_output(args.out, args.force)
+    results, notes = settings.each(
         planned(args),
         about=lambda contest: contest.runs,
         measure=compare,
@@ -234,9 +237,9 @@ def _body(args: argparse.Namespace) -> int:
         args=args,
     )
     told = [row for result in results for row in rows(result)]
-    text = output.render(told, _columns(told), args.format)
+    text = tables.render(told, _columns(told), args.format)
     notes += _notes(results, args.margin)
-    output.emit(text, notes, None if cli.keeps_records(args.out) else args.out)
+    tables.emit(text, notes, None if options.keeps_records(args.out) else args.out)
     return 0
 
 
@@ -250,8 +253,8 @@ def _notes(results: Sequence[Comparison | NotCompared], margin: float) -> list[s
     ]
 
 
-def parser() -> cli.Parser:
-    made = cli.parser("bench.versus", __doc__)
+def parser() -> options.Parser:
+    made = options.parser("bench.versus", __doc__)
     made.add_argument(
         "models",
         nargs="+",
@@ -259,28 +262,28 @@ def parser() -> cli.Parser:
         help="the reference, then those to compare with it: as published, in any case; a pattern such as "
         "'FCDM-*'; or your own my_pkg.my_mod:factory",
     )
-    cli.add_res(made, default=(256,))
-    cases.add_settings(made, batch=64)
+    options.add_res(made, default=(256,))
+    settings.add_settings(made, batch=64)
     made.add_argument(
         "--budget",
-        type=cli.positive_seconds,
+        type=options.positive_seconds,
         metavar="SECONDS",
         help="of each comparison, warm-up and rounds of all models: 90, 90s or 2m (default: 15 s a model on "
         "a GPU, 30 s on a CPU)",
     )
     made.add_argument(
         "--margin",
-        type=cli.share,
+        type=options.share,
         default=0.01,
         metavar="SHARE",
         help="speeds within this share of the reference's are the same (default: 0.01)",
     )
-    cli.add_output(made)
+    options.add_output(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(parser(), _body, argv)
+    return options.run(parser(), _body, argv)
 
 
 if __name__ == "__main__":

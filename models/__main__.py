@@ -16,12 +16,12 @@ import re
 import sys
 from collections.abc import Sequence
 
-from bench import cli, output
+from bench.cli import options, tables
 
 
-def row(name: str) -> output.Row:
+def row(name: str) -> tables.Row:
     """One object of the JSON output; counted on the meta device."""
-    from bench import counters
+    from bench.counting import counters
     from models.contract import build
     from models.registry import FAMILIES, family_of, task_at
 
@@ -46,7 +46,7 @@ def row(name: str) -> output.Row:
 
 def _back_end(name: str) -> str:
     """What computes the operators that have several back ends; blank where all are torch's own."""
-    from bench import device
+    from bench.machine import device
     from models.kernels import gla, selective_scan
     from models.registry import family_of
 
@@ -81,11 +81,11 @@ def _standing(name: str) -> str:
     return "pinned"
 
 
-_COLUMNS: list[output.Column] = [
+_COLUMNS: list[tables.Column] = [
     ("model", lambda row: row["model"]),
     ("family", lambda row: row["family"]),
-    ("params M", lambda row: output.fixed(2, row["params"] / 1e6)),
-    ("GMACs", lambda row: output.fixed(3, row["macs"] / 1e9)),
+    ("params M", lambda row: tables.fixed(2, row["params"] / 1e6)),
+    ("GMACs", lambda row: tables.fixed(3, row["macs"] / 1e9)),
     ("year", lambda row: str(row["year"] or "-")),
     ("standing", lambda row: row["standing"]),
     ("back end", lambda row: row["back_end"] or "-"),
@@ -94,9 +94,9 @@ _COLUMNS: list[output.Column] = [
 
 
 def _body(args: argparse.Namespace) -> int:
-    cli.check_output(args.out, args.force)
-    names = cli.model_names(args.models or None, default=["*"], flag="MODEL")
-    with cli.progress("counting", len(names)) as begin:
+    options.check_output(args.out, args.force)
+    names = options.model_names(args.models or None, default=["*"], flag="MODEL")
+    with options.progress("counting", len(names)) as begin:
         rows = []
         for name in names:
             begin(name)
@@ -105,17 +105,17 @@ def _body(args: argparse.Namespace) -> int:
         f"{len(rows)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
         "small sizes of ours: python -m models '*-Ti*'"
     ]
-    output.emit(output.render(rows, _COLUMNS, args.format), notes, args.out)
+    tables.emit(tables.render(rows, _COLUMNS, args.format), notes, args.out)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.parser("models", __doc__)
+    parser = options.parser("models", __doc__)
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="names or patterns (default: all published)"
     )
-    cli.add_output(parser)
-    return cli.run(parser, _body, argv)
+    options.add_output(parser)
+    return options.run(parser, _body, argv)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import load
-from bench.record import Record, StoreError, read
+from bench.records.record import Record, StoreError, read
 
 RECORDS = Path("reports/out/records.jsonl")
 # modules of reports whose section(records) gives markdown, blank without records of theirs, and its drawings
 SECTIONS = (
     "golden",
-    "explain",
+    "counters",
     "roofline",
     "depthwise",
-    "scaling",
+    "resolution",
     "memory",
     "projection",
     "training_cost",
     "convergence",
     "samples",
-    "analyses",
-    "agreement",
+    "trained_networks",
+    "repeats",
     "notes",
 )
 
@@ -74,15 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"--out {args.out}: {error.strerror}")
 
     # imported here: pandas and matplotlib take seconds that --help and a wrong argument need not wait for
-    from reports import claims, contents, evidence, plots, tables
+    from reports import contents, overview, selection
+    from reports.claims import page as claims
+    from reports.figures import plots
 
-    gathered = evidence.gather(records)
+    gathered = selection.gather(records)
     drawings = plots.draw(gathered)
     judged = claims.page(records)
-    text = tables.report(gathered, [drawing.picture for drawing in drawings], judged.summary)
+    text = overview.report(gathered, [drawing.picture for drawing in drawings], judged.summary)
     drawings += judged.drawings
     for section in SECTIONS:
-        written, drawn = importlib.import_module(f"reports.{section}").section(records)
+        written, drawn = importlib.import_module(f"reports.sections.{section}").section(records)
         text += f"\n{written}\n" if written else ""
         drawings += drawn
     try:

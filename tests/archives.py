@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.training.archives import BATCHES, IDX_FILES, Images
+from bench.datasets.archives import BATCHES, IDX_FILES, Images
 
 Array = NDArray[Any]
 

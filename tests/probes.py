@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench import environment
-from bench.record import Probe, Recipe, Run
+from bench.datasets.datasets import load
+from bench.machine import environment
+from bench.records.record import Probe, Recipe, Run
 from bench.training import objective
-from bench.training.datasets import load
 from bench.training.identity import Identity
 from bench.training.probe import Shown, Subject
 from bench.training.processes import Alone

@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.record import Evaluation, StoreError, decode
+from bench.records.record import Evaluation, StoreError, decode
 from bench.training.identity import Identity, differences
 from models.contract import build
 

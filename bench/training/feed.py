@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.record import Recipe
+from bench.datasets.datasets import Dataset
+from bench.records.record import Recipe
 from bench.training import rng
-from bench.training.datasets import Dataset
 from bench.training.objective import Objective
 
 RESIDENT = 0.25  # of a GPU's free memory, the most that the training images may take

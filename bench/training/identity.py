@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.record import Recipe, Run
+from bench.records.record import Recipe, Run
 
 if TYPE_CHECKING:
     from models.task import Task

@@ -9,12 +9,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench import cli, device, environment
-from bench.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
+from bench.cli import options
+from bench.datasets.archives import digest
+from bench.datasets.datasets import IMAGES, MOST_CLASSES, Dataset, load
+from bench.jobs.worker import memory_reason
+from bench.machine import device, environment
+from bench.records.record import ChannelScores, Probe, Run, Size, Skipped, Spectrum
 from bench.training import checkpoint, diffusion, flow, objective, rng, validation
-from bench.training.archives import digest
-from bench.training.datasets import IMAGES, MOST_CLASSES, Dataset, load
-from bench.worker import memory_reason
 from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, published_task
 from models.task import Task
@@ -66,7 +67,7 @@ class _Trained:
 
 
 def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Shown, list[str]]:
-    """Load every network that the options of `bench.probing` name, and what they are all shown.
+    """Load every network that the options of `bench.cli.probe_options` name, and what they are all shown.
 
     Returns:
         The networks; images and noise, on the same device; notes on what a reader should know.
@@ -76,7 +77,7 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
     """
     where = args.device or device.default()
     if (reason := device.why_not(where, "fp32")) is not None:
-        raise cli.UsageError(reason)
+        raise options.UsageError(reason)
     device.set_precision("fp32")
     try:
         found = [_from_checkpoint(path, args, question, where) for path in args.checkpoint or ()]
@@ -89,7 +90,7 @@ def subjects(args: argparse.Namespace, question: str) -> tuple[list[Subject], Sh
         for one in found:
             _check_fit(one, data)
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
+        raise options.UsageError(str(error)) from error
     notes = [
         f"{one.run.model}, {one.words}: trained on {one.data} (sha256 {one.data_sha256}), shown {data.name} "
         f"(sha256 {data.sha256})"
@@ -153,7 +154,7 @@ def _from_checkpoint(path: Path, args: argparse.Namespace, question: str, where:
 
 
 def _from_weights(args: argparse.Namespace, question: str, where: str, data: Dataset) -> _Trained:
-    (name,) = cli.model_names([args.model], default=())
+    (name,) = options.model_names([args.model], default=())
     weights = _read_weights(args.weights)
     published = published_task(name)
     channels, height, width = data.shape

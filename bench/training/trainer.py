@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import device, telemetry
 from bench.checkpointing import checkpointed
-from bench.record import Evaluation, Trained
+from bench.datasets.datasets import Dataset
+from bench.machine import device, telemetry
+from bench.records.record import Evaluation, Trained
 from bench.training import checkpoint, objective, rng
 from bench.training.checkpoint import CheckpointError, State, decay_name
-from bench.training.datasets import Dataset
 from bench.training.feed import Feed
 from bench.training.identity import Identity
 from bench.training.processes import Processes

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.datasets.datasets import Dataset
 from bench.training import rng
-from bench.training.datasets import Dataset
 from bench.training.feed import Batch
 from bench.training.objective import Model, Objective
 from bench.training.processes import Processes

@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from baselines import load
 from models import names
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
 PREPARE = """

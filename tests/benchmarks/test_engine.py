@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import timing
-from bench.timing import Policy
+from bench.measure import timing
+from bench.measure.timing import Policy
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PASS_S = 0.005
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import counters, device
+from bench.counting import counters
+from bench.machine import device
 from models import Task, create
 from models.weights import randomise_zeros
 

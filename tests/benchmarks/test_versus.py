@@ -16,12 +16,15 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import arms, device, paired, stats, versus
+from bench import versus
+from bench.machine import device
+from bench.measure import prepared
+from bench.stats import intervals, ratios
 
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
 SLOWED = (5, 30.0)
 SLOWDOWN = 0.05
-VERDICTS = {paired.FASTER, paired.SLOWER, paired.SAME, paired.OPEN}
+VERDICTS = {ratios.FASTER, ratios.SLOWER, ratios.SAME, ratios.OPEN}
 
 Call = Callable[[], object]
 
@@ -34,11 +37,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def as_it_is(arm: arms.Arm) -> Call:
+def as_it_is(arm: prepared.Arm) -> Call:
     return arm.call
 
 
-def slowed(arm: arms.Arm) -> Call:
+def slowed(arm: prepared.Arm) -> Call:
     """The same pass, then work that takes `SLOWDOWN` of it.
 
     On a CPU both are counted in this thread's own seconds: in seconds of the wall, the pass would be
@@ -58,7 +61,7 @@ def slowed(arm: arms.Arm) -> Call:
 
 
 def compared(
-    benchmark: BenchmarkFixture, other: Callable[[arms.Arm], Call], repetitions: int, budget_s: float
+    benchmark: BenchmarkFixture, other: Callable[[prepared.Arm], Call], repetitions: int, budget_s: float
 ) -> set[str]:
     """Compare over and over, each time in another order: the verdicts that there were.
 
@@ -70,26 +73,31 @@ def compared(
     arguments = ["DiT-S/8", "DiT-S/8", "--res", "128", "--batch", "1"]
     contest, *_ = versus.planned(versus.parser().parse_args(arguments))
     seeds = itertools.count()
-    comparisons: list[paired.Compared] = []
+    comparisons: list[ratios.Compared] = []
 
     budget_s = 0.5 if benchmark.disabled else budget_s
 
     def once() -> None:
-        policy = paired.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
-        with arms.prepared(contest.runs[0], None) as first, arms.prepared(contest.runs[1], None) as second:
-            visits = paired.compare(
+        policy = ratios.Policy(budget_s=budget_s, seed=next(seeds), min_visit_s=0.01, min_warmup_s=0.2)
+        with (
+            prepared.prepared(contest.runs[0], None) as first,
+            prepared.prepared(contest.runs[1], None) as second,
+        ):
+            visits = ratios.compare(
                 [first.call, other(second)], policy, clock=time.perf_counter, synchronise=first.synchronise
             )
         comparisons.append(visits)
 
     benchmark.pedantic(once, rounds=repetitions, iterations=1)
-    said = [paired.verdict(paired.ratio_interval(visits, 1), paired.Policy.margin) for visits in comparisons]
+    said = [ratios.verdict(ratios.ratio_interval(visits, 1), ratios.Policy.margin) for visits in comparisons]
     spread = []
     for visits in comparisons:
-        times = paired.seconds_per_call(visits, 0)
-        spread.append((stats.quantile(times, 0.75) - stats.quantile(times, 0.25)) / stats.median(times))
+        times = ratios.seconds_per_call(visits, 0)
+        spread.append(
+            (intervals.quantile(times, 0.75) - intervals.quantile(times, 0.25)) / intervals.median(times)
+        )
     benchmark.extra_info["verdicts"] = dict(Counter(said))
-    benchmark.extra_info["ratios"] = [round(paired.ratio(visits, 1), 4) for visits in comparisons]
+    benchmark.extra_info["ratios"] = [round(ratios.ratio(visits, 1), 4) for visits in comparisons]
     benchmark.extra_info["rounds"] = [len(visits.order) // 4 for visits in comparisons]
     benchmark.extra_info["noise: interquartile range, %"] = [round(100 * share, 1) for share in spread]
     return set(said)

@@ -1,0 +1,1 @@
+"""Options, names, progress and tables that commands share."""

@@ -1,0 +1,1 @@
+"""MACs, bytes and operators, counted on meta tensors."""

@@ -1,0 +1,347 @@
+"""Follows a pass over meta tensors kernel by kernel: the kind of each, its MACs, its bytes, its module.
+
+What is counted, and what moves under ideal fusion, stands in bench.operators.
+"""
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from bench.counting import counters
+from bench.counting.cuda_dispatch import CudaRules
+from bench.machine import device
+from bench.records.record import Part
+from models.contract import condition_width
+from models.task import Task
+
+Shape = Sequence[int]
+
+
+def names(text: str) -> frozenset[str]:
+    """Words apart from each other by blanks."""
+    return frozenset(text.split())
+
+
+# they start no kernel
+_FREE = names(
+    "_unsafe_view empty empty_like empty_strided empty_permuted new_empty new_empty_strided lift_fresh "
+    "resize_ set_"
+)
+_CONVOLUTIONS = names("convolution convolution_backward")
+_MATRICES = names("mm addmm mv addmv")
+_BATCHES = names("bmm baddbmm")
+_SCANS = names("gla gla_fla gla_backward selective_scan selective_scan_backward selective_scan_mamba_ssm")
+_ATTENTION = ("_scaled_dot_product_", "neighbourhood_attention", "_softmax", "_safe_softmax")
+_NORMS = (
+    "native_layer_norm",
+    "native_group_norm",
+    "native_batch_norm",
+    "_fused_rms_norm",
+    "linalg_vector_norm",
+)
+_MOVEMENTS = names(
+    "clone copy copy_ _to_copy cat stack pixel_shuffle pixel_unshuffle constant_pad_nd index index_select "
+    "gather scatter scatter_add index_put index_put_ _index_put_impl_ flip roll repeat embedding "
+    "embedding_dense_backward slice_backward select_backward slice_scatter select_scatter fill fill_ zero_ "
+    "zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full arange upsample_nearest2d "
+    "upsample_nearest2d_backward"
+)
+_GATHERS = names("embedding index index_select gather")  # they read as much as they write, and the indices
+_OVERWRITES = names("copy_ fill_ zero_")  # they do not read what they change
+
+
+def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
+    """The kind of an operator, one of bench.analysis.roofline.KINDS.
+
+    Args:
+        op: torch's name of it, without aten:: and overload.
+        weight: shape of a convolution's weight.
+        channels: of a convolution's input.
+    """
+    if op in _CONVOLUTIONS:
+        if weight[1] == 1 and channels > 1:
+            return "depthwise"
+        return "pointwise" if weight[1] == channels and math.prod(weight[2:]) == 1 else "convolution"
+    if op in _MATRICES:
+        return "linear"
+    if op in _BATCHES or op.startswith(_ATTENTION):
+        return "attention"
+    if op in _SCANS:
+        return "scan"
+    if op.startswith(_NORMS):
+        return "norm"
+    return "movement" if op in _MOVEMENTS else "elementwise"
+
+
+def size_bytes(x: Tensor) -> int:
+    """Bytes of the elements that a tensor really has: an expanded dimension repeats the same ones."""
+    return _elements(x) * x.element_size()
+
+
+def _elements(x: Tensor) -> int:
+    return math.prod(side for side, stride in zip(x.shape, x.stride(), strict=True) if stride)
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one call costs, by the shapes and types alone."""
+
+    kind: str
+    calls: int
+    macs: int
+    eager_bytes: int
+    own_bytes: int | None  # of a product under ideal fusion, without what rides on it; None: it is none
+
+
+@dataclass
+class _Made:
+    """A call that happened, and what it moves under ideal fusion, which may still grow."""
+
+    call: _Call
+    kind: str
+    op: str
+    module: str
+    phase: str
+    fused_bytes: int
+    read: set[int]  # tensors from further back that work riding on it has read already
+
+
+def _attention_backward_macs(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
+    """Twice the forward pass, as of any product; making the scores again does not count."""
+    return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+_RULES: Mapping[Any, counters.Formula] = {
+    **counters.TORCH_RULES,
+    torch.ops.aten._scaled_dot_product_flash_attention_backward: _attention_backward_macs,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward: _attention_backward_macs,
+}
+
+
+class _Modules:
+    """Within it, knows which module of a network calls.
+
+    A backward pass belongs to the module that ran when what it differentiates was computed: autograd numbers
+    its nodes in the order in which the forward pass makes them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._paths = {module: counters.starred(name) for name, module in model.named_modules()}
+        self._running = [counters.starred("")]
+        # from each of these numbers on, the module beside it ran
+        self._numbers = [0]
+        self._ran = self._running[:]
+
+    def __enter__(self) -> Self:
+        self._hooks = [
+            register_module_forward_pre_hook(self._entered),
+            register_module_forward_hook(self._left),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _entered(self, module: nn.Module, _args: object) -> None:
+        self._running.append(self._paths.get(module, self._running[-1]))
+        self._note()
+
+    def _left(self, _module: nn.Module, _args: object, _out: object) -> None:
+        self._running.pop()
+        self._note()
+
+    def _note(self) -> None:
+        self._numbers.append(torch._C._autograd._get_sequence_nr())
+        self._ran.append(self._running[-1])
+
+    def calling(self, phase: str) -> str:
+        """The path of the module, indices in lists as *."""
+        if phase == "forward":
+            return self._running[-1]
+        node = torch._C._current_autograd_node()
+        if node is not None and node._sequence_nr() <= self._numbers[-1]:
+            self._running[-1] = self._ran[bisect_right(self._numbers, node._sequence_nr()) - 1]
+        return self._running[-1]  # sums of gradients, between two nodes, belong to the one before
+
+
+class _Traced(counters.Remembering):
+    """Describes every kernel that an eager pass would start on CUDA.
+
+    Attributes:
+        made: every call so far, in order.
+        phase: forward or backward, of the calls to come.
+    """
+
+    def __init__(self, modules: _Modules, linear: frozenset[str]) -> None:
+        super().__init__()
+        self.made: list[_Made] = []
+        self.phase = "forward"
+        self._modules = modules
+        self._linear = linear  # paths of linear layers: batched products in them are not attention
+        # of every storage, what it holds now: its number, and the product that made it or that it rides on
+        self._held: dict[int, tuple[int, int | None]] = {}
+        self._numbers = 0
+
+    def describe(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        out: Any,  # noqa: ANN401
+    ) -> _Call | None:
+        name = func._overloadpacket.__name__
+        if name in _FREE:
+            return None
+        rule = _RULES.get(func._overloadpacket)
+        macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
+        taken = [*_tensors(args), *_tensors(tuple(keywords.values()))]
+        if name == "convolution":
+            kind = kind_of(name, args[1].shape, args[0].shape[1])
+        elif name == "convolution_backward":
+            kind = kind_of(name, args[2].shape, args[1].shape[1])
+            return _convolution_backward(kind, macs, args, out)
+        else:
+            kind = kind_of(name)
+        if name in _GATHERS:
+            read = size_bytes(out) + sum(map(size_bytes, taken[1:]))
+        elif name in _OVERWRITES:
+            read = sum(map(size_bytes, taken[1:]))
+        else:
+            read = sum(map(size_bytes, taken))
+        fused_attention = name.startswith("_scaled_dot_product_") and not name.endswith("backward")
+        written = size_bytes(out[0]) if fused_attention else sum(map(size_bytes, _tensors(out)))
+        calls = 1
+        if name.startswith("native_layer_norm") and not taken[0].is_contiguous():
+            # it takes rows of neighbours only, and copies what is not
+            calls, read, written = 2, read + size_bytes(taken[0]), written + size_bytes(taken[0])
+        moved = read + written
+        if name == "convolution" and args[2] is not None and kind != "depthwise":
+            # cuDNN's convolutions have no bias: torch adds it to the output
+            return _Call(kind, 2, macs, moved + 2 * size_bytes(out), moved)
+        if name == "native_group_norm":  # once for the statistics, once to apply them
+            return _Call(kind, 2, macs, moved + size_bytes(taken[0]), None)
+        return _Call(kind, calls, macs, moved, None if rule is None else moved)
+
+    def saw(self, func: Any, args: tuple[Any, ...], out: Any, described: _Call | None) -> None:  # noqa: ANN401
+        name = func._overloadpacket.__name__
+        taken = list(_tensors(args))
+        if described is None:
+            if name == "_unsafe_view":
+                self._held[out.untyped_storage()._cdata] = self._state(taken[0])
+            return
+        kind, module = described.kind, self._modules.calling(self.phase)
+        if name in _BATCHES and module in self._linear:
+            kind = "linear"
+        own = described.own_bytes
+        self.made.append(_Made(described, kind, name, module, self.phase, own or 0, set()))
+        carrier = self._ride(kind, taken) if own is None else len(self.made) - 1
+        for tensor in _tensors(out):
+            self._hold(tensor, carrier)
+
+    def _ride(self, kind: str, taken: Sequence[Tensor]) -> int | None:
+        """Find the product that a call rides on, and have it read what comes from elsewhere."""
+        states = [self._state(tensor) for tensor in taken]
+        carriers = [
+            (_elements(tensor), carrier)
+            for tensor, (_, carrier) in zip(taken, states, strict=True)
+            if carrier is not None
+        ]
+        if not carriers:
+            return None
+        _, chosen = max(carriers)
+        if kind != "movement":
+            product = self.made[chosen]
+            for tensor, (number, carrier) in zip(taken, states, strict=True):
+                if carrier != chosen and number not in product.read:
+                    product.read.add(number)
+                    product.fused_bytes += size_bytes(tensor)
+        return chosen
+
+    def _state(self, tensor: Tensor) -> tuple[int, int | None]:
+        """The number of what a tensor's storage holds, and the product that it comes from."""
+        key = tensor.untyped_storage()._cdata
+        if (
+            key not in self._held
+        ):  # a parameter or an input, which outlive the pass: their keys are not reused
+            self._hold(tensor, None)
+        return self._held[key]
+
+    def _hold(self, tensor: Tensor, carrier: int | None) -> None:
+        self._held[tensor.untyped_storage()._cdata] = (self._numbers, carrier)
+        self._numbers += 1
+
+
+def _convolution_backward(kind: str, macs: int, args: tuple[Any, ...], out: Sequence[Tensor | None]) -> _Call:
+    """One kernel for each gradient that is asked for; each reads the gradient of the output."""
+    grad, x, weight = map(size_bytes, args[:3])
+    to_x, to_weight, to_bias = (0 if tensor is None else size_bytes(tensor) for tensor in out)
+    wanted = args[-1]
+    of_products = wanted[0] * (grad + weight + to_x) + wanted[1] * (grad + x + to_weight)
+    return _Call(kind, sum(wanted), macs, of_products + wanted[2] * (grad + to_bias), of_products + to_bias)
+
+
+def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -> tuple[Part, ...]:
+    """The parts of a pass, those of the most eager bytes first; the arguments are those of operators.work."""
+    dtype = device.DTYPES[precision]
+    training = work == "training"
+    if training:
+        model = deepcopy(model)  # which gets the gradients
+    elif dtype != torch.float32:
+        model = deepcopy(model).to(dtype)
+    model.eval()
+    x, t, y = counters.inputs(task, batch, "meta", condition_width(model))
+    if not training:
+        x = x.to(dtype)
+    modules = _Modules(model)
+    linear = frozenset(
+        counters.starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    )
+    traced = _Traced(modules, linear)
+    rules = CudaRules(dtype if training and dtype != torch.float32 else None)
+    with modules, traced, nullcontext() if training else torch.no_grad():
+        with rules:
+            out = model(x, t, y)
+        if training:
+            traced.phase = "backward"
+            out.backward(torch.empty_like(out))
+    return _parts(traced.made)
+
+
+def _parts(made: Sequence[_Made]) -> tuple[Part, ...]:
+    alike = Counter(
+        (m.kind, m.op, m.module, m.phase, m.call.calls, m.call.macs, m.call.eager_bytes, m.fused_bytes)
+        for m in made
+    )
+    parts = [
+        Part(
+            kind=kind,
+            op=op,
+            module=module,
+            phase=phase,
+            calls=n * calls,
+            macs=n * macs,
+            eager_bytes=n * eager,
+            fused_bytes=n * fused,
+        )
+        for (kind, op, module, phase, calls, macs, eager, fused), n in alike.items()
+    ]
+    return tuple(sorted(parts, key=lambda part: -part.eager_bytes))

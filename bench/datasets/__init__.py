@@ -1,0 +1,1 @@
+"""Images and latents that networks are trained on."""

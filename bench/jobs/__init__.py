@@ -1,0 +1,1 @@
+"""Runs cases in workers and stores their records."""

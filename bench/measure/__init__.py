@@ -1,0 +1,1 @@
+"""Timing, interleaving, memory and profiling of a prepared model."""

@@ -1,0 +1,1 @@
+"""What was asked and what was seen: cases, records, their tables and the store."""

@@ -1,0 +1,1 @@
+"""Samples from trained networks, and their distances from images."""

@@ -1,0 +1,1 @@
+"""Statistics of numbers: intervals, noise, ratios, power laws."""

@@ -1,0 +1,299 @@
+"""Draws the plots of the report's section on training convergence."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from bench.analysis import learning_curves
+from bench.analysis.learning_curves import Axis, Study
+from reports.figures.plots import COLOURS, STYLE, Drawing, colour_of, new_figure, saved
+from reports.naming import size
+from reports.objectives import LEVELS
+
+DASHES = ("-", "--", ":", "-.")
+HATCHES = ("", "////", "....", "xxxx")  # of bars, in the place of dashes
+PANELS: dict[Axis, str] = {
+    "steps": "steps of the optimizer",
+    "flops": "training FLOPs",
+    "seconds": "seconds of training",
+    "joules": "joules of the device",
+}
+Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
+
+
+def draw(study: Study, name: str, fids: Mapping[str, float], published: Lines) -> list[Drawing]:
+    """Draw the curves of a study, its differences by timestep, and the papers beside it."""
+    with matplotlib.rc_context(STYLE):
+        drawings = [saved(f"convergence_{name}_loss", *losses(study))]
+        by_bin = [found for model in study.others for found in learning_curves.bin_differences(study, model)]
+        if any(found.percent is not None for found in by_bin):
+            drawings.append(saved(f"convergence_{name}_timesteps", *timesteps(study)))
+        drawings.append(saved(f"convergence_{name}_papers", *papers(study, fids, published)))
+    return drawings
+
+
+def _dashes(study: Study) -> dict[str, str]:
+    """Arms of one family share a colour: they differ in the dashes."""
+    arms = list(study.arms)
+    alike = {model: [other for other in arms if colour_of(other) == colour_of(model)] for model in arms}
+    return {model: DASHES[alike[model].index(model) % len(DASHES)] for model in arms}
+
+
+def _seeds(study: Study) -> str:
+    counts = sorted({len(runs) for runs in study.arms.values()})
+    return (
+        f"{counts[0]} seed{'s' if counts[-1] > 1 else ''}"
+        if len(counts) == 1
+        else f"{counts[0]} to {counts[-1]} seeds"
+    )
+
+
+def _curves(axes: Axes, study: Study, axis: Axis) -> None:
+    """Draw the mean and the range of the seeds of every arm on logarithmic axes, which have no step 0."""
+    places, reached = [], []
+    dashes = _dashes(study)
+    for model in study.arms:
+        points = [point for point in learning_curves.mean_curve(study, model, axis) if point.place > 0]
+        at = [point.place for point in points]
+        lows = [min(point.loss.values) for point in points]
+        highs = [max(point.loss.values) for point in points]
+        colour = colour_of(model)
+        means = [point.loss.mean for point in points]
+        axes.plot(at, means, color=colour, linestyle=dashes[model], linewidth=1.5, label=model, zorder=3)
+        axes.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
+        places += at
+        reached += lows + highs
+    _logarithmic(axes, "x", places)
+    _logarithmic(axes, "y", reached)
+    _grid(axes)
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _logarithmic(
+    axes: Axes, which: Literal["x", "y"], values: Sequence[float], label: Callable[[float], str] | None = None
+) -> None:
+    """Make an axis logarithmic, with some round numbers on it that are written out, by `written` or label."""
+    low, high = min(values), max(values)
+    room = (high / low) ** 0.05 if high > low else 1.1
+    along = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low / room, high * room)})
+    places = ticks(low / room, high * room)
+    along.set_ticks(places, [(label or written)(place) for place in places])
+    along.set_minor_locator(NullLocator())
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers within a range: two to seven of the coarsest kind that gives enough."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        found = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
+        if len(found) >= 4:
+            return found
+    spacing = 10.0 ** math.floor(math.log10(high - low))
+    spacing *= next(m for m in (1, 0.5, 0.2, 0.1) if (high - low) / (m * spacing) >= 3)
+    return [i * spacing for i in range(math.ceil(low / spacing), math.floor(high / spacing) + 1)]
+
+
+def written(value: float) -> str:
+    """500, 2K, 30T."""
+    for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= unit * 0.999:
+            return f"{value / unit:.6g}{letter}"
+    return f"{value:.6g}"
+
+
+def losses(study: Study) -> tuple[Figure, str, str]:
+    """Draw the validation loss against steps, training FLOPs, seconds and, where they were read, joules."""
+    axes_of = [
+        axis for axis in PANELS if all(learning_curves.mean_curve(study, model, axis) for model in study.arms)
+    ]
+    recipe = study.setting.recipe
+    figure = new_figure(1.2 + 3.3 * len(axes_of), 4.0)
+    panels = figure.subplots(1, len(axes_of), squeeze=False)[0]
+    for axes, axis in zip(panels, axes_of, strict=True):
+        _curves(axes, study, axis)
+        axes.set_ylim(panels[0].get_ylim())  # steps are there on every evaluation, joules are not
+        text = f"{PANELS[axis]}, each of {recipe.batch} images" if axis == "steps" else PANELS[axis]
+        axes.set_xlabel(f"{text} (log)", fontsize=8)
+    panels[0].set_ylabel("validation loss (log)")
+    title = f"Validation loss on {recipe.data}: mean of {_seeds(study)}, {study.setting.precision}"
+    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    figure.legend(
+        handles=panels[0].get_legend_handles_labels()[0],
+        loc="outside lower center",
+        ncols=min(6, len(study.arms)),
+        frameon=False,
+    )
+    caption = (
+        f"Line: mean of {_seeds(study)}; band: from the lowest to the highest seed. Trained weights, "
+        f"measured here on {study.setting.device}; seconds are that device's. Step 0 has no place on a "
+        "logarithmic axis."
+    )
+    return figure, title, caption
+
+
+def in_per_cent(ratio: float) -> str:
+    """-50, 0, +100: what a ratio lies above 1."""
+    percent = 100 * (ratio - 1)
+    return f"{percent:+.6g}" if abs(percent) > 1e-6 else "0"
+
+
+def timesteps(study: Study) -> tuple[Figure, str, str]:
+    """Draw each arm's loss over the reference's by range of timesteps, in per cent on a logarithmic axis."""
+    found = {model: learning_curves.bin_differences(study, model) for model in study.others}
+    found = {model: bins for model, bins in found.items() if bins}
+    count = min(len(bins) for bins in found.values())
+    figure = new_figure(max(6.0, 2.0 + 0.16 * count * (len(found) + 1)), 3.6)
+    axes = figure.add_subplot()
+    wide = 0.8 / len(found)
+    dashes = _dashes(study)
+    drawn, left_out = [1.0], False
+    for i, (model, bins) in enumerate(found.items()):
+        colour = colour_of(model)
+        hatch = HATCHES[DASHES.index(dashes[model])]
+        changes = {k: change for k in range(count) if (change := bins[k].percent) is not None}
+        left_out |= len(changes) < count
+        places = [k + (i - (len(found) - 1) / 2) * wide for k in changes]
+        ratios = [1 + change.mean / 100 for change in changes.values()]
+        axes.bar(
+            places, [ratio - 1 for ratio in ratios], wide * 0.9, bottom=1, label=model, zorder=2,
+            edgecolor=colour, linewidth=0.8, color="white" if hatch else colour, hatch=hatch,
+        )  # fmt: skip
+        drawn += ratios
+        for place, ratio, change in zip(places, ratios, changes.values(), strict=True):
+            if change.interval is not None:
+                low, high = (1 + end / 100 for end in change.interval)
+                axes.errorbar(
+                    place, ratio, yerr=[[ratio - low], [high - ratio]],
+                    color="#333333", capsize=1.5, linewidth=0.8, fmt="none", zorder=3,
+                )  # fmt: skip
+                drawn += [low, high]
+    axes.axhline(1, color="#333333", linewidth=0.8, zorder=2)
+    _logarithmic(axes, "y", drawn, in_per_cent)
+    axes.set_xticks(range(count), [f"{k / count:.3g} to\n{(k + 1) / count:.3g}" for k in range(count)])
+    axes.tick_params(axis="x", labelsize=8, length=0)
+    level = LEVELS[study.setting.recipe.objective]
+    axes.set_xlabel(f"{level}, from little noise (0) to much (1)", fontsize=8)
+    axes.set_ylabel(f"loss less {study.reference}'s, % of it (log)")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    recipe = study.setting.recipe
+    title = f"Where in the noise the losses differ: {recipe.data}, step {recipe.steps:,}"
+    axes.set_title(title, loc="left", weight="bold", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=min(6, len(found)), frameon=False)
+    caption = (
+        f"Below zero a model's loss is lower than that of {study.reference} at the same step. Bars: "
+        "geometric mean over seeds of the ratio within a seed, on a logarithmic axis. Whiskers: its 95 % "
+        "interval (none below three seeds)."
+        + (" Ranges where a loss is not above zero have no bar." if left_out else "")
+    )
+    return figure, title, caption
+
+
+def papers(study: Study, fids: Mapping[str, float], published: Lines) -> tuple[Figure, str, str]:
+    """Draw the published FID by step, our loss by step, and the one's end against the other's."""
+    figure = new_figure(12.0, 4.8)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
+    _published(left, published)
+    _curves(middle, study, "steps")
+    middle.set_xlabel("steps (log)", fontsize=8)
+    middle.set_ylabel("validation loss (log)")
+    middle.set_title("Measured here: loss", loc="left", fontsize=9, weight="bold")
+    figure.legend(
+        handles=middle.get_legend_handles_labels()[0],
+        loc="outside lower center",
+        ncols=min(6, len(study.arms)),
+        frameon=False,
+        fontsize=8,
+    )
+    _ends(right, study, fids)
+    recipe = study.setting.recipe
+    title = f"Published FID by step, and the loss of a short run on {recipe.data}"
+    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    caption = (
+        "Left: FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
+        "matching, dashed) and DiCo Table 7 print it. Middle: validation loss measured here, mean and range "
+        "of seeds. Right: that loss at the last step (whiskers: range of seeds) against the published FID "
+        "after 400K steps (FCDM Table 3, diffusion)"
+        + (", of the family's S where a size is ours." if any(size(model) == "Ti" for model in fids) else ".")
+    )
+    return figure, title, caption
+
+
+def _published(axes: Axes, published: Lines) -> None:
+    for table, lines in published.items():
+        flow = "flow" in table
+        for model, line in lines.items():
+            values = [fid for _, fid in line]
+            axes.plot(
+                [step / 1e3 for step, _ in line], values, color=colour_of(model), linewidth=1.3,
+                linestyle="--" if flow else "-", alpha=0.7 if flow else 1.0,
+            )  # fmt: skip
+    ends: dict[str, list[float]] = {}
+    for lines in published.values():
+        for model, line in lines.items():
+            ends.setdefault(size(model), []).append(line[-1][1])
+    for letters, values in ends.items():
+        middle = math.exp(sum(map(math.log, values)) / len(values))
+        axes.annotate(
+            letters, (400, middle), xytext=(5, 0), textcoords="offset points", fontsize=8, va="center"
+        )
+    axes.set_yscale("log")
+    axes.set_yticks([10, 15, 20, 30, 50, 70, 100], ["10", "15", "20", "30", "50", "70", "100"])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xticks([100, 200, 300, 400], ["100K", "200K", "300K", "400K"])
+    axes.set_xlim(35, 440)
+    axes.set_xlabel("steps", fontsize=8)
+    axes.set_ylabel("FID (log)")
+    axes.set_title("Published: FID by step and size", loc="left", fontsize=9, weight="bold")
+    axes.legend(
+        handles=[
+            Line2D([], [], color=COLOURS["FCDM"], label="FCDM, diffusion"),
+            Line2D([], [], color=COLOURS["FCDM"], linestyle="--", alpha=0.7, label="FCDM, flow matching"),
+            Line2D([], [], color=COLOURS["DiCo"], label="DiCo, diffusion"),
+        ],
+        frameon=False,
+        fontsize=8,
+        loc="upper right",
+    )
+    _grid(axes)
+
+
+def _ends(axes: Axes, study: Study, fids: Mapping[str, float]) -> None:
+    axes.set_title("Loss here, FID there", loc="left", fontsize=9, weight="bold")
+    if not fids:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no arm has a published FID", ha="center", transform=axes.transAxes, fontsize=8)
+        return
+    found = {model: learning_curves.final_loss(study, model) for model in fids}
+    for model, fid in fids.items():
+        loss = found[model]
+        reach = [[loss.mean - min(loss.values)], [max(loss.values) - loss.mean]]
+        axes.errorbar(loss.mean, fid, xerr=reach, fmt="o", color=colour_of(model), capsize=2.5, markersize=6)
+    low = min(min(loss.values) for loss in found.values())
+    high = max(max(loss.values) for loss in found.values())
+    room = (high - low) * 0.3 or 0.1 * high
+    axes.set_xlim(low - room, high + room)
+    for model, fid in fids.items():
+        loss = found[model]
+        left = loss.mean > (low + high) / 2
+        axes.annotate(
+            model, (min(loss.values) if left else max(loss.values), fid), xytext=(-7 if left else 7, 0),
+            textcoords="offset points", ha="right" if left else "left", va="center", fontsize=8,
+        )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    span = max(fids.values()) - min(fids.values())
+    axes.set_ylim(min(fids.values()) - 0.08 * span - 0.5, max(fids.values()) + 0.15 * span + 0.5)
+    axes.set_xlabel("validation loss at the last step", fontsize=8)
+    axes.set_ylabel("published FID after 400K steps")
+    _grid(axes)

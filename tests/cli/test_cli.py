@@ -1,0 +1,337 @@
+"""Commands as a user types them: what they print, and how they refuse."""
+
+import argparse
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import flops, latency, throughput
+from bench.__main__ import main as list_commands
+from bench.cli import options
+from bench.records import record
+from bench.records.record import Counted, Throughput
+from models import __main__ as listing
+from tests.test_layout import COMMANDS
+
+
+def run(main: object, *args: str) -> int:
+    """Run a command in this process; argparse leaves through SystemExit."""
+    try:
+        return int(main(list(args)))  # type: ignore[operator]
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.mark.parametrize("main", [flops.main, throughput.main], ids=["flops", "throughput"])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
+        (["--model", "FCDM-Z*"], "--model FCDM-Z*: matches no backbone"),
+        (["--res", "100"], "--res: must be a multiple of 8 pixels, one latent, got 100; try 96"),
+        (["--res", "0"], "--res: must be a multiple of 8 pixels"),
+        (["--res", "big"], "--res: must be pixels, as 512 or 512x256"),
+        (["--res", "264", "--model", "DiT-S/8"], "must be a multiple of patch 8, got 33; 40 would work"),
+        (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
+        (["--model", "FCDM-S", "--weights", "absent.pt"], "--weights absent.pt: no such file"),
+        (["--model", "FCDM-S", "--weights", __file__], "not a checkpoint"),
+        (["--model", "FCDM-S", "DiT-S/2", "--weights", "a.pt"], "belongs to one --model, got 2"),
+        (
+            ["--model", "tests.tiny:WrongShape"],
+            "must return (2, 8, 32, 32) for this task, got (2, 3, 32, 32)",
+        ),
+        (["--model", "tests.tiny:Raises"], "on the meta device raised KeyError"),
+        (["--model", "tests.tiny:not_a_module"], "must return a torch.nn.Module, got int"),
+        (["--model", "tests.tiny:takes_nothing"], "raised TypeError"),
+        (["--model", "tests.tiny:absent"], "has no callable 'absent'"),
+        (["--model", "absent_package:factory"], "cannot import 'absent_package'"),
+        (["--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
+        (["--out", "/"], "--out /: is a folder"),
+        (["--format", "xml"], "--format: invalid choice: 'xml'"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    main: object, args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = [] if any(flag in args for flag in ("--res", "--batch")) else ["--res", "256"]
+    assert run(main, *args, *extra) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--precision", "int3"], "--precision: invalid choice: 'int3'"),
+        (["--precision", "tf32", "--device", "cpu"], "--precision tf32: only a CUDA device has it"),
+        (["--budget", "0"], "--budget: must be seconds above zero"),
+        (["--budget", "soon"], "--budget: must be seconds above zero"),
+        (["--precision-target", "2"], "--precision-target: must be a share above 0 and below 1"),
+        (["--compile", "perhaps"], "--compile: must be on or off, got 'perhaps'"),
+        (["--cuda-graphs", "--device", "cpu"], "--cuda-graphs: needs a CUDA device, got --device cpu"),
+        (
+            ["--attention", "cudnn", "--device", "cpu"],
+            "--attention cudnn: a CPU has auto, flash and math",
+        ),
+        (["--attention", "fast"], "--attention: invalid choice: 'fast'"),
+        (["--soak", "-3"], "--soak: must be seconds above zero"),
+    ],
+)
+def test_throughput_refuses_settings_that_cannot_be(
+    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(throughput.main, "--model", "FCDM-S", *args) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_interrupt_is_told_once_of_several_processes_and_at_once_by_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    def refused(_: argparse.Namespace) -> int:
+        raise options.UsageError("wrong")
+
+    parser = options.parser("bench.any", "")
+    assert options.run(parser, interrupted, []) == 130
+    assert capsys.readouterr().err == "python -m bench.any: interrupted; what was recorded is kept\n"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("time.sleep", interrupted)  # whoever waits is interrupted again
+    assert options.run(parser, interrupted, []) == 130
+    assert options.run(parser, refused, []) == 130
+    assert options.run(parser, refused, ["--unknown"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_flops_refuses_modules_from_a_package_that_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--counter", "fvcore", "--by", "module", "--model", "FCDM-S") == 2
+    assert "--by module: not with --counter fvcore" in capsys.readouterr().err
+
+
+def test_flops_json_lists_an_object_for_every_model_size_and_counter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--model", "fcdm-*", "--model", "DiT-XL/2", "--res", "256", "512", "--format", "json"]
+    assert run(flops.main, *args, "--counter", "torch", "torchprofile-meta") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 5 * 2 * 2
+    first = rows[0]
+    assert first["model"] == "FCDM-S"
+    assert first["family"] == "FCDM"
+    assert (first["res"], first["latent_size"], first["batch"]) == (256, 32, 1)
+    assert first["params"] == 32699912
+    assert first["flops"] == 2 * first["macs"]
+    assert 2.9 < first["train_macs"] / first["macs"] < 3
+    assert first["train_macs_checkpointed"] > first["train_macs"]
+    assert first["counter"] == "torch"
+    assert "gelu" in first["not_counted"]
+
+
+def test_flops_writes_every_format_and_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model", "FCDM-S", "--res", "256"]
+    out = {}
+    for form in ("table", "md", "csv", "json", "latex"):
+        assert run(flops.main, *args, "--format", form) == 0
+        out[form] = capsys.readouterr().out
+    assert "3.073" in out["table"]
+    assert out["md"].startswith("| model")
+    assert out["latex"].startswith(r"\begin{tabular}")
+    (row,) = csv.DictReader(io.StringIO(out["csv"]))
+    assert int(row["macs"]) == json.loads(out["json"])[0]["macs"] == 3073392640
+
+
+@pytest.mark.parametrize("by", ["op", "module"])
+def test_flops_breaks_a_model_down_into_parts_that_add_up(
+    by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(flops.main, "--model", "FCDM-S", "--res", "256", "--by", by, "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sum(row["macs"] for row in rows) == 3073392640
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    assert {"convolution", "addmm"} == {r["part"] for r in rows} or "stem" in {r["part"] for r in rows}
+
+
+def test_flops_takes_sizes_that_are_not_square(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--model", "DiT-S/2", "--res", "256x512", "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["res"], row["latent_size"]) == ("256x512", "32x64")
+
+
+def test_a_users_model_has_its_row_with_one_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--model", "tests.tiny:Tiny", "--res", "256", "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["model"] == "tests.tiny:Tiny"
+    assert row["macs"] > 32 * 32 * 9 * 8 * (4 + 8)
+
+
+def test_out_keeps_what_is_there_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model", "DiT-S/8", "--res", "256", "--format", "json"]
+    kept = tmp_path / "kept.json"
+    kept.write_text("precious")
+    assert run(flops.main, *args, "--out", str(kept)) == 2
+    assert "exists; name another file" in capsys.readouterr().err
+    assert kept.read_text() == "precious"
+    assert run(flops.main, *args, "--out", str(kept), "--force") == 0
+    assert json.loads(kept.read_text()) == json.loads(capsys.readouterr().out)
+
+
+def test_records_are_appended_to_a_jsonl_file_once_a_case_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "records.jsonl"
+    args = ["--model", "DiT-S/8", "--out", str(path), "--res"]
+    for sizes in (["256"], ["256", "512"], ["256", "--force"]):
+        assert run(flops.main, *args, *sizes) == 0
+    records = record.read(path)
+    assert [one.res for one in records if isinstance(one, Counted)] == [256, 512, 256]
+    assert records[0] == replace(records[2], environment=records[0].environment)
+
+
+def test_models_lists_what_each_is_and_how_well_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(listing.main, "FCDM-S", "FCDM-L@[kc]*", "DiG-S/2", "--format", "json") == 0
+    rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["FCDM-S"]["params"] == 32699912
+    assert rows["FCDM-S"]["macs"] == 3082699540
+    assert (rows["FCDM-S"]["year"], rows["FCDM-S"]["standing"]) == (2026, "pinned")
+    assert rows["FCDM-L@k3"]["standing"] == "sure by its printed numbers"
+    assert rows["FCDM-L@cca"]["standing"] == "our reading: likely"
+    assert rows["DiG-S/2"]["back_end"]
+    assert run(listing.main, "FCDM-L@k4") == 2
+    assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
+
+
+QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "0.3s", "--format", "json"]
+
+
+def test_throughput_keeps_every_sample_and_says_what_stopped_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    assert run(throughput.main, "--model", "DiT-S/8", *QUICK, "--out", str(path)) == 0
+    printed = capsys.readouterr()
+    (row,) = json.loads(printed.out)
+    (kept,) = record.read(path)
+    assert isinstance(kept, Throughput)
+    assert row["samples"] == len(kept.times_s) == len(row["times_s"]) > 0
+    assert row["images_per_s"] == pytest.approx(kept.images_per_s) == pytest.approx(2 / row["median_s"])
+    assert row["stopped_by"] in ("precision", "budget")
+    assert (row["stopped_by"] == "precision") == (row["unmet"] == [])
+    assert (row["model"], row["res"], row["batch"], row["precision"]) == ("DiT-S/8", 64, 2, "fp32")
+    assert row["device"] == kept.run.environment.device
+    assert not kept.matmul_tf32
+    assert not kept.conv_tf32
+    assert "\r" not in printed.err  # no progress bar in a pipe
+
+
+@pytest.mark.parametrize(
+    ("factory", "status", "told"),
+    [
+        ("AsksForTooMuch", "out of memory", "allocate"),
+        ("KilledWhenReal", "crashed", "SIGKILL"),
+        ("RaisesWhenReal", "error", "only found out now"),
+        ("Overflows", "not finite", "inf or NaN"),
+    ],
+)
+def test_a_case_that_fails_is_a_row_and_the_next_is_measured(
+    factory: str, status: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(throughput.main, "--model", f"tests.tiny:{factory}", "tests.tiny:Tiny", *QUICK) == 0
+    failed, fine = json.loads(capsys.readouterr().out)
+    assert failed["status"] == status
+    assert told in failed["reason"]
+    assert failed["images_per_s"] is None
+    assert fine["status"] == "ok"
+    assert fine["images_per_s"] > 0
+
+
+def test_cases_that_a_store_holds_are_taken_from_it_unless_forced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ["--model", "tests.tiny:Tiny", *QUICK, "--out", str(path)]
+    assert run(throughput.main, *args) == 0
+    first = capsys.readouterr()
+    assert run(throughput.main, *args) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "1 of 1 were in" in again.err
+    assert len(record.read(path)) == 1
+    assert run(throughput.main, *args, "--force") == 0
+    assert len(record.read(path)) == 2
+
+
+@pytest.mark.parametrize("main", [flops.main, throughput.main], ids=["flops", "throughput"])
+def test_a_store_that_cannot_be_read_is_refused_and_left_as_it_is(
+    main: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text("{}\n")
+    assert run(main, "--model", "tests.tiny:Tiny", "--res", "64", "--out", str(path)) == 2
+    told = capsys.readouterr().err
+    assert f"--out {path}, line 1: not a record of this suite: schema None" in told
+    assert told.count("\n") == 1
+    assert path.read_text() == "{}\n"
+
+
+def test_latency_gives_percentiles_of_single_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model", "tests.tiny:Tiny", "--device", "cpu", "--res", "64", "--budget", "0.4s"]
+    assert run(latency.main, *args, "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["batch"] == 1
+    assert row["p50_s"] == row["median_s"]
+    assert 0 < row["p50_s"] <= row["p90_s"] <= row["p99_s"] <= max(row["times_s"])
+
+
+def test_soaking_adds_a_sustained_figure_and_the_published_protocol_a_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--model", "tests.tiny:Tiny", *QUICK, "--protocol", "suite", "dico", "--soak", "0.2s"]
+    assert run(throughput.main, *args) == 0
+    suite, dico = json.loads(capsys.readouterr().out)
+    assert suite["sustained_images_per_s"] > 0
+    assert (suite["protocol"], dico["protocol"]) == ("suite", "dico")
+    assert dico["samples"] == 1
+    assert dico["images_per_s_interval"] is None
+    assert "without synchronising" in dico["stopped_by"]
+
+
+@pytest.mark.parametrize("setting", [["--attention", "math"], ["--checkpointing"], ["--channels-last"]])
+def test_settings_reach_the_record_and_change_no_output(
+    setting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(throughput.main, "--model", "DiT-S/8", *QUICK, *setting) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["status"] == "ok"
+    name = setting[0].removeprefix("--").replace("-", "_")
+    assert row[name] == (setting[1] if len(setting) > 1 else True)
+
+
+def test_throughput_sweeps_the_product_of_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--device", "cpu", "--model", "tests.tiny:Tiny", "--res", "64", "--batch", "1", "2"]
+    assert (
+        run(throughput.main, *args, "--precision", "fp32", "bf16", "--budget", "0.2s", "--format", "json")
+        == 0
+    )
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["batch"], row["precision"]) for row in rows} == {
+        (1, "fp32"),
+        (2, "fp32"),
+        (1, "bf16"),
+        (2, "bf16"),
+    }
+
+
+def test_the_commands_are_listed_with_their_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(list_commands) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[2]: line.split(maxsplit=3)[3] for line in lines}
+    assert set(told) == set(COMMANDS) - {"models", "reports"}
+    assert told["bench.throughput"] == "How many images a second does a backbone denoise?"
+    assert run(list_commands, "flops") == 2
+    assert capsys.readouterr().err.count("\n") == 1

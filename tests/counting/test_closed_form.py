@@ -1,0 +1,132 @@
+"""MACs from configurations alone: against the traced counts of the zoo, and against printed figures."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from baselines import load
+from bench import closed_form
+from bench.counting import counters
+from models.contract import build
+from models.dit import DiT
+from models.registry import ABLATIONS, BACKBONES, FAMILIES, names, task_at
+from models.task import Task
+from tests import tiny
+from tests.conftest import NARROW
+
+SMALLEST = [next(iter(family.variants)) for family in FAMILIES.values()]
+SIZES = [(1024, 1024), (256, 512)]
+
+
+def assert_exact(name: str, height: int, width: int, batch: int = 1) -> None:
+    task = task_at(name, height, width)
+    traced = counters.count_side_by_side(build(name, task), task, batch).counts
+    terms = closed_form.count(name, task, batch)
+    assert terms is not None
+    macs = sum(terms.torch.values())
+    assert macs == traced["torch"].macs
+    assert macs + sum(terms.torchprofile.values()) == traced["torchprofile-meta"].macs
+    with_scaling = macs + sum(terms.torchprofile.values()) + terms.query_scaling
+    assert with_scaling == traced["torchprofile-unfused"].macs
+
+
+@pytest.mark.parametrize("name", names("*"))
+def test_every_backbone_has_the_traced_macs_to_the_last_one(name: str) -> None:
+    assert_exact(name, 256, 256)
+
+
+@pytest.mark.parametrize("name", [*names("FCDM-S@*"), *names("Di*@*"), "FCDM-B@iso"])
+def test_every_ablation_has_the_traced_macs_to_the_last_one(name: str) -> None:
+    assert_exact(name, 256, 256)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", SMALLEST)
+def test_other_sizes_have_the_traced_macs_to_the_last_one(name: str, size: tuple[int, int]) -> None:
+    assert_exact(name, *size)
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_batch_has_the_traced_macs_to_the_last_one(name: str) -> None:
+    assert_exact(name, 256, 256, batch=3)
+
+
+def test_every_network_of_the_zoo_has_a_formula() -> None:
+    factories = [*BACKBONES.values(), *ABLATIONS.values()]
+    factories += [factory for family in FAMILIES.values() for factory in family.backends.values()]
+    networks = {factory.func for factory in factories if isinstance(factory, partial)}
+    assert (
+        len(networks) == len({family.network for family in FAMILIES.values()}) + 1
+    )  # and the isotropic FCDM
+    assert networks == closed_form.NETWORKS.keys(), (
+        "the docstring of bench/closed_form.py says how to add one"
+    )
+
+
+def test_a_named_back_end_costs_what_its_network_does() -> None:
+    for name in ("DiG-S/2@fla", "DiM-H/2@mamba-ssm", "FCDM-S@na7-natten"):
+        named = closed_form.count(name, task_at(name, 256, 256))
+        plain = closed_form.count(name.rpartition("-" if "na7" in name else "@")[0], task_at(name, 256, 256))
+        assert named is not None
+        assert plain is not None
+        assert named.torch == plain.torch
+
+
+def test_nothing_is_built_or_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a module was built")
+
+    monkeypatch.setattr(torch.nn.Module, "__init__", refuse)
+    monkeypatch.setattr(torch, "empty", refuse)
+    for name in SMALLEST:
+        assert closed_form.count(name, task_at(name, 256, 256)) is not None
+
+
+def test_terms_are_the_architectures_parts() -> None:
+    terms = closed_form.count("DiT-XL/2", Task())
+    assert terms is not None
+    assert terms.torch["attention products"] == 28 * 2 * 256**2 * 1152
+    assert terms.torch["feed-forward"] == 28 * 8 * 256 * 1152**2
+    assert terms.query_scaling == 28 * 256 * 1152
+    convnext = closed_form.count("FCDM-S", Task())
+    assert convnext is not None
+    levels = ((1024, 128, 4), (256, 256, 8), (64, 512, 8))  # pixels, width, blocks
+    assert convnext.torch["depthwise"] == sum(49 * p * w * n for p, w, n in levels)
+    assert convnext.torch["pointwise"] == sum(6 * p * w**2 * n for p, w, n in levels)
+    assert convnext.torch["attention products"] == 0
+
+
+@pytest.mark.parametrize("name", ["DiT-S/2", "DiT-B/2", "DiT-L/2", "DiT-XL/2"])
+def test_attention_that_is_not_fused_gives_the_dit_rows_that_dico_prints(name: str) -> None:
+    rows = [row for row in load.table("dico_table01").rows if load.row_name(row) == name]
+    terms = closed_form.count(name, Task())
+    assert rows
+    assert terms is not None
+    macs = sum(terms.torch.values()) + sum(terms.torchprofile.values()) + terms.query_scaling
+    assert {row["gflops"].as_printed for row in rows} == {f"{macs / 1e9:.2f}"}
+
+
+@pytest.mark.parametrize("latent", [32, 64])
+def test_digs_terms_are_those_counted_by_hand(latent: int) -> None:
+    by_hand = load.dig_macs()["DiG-S/2", latent]
+    terms = closed_form.count("DiG-S/2", Task(latent_size=latent))
+    assert terms is not None
+    assert terms.torch["linear attention"] == by_hand["gla_core"]
+    assert terms.torch["feed-forward"] == by_hand["mlp_gate"] + by_hand["mlp_down"]
+    assert terms.torch["depthwise"] == by_hand["dw"]
+    assert terms.torch["attention projections"] == sum(
+        by_hand[part] for part in ("q", "k", "v", "g", "o", "gk")
+    )
+    assert sum(terms.torch.values()) == by_hand["matmul_conv_gla_all"]
+
+
+@pytest.mark.parametrize("name", NARROW.values())
+def test_a_users_partial_of_one_of_these_networks_has_its_formula(name: str) -> None:
+    assert_exact(name, 256, 128)
+
+
+def test_a_users_own_model_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert closed_form.count("tests.tiny:Tiny", Task()) is None
+    monkeypatch.setattr(tiny, "without_config", partial(DiT), raising=False)
+    assert closed_form.count("tests.tiny:without_config", Task()) is None

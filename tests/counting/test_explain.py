@@ -1,0 +1,379 @@
+"""Why counters disagree: every difference has a name, and they add up."""
+
+import csv
+import importlib.util
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench import closed_form, flops
+from bench.cli import options
+from bench.counting import counters, explain
+from bench.machine import device
+from bench.records import record
+from bench.records.record import Counted
+from models import Task
+from models.contract import build
+from models.dit import Config, DiT
+from reports.sections.counters import section
+from tests.cli.test_cli import run
+
+MAIN = ["FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL", "DiG-XL/2"]
+SMALL = ["FCDM-S", "DiT-S/8", "DiCo-S", "DiC-S", "DiG-S/2", "MDT-S/2"]
+SMALL += [f"tests.narrow:{name}" for name in ("adm", "ldm", "dis", "dim", "dimsum", "uvit")]
+
+
+class Functional(nn.Module):
+    """A user's model that calls functions where others have layers."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(task.out_channels, task.in_channels))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        x = F.linear(x.permute(0, 2, 3, 1), self.weight)  # (N, H, W, C_out)
+        x = torch.einsum("nhwc,dc->nhwd", x, self.weight @ self.weight.T)
+        return torch.einsum("nhwc->nchw", x)
+
+
+class Scaled(nn.Module):
+    """A user's model without a product of matrices."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(task.out_channels, 1, 1))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, x], dim=1) * self.scale
+
+
+def explained(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, Any]]:
+    assert run(flops.main, "--explain", *args, "--format", "json") == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def with_packages(name: str, res: str) -> list[dict[str, Any]]:
+    """The rows of one model under every counter, without those of the ratio."""
+    ((blank, model),) = flops.planned(flops.parser().parse_args(["--model", name, "--res", res]))
+    one = explain.explain(blank, model, dict.fromkeys(explain.PACKAGES, ""))
+    return [dict(row) for row in explain.rows([one], [])]
+
+
+def counts(rows: list[dict[str, Any]], model: str) -> dict[str, int]:
+    found = [row for row in rows if row["part"] == "count" and row["model"] == model]
+    return {row["counter"]: row["macs"] for row in found if row["macs"] is not None}
+
+
+def named(rows: list[dict[str, Any]], model: str, counter: str) -> dict[str, int]:
+    of = (model, counter)
+    found = [row for row in rows if row["part"] == "difference" and (row["model"], row["counter"]) == of]
+    return {row["name"]: row["macs"] for row in found}
+
+
+def assert_all_named(rows: list[dict[str, Any]]) -> None:
+    for model in {row["model"] for row in rows if row["part"] == "verdict"}:
+        each = counts(rows, model)
+        for counter in each.keys() - {"torch"}:
+            differences = named(rows, model, counter)
+            assert each["torch"] + sum(differences.values()) == each[counter]
+            assert differences[explain.UNEXPLAINED] == 0, (model, counter)
+
+
+def test_differences_of_the_main_models_are_all_named_and_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = explained(capsys, *MAIN, "--res", "256", "512x256")
+    for res in (256, "512x256"):
+        here = [row for row in rows if row["res"] == res]
+        assert counts(here, "DiG-XL/2").keys() == explain.COUNTERS.keys() - set(explain.PACKAGES)
+        assert_all_named(here)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_differences_of_the_packages_are_all_named_and_add_up(name: str) -> None:
+    rows = with_packages(name, "64")
+    assert counts(rows, name).keys() == explain.COUNTERS.keys()
+    assert_all_named(rows)
+
+
+def test_what_runs_in_a_custom_operators_place_is_named() -> None:
+    rows = with_packages("FCDM-S@na7", "224")
+    assert_all_named(rows)
+    differences = named(rows, "FCDM-S@na7", "torchprofile")
+    assert differences["custom operator neighbourhood_attention unseen"] < 0
+    assert differences["attention in the custom operator's place"] > 0
+
+
+def test_the_causes_carry_the_names_that_the_papers_differ_by(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [*with_packages("DiT-S/8", "128"), *with_packages("FCDM-S", "64")]
+    attention = 12 * 2 * 4**2 * 384  # blocks, two products, tokens by tokens, width
+    for counter in ("module-hooks", "fvcore"):
+        assert named(rows, "DiT-S/8", counter)["attention products unseen"] == -attention
+    assert named(rows, "FCDM-S", "fvcore")["norms counted"] > 0
+    rows = explained(capsys, "DiT-XL/2", "DiG-S/2", "U-DiT-S", "DiCo-S", "--counter", "torch")
+    unfused = named(rows, "DiT-XL/2", "torchprofile-unfused")
+    assert unfused["unfused attention's query scaling"] == 28 * 256 * 1152
+    assert unfused["elementwise products counted: gates"] == 28 * 2 * 256 * 1152
+    assert named(rows, "DiG-S/2", "torchprofile-meta")["custom operator gla unseen"] < 0
+    assert named(rows, "U-DiT-S", "module-hooks")["functional convolutions unseen"] < 0
+    assert named(rows, "U-DiT-S", "module-hooks")["written-out attention products unseen"] < 0
+    assert named(rows, "DiCo-S", "torchprofile-meta")["means and pooling counted"] > 0
+    assert_all_named(rows)
+
+
+def test_hooks_on_layers_are_not_said_to_be_what_calflops_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "U-DiT-S", "--counter", "torch") == 0
+    printed = capsys.readouterr()
+    (legend,) = (line for line in printed.err.splitlines() if line.startswith("module-hooks: "))
+    assert "calflops, never run here, also counts functional convolutions and matrix products" in legend
+    assert "calflops" not in printed.out  # whose differences these are
+
+
+def test_an_operator_that_no_rule_names_is_unexplained() -> None:
+    with torch.device("meta"):
+        model = build("DiT-S/8", Task(16))
+    side = counters.count_side_by_side(model, Task(16))
+    torchs = side.counts["torch"]
+    odd = counters.Count(by_op={**torchs.by_op, "conjure": 7}, by_module={}, not_counted=())
+    *others, last = explain.differences("torchprofile", odd, side, None)
+    assert (last.cause, last.macs, last.operators) == (explain.UNEXPLAINED, 7, ("conjure",))
+    assert not others
+
+
+def test_functions_of_a_users_model_are_what_hooks_do_not_see() -> None:
+    name = "tests.counting.test_explain:Functional"
+    rows = with_packages(name, "64")
+    each = counts(rows, name)
+    assert each["torch"] == 64 * (8 * 4 + 8 * 8) + 8 * 4 * 8
+    assert each["module-hooks"] == 0
+    assert named(rows, name, "module-hooks")["functional matrix products unseen"] == -each["torch"]
+    assert named(rows, name, "torchprofile")["permuting einsum counted"] == 8 * 8 * 8
+    assert each["torchprofile"] == each["torchprofile-meta"]
+    assert_all_named(rows)
+
+
+def test_a_model_that_torch_counts_nothing_for_has_a_verdict() -> None:
+    rows = with_packages("tests.counting.test_explain:Scaled", "64")
+    (verdict,) = (row["text"] for row in rows if row["part"] == "verdict")
+    assert "trust torch, 0.0000 GMACs" in verdict
+    assert "torchprofile +512 MACs (elementwise products counted)" in verdict
+    assert_all_named(rows)
+
+
+def test_a_package_that_fails_on_a_users_model_says_so_in_its_row() -> None:
+    rows = with_packages("tests.tiny:RaisesWhenReal", "64")
+    (row,) = (row for row in rows if (row["part"], row["counter"]) == ("count", "fvcore"))
+    assert row["macs"] is None
+    assert row["text"] == "raised KeyError: 'only found out now'"
+    assert_all_named(rows)
+
+
+def test_a_users_model_is_told_to_have_no_closed_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "tests.tiny:Tiny") == 0
+    printed = capsys.readouterr()
+    assert (
+        "tests.tiny:Tiny 256: trust torch, 0.0009 GMACs (closed form: no formula: a user's model"
+        in printed.out
+    )
+    assert "closed-form, no count: no formula" in printed.err
+    assert run(flops.main, "--model", "tests.tiny:Tiny", "--counter", "closed-form") == 2
+    assert "--counter closed-form: tests.tiny:Tiny has no formula" in capsys.readouterr().err
+
+
+def test_the_ratio_moves_with_the_counter_and_ends_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = explained(capsys, "DiT-S/8", "--res", "256", "512")
+    ratios = {(row["res"], row["counter"]): row for row in rows if row["part"] == "ratio"}
+    assert rows[-1]["part"] == "ratio"
+    assert {res for res, _ in ratios} == {256, 512}
+    assert f"{ratios[256, 'torch']['ratio']:.3f}" == "0.544"
+    assert f"{ratios[256, 'module-hooks']['ratio']:.3f}" == "0.564"
+    of = ratios[256, "closed-form"]
+    assert of["ratio"] == of["macs"] / of["other_macs"]
+    assert run(flops.main, "--explain", "DiT-S/8", "--res", "8x264") == 2  # neither the model nor the ratio
+
+
+def test_without_a_ratio_at_a_size_the_rest_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "tests.tiny:Tiny", "--res", "264", "--format", "json") == 0
+    printed = capsys.readouterr()
+    assert not [row for row in json.loads(printed.out) if row["part"] == "ratio"]
+    assert "no ratio at 264 px: FCDM-XL: latent_size: must be a multiple of" in printed.err
+
+
+def test_published_figures_stand_beside_the_counts_that_round_to_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = explained(capsys, "DiT-XL/2", "FCDM-XL", "DiG-S/2", "--counter", "torch")
+    rounding = {
+        (row["model"], row["name"], row["text"]): row["counter"] for row in rows if row["part"] == "published"
+    }
+    assert rounding["DiT-XL/2", "dico:table1", "118.66"] == "torchprofile-unfused"
+    assert rounding["DiT-XL/2", "fcdm:table3", "118.6"] == "torch, closed-form"
+    assert rounding["FCDM-XL", "fcdm:table3", "64.6"] == "torchprofile-meta, torchprofile-unfused"
+    released = [
+        text for (model, source, _), text in rounding.items() if "released" in source and model == "FCDM-XL"
+    ]
+    assert released == ["torchprofile-meta, torchprofile-unfused, to the last MAC"]
+    assert "that the release hides" in rounding["DiG-S/2", "dico:table1", "4.30"]
+
+
+def test_rounding_to_a_published_figure_is_not_told_as_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--explain", "DiT-XL/2", "--counter", "torch") == 0
+    table = capsys.readouterr().out.partition("Published, ")[2].partition("Verdict")[0].splitlines()
+    assert table[0] == "and which counts round to it"
+    assert table[2].split("  ")[-1] == "rounds to it"
+    (fcdm,) = (line for line in table if "fcdm:table3" in line)
+    assert fcdm.endswith("118.6  torch, closed-form")
+
+
+def test_packages_are_left_out_by_a_rule_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert explain.packages_asked(None, 4) == {"torchprofile": "", "fvcore": ""}
+    assert explain.packages_asked(None, 5)["fvcore"].startswith("left out above 4 models times sizes, here 5")
+    assert explain.packages_asked(["fvcore"], 5) == {
+        "torchprofile": "not asked for; --counter torchprofile runs it",
+        "fvcore": "",
+    }
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert explain.packages_asked(["fvcore"], 1)["fvcore"] == "not installed here; pip install fvcore"
+
+
+def test_a_package_that_would_cost_too_much_says_so_in_its_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reason(*args: str) -> str:
+        rows = explained(capsys, *args)
+        (found,) = (row for row in rows if (row["part"], row["counter"]) == ("count", "fvcore"))
+        assert found["macs"] is None
+        return str(found["text"])
+
+    assert reason("DiT-XL/2", "--res", "512") == "left out above 150 GMACs; --counter fvcore runs it"
+    monkeypatch.setattr(device, "free_host_bytes", lambda: 2**20)
+    assert reason("DiT-S/8", "--res", "64") == "about 0.2 GiB of memory needed, 0.0 are free"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["FDCM-XL"], "--explain FDCM-XL: no such backbone; did you mean FCDM-XL"),
+        (["FCDM-Z*"], "--explain FCDM-Z*: matches no backbone"),
+        (
+            ["DiT-S/8", "--res", "264"],
+            "--explain DiT-S/8: latent_size: must be a multiple of patch 8, got 33",
+        ),
+        (["DiT-S/8", "--model", "DiT-S/2"], "--explain: names its models itself and takes no --model"),
+        (["DiT-S/8", "--by", "op"], "takes no --by; leave --by out"),
+        (
+            ["DiT-S/8", "--counter", "closed-form", "fvcore"],
+            "--explain: has closed-form anyway; --counter names the packages to run, torchprofile or fvcore",
+        ),
+        (["tests.tiny:WrongShape"], "--explain tests.tiny:WrongShape: model(x, t, y) must return"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(flops.main, "--explain", *args) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert told in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_closed_form_that_is_not_the_traced_count_is_told_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_a_head(terms: closed_form.Terms, config: Config, task: Task) -> None:
+        closed_form.count_dit(terms, config, task)
+        del terms.torch["head"]
+
+    monkeypatch.setattr(closed_form, "NETWORKS", {DiT: without_a_head})
+    args = ("--explain", "DiT-S/8", "--res", "64", "--counter", "torch")
+    assert run(flops.main, *args, "--format", "json") == 1
+    rows = json.loads(capsys.readouterr().out)
+    head = 384 * 8 * 8 * 8  # one token, 8 channels of a patch of 8
+    assert named(rows, "DiT-S/8", "closed-form") == {explain.UNEXPLAINED: -head}
+    (verdict,) = (row["text"] for row in rows if row["part"] == "verdict")
+    assert "one of the two is wrong" in verdict
+
+
+def test_a_suite_cannot_explain() -> None:
+    with pytest.raises(options.UsageError, match="--explain: a table of its own, which no suite runs"):
+        flops.planned(flops.parser().parse_args(["--explain", "DiT-S/8"]))
+
+
+def test_every_format_holds_the_same_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    out = {}
+    for form in ("table", "md", "csv", "json", "latex"):
+        assert run(flops.main, "--explain", "DiT-S/8", "--format", form, "--counter", "torch") == 0
+        out[form] = capsys.readouterr().out
+    rows = [row for row in csv.DictReader(io.StringIO(out["csv"])) if row["part"] == "count" and row["macs"]]
+    each = {row["counter"]: int(row["macs"]) for row in rows}
+    assert each == counts(json.loads(out["json"]), "DiT-S/8")
+    for form in ("table", "md", "latex"):
+        assert f"{each['module-hooks'] / 1e9:.4f}" in out[form]
+        titles = ("GMACs under each counter", "Differences to torch's count", "The closed form", "Verdict")
+        assert [title in out[form] for title in titles] == [True] * 4
+    assert out["latex"].count(r"\begin{tabular}") == out["md"].count("### ") == 6
+
+
+def test_records_of_every_counter_are_kept_once(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for _ in range(2):
+        args = ("DiT-S/8", "--res", "64", "--out", str(path))
+        assert run(flops.main, "--explain", *args) == 0
+    kept = [one for one in record.read(path) if isinstance(one, Counted) and one.model == "DiT-S/8"]
+    assert [one.counter for one in kept] == list(explain.COUNTERS)
+    assert {one.params for one in kept} == {kept[0].params}
+    assert kept[0].macs == kept[1].macs
+
+
+def test_the_report_sets_every_counter_beside_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ("--explain", *explain.PAIR, "DiT-S/8", "--res", "256", "--counter", "torch", "--out", str(path))
+    assert run(flops.main, *args) == 0
+    records = record.read(path)
+    text, drawings = section(records)
+    assert not drawings
+    assert "## The same model under every counter" in text
+    header, _, *lines = (line for line in text.splitlines() if line.startswith("|") and "px" not in line[:8])
+    assert [cell.strip() for cell in header.split("|")[3:-1]] == list(explain.COUNTERS)[:5]
+    by_model = {line.split("|")[1].strip(): line for line in lines}
+    assert "118.6630" in by_model["DiT-XL/2"]
+    assert "114.3936" in by_model["DiT-XL/2"]
+    assert "0.5440" in text
+    assert "0.5641" in text
+    assert section(list(reversed(records))) == (text, drawings)
+
+
+def test_the_report_has_no_such_section_where_each_model_has_one_count(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    assert run(flops.main, "--model", "DiT-S/8", "FCDM-S", "--res", "64", "--out", str(path)) == 0
+    assert section(record.read(path)) == ("", [])
+    assert section([]) == ("", [])
+
+
+def test_the_report_orders_sizes_by_their_pixels_and_not_by_their_digits(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    args = ("--model", *explain.PAIR, "--res", "256", "1024", "512", "--counter", "torch", "module-hooks")
+    assert run(flops.main, *args, "--out", str(path)) == 0
+    text, _ = section(record.read(path))
+    cells = [line.split("|") for line in text.splitlines()]
+    assert [row[2].strip() for row in cells if row[1:2] == [" DiT-XL/2 "]] == ["256", "512", "1024"]
+    ratios = text.rpartition("###")[2].splitlines()
+    assert [row.split("|")[1].strip() for row in ratios if "0." in row] == ["256", "512", "1024"]
+
+
+def test_counters_that_compute_nothing_are_taken_by_name_too(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["closed-form", "module-hooks", "torchprofile-unfused"]
+    args = ("--model", "DiT-S/8", "--res", "256", "--counter", *chosen, "--format", "json")
+    assert run(flops.main, *args) == 0
+    rows = json.loads(capsys.readouterr().out)
+    side = counts(explained(capsys, "DiT-S/8", "--counter", "torch"), "DiT-S/8")
+    assert {row["counter"]: row["macs"] for row in rows} == {counter: side[counter] for counter in chosen}
+    assert run(flops.main, *args, "--by", "op") == 0
+    terms = {row["part"]: row["macs"] for row in json.loads(capsys.readouterr().out)}
+    assert terms["attention products"] == 12 * 2 * 16**2 * 384

@@ -1,0 +1,661 @@
+"""Memory: what a footprint counts, how near predictions come, and the command."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
+
+from bench import memory
+from bench.analysis import memory_fit
+from bench.analysis.memory_fit import GIB, MIB
+from bench.checkpointing import checkpointed
+from bench.counting.cuda_dispatch import CudaRules, fused_attention
+from bench.jobs import worker
+from bench.measure.live_bytes import CUDA_BLOCK_BYTES, Footprint, PeakWatch
+from bench.measure.memory import predict, training
+from bench.memory import MemoryCase
+from bench.records import record
+from bench.records.record import Memory, MemoryUse, Skipped
+from models import Task
+from models.contract import build
+from models.registry import task_at
+from reports.sections import memory as report
+from tests.cli.test_cli import run
+from tests.conftest import UNREAD
+from tests.records.test_record import RUN
+from tests.tiny import Tiny
+
+KB = 1000  # a vector of 250 float32
+
+
+def vector(size: int = 250) -> Tensor:
+    return torch.empty(size, device="meta")
+
+
+# what a footprint counts
+
+
+def test_temporaries_of_a_chain_are_freed_and_the_peak_is_two_of_them() -> None:
+    with Footprint() as footprint:
+        x = vector()
+        for _ in range(5):
+            x = x.sin()
+    assert footprint.live_bytes == KB
+    assert footprint.peak_bytes == 2 * KB
+
+
+def test_an_operation_in_place_takes_nothing() -> None:
+    with Footprint() as footprint:
+        vector().sin_().add_(1)
+    assert footprint.peak_bytes == KB
+    assert footprint.live_bytes == 0
+
+
+def test_views_share_one_storage_which_lives_as_long_as_the_last_of_them() -> None:
+    with Footprint() as footprint:
+        x = vector()
+        part = x.view(25, 10).transpose(0, 1)[:3]
+        assert footprint.live_bytes == KB
+        del x
+        assert footprint.live_bytes == KB
+        del part
+        assert footprint.live_bytes == 0
+
+
+def test_tensors_from_before_count_once_they_are_used_or_followed() -> None:
+    x, y = vector(), vector()
+    with Footprint() as footprint:
+        x.sin()
+        assert footprint.live_bytes == KB
+        footprint.follow([x, y])
+        assert footprint.live_bytes == 2 * KB
+
+
+def test_lists_of_results_count_each() -> None:
+    with Footprint() as footprint:
+        kept = torch._foreach_add([vector(), vector(500)], 1)
+        assert footprint.live_bytes == 3 * KB
+        assert len(kept) == 2
+
+
+def test_storages_take_whole_blocks_where_they_are_asked_to() -> None:
+    with Footprint(block_bytes=512) as footprint:
+        kept = [vector(1), vector(128), vector(129)]
+        assert footprint.live_bytes == 512 + 512 + 1024
+        assert len(kept) == 3
+
+
+def test_other_devices_are_left_out() -> None:
+    with Footprint("meta") as footprint:
+        torch.zeros(250)
+    assert footprint.peak_bytes == 0
+
+
+def test_a_chain_of_linears_keeps_each_input_until_its_backward_pass() -> None:
+    width, batch, depth = 64, 512, 4
+    weights = [torch.empty(width, width, device="meta", requires_grad=True) for _ in range(depth)]
+    hidden, weight = 4 * batch * width, 4 * width * width
+    with Footprint() as footprint:
+        footprint.follow(weights)
+        x = torch.empty(batch, width, device="meta")
+        for w in weights:
+            x = x @ w
+        # the input, three hidden activations that the backward pass needs, the output; the weights
+        assert footprint.live_bytes == (depth + 1) * hidden + depth * weight
+        x.backward(torch.empty_like(x))
+        del x
+    assert footprint.live_bytes == 2 * depth * weight  # and the gradients
+    # at the third of four: its input and what lies before it, the output and the gradient that came in, the
+    # gradients of its output and input; those of two weights
+    assert footprint.peak_bytes == (3 + 2 + 2) * hidden + (depth + 2) * weight
+
+
+class Stack(nn.Module):
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)) for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def step_peak(model: nn.Module, x: Tensor) -> int:
+    footprint = Footprint(x.device.type)
+    footprint.follow([*model.parameters(), x])
+    with footprint:
+        model(x).sin().sum().backward()
+    return footprint.peak_bytes
+
+
+def test_checkpointing_lowers_the_peak_to_one_block_and_the_inputs_of_all() -> None:
+    model, x = Stack(8).to("meta"), torch.empty(4096, 64, device="meta")
+    kept = step_peak(model, x)
+    model.zero_grad()
+    with checkpointed(model):
+        recomputed = step_peak(model, x)
+    model.zero_grad()
+    assert recomputed < kept / 3
+    assert step_peak(model, x) == kept
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's profiler warns of its own deprecations
+def test_a_footprint_agrees_with_what_torchs_profiler_saw_allocated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Stack(3), torch.randn(2048, 64)
+    before = sum(p.untyped_storage().nbytes() for p in model.parameters()) + x.untyped_storage().nbytes()
+    model(x).sin().sum().backward()  # whatever is made once is there
+    model.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        model(x).sin().sum().backward()
+    trace = tmp_path / "trace.json"
+    seen.export_chrome_trace(str(trace))
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda e: e["ts"]):
+        live += event["args"]["Bytes"]
+        peak = max(peak, live)
+    model.zero_grad()
+    followed = step_peak(model, x)
+    model.zero_grad()
+    assert step_peak(model.to("meta"), x.to("meta")) == followed
+    assert followed == pytest.approx(before + peak, rel=0.01)
+
+
+def test_a_peak_belongs_to_what_ran_when_it_rose() -> None:
+    peaks = iter([0, 5, 5, 9])
+    watch = PeakWatch(lambda: next(peaks))
+    for phase, gradients in (("forward", 0), ("backward", 0), ("backward", 3), ("update", 4)):
+        watch.begin(phase, gradients)
+    assert watch.peak_bytes == 9
+    assert (watch.peak_at.phase, watch.peak_at.gradients_bytes) == ("backward", 3)
+
+
+# what meta tensors must be told of CUDA
+
+LOW = torch.bfloat16
+AUTOCAST: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
+    "linear": lambda e: F.linear(e(2, 4), e(5, 4)),
+    "matmul": lambda e: e(2, 4) @ e(4, 2),
+    "einsum": lambda e: torch.einsum("ij,jk->ik", e(2, 4), e(4, 4)),
+    "conv2d": lambda e: F.conv2d(e(2, 4, 8, 8), e(5, 4, 3, 3)),
+    "layer_norm": lambda e: F.layer_norm(e(2, 4, dtype=LOW), (4,)),
+    "rms_norm": lambda e: F.rms_norm(e(2, 4, dtype=LOW), (4,)),
+    "group_norm": lambda e: F.group_norm(e(2, 4, 8, 8, dtype=LOW), 2),
+    "gelu": lambda e: F.gelu(e(2, 4, dtype=LOW)),
+    "silu": lambda e: F.silu(e(2, 4, dtype=LOW)),
+    "sigmoid": lambda e: e(2, 4, dtype=LOW).sigmoid(),
+    "vector_norm": lambda e: torch.linalg.vector_norm(e(2, 4, dtype=LOW), dim=1),
+    "softmax": lambda e: e(2, 4, dtype=LOW).softmax(-1),
+    "sum": lambda e: e(2, 4, dtype=LOW).sum(),
+    "mean": lambda e: e(2, 4, dtype=LOW).mean(),
+    "cumsum": lambda e: e(2, 4, dtype=LOW).cumsum(0),
+    "norm": lambda e: e(2, 4, dtype=LOW).norm(),
+    "exp": lambda e: e(2, 4, dtype=LOW).exp(),
+    "pow": lambda e: e(2, 4, dtype=LOW).pow(2),
+    "rsqrt": lambda e: e(2, 4, dtype=LOW).rsqrt(),
+    "addcmul": lambda e: torch.addcmul(e(2, 4), e(2, 4, dtype=LOW), e(2, 4, dtype=LOW)),
+    "cat": lambda e: torch.cat([e(2, 4), e(2, 4, dtype=LOW)]),
+    "mse_loss": lambda e: F.mse_loss(e(2, 4, dtype=LOW), e(2, 4, dtype=LOW)),
+    "interpolate": lambda e: F.interpolate(e(2, 4, 8, 8, dtype=LOW), scale_factor=2),
+    "adaptive_avg_pool2d": lambda e: F.adaptive_avg_pool2d(e(2, 4, 8, 8, dtype=LOW), 1),
+}
+
+
+@pytest.mark.parametrize("name", AUTOCAST)
+def test_an_operator_gives_the_type_that_autocast_gives_it_on_cuda(name: str) -> None:
+    call = AUTOCAST[name]
+    with CudaRules(torch.bfloat16):
+        ours = call(lambda *shape, dtype=torch.float32: torch.empty(shape, dtype=dtype, device="meta"))
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    try:
+        with FakeTensorMode(), torch.inference_mode():
+            theirs = call(lambda *shape, dtype=torch.float32: torch.empty(shape, dtype=dtype, device="cuda"))
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.clear_autocast_cache()
+    assert ours.dtype == theirs.dtype
+
+
+def test_autocast_keeps_one_copy_of_a_weight_until_it_ends() -> None:
+    weight = torch.empty(64, 64, device="meta", requires_grad=True)
+    x = torch.empty(1, 64, device="meta", dtype=LOW)
+    with Footprint() as footprint:
+        footprint.follow([weight, x])
+        before = footprint.live_bytes
+        with CudaRules(LOW), torch.no_grad():
+            for _ in range(3):
+                F.linear(x, weight)
+            assert footprint.live_bytes == before + 2 * weight.numel()
+        assert footprint.live_bytes == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_keeps_its_inputs_its_output_and_no_scores(dtype: torch.dtype) -> None:
+    N, heads, T, d = 2, 4, 1024, 64
+    qkv = [torch.empty(N, heads, T, d, device="meta", dtype=dtype, requires_grad=True) for _ in range(3)]
+    with Footprint() as footprint:
+        footprint.follow(qkv)
+        with CudaRules(None):
+            out = F.scaled_dot_product_attention(*qkv)
+        of_one = out.untyped_storage().nbytes()
+        assert footprint.live_bytes == pytest.approx(4 * of_one + 4 * N * heads * T, rel=0.01)
+        out.sum().backward()
+    assert all(x.grad is not None for x in qkv)
+
+
+def test_attention_takes_a_mask_and_groups_of_heads() -> None:
+    q, kv = torch.empty(2, 4, 16, 8, device="meta"), torch.empty(2, 2, 16, 8, device="meta")
+    mask = torch.empty(16, 16, device="meta")
+    assert fused_attention(q, q, q, attn_mask=mask).shape == q.shape
+    assert fused_attention(q, kv, kv, is_causal=True, enable_gqa=True).shape == q.shape
+
+
+# how near predictions come
+
+
+def predicted(
+    name: str, batch: int, precision: str, work: str = "training", checkpointing: bool = False, res: int = 256
+) -> MemoryUse:
+    task = task_at(name, res, res)
+    return predict(lambda: build(name, task), task, batch, precision, work, checkpointing)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "checkpointing", "gib", "tolerance"),
+    [
+        # shared reference: fake-tensor runs of the published networks, batch 256, 256 px
+        ("FCDM-XL", "bf16", True, 25.5, 0.003),
+        ("FCDM-XL", "bf16", False, 100.4, 0.001),
+        ("FCDM-XL", "tf32", True, 32.3, 0.025),
+        ("FCDM-XL", "tf32", False, 144.8, 0.006),
+        ("DiT-XL/2", "bf16", False, 107, 0.006),
+    ],
+)
+def test_predictions_agree_with_independent_ones(
+    name: str, precision: str, checkpointing: bool, gib: float, tolerance: float
+) -> None:
+    use = predicted(name, 256, precision, checkpointing=checkpointing)
+    assert use.peak_bytes / GIB == pytest.approx(gib, rel=tolerance)
+
+
+def test_the_parts_of_a_training_step_have_known_sizes_and_add_up(smallest: str) -> None:
+    task = task_at(smallest, 256, 256)
+    model = build(smallest, task)
+    trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    unread = 4 * sum(
+        p.numel() for name, p in model.named_parameters() if p.requires_grad and UNREAD.search(name)
+    )
+    held = sum(value.nbytes for value in model.state_dict().values())  # MDT has tables of integers too
+    use = predicted(smallest, 2, "fp32")
+    rounding = 512 * 2 * len(list(model.parameters()))
+    assert use.gradients_bytes == trained - unread
+    assert use.parameters_bytes == use.ema_bytes == pytest.approx(held, abs=rounding)
+    assert use.optimizer_bytes == pytest.approx(2 * (trained - unread), abs=rounding)
+    parts = use.parameters_bytes + use.gradients_at_peak_bytes + use.optimizer_bytes + use.ema_bytes
+    assert parts + use.activations_bytes == use.peak_bytes
+    assert (use.reserved_bytes, use.process_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["FCDM-S", "DiCo-S", "DiC-S"])  # DiT's attention is another kernel on a CPU
+def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
+    task = task_at(name, 64, 64)
+    ledger = Footprint("cpu", CUDA_BLOCK_BYTES)
+    with ledger:
+        real = training(
+            lambda: build(name, task, device="cpu"), task, 2, "cpu", ledger, nullcontext, nullcontext
+        )
+    use = predicted(name, 2, "fp32", checkpointing=True, res=64)
+    assert use.parameters_bytes == real.parameters_bytes
+    assert use.gradients_bytes == real.gradients_bytes
+    assert use.passes_peak_phase == real.passes_peak_phase
+    assert use.passes_peak_bytes == pytest.approx(real.passes_peak_bytes, rel=1e-3)
+    assert use.update_peak_bytes == pytest.approx(real.update_peak_bytes, rel=1e-3)
+
+
+def test_the_update_needs_the_square_roots_of_all_second_moments_whatever_the_batch() -> None:
+    one, two = predicted("DiT-S/8", 1, "fp32"), predicted("DiT-S/8", 2, "fp32")
+    assert one.update_peak_bytes == pytest.approx(two.update_peak_bytes, rel=1e-3)  # but for the inputs
+    assert one.update_peak_bytes == pytest.approx(6 * one.gradients_bytes, rel=0.01)
+    assert (one.peak_phase, one.gradients_at_peak_bytes) == ("update", one.gradients_bytes)
+
+
+def test_inference_holds_weights_in_its_precision_and_nothing_of_training() -> None:
+    full, half = (predicted("FCDM-S", 8, precision, "inference") for precision in ("fp32", "bf16"))
+    assert half.parameters_bytes == pytest.approx(full.parameters_bytes / 2, rel=0.01)
+    assert half.activations_bytes == pytest.approx(full.activations_bytes / 2, rel=0.02)
+    assert (full.gradients_bytes, full.optimizer_bytes, full.ema_bytes) == (0, 0, 0)
+    assert full.update_peak_bytes is None
+    assert predicted("FCDM-S", 8, "tf32", "inference") == full
+
+
+def test_one_convolution_without_gradients_holds_what_a_hand_counts() -> None:
+    use = predict(lambda: Tiny(Task()).to("meta"), Task(), 64, "fp32", "inference", False)
+    hidden = 4 * 64 * 8 * 32 * 32
+    x = 4 * 64 * 4 * 32 * 32
+    # x, and what each of the four operators takes beside what it gives
+    assert use.activations_bytes == pytest.approx(x + 2 * hidden, rel=0.01)
+
+
+# the line through the batches
+
+
+def known(batch: int, passes: float, update: int | None = None) -> Memory:
+    use = MemoryUse(
+        passes_peak_bytes=int(passes),
+        passes_peak_phase="backward",
+        passes_gradients_bytes=0,
+        update_peak_bytes=update,
+        parameters_bytes=0,
+        gradients_bytes=3 * GIB,
+        optimizer_bytes=0,
+        ema_bytes=0,
+        reserved_bytes=None,
+        process_bytes=None,
+    )
+    return Memory(
+        run=replace(RUN, model="FCDM-XL", batch=batch),
+        work="training",
+        checkpointing=True,
+        predicted=True,
+        limit_bytes=None,
+        status="ok",
+        reason="",
+        use=use,
+    )
+
+
+OUT = replace(known(512, 0), status="out of memory", reason="asked for 9 TiB", use=None)
+
+
+def test_a_line_is_found_and_gives_the_largest_batch() -> None:
+    line = memory_fit.fit(
+        [known(batch, 10 * GIB + batch * MIB, 11 * GIB) for batch in (64, 128, 256)] + [OUT]
+    )
+    assert line is not None
+    assert line.fixed_bytes == pytest.approx(10 * GIB)
+    assert line.per_image_bytes == pytest.approx(MIB)
+    assert line.residual_bytes < 1
+    assert line.batches == (64, 128, 256)
+    assert line.max_batch(12 * GIB) in (2047, 2048)
+    assert line.max_batch(int(10.5 * GIB)) == 0  # the update alone takes 11
+
+
+def test_a_line_says_how_far_off_it_is_and_needs_three_batches() -> None:
+    bent = [known(1, GIB), known(2, 2 * GIB), known(3, 4 * GIB)]
+    line = memory_fit.fit(bent)
+    assert line is not None
+    assert line.residual_bytes == pytest.approx(GIB / 3)
+    assert memory_fit.fit([*bent[:2], OUT]) is None
+
+
+def test_a_line_goes_through_the_batches_that_peak_like_the_largest() -> None:
+    def late(batch: int) -> Memory:
+        case = known(batch, 10 * GIB)
+        assert case.use is not None
+        return replace(case, use=replace(case.use, passes_gradients_bytes=2 * GIB))
+
+    early = [known(batch, 9 * GIB + batch * MIB) for batch in (1024, 2048, 4096)]
+    line = memory_fit.fit([late(1), late(2), *early])
+    assert line is not None
+    assert line.batches == (1024, 2048, 4096)
+    assert not line.bent
+    bent = memory_fit.fit([late(1), late(2), *early[1:]])
+    assert bent is not None
+    assert bent.batches == (1, 2, 2048, 4096)
+    assert bent.bent
+
+
+@pytest.mark.parametrize("guess", [0, 1, 50, 99, 100, 101, 150, 10**9])
+@pytest.mark.parametrize("most", [0, 1, 100])
+def test_the_largest_batch_is_found_from_any_guess(most: int, guess: int) -> None:
+    asked = []
+
+    def holds(batch: int) -> bool:
+        asked.append(batch)
+        return batch <= most
+
+    assert memory_fit.largest(holds, guess) == most
+    assert min(asked) > 0
+    if guess == most:
+        assert len(asked) <= 2
+
+
+def test_devices_are_gpus_by_name_or_sizes() -> None:
+    assert memory_fit.device("rtx  4090").capacity_bytes == 24 * GIB
+    assert memory_fit.device("A100 PCIe 40GB").usable_bytes == 39 * GIB
+    assert memory_fit.device("1.5GiB", 0).usable_bytes == 1.5 * GIB
+    assert memory_fit.device("24GB").capacity_bytes == 24 * 10**9
+    assert memory_fit.device("4090").name == "RTX 4090"
+    with pytest.raises(ValueError, match="a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say"):
+        memory_fit.device("a100")
+    with pytest.raises(ValueError, match=r"RTX 4900: no such GPU; did you mean RTX 4090\?; a size"):
+        memory_fit.device("RTX 4900")
+    with pytest.raises(ValueError, match="600MiB: nothing is left of it after a reserve of 1 GiB"):
+        memory_fit.device("600MiB")
+
+
+def test_claims_are_judged_with_the_buckets_of_several_gpus() -> None:
+    one, four = memory_fit.verdicts([known(256, 39 * GIB, GIB), known(64, 21 * GIB, GIB), known(32, GIB)])
+    assert (one.text, one.buckets_bytes, one.margin_bytes) == ("fits", 0, 0)
+    assert (four.text, four.buckets_bytes, four.margin_bytes) == ("does not fit", 3 * GIB, -GIB)
+    held_to = replace(OUT, run=replace(OUT.run, batch=256), limit_bytes=39 * GIB)
+    (ran_out,) = memory_fit.verdicts([held_to, replace(held_to, limit_bytes=GIB)])
+    assert (ran_out.text, ran_out.needed_bytes) == ("does not fit", None)
+
+
+# records and the command
+
+
+def test_a_memory_record_comes_back_from_its_line() -> None:
+    for one in (known(4, GIB, 2), OUT):
+        assert record.from_dict(json.loads(record.to_line(one))) == one
+
+
+def test_impossible_memory_cannot_be_recorded() -> None:
+    with pytest.raises(ValueError, match="status 'ok' with use None"):
+        replace(OUT, status="ok")
+    use = known(4, GIB).use
+    assert use is not None
+    with pytest.raises(ValueError, match="nothing was reserved for a prediction"):
+        replace(known(4, GIB), use=replace(use, reserved_bytes=1))
+
+
+CASE = MemoryCase(
+    model="DiT-S/8",
+    res=(64, 128),
+    batch=2,
+    device="meta",
+    precision="bf16",
+    work="training",
+    checkpointing=True,
+    limit_bytes=None,
+)
+
+
+def test_a_worker_gets_the_case_and_gives_the_same_record() -> None:
+    here = memory.measure(CASE)
+    there = worker.run("bench.memory:measure", CASE, 120)
+    assert isinstance(there, Memory)
+    assert there.use == here.use
+    assert there.run.res == (64, 128)
+
+
+def test_a_library_that_finds_no_memory_is_out_of_memory_and_no_other_failure_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise RuntimeError(told)
+
+    monkeypatch.setattr("bench.peaks.predict", fails)
+    told = "cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nand more"
+    found = memory.measure(CASE)
+    assert (found.status, found.reason) == ("out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+    told = "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+        memory.measure(CASE)
+
+
+def test_what_becomes_of_a_worker_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        memory.worker, "run", lambda *_: Skipped(run=RUN, status="out of memory", reason="asked for 9 TiB")
+    )
+    monkeypatch.setattr(memory, "planned", lambda case: replace(RUN, batch=case.batch))
+    found = memory.result_of(replace(CASE, device="cuda"))
+    assert (found.status, found.reason, found.use) == ("out of memory", "asked for 9 TiB", None)
+    assert (found.work, found.checkpointing, found.predicted) == ("training", True, False)
+
+
+QUICK = ["--device", "meta", "--model", "DiT-S/8", "--res", "64"]
+
+
+def test_the_command_predicts_and_says_so_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    assert run(memory.main, *QUICK, "--batch", "2", "--format", "json", "--out", str(path)) == 0
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out)
+    assert [(row["work"], row["checkpointing"]) for row in rows] == [
+        ("inference", False),
+        ("training", False),
+        ("training", True),
+    ]
+    assert all(row["predicted"] and row["status"] == "ok" for row in rows)
+    assert all(row["reserved_bytes"] is None and row["process_bytes"] is None for row in rows)
+    assert "predicted: from sizes of tensors, nothing ran" in printed.err
+    kept = record.read(path)
+    assert [memory.row(one) for one in kept if isinstance(one, Memory)] == rows
+    assert run(memory.main, *QUICK, "--batch", "2", "--work", "inference") == 0
+    assert "predicted" in capsys.readouterr().out
+
+
+def test_a_line_and_its_largest_batch_are_verified(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "tests.tiny:Tiny"
+    args = ["--device", "meta", "--model", name, "--work", "training", "--checkpointing", "off"]
+    assert run(memory.main, *args, "--fits", "2GiB", "--find-max-batch", "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["device"] == "2GiB"
+    assert row["batches"] == [64, 128, 256]
+    assert abs(row["verified_max_batch"] - row["max_batch"]) <= 2
+    fits, too_many = (
+        memory.measure(replace(CASE, model=name, res=256, precision="fp32", checkpointing=False, batch=batch))
+        for batch in (row["verified_max_batch"], row["verified_max_batch"] + 1)
+    )
+    assert fits.use is not None
+    assert too_many.use is not None
+    assert fits.use.peak_bytes <= GIB < too_many.use.peak_bytes
+
+
+def test_a_model_that_does_not_train_is_a_row_and_the_next_is_predicted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--device", "meta", "--model", "tests.tiny:RaisesInTraining", "tests.tiny:Tiny", "--batch", "2"]
+    assert run(memory.main, *args, "--work", "training", "--checkpointing", "off", "--format", "json") == 0
+    failed, fine = json.loads(capsys.readouterr().out)
+    assert (failed["status"], failed["peak_bytes"]) == ("error", None)
+    assert "only found out in training" in failed["reason"]
+    assert fine["peak_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
+        (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
+        (["--precision", "fp16"], "--precision: invalid choice: 'fp16'"),
+        (["--device", "cpu"], "--device: invalid choice: 'cpu'"),
+        (
+            ["--fits", "RTX 4900"],
+            "--fits RTX 4900: no such GPU; did you mean RTX 4090?; a size such as 24GiB would",
+        ),
+        (["--fits", "0GiB"], "--fits 0GiB: nothing is left of it"),
+        (["--fits", "24GiB", "--batch", "1", "2"], "--batch 1 2: a line needs at least 3 batches"),
+        (["--find-max-batch", "--device", "meta"], "--find-max-batch: no GPU here; name one or a size"),
+        (["--reserve", "much"], "--reserve: must be a size, as 1GiB or 600MiB, got 'much'"),
+        (["--claims", "--model", "DiT-S/2"], "--claims: says itself what is measured; leave out --model"),
+        (["--claims", "--batch", "4"], "leave out --batch"),
+        (["--weights", "a.pt"], "--weights a.pt: their values change no size; leave it out"),
+        (["--out", "/"], "--out /: is a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(memory.main, *args) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_cuda_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(memory.main, "--device", "cuda") == 2
+    assert "sees no CUDA device here; --device meta predicts" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_on_a_gpu_the_prediction_is_near_what_is_measured(precision: str, checkpointing: bool) -> None:
+    case = replace(
+        CASE,
+        model="FCDM-S",
+        res=256,
+        batch=32,
+        precision=precision,
+        checkpointing=checkpointing,
+        device="cuda",
+    )
+    measured, expected = memory.result_of(case), memory.result_of(replace(case, device="meta"))
+    assert measured.use is not None, measured.reason
+    assert expected.use is not None
+    assert expected.use.peak_bytes == pytest.approx(measured.use.peak_bytes, rel=0.1)
+    assert measured.use.reserved_bytes is not None
+    assert measured.use.reserved_bytes >= measured.use.peak_bytes
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_case_over_its_limit_is_out_of_memory() -> None:
+    case = replace(CASE, model="FCDM-S", res=256, batch=64, device="cuda", limit_bytes=GIB)
+    assert memory.result_of(case).status == "out of memory"
+
+
+# the report's section
+
+
+def test_the_reports_section_has_peaks_lines_and_claims() -> None:
+    cases = [known(batch, 10 * GIB + batch * MIB, 11 * GIB) for batch in (64, 128, 256)]
+    text, _ = report.section([*cases, OUT])
+    assert report.section([OUT, *reversed(cases)]) == (text, [])
+    assert "**Predicted** figures" in text
+    assert "out of memory" in text
+    assert "With checkpointing every case fits." in text
+    assert "| FCDM-XL, batch 256 on 4 x RTX 4090 24 GB, 64 each |" in " ".join(text.split())
+    assert "64, 128, 256" in text
+    assert report.section([]) == ("", [])
+
+
+def test_the_reports_section_takes_the_newest_record_of_a_case() -> None:
+    old, new = known(64, GIB), known(64, 5 * GIB)
+    new = replace(
+        new, run=replace(new.run, environment=replace(new.run.environment, date="2026-11-22T00:00:00Z"))
+    )
+    for order in ([old, new], [new, old]):
+        text, _ = report.section(order)
+        assert "5.00" in text
+        assert "1.00" not in text

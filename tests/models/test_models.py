@@ -1,0 +1,344 @@
+"""One contract over all backbones, and what each family does differently."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines import load
+from bench.counting import counters
+from models import Task, create, names
+from models.layers import ChannelNorm, Condition, timestep_features
+from models.registry import BACKBONES, FAMILIES, SMALL, family_of, find, printed, published_task, task_at
+from models.weights import official_name, randomise_zeros
+from tests.conftest import NARROW, SMALLEST, UNREAD
+
+# the papers that start as DiT does, with modulations at zero
+DIT_LINE = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "U-DiT-S", "MDT-S/2", "MDTv2-S/2")
+
+# those whose last layer starts at zero
+AT_ZERO = [
+    name for name in SMALLEST if name not in [NARROW[family] for family in ("U-ViT", "DiS", "DiM", "DiMSUM")]
+]
+
+# who drops labels in training: ADM has no null class, and U-ViT's data sets hand theirs out
+DROPPING = [name for name in SMALLEST if name not in (NARROW["ADM"], NARROW["U-ViT"])]
+
+
+def meta(name: str, **task: object) -> nn.Module:
+    with torch.device("meta"):
+        return create(name, replace(published_task(name), **task)).eval()
+
+
+def inputs(task: Task, batch: int = 2, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
+    return x, torch.randint(1000, (batch,), device=device), torch.randint(1000, (batch,), device=device)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_parameters_are_those_of_the_release_in_name_shape_and_number(name: str) -> None:
+    manifest = load.manifest(name)
+    with torch.device("meta"):
+        model = create(name, latent_size=manifest.latent)
+    ours = {official_name(model, key): tuple(value.shape) for key, value in model.state_dict().items()}
+    assert ours == dict(manifest.shapes)
+    assert sum(p.numel() for p in model.parameters()) == manifest.params_total
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == manifest.params_trainable
+
+
+@pytest.mark.parametrize(
+    ("name", "res"),
+    [
+        *((name, (256, 256)) for name in BACKBONES),
+        *((next(iter(family.variants)), (512, 512)) for family in FAMILIES.values()),
+        *((next(iter(family.variants)), (128, 192)) for family in FAMILIES.values()),
+    ],
+    ids=str,
+)
+def test_output_has_the_shape_that_the_task_asks_for(name: str, res: tuple[int, int]) -> None:
+    task = task_at(name, *res)
+    out = meta(name, **vars(task))(*inputs(task, device="meta"))
+    assert out.shape == (2, task.out_channels, task.height, task.width)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (32, 3), ((8, 12), 1)])
+def test_sizes_of_ours_take_the_images_of_digits_and_of_cifar(
+    name: str, size: int | tuple[int, int], channels: int
+) -> None:
+    task = Task(latent_size=size, in_channels=channels, num_classes=10)
+    out = meta(name, **vars(task))(*inputs(task, device="meta"))
+    assert out.shape == (2, 2 * channels, task.height, task.width)
+
+
+def test_sizes_of_ours_are_matched_in_parameters_and_macs_for_digits() -> None:
+    task = Task(latent_size=8, in_channels=1, num_classes=10)
+    params, macs = {}, {}
+    for name in SMALL:
+        model = meta(name, **vars(task))
+        params[name] = sum(p.numel() for p in model.parameters())
+        macs[name] = counters.count_forward(model, task).macs
+    for sizes in (params, macs):
+        four = [size for name, size in sizes.items() if not name.startswith("DiG")]
+        assert len(four) == 4
+        assert max(four) < 1.15 * min(four)
+        assert max(sizes.values()) < 1.2 * min(sizes.values())
+
+
+def test_sizes_of_ours_are_found_by_name_and_listed_by_their_own_pattern_only() -> None:
+    assert names("*-Ti*") == ["FCDM-Ti", "DiT-Ti/2", "DiCo-Ti", "DiC-Ti", "DiG-Ti/2"]
+    assert not {*SMALL} & {*names(), *names("DiT-*"), *names("*@*")}
+    assert printed("dit-ti/2") == "DiT-Ti/2"
+    assert family_of("DiCo-Ti") == "DiCo"
+    with pytest.raises(ValueError, match="did you mean FCDM-Ti"):
+        find("FDCM-Ti")
+
+
+def test_output_without_learned_variance_has_the_channels_of_the_input(smallest: str) -> None:
+    task = Task(latent_size=8, in_channels=3, num_classes=10, learn_sigma=False)
+    x = torch.empty(1, 3, 8, 8, device="meta")
+    label = torch.empty(1, dtype=torch.int64, device="meta")
+    assert meta(smallest, **vars(task))(x, label, label).shape == (1, 3, 8, 8)
+
+
+@pytest.fixture(scope="module", params=SMALLEST)
+def filled(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
+    """The smallest model of a network for 16 x 16 latents, with no layer left at zero."""
+    model = create(request.param, latent_size=16).eval()
+    randomise_zeros(model)
+    return request.param, model
+
+
+def test_rows_do_not_depend_on_their_batch(filled: tuple[str, nn.Module]) -> None:
+    _, model = filled
+    x, t, y = inputs(Task(16), batch=3)
+    with torch.no_grad():
+        together = model(x, t, y)
+        alone = torch.cat([model(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_output_depends_on_image_timestep_and_label(filled: tuple[str, nn.Module]) -> None:
+    _, model = filled
+    x, t, y = inputs(Task(16), batch=1)
+    with torch.no_grad():
+        base = model(x, t, y)
+        for other in (model(x + 1, t, y), model(x, t + 1, y), model(x, t, (y + 1) % 1000)):
+            assert (other - base).abs().max() > 1e-4
+
+
+def test_evaluation_is_deterministic(filled: tuple[str, nn.Module]) -> None:
+    _, model = filled
+    args = inputs(Task(16))
+    with torch.no_grad():
+        assert torch.equal(model(*args), model(*args))
+
+
+def test_every_trainable_parameter_gets_a_gradient(filled: tuple[str, nn.Module]) -> None:
+    _, model = filled
+    x, t, y = inputs(Task(16))
+    model.zero_grad()
+    model(x, t, y).square().mean().backward()
+    without = [
+        n
+        for n, p in model.named_parameters()
+        if p.requires_grad and not UNREAD.search(n) and (p.grad is None or not p.grad.any())
+    ]
+    assert without == []
+    model.zero_grad()
+
+
+def test_state_dict_survives_a_round_trip(filled: tuple[str, nn.Module]) -> None:
+    name, model = filled
+    other = create(name, latent_size=16).eval()
+    other.load_state_dict(model.state_dict())
+    args = inputs(Task(16))
+    with torch.no_grad():
+        assert torch.equal(model(*args), other(*args))
+
+
+def test_bfloat16_follows_float32(filled: tuple[str, nn.Module]) -> None:
+    name, model = filled
+    x, t, y = inputs(Task(16))
+    half = create(name, latent_size=16).eval()
+    half.load_state_dict(model.state_dict())
+    half.to(torch.bfloat16)
+    with torch.no_grad():
+        exact, rounded = model(x, t, y), half(x.bfloat16(), t, y).float()
+    # bf16 keeps 8 bits, 4e-3 a rounding; some tens of rounded layers in a row add up to a few per cent
+    assert (rounded - exact).norm() / exact.norm() < 0.05
+
+
+def test_channels_last_gives_the_same_output(filled: tuple[str, nn.Module]) -> None:
+    name, model = filled
+    x, t, y = inputs(Task(16))
+    other = create(name, latent_size=16).eval()
+    other.load_state_dict(model.state_dict())
+    other.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            other(x.to(memory_format=torch.channels_last), t, y), model(x, t, y), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_it_compiles_as_one_graph(smallest: str) -> None:
+    model = meta(smallest, latent_size=16)
+    args = inputs(replace(published_task(smallest), latent_size=16), device="meta")
+    with torch.no_grad():
+        out = torch.compile(model, fullgraph=True, backend="eager")(*args)
+    assert out.shape[-2:] == (16, 16)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("smallest", AT_ZERO)
+def test_a_fresh_model_outputs_zeros(smallest: str) -> None:
+    args = inputs(Task(16))
+    with torch.no_grad():
+        assert not create(smallest, latent_size=16).eval()(*args).any()
+
+
+@pytest.mark.parametrize("smallest", DIT_LINE)
+def test_blocks_start_as_the_identity_except_in_dic_whose_release_misses_them(smallest: str) -> None:
+    modulations = [
+        module.linear.weight
+        for name, module in create(smallest, latent_size=16).named_modules()
+        if name.endswith("modulation") and not name.startswith("head")
+    ]
+    assert modulations
+    zero = [not weight.any() for weight in modulations]
+    assert not any(zero) if smallest.startswith("DiC-") else all(zero)
+
+
+@pytest.mark.parametrize("smallest", DIT_LINE)
+def test_initial_weights_have_the_spread_that_the_papers_give(smallest: str) -> None:
+    model = create(smallest, latent_size=16)
+    stem = model.stem if hasattr(model, "stem") else model.embed
+    fan_in, fan_out = stem.weight[0].numel(), stem.weight.shape[0]
+    if smallest.startswith("U-DiT"):
+        fan_out *= stem.weight[0, 0].numel()  # its release takes the stem for a convolution, as torch does
+    bound = math.sqrt(6 / (fan_in + fan_out))  # of the weight as a matrix
+    assert 0.9 * bound < stem.weight.abs().max() <= bound
+    assert not stem.bias.any()
+    for condition in (m for m in model.modules() if isinstance(m, Condition)):
+        for weight in (condition.labels.weight, condition.time1.weight, condition.time2.weight):
+            assert weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def labels_seen(name: str, batch: int = 400) -> list[Tensor]:
+    """The labels that reach each label table in one training pass."""
+    model = create(name, latent_size=8).train()
+    seen: list[Tensor] = []
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+
+    def see(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+        if len(seen) == len(tables):
+            raise AllSeen
+
+    for table in tables:
+        table.register_forward_pre_hook(see)
+    y = torch.full((batch,), 7)
+    with torch.no_grad(), pytest.raises(AllSeen):
+        model(torch.randn(batch, 4, 8, 8), torch.zeros(batch), y)
+    return seen
+
+
+class AllSeen(Exception):  # noqa: N818 - no error: it ends a pass whose rest is not looked at
+    """Every label table has been looked up."""
+
+
+@pytest.mark.parametrize("smallest", DROPPING)
+def test_training_drops_a_tenth_of_the_labels(smallest: str) -> None:
+    for labels in labels_seen(smallest):
+        assert set(labels.tolist()) == {7, 1000}
+        assert 0.05 < (labels == 1000).float().mean() < 0.16  # 400 draws: 0.1 +- 4 standard errors
+
+
+def test_labels_drop_together_at_all_levels_except_in_fcdm_and_u_dit(smallest: str) -> None:
+    first, *others = labels_seen(smallest)
+    together = all(torch.equal(first, other) for other in others)
+    assert together != smallest.startswith(("FCDM", NARROW["U-DiT"]))
+
+
+def test_timestep_features_are_cosines_then_sines_in_float32_whatever_the_type() -> None:
+    features = timestep_features(torch.tensor([10], dtype=torch.float64))
+    assert features.dtype == torch.float32
+    assert features.shape == (1, 256)
+    assert features[0, 0].item() == pytest.approx(math.cos(10))
+    assert features[0, 128].item() == pytest.approx(math.sin(10))
+    assert features[0, 64].item() == pytest.approx(math.cos(10 / 100), abs=1e-6)
+
+
+def test_layer_norms_divide_by_the_root_of_variance_plus_1e_6() -> None:
+    x = 1e-3 * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)  # variance 1e-6: eps matters as much
+    assert ChannelNorm()(x)[0, 0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
+    for module in create("DiT-S/2").modules():
+        if isinstance(module, nn.LayerNorm):
+            flat = module(1e-3 * torch.tensor([1.0, -1.0]).repeat(192))
+            assert flat[0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
+
+
+def test_dic_group_norms_divide_by_the_root_of_variance_plus_1e_5() -> None:
+    norms = [module for module in create("DiC-S").modules() if isinstance(module, nn.GroupNorm)]
+    assert norms
+    for norm in norms:
+        assert norm.num_groups == min(32, norm.num_channels // 4)
+        x = math.sqrt(1e-5) * torch.tensor([1.0, -1.0]).repeat(norm.num_channels // 2).view(1, -1, 1, 1)
+        assert norm(x)[0, 0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
+
+
+def test_global_response_norm_adds_1e_6_to_the_mean_norm() -> None:
+    from models.fcdm import GlobalResponseNorm
+
+    norm = GlobalResponseNorm(2)
+    with torch.no_grad():
+        norm.gamma.fill_(1)
+        h = 1e-6 * torch.ones(1, 2, 1, 1)  # each norm 1e-6, their mean 1e-6, so the share is a half
+        assert norm(h)[0, 0].item() == pytest.approx(1.5e-6, rel=1e-4)
+
+
+def test_names_are_found_in_any_case_and_by_pattern() -> None:
+    assert printed("dit-xl/2") == "DiT-XL/2"
+    assert names("fcdm-*") == ["FCDM-S", "FCDM-B", "FCDM-L", "FCDM-XL"]
+    assert len(names()) == len(BACKBONES) == sum(len(family.variants) for family in FAMILIES.values())
+    assert family_of("DiC-H") == "DiC"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("FDCM-XL", "did you mean FCDM-XL"),
+        ("nothing like it", "known families are"),
+        ("no_such_module:factory", "cannot import 'no_such_module'"),
+        ("tests.tiny:Missing", "has no callable 'Missing'"),
+    ],
+)
+def test_unknown_names_are_told_with_what_would_work(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        find(name)
+
+
+@pytest.mark.parametrize("size", [0, (32, 0), -4])
+def test_a_latent_without_pixels_is_refused(size: int | tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="latent_size: must be at least 1"):
+        Task(size)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("FCDM-S", 30),
+        ("DiT-S/8", 36),
+        ("DiC-S", (32, 30)),
+        ("U-DiT-S", 36),
+        ("U-ViT-L/4", 30),
+        ("MDT-S/2", 31),
+        ("ADM-512", 96),
+        ("LDM-4", 36),
+    ],
+)
+def test_a_latent_that_a_network_cannot_divide_is_refused(name: str, size: int | tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"latent_size: must be a multiple of .* would work"):
+        create(name, latent_size=size)

@@ -1,0 +1,593 @@
+"""The papers' claims: where they come from, what is judged of them and how, and what surprised."""
+
+import importlib
+import random
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baselines import load
+from baselines.load import Claim
+from bench.analysis import memory_fit
+from bench.analysis.memory_fit import GIB
+from bench.records.record import Comparison, Memory, MemoryUse, Record, Run, Throughput, to_line
+from bench.stats import power_law
+from models.registry import find
+from reports.__main__ import main
+from reports.claims import page as claims
+from reports.claims.page import surprises, verdicts
+from reports.claims.verdicts import FAILS, HOLDS, NEARLY, OPEN, UNCOUNTED, UNMEASURED, Finding
+from reports.naming import family
+from tests.records.test_record import CEILING, HERE, TIMED, WORK
+from tests.reports.test_reports import append, columns, counted
+
+CLAIMS = {claim.id: claim for claim in load.claims()}
+H200 = replace(HERE, device="NVIDIA H200", device_type="cuda", driver="570.0", cuda="13.0", threads=16)
+BASE_S = 0.040  # of a DiT's pass of 64 images at 256 px
+
+
+def run(
+    model: str, *, res: int = 256, precision: str = "bf16", batch: int = 64, question: str = "throughput"
+) -> Run:
+    return Run(
+        question=question,
+        model=model,
+        family=family(model),
+        res=res,
+        latent_size=res // 8,
+        batch=batch,
+        precision=precision,
+        environment=H200,
+    )
+
+
+def passes(of: Run, seconds: float, *, noise: float = 0.005, samples: int = 31, seed: int = 0) -> Throughput:
+    draw = random.Random(f"{seed} {of.model} {of.res}")
+    return replace(TIMED, run=of, times_s=tuple(seconds * (1 + draw.gauss(0, noise)) for _ in range(samples)))
+
+
+def apart(
+    speeds: dict[str, float],
+    *,
+    res: int = 256,
+    precision: str = "bf16",
+    noise: float = 0.005,
+    visits: int = 1,
+) -> list[Record]:
+    """Models timed apart, by their speed as a multiple of a DiT's at 256 px."""
+    return [
+        passes(run(model, res=res, precision=precision), BASE_S / speed, noise=noise, seed=visit)
+        for visit in range(visits)
+        for model, speed in speeds.items()
+    ]
+
+
+def interleaved(
+    speeds: dict[str, float], *, res: int = 256, precision: str = "bf16", rounds: int = 20
+) -> Comparison:
+    """Rounds of all models in turn, the first the reference."""
+    draw, arms = random.Random(res), range(len(speeds))
+    order = [arm for _ in range(rounds) for arm in (*arms, *reversed(arms))]
+    seconds = [BASE_S / speed for speed in speeds.values()]
+    return Comparison(
+        runs=tuple(run(model, res=res, precision=precision, question="versus") for model in speeds),
+        order=tuple(order),
+        visits_s=tuple(seconds[arm] * (1 + draw.gauss(0, 0.002)) for arm in order),
+        calls=(1,) * len(speeds),
+        clocks_mhz=(),
+        warmup_times_s=((0.1,),) * len(speeds),
+        warmup_stationary=(True,) * len(speeds),
+        margin=0.01,
+        stopped_by="verdicts",
+        unmet=(),
+        build_s=(1.0,) * len(speeds),
+        compile_s=(None,) * len(speeds),
+        matmul_tf32=False,
+        conv_tf32=False,
+    )  # fmt: skip
+
+
+def memory(
+    *, batch: int, gib: float, predicted: bool, checkpointing: bool = True, precision: str = "fp32"
+) -> Memory:
+    use = MemoryUse(
+        passes_peak_bytes=int(gib * GIB),
+        passes_peak_phase="backward",
+        passes_gradients_bytes=0,
+        update_peak_bytes=None,
+        parameters_bytes=GIB,
+        gradients_bytes=GIB,
+        optimizer_bytes=2 * GIB,
+        ema_bytes=GIB,
+        reserved_bytes=None,
+        process_bytes=None,
+    )
+    return Memory(
+        run=run("FCDM-XL", batch=batch, precision=precision, question="memory of training"),
+        work="training",
+        checkpointing=checkpointing,
+        predicted=predicted,
+        limit_bytes=None,
+        status="ok",
+        reason="",
+        use=use,
+    )
+
+
+def only(records: Sequence[Record], claim: str) -> Finding:
+    (found,) = [finding for finding in verdicts.findings(records) if finding.claim.id == claim]
+    return found
+
+
+# claims
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_claim_is_about_backbones_and_numbers_that_there_are(claim: Claim) -> None:
+    assert claim.source
+    assert claim.claim
+    assert claim.paper in ("FCDM", "DiCo")
+    for name in filter(None, (claim.model, claim.reference)):
+        find(name.replace("*", "XL"))
+    if claim.value is not None:
+        assert claim.bounds is not None
+        assert claim.bounds[0] <= claim.value <= claim.bounds[1]
+    assert (claim.value is None) == (claim.quantity == "training memory")
+    assert set(claim.sizes) <= {256, 512}
+
+
+def test_every_claim_has_a_name_of_its_own() -> None:
+    assert len(CLAIMS) == len(load.claims())
+
+
+def test_a_stated_number_is_that_of_the_cells_as_far_as_it_is_told() -> None:
+    rounded = [claim for claim in CLAIMS.values() if claim.stated.value and claim.cells]
+    assert len(rounded) == 5
+    for claim in rounded:
+        least, most = verdicts.band(claim)
+        assert claim.by_cells is not None
+        assert least <= claim.by_cells <= most
+
+
+def test_a_speeds_conditions_are_those_of_its_table() -> None:
+    tables = {table.source: table for table in load.tables()}
+    of_one = [c for c in CLAIMS.values() if c.quantity == "speed"]
+    assert len(of_one) > 30
+    for claim in of_one:
+        table = tables[claim.source]
+        assert (claim.batch, claim.precision, claim.device) == (table.batch, table.precision, table.device)
+        assert claim.res_px == (table.res_px or "256")
+
+
+def test_claims_of_memory_are_those_that_bench_memory_tests() -> None:
+    here = {claim.id: claim for claim in CLAIMS.values() if claim.quantity == "training memory"}
+    assert set(here) == {claim.id for claim in memory_fit.CLAIMS}
+    for claim in memory_fit.CLAIMS:
+        said = here[claim.id]
+        assert (said.model, said.sizes, int(said.batch.split()[0])) == (
+            claim.model,
+            (claim.res,),
+            claim.batch,
+        )
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_claim_names_a_command_that_its_parser_takes(claim: Claim) -> None:
+    texts = verdicts.commands([claim])
+    if claim.quantity == "training steps":
+        assert not texts
+        return
+    python, flag, module, *arguments = shlex.split(*texts)
+    assert (python, flag) == ("python", "-m")
+    importlib.import_module(module).parser().parse_args(arguments)
+
+
+# verdicts
+
+
+def test_without_records_nothing_is_judged() -> None:
+    assert {finding.verdict for finding in verdicts.findings([])} == {UNMEASURED, UNCOUNTED}
+
+
+def test_a_ratio_whose_interval_lies_near_the_published_holds() -> None:
+    found = only([interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.3})], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(3.3, rel=0.01)
+    assert found.verdict == HOLDS
+
+
+def test_a_ratio_whose_interval_lies_away_does_not_hold() -> None:
+    records = [interleaved({"DiT-XL/2": 1, "FCDM-XL": 1.6})]
+    assert only(records, "fcdm-speed-fcdm-xl-dit-xl-256").verdict == FAILS
+    text = claims.page(records).text
+    row = columns(text, "## Speed")
+    at = row["claim"].index("images/s of FCDM-XL as a multiple of DiT-XL/2's")
+    assert row["verdict"][at].startswith("**does not hold**: 0.47")
+    assert row["here (published)"][at] == "NVIDIA H200 (not stated), bf16 (not stated), batch 64"
+
+
+def test_a_ratio_whose_interval_straddles_an_end_cannot_be_told() -> None:
+    noisy = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39 * 0.9}, noise=0.1, visits=2)
+    found = only(noisy, "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.measured is not None
+    assert (found.measured.refused, found.verdict) == ("", OPEN)
+    few = [passes(run(model), BASE_S, samples=3) for model in ("DiT-XL/2", "FCDM-XL")]
+    assert only([*few, *scaled({"DiT-S/2": 4})], "fcdm-speed-fcdm-xl-dit-xl-256").verdict == OPEN
+
+
+def test_what_was_not_measured_is_told_with_its_command() -> None:
+    found = only(apart({"DiT-XL/2": 1, "FCDM-XL": 3}), "fcdm-speed-fcdm-xl-dit-xl-512")
+    assert found.verdict == UNMEASURED
+    (command,) = verdicts.commands([found.claim])
+    assert command.startswith("python -m bench.versus DiT-XL/2 FCDM-XL --res 512 --batch 64")
+    for_all = command.replace("FCDM-XL", "FCDM-XL DiC-XL DiCo-XL")
+    assert for_all in claims.page([]).text
+
+
+def test_interleaved_rounds_come_before_models_timed_apart() -> None:
+    records = [*apart({"DiT-XL/2": 1, "FCDM-XL": 2}), interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.4})]
+    found = only(records, "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.measured is not None
+    assert (found.measured.how, found.verdict) == (verdicts.PAIRED, HOLDS)
+    assert [other.how for other in found.others] == [verdicts.APART]
+
+
+def test_two_arms_are_compared_whichever_was_the_reference() -> None:
+    record = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.4, "DiCo-XL": 2.0})
+    found = only([record], "fcdm-speed-fcdm-xl-dico-xl-256")
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(1.7, rel=0.01)
+    assert found.measured.interval is not None
+    assert found.measured.interval[0] < 1.7 * 1.002
+    assert found.measured.interval[1] > 1.7 * 0.998
+
+
+def test_a_published_precision_chooses_among_settings_before_the_pairing() -> None:
+    records = [
+        interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.9}, precision="bf16"),
+        *apart({"DiT-XL/2": 1, "DiCo-XL": 2.7}, precision="fp32", visits=2),
+    ]
+    found = only(records, "dico-speed-dico-xl-dit-xl-256")
+    assert found.measured is not None
+    assert (found.measured.setting.precision, found.verdict) == ("fp32", HOLDS)
+    other = columns(claims.page(records).text, "## Speed")["other settings"]
+    assert any(cell.startswith("1.90 (bf16, batch 64, interleaved)") for cell in other)
+
+
+def test_a_steady_difference_of_clocks_is_told_beside_a_ratio_and_a_drift_of_one_judges_nothing() -> None:
+    compared = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    capped = replace(compared, clocks_mhz=tuple(1980.0 if arm else 1800.0 for arm in compared.order))
+    found = only([capped], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == HOLDS
+    page = claims.page([capped])
+    told = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
+    (stated,) = (cell for cell in columns(page.text, "## Speed")["here (published)"] if "clock" in cell)
+    assert stated.endswith(f", {told}")
+    assert found.measured is not None
+    assert f"{found.measured.setting}, {told}" in page.summary
+    drifting = tuple(1980.0 - (1 - arm) * i for i, arm in enumerate(compared.order))
+    found = only([replace(compared, clocks_mhz=drifting)], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == OPEN
+    assert found.measured is not None
+    assert "clocks drifted apart" in found.measured.refused
+
+
+def test_runs_of_a_comparison_that_disagree_are_judged_by_all_that_any_of_them_holds() -> None:
+    def at(hour: int, speed: float, **changed: str) -> Comparison:
+        made = interleaved({"DiT-XL/2": 1, "FCDM-XL": speed})
+        then = {"date": f"2026-01-01T{hour:02}:00:00Z", "code": f"{hour:012}", **changed}
+        runs = tuple(replace(one, environment=replace(one.environment, **then)) for one in made.runs)
+        return replace(made, runs=runs)
+
+    agreeing = at(1, 3.39)
+    assert only([agreeing], "fcdm-speed-fcdm-xl-dit-xl-256").verdict == HOLDS
+    found = only([agreeing, at(3, 2.6), at(2, 3.3)], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == OPEN
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(3.3, rel=0.01)
+    assert found.measured.interval == (pytest.approx(2.6, rel=0.01), pytest.approx(3.39, rel=0.01))
+    assert found.measured.remark == "3 runs gave 2.6 to 3.39"
+    assert found.others == ()
+    # another torch is another case, and the newest is judged
+    other = only([agreeing, at(3, 2.6, torch="2.99")], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert (other.verdict, len(other.others)) == (FAILS, 1)
+
+
+def test_visits_that_differ_by_a_fifth_judge_nothing() -> None:
+    quiet = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    again = [
+        passes(run(model), BASE_S / speed, seed=1) for model, speed in (("DiT-XL/2", 0.5), ("FCDM-XL", 2))
+    ]
+    found = only([*quiet, *again], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.verdict == OPEN
+    assert found.measured is not None
+    assert "visits of one case differ by" in found.measured.refused
+
+
+def test_single_visits_are_as_uncertain_as_those_of_a_study_on_the_device() -> None:
+    once = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    calm = scaled({"DiT-S/2": 4, "FCDM-S": 4})
+    shaky = [*scaled({"DiT-S/2": 4}), *(replace(r, times_s=tuple(1.1 * t for t in r.times_s)) if "visit 2" in
+             r.run.question else r for r in scaled({"FCDM-S": 4}) if isinstance(r, Throughput))]  # fmt: skip
+    quiet, beside = (
+        only([*once, *study], "fcdm-speed-fcdm-xl-dit-xl-256").measured for study in (calm, shaky)
+    )
+    assert quiet is not None
+    assert beside is not None
+    assert quiet.interval is not None
+    assert beside.interval is not None
+    assert beside.interval[1] > 1.05 * quiet.interval[1]
+    verdicts_of = [only([*once, *study], "fcdm-speed-fcdm-xl-dit-xl-256").verdict for study in (calm, shaky)]
+    assert verdicts_of == [HOLDS, OPEN]
+
+
+def test_single_visits_alone_tell_nothing() -> None:
+    records = apart({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    found = only(records, "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert found.measured is not None
+    assert (found.measured.interval, found.verdict) == (None, OPEN)
+    text = claims.page(records).text
+    assert "**cannot tell**: one visit of each case does not tell what visits differ by" in text
+
+
+def test_two_equal_costs_have_a_ratio_of_one_within_its_interval() -> None:
+    points = [power_law.Point(side=1, visits=((1.0, 1.1, 0.9, 1.0, 1.05, 0.95),)) for _ in range(2)]
+    drift = power_law.Drift(sd=0.01, freedom=4)
+    ratio, interval = power_law.cost_ratio(*points, drift)
+    assert ratio == 1
+    assert interval is not None
+    assert interval[0] < 1 < interval[1]
+    assert power_law.cost_ratio(*points, None) == (1, None)
+    assert power_law.cost_ratio(points[0], power_law.counted(1, 2.0), drift) == (0.5, None)
+
+
+def scaled(growths: dict[str, float]) -> list[Record]:
+    """Two visits of bench.scaling at 256 and 512 px."""
+    return [
+        passes(
+            run(model, res=res, question=f"scaling of inference from batch 64, visit {visit}"),
+            BASE_S * (growth if res == 512 else 1),
+            seed=visit,
+        )
+        for visit in (1, 2)
+        for model, growth in growths.items()
+        for res in (256, 512)
+    ]
+
+
+def test_slow_downs_of_families_and_of_one_beside_another_are_judged() -> None:
+    records = scaled({"DiT-XL/2": 4.2, "FCDM-XL": 3.9})
+    assert only(records, "fcdm-slowdown-of-dit").verdict == HOLDS
+    assert only(records, "fcdm-slowdown-of-fcdm").verdict == FAILS
+    relative = only(records, "fcdm-slowdown-dit-over-fcdm")
+    assert (relative.model, relative.reference, relative.verdict) == ("DiT-XL/2", "FCDM-XL", FAILS)
+    assert relative.measured is not None
+    assert relative.measured.value == pytest.approx(4.2 / 3.9, rel=0.01)
+    assert relative.measured.how == verdicts.STUDY
+
+
+def test_a_slow_down_whose_batch_shrank_names_both_batches() -> None:
+    shrunk = [
+        replace(one, run=replace(one.run, batch=4))
+        if isinstance(one, Throughput) and one.run.res == 512
+        else one
+        for one in scaled({"DiT-XL/2": 4.2 / 16})
+    ]
+    found = only(shrunk, "fcdm-slowdown-of-dit").measured
+    assert found is not None
+    assert found.value == pytest.approx(4.2, rel=0.01)
+    assert (found.setting.batch, found.setting.switches) == (64, ("down to batch 4",))
+
+
+def test_two_sizes_timed_apart_stand_in_for_a_study() -> None:
+    records = [*apart({"FCDM-XL": 1}, visits=2), *apart({"FCDM-XL": 1 / 2.1}, res=512, visits=2)]
+    found = only(records, "fcdm-slowdown-fcdm-xl")
+    assert found.measured is not None
+    assert (found.measured.how, found.verdict) == (verdicts.APART, HOLDS)
+
+
+@pytest.mark.parametrize(
+    ("gmacs", "verdict"), [(64.58, HOLDS), (66.0, NEARLY), (90.0, FAILS)], ids=["digits", "nearly", "not"]
+)
+def test_a_count_holds_to_the_printed_digits(gmacs: float, verdict: str) -> None:
+    records = [counted(macs=int(gmacs * 1e9)), counted("DiT-XL/2", macs=118_654_755_072)]
+    found = only(records, "fcdm-macs-fcdm-xl-dit-xl-256")
+    assert found.verdict == verdict
+    assert found.measured is None
+
+
+def test_counts_of_two_counters_are_not_divided() -> None:
+    records = [counted(counter="torch"), counted("DiT-XL/2", counter="torchprofile-meta")]
+    assert only(records, "fcdm-macs-fcdm-xl-dit-xl-256").verdict == UNCOUNTED
+
+
+def test_a_family_is_judged_at_every_size_that_was_counted() -> None:
+    records = [counted(f"{name}-{size}{patch}", macs=macs) for size in ("S", "XL")
+               for name, patch, macs in (("FCDM", "", 50), ("DiT", "/2", 100))]  # fmt: skip
+    found = [one for one in verdicts.findings(records) if one.claim.id == "fcdm-macs-half"]
+    assert [(one.model, one.reference, one.verdict) for one in found] == [
+        ("FCDM-S", "DiT-S/2", HOLDS),
+        ("FCDM-XL", "DiT-XL/2", HOLDS),
+    ]
+
+
+def test_the_summary_has_a_familys_largest_and_counts_the_others() -> None:
+    macs = {"FCDM-S": 50, "DiT-S/2": 100, "FCDM-L": 60, "DiT-L/2": 100, "FCDM-XL": 54, "DiT-XL/2": 100}
+    table = columns(claims.page([counted(name, macs=one) for name, one in macs.items()]).summary, "## What")
+    at = table["claim"].index("FCDM takes about half the MACs of the DiT of its size (FCDM-XL / DiT-XL/2)")
+    assert table["verdict"][at] == "**holds**; other sizes: holds: 1; does not hold: 1"
+    assert not any("FCDM-S" in claim for claim in table["claim"] if "half" in claim)
+
+
+def test_a_prediction_is_shown_and_decides_nothing() -> None:
+    records = [memory(batch=64, gib=18, predicted=True), memory(batch=256, gib=60, predicted=True)]
+    assert only(records, "fcdm-memory-24").verdict == UNMEASURED
+    assert only(records, "fcdm-memory-40").verdict == UNMEASURED
+    table = columns(claims.page(records).text, "## Memory of training")
+    assert table["predicted, not measured"] == [
+        "does not fit with checkpointing (fp32 60.0 of 39.0 GiB)",
+        "fits with checkpointing (fp32 19.0 of 23.0 GiB)",  # with the buckets of four GPUs
+    ]
+    assert "measured" not in table  # a column of blanks is left out
+
+
+def test_measured_memory_decides_where_a_prediction_says_otherwise() -> None:
+    records = [
+        memory(batch=256, gib=60, predicted=True),
+        memory(batch=256, gib=30, predicted=False),
+        memory(batch=256, gib=100, predicted=False, checkpointing=False),
+    ]
+    found = only(records, "fcdm-memory-40")
+    assert found.verdict == HOLDS
+    assert [one.memory.checkpointing for one in found.other_fits] == [False]
+    table = columns(claims.page(records).text, "## Memory of training")
+    assert table["measured"][0] == "fp32, with checkpointing: 30.0 of 39.0 GiB, fits"
+
+
+def test_the_setting_with_the_fewest_switches_decides_and_its_switches_are_told() -> None:
+    compared = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    compiled = replace(
+        compared,
+        runs=tuple(replace(one, compile=True, channels_last=True) for one in compared.runs),
+    )
+    small, larger = (
+        replace(compared, runs=tuple(replace(one, batch=n) for one in compared.runs)) for n in (4, 8)
+    )
+    found = only([compiled, small, larger], "fcdm-speed-fcdm-xl-dit-xl-256")
+    decided = [one.setting for one in filter(None, (found.measured, *found.others))]
+    assert [(one.batch, len(one.switches)) for one in decided] == [(8, 0), (4, 0), (64, 2)]
+    (told,) = (
+        c for c in columns(claims.page([compiled]).text, "## Speed")["here (published)"] if "bf16" in c
+    )
+    assert told.endswith(", torch.compile, channels last")
+
+
+def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
+    step = run("FCDM-XL", precision="fp32", question="train_step")
+    there = replace(step, checkpointing=True, environment=replace(H200, device="NVIDIA GeForce RTX 4090"))
+    twice = [passes(there, 1 / 0.9, seed=visit) for visit in range(2)]
+    assert only(twice, "fcdm-steps-per-s-256").verdict == HOLDS
+    assert only(twice[:1], "fcdm-steps-per-s-256").verdict == OPEN
+    assert (
+        only([passes(replace(there, environment=H200), 1 / 0.9)], "fcdm-steps-per-s-256").verdict
+        == UNMEASURED
+    )
+
+
+def test_steps_visited_once_are_judged_beside_a_study_of_training_and_not_of_passes() -> None:
+    there = replace(H200, device="NVIDIA GeForce RTX 4090")
+    step = replace(
+        run("FCDM-XL", precision="fp32", question="train_step"), checkpointing=True, environment=there
+    )
+
+    def beside(work: str) -> list[Record]:
+        studied = [
+            replace(
+                passes(of, 1, seed=visit),
+                run=replace(
+                    of, question=f"scaling of {work} from batch 64, visit {visit}", environment=there
+                ),
+            )
+            for visit in (1, 2)
+            for model in ("DiT-S/2", "FCDM-S")
+            for res in (256, 512)
+            for of in [run(model, res=res, precision="fp32")]
+        ]
+        return [passes(step, 1 / 0.9), *studied]
+
+    verdicts_of = [only(beside(w), "fcdm-steps-per-s-256").verdict for w in ("inference", "training")]
+    assert verdicts_of == [OPEN, HOLDS]
+    said = "twice (the same command with --force), or beside a bench.scaling --work training of that device"
+    assert said in claims.page(beside("training")).text
+
+
+# surprises and the page
+
+
+def full() -> list[Record]:
+    """As a GPU's sweep would give it, in small."""
+    speeds = {"DiT-XL/2": 1.0, "FCDM-XL": 1.4, "DiCo-XL": 1.2, "DiC-XL": 1.6}
+    macs = {"DiT-XL/2": 118_654, "FCDM-XL": 64_586, "DiCo-XL": 87_304, "DiC-XL": 116_136}
+    return [
+        interleaved(speeds),
+        *apart(speeds, precision="tf32"),
+        *apart({name: speed / 4 for name, speed in speeds.items()}, res=512, precision="tf32"),
+        *scaled({"DiT-XL/2": 4.4, "FCDM-XL": 3.9}),
+        *(
+            counted(name, macs=mega * 10**6, counter=counter)
+            for name, mega in macs.items()
+            for counter in ("torch", "torchprofile-meta")
+        ),
+        memory(batch=64, gib=18, predicted=True),
+        memory(batch=64, gib=21, predicted=False),
+    ]
+
+
+def test_surprises_are_ranked_by_their_factor_whatever_their_kind() -> None:
+    records = full()
+    ranked = surprises.ranked(records, verdicts.findings(records))
+    factors = [max(one.factor, 1 / one.factor) for one in ranked]
+    assert factors == sorted(factors, reverse=True)
+    assert {one.kind for one in ranked} == {
+        surprises.AGAINST_PAPER,
+        surprises.AGAINST_MACS,
+        surprises.MISPREDICTED,
+    }
+    predicted = next(one for one in ranked if one.kind == surprises.MISPREDICTED)
+    assert (predicted.expected, predicted.found) == ("predicted 18.0 GiB", "21.0 GiB")
+    assert predicted.factor == pytest.approx(21 / 18)
+    macs = next(one for one in ranked if one.about == "speed of DiC-XL / DiT-XL/2, 256 px")
+    assert macs.kind in (surprises.AGAINST_MACS, surprises.AGAINST_PAPER)
+    assert surprises.ranked([], verdicts.findings([])) == []
+
+
+def test_shares_of_the_roofline_have_intervals_and_their_spread_is_a_surprise() -> None:
+    part = replace(WORK.parts[0], eager_bytes=10**9)
+    work = replace(WORK, work="inference", batch=64, parts=(part,))
+    records: list[Record] = [
+        replace(CEILING, environment=H200, times_s=(0.1,)),
+        replace(CEILING, what="copy", precision="fp32", work=10**9, environment=H200, times_s=(0.001,)),
+        *(replace(work, model=model) for model in ("DiT-S/2", "FCDM-S")),
+        *(passes(run(model), seconds) for model, seconds in (("DiT-S/2", 0.002), ("FCDM-S", 0.004))),
+    ]
+    table = columns(claims.page(records).text, "## Shares of the roofline")
+    assert table["model"] == ["FCDM-S", "DiT-S/2"]
+    assert all(re.fullmatch(r"\d+\.\d % \[\d+\.\d, \d+\.\d\]", cell) for cell in table["of the eager floor"])
+    assert [round(float(cell.split()[0])) for cell in table["of the eager floor"]] == [25, 50]
+    (spread,) = [
+        one for one in surprises.ranked(records, verdicts.findings(records)) if one.kind == surprises.APART
+    ]
+    assert spread.about.startswith("FCDM-S beside DiT-S/2")
+    assert spread.factor == pytest.approx(0.5, rel=0.02)
+
+
+def test_the_order_of_records_changes_no_byte() -> None:
+    records = full()
+    one, other = claims.page(records), claims.page([*reversed(records), *records])
+    assert one == other
+    assert [drawing.picture.name for drawing in one.drawings] == ["claims_nvidia-h200"]
+
+
+def test_the_report_begins_with_the_verdicts_and_links_to_their_page(tmp_path: Path) -> None:
+    append(tmp_path / "a.jsonl", full())
+    assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.index("[claims.md](claims.md)") < text.index("## Overview")
+    first = columns(text, "## What holds of the papers' claims")
+    assert first["claim"][0] == "DiT slows 4 times when the side doubles (DiT-XL/2)"
+    assert first["verdict"][0] == "**holds**"
+    page = (tmp_path / claims.FILE).read_text(encoding="utf-8")
+    links = set(re.findall(r"\(([\w-]+\.(?:png|svg))\)", page))
+    assert links == {"claims_nvidia-h200.png", "claims_nvidia-h200.svg"}
+    assert all((tmp_path / link).stat().st_size > 1000 for link in links)
+    assert to_line(full()[0])  # what was read back is what was made
+
+
+def test_the_summary_says_with_what_its_values_were_made() -> None:
+    summary = claims.page([interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.3})]).summary
+    assert "measured, NVIDIA H200: 2.13.0, abc, 2026-11-21" in summary
+    assert "Torch, commit and date" not in claims.page([]).summary

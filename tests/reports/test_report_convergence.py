@@ -1,0 +1,258 @@
+"""The report's section on training: what is in its tables, and what is left out of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from bench.analysis import learning_curves as curves
+from bench.records.record import Record, Trained
+from reports.figures import learning_curves as convergence_plots
+from reports.sections import convergence
+from reports.sections.convergence import published_fids, published_name, section
+from tests.analysis.test_curves import STEPS, power, trained
+
+FOUR = {"FCDM-Ti": 2.0, "DiT-Ti/2": 1.0, "DiCo-Ti": 1.5, "DiC-Ti": 0.5}  # how fast each learns
+
+
+def study(speeds: dict[str, float] = FOUR, seeds: int = 3, **more: float) -> list[Trained]:
+    return [
+        trained(
+            model,
+            seed,
+            [5 + power(step, speed if step else 1.0, 0.1 * seed) for step in STEPS],
+            bins=[0.0, 1.0, speed],
+            **more,
+        )
+        for model, speed in speeds.items()
+        for seed in range(seeds)
+    ]
+
+
+def text(records: Sequence[Record]) -> str:
+    """The section without its pictures, which take most of the time."""
+    found = convergence.studies(records)
+    return convergence.text(found, [[] for _ in found])
+
+
+def table(page: str, heading: str) -> dict[str, list[str]]:
+    """The first table behind a heading: column -> cells."""
+    parts = page[page.index(heading) :].split("\n\n")
+    rows = next(part for part in parts if part.startswith("|")).splitlines()
+    head, _, *body = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {name: [row[i] for row in body] for i, name in enumerate(head)}
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return text(study())
+
+
+def test_without_records_of_training_there_is_no_section() -> None:
+    assert section([]) == ("", [])
+
+
+def test_losses_at_the_end_stand_with_their_interval_and_those_of_the_averages(page: str) -> None:
+    found = table(page, "#### Loss at the end")
+    assert found["model"] == ["FCDM-Ti", "DiT-Ti/2", "DiCo-Ti", "DiC-Ti"]
+    loss = 8.1 - math.log(400)  # DiT's mean; seeds lie 0.1 apart: 4.303 x 0.1 / sqrt(3) to either side
+    assert found["loss"][1] == f"{loss:.4f} [{loss - 0.2484:.4f}, {loss + 0.2484:.4f}]"
+    assert found["loss of EMA 0.9999"][1].startswith(f"{loss + 1:.4f}")
+    assert found["loss of EMA 0.99"][1].startswith(f"{loss + 2:.4f}")
+    assert found["MMACs of a training image"] == ["1.00"] * 4
+
+
+def test_differences_to_dit_are_taken_within_a_seed_at_equal_steps_flops_and_seconds(page: str) -> None:
+    found = table(page, "#### At equal cost, against DiT-Ti/2")
+    gain = f"{-math.log(2):+.4f}"
+    assert list(found) == ["model", "at equal steps", "at equal training FLOPs", "at equal seconds"]
+    assert found["at equal steps"][0] == f"{gain} [{gain}, {gain}] at 400 steps"
+    assert found["at equal seconds"][0].endswith("at 40.0 s")
+    assert found["at equal training FLOPs"][0].endswith("at 51.2 GFLOPs")  # 2 x 1e6 MACs x 64 x 400
+    assert "a lower loss than DiT-Ti/2's: FCDM-Ti, DiCo-Ti" in page
+    assert "a higher loss than DiT-Ti/2's: DiC-Ti" in page
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_joules_have_a_column_where_they_were_read() -> None:
+    assert "joules" not in text(study())
+    assert "at equal joules" in text(study(joules=True))
+
+
+def test_an_arm_that_never_gets_to_dits_loss_is_told_so_with_the_reverse(page: str) -> None:
+    found = table(page, "in how many times fewer")
+    assert found["times fewer steps"] == [
+        "2.00 [2.00, 2.00]",
+        "1.50 [1.50, 1.50]",
+        "not reached (below 1.00)",
+    ]
+    assert found["the reverse, steps"] == ["—", "—", "2.00 [2.00, 2.00]"]
+
+
+def test_differences_by_timestep_are_in_per_cent_of_dits_loss(page: str) -> None:
+    found = table(page, "#### By timestep")
+    assert found["timesteps"] == ["0 to 0.333", "0.333 to 0.667", "0.667 to 1"]
+    assert found["DiT-Ti/2's loss"][0] == f"{8.1 - math.log(400):.4f}"
+    losses = [8 - math.log(400) + 0.1 * seed for seed in range(3)]
+    mean = math.prod((loss - math.log(2)) / loss for loss in losses) ** (1 / 3)
+    assert found["FCDM-Ti"][0].startswith(f"{100 * (mean - 1):+.1f} [")
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_range_of_timesteps_where_a_loss_is_not_above_zero_is_absolute_and_has_no_bar() -> None:
+    records = [
+        replace(
+            run,
+            evaluations=tuple(
+                replace(at, bin_losses=(*at.bin_losses[:-1], -0.75 if run.run.model == "DiT-Ti/2" else -0.5))
+                for at in run.evaluations
+            ),
+        )
+        for run in study()
+    ]
+    page, drawings = section(records)
+    found = table(page, "#### By timestep")
+    assert found["FCDM-Ti"][-1] == "+0.2500 [+0.2500, +0.2500] absolute"
+    assert "absolute" not in "".join(found["FCDM-Ti"][:-1])
+    (shown,) = [drawing for drawing in drawings if drawing.picture.name.endswith("timesteps")]
+    assert "Ranges where a loss is not above zero have no bar." in shown.picture.caption
+
+
+def test_the_ranking_is_shown_with_the_step_from_which_it_stays(page: str) -> None:
+    found = table(page, "#### Rankings")
+    assert found["ranking"][-1] == "FCDM-Ti < DiCo-Ti < DiT-Ti/2 < DiC-Ti"
+    assert found["seeds with this ranking"][-1] == "100%"
+    assert "From step 50 on the ranking is the last one." in page
+
+
+def test_four_models_are_said_to_show_nothing_of_the_papers_ranking(page: str) -> None:
+    found = table(page, "#### Against the papers")
+    assert found["weights"] == ["trained", "EMA 0.9999", "EMA 0.99"]
+    assert found["Kendall's tau"][0] == "+0.67 [+0.67, +0.67]"  # DiC and DiT are the other way round in print
+    assert found["least p possible"][0] == "0.083"
+    assert "With 4 models even two equal rankings have p = 0.083" in page
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (["FCDM-S", "DiCo-S", "DiC-S", "DiG-S/2", "DiT-S/2"], "5 models agree beyond chance (p = 0.017)"),
+        (
+            ["DiT-S/2", "DiG-S/2", "DiC-S", "DiCo-S", "FCDM-S"],
+            "5 models are opposed beyond chance (p = 0.017)",
+        ),
+        (["FCDM-S", "DiT-S/2", "DiC-S", "DiCo-S", "DiG-S/2"], "5 models do not show that one foretells"),
+    ],
+)
+@pytest.mark.usefixtures("blank_figures")
+def test_five_models_can_agree_with_the_papers_or_not(order: list[str], told: str) -> None:
+    assert told in text(study({model: 5.0 - i for i, model in enumerate(order)}))
+
+
+def test_the_published_fid_is_that_of_the_model_or_of_its_familys_s() -> None:
+    assert [published_name(model) for model in FOUR] == ["FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S"]
+    assert published_name("FCDM-B") == "FCDM-B"
+    (made,) = curves.studies(study())
+    assert published_fids(made) == {"FCDM-Ti": 48.52, "DiT-Ti/2": 68.4, "DiCo-Ti": 49.97, "DiC-Ti": 58.68}
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_arms_that_no_paper_has_leave_the_question_open() -> None:
+    page = text(study({"mine:a": 1.0, "mine:b": 2.0}))
+    assert "It cannot be asked here: 0 of the arms have a published FID" in page
+
+
+def test_the_papers_curves_are_said_to_cross_where_they_do(page: str) -> None:
+    found = table(page, "### The papers' own curves")
+    assert found["size"] == ["S", "B", "L", "XL"]
+    assert found["they cross at"] == ["none", "none", "350K", "none"]
+    assert found["last"][2] == "13.83, 13.66 at 400K"
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_two_seeds_are_shown_without_an_interval() -> None:
+    page = text(study(seeds=2))
+    assert "(n = 2, no interval) at 400 steps" in page
+    assert "[" not in table(page, "#### Loss at the end")["loss"][0]
+    assert "not told apart from" not in page
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_seconds_that_differ_by_seed_are_said_to_be_those_of_a_machine_at_other_work() -> None:
+    slow = trained("DiT-Ti/2", 2, [power(step) + 5 for step in STEPS], s_per_step=0.15)
+    quiet = study()
+    assert "not quiet" not in text(quiet)
+    page = text([slow if (run.run.model, run.seed) == ("DiT-Ti/2", 2) else run for run in quiet])
+    assert "The machine was not quiet:** by seed the seconds of the same work differ by DiT-Ti/2 50 %" in page
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_one_arm_is_shown_alone() -> None:
+    page, drawings = section(study({"mine:a": 1.0}))
+    assert "At equal cost" not in page
+    assert "#### Rankings" not in page
+    assert [drawing.picture.name for drawing in drawings] == [
+        "convergence_digits-iddpm_loss",
+        "convergence_digits-iddpm_papers",
+    ]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_run_that_stopped_is_named_with_its_reason() -> None:
+    bad = trained("DiC-S", 0, [3.0, 2.0], status="not finite")
+    page = text([*study(), bad])
+    assert "DiC-S, seed 0: not finite, step 120: the loss is not finite" in page
+    assert "DiC-S" not in table(page, "#### Loss at the end")["model"]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_runs_of_which_none_ended_well_are_rows_with_their_reasons() -> None:
+    lost = [
+        replace(run, recipe=replace(run.recipe, learning_rate=5.0))
+        for run in (trained(model, 0, [3.0, 2.0], status="not finite") for model in ("DiC-S", "DiT-S/2"))
+    ]
+    page, _ = section([*lost, *study()])
+    found = table(page, "### Runs that did not end well")
+    assert found["model"] == ["DiT-S/2", "DiC-S"]
+    assert found["learning rate"] == ["5", "5"]
+    assert found["what became of it"][0] == "not finite: step 120: the loss is not finite"
+    assert "did not end well" not in section(study())[0]
+    assert "did not end well" in section(lost)[0]
+
+
+def test_studies_of_the_same_data_have_files_of_their_own() -> None:
+    other = [replace(run, recipe=replace(run.recipe, learning_rate=1e-4)) for run in study()]
+    assert convergence.names(convergence.studies([*study(), *other])) == ["digits-iddpm-1", "digits-iddpm-2"]
+
+
+def test_the_order_of_records_changes_nothing_and_the_bytes_are_the_same() -> None:
+    page, drawings = section(study())
+    again, drawn = section(study()[::-1])
+    assert page == again
+    assert drawings == drawn
+    assert all(f"![{one.picture.title}]({one.picture.name}.png)" in page for one in drawings)
+
+
+def test_the_device_and_the_software_are_named(page: str) -> None:
+    assert (
+        "Device a device; 2 CPU threads; fp32; batch 64 in one process; 4 images a pass; torch 2.13.0; "
+        "commit abc; 2026-11-21T00:00:00Z." in page
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.158, 0.161), (0.9, 1.1), (25.0, 300.0), (1e9, 5e15), (0.04, 1.2), (1.0, 1.0001)]
+)
+def test_ticks_of_a_logarithmic_axis_are_few_within_it_and_told_apart(low: float, high: float) -> None:
+    ticks = convergence_plots.ticks(low, high)
+    assert 2 <= len(ticks) <= 10
+    assert all(low <= tick <= high for tick in ticks)
+    assert len({convergence_plots.written(tick) for tick in ticks}) == len(ticks)
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_flow_s_losses_are_by_its_level_of_noise_which_falls_with_t() -> None:
+    flow = [replace(run, recipe=replace(run.recipe, objective="flow")) for run in study()]
+    assert next(iter(table(text(flow), "#### By timestep"))) == "1 - t"
+    assert next(iter(table(text(study()), "#### By timestep"))) == "timesteps"

@@ -1,0 +1,363 @@
+"""The report keeps published, counted and measured apart, refuses bad input, and repeats its bytes."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baselines import load
+from bench.records.record import Counted, Record, Run, Skipped, Throughput, to_line
+from reports import overview
+from reports.__main__ import main
+from reports.contents import with_contents
+from reports.figures import plots
+from reports.naming import dit_of, family, order, size
+from reports.selection import PAPERS_RULES, gather
+from tests.records.test_record import HERE
+
+CPU = replace(HERE, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
+
+
+def counted(model: str = "FCDM-XL", *, res: int = 256, macs: int = 77_777_000_000, **changes: str) -> Counted:
+    return Counted(
+        model=model,
+        family=family(model),
+        res=res,
+        latent_size=res // 8,
+        batch=1,
+        counter=changes.get("counter", "torchprofile-meta"),
+        params=699_000_000,
+        params_trainable=699_000_000,
+        macs=macs,
+        train_macs=3 * macs,
+        train_macs_checkpointed=4 * macs,
+        not_counted=(),
+        environment=replace(CPU, date=changes.get("date", CPU.date)),
+    )
+
+
+def run(model: str = "FCDM-XL", *, res: int = 256, date: str = CPU.date, precision: str = "fp32") -> Run:
+    return Run(
+        question="throughput",
+        model=model,
+        family=family(model),
+        res=res,
+        latent_size=res // 8,
+        batch=8,
+        precision=precision,
+        budget_s=30.0,
+        precision_target=0.01,
+        environment=replace(CPU, date=date),
+    )
+
+
+def timed(case: Run, *times_s: float) -> Throughput:
+    return Throughput(
+        run=case,
+        times_s=times_s,
+        device_times_s=(),
+        warmup_times_s=(),
+        warmup_stationary=True,
+        stopped_by="precision",
+        unmet=(),
+        build_s=1.0,
+        compile_s=None,
+        matmul_tf32=False,
+        conv_tf32=False,
+        sustained_times_s=(),
+        telemetry=None,
+    )
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(map(to_line, records)))
+
+
+SEVEN = (0.030, 0.031, 0.032, 0.033, 0.034, 0.035, 0.036)  # median 33 ms, interval the whole range
+
+
+def page(*records: Record) -> str:
+    return overview.report(gather(records), [])
+
+
+def columns(text: str, heading: str) -> dict[str, list[str]]:
+    """Read the first markdown table under a heading of the report."""
+    lines = text[text.index(heading) :].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    table = [
+        [cell.strip() for cell in line.strip("|").split(" |")]
+        for line in lines[start:]
+        if line.startswith("|")
+    ]
+    height = next((i for i, line in enumerate(lines[start:]) if not line.startswith("|")), len(table))
+    head, _, *rows = table[:height]
+    return {name: [row[i] for row in rows] for i, name in enumerate(head)}
+
+
+SHOWN = [f"## {table.paper} Table {table.number}:" for table in map(load.table, overview.SHOWN)]
+
+
+@pytest.mark.parametrize("heading", SHOWN)
+def test_without_records_no_counted_or_measured_column_holds_a_number(heading: str) -> None:
+    here = {head: cells for head, cells in columns(page(), heading).items() if "published" not in head}
+    assert here.pop("model")
+    assert any("counted here" in head for head in here)
+    assert all(set(cells) == {overview.BLANK} for cells in here.values())
+
+
+@pytest.mark.parametrize("heading", SHOWN)
+def test_records_never_change_a_published_column(heading: str) -> None:
+    models = ("FCDM-S", "FCDM-XL", "DiT-S/2", "DiT-XL/2", "DiCo-S", "DiCo-XL", "DiG-XL/2")
+    records: list[Record] = [counted(model, res=res) for model in models for res in (256, 512)]
+    records += [timed(run(model, res=res), *SEVEN) for model in models for res in (256, 512)]
+    before, after = columns(page(), heading), columns(page(*records), heading)
+    assert before != after
+    assert {h: c for h, c in before.items() if "published" in h} == {
+        h: c for h, c in after.items() if "published" in h
+    }
+
+
+def test_published_cells_keep_their_printed_text() -> None:
+    table = columns(page(), "## FCDM Table 3:")
+    assert table["images/s, published"][0].startswith("1234.0")
+    assert table["FID, published"][0] == "68.40"
+
+
+def test_the_difference_is_counted_over_published_and_says_when_the_digits_agree() -> None:
+    table = columns(
+        page(counted("FCDM-S", macs=3_082_699_540), counted("DiCo-S", macs=4_400_000_000)), "## FCDM Table 3:"
+    )
+    rows = dict(
+        zip(
+            table["model"],
+            zip(table["GMACs, counted here"], table["GMACs, difference"], strict=True),
+            strict=True,
+        )
+    )
+    assert rows["FCDM-S"] == ("3.083", "-0.56 % (=)")
+    assert rows["DiCo-S"] == ("4.400", "+2.33 %")
+    assert rows["DiT-S/2"] == (overview.BLANK, overview.BLANK)
+
+
+def test_published_tables_are_compared_with_torchprofiles_rules_first() -> None:
+    records = [
+        counted(macs=1_000_000_000, counter="torch"),
+        counted(macs=2_000_000_000, counter="torchprofile"),
+        counted(macs=3_000_000_000, counter="torchprofile-meta"),
+    ]
+    found = [gather(records[:n]).count("FCDM-XL", 256, PAPERS_RULES) for n in (1, 2, 3)]
+    assert [count.macs // 10**9 for count in found if count] == [1, 2, 3]
+    assert "counter torchprofile-meta" in page(*records)
+
+
+def test_a_measured_cell_is_the_median_with_its_interval() -> None:
+    table = columns(page(timed(run(), *SEVEN)), "## FCDM Table 1:")
+    cell = table["images/s, measured here (M1)"][table["model"].index("FCDM-XL")]
+    assert cell == "242.4 [222.2, 266.7]"  # 8 images in 33, 36 and 30 ms
+
+
+def test_too_few_samples_are_said_instead_of_an_interval() -> None:
+    assert "250.0 (n = 3, no interval)" in page(timed(run(), 0.031, 0.032, 0.033))
+
+
+def test_the_measured_ratio_stands_beside_the_published_one() -> None:
+    table = columns(
+        page(timed(run(), *SEVEN), timed(run("DiT-XL/2"), *(3 * s for s in SEVEN))), "## FCDM Table 3:"
+    )
+    row = table["model"].index("FCDM-XL")
+    assert table["÷ DiT, measured here (M1)"][row] == "3.00"
+    assert table["÷ DiT, published"][row] == "3.39"
+
+
+def test_settings_have_a_column_each_with_their_conditions() -> None:
+    text = page(timed(run(), *SEVEN), timed(run(precision="bf16"), *SEVEN))
+    table = columns(text, "## FCDM Table 1:")
+    assert {"images/s, measured here (M1)", "images/s, measured here (M2)"} <= set(table)
+    assert (
+        "**Measured here (M1)**: Some CPU, bf16, batch 8; threads 2; weights random; torch 2.13.0; " in text
+    )
+    assert "commit abc1234; date 2026-01-02." in text
+
+
+def test_a_table_shows_only_the_timings_of_its_resolution() -> None:
+    text = page(timed(run(res=512), *SEVEN))
+    assert "images/s, measured here (M1)" in columns(text, "## FCDM Table 5:")
+    assert "images/s, measured here (M1)" not in columns(text, "## FCDM Table 3:")
+
+
+def test_a_skipped_case_is_a_row_with_its_status_and_reason() -> None:
+    text = page(Skipped(run=run(), status="out of memory", reason="asked for 2 GiB | had 1"))
+    table = columns(text, "## FCDM Table 3:")
+    assert table["images/s, measured here (M1)"][table["model"].index("FCDM-XL")] == "out of memory"
+    assert columns(text, "## Cases without a number")["status"] == ["out of memory"]
+    assert "asked for 2 GiB \\| had 1" in text
+
+
+def test_the_newest_record_of_a_case_wins_in_any_order() -> None:
+    old = timed(run(date="2025-01-01T00:00:00+00:00"), *(2 * s for s in SEVEN))
+    new = timed(run(), *SEVEN)
+    failed = Skipped(run=run(date="2025-06-01T00:00:00+00:00"), status="crashed", reason="signal 9")
+    assert page(old, new, failed) == page(failed, new, old)
+    assert "242.4 [222.2, 266.7]" in page(old, new, failed)
+    assert "2 older of the same cases not shown" in page(old, new, failed)
+    assert "crashed" not in page(old, new, failed)
+
+
+def test_remarks_follow_the_cells_they_are_about() -> None:
+    text = page()
+    table = columns(text, "## FCDM Table 3:")
+    cells = {
+        (model, steps): fid
+        for model, steps, fid in zip(
+            table["model"], table["training steps, published"], table["FID, published"], strict=True
+        )
+    }
+    mark = re.search(r"\[r\d+\]", cells["FCDM-XL", "400K"])
+    assert mark is not None
+    assert cells["FCDM-XL", "1M"] == "7.91"
+    assert f"- {mark[0]} FID 10.72" in text
+
+
+def test_digs_full_count_stands_beside_the_published_one() -> None:
+    heading = "## What DiG's published MACs leave out"
+    row = {head: cells[-1] for head, cells in columns(page(), heading).items()}
+    assert list(row.values()) == ["DiG-XL/2", "89.40", "89.33", "25.37", "0.5285", "115.2", overview.BLANK]
+    full = load.dig_macs()["DiG-XL/2", 32]["matmul_conv_gla_all"]
+    record = counted("DiG-XL/2", macs=full, counter="torch")
+    assert columns(page(record), heading)["in full, counted here"] == [*[overview.BLANK] * 3, "115.2"]
+
+
+def test_models_pair_with_the_dit_of_their_size() -> None:
+    assert [dit_of(name) for name in ("FCDM-XL", "DiT-B/4", "DiC-H", "my_mod:factory")] == [
+        "DiT-XL/2",
+        "DiT-B/2",
+        "",
+        "",
+    ]
+    assert (family("U-ViT-H/2"), size("U-ViT-H/2"), size("FCDM-L@na7")) == ("U-ViT", "H", "L")
+    assert sorted(("DiT-S/2", "FCDM-XL", "zoo:net", "FCDM-S"), key=order) == [
+        "FCDM-S",
+        "FCDM-XL",
+        "DiT-S/2",
+        "zoo:net",
+    ]
+
+
+def test_two_processes_over_the_same_records_write_the_same_bytes(tmp_path: Path) -> None:
+    sizes = ("-S", "-B", "-XL")  # a figure of many panels
+    models = [
+        model for model, latent in load.macs() if latent == 32 and model.partition("/")[0].endswith(sizes)
+    ]
+    records: list[Record] = [counted(), counted("my_mod:factory")]
+    records += [timed(run(model, res=res), *SEVEN) for model in models for res in (256, 512)]
+    append(tmp_path / "a.jsonl", records)
+    append(tmp_path / "b.jsonl", reversed(records))
+    written = []
+    for name, seed in (("a", "1"), ("b", "2")):  # the order of sets and the solver of layouts depend on it
+        command = [sys.executable, "-m", "reports", "--records", f"{tmp_path / name}.jsonl"]
+        subprocess.run(
+            [*command, "--out", str(tmp_path / name)],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+        )
+        written.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())})
+    assert written[0] == written[1]
+    kinds = sorted(re.sub(r"_some.*(?=\.)", "", name) for name in written[0])
+    assert kinds == [
+        "claims.md",
+        "claims.png",
+        "claims.svg",
+        "macs_fid.png",
+        "macs_fid.svg",
+        "report.md",
+        "speed_ratio.png",
+        "speed_ratio.svg",
+        "throughput.png",
+        "throughput.svg",
+    ]
+    pages = written[0]["report.md"].decode() + written[0]["claims.md"].decode()
+    links = re.findall(r"\(([\w-]+\.(?:png|svg|md))\)", pages)
+    assert set(links) == set(written[0]) - {"report.md"}
+
+
+def test_a_setting_without_any_number_draws_no_bars() -> None:
+    drawings = plots.draw(gather([Skipped(run=run(), status="timed out", reason="600 s")]))
+    assert [drawing.picture.name for drawing in drawings] == ["macs_fid"]
+
+
+def test_without_records_the_published_report_is_written_and_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("baselines.load.MEASURED", tmp_path / "none")
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{Path('reports/out/report.md')} with its plots: macs_fid\n"
+    assert err.startswith("no records")
+    assert "python -m bench.flops" in (tmp_path / "reports/out/report.md").read_text(encoding="utf-8")
+
+
+def test_by_default_it_reads_the_last_run_and_the_records_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("baselines.load.MEASURED", tmp_path / "measured")
+    append(tmp_path / "reports/out/records.jsonl", [counted("FCDM-S")])
+    append(tmp_path / "measured/some-gpu/first.jsonl", [counted("FCDM-B")])
+    assert main([]) == 0
+    table = columns((tmp_path / "reports/out/report.md").read_text(encoding="utf-8"), "## Overview")
+    assert table["model"] == ["FCDM-S", "FCDM-B"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"kind": "counted"}\n', b"not json\n", b"\xff\xfe\x00", b'{"kind": "timed", "schema": 1}\n', None],
+)
+def test_records_that_cannot_be_read_end_in_one_line_and_write_nothing(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["--records", str(path), "--out", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"python -m reports: --records {path}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_cannot_be_written_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(tmp_path / "a.jsonl", [counted()])
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(blocked)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"python -m reports: --out {blocked}: ")
+    assert err.count("\n") == 1
+
+
+def test_a_count_on_the_meta_device_says_so() -> None:
+    record = counted()
+    meta = replace(record, environment=replace(CPU, device="", device_type="meta"))
+    assert "device meta; torch 2.13.0; commit abc1234; date 2026-01-02." in page(meta)
+
+
+def test_a_page_begins_with_links_to_its_sections() -> None:
+    page = "# Page\n\nWords.\n\n## FCDM Table 1: DiT, again\n\ntext\n\n### Part\n\n## Floors\n\n## Floors\n"
+    assert with_contents(page) == page.replace(
+        "Words.\n",
+        "Words.\n\n**Contents.** [FCDM Table 1: DiT, again](#fcdm-table-1-dit-again) · [Floors](#floors) · "
+        "[Floors](#floors-1)\n",
+    )
+    assert with_contents("no section\n") == "no section\n"
