@@ -23,7 +23,7 @@ PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 PREPARE = """
 import json, resource, torch
 from time import perf_counter as now
-from bench import counters
+from bench.counting import counters
 from models import Task, create
 """
 ARMS = {
