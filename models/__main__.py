@@ -5,10 +5,10 @@
     python -m models '*-Ti*'
 
 GMACs are those of one image of 256 px under torchprofile's rules, as the papers print them, from the formula
-of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape; our
-reading, the paper leaves something open, and the grade says how well its printed numbers support what is
-built here (baselines/README.md); ours, a size in no paper, small enough to train on a CPU in minutes. Back
-end: the implementation of operators that have several, on this device.
+of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape, and
+params are the release's; our reading, the paper leaves something open, and the grade says how well its
+printed numbers support what is built here (baselines/README.md); ours, a size in no paper, small enough to
+train on a CPU in minutes. Back end: the implementation of operators that have several, on this device.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from bench.cli import options, tables
 
 
 def row(name: str) -> tables.Row:
-    """One object of the JSON output; the model is built on the meta device."""
+    """One object of the JSON output; a model without a release is built on the meta device."""
     from bench.counting import closed_form
     from models.contract import build
     from models.registry import FAMILIES, family_of, task_at
@@ -33,15 +33,18 @@ def row(name: str) -> tables.Row:
     task = task_at(name, 256, 256)
     terms = closed_form.count(name, task)
     assert terms is not None  # tests/counting/test_closed_form.py: every network of the registry has one
+    params, standing = _released_params(name), "pinned"
+    if params is None:
+        params, standing = sum(p.numel() for p in build(name, task).parameters()), _standing(name)
     return {
         "model": name,
         "family": family,
-        "params": sum(p.numel() for p in build(name, task).parameters()),
+        "params": params,
         "macs": terms.torch.total() + terms.torchprofile.total(),
         "year": (int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
         "source": source,
         "back_end": _back_end(name),
-        "standing": _standing(name),
+        "standing": standing,
     }
 
 
@@ -63,22 +66,25 @@ def _back_end(name: str) -> str:
     )
 
 
+def _released_params(name: str) -> int | None:
+    from baselines import load
+
+    try:
+        return load.manifest(name).params_total
+    except ValueError:
+        return None
+
+
 def _standing(name: str) -> str:
     from baselines import load
     from models.registry import FAMILIES, family_of
 
     if name in FAMILIES[family_of(name)].small:
         return "ours: a size in no paper"
-    if "@" in name:
-        grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
-        if not grades:
-            return "our reading: in no table of the papers"
-        return "sure by its printed numbers" if grades == ["sure"] else f"our reading: {', '.join(grades)}"
-    try:
-        load.manifest(name)
-    except ValueError:
-        return "our reading: sizes of its paper, no released checkpoint"
-    return "pinned"
+    grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
+    if not grades:
+        return "our reading: in no table of the papers" if "@" in name else "our reading: sizes of its paper"
+    return "sure by its printed numbers" if grades == ["sure"] else f"our reading: {', '.join(grades)}"
 
 
 _COLUMNS: list[tables.Column] = [

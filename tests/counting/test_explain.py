@@ -178,7 +178,7 @@ def test_a_users_model_is_told_to_have_no_closed_form(capsys: pytest.CaptureFixt
     assert run(flops.main, "--explain", "tests.tiny:Tiny") == 0
     printed = capsys.readouterr()
     assert (
-        "tests.tiny:Tiny 256: trust torch, 0.0009 GMACs (closed form: no formula: a user's model"
+        "tests.tiny:Tiny 256: trust torch, 0.0009 GMACs (closed form: no formula: the network has"
         in printed.out
     )
     assert "closed-form, no count: no formula" in printed.err
