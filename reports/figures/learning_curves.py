@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, Study
-from reports.figures.plots import COLOURS, STYLE, Drawing, colour_of, new_figure, saved
-from reports.naming import size
+from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
+from reports.naming import COLOURS, size
 from reports.objectives import LEVELS
 
 DASHES = ("-", "--", ":", "-.")

@@ -20,8 +20,8 @@ from bench.analysis import roofline
 from bench.analysis.roofline import KINDS, OTHER, Floor, Peaks
 from bench.records import labels
 from bench.records.record import Ceiling, Counted, Profiled, Record, Throughput, Work, height_width, size_text
-from reports.figures.plots import COLOURS, STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
-from reports.naming import FAMILIES, SIZES, family, order, size, sizes_of
+from reports.figures.plots import STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
+from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of
 from reports.overview import BLANK, Columns, markdown, significant, stamp
 
 GPUS = (

@@ -19,9 +19,9 @@ from models.dimsum import Config as DiMSUMConfig
 from models.dimsum import DiMSUM, FrequencyScan, Haar, InverseHaar
 from models.dis import Config as DiSConfig
 from models.dis import DiS, StochasticDepth
+from models.family import Factory
 from models.layers.mamba import Mamba
 from models.registry import family_of, printed, published_task, task_at
-from models.task import Factory
 from models.weights import official_name, randomise_zeros
 from tests.conftest import NARROW
 
