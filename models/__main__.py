@@ -36,7 +36,7 @@ class Row:
 
 
 def row(name: str) -> Row:
-    """Describe a backbone; it is built on the meta device."""
+    """Describe a backbone; a model without a release is built on the meta device."""
     from bench.counting import closed_form
     from models.contract import build
     from models.registry import FAMILIES, family_of, task_at
@@ -49,15 +49,18 @@ def row(name: str) -> Row:
     task = task_at(name, 256, 256)
     terms = closed_form.count(name, task)
     assert terms is not None  # tests/counting/test_closed_form.py: every network of the registry has one
+    params, standing = _released_params(name), "pinned"
+    if params is None:
+        params, standing = sum(p.numel() for p in build(name, task).parameters()), _standing(name)
     return Row(
         model=name,
         family=family,
-        params=sum(p.numel() for p in build(name, task).parameters()),
+        params=params,
         macs=terms.torch.total() + terms.torchprofile.total(),
         year=(int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
         source=source,
         back_end=_back_end(name),
-        standing=_standing(name),
+        standing=standing,
     )
 
 
@@ -79,22 +82,25 @@ def _back_end(name: str) -> str:
     )
 
 
+def _released_params(name: str) -> int | None:
+    from baselines import load
+
+    try:
+        return load.manifest(name).params_total
+    except ValueError:
+        return None
+
+
 def _standing(name: str) -> str:
     from baselines import load
     from models.registry import FAMILIES, family_of
 
     if name in FAMILIES[family_of(name)].small:
         return "ours: a size in no paper"
-    if "@" in name:
-        grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
-        if not grades:
-            return "our reading: in no table of the papers"
-        return "sure by its printed numbers" if grades == ["sure"] else f"our reading: {', '.join(grades)}"
-    try:
-        load.manifest(name)
-    except ValueError:
-        return "our reading: sizes of its paper, no released checkpoint"
-    return "pinned"
+    grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
+    if not grades:
+        return "our reading: in no table of the papers" if "@" in name else "our reading: sizes of its paper"
+    return "sure by its printed numbers" if grades == ["sure"] else f"our reading: {', '.join(grades)}"
 
 
 TABLE = Table[Row](

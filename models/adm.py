@@ -90,7 +90,7 @@ class ADM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         levels = len(config.multipliers)
-        task.require_multiple(2 ** (levels - 1), f"the {levels - 1} downsamplings'")
+        task.require_multiple(2 ** (levels - 1), "total stride")
         widths = [int(config.width * multiplier) for multiplier in config.multipliers]
         embedded = 4 * config.width
 

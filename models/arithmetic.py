@@ -18,7 +18,7 @@ from models.task import Task
 # terms that an explanation of the counters' differences reports apart from products of elements
 AFFINE_NORMS, MEANS, EINSUM = "affine norms", "means", "einsum that only permutes"
 UNSTRIDED = "transposed convolutions counted without their stride"
-UNREAD = "projections that nothing reads"
+UNREAD = "unread projections"
 
 
 class _Operators:
@@ -162,7 +162,7 @@ class Terms(_Operators):
         self.linear("skips", tokens, 2 * width, width)
 
     def channel_attention(self, pixels: int, width: int, weights: int) -> None:
-        """Each channel scaled by a function of the image's average with so many weights."""
+        """Each channel scaled by a function of the image average with that many weights."""
         self.elementwise(MEANS, width)
         self.linear("channel attention", 1, weights, 1)
         self.elementwise("channel attention", pixels * width)
@@ -256,7 +256,7 @@ class Terms(_Operators):
         self.conv("head", pixels, widths[0], task.out_channels, 3)
 
     def res_block(self, pixels_in: int, pixels: int, width: int, out_width: int) -> None:
-        """Two normed 3x3 convolutions beside a skip, without the effect of the condition."""
+        """Two normed 3x3 convolutions with a skip, without the effect of the condition."""
         self.affine_norm(pixels_in, width)
         self.conv("convolutions", pixels, width, out_width, 3)
         self.affine_norm(pixels, out_width)

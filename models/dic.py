@@ -37,7 +37,7 @@ def _group_norm(width: int) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """Two normed 3x3 convolutions beside a skip: (N, D_in, H, W), (N, D) -> (N, D, H, W)."""
+    """Two normed 3x3 convolutions with a skip: (N, D_in, H, W), (N, D) -> (N, D, H, W)."""
 
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Block(nn.Module):
 class DiC(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(4, "the two downsamplings'")
+        task.require_multiple(4, "total stride")
         w1, w2, w3 = config.width, 2 * config.width, 4 * config.width
 
         def level(width: int, depth: int) -> nn.ModuleList:

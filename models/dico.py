@@ -152,7 +152,7 @@ class DiCo(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         if config.window is None:
-            task.require_multiple(4, "the two downsamplings'")
+            task.require_multiple(4, "total stride")
         else:
             what = f"the windows of {config.window} at a quarter of the resolution:"
             task.require_multiple(4 * config.window, what)

@@ -235,7 +235,7 @@ class AttentionBlock(nn.Module):
 class DiMSUM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(CELL * config.patch, "the patches' and wavelet steps'")
+        task.require_multiple(CELL * config.patch, "patch times wavelet cell")
         MAMBA_SSM.require(config.backend)
         self.patch, self.every = config.patch, config.attention_every
         self.grid = task.grid(config.patch)

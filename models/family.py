@@ -36,7 +36,7 @@ class Family:
     # 0.43 M parameters and 4.3 M MACs, within 15 % of each other; DiG, in steps of 64, within 20 %
     small: Mapping[str, Factory] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)  # other printed names -> names of variants
-    package: "CudaPackage | None" = None  # chosen by `backend` of its Configs
+    package: "CudaPackage | None" = None  # chosen by the field `backend` of Config
 
     @property
     def backends(self) -> dict[str, Factory]:

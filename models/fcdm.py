@@ -129,7 +129,7 @@ class FCDM(nn.Module):
 
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(4, "the two downsamplings'")
+        task.require_multiple(4, "total stride")
         if config.neighbourhood is not None:
             task.require_at_least(4 * config.kernel, f"4 times the attention's window of {config.kernel}")
         w1, w2, w3 = config.width, 2 * config.width, 4 * config.width

@@ -123,7 +123,7 @@ class LDM(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
         levels = len(config.multipliers)
-        task.require_multiple(2 ** (levels - 1), f"the {levels - 1} downsamplings'")
+        task.require_multiple(2 ** (levels - 1), "total stride")
         widths = [config.width * multiplier for multiplier in config.multipliers]
         embedded = 4 * config.width
         self.drop = LabelDropout(task.num_classes)

@@ -109,7 +109,7 @@ def is_plugin(name: str) -> bool:
 
 
 def printed(name: str) -> str:
-    """The name as published, found in any case; a plug-in's name as it is.
+    """The name as published, found in any case; a plug-in's name unchanged.
 
     Raises:
         ValueError: an unknown name, with the nearest known ones; an unknown variant, with all there are.

@@ -199,7 +199,7 @@ class Block(nn.Module):
 class UDiT(nn.Module):
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__()
-        task.require_multiple(8, "the two downsamplings' and the sub-maps'")
+        task.require_multiple(8, "total stride, sub-maps included,")
         w1, w2, w3 = config.width, 2 * config.width, 4 * config.width
         self.drop1 = LabelDropout(task.num_classes)
         self.drop2 = LabelDropout(task.num_classes)

@@ -76,23 +76,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 raise ValueError(f"{path}: not a safetensors file: {error}") from error
         # DiT's training script and its descendants store their argparse.Namespace in the checkpoint
         with torch.serialization.safe_globals([argparse.Namespace]):
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
         raise ValueError(
             f"{path}: not a checkpoint: neither .safetensors nor a file of tensors that torch.load reads "
             f"with weights_only=True ({type(error).__name__})"
         ) from error
     for key in ("ema", "model"):
-        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
-            held = held[key]
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
             break
     if not (
-        isinstance(held, Mapping)
-        and held
-        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in held.items())
+        isinstance(loaded, Mapping)
+        and loaded
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items())
     ):
         raise ValueError(f"{path}: contains no named tensors, at the top or under ema or model")
-    return dict(held)
+    return dict(loaded)
 
 
 def randomise_zeros(model: nn.Module, seed: int = 0) -> list[str]:

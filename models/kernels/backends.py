@@ -3,7 +3,6 @@
 Nothing is imported to find out. A reason is given in words, empty where nothing is missing.
 """
 
-import functools
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -15,9 +14,14 @@ from torch import Tensor
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@functools.cache
+_FOUND: dict[str, bool] = {}
+
+
 def installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    """Whether a module can be imported; searched for once, so that torch.compile traces a look-up only."""
+    if module not in _FOUND:
+        _FOUND[module] = importlib.util.find_spec(module) is not None
+    return _FOUND[module]
 
 
 def why_no_triton() -> str:
@@ -74,12 +78,13 @@ class CudaPackage:
         return ""
 
     def require(self, backend: str) -> None:
-        """Refuse the package by name where it cannot run.
+        """Refuse the package by name where it cannot run. A network calls it before any pass is compiled.
 
         Raises:
             ValueError: says what is missing.
         """
-        if backend == self.name and (reason := self.why_not()):
+        reason = self.why_not()
+        if backend == self.name and reason:
             raise ValueError(f"backend: {self.name} cannot run: {reason}; torch would work")
 
     def takes(self, backend: str, device: torch.device) -> bool:

@@ -85,7 +85,7 @@ def depthwise_triton(x: Tensor, weight: Tensor, bias: Tensor, tiling: Tiling | N
 def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     if x.dim() != 4 or weight.dim() != 3 or bias.shape != x.shape[3:] or weight.shape[2:] != x.shape[3:]:
         shapes = ", ".join(str(tuple(given.shape)) for given in (x, weight, bias))
-        raise ValueError(f"depthwise: wants (N, H, W, C), (K, K, C) and (C,), got {shapes}")
+        raise ValueError(f"depthwise: takes (N, H, W, C), (K, K, C) and (C,), got {shapes}")
     if weight.shape[0] != weight.shape[1] or len(weight) % 2 == 0:
         raise ValueError(
             f"depthwise: the window must be square and odd, got {tuple(weight.shape[:2])}; (7, 7) would work"

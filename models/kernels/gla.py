@@ -42,7 +42,7 @@ def gla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, backend: Backend = "
     Raises:
         ValueError: backend fla where it cannot run, or for tensors that are not on CUDA.
     """
-    if not fla_takes(backend, q.device):
+    if not FLA.takes(backend, q.device):
         return _gla(q, k, v, log_decay)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, log_decay)):
         return gla_fla(q, k, v, log_decay)
@@ -57,12 +57,6 @@ def gla_reference(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
         state = log_decay_i.exp()[..., None] * state + k_i[..., None] * v_i[..., None, :]
         outs.append((q_i[..., None] * state).sum(-2) * q.shape[-1] ** -0.5)
     return torch.stack(outs, dim=1)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # of torch, without types
-def fla_takes(backend: Backend, device: torch.device) -> bool:
-    """Whether fla computes on a device; see `CudaPackage.takes`."""
-    return FLA.takes(backend, device)
 
 
 def gla_fla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:

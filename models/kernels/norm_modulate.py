@@ -29,7 +29,7 @@ def norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) ->
     """
     if x.dim() != 4 or {shift.shape, scale.shape} != {(x.shape[0], x.shape[3])}:
         shapes = ", ".join(str(tuple(given.shape)) for given in (x, shift, scale))
-        raise ValueError(f"norm_modulate: wants (N, H, W, C), (N, C) and (N, C), got {shapes}")
+        raise ValueError(f"norm_modulate: takes (N, H, W, C), (N, C) and (N, C), got {shapes}")
     require_same("norm_modulate", x, shift, scale)
     if why_not_triton(x, shift, scale):
         return norm_modulate_reference(x, shift, scale, eps)

@@ -65,7 +65,7 @@ def selective_scan(
         ValueError: backend mamba-ssm where it cannot run, or for tensors that are not on CUDA.
     """
     given = (u, delta, decay, b, c, skip, z)
-    if not mamba_ssm_takes(backend, u.device):
+    if not MAMBA_SSM.takes(backend, u.device):
         return selective_scan_chunked(*given)
     if torch.is_grad_enabled() and any(x.requires_grad for x in given):
         return selective_scan_mamba_ssm(*given)
@@ -83,12 +83,6 @@ def selective_scan_reference(
         h = torch.exp(d[:, t, :, None] * a) * h + (d[:, t] * u[:, t])[..., None] * b[:, t, None]
         y.append((h * c[:, t, None]).sum(-1) + skip * u[:, t])
     return torch.stack(y, dim=1) * F.silu(z)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # of torch, without types
-def mamba_ssm_takes(backend: Backend, device: torch.device) -> bool:
-    """Whether mamba-ssm computes on a device; see `CudaPackage.takes`."""
-    return MAMBA_SSM.takes(backend, device)
 
 
 def selective_scan_mamba_ssm(

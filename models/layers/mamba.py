@@ -19,8 +19,7 @@ STATES = 16  # per channel, in all three papers
 class StateSpace(nn.Module):
     """One direction of the mixer: causal convolution, selection, scan, gate.
 
-    Inputs and gates (N, T, I), (N, T, I) -> (N, T, I). The decay is initialised here, the steps by
-    `initialise_mamba`.
+    Inputs and gates (N, T, I), (N, T, I) -> (N, T, I). `initialise_mamba` fills decays and steps.
 
     Args:
         inner: channels I.
@@ -36,9 +35,7 @@ class StateSpace(nn.Module):
         self.conv = nn.Conv1d(inner, inner, kernel, padding=kernel - 1, groups=inner)
         self.select = nn.Linear(inner, sum(self.split), bias=False)
         self.step = nn.Linear(rank, inner)
-        self.decay = nn.Parameter(
-            torch.arange(1.0, STATES + 1).log().repeat(inner, 1)
-        )  # log of minus the rate
+        self.decay = nn.Parameter(torch.empty(inner, STATES))  # log of minus the rate
         self.skip = nn.Parameter(torch.ones(inner))
 
     def forward(self, u: Tensor, z: Tensor) -> Tensor:
@@ -66,15 +63,18 @@ class Mamba(nn.Module):
 def initialise_mamba(model: nn.Module, depth: int) -> None:
     """Fill a network of mixers; the caller fills its own layers.
 
-    Zero biases of linears and N(0, 0.02) for embeddings. In every mixer, steps from 0.001 to 0.1 with a
-    uniform logarithm (at least 1e-4), and output projections scaled by 1/sqrt(depth).
+    Zero biases of linears and N(0, 0.02) for embeddings. In every mixer, rates of -1 to -S, steps from 0.001
+    to 0.1 with a uniform logarithm (at least 1e-4), and output projections scaled by 1/sqrt(depth).
     """
+    decay = torch.arange(1.0, STATES + 1).log()
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
     with torch.no_grad():
+        for direction in (module for module in model.modules() if isinstance(module, StateSpace)):
+            direction.decay.copy_(decay)
         for mixer in (module for module in model.modules() if isinstance(module, Mamba)):
             nn.init.uniform_(mixer.forwards.step.weight, -(mixer.rank**-0.5), mixer.rank**-0.5)
             steps = torch.empty_like(mixer.forwards.step.bias).uniform_(math.log(0.001), math.log(0.1))

@@ -18,7 +18,7 @@ def identity(x: Tensor) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Two normed 3x3 convolutions beside a skip: (N, D, H, W), condition -> (N, D_out, H', W').
+    """Two normed 3x3 convolutions with a skip: (N, D, H, W), condition -> (N, D_out, H', W').
 
     Args:
         width: D.

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.machine import device as device
 from models.kernels import backends
 from models.kernels import gla as kernel
-from models.kernels.gla import FLA, fla_takes, gla, gla_reference
+from models.kernels.gla import FLA, gla, gla_reference
 
 Inputs = list[Tensor]
 
@@ -145,16 +145,16 @@ def test_a_back_end_that_cannot_run_is_refused_by_name(
         FLA.require("fla")
     FLA.require("torch")
     FLA.require("auto")
-    assert not fla_takes("auto", torch.device("cuda"))
+    assert not FLA.takes("auto", torch.device("cuda"))
 
 
 def test_default_back_end_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backends, "installed", lambda module: True)
-    taken = {device: fla_takes("auto", torch.device(device)) for device in ("cpu", "meta", "cuda")}
+    taken = {device: FLA.takes("auto", torch.device(device)) for device in ("cpu", "meta", "cuda")}
     assert taken == {"cpu": False, "meta": False, "cuda": True}
-    assert not fla_takes("torch", torch.device("cuda"))
-    assert not fla_takes("fla", torch.device("meta"))
+    assert not FLA.takes("torch", torch.device("cuda"))
+    assert not FLA.takes("fla", torch.device("meta"))
     with pytest.raises(ValueError, match="backend: fla takes CUDA tensors, got cpu; torch would work"):
         gla(*inputs(3), "fla")
 

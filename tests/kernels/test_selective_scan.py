@@ -14,7 +14,6 @@ from models.kernels import backends
 from models.kernels import selective_scan as kernel
 from models.kernels.selective_scan import (
     MAMBA_SSM,
-    mamba_ssm_takes,
     selective_scan,
     selective_scan_mamba_ssm,
     selective_scan_reference,
@@ -127,9 +126,9 @@ def test_mamba_ssm_by_name_is_refused_where_it_cannot_run(monkeypatch: pytest.Mo
     MAMBA_SSM.require("mamba-ssm")
     with pytest.raises(ValueError, match="mamba-ssm takes CUDA tensors, got cpu; torch would work"):
         selective_scan(*given, backend="mamba-ssm")
-    assert not mamba_ssm_takes("mamba-ssm", torch.device("meta"))
-    assert not mamba_ssm_takes("auto", torch.device("cpu"))
-    assert mamba_ssm_takes("auto", torch.device("cuda"))
+    assert not MAMBA_SSM.takes("mamba-ssm", torch.device("meta"))
+    assert not MAMBA_SSM.takes("auto", torch.device("cpu"))
+    assert MAMBA_SSM.takes("auto", torch.device("cuda"))
 
 
 def test_mamba_ssm_is_given_what_its_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:
