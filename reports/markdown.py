@@ -51,7 +51,7 @@ def table(described: Table[Row], rows: Sequence[Any]) -> str:
 
 def _sources(records: Sequence[Sequence[Record]]) -> str:
     """A comment with the keys of the records of every row, rows separated by semicolons."""
-    keys = [[key(record.case, record.environment) for record in of_row] for of_row in records]
+    keys = [sorted({key(record.case, record.environment) for record in row}) for row in records]
     return f"\n\n<!-- records: {'; '.join(map(' '.join, keys))} -->" if any(keys) else ""
 
 

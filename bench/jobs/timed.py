@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from bench.jobs import worker
-from bench.machine import environment
 from bench.records.base import Record
 from bench.records.comparison import ComparisonCase
 from bench.records.throughput import PassCase
@@ -13,6 +12,8 @@ STARTUP_S = 300.0  # upper bound for building and compiling the largest model
 
 def measure(case: PassCase, weights: Path | None) -> Record:
     """Time one case in a worker, in the current environment."""
+    from bench.machine import environment
+
     return worker.run(
         "bench.measure.passes:measure",
         case,
@@ -24,6 +25,8 @@ def measure(case: PassCase, weights: Path | None) -> Record:
 
 def compare(case: ComparisonCase) -> Record:
     """Compare models in a worker, in the current environment."""
+    from bench.machine import environment
+
     return worker.run(
         "bench.measure.passes:compare",
         case,

@@ -332,7 +332,12 @@ def _shares(records: Sequence[Record]) -> list[str]:
     ]
     if not points:
         return []
-    points.sort(key=lambda p: (p.peaks.device, p.precision, height_width(p.case.res), p.case.batch))
+    points.sort(
+        key=lambda p: (
+            *(p.peaks.device, p.precision, height_width(p.case.res), p.case.batch),
+            *order(p.case.model),
+        )
+    )
 
     def share(point: PassFloor, form: str) -> str:
         interval, value = point.achieved_interval(form), point.achieved(form)

@@ -60,10 +60,10 @@ def _groups(analyses: Sequence[A]) -> list[list[A]]:
     """The newest analysis of every network, grouped by equal inputs."""
     groups: dict[tuple[object, ...], list[A]] = {}
     for one in newest(analyses):
-        probe = one.case.probe
-        data = (probe.data, probe.data_sha256, probe.images)
-        given: tuple[object, ...] = (*data, probe.levels, probe.objective, one.environment.device)
-        groups.setdefault(given, []).append(one)
+        probe: Probe = one.case.probe
+        inputs: tuple[object, ...] = (probe.data, probe.data_sha256, probe.images)
+        inputs = (*inputs, probe.levels, probe.objective, one.environment.device)
+        groups.setdefault(inputs, []).append(one)
     return [
         sorted(groups[key], key=lambda r: (order(r.case.model), r.case.probe.trained, r.case.weights))
         for key in sorted(groups, key=repr)
