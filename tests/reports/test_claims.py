@@ -165,7 +165,7 @@ def test_every_claim_has_a_name_of_its_own() -> None:
     assert len(CLAIMS) == len(load.claims())
 
 
-def test_a_stated_number_is_that_of_the_cells_as_far_as_it_is_told() -> None:
+def test_a_stated_number_is_that_of_its_cells() -> None:
     rounded = [claim for claim in CLAIMS.values() if claim.stated.value and claim.cells]
     assert len(rounded) == 5
     for claim in rounded:
@@ -469,7 +469,7 @@ def test_a_prediction_is_shown_and_decides_nothing() -> None:
     assert "measured" not in table  # a column of blanks is left out
 
 
-def test_measured_memory_decides_where_a_prediction_says_otherwise() -> None:
+def test_measured_memory_overrules_a_prediction() -> None:
     records = [
         memory(batch=256, gib=60, predicted=True),
         memory(batch=256, gib=30, predicted=False),
