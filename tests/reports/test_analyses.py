@@ -128,8 +128,10 @@ def test_networks_with_other_images_have_a_heading_of_their_own() -> None:
 
 def test_checkpoints_of_one_network_have_distinct_labels() -> None:
     other = replace(PROBE, trained="step 800, seed 1, weights as trained")
-    text, _ = trained_networks.section([spectrum("FCDM-S"), spectrum("FCDM-S", probe=other)])
-    assert "FCDM-S, step 800, seed 1, weights as trained" in text
+    group = [spectrum("FCDM-S"), spectrum("FCDM-S", probe=other)]
+    text, _ = trained_networks.section(group)
+    assert {row[1] for row in rows(text, "FCDM-S")} == {PROBE.trained, other.trained}
+    assert trained_networks._labels(group)[1] == "FCDM-S, step 800, seed 1, weights as trained"
 
 
 def test_band_missing_from_small_images_is_a_dash() -> None:
