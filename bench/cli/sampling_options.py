@@ -27,9 +27,7 @@ def add_chain(parser: options.Parser) -> None:
         help="an average of a checkpoint",
     )
     chain.add_argument("--objective", choices=("iddpm", "flow"), help="default: the checkpoint's, else iddpm")
-    chain.add_argument(
-        "--sampler", metavar="NAME", help="ancestral (default), ddim; sde (default), euler, heun"
-    )
+    chain.add_argument("--sampler", metavar="NAME", help="ancestral, ddim; sde, euler, heun")
     chain.add_argument(
         "--steps", type=options.positive_int, help=f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
     )
