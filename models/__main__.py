@@ -5,9 +5,9 @@ python -m models 'FCDM-L@*' 'DiG-*' --format json
 python -m models '*-Ti*'
 
 GMACs are those of one image of 256 px under torchprofile's rules, as the papers print them, from the formula
-of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape; our
-reading, the paper leaves something open (baselines/README.md grades it); ours, a size in no paper. Back end:
-the implementation, on this device, of operators that have several.
+of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape, and
+params are the release's; our reading, the paper leaves something open (baselines/README.md grades it); ours,
+a size in no paper. Back end: the implementation, on this device, of operators that have several.
 """
 
 import argparse
