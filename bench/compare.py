@@ -85,9 +85,7 @@ def _regressions(compared: Agreement, limit: float) -> list[str]:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    if records.keeps_records(args.out):
-        raise UsageError(f"--out {args.out}: a comparison makes no records; name a file of another kind")
-    records.check_output(args.out, args.force)
+    records.check_table_output(args.out, args.force, "a comparison")
     matched, notes = _pairs(args.files, across=args.across)
     compared = agreement.compare(matched, args.within)
     if not compared.pairs and not compared.one_sided:

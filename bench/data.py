@@ -111,11 +111,7 @@ def _prepare(args: argparse.Namespace, folder: Path) -> str:
 def _body(args: argparse.Namespace) -> int:
     from bench.datasets import datasets
 
-    if records.keeps_records(args.out):
-        raise options.UsageError(
-            f"--out {args.out}: this command makes no records; name a file without .jsonl"
-        )
-    records.check_output(args.out, args.force)
+    records.check_table_output(args.out, args.force)
     folder = datasets.FOLDER if args.dir is None else args.dir
     published = args.data in datasets.DECODED
     if not published and (args.source is not None or args.again):

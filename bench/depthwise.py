@@ -176,19 +176,8 @@ def parser() -> options.Parser:
         metavar="K",
         help=f"side of the window (default: the model's own){several}",
     )
-    made.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        metavar="SECONDS",
-        help=f"of each case (default: {BUDGET_S['cuda']:g} on a GPU, {BUDGET_S['cpu']:g} on a CPU)",
-    )
-    made.add_argument(
-        "--margin",
-        type=options.share,
-        default=0.01,
-        metavar="SHARE",
-        help="speeds within this share of nchw's are the same (default: 0.01)",
-    )
+    default = f"{BUDGET_S['cuda']:g}s on a GPU, {BUDGET_S['cpu']:g}s on a CPU"
+    settings.add_stopping(made, default, "nchw's")
     options.add_records(made, "with ceilings of this device")
     options.add_output(made)
     return made

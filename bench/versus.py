@@ -83,20 +83,8 @@ def parser() -> options.Parser:
     )
     options.add_res(made, default=(256,))
     settings.add_settings(made, batch=64)
-    group = made.add_argument_group("how long")
-    group.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        metavar="TIME",
-        help=f"of a comparison (default: {CUDA_BUDGET_S:g}s a model on a GPU, {CPU_BUDGET_S:g}s on a CPU)",
-    )
-    group.add_argument(
-        "--margin",
-        type=options.share,
-        default=0.01,
-        metavar="SHARE",
-        help="speeds within this share of the reference's are the same (default: 0.01)",
-    )
+    default = f"{CUDA_BUDGET_S:g}s a model on a GPU, {CPU_BUDGET_S:g}s on a CPU"
+    settings.add_stopping(made.add_argument_group("how long"), default, "the reference's")
     options.add_output(made)
     return made
 

@@ -119,7 +119,7 @@ TABLE = Table[Row](
 
 
 def _body(args: argparse.Namespace) -> int:
-    records.check_output(args.out, args.force)
+    records.check_table_output(args.out, args.force)
     names = models.model_names(args.models or None, default=["*"], flag="MODEL")
     notes = [
         f"{len(names)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "

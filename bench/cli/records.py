@@ -52,6 +52,17 @@ def check_output(out: Path | None, force: bool) -> None:
         raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
+def check_table_output(out: Path | None, force: bool, what: str = "this command") -> None:
+    """Check the --out of a command that makes no records: a .jsonl file could keep nothing of its table.
+
+    Raises:
+        UsageError: as `check_output`, and for a .jsonl file.
+    """
+    if keeps_records(out):
+        raise UsageError(f"--out {out}: {what} makes no records; name a file without .jsonl")
+    check_output(out, force)
+
+
 @contextmanager
 def store(out: Path | None) -> Iterator[Store | None]:
     """Store of an --out that ends in .jsonl, open for writing; None for any other --out.

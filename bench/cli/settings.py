@@ -95,6 +95,26 @@ def add_options(
     )
 
 
+def add_stopping(group: argparse._ActionsContainer, default: str, reference: str) -> None:
+    """Add the budget and the margin of interleaved rounds.
+
+    Args:
+        group: gets the options.
+        default: the budget's default, in words.
+        reference: whose speed the margin is a share of.
+    """
+    group.add_argument(
+        "--budget", type=options.positive_seconds, metavar="TIME", help=f"of each case (default: {default})"
+    )
+    group.add_argument(
+        "--margin",
+        type=options.share,
+        default=0.01,
+        metavar="SHARE",
+        help=f"speeds within this share of {reference} are the same (default: 0.01)",
+    )
+
+
 def startup_s(case: ModelCase) -> float:
     """Typical seconds for building and compiling a model."""
     return TYPICAL_STARTUP_S + COMPILE_S * case.compile

@@ -41,8 +41,11 @@ def draw(study: TrainingStudy, name: str, fids: Mapping[str, float], published: 
 def _dashes(study: TrainingStudy) -> dict[str, str]:
     """Dashes by model: models of one colour have different dashes."""
     models = study.models
-    alike = {model: [other for other in models if colour_of(other) == colour_of(model)] for model in models}
-    return {model: DASHES[alike[model].index(model) % len(DASHES)] for model in models}
+    by_colour: dict[str, list[str]] = {}
+    for model in models:
+        by_colour.setdefault(colour_of(model), []).append(model)
+    groups = by_colour.values()
+    return {model: DASHES[n % len(DASHES)] for group in groups for n, model in enumerate(group)}
 
 
 def _seeds(study: TrainingStudy) -> str:

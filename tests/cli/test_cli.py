@@ -198,6 +198,13 @@ def test_models_lists_sizes_and_standing(capsys: pytest.CaptureFixture[str]) -> 
     assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
 
 
+def test_models_refuses_a_file_of_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "models.jsonl"
+    assert run(listing.main, "FCDM-S", "--out", str(path)) == 2
+    assert f"--out {path}: this command makes no records" in capsys.readouterr().err
+    assert not path.exists()
+
+
 QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "0.3s", "--format", "json"]
 
 
