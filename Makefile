@@ -7,8 +7,8 @@ SETUP := $(if $(filter $(VENV)/bin/python,$(PY)),$(VENV)/.installed)
 
 .PHONY: report test bench lint clean
 
-report: $(SETUP) ## first answers from the records that come with the project, then what 5 minutes measure here
-	$(PY) -m reports && $(PY) -m bench.sweep quick --budget 5m && $(PY) -m reports
+report: $(SETUP) ## first answers from the records that come with the project, then what 4 minutes measure here
+	$(PY) -m reports && $(PY) -m bench.sweep quick --budget 4m && $(PY) -m reports
 
 test: $(SETUP) ## the tests, in two processes of one thread; timed bodies run once
 	OMP_NUM_THREADS=1 $(PY) -m pytest --benchmark-disable -n 2 --dist loadfile

@@ -3,25 +3,10 @@
 python -m bench
 """
 
-import ast
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-# most used first
-ORDER = ("flops", "throughput", "versus", "memory", "roofline", "scaling", "sweep", "compare", "golden")
-
-
-def commands() -> dict[str, str]:
-    """Commands with the first sentence of their docstrings, read from the sources without imports."""
-    found = {}
-    for path in Path(__file__).parent.glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    del found["__main__"]
-    first = [name for name in ORDER if name in found]
-    return {f"bench.{name}": found[name] for name in [*first, *sorted(found.keys() - set(first))]}
+from bench.cli.commands import commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for name, purpose in {
         "models": "List the backbones, their sizes and sources.",
-        **commands(),
+        **{f"bench.{name}": purpose for name, purpose in commands().items()},
         "reports": "Write the report of all records.",
     }.items():
         print(f"python -m {name:<18} {purpose}")

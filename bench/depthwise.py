@@ -12,7 +12,6 @@ Method and implementations: docs/depthwise.md
 import argparse
 import itertools
 from collections.abc import Sequence
-from functools import partial
 
 from bench.analysis import depthwise, roofline
 from bench.analysis.depthwise import NOT_HERE, PRECISIONS
@@ -20,7 +19,8 @@ from bench.analysis.roofline import Peaks
 from bench.cli import options, settings
 from bench.cli.models import meta_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
-from bench.jobs.job import Job
+from bench.jobs import timed
+from bench.jobs.job import Job, in_worker
 from bench.records.base import Record, height_width
 from bench.records.depthwise import DepthwiseCase, OperatorComparison
 from bench.tables.numbers import milliseconds
@@ -35,26 +35,15 @@ COMPILE_S = 10.0  # typical, of torch.compile or of Triton autotuning
 
 def jobs(args: argparse.Namespace) -> list[Job]:
     """Jobs of every operation, layer and setting, ordered by image size."""
-    from bench.machine import environment
-
     return [
-        Job(
-            case=case,
-            environment=environment.gather(case.device, case.model),
-            measure=partial(_compare, case),
+        in_worker(
+            "bench.measure.depthwise:measure",
+            case,
             estimate_s=settings.TYPICAL_STARTUP_S + COMPILE_S + case.budget_s,
+            timeout_s=timed.STARTUP_S + 4 * case.budget_s,
         )
         for case in _cases(args)
     ]
-
-
-def _compare(case: DepthwiseCase) -> Record:
-    from bench.jobs import timed, worker
-    from bench.machine import environment
-
-    here = environment.gather(case.device, case.model)
-    timeout_s = timed.STARTUP_S + 4 * case.budget_s
-    return worker.run("bench.measure.depthwise:measure", case, here, timeout_s)
 
 
 def _cases(args: argparse.Namespace) -> list[DepthwiseCase]:

@@ -12,13 +12,10 @@ Exit code 1 unless every case reproduces its golden. Tolerances: docs/golden.md
 import argparse
 import itertools
 from collections.abc import Sequence
-from functools import partial
 
 from baselines import load
 from bench.cli import models, options, records, settings
-from bench.jobs import worker
-from bench.jobs.job import Job
-from bench.records.base import Record
+from bench.jobs.job import Job, in_worker
 from bench.records.golden import REPRODUCED, TABLE, Golden, GoldenCase
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -33,14 +30,12 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     Raises:
         UsageError: a name without a golden, or a setting that the device does not support.
     """
-    from bench.machine import environment
-
     return [
-        Job(
-            case=case,
-            environment=environment.gather(case.device, case.model),
-            measure=partial(_measure, case),
+        in_worker(
+            "bench.measure.golden_calls:measure",
+            case,
             estimate_s=TYPICAL_S[case.compile],
+            timeout_s=TIMEOUT_S[case.compile],
         )
         for case in _cases(args)
     ]
@@ -82,13 +77,6 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
         for precision, compiled, graphs, channels_last in dict.fromkeys(products)
         for sized in fields
     ]
-
-
-def _measure(case: GoldenCase) -> Record:
-    from bench.machine import environment
-
-    here = environment.gather(case.device, case.model)
-    return worker.run("bench.measure.golden_calls:measure", case, here, TIMEOUT_S[case.compile])
 
 
 def parser() -> options.Parser:

@@ -9,16 +9,14 @@ python -m bench.sample --compare samples/dit/samples-64x32x32x3.npz --reference 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import models, options, records, sampling_options, settings
 from bench.cli.progress import progress
-from bench.jobs import worker
-from bench.jobs.job import Job
+from bench.jobs.job import Job, in_worker
 from bench.records import quality, sampling
-from bench.records.base import Environment, ModelCase, Record, size_text
+from bench.records.base import ModelCase, Record, size_text
 from bench.records.sampling import SamplingCase
 
 if TYPE_CHECKING:
@@ -190,16 +188,6 @@ def _case(
     return case, source
 
 
-def measure(case: SamplingCase, source: "Source") -> Record:
-    """Draw samples in a worker, in the current environment."""
-    from bench.machine import environment
-
-    now = environment.gather(case.device, case.model)
-    inputs: dict[str, Any] = asdict(source)
-    inputs = {name: str(value) if isinstance(value, Path) else value for name, value in inputs.items()}
-    return worker.run("bench.sampling.chains:measure", case, now, TIMEOUT_S, memory_bytes=None, **inputs)
-
-
 def jobs(args: argparse.Namespace) -> list[Job]:
     """Jobs for a sweep, which stores times and no samples."""
     if args.out_dir is not None:
@@ -208,13 +196,10 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _job(case: SamplingCase, source: "Source") -> Job:
-    from bench.machine import environment
-
-    return Job(
-        case=case,
-        environment=environment.gather(case.device, case.model),
-        measure=partial(measure, case, source),
-        estimate_s=TYPICAL_S,
+    inputs: dict[str, Any] = asdict(source)
+    inputs = {name: str(value) if isinstance(value, Path) else value for name, value in inputs.items()}
+    return in_worker(
+        "bench.sampling.chains:measure", case, estimate_s=TYPICAL_S, timeout_s=TIMEOUT_S, **inputs
     )
 
 
@@ -315,16 +300,16 @@ def _compare(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise options.UsageError(str(error)) from error
 
-        def job(path: Path, now: Environment) -> Job:
+        def job(path: Path) -> Job:
+            case = compared.cases[path]
             return Job(
-                case=compared.cases[path],
-                environment=now,
-                measure=lambda: compared.measure(path, environment.gather(where, "")),
+                case=case,
+                environment=environment.of(case),
+                measure=lambda: compared.measure(path, environment.of(case)),
                 estimate_s=TYPICAL_S,
             )
 
-        now = environment.gather(where, "")
-        made = [job(path, now) for path in args.compare]
+        made = [job(path) for path in args.compare]
     results, notes = records.run_jobs(made, args.out, force=args.force)
     distances = [result for result in results if isinstance(result, quality.Quality)]
     notes += [*compared.notes, *library.notes(distances), results[0].environment.describe()]

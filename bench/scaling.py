@@ -19,7 +19,7 @@ from bench.analysis.resolution import Study
 from bench.analysis.scaling_tables import ROWS, TABLES, TAKEN_OVER
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
-from bench.jobs import runner
+from bench.jobs import runner, timed
 from bench.jobs.job import Job
 from bench.records.base import Record, Size, size_text
 from bench.records.scaling import ScalingCase
@@ -59,9 +59,7 @@ class Plan:
     visits: int  # 0: counts only
 
     def visit_job(self, case: ScalingCase) -> Job:
-        from bench.jobs import visits
-
-        return visits.job(case, settings.startup_s(case))
+        return timed.pass_job(case, None, settings.startup_s(case))
 
     def memory_job(self, case: ScalingCase) -> Job:
         from bench.jobs import memory

@@ -14,26 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.cli import options, records
+from bench.cli.commands import commands
 from bench.cli.progress import progress
 from bench.jobs import suite
 from bench.jobs.suite import Planned, duration
 from bench.store.store import REPORTED, Store
 from bench.tables.render import FORMATS, render
 from bench.tables.table import Column, Table
-
-# modules of bench that a suite may name: each has parser() and jobs(args)
-COMMANDS = (
-    "flops",
-    "golden",
-    "roofline",
-    "depthwise",
-    "throughput",
-    "versus",
-    "scaling",
-    "memory",
-    "convergence",
-    "sample",
-)
 
 
 def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
@@ -54,7 +41,7 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
     purposes = []
     for name in names:
         try:
-            read = suite.read(name, COMMANDS)
+            read = suite.read(name, list(commands("jobs")))
         except ValueError as error:
             raise options.UsageError(str(error)) from error
         purposes.append(read.about)

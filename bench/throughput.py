@@ -9,7 +9,6 @@ python -m bench.throughput --work training --model FCDM-S --out runs.jsonl
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from bench.cli import models, options, records, settings
 from bench.jobs import timed
@@ -92,18 +91,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Jobs of the planned cases, in order."""
-    from bench.machine import environment
-
-    return [
-        Job(
-            case=case,
-            environment=environment.gather(case.device, case.model),
-            measure=partial(timed.measure, case, args.weights),
-            estimate_s=settings.startup_s(case) + case.budget_s + 2 * case.soak_s,
-        )
-        for case in plan(args)
-    ]
+    """The cases, in order, ready to be measured."""
+    return [timed.pass_job(case, args.weights, settings.startup_s(case)) for case in plan(args)]
 
 
 def _body(args: argparse.Namespace) -> int:

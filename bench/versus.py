@@ -8,7 +8,6 @@ python -m bench.versus DiT-S/2 my_pkg.my_mod:factory --format json --out runs.js
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 
 from bench.cli import models, options, records, settings
 from bench.jobs import timed
@@ -49,18 +48,8 @@ def plan(args: argparse.Namespace) -> list[ComparisonCase]:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Jobs of the planned comparisons, in order."""
-    from bench.machine import environment
-
-    return [
-        Job(
-            case=case,
-            environment=environment.gather(case.device, case.arms[0].model),
-            measure=partial(timed.compare, case),
-            estimate_s=sum(map(settings.startup_s, case.arms)) + case.budget_s,
-        )
-        for case in plan(args)
-    ]
+    """The comparisons, ready to be measured."""
+    return [timed.comparison_job(case, sum(map(settings.startup_s, case.arms))) for case in plan(args)]
 
 
 def _body(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import commands
+from bench.cli.commands import commands
 from models.registry import ENTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ LAYERS = (
 ROOMS = {room for layer in LAYERS for room in layer}
 NO_TORCH = ("bench.stats", "bench.tables", "bench.records", "bench.store", "bench.analysis", "reports")
 ARGPARSE = ("bench", "bench.cli")
-COMMANDS = [*commands(), "models", "reports"]
+COMMANDS = [*(f"bench.{name}" for name in commands()), "models", "reports"]
 
 
 def module_name(path: Path) -> str:

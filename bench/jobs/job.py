@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from bench.jobs import worker
 from bench.records.base import Case, Environment, Record
 from bench.store.store import Store
 
@@ -23,3 +25,27 @@ class Job:
     def stored(self, store: Store) -> Record | None:
         """The stored record of this case, or None."""
         return self.lookup(store) if self.lookup else store.find(self.case, self.environment)
+
+
+def in_worker(
+    measure: str,
+    case: Case,
+    *,
+    estimate_s: float,
+    timeout_s: float,
+    **inputs: Any,  # noqa: ANN401 - as of `worker.run`
+) -> Job:
+    """A job that a worker measures, in the environment of the time when it runs.
+
+    Args:
+        measure, case, timeout_s, inputs: as of `worker.run`.
+        estimate_s: of the job.
+    """
+    from bench.machine import environment
+
+    return Job(
+        case=case,
+        environment=environment.of(case),
+        measure=lambda: worker.run(measure, case, environment.of(case), timeout_s, **inputs),
+        estimate_s=estimate_s,
+    )

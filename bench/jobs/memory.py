@@ -16,7 +16,7 @@ TYPICAL_S = 3.0
 def job(case: MemoryCase) -> Job:
     return Job(
         case=case,
-        environment=environment.gather(case.device, case.model),
+        environment=environment.of(case),
         measure=partial(result_of, case),
         estimate_s=TYPICAL_S,
     )
@@ -24,7 +24,7 @@ def job(case: MemoryCase) -> Job:
 
 def result_of(case: MemoryCase) -> Record:
     """Measure or predict one case; a failure is a Skipped record."""
-    now = environment.gather(case.device, case.model)
+    now = environment.of(case)
     if not case.is_predicted:
         return worker.run("bench.measure.memory:measure", case, now, TIMEOUT_S)
     try:

@@ -3,10 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.jobs import worker
-from bench.jobs.job import Job
+from bench.jobs.job import Job, in_worker
 from bench.machine import environment
-from bench.records.base import Record
 from bench.records.ceiling import CeilingCase
 from bench.records.operators import OperatorCase
 from bench.records.profile import ProfileCase
@@ -27,7 +25,7 @@ def operator_job(case: OperatorCase, model: "nn.Module") -> Job:
 
     return Job(
         case=case,
-        environment=environment.gather("meta", case.model),
+        environment=environment.of(case),
         measure=partial(work.count, case, model),
         estimate_s=TRACE_S,
     )
@@ -35,30 +33,15 @@ def operator_job(case: OperatorCase, model: "nn.Module") -> Job:
 
 def ceiling_job(case: CeilingCase, budget_s: float) -> Job:
     """Measure one ceiling."""
-    return Job(
-        case=case,
-        environment=environment.gather(case.device, ""),
-        measure=partial(_ceiling, case, budget_s),
+    return in_worker(
+        "bench.measure.ceilings:measure",
+        case,
         estimate_s=STARTUP_S + 2 * budget_s,
+        timeout_s=MAX_STARTUP_S + 4 * budget_s,
+        budget_s=budget_s,
     )
 
 
 def profile_job(case: ProfileCase) -> Job:
     """Profile the passes of one model."""
-    return Job(
-        case=case,
-        environment=environment.gather(case.device, case.model),
-        measure=partial(_profile, case),
-        estimate_s=PROFILE_S,
-    )
-
-
-def _ceiling(case: CeilingCase, budget_s: float) -> Record:
-    here = environment.gather(case.device, "")
-    timeout_s = MAX_STARTUP_S + 4 * budget_s
-    return worker.run("bench.measure.ceilings:measure", case, here, timeout_s, budget_s=budget_s)
-
-
-def _profile(case: ProfileCase) -> Record:
-    here = environment.gather(case.device, case.model)
-    return worker.run("bench.measure.profiler:measure", case, here, MAX_PROFILE_S)
+    return in_worker("bench.measure.profiler:measure", case, estimate_s=PROFILE_S, timeout_s=MAX_PROFILE_S)

@@ -2,22 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
-from bench.jobs import timed
-from bench.jobs.job import Job
-from bench.machine import environment
 from bench.records.base import Record, Skipped
 from bench.records.scaling import ScalingCase
-
-
-def job(case: ScalingCase, startup_s: float) -> Job:
-    return Job(
-        case=case,
-        environment=environment.gather(case.device, case.model),
-        measure=partial(timed.measure, case, None),
-        estimate_s=startup_s + case.budget_s,
-    )
 
 
 def visited(cases: Sequence[ScalingCase], visits: int) -> Iterator[tuple[int, ScalingCase]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bench.records.base import Environment
+from bench.records.base import Case, Environment
 from models.registry import is_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,11 @@ def gather(device: str, model: str) -> Environment:
         unit=_unit(device) if cuda else "",
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def of(case: Case) -> Environment:
+    """The environment in which a case is measured now."""
+    return gather(case.device, case.source_model)
 
 
 def _name(device: str, kind: str) -> str:

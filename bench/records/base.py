@@ -72,6 +72,11 @@ class Case:
         """The case in words, with its kind."""
         return f"{self.kind} {self.label}"
 
+    @property
+    def source_model(self) -> str:
+        """The model whose sources are part of the software; blank without one."""
+        return ""
+
     def identity(self, *, effort: bool) -> dict[str, Any]:
         """The fields that identify this case, as JSON values.
 
@@ -98,6 +103,10 @@ class SizedCase(Case):
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch: must be at least 1, got {self.batch}")
+
+    @property
+    def source_model(self) -> str:
+        return self.model
 
     @property
     def size(self) -> str:

@@ -87,6 +87,10 @@ class ComparisonCase(Case):
             raise ValueError(f"comparison: needs at least two models, got {len(self.arms)}")
 
     @property
+    def source_model(self) -> str:
+        return self.arms[0].model
+
+    @property
     def label(self) -> str:
         return f"{', '.join(arm.model for arm in self.arms)} {self.arms[0].settings}"
 

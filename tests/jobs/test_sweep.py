@@ -16,6 +16,7 @@ from torch import nn
 from bench import sweep
 from bench.cli import models as cli_models
 from bench.cli import options
+from bench.cli.commands import commands
 from bench.jobs import suite as suites
 from bench.jobs.job import Job
 from bench.machine import device
@@ -264,7 +265,7 @@ def test_an_unknown_suite_is_refused_with_the_known_ones(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("name", suites.names())
 def test_every_suite_is_understood_by_its_commands(name: str) -> None:
-    read = suites.read(name, sweep.COMMANDS)
+    read = suites.read(name, list(commands("jobs")))
     assert read.about.endswith(".")
     for table in read.runs:
         command = importlib.import_module(f"bench.{table['command']}")
