@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench import roofline
 from bench.analysis.roofline import KINDS
 from bench.counting import counters, kernels
-from bench.jobs import roofline as jobs
+from bench.jobs import worker
 from bench.measure import profiler
 from bench.records.base import Skipped
 from bench.records.operators import OperatorCost, OperatorCosts
@@ -396,8 +396,7 @@ PROFILED = ("--profile", "--device", "cpu")
 def test_every_row_of_a_disturbed_profile_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(jobs, "_profile", disturbed)
-    monkeypatch.setattr(roofline, "_profile", lambda *_: disturbed(PROFILE.case))
+    monkeypatch.setattr(worker, "run", lambda _, case, now, *__: replace(disturbed(case), environment=now))
     assert run(roofline.main, *TINY, *PROFILED) == 0
     printed = capsys.readouterr()
     header, _, *lines = printed.out.splitlines()
@@ -454,7 +453,7 @@ def test_a_profile_that_failed_is_a_note(
     def skipped(case: ProfileCase) -> Skipped:
         return Skipped(case=case, environment=ENVIRONMENT, status="out of memory", reason="no room")
 
-    monkeypatch.setattr(jobs, "_profile", skipped)
+    monkeypatch.setattr(worker, "run", lambda _, case, *__: skipped(case))
     assert run(roofline.main, *TINY, *PROFILED) == 0
     printed = capsys.readouterr()
     assert "not profiled: by kind tests.tiny:Tiny 64 px, batch 2, fp32: out of memory: no room" in printed.err

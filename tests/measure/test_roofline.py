@@ -11,7 +11,7 @@ from baselines import gpus
 from bench.analysis import floors, roofline
 from bench.analysis.floors import PartFloor, PassFloor
 from bench.analysis.roofline import Floor, Peaks
-from bench.jobs import roofline as jobs
+from bench.jobs import worker
 from bench.machine import environment
 from bench.records.base import Environment, Record
 from bench.records.ceiling import Ceiling, CeilingCase
@@ -392,11 +392,11 @@ def test_tf32_moves_the_bytes_of_fp32(
 def test_ceilings_that_no_record_has_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measured(case: CeilingCase, _budget_s: float) -> Ceiling:
+    def measured(_: str, case: CeilingCase, *__: object, budget_s: float) -> Ceiling:
         rate = 1e11 if case.what == "copy" else 1e12
         return replace(ceiling(case.what, rate, here=environment.gather("cpu", "")), case=case)
 
-    monkeypatch.setattr(jobs, "_ceiling", measured)
+    monkeypatch.setattr(worker, "run", measured)
     empty, store = tmp_path / "empty.jsonl", tmp_path / "out.jsonl"
     empty.write_text("")
     asked = ["--model", "DiT-S/2", "--records", str(empty), "--device-peaks", "here", "--device", "cpu"]

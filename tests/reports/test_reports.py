@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def append(path: Path, records: Iterable[Record]) -> None:
 SEVEN = (0.030, 0.031, 0.032, 0.033, 0.034, 0.035, 0.036)  # median 33 ms, interval the whole range
 
 
+@cache
 def report(*records: Record) -> str:
     return page.head(records)[0]
 
