@@ -60,7 +60,7 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
         if model is None:
             raise options.UsageError(f"--model {name}: has no golden output; known are {', '.join(known)}")
         latent = load.goldens()[model]
-        res = latent * (256 // published_task(name).height)
+        res = latent * published_task(name).factor
         models.check_models([name], [res], None)
         sized = settings.sized_fields(name, res, name_of_device)
         fields.append({**sized, "latent_size": latent, "batch": len(load.golden(model, latent).t)})

@@ -4,8 +4,8 @@ Source: arXiv:2105.05233; sizes as released: four networks that denoise images, 
 Letters: N batch, C channels of an image, H and W its sides, D width of a level, E width of the condition,
 T tokens (H * W), d width of a head.
 
-The latents of a Task are pixels here. The network is convolutional: at a side other than that in its name
-the same levels attend, so their cost grows with the square of the pixels. There is no null class: ADM is
+The network is convolutional: at a side other than that in its name the same levels attend, so their cost
+grows with the square of the pixels. There is no null class: ADM is
 guided by a classifier.
 
 An upsampler's input x holds the noisy image, then the small image at full size, made by `with_low_res`;
@@ -16,7 +16,7 @@ own timesteps. A call model(x, t, y) of both would be a step that no sampler tak
 parts, and add.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -28,7 +28,7 @@ from models.family import Factory, Family, Renames
 from models.layers.conditions import TimeEmbedding
 from models.layers.initialisation import zero
 from models.layers.stepped_unet import STEPPED_KEYS, ResBlock, SteppedUNet
-from models.task import Task
+from models.task import PIXELS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +198,19 @@ PAIRS = {"ADM-U-256": ("ADM-64", "ADM-up-64-256"), "ADM-U-512": ("ADM-128", "ADM
 
 OFFICIAL: Renames = (*STEPPED_KEYS, (r"^labels\.", "label_emb."))
 
-FAMILY = Family(network=ADM, task=Task(latent_size=256, in_channels=3), official=OFFICIAL, variants=VARIANTS)
+UPSAMPLING = replace(PIXELS, in_channels=6, given_channels=3)  # the noisy image and a low-resolution one
+
+FAMILY = Family(
+    network=ADM,
+    task=PIXELS,
+    tasks={f"ADM-{side}": PIXELS.at(side, side) for side in (64, 128, 512)},
+    official=OFFICIAL,
+    variants=VARIANTS,
+)
 UPSAMPLERS = Family(
     network=ADM,
-    task=Task(latent_size=256, in_channels=6, given_channels=3),  # the noisy image and a low-resolution one
+    task=UPSAMPLING,
+    tasks={"ADM-up-128-512": UPSAMPLING.at(512, 512)},
     official=OFFICIAL,
     variants=UPSAMPLER_VARIANTS,
 )

@@ -37,15 +37,25 @@ def condition_width(model: nn.Module) -> int | None:
     return getattr(model, "condition_width", None)
 
 
+def timesteps(task: Task, batch: int, device: str) -> Tensor:
+    """Random t (N,) of the kind that a network for a task reads."""
+    if task.time == "steps":
+        return torch.randint(1000, (batch,), device=device)
+    if task.time == "unit":
+        return torch.rand(batch, device=device)
+    return torch.exp(torch.randn(batch, device=device) - 0.4)  # as in training, Table 1 of arXiv:2312.02696
+
+
 def make_inputs(
     task: Task, batch: int, device: str, width: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random x (N, C, H, W), t (N,) and y of one call; on the meta device without values.
 
-    y are labels (N,), or float vectors (N, width) for a network with a `condition_width`.
+    t are what the task says: steps, floats in [0, 1], or standard deviations of the noise. y are labels (N,),
+    or float vectors (N, width) for a network with a `condition_width`.
     """
     x = torch.randn(batch, task.in_channels, task.height, task.width, device=device)
-    t = torch.randint(1000, (batch,), device=device)
+    t = timesteps(task, batch, device)
     if width is None:
         return x, t, torch.randint(task.num_classes, (batch,), device=device)
     return x, t, torch.randn(batch, width, device=device)

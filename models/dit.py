@@ -36,7 +36,7 @@ from models.layers.transformer import (
     position_table,
     unpatchify,
 )
-from models.task import LATENTS, LATENTS_PLAIN, Task
+from models.task import LATENTS, LATENTS_FLOW, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +124,10 @@ OFFICIAL: Renames = (*DIT_KEYS, *BLOCK_KEYS)
 FAMILY = Family(
     network=DiT, task=LATENTS, official=OFFICIAL, variants=VARIANTS, ablations=ABLATIONS, small=SMALL
 )
-SIT = Family(network=DiT, task=LATENTS_PLAIN, official=OFFICIAL, variants=SIT_VARIANTS)
+SIT = Family(network=DiT, task=LATENTS_FLOW, official=OFFICIAL, variants=SIT_VARIANTS)
 FASTERDIT = Family(
     network=DiT,
-    task=LATENTS_PLAIN,
+    task=LATENTS_FLOW,
     official=OFFICIAL,
     variants={"FasterDiT-XL/2": SIT_VARIANTS["SiT-XL/2"]},
 )

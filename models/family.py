@@ -28,15 +28,21 @@ class Family:
     """
 
     network: "type[nn.Module]"
-    task: Task  # as published, for images of 256 px
+    task: Task  # as published, at the resolution it was published for
     official: Renames
     variants: Mapping[str, Factory]  # sizes as published: "FCDM-L"
     ablations: Mapping[str, Factory] = field(default_factory=dict)  # what a paper changed: "FCDM-L@k3"
     # "FCDM-Ti": a size in no paper, trained on a CPU in minutes. At 8 x 8 x 1 and 10 classes each has about
     # 0.43 M parameters and 4.3 M MACs, within 15 % of each other; DiG, in steps of 64, within 20 %
     small: Mapping[str, Factory] = field(default_factory=dict)
+    # variants of another task or resolution than `task`
+    tasks: Mapping[str, Task] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)  # other printed names -> names of variants
     package: "CudaPackage | None" = None  # chosen by the field `backend` of Config
+
+    def task_of(self, name: str) -> Task:
+        """The task that a backbone of this family was published for."""
+        return self.tasks.get(name.partition("@")[0], self.task)
 
     @property
     def backends(self) -> dict[str, Factory]:

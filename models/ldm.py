@@ -216,7 +216,7 @@ OFFICIAL: Renames = (
 
 FAMILY = Family(
     network=LDM,
-    task=Task(latent_size=64, in_channels=3, learn_sigma=False),  # latents of a quarter of the side
+    task=Task(latent_size=64, in_channels=3, learn_sigma=False, factor=4),
     official=OFFICIAL,
     variants=VARIANTS,
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.family import Factory, Family
-from models.task import LATENTS, Task
+from models.task import LATENTS, Task, named_task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -175,24 +175,36 @@ def find(name: str) -> Factory:
     return made
 
 
-def published_task(name: str) -> Task:
-    """The task that a backbone was published for at 256 px; a user's is assumed to take the same latents."""
+def published_task(name: str, task: str = "") -> Task:
+    """The task that a backbone was published for, at its own resolution.
+
+    Args:
+        name: of ours, or a user's.
+        task: of a user's, by name (see `models.task.named_task`); blank: sd-f8.
+
+    Raises:
+        ValueError: an unknown name, or a task for one of ours, which has its own.
+    """
     name = printed(name)
-    return LATENTS if is_plugin(name) else FAMILIES[family_of(name)].task
+    if is_plugin(name):
+        return named_task(task) if task else LATENTS
+    own = FAMILIES[family_of(name)].task_of(name)
+    if task:
+        raise ValueError(f"{name}: has its own task, {own.space}; leave {task} out")
+    return own
 
 
-def task_at(name: str, height: int, width: int) -> Task:
-    """The task of a backbone for images of a height and a width in px.
+def task_at(name: str, height: int, width: int, task: str = "") -> Task:
+    """The task of a backbone for images of a height and a width in px; `task` is that of a user's, by name.
 
     Raises:
         ValueError: sides that are not a multiple of the pixels in a latent.
     """
-    task = published_task(name)
-    pixels = 256 // task.height
-    if height % pixels or width % pixels:
-        raise ValueError(f"{name}: an image's sides must be multiples of {pixels}, got {height}x{width}")
-    latent = (height // pixels, width // pixels)
-    return replace(task, latent_size=latent[0] if latent[0] == latent[1] else latent)
+    published = published_task(name, task)
+    try:
+        return published.at(height, width)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def create(
@@ -209,8 +221,8 @@ def create(
     Args:
         name: as published, in any case, or a user's "my_pkg.my_mod:factory".
         task: what to build it for, instead of the fields that follow.
-        latent_size: side of the latent, or (height, width). The default of each field is the published task
-            for 256 px; for latent_size that is 32 for all backbones on latents of an eighth of the side.
+        latent_size: side of the latent, or (height, width). The default of each field is that of the
+            published task; for latent_size that is 32 for most backbones on latents of an eighth of the side.
         in_channels: channels C of the latent.
         num_classes: classes without the null class.
         learn_sigma: whether the output has twice the channels.

@@ -159,7 +159,7 @@ OFFICIAL: Renames = (
 FAMILY = Family(network=UViT, task=LATENTS_PLAIN, official=OFFICIAL, variants=VARIANTS)
 PIXELS = Family(
     network=UViT,
-    task=Task(latent_size=256, in_channels=3, learn_sigma=False),  # a latent is a pixel
+    task=Task(latent_size=64, in_channels=3, learn_sigma=False, factor=1),
     official=OFFICIAL,
     variants=PIXEL_VARIANTS,
 )

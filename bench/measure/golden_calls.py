@@ -13,8 +13,9 @@ from bench.measure import passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
-from models.registry import FAMILIES, create, family_of, is_plugin
+from models.registry import FAMILIES, create, family_of, is_plugin, published_task
 from models.registry import names as all_names
+from models.task import Time
 from models.weights import official_name
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # x, t, y
@@ -90,10 +91,10 @@ def inputs(golden: Reference) -> Inputs:
     return (x if golden.low_res is None else with_low_res(x, torch.from_numpy(golden.low_res))), t, y
 
 
-def other_inputs(x: Tensor, t: Tensor, y: Tensor) -> Inputs:
+def other_inputs(x: Tensor, t: Tensor, y: Tensor, time: Time) -> Inputs:
     """Different values with equal shapes, strides and ranges."""
-    last = 1 if t.is_floating_point() else 999
-    return -x, last - t, y + 1
+    other = 1 / t if time == "sigma" else (1 if time == "unit" else 999) - t
+    return -x, other, y + 1
 
 
 def error(out: Tensor, reference: Tensor) -> float:
@@ -153,7 +154,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
         if name == "out_n":
             sharpen(model, golden)
         elif case.compile or case.cuda_graphs:
-            others = other_inputs(x, t, y)
+            others = other_inputs(x, t, y, published_task(case.model).time)
             with torch.inference_mode():
                 eager = model(*others)
             deviation = error(output_of(others, OTHER), eager)

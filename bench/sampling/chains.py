@@ -58,7 +58,7 @@ def draws_images(case: SamplingCase, source: Source) -> bool:
     if source.trained_here:
         assert source.weights is not None
         return checkpoint.read(source.weights, whole=False).identity.case.recipe.data in datasets.IMAGES
-    return published_task(case.model).height == 256  # side of the published task: 256 px, or 32 of latents
+    return published_task(case.model).space == "pixels"
 
 
 def decoder_of(name: str) -> Callable[[], Decode]:

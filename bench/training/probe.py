@@ -188,11 +188,9 @@ def _from_weights(weights: Weights, request: Request, data: Dataset) -> _Network
     load_official(model, tensors)
     if condition_width(model) is not None:
         raise ValueError(f"--model {name}: takes vectors instead of labels, which no data set has")
-    pixels = 256 // published.height
-    res = _size(height * pixels, width * pixels)
     return _Network(
         model=model.eval(),
-        fields=_fields(name, res, _size(height, width), request, weights.file, model),
+        fields=_fields(name, task.res, _size(height, width), request, weights.file, model),
         objective=weights.objective,
         task=task,
         trained=weights.file.name,

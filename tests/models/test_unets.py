@@ -14,7 +14,7 @@ from bench.counting.rules import TORCH_RULES
 from bench.measure import golden_calls
 from models import Task, create
 from models.adm import PAIRS, Attention, with_low_res
-from models.registry import family_of, published_task
+from models.registry import published_task
 from models.weights import randomise_zeros
 
 COUNTS = load.macs_unets()
@@ -160,12 +160,13 @@ def test_a_task_without_a_channel_to_predict_is_refused(given: int) -> None:
         Task(in_channels=3, given_channels=given)
 
 
-def test_the_tasks_at_256_pixels_are_those_of_the_papers() -> None:
-    assert {family_of(name): published_task(name) for name in SIDES} == {
-        "ADM": Task(256, 3),
-        "ADM-up": Task(256, 6, given_channels=3),
-        "LDM": Task(64, 3, learn_sigma=False),
+def test_tasks_are_those_of_the_papers_at_their_resolutions() -> None:
+    assert {name: published_task(name) for name in ("ADM-64", "ADM-up-128-512", "LDM-4")} == {
+        "ADM-64": Task(64, 3, factor=1),
+        "ADM-up-128-512": Task(512, 6, given_channels=3, factor=1),
+        "LDM-4": Task(64, 3, learn_sigma=False, factor=4),
     }
+    assert {name: published_task(name).height for name in SIDES} == SIDES
 
 
 def narrow(name: str) -> tuple[nn.Module, partial[Tensor]]:

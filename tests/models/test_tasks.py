@@ -1,0 +1,62 @@
+"""Tasks by name: spaces, resolutions, and the timesteps that networks read."""
+
+import pytest
+import torch
+
+from models.contract import make_inputs
+from models.registry import names, published_task, task_at
+from models.task import TASKS, Task, named_task
+
+
+@pytest.mark.parametrize("name", names("*[0-9][0-9]"))
+def test_a_name_with_a_resolution_is_published_at_it(name: str) -> None:
+    assert name.endswith(str(published_task(name).res))
+    assert task_at(name, 512, 512).res == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "shape", "out_channels"),
+    [("sd-f8", "sd-f8", (4, 32), 8), ("f16d32", "f16d32", (32, 16), 32), ("pixels", "pixels", (3, 256), 3)],
+)
+def test_named_tasks_have_their_shapes(
+    name: str, space: str, shape: tuple[int, int], out_channels: int
+) -> None:
+    task = named_task(name)
+    assert (task.space, (task.in_channels, task.height), task.out_channels) == (space, shape, out_channels)
+    assert task.res == 256
+
+
+def test_a_named_task_takes_another_prediction() -> None:
+    assert named_task("sd-f8:velocity") == Task(learn_sigma=False, prediction="velocity")
+    assert named_task("pixels:epsilon").out_channels == 6
+    assert TASKS["sd-f8"] == Task()
+
+
+@pytest.mark.parametrize("name", ["sd-f9", "sd-f8:", "pixels:noise"])
+def test_unknown_task_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: no such task; known are sd-f8, f16d32, pixels"):
+        named_task(name)
+
+
+def test_timesteps_are_those_that_the_network_reads() -> None:
+    steps = make_inputs(Task(), 64, "cpu")[1]
+    assert steps.dtype == torch.int64
+    assert steps.max() > 1
+    unit = make_inputs(published_task("SiT-S/2"), 64, "cpu")[1]
+    assert unit.is_floating_point()
+    assert 0 <= unit.min() < unit.max() <= 1
+    sigma = make_inputs(Task(prediction="denoised"), 64, "cpu")[1]
+    assert 0 < sigma.min() < 1 < sigma.max()
+
+
+def test_the_space_of_latents_is_named_by_factor_and_channels() -> None:
+    assert published_task("LDM-4").space == "f4d3"
+    assert {published_task(name).space for name in ("FCDM-XL", "SiT-S/2")} == {"sd-f8"}
+    assert {published_task(name).space for name in ("ADM-64", "ADM-up-64-256")} == {"pixels"}
+
+
+def test_one_of_ours_takes_no_other_task() -> None:
+    with pytest.raises(ValueError, match="FCDM-S: has its own task, sd-f8; leave f16d32 out"):
+        task_at("FCDM-S", 256, 256, "f16d32")
+    task = task_at("tests.tiny:Tiny", 512, 256, "f16d32")
+    assert (task.in_channels, task.height, task.width, task.time) == (32, 32, 16, "unit")
