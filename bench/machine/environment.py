@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from bench.machine import sources
+from bench.machine.sources import ROOT
 from bench.records.base import Case, Environment
-from models.registry import is_plugin
-
-ROOT = Path(__file__).resolve().parents[2]
+from models.registry import ENTRIES, family_of, is_plugin
 
 
 def gather(device: str, model: str) -> Environment:
@@ -64,20 +64,16 @@ def _unit(device: str) -> str:
 
 @functools.cache
 def _code(model: str) -> str:
-    """Head of the SHA-256 of the sources of models, bench and a user's own module."""
-    files = sorted(path for package in ("models", "bench") for path in (ROOT / package).rglob("*.py"))
-    if is_plugin(model):
-        module = model.partition(":")[0]
-        try:
-            spec = importlib.util.find_spec(module)  # imports its parent packages
-        except (ImportError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{model}: cannot import {module!r}: {error}") from error
-        if spec is not None and spec.origin is not None:
-            files.append(Path(spec.origin))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Identity of the code that decides a model's numbers; a blank name is that of an operator."""
+    if not is_plugin(model):
+        return sources.digest(sources.deciding(ENTRIES[family_of(model)].module if model else None))
+    module = model.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)  # imports its parent packages
+    except (ImportError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{model}: cannot import {module!r}: {error}") from error
+    own = {Path(spec.origin)} if spec is not None and spec.origin is not None else set()
+    return sources.digest(sources.deciding(None) | own)
 
 
 @functools.cache

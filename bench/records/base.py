@@ -37,7 +37,7 @@ class Environment:
     platform: str
     threads: int  # of torch within one CPU operator
     commit: str  # of this suite; "+dirty" with uncommitted changes, blank outside a checkout
-    code: str  # head of the SHA-256 of the sources: models, bench, a user's module
+    code: str  # identity of the code that decides the number (bench.machine.sources)
     date: str  # UTC, ISO 8601, to the second
 
     def describe(self) -> str:

@@ -1,0 +1,71 @@
+"""Identity of the code that decides a measured number.
+
+A stored case is found again while the code that decides its number is the same: the backbone's own module
+with what it imports from models/, and the rooms of bench that prepare, time, count, train and sample.
+Compiled code is hashed, so that prose, another command, table or backbone leave stored cases valid.
+"""
+
+import functools
+import hashlib
+import re
+import types
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DECIDING = ("counting", "measure", "training", "sampling", "datasets")  # rooms of bench
+IMPORT = re.compile(r"^\s*from (models[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Head of the SHA-256 of the compiled code of some files, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(_read(path)[0])
+    return total.hexdigest()[:12]
+
+
+def deciding(module: str | None) -> set[Path]:
+    """Files that decide the numbers of the backbone defined in a module such as models.dit."""
+    files = {path for room in DECIDING for path in (ROOT / "bench" / room).rglob("*.py")}
+    for path in files.copy():
+        files |= _closure(path)
+    return files | (_closure(_file(module)) if module else set())
+
+
+def _closure(path: Path | None) -> set[Path]:
+    """Files of models/ among a file and its imports, however deep; the list of names decides nothing."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path is not None and path not in found:
+            found.add(path)
+            waiting += [_file(name) for name in _read(path)[1]]
+    return {path for path in found if path.is_relative_to(ROOT / "models")} - {
+        ROOT / "models" / "registry.py"
+    }
+
+
+@functools.cache
+def _read(path: Path) -> tuple[bytes, tuple[str, ...]]:
+    """A file's compiled code without docstrings and positions, and the names that it imports from models/."""
+    text = path.read_text(encoding="utf-8")
+    names: list[str] = []
+    for module, things in IMPORT.findall(text):
+        names += [module, *(f"{module}.{name}" for name in re.findall(r"\w+", things))]
+    return _essence(compile(text, "", "exec", dont_inherit=True, optimize=2)), tuple(names)
+
+
+def _essence(code: types.CodeType) -> bytes:
+    inner = b"".join(_essence(item) for item in code.co_consts if isinstance(item, types.CodeType))
+    sets = [sorted(map(repr, item)) for item in code.co_consts if isinstance(item, frozenset)]
+    plain = [item for item in code.co_consts if not isinstance(item, types.CodeType | frozenset)]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_kwonlyargcount)
+    return hashlib.sha256(code.co_code + repr((plain, sets, names)).encode() + inner).digest()
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of this project; None if the name is a thing in a module."""
+    path = ROOT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

@@ -1,0 +1,43 @@
+"""Which edits of the code make a stored case a new one."""
+
+import functools
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.machine import sources
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for package in ("models", "bench/measure"):
+        shutil.copytree(
+            sources.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.setattr(sources, "_read", functools.cache(sources._read.__wrapped__))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "same"),
+    [
+        ("models/dit.py", '"""DiT', '"""Another sentence. DiT', True),
+        ("models/dit.py", "\nclass ", "\n\n# a comment\nclass ", True),
+        ("models/uvit.py", "def forward", "def forwards", True),
+        ("models/registry.py", "U-ViT", "V-ViT", True),
+        ("models/dit.py", "def forward", "def forwards", False),
+        ("models/layers/modulation.py", "def ", "def _", False),
+        ("bench/measure/timing.py", "def ", "def _", False),
+    ],
+)
+def test_only_edits_that_decide_a_number_change_its_key(
+    copy: Path, file: str, old: str, new: str, same: bool
+) -> None:
+    before = sources.digest(sources.deciding("models.dit"))
+    sources._read.cache_clear()
+    text = (copy / file).read_text()
+    assert old in text
+    (copy / file).write_text(text.replace(old, new))
+    assert (sources.digest(sources.deciding("models.dit")) == before) is same
