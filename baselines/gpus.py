@@ -14,9 +14,9 @@ class Gpu:
     """Peaks of one GPU; None if the source gives none. Tensor rates are dense, without sparsity."""
 
     gpu: str
-    compute_capability: str
-    sms: int
-    boost_mhz: float
+    compute_capability: str  # or the architecture of a GPU that is not NVIDIA's
+    sms: int  # streaming multiprocessors, or compute units
+    boost_mhz: float | None
     fp32_tflops: float | None
     tf32_dense_tflops: float | None
     bf16_dense_tflops: float | None
@@ -26,7 +26,7 @@ class Gpu:
     mem_gb: float
     mem_type: str
     mem_bw_gbs: float
-    l2_mb: float
+    l2_mb: float | None
     tdp_w: float
     source: str
     note: str
@@ -39,7 +39,7 @@ def gpus() -> dict[str, Gpu]:
 
 def gpus_fitting(text: str) -> list[Gpu]:
     """Every GPU whose name and memory type contain all words of a text such as "a100-80", "NVIDIA H200"."""
-    words = _words(text) - Counter(("nvidia", "geforce"))
+    words = _words(text) - Counter(("nvidia", "geforce", "amd", "instinct"))
     return [gpu for gpu in gpus().values() if words and words <= _words(f"{gpu.gpu} {gpu.mem_type}")]
 
 

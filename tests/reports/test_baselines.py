@@ -228,4 +228,12 @@ def test_gpu_peaks_are_numbers_with_a_source() -> None:
     gpus = load.gpus()
     assert gpus["A100 SXM4 80GB"].mem_bw_gbs == 2039
     assert gpus["A100 SXM4 80GB"].fp8_dense_tflops is None
-    assert all(gpu.fp32_tflops and gpu.sms > 0 for gpu in gpus.values())
+    assert all(gpu.fp32_tflops and gpu.sms > 0 and "http" in gpu.source for gpu in gpus.values())
+    assert gpus["RTX 5090"].tf32_dense_tflops is None  # not printed anywhere that was found
+
+
+@pytest.mark.parametrize("gpu", load.gpus().values(), ids=lambda gpu: gpu.gpu)
+def test_bf16_peaks_are_dense_twice_those_of_tf32(gpu: load.Gpu) -> None:
+    assert gpu.bf16_dense_tflops is not None
+    if gpu.tf32_dense_tflops is not None:
+        assert gpu.bf16_dense_tflops == pytest.approx(2 * gpu.tf32_dense_tflops, rel=0.03)
