@@ -100,10 +100,15 @@ def known_records(given: Sequence[Path] | None) -> list[Record]:
 
 def record_files(given: Sequence[Path] | None) -> list[Path]:
     """Files of --records; by default a sweep's file in this folder, and the project's measured records."""
+    mine = [REPORTED] if REPORTED.exists() else []
+    return list(given) if given else [*mine, *suite_files()]
+
+
+def suite_files() -> list[Path]:
+    """Files of the project's measured records."""
     from baselines import load
 
-    mine = [REPORTED] if REPORTED.exists() else []
-    return list(given) if given else [*mine, *sorted(load.MEASURED.glob("**/*.jsonl"))]
+    return sorted(load.MEASURED.glob("**/*.jsonl"))
 
 
 def read_contents(path: Path, flag: str = "") -> Contents:
