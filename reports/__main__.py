@@ -1,4 +1,4 @@
-"""Write report.md and claims.md, with their plots, from records and the published tables.
+"""Write report.html, report.md and its pages from records and the published tables.
 
     python -m reports
     python -m reports --records a.jsonl b.jsonl --out /tmp/report
@@ -13,11 +13,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.cli import options, records
 from bench.cli.options import UsageError
 from bench.records.base import Record
 from bench.records.note import Note
+
+if TYPE_CHECKING:
+    from reports.figures.plots import Drawing
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -34,19 +38,28 @@ def _body(args: argparse.Namespace) -> int:
 
     from reports import page  # the import of matplotlib takes seconds, which --help and errors avoid
 
-    texts, drawings = page.write(found, notes)
+    pages = page.write(found, notes)
     try:
-        for drawing in drawings:
-            (args.out / f"{drawing.picture.name}.png").write_bytes(drawing.png)
-            (args.out / f"{drawing.picture.name}.svg").write_bytes(drawing.svg)
-        for name, text in texts.items():
+        _save(pages.drawings, args.out / "plots")
+        for name, text in pages.texts.items():
             (args.out / name).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UsageError(f"--out {args.out}: {error.strerror}") from error
     if not found:
         print("no records: only the published numbers are filled in; see report.md", file=sys.stderr)
-    print(f"{args.out / page.REPORT} with its plots: {', '.join(d.picture.name for d in drawings)}")
+    others = ", ".join(name for name in pages.texts if name != page.REPORT)
+    print(f"{args.out / page.REPORT}, with {others} and {len(pages.drawings)} plots")
     return 0
+
+
+def _save(drawings: Sequence["Drawing"], folder: Path) -> None:
+    """Write the plots, and remove those of an earlier run from their folder."""
+    folder.mkdir(exist_ok=True)
+    files = {folder / f"{drawing.picture.name}.svg": drawing.svg for drawing in drawings}
+    for stale in set(folder.glob("*.svg")) - files.keys():
+        stale.unlink()
+    for path, svg in files.items():
+        path.write_bytes(svg)
 
 
 def parser() -> options.Parser:

@@ -20,7 +20,7 @@ significant = rounded
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A plot in the report: NAME.png and NAME.svg in the same folder."""
+    """A plot in the report: plots/NAME.svg."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Picture:
 
     @property
     def markdown(self) -> str:
-        return f"![{self.title}]({self.name}.png)\n\n{self.caption} ([SVG]({self.name}.svg))"
+        return f"![{self.title}](plots/{self.name}.svg)\n\n*{self.caption}*"
 
 
 def markdown(columns: Mapping[str, Sequence[str]], records: Sequence[Sequence[Record]] = ()) -> str:
@@ -81,6 +81,16 @@ def images(timing: TimedPasses | Skipped | None) -> str:
         return f"{rounded(rate)}{open_mark} (n = {len(timing.times_s)}, no interval)"
     places = decimals(rate)
     return f"{rate:.{places}f}{open_mark} [{interval[0]:.{places}f}, {interval[1]:.{places}f}]"
+
+
+_OURS = re.compile(r"<!-- records: [0-9a-f; ]* -->|\]\((?:#[\w-]+|(?:plots/)?[\w-]+\.(?:md|svg|html))\)")
+
+
+def harmless(page: str) -> str:
+    """Escape markup and links that are not the report's own: names in records are text everywhere."""
+    kept = _OURS.findall(page)
+    texts = [text.replace("<", "\\<").replace("](", "]\\(") for text in _OURS.split(page)]
+    return "".join(text + ours for text, ours in zip(texts, [*kept, ""], strict=True))
 
 
 def with_contents(page: str) -> str:

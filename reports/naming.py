@@ -1,5 +1,6 @@
 """Families, sizes and order of models from their published names."""
 
+import hashlib
 import re
 
 from models.registry import ENTRIES
@@ -42,3 +43,12 @@ def dit_of(model: str) -> str:
     """The DiT that the papers compare with a model of this size; blank without a size (there is no DiT-H)."""
     letters = size(model)
     return f"DiT-{letters}/2" if letters in ("S", "B", "L", "XL") else ""
+
+
+def slug(*words: object) -> str:
+    """Words as part of a file's name: small letters, digits and hyphens, at most 80."""
+    text = " ".join(map(str, words))
+    made = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if len(made) <= 80:
+        return made
+    return f"{made[:70].strip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,13 +1,21 @@
-"""The head of the report: conventions, the table of all models, how to read it, plots, failed cases."""
+"""The head of the report and the tables of all counts and all speeds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from bench.records.base import Environment, Record, Size, Skipped, height_width, size_text
-from bench.records.counts import MacCount
-from bench.store.store import REPORTED
-from reports.markdown import BLANK, Columns, Picture, gmacs, images, markdown, significant
-from reports.naming import family, order
-from reports.selection import OUR_RULES, Evidence, Setting, Timing
+from baselines import load
+from bench.records.base import Record, Size, Skipped, height_width, size_text
+from bench.records.throughput import Throughput
+from reports.answers import QUESTIONS, Answer, published_fid
+from reports.conditions import command, counted_line, per_image, setting_line
+from reports.figures.plots import Drawing
+from reports.markdown import BLANK, Columns, images, markdown, significant
+from reports.naming import order
+from reports.published import measured_ratio
+from reports.selection import OUR_RULES, Evidence, Setting, gather
+
+ANSWERS = 16  # maximum rows of the answers in report.md
+HEADLINES = {256: "fcdm_table03", 512: "fcdm_table05"}  # resolution, and the table with published rows
+MEASURED = 3  # maximum measured settings in a headline table, those of most models first
 
 
 def setting_marks(evidence: Evidence) -> dict[Setting, str]:
@@ -15,100 +23,153 @@ def setting_marks(evidence: Evidence) -> dict[Setting, str]:
     return {setting: f"M{i}" for i, setting in enumerate(evidence.settings, start=1)}
 
 
-def head(evidence: Evidence) -> str:
+def head(records: Sequence[Record], evidence: Evidence) -> str:
     """Title, conventions and the number of records."""
     lines = [
         "# Diffusion backbones: published, counted and measured",
-        "Columns marked *published* hold what the papers print, digit for digit. Columns marked *counted "
-        "here* or *measured here* hold this suite's records. Neither replaces the other; "
+        "*Published* is what the papers print, digit for digit; *counted* and *measured* are this suite's "
+        "records; *predicted* was computed and nothing ran. None replaces another. One multiply-accumulate "
+        "(MAC) is two FLOPs; what the papers print as FLOPs is a count of MACs, headed GMACs here. "
         f"{BLANK} is a missing number.",
-        "**MACs and FLOPs.** One multiply-accumulate (MAC) is two FLOPs. What these papers print as FLOPs or "
-        "Gflops is a count of MACs, so it is headed GMACs here; GFLOPs in this report are twice the GMACs.",
     ]
-    timed = sum(timing.images_per_s is not None for timing in evidence.timings)
-    skipped = len(evidence.timings) - timed
-    if evidence.counted or evidence.timings:
-        older = f"; {evidence.older} older of the same cases not shown" if evidence.older else ""
-        lines.append(
-            f"**Records.** {len(evidence.counted)} counted, {timed} measured, "
-            f"{skipped} without a number{older}."
-        )
-    else:
+    if not records:
         lines.append(f"**Records.** None: nothing is counted or measured here yet. {command(())}")
+        return "\n\n".join(lines)
+    kinds: dict[str, int] = {}
+    for record in records:
+        kind = "without a number" if record.is_skipped else record.case.kind
+        kinds[kind] = kinds.get(kind, 0) + 1
+    older = f"; {evidence.older} of them are older than another of the same case" if evidence.older else ""
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    lines.append(f"**Records.** {len(records)}: {counts}{older}.")
     return "\n\n".join(lines)
 
 
-def overview(evidence: Evidence, marks: dict[Setting, str]) -> str:
-    """Counts and speeds of every model, one table for each resolution."""
-    sizes = sorted(
-        {c.case.res for c in evidence.counted} | {t.case.res for t in evidence.timings},
-        key=lambda res: (*height_width(res), size_text(res)),
+def answers(found: Sequence[Answer]) -> str:
+    """The answers as a table: at most ANSWERS rows, the questions in turn."""
+    if not found:
+        return "## Answers\n\nNone yet: an answer needs two models of one size under one setting."
+    of_question = {question: [one for one in found if one.question == question] for question in QUESTIONS}
+    turns = sorted(
+        (place, QUESTIONS.index(question), one)
+        for question, of in of_question.items()
+        for place, one in enumerate(of)
+    )  # fmt: skip
+    shown = sorted((one for *_, one in turns[:ANSWERS]), key=found.index)
+    columns: Columns = {
+        "where": [one.where for one in shown],
+        "question": [one.question for one in shown],
+        "answer": [one.text for one in shown],
+        "status": [one.status for one in shown],
+        "among": [str(len(one.among)) for one in shown],
+    }
+    rest = f"\n\n{len(found) - len(shown)} more are in report.html." if len(found) > len(shown) else ""
+    text = (
+        "Models of one size under one setting; *among* is their number. Brackets are 95 % intervals of the "
+        "median. *Cannot tell*: they overlap, or interleaved rounds do not decide."
     )
-    parts = ["## Overview"]
-    parts += [f"**{mark}**: {setting_line(setting, evidence)}" for setting, mark in marks.items()]
-    parts += [_overview_at(res, evidence, marks) for res in sizes]
-    if not sizes:
-        parts.append("Nothing is counted or measured here yet.")
-    return "\n\n".join(parts)
+    return f"## Answers\n\n{text}\n\n{markdown(columns, [one.records for one in shown])}{rest}"
 
 
-def _overview_at(res: Size, evidence: Evidence, marks: dict[Setting, str]) -> str:
-    models = {c.case.model for c in evidence.counted if c.case.res == res}
-    models |= {t.case.model for t in evidence.timings if t.case.res == res}
-    names = sorted(models, key=order)
+def headlines(evidence: Evidence, marks: dict[Setting, str]) -> str:
+    """Counts, speeds and published numbers of the papers' families, one table for each resolution."""
+    return "\n\n".join(_headline(res, evidence, marks) for res in HEADLINES)
+
+
+def _headline(res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:
+    rows = {
+        row["model"].as_printed: row
+        for row in load.table(HEADLINES[res]).rows
+        if row["train_steps"].as_printed == "400K"
+    }
+    counted = {c.case.model for c in evidence.counted if c.case.res == res and "@" not in c.case.model}
+    timed = {t.case.model for t in evidence.timings if t.case.res == res}
+    names = sorted({*rows, *(counted & timed)}, key=order)
     counts = [evidence.count(name, res, OUR_RULES) for name in names]
     sources: list[list[Record]] = [[count] if count else [] for count in counts]
     columns: Columns = {
         "model": names,
         "params, M, counted": [significant(c.params / 1e6) if c else BLANK for c in counts],
         "GMACs, counted": [per_image(c, c.macs if c else None) for c in counts],
-        "GFLOPs, counted": [per_image(c, c.flops if c else None) for c in counts],
-        "training step GMACs, counted": [per_image(c, c.train_macs if c else None) for c in counts],
-        "training step GMACs with checkpointing, counted": [
-            per_image(c, c.train_macs_checkpointed if c else None) for c in counts
-        ],
     }
+    used = {setting: [evidence.timing(setting, name, res) for name in names] for setting in marks}
+    most = sorted(used, key=lambda setting: -sum(map(bool, used[setting])))[:MEASURED]
+    shown = [setting for setting in marks if setting in most and any(used[setting])]
+    for setting in shown:
+        heading = f"images/s, measured ({marks[setting]})"
+        columns[heading] = [images(t.record if t else None) for t in used[setting]]
+        for source, timing in zip(sources, used[setting], strict=True):
+            source += [timing.record] if timing else []
+    fids = published_fid(res)
+    columns["images/s, published"] = [
+        rows[name]["throughput"].as_printed or BLANK if name in rows else BLANK for name in names
+    ]
+    columns["FID, published"] = [f"{fids[name]:.2f}" if name in fids else BLANK for name in names]
+    table = load.table(HEADLINES[res])
+    lines = [f"{table.paper} Table {table.number} is the source of the published columns: 400K steps."]
+    lines += [f"{marks[setting]}: {setting}." for setting in shown]
+    return f"## Backbones at {res} px\n\n{' '.join(lines)}\n\n{markdown(columns, sources)}"
+
+
+def counts(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Section: parameters and MACs of every model, one table for each resolution."""
+    evidence = gather(records)
+    parts = ["## Counts of every model"]
+    for res in sorted({c.case.res for c in evidence.counted}, key=_by_size):
+        names = sorted({c.case.model for c in evidence.counted if c.case.res == res}, key=order)
+        found = [count for name in names if (count := evidence.count(name, res, OUR_RULES))]
+        columns: Columns = {
+            "model": [count.case.model for count in found],
+            "params, M": [significant(count.params / 1e6) for count in found],
+            "GMACs": [per_image(count, count.macs) for count in found],
+            "GFLOPs": [per_image(count, count.flops) for count in found],
+            "training step GMACs": [per_image(count, count.train_macs) for count in found],
+            "with checkpointing": [per_image(count, count.train_macs_checkpointed) for count in found],
+        }
+        line = f"**Counted here**: {counted_line(found, (), res)}"
+        table = markdown(columns, [[count] for count in found])
+        parts += [f"### {size_text(res)} px, one image", line, table]
+    if not evidence.counted:
+        parts.append(f"Nothing is counted yet. {command(())}")
+    return "\n\n".join(parts), []
+
+
+def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Section: images/s of every model, one table for each setting, and the cases that failed."""
+    evidence = gather(records)
+    if not evidence.timings:
+        return f"## Images per second\n\nNothing is measured yet. {command((), name='throughput')}", []
+    marks = setting_marks(evidence)
+    parts = ["## Images per second", READING]
     for setting, mark in marks.items():
-        timings = [evidence.timing(setting, name, res) for name in names]
-        if any(timings):
-            columns[f"images/s, measured ({mark})"] = [images(t.record if t else None) for t in timings]
-            for source, timing in zip(sources, timings, strict=True):
-                source += [timing.record] if timing else []
-    line = f"**Counted here**: {counted_line(counts, (), res)}"
-    return f"### {size_text(res)} px, one image\n\n{line}\n\n{markdown(columns, sources)}"
+        found = [t for t in evidence.timings if t.setting == setting and isinstance(t.record, Throughput)]
+        sizes = sorted({t.case.res for t in found}, key=_by_size)
+        names = sorted({t.case.model for t in found}, key=order)
+        columns: Columns = {"model": names}
+        for res in sizes:
+            timings = [evidence.timing(setting, name, res) for name in names]
+            columns[f"images/s at {size_text(res)} px"] = [images(t.record if t else None) for t in timings]
+            columns[f"÷ DiT at {size_text(res)} px"] = [
+                BLANK if ratio is None else f"{ratio:.2f}"
+                for ratio in (measured_ratio(evidence, setting, name, res) for name in names)
+            ]
+        if found:
+            sources = [[t.record for t in found if t.case.model == name] for name in names]
+            line = setting_line(setting, evidence)
+            parts += [f"### {mark}: {setting}", line, markdown(columns, sources)]
+    parts.append(_without_number(evidence, marks))
+    return "\n\n".join(filter(None, parts)), []
 
 
-def reading() -> str:
-    return "\n".join(
-        [
-            "## How to read the numbers",
-            "",
-            "- images/s is batch / median pass of one denoising call, model(x, t, y), not of a sampler. "
-            "The brackets are the 95 % interval of the median; † marks a case whose time budget ended before "
-            "the interval was as narrow as requested.",
-            "- Compare images/s within a column only: another device, precision or batch is another "
-            "column. Across devices compare the ratio to the DiT of the same size (÷ DiT), and even that "
-            "moves with precision, batch and attention kernel.",
-            "- difference is counted / published - 1; (=) means equal once rounded to the printed digits. "
-            "The published tables are compared with a count by torchprofile's rules where there is one; the "
-            "overview uses torch's counter. For most models torch's count is a few thousandths lower, as it "
-            "leaves elementwise products out; for recurrent models (DiG, DiM, DiMSUM, DiS) it is up to about "
-            "2 % higher, as torchprofile's rules leave the recurrence out.",
-            "- A training step is one forward and backward pass of one image, the input needing no gradient; "
-            "with checkpointing every block is computed once more.",
-            "- FID, IS, precision and recall in these tables are the papers'. The section on samples has the "
-            "distances of samples drawn here, if there are any.",
-            "- [r1], [r2], ... at a published number link to a remark under its table: the papers "
-            "contradict each other, or the number was probably copied from another source.",
-        ]
-    )
+READING = (
+    "images/s is batch / median pass of one denoising call, model(x, t, y), not of a sampler. Brackets are "
+    "the 95 % interval of the median; † marks a case whose time budget ended before the interval was as "
+    "narrow as requested. Compare images/s within a table only. Across devices compare the ratio to the DiT "
+    "of the same size (÷ DiT), and even that moves with precision, batch and attention kernel."
+)
 
 
-def plots(pictures: Sequence[Picture]) -> str:
-    return "\n\n".join(["## Plots", *(picture.markdown for picture in pictures)]) if pictures else ""
-
-
-def without_number(evidence: Evidence, marks: dict[Setting, str]) -> str:
+def _without_number(evidence: Evidence, marks: dict[Setting, str]) -> str:
     """The cases that failed, with their reasons."""
     skipped = [(t, t.record) for t in evidence.timings if isinstance(t.record, Skipped)]
     if not skipped:
@@ -125,81 +186,5 @@ def without_number(evidence: Evidence, marks: dict[Setting, str]) -> str:
     return f"## Cases without a number\n\n{markdown(columns, [[record] for _, record in skipped])}"
 
 
-# conditions of the numbers
-
-
-def per_image(count: MacCount | None, macs: int | None) -> str:
-    return BLANK if count is None or macs is None else gmacs(macs / count.case.batch)
-
-
-def counted_line(found: Sequence[MacCount | None], models: Sequence[str], res: Size) -> str:
-    """Conditions of the counts; without counts, the command that makes them."""
-    counts = [count for count in found if count]
-    if not counts:
-        return f"nothing at {size_text(res)} px. {command(models, res)}"
-    counters: dict[str, set[str]] = {}
-    for count in counts:
-        counters.setdefault(count.case.counter, set()).add(count.case.model)
-    ranked = sorted(counters.items(), key=lambda item: (-len(item[1]), item[0]))
-    by = ranked[0][0]
-    for counter, names in ranked[1:]:
-        by += f"; {counter} for {', '.join(sorted(names, key=order))}"
-    batches = ", ".join(str(batch) for batch in sorted({count.case.batch for count in counts}))
-    software = _environments([count.environment for count in counts])
-    return f"counter {by}; batch {batches}, given per image; precision: a count has none; {software}."
-
-
-def setting_line(
-    setting: Setting, evidence: Evidence, res: Size | None = None, names: Iterable[str] | None = None
-) -> str:
-    """Conditions of a setting's timings: of all, or of some models at one size."""
-    wanted = None if names is None else set(names)
-
-    def is_wanted(timing: Timing) -> bool:
-        case = timing.case
-        return (res is None or case.res == res) and (wanted is None or case.model in wanted)
-
-    chosen = [t for t in evidence.timings if t.setting == setting and is_wanted(t)]
-    environments = [timing.record.environment for timing in chosen]
-    extra = []
-    if any(environment.device_type == "cpu" for environment in environments):
-        extra.append(f"threads {_listed(str(e.threads) for e in environments)}")
-    for what, values in (
-        ("driver", _listed(e.driver for e in environments)),
-        ("CUDA", _listed(e.cuda for e in environments)),
-        ("weights", _listed(timing.case.weights for timing in chosen)),
-    ):
-        if values:
-            extra.append(f"{what} {values}")
-    return f"{setting}; {'; '.join([*extra, _environments(environments, device=False)])}."
-
-
-def _environments(environments: Sequence[Environment], *, device: bool = True) -> str:
-    dates = sorted({environment.date[:10] for environment in environments})
-    # a count on the meta device has no machine, as nothing is computed
-    parts = [f"device {_listed(e.device or e.device_type for e in environments)}"] if device else []
-    return "; ".join(
-        [
-            *parts,
-            f"torch {_listed(e.torch for e in environments)}",
-            f"commit {_listed(e.commit or 'unknown' for e in environments)}",
-            f"date {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
-        ]
-    )
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(sorted(set(values) - {""}))
-
-
-def command(models: Sequence[str], res: Size | None = None, name: str = "flops") -> str:
-    """The command that fills a gap; several models of a family become a pattern."""
-    chosen = ""
-    for group in sorted({family(model) for model in models}, key=order):
-        members = [model for model in models if family(model) == group]
-        patch = "/2" if all(model.endswith("/2") for model in members) else ""
-        chosen += f" --model {members[0]}" if len(members) == 1 else f" --model '{group}-*{patch}'"
-    if name == "flops":
-        chosen += " --counter torch torchprofile-meta"
-    sizes = "256 512 1024" if res is None else size_text(res)
-    return f"Run `python -m bench.{name}{chosen} --res {sizes} --out {REPORTED}`."
+def _by_size(res: Size) -> tuple[object, ...]:
+    return (*height_width(res), size_text(res))

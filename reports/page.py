@@ -1,15 +1,16 @@
-"""The pages of the report, section by section: records in, markdown and drawings out."""
+"""The pages of the report: which sections stand on which page; records in, files out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from baselines import load
 from bench.records.base import Record
 from bench.records.note import Note
-from reports import overview, published
+from reports import answers, overview
 from reports.claims import page as claims
-from reports.figures import overview as figures
+from reports.claims import timed
+from reports.figures import macs_fid
 from reports.figures.plots import Drawing
-from reports.markdown import with_contents
+from reports.markdown import harmless, with_contents
 from reports.sections import (
     convergence,
     counters,
@@ -17,6 +18,7 @@ from reports.sections import (
     golden,
     memory,
     notes,
+    paper_tables,
     projection,
     repeats,
     resolution,
@@ -28,55 +30,118 @@ from reports.sections import (
 from reports.selection import gather
 
 REPORT = "report.md"
-# in page order; section(records) returns markdown, blank without records of its kind, and drawings
-SECTIONS = (
-    golden,
-    counters,
-    roofline,
-    depthwise,
-    resolution,
-    memory,
-    projection,
-    training_cost,
-    convergence,
-    samples,
-    trained_networks,
-    repeats,
+# a section takes records in any order; its text is blank without records of its kind
+Section = Callable[[Sequence[Record]], tuple[str, list[Drawing]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A page of sections."""
+
+    file: str
+    title: str
+    about: str  # for the list of pages
+    sections: tuple[Section, ...]
+
+
+TOPICS = (
+    Topic(
+        file="counting.md",
+        title="Counting",
+        about="parameters and MACs of every model, under every counter",
+        sections=(overview.counts, counters.section),
+    ),
+    Topic(
+        file="speed.md",
+        title="Speed",
+        about="images/s under every setting, rooflines, repeats, golden outputs",
+        sections=(overview.speeds, roofline.section, depthwise.section, repeats.section, golden.section),
+    ),
+    Topic(
+        file="memory.md",
+        title="Memory",
+        about="peak memory, largest batches, the papers' GPUs",
+        sections=(memory.section,),
+    ),
+    Topic(
+        file="scaling.md",
+        title="Scaling with resolution",
+        about="exponents of time, MACs, bytes and memory; slow-downs",
+        sections=(resolution.section,),
+    ),
+    Topic(
+        file="training.md",
+        title="Training",
+        about="steps, the cost of a training, losses, samples, trained networks",
+        sections=(training_cost.section, convergence.section, samples.section, trained_networks.section),
+    ),
+    Topic(
+        file="predictions.md",
+        title="Predictions",
+        about="speed and memory on GPUs that were not measured, with their errors",
+        sections=(projection.section,),
+    ),
+    Topic(
+        file="paper-tables.md",
+        title="The papers' tables",
+        about="published cells with their counted and measured counterparts",
+        sections=(paper_tables.section,),
+    ),
 )
 
 
-def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> tuple[dict[str, str], list[Drawing]]:
-    """Write every page, by file name, and draw its figures."""
-    judged = claims.page(records)
-    text, drawings = head(records, judged.summary)
-    drawings += judged.drawings
-    for section in SECTIONS:
-        written, drawn = section.section(records)
-        text += f"\n{written}\n" if written else ""
-        drawings += drawn
-    text += f"\n{written}\n" if (written := notes.section(remarks)) else ""
-    pages = {REPORT: text, claims.FILE: judged.text}
-    return {name: with_contents(page) for name, page in pages.items()}, drawings
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Texts by file name, and the plots they show."""
+
+    texts: dict[str, str]
+    drawings: list[Drawing]
 
 
-def head(records: Sequence[Record], summary: str = "") -> tuple[str, list[Drawing]]:
-    """The report up to the published tables.
+def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
+    """Write every page and draw its plots. Records may be in any order; equal ones count once."""
+    distinct = list({one.age: one for one in sorted(records, key=lambda one: one.age)}.values())
+    judged = claims.page(distinct)
+    of_topics = {topic.file: [section(distinct) for section in topic.sections] for topic in TOPICS}
+    drawings = [drawing for of in of_topics.values() for _, drawn in of for drawing in drawn]
+    drawings = [macs_fid.draw(gather(distinct)), *judged.drawings, *drawings]
+    texts = {
+        REPORT: _report(distinct, judged, drawings, notes.section(remarks)),
+        claims.FILE: judged.text,
+        **{topic.file: _topic(topic, [text for text, _ in of_topics[topic.file]]) for topic in TOPICS},
+    }
+    return Pages(
+        texts={name: harmless(with_contents(text)) for name, text in texts.items()}, drawings=drawings
+    )
 
-    Args:
-        records: in any order.
-        summary: summary of the claims, which comes first.
-    """
+
+def _topic(topic: Topic, texts: Sequence[str]) -> str:
+    parts = [f"# {topic.title}", f"Back to [the report]({REPORT}).", *filter(None, texts)]
+    if not any(texts):
+        parts.append("No records of these kinds yet; `python -m bench` lists the commands that make them.")
+    return "\n\n".join(parts) + "\n"
+
+
+FIRST = ("macs_fid", "claims", "scaling", "convergence")  # plots of the report by the start of their names
+
+
+def _report(records: Sequence[Record], judged: claims.Page, drawings: Sequence[Drawing], remarks: str) -> str:
     evidence = gather(records)
-    marks = overview.setting_marks(evidence)
-    drawings = figures.draw(evidence)
-    sections = [
-        overview.head(evidence),
-        summary,
-        overview.overview(evidence, marks),
-        overview.reading(),
-        overview.plots([drawing.picture for drawing in drawings]),
-        *(published.section(load.table(name), res, evidence, marks) for name, res in published.SHOWN.items()),
-        published.hidden_macs(evidence),
-        overview.without_number(evidence, marks),
+    found = answers.answers(evidence, timed.timings(records), records)
+    chosen = [
+        next((one.picture for one in drawings if one.picture.name.startswith(start)), None) for start in FIRST
     ]
-    return "\n\n".join(section for section in sections if section) + "\n", drawings
+    links = [f"- [{topic.file}]({topic.file}): {topic.about}" for topic in TOPICS]
+    links.append(f"- [{claims.FILE}]({claims.FILE}): every claim with its rule and its evidence")
+    parts = [
+        overview.head(records, evidence),
+        overview.answers(found),
+        overview.headlines(evidence, overview.setting_marks(evidence)),
+        judged.summary,
+        "## Plots",
+        *(picture.markdown for picture in chosen if picture),
+        "## Pages",
+        "- report.html: all records in one table, with filters, plots and their samples\n" + "\n".join(links),
+        remarks,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

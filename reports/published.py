@@ -6,9 +6,9 @@ from baselines import load
 from bench.records.base import Record, Size
 from bench.records.counts import MacCount
 from bench.tables.numbers import decimals
+from reports.conditions import command, counted_line, per_image, setting_line
 from reports.markdown import BLANK, Columns, gmacs, images, markdown
 from reports.naming import dit_of, order
-from reports.overview import command, counted_line, per_image, setting_line
 from reports.selection import Evidence, Setting
 
 # Resolution at which each table is compared. FCDM Table 2 states none; its FLOPs are those of 256 px.
@@ -37,6 +37,17 @@ HEADINGS = {
     "hidden_channels": "channels",
     "ffn_ratio": "FFN ratio",
 }
+
+
+READING = (
+    "difference is counted / published - 1; (=) means equal once rounded to the printed digits. Counts are "
+    "by torchprofile's rules where there are any. For most models torch's own count is a few thousandths "
+    "lower, as it leaves elementwise products out; for recurrent models (DiG, DiM, DiMSUM, DiS) it is up to "
+    "about 2 % higher, as torchprofile's rules leave the recurrence out. FID, IS, precision and recall are "
+    "the papers'; training.md has the distances of samples drawn here, if there are any. [r1], [r2], ... at "
+    "a published number lead to a remark under its table: the papers contradict each other, or the number "
+    "was probably copied from another source."
+)
 
 
 def section(table: load.PublishedTable, res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:

@@ -1,12 +1,17 @@
 """Selection of the records in the report: the newest of each case, counts by model, timings by setting."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
 
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped
+from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
-from bench.store.codec import to_line
+from bench.tables.table import Row, Table
+
+R = TypeVar("R", bound=Record)
 
 # counters in order of preference
 PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # compared with published counts
@@ -55,25 +60,29 @@ class Evidence:
     timings: tuple[Timing, ...]
     older: int  # number of records replaced by a newer one of the same case
 
+    @cached_property
+    def _counts(self) -> dict[tuple[str, Size], list[MacCount]]:
+        found: dict[tuple[str, Size], list[MacCount]] = {}
+        for count in self.counted:
+            found.setdefault((count.case.model, count.case.res), []).append(count)
+        return found
+
+    @cached_property
+    def _timings(self) -> dict[tuple[Setting, str, Size], Timing]:
+        return {(one.setting, one.case.model, one.case.res): one for one in self.timings}
+
     @property
     def settings(self) -> tuple[Setting, ...]:
         return tuple(sorted({timing.setting for timing in self.timings}))
 
     def count(self, model: str, res: Size, counters: Sequence[str] = PAPERS_RULES) -> MacCount | None:
         """Find a model's count: from the first counter that has one, at the smallest batch."""
-        found = [
-            c
-            for c in self.counted
-            if (c.case.model, c.case.res) == (model, res) and c.case.counter in counters
-        ]
+        found = [c for c in self._counts.get((model, res), ()) if c.case.counter in counters]
         return min(found, key=lambda c: (counters.index(c.case.counter), c.case.batch), default=None)
 
     def timing(self, setting: Setting, model: str, res: Size) -> Timing | None:
         """Find a model's timing under a setting."""
-        for timing in self.timings:
-            if (timing.case.model, timing.case.res) == (model, res) and timing.setting == setting:
-                return timing
-        return None
+        return self._timings.get((setting, model, res))
 
     def images_per_s(self, setting: Setting, model: str, res: Size) -> float | None:
         """Images per second; None if the case has no number."""
@@ -102,10 +111,11 @@ def gather(records: Iterable[Record]) -> Evidence:
     ]
     counts, timed = list(dict.fromkeys(counts)), list(dict.fromkeys(timed))
     newest_counts = {
-        (c.case.model, c.case.res, c.case.batch, c.case.counter): c for c in sorted(counts, key=_age)
+        (c.case.model, c.case.res, c.case.batch, c.case.counter): c
+        for c in sorted(counts, key=lambda count: count.age)
     }
     newest_timings = {
-        (t.case.model, t.case.res, t.setting): t for t in sorted(timed, key=lambda t: _age(t.record))
+        (t.case.model, t.case.res, t.setting): t for t in sorted(timed, key=lambda t: t.record.age)
     }
     return Evidence(
         counted=tuple(newest_counts[case] for case in sorted(newest_counts, key=repr)),
@@ -114,5 +124,13 @@ def gather(records: Iterable[Record]) -> Evidence:
     )
 
 
-def _age(record: Record) -> tuple[str, str]:
-    return record.environment.date, to_line(record)
+def latest(records: Iterable[R]) -> list[R]:
+    """The newest record of each case on each device, whatever its software."""
+    found = sorted(records, key=lambda record: record.age)
+    return list({(record.case, record.environment.device): record for record in found}.values())
+
+
+def dated(table: Table[Row]) -> Table[Row]:
+    """A command's table with device, software and date in view, for a page that mixes them."""
+    columns = (column for column in table.columns if column not in ENVIRONMENT)
+    return replace(table, columns=(*columns, *PROVENANCE))

@@ -16,7 +16,7 @@ from bench.records.comparison import Interleaved
 from bench.records.memory import Memory
 from bench.stats import intervals, noise, ratios
 from bench.stats.median_ratios import MIN_SAMPLES, ratio_interval
-from bench.store.codec import case_key, to_line
+from bench.store.codec import case_key
 from bench.tables.table import Column, Table
 
 WITHIN = 0.02  # default relative tolerance of two medians that agree
@@ -214,9 +214,9 @@ def match(first: Iterable[Record], second: Iterable[Record], *, across: bool) ->
 
 def repeats(records: Iterable[Record]) -> list[Matched]:
     """Pair the newest record of every case and device with each older one."""
-    histories: dict[tuple[str, str], dict[str, Record]] = {}
+    histories: dict[tuple[str, str], dict[tuple[str, str], Record]] = {}
     for record in _measured(records):
-        histories.setdefault(_identity(record, across=False), {})[to_line(record)] = record
+        histories.setdefault(_identity(record, across=False), {})[record.age] = record
     found = []
     for history in histories.values():
         *older, newest = history.values()
@@ -246,7 +246,7 @@ def _measured(records: Iterable[Record]) -> list[Record]:
         for record in records
         if (record.case.device != "meta" if isinstance(record, Skipped) else quantities(record))
     ]
-    return sorted(kept, key=lambda record: record.environment.date)
+    return sorted(kept, key=lambda record: record.age)
 
 
 def _identity(record: Record, across: bool) -> tuple[str, str]:

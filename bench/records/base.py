@@ -4,7 +4,9 @@ A case describes a measurement in typed fields. A record has its case, the envir
 raw samples; statistics are properties. Units are in field names: seconds (_s), bytes, MACs (1 MAC = 2 FLOPs).
 """
 
+import hashlib
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 Size = int | tuple[int, int]  # the side of a square, or (height, width)
@@ -156,6 +158,11 @@ class Record:
     @property
     def is_skipped(self) -> bool:
         return False
+
+    @cached_property
+    def age(self) -> tuple[str, str]:
+        """Sorting key: date, then a digest of the content, so that equal dates have one order."""
+        return self.environment.date, hashlib.sha256(repr(self).encode()).hexdigest()
 
     @property
     def name(self) -> str:

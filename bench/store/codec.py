@@ -202,7 +202,7 @@ def key(case: Case, environment: Environment) -> str:
 
 def newest(records: Iterable[R]) -> list[R]:
     """The newest record of every case on its device and software, for records in any order."""
-    found = sorted(records, key=lambda record: (record.environment.date, to_line(record)))
+    found = sorted(records, key=lambda record: record.age)
     return list({key(record.case, record.environment): record for record in found}.values())
 
 

@@ -1,6 +1,5 @@
 """The figure of the claims: published ratios beside measured ones."""
 
-import re
 from collections.abc import Sequence
 
 import matplotlib
@@ -13,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from bench.records.base import Size
 from reports.claims.verdicts import COUNTS, FAILS, HOLDS, OPEN, Finding, band, devices
 from reports.figures.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
+from reports.naming import slug
 from reports.selection import OUR_RULES, Evidence
 
 PARTS = (
@@ -53,9 +53,8 @@ def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
     for device in devices(found):
         shown = [one for one in found if one.measured is not None and one.device == device]
         if shown:
-            slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
             with matplotlib.rc_context(STYLE):
-                drawings.append(saved(f"claims_{slug}", *dots(device, shown, evidence)))
+                drawings.append(saved(f"claims_{slug(device)}", *dots(device, shown, evidence)))
     return drawings
 
 

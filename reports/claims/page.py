@@ -35,6 +35,8 @@ from reports.naming import order
 from reports.selection import Evidence, gather
 
 FILE = "claims.md"
+VERDICTS = (FAILS, OPEN, NEARLY, HOLDS)
+SUMMED = 60  # maximum rows in the summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,36 +109,28 @@ def _verdicts(of: Sequence[Finding]) -> str:
 
 
 def _summary(found: Sequence[Finding]) -> str:
-    """The main claims with their verdicts, for the top of the report."""
-    by_claim: dict[tuple[str, str], list[Finding]] = {}
-    for _, quantities in PARTS:
-        for one in _of(found, quantities):
-            if one.claim.headline:
-                by_claim.setdefault((one.claim.id, one.device), []).append(one)
-    # for a claim on a family show the largest model and the number of verdicts on the others
-    of_each = [sorted(of, key=lambda one: order(one.model)) for of in by_claim.values()]
-    shown = [of[-1] for of in of_each]
+    """The judged claims by verdict, for the report: all of them, or the main ones if they are many."""
+    judged = [one for one in found if one.verdict not in (UNMEASURED, UNCOUNTED)]
+    shown = judged if len(judged) <= SUMMED else [one for one in judged if one.claim.headline][:SUMMED]
+    shown.sort(key=lambda one: (VERDICTS.index(one.verdict), one.device != "", order(one.model)))
     columns: Columns = {
+        "verdict": [_verdict(one) for one in shown],
         "claim": [_claim(one) for one in shown],
         "px": [one.claim.res_px for one in shown],
         "published": [_published(one.claim) for one in shown],
         "counted or measured": [_value(one) for one in shown],
         "device and setting": [_where(one) for one in shown],
-        "verdict": [
-            _verdict(of[-1]) + (f"; other sizes: {_verdicts(of[:-1])}" if of[1:] else "") for of in of_each
-        ],
-        "predicted, not measured": [_predicted(one.predicted) for one in shown],
     }
     parts = [
-        "## Verdicts on the papers' claims",
-        f"The main claims; all {len(load.claims())}, with settings, rules and a plot, are in "
-        f"[{FILE}]({FILE}). Only counted and measured values are judged.",
+        "## The papers' claims by verdict",
+        f"One row for each model and device of a claim that is judged; {len(load.claims())} claims, their "
+        f"rules, evidence and the commands for missing values are in [{FILE}]({FILE}).",
         _tally(found),
-        markdown(columns, [one.records for one in shown]),
     ]
-    stamps = zip(*_stamps(shown).values(), strict=True)
-    if text := "; ".join(f"{what}: {stamp.replace(';', ',')}" for what, stamp in stamps):
-        parts.append(f"Torch, commit and date of the table's values: {text}.")
+    if shown:
+        parts.append(markdown(columns, [one.records for one in shown]))
+    if len(shown) < len(judged):
+        parts.append(f"{len(judged) - len(shown)} more rows are in [{FILE}]({FILE}).")
     return "\n\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import intervals, power_law, ratios
 from bench.stats.power_law import Curve, Drift, Interval, Point
-from bench.store.codec import case_key, to_line
+from bench.store.codec import case_key
 from reports.naming import order
 from reports.selection import Setting, setting_of
 
@@ -71,8 +71,8 @@ class Timings:
 def timings(records: Iterable[Record]) -> Timings:
     """Group the timed records. Order and duplicates do not matter."""
     ordered = sorted(
-        (r for r in set(records) if isinstance(r, Comparison | Throughput)),
-        key=lambda record: (record.environment.date, to_line(record)),
+        {r.age: r for r in records if isinstance(r, Comparison | Throughput)}.values(),
+        key=lambda record: record.age,
     )
     compared: dict[tuple[str, str, str], list[Comparison]] = {}
     visits: dict[str, dict[tuple[Setting, str, Size], list[Throughput]]] = {}

@@ -10,14 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from bench.analysis import learning_curves, loss_comparison
+from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, TrainingStudy
 from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
 from reports.naming import COLOURS, size
-from reports.objectives import LEVELS
 
 DASHES = ("-", "--", ":", "-.")
-HATCHES = ("", "////", "....", "xxxx")  # of bars, instead of dashes
 PANELS: dict[Axis, str] = {
     "steps": "steps of the optimizer",
     "flops": "training FLOPs",
@@ -28,12 +26,9 @@ Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> mo
 
 
 def draw(study: TrainingStudy, name: str, fids: Mapping[str, float], published: Lines) -> list[Drawing]:
-    """Draw the curves of a study, its differences by timestep, and the comparison with the papers."""
+    """Draw the curves of a study, and the comparison with the papers."""
     with matplotlib.rc_context(STYLE):
         drawings = [saved(f"convergence_{name}_loss", *losses(study))]
-        by_bin = [found for model in study.others for found in loss_comparison.bin_differences(study, model)]
-        if any(found.percent is not None for found in by_bin):
-            drawings.append(saved(f"convergence_{name}_timesteps", *timesteps(study)))
         drawings.append(saved(f"convergence_{name}_papers", *papers(study, fids, published)))
     return drawings
 
@@ -142,63 +137,6 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
     caption = (
         f"Line: mean of {_seeds(study)}; band: from the lowest to the highest seed. Trained weights, "
         f"measured on {study.setting.device}, also the seconds. Step 0 is not on a logarithmic axis."
-    )
-    return figure, title, caption
-
-
-def in_per_cent(ratio: float) -> str:
-    """Format a ratio as a change in per cent: -50, 0, +100."""
-    percent = 100 * (ratio - 1)
-    return f"{percent:+.6g}" if abs(percent) > 1e-6 else "0"
-
-
-def timesteps(study: TrainingStudy) -> tuple[Figure, str, str]:
-    """Draw each model's loss relative to the reference by range of timesteps, on a logarithmic axis."""
-    found = {model: loss_comparison.bin_differences(study, model) for model in study.others}
-    found = {model: bins for model, bins in found.items() if bins}
-    count = min(len(bins) for bins in found.values())
-    figure = new_figure(max(6.0, 2.0 + 0.16 * count * (len(found) + 1)), 3.6)
-    axes = figure.add_subplot()
-    wide = 0.8 / len(found)
-    dashes = _dashes(study)
-    drawn, left_out = [1.0], False
-    for i, (model, bins) in enumerate(found.items()):
-        colour = colour_of(model)
-        hatch = HATCHES[DASHES.index(dashes[model])]
-        changes = {k: change for k in range(count) if (change := bins[k].percent) is not None}
-        left_out |= len(changes) < count
-        places = [k + (i - (len(found) - 1) / 2) * wide for k in changes]
-        ratios = [1 + change.mean / 100 for change in changes.values()]
-        axes.bar(
-            places, [ratio - 1 for ratio in ratios], wide * 0.9, bottom=1, label=model, zorder=2,
-            edgecolor=colour, linewidth=0.8, color="white" if hatch else colour, hatch=hatch,
-        )  # fmt: skip
-        drawn += ratios
-        for place, ratio, change in zip(places, ratios, changes.values(), strict=True):
-            if change.interval is not None:
-                low, high = (1 + end / 100 for end in change.interval)
-                axes.errorbar(
-                    place, ratio, yerr=[[ratio - low], [high - ratio]],
-                    color="#333333", capsize=1.5, linewidth=0.8, fmt="none", zorder=3,
-                )  # fmt: skip
-                drawn += [low, high]
-    axes.axhline(1, color="#333333", linewidth=0.8, zorder=2)
-    _logarithmic(axes, "y", drawn, in_per_cent)
-    axes.set_xticks(range(count), [f"{k / count:.3g} to\n{(k + 1) / count:.3g}" for k in range(count)])
-    axes.tick_params(axis="x", labelsize=8, length=0)
-    level = LEVELS[study.setting.recipe.objective]
-    axes.set_xlabel(f"{level}, from little noise (0) to much (1)", fontsize=8)
-    axes.set_ylabel(f"loss relative to {study.reference}, % (log)")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    recipe = study.setting.recipe
-    title = f"Difference of losses by level of noise: {recipe.data}, step {recipe.steps:,}"
-    axes.set_title(title, loc="left", weight="bold", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=min(6, len(found)), frameon=False)
-    caption = (
-        f"Below zero a model has a lower loss than {study.reference} at the same step. Bars: geometric mean "
-        "over seeds of the ratio within a seed. Whiskers: its 95 % interval (none below three seeds)."
-        + (" Ranges in which a loss is not positive have no bar." if left_out else "")
     )
     return figure, title, caption
 

@@ -1,4 +1,4 @@
-"""Style of the report's figures: colours, marks, label placement, PNG and SVG files."""
+"""Style of the report's figures: colours, marks, label placement, SVG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,9 @@ from reports.naming import family
 OTHER = "#666666"  # colour of families without their own
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "diffusion-backbone-bench",  # equal ids in every run
-    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "svg.fonttype": "none",  # text stays text
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],  # the first comes with matplotlib, both are as wide
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -31,28 +33,18 @@ DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture with its text and its two files."""
+    """A picture with its text and its file."""
 
     picture: Picture
-    png: bytes
     svg: bytes
 
 
 def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
-    """Make both files of a figure drawn with STYLE; the bytes are reproducible."""
+    """Make the file of a figure drawn with STYLE; the bytes are reproducible."""
     settle(figure)
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
+    svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(
-        picture=Picture(name=name, title=title, caption=caption), png=png.getvalue(), svg=svg.getvalue()
-    )
-
-
-def placed(drawing: Drawing) -> list[str]:
-    """Markdown of a drawing and its caption."""
-    picture = drawing.picture
-    return [f"![{picture.title}]({picture.name}.png)", f"*{picture.caption}* ([SVG]({picture.name}.svg))"]
+    return Drawing(picture=Picture(name=name, title=title, caption=caption), svg=svg.getvalue())
 
 
 def colour_of(model: str) -> str:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from bench.analysis.roofline import FORMS, Peaks
 from bench.records.base import size_text
 from bench.tables.numbers import significant
 from reports.figures.plots import STYLE, Drawing, label_points, new_figure, saved, settle
-from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of
+from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of, slug
 
 NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
 SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
@@ -78,10 +77,6 @@ def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
         )
         name = f"roofline_{slug(peaks.device, size_text(case.res), 'px', case.batch)}"
         return saved(name, figure, title, caption)
-
-
-def slug(*words: object) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The report's section on training convergence."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import fmean
@@ -17,7 +16,7 @@ from reports import objectives
 from reports.figures import learning_curves as figures
 from reports.figures.plots import Drawing
 from reports.markdown import Columns, Picture, markdown, table
-from reports.naming import order
+from reports.naming import order, slug
 from reports.sections import published_convergence
 
 OBJECTIVES = {
@@ -83,7 +82,7 @@ def names(found: Sequence[TrainingStudy]) -> list[str]:
     slugs = []
     for study in found:
         recipe = study.setting.recipe
-        slugs.append(re.sub(r"[^a-z0-9]+", "-", f"{recipe.data}-{recipe.objective}".lower()).strip("-"))
+        slugs.append(slug(recipe.data, recipe.objective))
     return [
         slug if slugs.count(slug) == 1 else f"{slug}-{slugs[: i + 1].count(slug)}"
         for i, slug in enumerate(slugs)

@@ -1,28 +1,22 @@
 """The report's section on golden outputs: devices compared with the released code."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from bench.records.base import Record
-from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.golden import REPRODUCED, TABLE, Golden, GoldenCase
-from bench.store.codec import newest
 from reports.figures.plots import Drawing
 from reports.markdown import table
 from reports.naming import order
-
-SHOWN = replace(TABLE, columns=(*TABLE.columns[: -len(ENVIRONMENT)], *PROVENANCE))
+from reports.selection import dated, latest
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without golden records. The newest record of a case on a device counts."""
-    answers = newest(record for record in records if isinstance(record.case, GoldenCase))
-    answers.sort(key=lambda record: record.environment.date)
-    rows = sorted({(one.case, one.environment.device): one for one in answers}.values(), key=_order)
+    rows = sorted(latest(record for record in records if isinstance(record.case, GoldenCase)), key=_order)
     if not rows:
         return "", []
-    return "\n\n".join(["## Golden outputs", _reading(rows), table(SHOWN, rows)]), []
+    return "\n\n".join(["## Golden outputs", _reading(rows), table(dated(TABLE), rows)]), []
 
 
 def _order(record: Record) -> tuple[Any, ...]:

@@ -4,16 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
 from bench.analysis import roofline
 from bench.analysis.projection import published
-from bench.analysis.projection.calibrate import COVERAGE, Prediction, Share
+from bench.analysis.projection.calibrate import Prediction, Share
 from bench.analysis.projection.formula import why_not
 from bench.analysis.projection.passes import PassCosts, costs_in, observations, pass_key, usable
 from bench.analysis.projection.predictions import (
@@ -29,14 +22,13 @@ from bench.records.base import Record, size_text
 from bench.tables.numbers import BLANK, significant
 from bench.tables.render import render
 from bench.tables.table import Column, Table
-from reports.figures.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
+from reports.figures.plots import Drawing
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM5 141GB")
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 SIZES = (256, 512)
 BATCH = 64
 PRECISIONS = ("bf16", "torch-default")
-_MARKS = {"bf16": "o", "torch-default": "v"}
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
@@ -73,11 +65,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
             f"{published.LIMIT}. {published.CAVEAT}.",
             _table(PUBLISHED, judged),
         ]
-    with matplotlib.rc_context(STYLE):
-        drawing = saved("projection", *_plot(cases))
-    picture = drawing.picture
-    parts.append(f"![{picture.title}]({picture.name}.png)\n\n{picture.caption}")
-    return "\n\n".join(parts), [drawing]
+    return "\n\n".join(parts), []
 
 
 def _table(table: Table[Any], rows: Sequence[Any]) -> str:
@@ -221,76 +209,3 @@ PUBLISHED = Table[Judged](
     ),
     records=lambda row: (row.work,),
 )
-
-
-# the plot
-
-
-def _plot(cases: Sequence[PassPrediction]) -> tuple[Figure, str, str]:
-    """Draw predicted images/s with intervals by GPU and model, and published images/s at the A100."""
-    sizes = [res for res in SIZES if any(case.work.case.res == res for case in cases)]
-    figure = new_figure(9.2, 1.4 + 3.0 * len(sizes))
-    for i, res in enumerate(sizes):
-        axes = figure.add_subplot(len(sizes), 1, i + 1)
-        _panel(axes, [case for case in cases if case.work.case.res == res], res)
-    title = f"Predicted images/s of eager passes, batch {BATCH}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    models = [model for model in MODELS if any(case.work.case.model == model for case in cases)]
-    precisions = [precision for precision in PRECISIONS if any(case.precision == precision for case in cases)]
-    figure.legend(
-        handles=[
-            *(Patch(color=colour_of(model), label=model) for model in models),
-            *map(_predicted_mark, precisions),
-            *(hollow(paper, OTHER) for paper in PAPER_MARKS),
-        ],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=8,
-    )
-    caption = (
-        f"Filled: predicted, with nominal {100 * COVERAGE:.0f} % intervals, bounded by the eager rate at "
-        "full peaks; nothing was measured. Hollow, in the A100's column: published. DiCo's tables name an "
-        "A100 without its version, and fp32 at 256 px; FCDM's name no GPU and no precision."
-    )
-    return figure, title, caption
-
-
-def _predicted_mark(precision: str) -> Line2D:
-    return Line2D(
-        [], [], linestyle="", marker=_MARKS[precision], color=OTHER, markersize=5,
-        label=f"predicted, {precision}",
-    )  # fmt: skip
-
-
-def _panel(axes: Axes, cases: Sequence[PassPrediction], res: int) -> None:
-    def at(gpu: str, model: str, beside: int) -> float:
-        """Position on the x axis: by model, then by precision, then the published rate."""
-        return GPUS.index(gpu) + 0.22 * (MODELS.index(model) - (len(MODELS) - 1) / 2) + 0.05 * (beside - 1)
-
-    for case in cases:
-        rate, batch, model = case.images_per_s, case.work.case.batch, case.work.case.model
-        axes.errorbar(
-            at(case.gpu, model, PRECISIONS.index(case.precision)), rate,
-            yerr=[[rate - batch / case.prediction.high_s], [batch / case.prediction.low_s - rate]],
-            fmt=_MARKS[case.precision], color=colour_of(model), markersize=5, capsize=2, linewidth=1,
-        )  # fmt: skip
-    shown = {case.work.case.model for case in cases}
-    for row in published.published_rows():
-        if row.res == res and row.model in shown:
-            mark = hollow(row.paper, colour_of(row.model))
-            mark.set_data([at(published.GPU, row.model, len(PRECISIONS))], [row.images_per_s])
-            axes.add_line(mark)
-    axes.set_yscale("log")
-    axes.set_xticks(range(len(GPUS)), GPUS)
-    axes.set_xlim(-0.5, len(GPUS) - 0.5)
-    for edge in range(1, len(GPUS)):
-        axes.axvline(edge - 0.5, color="#dddddd", linewidth=0.8)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("images/s, log scale", fontsize=8)
-    axes.set_title(f"{res} px", loc="left", fontsize=9, weight="bold")

@@ -1,6 +1,5 @@
 """The report's section on resolution: growth of costs, compared with published slow-downs."""
 
-import re
 from collections.abc import Sequence
 from statistics import geometric_mean
 from typing import Any
@@ -26,7 +25,7 @@ from bench.stats import power_law
 from bench.stats.power_law import Exponent
 from bench.tables.render import render
 from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
-from reports.naming import order
+from reports.naming import order, slug
 
 MIB = 2**20
 AXES = {
@@ -41,7 +40,7 @@ OFFSET = 0.04  # horizontal offset between models at one size, in doublings of t
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without timed cases of bench.scaling. Records may be in any order."""
-    studies = resolution.studies(sorted(records, key=repr))
+    studies = resolution.studies(sorted(records, key=lambda record: record.age))
     studies = [study for study in studies if any(sized.timed for sized in study.sizes)]
     if not studies:
         return "", []
@@ -49,12 +48,10 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     for study in studies:
         drawing = _drawing(study)
         drawings.append(drawing)
-        picture = drawing.picture
         parts += [
             f"### {study.setting}",
             _conditions(study),
-            f"![{picture.title}]({picture.name}.png)",
-            picture.caption,
+            drawing.picture.markdown,
             *_table("sizes", sorted(size_rows(study), key=lambda r: (order(r.of.model), r.of.side))),
             *_table("exponents", sorted(exponent_rows(study), key=lambda r: order(r.of.model))),
         ]
@@ -111,9 +108,8 @@ def _published_reading() -> str:
 
 
 def _drawing(study: Study) -> Drawing:
-    slug = re.sub(r"[^a-z0-9]+", "-", str(study.setting).lower()).strip("-")
     with matplotlib.rc_context(STYLE):
-        return saved(f"scaling_{slug}", *curves(study))
+        return saved(f"scaling_{slug(study.setting)}", *curves(study))
 
 
 def curves(study: Study) -> tuple[Figure, str, str]:

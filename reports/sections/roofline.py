@@ -12,15 +12,14 @@ from bench.records.ceiling import Ceiling
 from bench.records.counts import MacCount
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
-from reports.figures import operators as operators_figure
 from reports.figures import roofline as roofline_figure
-from reports.figures.plots import Drawing, placed
+from reports.figures.plots import Drawing
 from reports.markdown import stamp, table
 from reports.naming import FAMILIES, family, order, size
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
 FEW = 6  # maximum models named in a caption
-MOST = 8  # maximum models in a device's table and in a figure of operators
+MOST = 8  # maximum models in a table of a device or of operators
 PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes in order of preference
 
 Group = tuple[str, int, str]  # resolution in words, batch, precision of the tensors
@@ -45,13 +44,12 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         parts += ["### Floors", _about_floors(peaks), table(floors.PASSES, listed)]
     rows = _part_rows(groups, profiles, {one.device: one for one in reversed(peaks)})
     parts += ["### Operators", _about_operators(rows), table(floors.PARTS, rows)]
+    drawn = [one for one in peaks if shown[one.device]]
+    drawn = [one for one in drawn if one.measured] or drawn[:1]
     drawings = [
-        roofline_figure.draw(one, shown[one.device], _missing(shown[one.device], records))
-        for one in peaks
-        if shown[one.device]
+        roofline_figure.draw(one, shown[one.device], _missing(shown[one.device], records)) for one in drawn
     ]
-    drawings += [operators_figure.draw(of, profiles.get(group, {})) for group, of in groups.items()]
-    parts += [line for drawing in drawings for line in placed(drawing)]
+    parts += [drawing.picture.markdown for drawing in drawings]
     return "\n\n".join(parts), drawings
 
 

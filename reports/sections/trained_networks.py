@@ -23,7 +23,7 @@ from bench.records.probes import (
 )
 from bench.store.codec import newest
 from reports import objectives
-from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, new_figure, placed, saved
+from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, new_figure, saved
 from reports.markdown import stamp, table
 from reports.naming import order
 
@@ -177,7 +177,7 @@ def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> l
         "sampled, which is our reading of the paper.",
         table(SPECTRA, _levels(group)),
         _inputs(group),
-        *placed(drawing),
+        drawing.picture.markdown,
     ]
 
 
@@ -247,5 +247,5 @@ def _channels_text(group: Sequence[ChannelScores], about: str, drawing: Drawing)
         "means over the layers. FCDM's Figure 7 shows such scores and prints no numbers.",
         table(CHANNELS, [row for one in group for row in layers(one, by_layer=False)]),
         f"Levels of noise: {', '.join(map(str, group[0].case.probe.levels))}. {_inputs(group)}",
-        *placed(drawing),
+        drawing.picture.markdown,
     ]

@@ -9,11 +9,11 @@ from bench.analysis.training_cost import COUNTED, MEASURED, Cost
 from bench.records.base import Record, height_width
 from bench.records.columns import BATCH, MODEL, PRECISION, PROVENANCE, RES, on_off
 from bench.records.throughput import Throughput, ThroughputCase
-from bench.store.codec import newest
 from bench.tables.table import Column, Table
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, images, stamp, table
 from reports.naming import order
+from reports.selection import latest
 
 STEPS = Table[Throughput](
     title="Training steps",
@@ -49,8 +49,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 def _newest(records: Sequence[Record]) -> list[Record]:
     """The newest record of every training-step case on a device."""
     steps = [r for r in records if isinstance(r.case, ThroughputCase) and r.case.work == "training"]
-    dated = sorted(newest(steps), key=lambda record: record.environment.date)
-    return sorted({(r.case, r.environment.device): r for r in dated}.values(), key=_position)
+    return sorted(latest(steps), key=_position)
 
 
 def _position(record: Record) -> tuple[Any, ...]:

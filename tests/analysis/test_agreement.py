@@ -404,10 +404,8 @@ def test_a_note_without_text_file_or_case_is_refused(
 
 def test_repeats_have_equal_bytes_in_any_order() -> None:
     records = [*MONDAY, *friday(lambda i: 1.05 if i == 3 else 1.0), COUNT]
-    text, (drawing,) = section(records)
-    again, (same,) = section(records[::-1])
-    assert text == again
-    assert (drawing.png, drawing.svg) == (same.png, same.svg)
+    text, _ = section(records)
+    assert text == section(records[::-1])[0]
     assert "### a device" in text
     assert "10 pairs, 9 agree, 1 differ, 0 cannot tell" in text
     (row,) = [line for line in text.splitlines() if line.startswith("|") and "differ" in line]

@@ -385,8 +385,7 @@ def test_report_shows_slowdowns_beside_published_ones() -> None:
     assert "| 2.06‡ (FCDM, FCDM-XL) |" in flat
     assert "the paper credits the architecture" in flat
     assert "none in the range" in flat
-    assert f"![{drawing.picture.title}]({drawing.picture.name}.png)" in text
-    assert drawing.png.startswith(b"\x89PNG")
+    assert f"![{drawing.picture.title}](plots/{drawing.picture.name}.svg)" in text
 
 
 def test_fitted_lines_cross_only_where_the_fits_do() -> None:

@@ -450,11 +450,8 @@ def test_section_is_empty_without_comparisons() -> None:
     assert section([SKIPPED]) == ("", [])
 
 
-@pytest.mark.usefixtures("blank_figures")
-def test_the_section_has_times_ratios_sums_and_figures() -> None:
-    text, drawings = section(COMPARISONS)
-    assert [drawing.picture.name for drawing in drawings] == ["depthwise_1", "depthwise_2"]
-    assert all(f"({drawing.picture.name}.png)" in text for drawing in drawings)
+def test_the_section_has_times_ratios_and_sums() -> None:
+    text, _ = section(COMPARISONS)
     timed = [line for line in text.splitlines() if line.startswith("| FCDM-XL") and "| Triton" in line]
     assert len(timed) == len(COMPARISONS)
     assert all(re.search(r"\| +(1\.9|2\.0)\d+ \|", line) for line in timed)
@@ -470,13 +467,10 @@ def test_only_the_newest_record_of_a_case_counts() -> None:
     assert section([*reversed(COMPARISONS), older]) == section(COMPARISONS)
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_floors_in_the_report_are_those_of_measured_ceilings() -> None:
     copy = ceiling(ENVIRONMENT, 10**3)
-    text, drawings = section([made(), copy])
+    text, _ = section([made(), copy])
     peaks = roofline.measured_peaks([copy], ENVIRONMENT.device)
     least_bytes = made().case.least_bytes
     assert analysis.floors_s(made().case, peaks) == (least_bytes / 1e3, None)
     assert f"| {100 * least_bytes / 1e3 / made().median_s(0):.1f} |" in re.sub(" +", " ", text)
-    assert "no floors are drawn" in section([made()])[1][0].picture.caption
-    assert "measured ceilings" in drawings[0].picture.caption

@@ -467,7 +467,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_the_section_has_floors_shares_and_a_roofline_a_device() -> None:
+def test_the_section_has_floors_shares_and_a_roofline() -> None:
     text, drawings = section.section(records_of_a_report("fp32", "bf16"))
     table = text.partition("### Floors")[2].partition("### Operators")[0]
     (mine,) = [row for row in cells(table) if row[:5] == ["FCDM-S", "256", "4", "fp32", "a device"]]
@@ -480,24 +480,17 @@ def test_the_section_has_floors_shares_and_a_roofline_a_device() -> None:
     shares = (100 * 5000 / 5500, 100 * 300 / 3800, 60.0)
     assert {f"{share:.1f}" for share in shares} <= set(linear)  # of MACs, bytes and time
     assert "3333.3" in linear  # 10 s of floor in 0.3 s
-    names = [drawing.picture.name for drawing in drawings]
-    assert names[0] == "roofline_a-device-256-px-4"
-    assert "operators_256-px-4-fp32" in names
-    drawn = {d.picture.title.partition(",")[0] for d in drawings if d.picture.name.startswith("roofline")}
+    assert [drawing.picture.name for drawing in drawings] == ["roofline_a-device-256-px-4"]
     listed = {row[4] for row in cells(table) if row[:3] == ["FCDM-S", "256", "4"]}
-    assert drawn == {f"Roofline: {device}" for device in listed}
     assert listed == {"a device", *section.GPUS}
-    assert all(f"{name}.png" in text for name in names)
-    titles = {drawing.picture.name: drawing.picture.title for drawing in drawings}
-    assert "time on a device" in titles["operators_256-px-4-fp32"]
+    assert "(plots/roofline_a-device-256-px-4.svg)" in text
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_the_order_of_the_records_changes_no_byte() -> None:
     known = records_of_a_report("fp32")
     once, again = section.section(known), section.section(known[::-1])
-    assert once[0] == again[0]
-    assert [(d.png, d.svg) for d in once[1]] == [(d.png, d.svg) for d in again[1]]
+    assert once == again
 
 
 @pytest.mark.usefixtures("no_gpu", "blank_figures")
@@ -511,7 +504,7 @@ def test_times_side_by_side_are_of_one_device() -> None:
     assert "another device" not in text
     text, _ = section.section([*known, newer])
     assert "ms profiled" in text
-    assert "time on another device" in text
+    assert "another device" in text
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -520,10 +513,7 @@ def test_a_disturbed_profile_says_so_wherever_it_is_shown() -> None:
     disturbed = replace(PROFILE, seconds=seconds, wall_s=(0.4, 0.4, 0.6))
     calm = replace(PROFILE, case=replace(PROFILE.case, model="DiT-S/2"))
     known = [record for record in records_of_a_report("fp32") if not isinstance(record, Profile)]
-    text, drawings = section.section([*known, disturbed, calm])
-    (bars,) = (d for d in drawings if d.picture.name == "operators_256-px-4-fp32")
-    assert "unreliable: FCDM-S (passes differ by 50 %)." in bars.picture.caption
-    assert b"disturbed" in bars.svg
+    text, _ = section.section([*known, disturbed, calm])
     operators = text.partition("### Operators")[2]
     lines = {line.split("|")[1].strip(): line for line in operators.splitlines() if line.startswith("| ")}
     assert "passes differ by 50 %" in lines["FCDM-S"]
@@ -543,8 +533,8 @@ def test_a_table_is_cut_and_the_roofline_has_the_whole_zoo() -> None:
     known = [*(costs(model=name) for name in names), timed(90.0, model="Model-13")]
     text, drawings = section.section([*known, ceiling("matmul", 1000), ceiling("copy", 100)])
     svg = drawings[0].svg.decode()
-    assert "<!-- fp32, eager: 14 models; " in svg
-    assert all(f"<!-- {name} -->" in svg for name in names)  # in the legend: too many for names in panels
+    assert ">fp32, eager: 14 models; " in svg
+    assert all(f">{name}</text>" in svg for name in names)  # in the legend: too many for names in panels
     assert "Left out" not in drawings[0].picture.caption
     table = text.partition("### Floors")[2].partition("### Operators")[0]
     listed = [line for line in table.splitlines() if line.startswith("| Model-")]
@@ -614,10 +604,4 @@ def test_the_report_reads_the_costs_of_the_command(tmp_path: Path) -> None:
     assert run(main, *asked, "--format", "csv") == 0
     text, drawings = section.section(read(store).records)
     assert "FCDM-S" in text
-    assert [drawing.picture.name for drawing in drawings] == [
-        "roofline_rtx-4090-256-px-4",
-        "roofline_a100-sxm4-80gb-256-px-4",
-        "roofline_h200-sxm5-141gb-256-px-4",
-        "operators_256-px-4-fp32",
-    ]
-    assert "time" not in drawings[-1].picture.title
+    assert [drawing.picture.name for drawing in drawings] == ["roofline_rtx-4090-256-px-4"]

@@ -59,7 +59,7 @@ def test_the_section_is_the_same_in_any_order_of_records() -> None:
     again, drawn = trained_networks.section(list(reversed(ALL)))
     assert again == text
     assert [drawing.picture.name for drawing in drawings] == ["spectrum_1", "channels_1"]
-    assert [(d.png, d.svg) for d in drawn] == [(d.png, d.svg) for d in drawings]
+    assert drawn == drawings
 
 
 def test_section_is_empty_without_records_of_its_kinds() -> None:

@@ -16,13 +16,13 @@ from bench.records.base import Record, Skipped
 from bench.records.counts import CountCase, MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.store.codec import key, to_line
-from reports import page, published
+from reports import overview, published
 from reports.__main__ import main
-from reports.figures import overview as figures
-from reports.markdown import BLANK, with_contents
+from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
+from reports.sections import paper_tables
 from reports.selection import PAPERS_RULES, gather
-from tests.records.examples import ENVIRONMENT, PASS, THROUGHPUT
+from tests.records.examples import ENVIRONMENT, PASS, QUALITY, THROUGHPUT
 
 CPU = replace(ENVIRONMENT, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
 
@@ -77,7 +77,10 @@ SEVEN = (0.030, 0.031, 0.032, 0.033, 0.034, 0.035, 0.036)  # median 33 ms, inter
 
 @cache
 def report(*records: Record) -> str:
-    return page.head(records)[0]
+    evidence = gather(records)
+    parts = [overview.head(records, evidence)]
+    parts += [section(records)[0] for section in (overview.counts, overview.speeds, paper_tables.section)]
+    return "\n\n".join(parts)
 
 
 def columns(text: str, heading: str) -> dict[str, list[str]]:
@@ -200,7 +203,7 @@ def test_the_newest_record_of_a_case_wins_in_any_order() -> None:
     failed = skipped(case(), "crashed", "signal 9", date="2025-06-01T00:00:00+00:00")
     assert report(old, new, failed) == report(failed, new, old)
     assert "242.4 [222.2, 266.7]" in report(old, new, failed)
-    assert "2 older of the same cases not shown" in report(old, new, failed)
+    assert "2 of them are older than another of the same case" in report(old, new, failed)
     assert "crashed" not in report(old, new, failed)
 
 
@@ -263,29 +266,13 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
             capture_output=True,
             check=True,
         )
-        written.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())})
+        files = [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
+        written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert written[0] == written[1]
-    kinds = sorted(re.sub(r"_some.*(?=\.)", "", name) for name in written[0])
-    assert kinds == [
-        "claims.md",
-        "claims.png",
-        "claims.svg",
-        "macs_fid.png",
-        "macs_fid.svg",
-        "report.md",
-        "speed_ratio.png",
-        "speed_ratio.svg",
-        "throughput.png",
-        "throughput.svg",
-    ]
-    pages = written[0]["report.md"].decode() + written[0]["claims.md"].decode()
-    links = re.findall(r"\(([\w-]+\.(?:png|svg|md))\)", pages)
-    assert set(links) == set(written[0]) - {"report.md"}
-
-
-def test_a_setting_without_any_number_draws_no_bars() -> None:
-    drawings = figures.draw(gather([skipped(case(), "timed out", "600 s")]))
-    assert [drawing.picture.name for drawing in drawings] == ["macs_fid"]
+    assert {"report.md", "claims.md", "plots/macs_fid.svg", "plots/claims_some-cpu.svg"} <= set(written[0])
+    pages = "".join(text.decode() for name, text in written[0].items() if name.endswith(".md"))
+    links = re.findall(r"\(((?:plots/)?[\w-]+\.(?:svg|md))\)", pages)
+    assert set(links) == {name for name in written[0] if name.endswith((".md", ".svg"))}
 
 
 def test_without_records_the_report_names_the_command(
@@ -295,7 +282,7 @@ def test_without_records_the_report_names_the_command(
     monkeypatch.setattr("baselines.load.MEASURED", tmp_path / "none")
     assert main([]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{Path('reports/out/report.md')} with its plots: macs_fid\n"
+    assert out.startswith(f"{Path('reports/out/report.md')}, with ")
     assert err.startswith("no records")
     assert "python -m bench.flops" in (tmp_path / "reports/out/report.md").read_text(encoding="utf-8")
 
@@ -308,7 +295,9 @@ def test_the_default_is_the_last_run_and_the_suites_records(
     append(tmp_path / "reports/out/records.jsonl", [counted("FCDM-S")])
     append(tmp_path / "measured/some-gpu/first.jsonl", [counted("FCDM-B")])
     assert main([]) == 0
-    table = columns((tmp_path / "reports/out/report.md").read_text(encoding="utf-8"), "## Overview")
+    table = columns(
+        (tmp_path / "reports/out/counting.md").read_text(encoding="utf-8"), "## Counts of every model"
+    )
     assert table["model"] == ["FCDM-S", "FCDM-B"]
 
 
@@ -345,7 +334,7 @@ def test_an_out_that_cannot_be_written_ends_in_one_line(
 def test_rows_name_the_keys_of_their_records() -> None:
     record = timed(case(), *SEVEN)
     text = report(record)
-    table = text[text.index("### 256 px") :]
+    table = text[text.index("## Images per second") :]
     assert f"<!-- records: {key(record.case, record.environment)} -->" in table
 
 
@@ -356,6 +345,30 @@ def test_the_report_says_where_its_samples_are_judged() -> None:
 def test_a_count_on_the_meta_device_says_so() -> None:
     meta = replace(counted(), environment=replace(CPU, device="", device_type="meta"))
     assert "device meta; torch 2.13.0; commit abc1234; date 2026-01-02." in report(meta)
+
+
+def test_markup_and_links_in_records_are_text() -> None:
+    ours = "[claims.md](claims.md) ![x](plots/a_b.svg) <!-- records: 0a1b; 2c -->\n"
+    assert harmless(ours) == ours
+    assert harmless("<script> [x](javascript:alert(1)) [y](../../z.md)") == (
+        "\\<script> [x]\\(javascript:alert(1)) [y]\\(../../z.md)"
+    )
+
+
+def test_plots_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots/old.svg").write_text("")
+    append(tmp_path / "a.jsonl", [counted()])
+    assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path)]) == 0
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["macs_fid.svg"]
+
+
+def test_the_report_is_short_and_counts_every_kind_of_record(tmp_path: Path) -> None:
+    append(tmp_path / "a.jsonl", [QUALITY])
+    assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "**Records.** 1: 1 quality." in text
+    assert text.count("\n") <= 250
 
 
 def test_a_page_begins_with_links_to_its_sections() -> None:

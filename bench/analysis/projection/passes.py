@@ -18,7 +18,6 @@ from bench.records.ceiling import Ceiling
 from bench.records.memory import Memory, MemoryCase
 from bench.records.operators import OperatorCase, OperatorCosts
 from bench.records.throughput import Throughput, ThroughputCase
-from bench.store.codec import to_line
 
 R = TypeVar("R", bound=Record)
 
@@ -68,8 +67,8 @@ def is_plain(case: MemoryCase) -> bool:
 
 
 def by_date(records: Iterable[R]) -> list[R]:
-    """Sort by date, oldest first, then by content, so that the input order does not matter."""
-    return sorted(set(records), key=lambda record: (record.environment.date, to_line(record)))
+    """Distinct records, oldest first; the input order does not matter."""
+    return list({record.age: record for record in sorted(records, key=lambda record: record.age)}.values())
 
 
 # measured passes

@@ -1,0 +1,199 @@
+"""The answers at the head of the report: fastest, leanest, best published quality, memory of training.
+
+Models are compared within one setting and one letter of size only. Where the intervals of the best two
+overlap, and no interleaved comparison decides between them, the answer is that they cannot be told apart.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from baselines import load
+from bench.analysis.memory_fit import GIB
+from bench.records.base import Record, Size, height_width, size_text
+from bench.records.memory import Memory
+from bench.records.throughput import Throughput
+from reports.claims import timed
+from reports.claims.timed import INTERLEAVED, Timings
+from reports.markdown import gmacs, images, significant
+from reports.naming import order, size
+from reports.selection import OUR_RULES, Evidence, Setting, latest, setting_of
+
+FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for its speed"
+STEP, MEMORY = "fastest training step", "least memory of training"
+QUESTIONS = (FASTEST, LEANEST, QUALITY, STEP, MEMORY)
+AT_400K = {256: "fcdm_table03", 512: "fcdm_table05"}  # published FID without guidance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One question at one setting."""
+
+    where: str  # device, px, batch, precision, switches; and the letter of size
+    question: str  # one of QUESTIONS
+    best: tuple[str, ...]  # one model, or those that cannot be told apart
+    text: str  # the best models with their numbers and intervals
+    status: str  # measured, counted, predicted, or two of published, measured and counted
+    among: tuple[str, ...]  # all models that were compared
+    records: tuple[Record, ...]
+
+
+def answers(evidence: Evidence, timings: Timings, records: Sequence[Record]) -> list[Answer]:
+    """Every answer that the records give, grouped by setting, measured settings first."""
+    passes = _by_setting(t.record for t in evidence.timings if isinstance(t.record, Throughput))
+    found: list[Answer] = []
+    for (setting, res, letters), group in passes.items():
+        where = _where(setting, res, letters)
+        found.append(_fastest(where, FASTEST, group, timings))
+        found += _leanest(where, [one.case.model for one in group], res, evidence)
+        found += _quality(where, group, res)
+    steps = [r for r in records if isinstance(r, Throughput) and r.case.work == "training"]
+    for (setting, res, letters), group in _by_setting(latest(steps)).items():
+        found.append(_fastest(_where(setting, res, letters), STEP, group, None))
+    return [one for one in [*found, *_memory(records)] if len(one.among) > 1]
+
+
+Group = tuple[Setting, Size, str]
+
+
+def _by_setting(passes: Iterable[Throughput]) -> dict[Group, list[Throughput]]:
+    groups: dict[Group, list[Throughput]] = {}
+    for one in passes:
+        setting = setting_of(one.case, one.environment)
+        groups.setdefault((setting, one.case.res, size(one.case.model)), []).append(one)
+    ranked = sorted(groups, key=lambda group: (group[0], height_width(group[1]), group[2]))
+    return {name: groups[name] for name in ranked}
+
+
+def _where(setting: Setting, res: Size, letters: str) -> str:
+    of_size = f", size {letters}" if letters else ""
+    return f"{setting.device}, {size_text(res)} px, {setting.but_device}{of_size}"
+
+
+def _fastest(where: str, question: str, group: Sequence[Throughput], timings: Timings | None) -> Answer:
+    ranked = sorted(group, key=lambda one: (-one.images_per_s, order(one.case.model)))
+    best = ranked[:1]
+    for one in ranked[1:]:
+        if _is_slower(one, ranked[0], timings):
+            break
+        best.append(one)
+    return Answer(
+        where=where,
+        question=question,
+        best=tuple(one.case.model for one in best),
+        text=_listed(f"{one.case.model} {images(one)} images/s" for one in best),
+        status="measured",
+        among=tuple(one.case.model for one in ranked),
+        records=tuple(ranked),
+    )
+
+
+def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bool:
+    """Whether interleaved rounds show it under this setting, or else the two intervals."""
+    setting = setting_of(best.case, best.environment)
+    if timings is not None and one.case.work == "inference":
+        for ratio in timed.speeds(timings, best.case.model, one.case.model, best.case.res):
+            same = ratio.setting == setting and ratio.how == INTERLEAVED and not ratio.refused
+            if same and ratio.interval:
+                return ratio.interval[0] > 1
+    ours, theirs = best.images_per_s_interval, one.images_per_s_interval
+    return ours is not None and theirs is not None and theirs[1] < ours[0]
+
+
+def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -> list[Answer]:
+    counts = [count for model in models if (count := evidence.count(model, res, OUR_RULES[:1]))]
+    if not counts:
+        return []
+    ranked = sorted(counts, key=lambda one: (one.macs / one.case.batch, order(one.case.model)))
+    best = ranked[0]
+    text = (
+        f"{best.case.model} {gmacs(best.macs / best.case.batch)} GMACs, {best.params / 1e6:.1f} M parameters"
+    )
+    return [
+        Answer(
+            where=where,
+            question=LEANEST,
+            best=(best.case.model,),
+            text=text,
+            status="counted",
+            among=tuple(one.case.model for one in ranked),
+            records=tuple(ranked),
+        )
+    ]
+
+
+def published_fid(res: Size) -> dict[str, float]:
+    """FID after 400K steps without guidance, by model, as FCDM's tables print it at this size."""
+    if not isinstance(res, int) or res not in AT_400K:
+        return {}
+    rows = load.table(AT_400K[res]).rows
+    return {
+        row["model"].as_printed: fid
+        for row in rows
+        if row["train_steps"].as_printed == "400K" and (fid := row["fid"].value) is not None
+    }
+
+
+def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
+    """Names of the points (name, cost, cost) that no other point undercuts in both costs."""
+    kept, least = [], float("inf")
+    for name, _, cost in sorted(points, key=lambda point: (point[1], point[2])):
+        if cost < least:
+            kept.append(name)
+            least = cost
+    return kept
+
+
+def _quality(where: str, group: Sequence[Throughput], res: Size) -> list[Answer]:
+    """The models of which no other one has both a lower published FID and a shorter pass."""
+    fids = published_fid(res)
+    known = [one for one in group if one.case.model in fids]
+    if not known:
+        return []
+    best = frontier([(one.case.model, one.median_s, fids[one.case.model]) for one in known])
+    shown = [one for one in known if one.case.model in best]
+    shown.sort(key=lambda one: fids[one.case.model])
+    numbers = (f"{one.case.model} FID {fids[one.case.model]:.2f} at {images(one)} images/s" for one in shown)
+    return [
+        Answer(
+            where=where,
+            question=QUALITY,
+            best=tuple(one.case.model for one in shown),
+            text=", then ".join(numbers),
+            status="published FID, measured speed",
+            among=tuple(one.case.model for one in known),
+            records=tuple(known),
+        )
+    ]
+
+
+def _memory(records: Sequence[Record]) -> list[Answer]:
+    """The least peak of a training step in every setting with several models of one size."""
+    groups: dict[tuple[object, ...], list[Memory]] = {}
+    for one in latest(record for record in records if isinstance(record, Memory)):
+        case = one.case
+        if case.work == "training" and case.limit_bytes is None:
+            words = (one.environment.device, case.settings, size(case.model), case.is_predicted)
+            groups.setdefault((height_width(case.res), case.batch, *words), []).append(one)
+    return [_least_memory(groups[name]) for name in sorted(groups, key=repr)]
+
+
+def _least_memory(group: Sequence[Memory]) -> Answer:
+    ranked = sorted(group, key=lambda one: (one.use.peak_bytes, order(one.case.model)))
+    best, predicted = ranked[0], ranked[0].case.is_predicted
+    letters = size(best.case.model)
+    device = "any GPU" if predicted else best.environment.device
+    return Answer(
+        where=f"{device}, {best.case.settings}" + (f", size {letters}" if letters else ""),
+        question=MEMORY,
+        best=(best.case.model,),
+        text=_listed(f"{one.case.model} {significant(one.use.peak_bytes / GIB)} GiB" for one in ranked[:1])
+        + (" of live tensors" if predicted else ""),
+        status="predicted" if predicted else "measured",
+        among=tuple(one.case.model for one in ranked),
+        records=tuple(ranked),
+    )
+
+
+def _listed(parts: Iterable[str]) -> str:
+    first, *others = parts
+    return f"cannot tell {first} from {', '.join(others)}" if others else first

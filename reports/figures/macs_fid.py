@@ -1,0 +1,127 @@
+"""The figure of MACs against published FID."""
+
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from baselines import load
+from reports.figures.plots import (
+    OTHER,
+    STYLE,
+    Drawing,
+    colour_of,
+    dot,
+    label_points,
+    new_figure,
+    saved,
+    settle,
+)
+from reports.naming import COLOURS, family, order
+from reports.selection import Evidence
+
+
+def draw(evidence: Evidence) -> Drawing:
+    """Draw the figure; it needs no records."""
+    with matplotlib.rc_context(STYLE):
+        return saved("macs_fid", *macs_against_fid(evidence))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    model: str
+    gmacs: float
+    counted: bool
+    fid: float
+    params: int | None
+
+
+def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
+    """Plot FCDM Table 3's rows at 400K steps: work on x, published FID on y, parameters as area."""
+    points = _points(evidence)
+    figure = new_figure(8.4, 6.0)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for name in sorted({family(point.model) for point in points}):
+        line = sorted((point.gmacs, point.fid) for point in points if family(point.model) == name)
+        axes.plot(*zip(*line, strict=True), color=COLOURS.get(name, OTHER), linewidth=1, alpha=0.35, zorder=1)
+    for point in points:
+        colour = colour_of(point.model)
+        axes.scatter(
+            point.gmacs,
+            point.fid,
+            s=_area(point.params),
+            facecolor=colour if point.counted else "white",
+            edgecolor=colour,
+            linewidth=1.5,
+            alpha=0.85 if point.counted else 1.0,
+            marker="o" if point.params else "D",
+            zorder=2,
+        )
+    axes.set_xlim(2, 330)
+    axes.set_ylim(9, 80)
+    axes.set_xticks([2, 5, 10, 20, 50, 100, 200], ["2", "5", "10", "20", "50", "100", "200"])
+    axes.set_yticks([10, 15, 20, 30, 40, 50, 60, 70], ["10", "15", "20", "30", "40", "50", "60", "70"])
+    axes.minorticks_off()
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(
+        "GMACs of one forward pass, 256 px, one image (log; filled: counted here, hollow: published)"
+    )
+    axes.set_ylabel("FID after 400K steps, published (log; lower is better)")
+    title = "GMACs against published FID: 256 px, 400K steps, no guidance"
+    axes.set_title(title, loc="left", weight="bold")
+    axes.legend(
+        handles=[
+            *(
+                dot(colour, name, 8.0)
+                for name, colour in COLOURS.items()
+                if any(family(p.model) == name for p in points)
+            ),
+            *(dot("#bbbbbb", f"{m} M params", _area(m * 1_000_000) ** 0.5) for m in (30, 130, 700)),
+            *([_diamond()] if any(p.params is None for p in points) else []),
+        ],
+        loc="lower left",
+        frameon=False,
+        ncols=2,
+        labelspacing=1.1,
+        columnspacing=2.0,
+    )
+    settle(figure)
+    label_points(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
+    counted = sum(point.counted for point in points)
+    caption = (
+        f"FID as FCDM Table 3 prints it. {counted} of {len(points)} models are placed by GMACs counted here "
+        "(filled), the others by the published number (hollow). "
+        "Bubble area: parameters, counted here or on the released code; a diamond where neither has them. "
+        "FCDM-XL's FID is with EQ-VAE, which the others do not use; with SD-VAE it is 11.57 (FCDM Table 11)."
+    )
+    return figure, title, caption
+
+
+def _points(evidence: Evidence) -> list[_Point]:
+    released = load.macs()
+    points = []
+    for row in load.table("fcdm_table03").rows:
+        model, fid, published = row["model"].as_printed, row["fid"].value, row["gflops"].value
+        if row["train_steps"].as_printed != "400K" or fid is None or published is None:
+            continue
+        count = evidence.count(model, 256)
+        params = count.params if count else released[model, 32][0] if (model, 32) in released else None
+        gmacs = count.macs / count.case.batch / 1e9 if count else published
+        points.append(_Point(model=model, gmacs=gmacs, counted=count is not None, fid=fid, params=params))
+    return sorted(points, key=lambda point: order(point.model))
+
+
+def _area(params: int | None) -> float:
+    """Area of a bubble in square points; small and fixed if the parameters are unknown."""
+    return 36.0 if params is None else params / 1e6 * 0.9
+
+
+def _diamond() -> Line2D:
+    return Line2D(
+        [], [], linestyle="", marker="D", markersize=6, markerfacecolor="white", markeredgecolor=OTHER,
+        label="params not known",
+    )  # fmt: skip
