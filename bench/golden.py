@@ -34,8 +34,8 @@ def jobs(args: argparse.Namespace) -> list[Job]:
         in_worker(
             "bench.measure.golden_calls:measure",
             case,
-            estimate_s=TYPICAL_S[case.compile],
-            timeout_s=TIMEOUT_S[case.compile],
+            estimate_s=TYPICAL_S[case.is_compiled],
+            timeout_s=TIMEOUT_S[case.is_compiled],
         )
         for case in _cases(args)
     ]
@@ -64,17 +64,19 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
         models.check_models([name], [res], None)
         sized = settings.sized_fields(name, res, name_of_device)
         fields.append({**sized, "latent_size": latent, "batch": len(load.golden(model, latent).t)})
-    products = itertools.product(precisions, args.compile, args.cuda_graphs, args.channels_last)
+    models.check_impl([one["model"] for one in fields], args.impl)
+    products = itertools.product(precisions, args.impl, args.engine, args.cuda_graphs, args.channels_last)
     return [
         GoldenCase(
             **sized,
             precision=precision,
-            compile=compiled,
+            impl=impl,
+            engine=engine,
             cuda_graphs=graphs,
             channels_last=channels_last,
             weights="golden",
         )
-        for precision, compiled, graphs, channels_last in dict.fromkeys(products)
+        for precision, impl, engine, graphs, channels_last in dict.fromkeys(products)
         for sized in fields
     ]
 
@@ -95,7 +97,8 @@ def parser() -> options.Parser:
         choices=PRECISIONS,
         help="of weights and inputs (default: fp32, tf32 and bf16, as far as the device has them)",
     )
-    options.add_switch(made, "--compile", "run under torch.compile; off on runs both")
+    settings.add_impl(made)
+    settings.add_engine(made)
     options.add_switch(made, "--cuda-graphs", "replay a CUDA graph of the call")
     options.add_switch(made, "--channels-last", "lay images and kernels out channels last")
     options.add_output(made)

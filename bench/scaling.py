@@ -39,7 +39,8 @@ CPU_BUDGET_S = 5.0
 WORK = ("inference", "training")
 # defaults of the timing options, which parse to None; the defaults of two more depend on the device
 _TIMING = {
-    "compile": [False],
+    "impl": ["reference"],
+    "engine": ["eager"],
     "cuda_graphs": [False],
     "channels_last": [False],
     "checkpointing": [False],

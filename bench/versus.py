@@ -3,6 +3,7 @@
 python -m bench.versus DiT-XL/2 FCDM-XL DiCo-XL
 python -m bench.versus DiT-S/2 FCDM-S --res 512 --batch 4 --precision fp32 bf16 --budget 2m
 python -m bench.versus DiT-S/2 DiT-S/2        # the noise of this machine
+python -m bench.versus FCDM-S DiT-S/2 --impl reference fast
 python -m bench.versus DiT-S/2 my_pkg.my_mod:factory --format json --out runs.jsonl
 """
 
@@ -23,27 +24,36 @@ CUDA_BUDGET_S = 15.0
 def plan(args: argparse.Namespace) -> list[ComparisonCase]:
     """One comparison for every combination of the requested settings, checked before measuring.
 
+    Implementations are compared, not combined: each model takes part once in each.
+
     Raises:
-        UsageError: fewer than two models, or invalid names, sizes or settings.
+        UsageError: fewer than two models or implementations, or invalid names, sizes or settings.
     """
     device = settings.device_of(args)
     # expanded one at a time: a model may be compared with itself
     names = [name for given in args.models for name in models.model_names([given], (), flag="MODEL")]
-    if len(names) < 2:
+    impls = list(dict.fromkeys(args.impl))
+    if len(names) * len(impls) < 2:
         raise options.UsageError(
             f"MODEL: a comparison needs at least two, the reference first, got {names[0]}; the same name "
-            "twice would work, and shows the noise"
+            "twice would work, and shows the noise; or --impl reference fast"
         )
     models.check_models(names, args.res, None, flag="MODEL")
     each_s = CUDA_BUDGET_S if device == "cuda" else CPU_BUDGET_S
+    models.check_impl(names, impls)
+    one_impl = argparse.Namespace(**{**vars(args), "impl": impls[:1]})
+    groups = [
+        [{**fields, "impl": impl} for fields in group for impl in impls]
+        for group in settings.model_fields(one_impl, device, names)
+    ]
     return [
         ComparisonCase(
             device=device,
             arms=tuple(ModelCase(**fields) for fields in group),
-            budget_s=args.budget or each_s * len(names),
+            budget_s=args.budget or each_s * len(group),
             precision_target=args.margin,
         )
-        for group in settings.model_fields(args, device, names)
+        for group in groups
     ]
 
 

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from models.registry import find
+from models.registry import find, implement
 from models.task import Task
 
 BATCH = 2
 
 
-def build(name: str, task: Task, device: str = "meta") -> nn.Module:
+def build(name: str, task: Task, device: str = "meta", impl: str = "reference") -> nn.Module:
     """Build a backbone by name on a device; any failure of its factory becomes a one-line ValueError.
 
     Raises:
@@ -26,7 +26,10 @@ def build(name: str, task: Task, device: str = "meta") -> nn.Module:
         raise ValueError(f"{name}: building it for {task} raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name}: the factory must return a torch.nn.Module, got {type(model).__name__}")
-    return model
+    try:
+        return implement(model, impl)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def condition_width(model: nn.Module) -> int | None:

@@ -30,6 +30,8 @@ class Entry:
     masks: bool = False  # training has a second pass, over masked tokens
 
 
+IMPLEMENTATIONS = ("reference", "fast")
+
 # In the order of tables and legends. A new backbone is one line here and one file.
 ENTRIES = {
     "FCDM": Entry("models.fcdm", color="#D55E00", recomputes=True),
@@ -215,6 +217,7 @@ def create(
     in_channels: int | None = None,
     num_classes: int | None = None,
     learn_sigma: bool | None = None,
+    impl: str = "reference",
 ) -> "nn.Module":
     """Build a backbone with its authors' initial weights: create("FCDM-XL", latent_size=64).
 
@@ -226,14 +229,15 @@ def create(
         in_channels: channels C of the latent.
         num_classes: classes without the null class.
         learn_sigma: whether the output has twice the channels.
+        impl: reference, or fast: the same parameters, computed by models.fast.
 
     Returns:
         A module called as model(x, t, y): x latents (N, C, H, W), t timesteps (N,), y labels (N,) ->
         (N, 2C or C, H, W).
 
     Raises:
-        ValueError: an unknown name, a task together with one of its fields, or a task that the backbone
-            cannot do.
+        ValueError: an unknown name, a task together with one of its fields, a task that the backbone
+            cannot do, or an implementation that it does not have.
     """
     given: dict[str, Any] = {
         "latent_size": latent_size,
@@ -244,4 +248,19 @@ def create(
     changed = {field: value for field, value in given.items() if value is not None}
     if task is not None and changed:
         raise ValueError("create: give a task or its fields, not both")
-    return find(name)(task or replace(published_task(name), **changed))
+    return implement(find(name)(task or replace(published_task(name), **changed)), impl)
+
+
+def implement(model: "nn.Module", impl: str) -> "nn.Module":
+    """A model of `find` in an implementation; its parameters and their names stay.
+
+    Raises:
+        ValueError: an unknown implementation, or a network that has none of that name.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl: must be {' or '.join(IMPLEMENTATIONS)}, got {impl!r}")
+    if impl == "reference":
+        return model
+    from models.fast import make_fast
+
+    return make_fast(model)

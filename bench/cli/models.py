@@ -78,6 +78,28 @@ def check_models(
             _builds(name, size, flag)
 
 
+def check_impl(names: Sequence[str], impls: Sequence[str], flag: str = "--impl") -> None:
+    """Refuse implementations that a model does not have.
+
+    Raises:
+        UsageError: names the model and the implementations that it has.
+    """
+    for impl in set(impls) - {"reference"}:
+        for name in names:
+            _has(name, impl, flag)
+
+
+@cache
+def _has(name: str, impl: str, flag: str) -> None:
+    from models.contract import build
+    from models.registry import published_task
+
+    try:
+        build(name, published_task(name), impl=impl)
+    except ValueError as error:
+        raise UsageError(f"{flag} {impl}: {error}") from error
+
+
 @cache
 def _builds(name: str, size: Size, flag: str) -> None:
     _on_meta(name, size, flag)

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cli import options
+from bench.cli import models, options
 from bench.records.base import ModelCase, Size, height_width
+from models.registry import IMPLEMENTATIONS
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
 CUDA_BUDGET_S = 30.0
 TYPICAL_STARTUP_S = 5.0
 COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
+ENGINES = ("eager", "compile")
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
@@ -45,7 +47,8 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
         metavar="NAME",
         help=f"{', '.join(options.PRECISIONS)} (default: fp32)",
     )
-    options.add_switch(group, "--compile", "run under torch.compile")
+    add_impl(group)
+    add_engine(group)
     options.add_switch(group, "--cuda-graphs", "replay the pass as a CUDA graph")
     options.add_switch(group, "--channels-last", "lay images and kernels out channels last")
     options.add_switch(group, "--checkpointing", "checkpoint every block, as FCDM's release does")
@@ -57,6 +60,50 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
         metavar="NAME",
         help=f"{', '.join(ATTENTION)} (default: auto, torch chooses)",
     )
+
+
+def add_impl(group: argparse._ActionsContainer) -> None:
+    """Add --impl, a list."""
+    group.add_argument(
+        "--impl",
+        nargs="+",
+        choices=IMPLEMENTATIONS,
+        default=["reference"],
+        metavar="NAME",
+        help="reference (default), or fast: the same network and weights, rewritten for speed",
+    )
+
+
+def add_engine(group: argparse._ActionsContainer) -> None:
+    """Add --engine, a list, and --compile, which sets it too."""
+    group.add_argument(
+        "--engine",
+        nargs="+",
+        choices=ENGINES,
+        default=["eager"],
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)} (default: eager)",
+    )
+    group.add_argument(
+        "--compile",
+        nargs="*",
+        type=options.on_or_off,
+        action=_Compile,
+        dest="engine",
+        metavar="on|off",
+        help="as --engine compile; --compile off on: as --engine eager compile",
+    )
+
+
+class _Compile(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 - argparse's own signature
+        option_string: str | None = None,
+    ) -> None:
+        namespace.engine = [ENGINES[on] for on in values or [True]]
 
 
 def add_options(
@@ -117,7 +164,7 @@ def add_stopping(group: argparse._ActionsContainer, default: str, reference: str
 
 def startup_s(case: ModelCase) -> float:
     """Typical seconds for building and compiling a model."""
-    return TYPICAL_STARTUP_S + COMPILE_S * case.compile
+    return TYPICAL_STARTUP_S + COMPILE_S * case.is_compiled
 
 
 def device_of(args: argparse.Namespace) -> str:
@@ -140,7 +187,11 @@ def model_fields(
     args: argparse.Namespace, device: str, names: Sequence[str], weights: str = "random"
 ) -> list[tuple[dict[str, Any], ...]]:
     """Fields of a ModelCase for every model and every combination of the settings of `add_settings`."""
-    swept = ("batch", "precision", "compile", "cuda_graphs", "channels_last", "attention", "checkpointing")
+    models.check_impl(names, args.impl)
+    swept = (
+        *("batch", "precision", "impl", "engine", "cuda_graphs", "channels_last", "attention"),
+        "checkpointing",
+    )
     products = itertools.product(args.res, *(getattr(args, name) for name in swept))
     return [
         tuple(

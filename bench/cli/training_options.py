@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.cli import options, progress
 from bench.machine import torchrun
 from bench.records.training import Recipe
+from models.registry import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
     from bench.datasets.datasets import Dataset
@@ -109,6 +110,7 @@ def _add_recipe(group: Group) -> None:
 def _add_settings(group: Group) -> None:
     group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one")
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
+    group.add_argument("--impl", choices=IMPLEMENTATIONS, default="reference", help="default: reference")
     group.add_argument("--compile", action="store_true", help="train under torch.compile")
     group.add_argument("--channels-last", action="store_true", help="channels-last memory format")
     group.add_argument(

@@ -47,6 +47,7 @@ def of_pass(case: ModelCase, work: str, device: str) -> MemoryCase:
         latent_size=case.latent_size,
         batch=case.batch,
         precision=case.precision,
+        impl=case.impl,
         checkpointing=case.checkpointing and work == "training",
         work=work,
         limit_bytes=None,

@@ -13,7 +13,7 @@ from bench.measure import passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
-from models.registry import FAMILIES, create, family_of, is_plugin, published_task
+from models.registry import FAMILIES, create, family_of, implement, is_plugin, published_task
 from models.registry import names as all_names
 from models.task import Time
 from models.weights import official_name
@@ -123,14 +123,14 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
     matmul_tf32, conv_tf32 = device.set_precision(case.precision)
     golden = read(case.model)
     # eval again with the final weights: some networks fold them here
-    model = build(case.model, golden).to(case.device, dtype).eval()
+    model = implement(build(case.model, golden), case.impl).to(case.device, dtype).eval()
     x, t, y = (value.to(case.device) for value in inputs(golden))
     x = x.to(dtype)
     if case.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         x = x.to(memory_format=torch.channels_last)
     static = x.clone(), t.clone(), y.clone()  # input memory of every call, as CUDA graphs require
-    compiled = torch.compile(model) if case.compile else model
+    compiled = torch.compile(model) if case.is_compiled else model
     call: Callable[[], Tensor] = lambda: compiled(*static)  # noqa: E731 - may be replaced by a replay
 
     def output_of(values: Inputs, name: str) -> Tensor:
@@ -153,7 +153,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
         within = tolerance(case.precision, case.device, golden.released_error(name))
         if name == "out_n":
             sharpen(model, golden)
-        elif case.compile or case.cuda_graphs:
+        elif case.is_compiled or case.cuda_graphs:
             others = other_inputs(x, t, y, published_task(case.model).time)
             with torch.inference_mode():
                 eager = model(*others)
@@ -166,8 +166,8 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
         case=case,
         environment=environment,
         deviations=tuple(deviations),
-        graph_breaks=first.graph_breaks - begin.graph_breaks if case.compile else None,
-        recompilations=last.frames - first.frames if case.compile else None,
+        graph_breaks=first.graph_breaks - begin.graph_breaks if case.is_compiled else None,
+        recompilations=last.frames - first.frames if case.is_compiled else None,
         matmul_tf32=matmul_tf32,
         conv_tf32=conv_tf32,
     )

@@ -33,7 +33,7 @@ def measure(case: MemoryCase, environment: Environment) -> Memory:
     task = task_at(case.model, *height_width(case.res))
 
     def model() -> nn.Module:
-        return build(case.model, task, device=case.device)
+        return build(case.model, task, device=case.device, impl=case.impl)
 
     if case.is_predicted:
         use = predict(model, task, case.batch, case.precision, case.work, case.checkpointing)

@@ -84,7 +84,7 @@ def prepare(
         enter(settings, case, model)
         settings.enter_context(torch.no_grad() if one_condition else torch.inference_mode())
         _check(case, model, lambda: model(x[:1], t[:1], y[:1]), allowance, images=case.batch)
-        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.compile else model
+        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.is_compiled else model
         call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
         compile_s = _first(call, case, "output")
         yield _prepared(case, loaded, captured(call) if case.cuda_graphs else call, compile_s)
@@ -124,7 +124,7 @@ def prepare_training(
             noise_of(inputs[0], loaded.task),
             region,
             fused=True,
-            call=torch.compile(model) if case.compile else model,
+            call=torch.compile(model) if case.is_compiled else model,
         )
         yield _prepared(case, loaded, step, _first(step, case, "loss"))
 
@@ -150,7 +150,7 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedMo
     # the inference_mode of an earlier prepared model would turn these weights into inference tensors, which
     # torch dispatches on a shorter path: later arms would differ from the first
     with torch.inference_mode(False):
-        model = build(case.model, task, device=where)
+        model = build(case.model, task, device=where, impl=case.impl)
         if weights:
             load_official(model, read_weights(Path(weights)))
         randomise_zeros(model)
@@ -203,7 +203,7 @@ def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> floa
     finite = bool(torch.isfinite(call()).all())
     if not finite:
         raise NotFiniteError(f"the {what} in {case.precision} holds inf or NaN")
-    return time.perf_counter() - begin if case.compile else None
+    return time.perf_counter() - begin if case.is_compiled else None
 
 
 def _prepared(
@@ -229,7 +229,7 @@ def compiled_already(case: ModelCase) -> Iterator[None]:
     Raises:
         RecompiledError: a function was compiled, for the first time or again.
     """
-    if not case.compile:
+    if not case.is_compiled:
         yield
         return
     from torch._dynamo import config

@@ -124,7 +124,8 @@ class ModelCase(SizedCase):
     """A model run on a device; the defaults are torch's default settings."""
 
     precision: str  # fp32 (no TF32 anywhere), tf32, torch-default (TF32 in convolutions only), bf16, fp16
-    compile: bool = False
+    impl: str = "reference"  # reference, or fast: models.fast
+    engine: str = "eager"  # eager, or compile: torch.compile
     cuda_graphs: bool = False
     channels_last: bool = False
     attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
@@ -132,9 +133,19 @@ class ModelCase(SizedCase):
     weights: str = "random"  # random; golden (baselines/README.md); or a file and its SHA-256
 
     @property
+    def is_compiled(self) -> bool:
+        return self.engine == "compile"
+
+    @property
+    def model_and_impl(self) -> str:
+        """FCDM-S, or FCDM-S (fast)."""
+        return self.model if self.impl == "reference" else f"{self.model} ({self.impl})"
+
+    @property
     def nondefault_settings(self) -> tuple[str, ...]:
         """Settings that differ from their defaults, in words."""
-        words = ["torch.compile"] * self.compile + ["CUDA graphs"] * self.cuda_graphs
+        words = [f"{self.impl} implementation"] * (self.impl != "reference")
+        words += ["torch.compile"] * self.is_compiled + ["CUDA graphs"] * self.cuda_graphs
         words += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
         return (*words, *[f"{self.attention} attention"] * (self.attention != "auto"))
 

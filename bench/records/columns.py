@@ -36,7 +36,9 @@ def _switch(field: str) -> Column[Any]:
 
 
 SETTINGS: tuple[Column[Any], ...] = (
-    *map(_switch, ("compile", "cuda_graphs", "channels_last")),
+    Column("impl", lambda r: r.case.impl, of_case=True, optional=True, usual="reference"),
+    Column("engine", lambda r: r.case.engine, of_case=True, optional=True, usual="eager"),
+    *map(_switch, ("cuda_graphs", "channels_last")),
     Column("attention", lambda r: r.case.attention, of_case=True, optional=True, usual="auto"),
     _switch("checkpointing"),
 )

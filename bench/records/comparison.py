@@ -74,7 +74,7 @@ class Interleaved(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonCase(Case):
-    """Comparing models in one process, the reference first; all settings are equal."""
+    """Comparing models in one process, the reference first; all settings but `impl` are equal."""
 
     kind: ClassVar[str] = "versus"
 
@@ -92,7 +92,7 @@ class ComparisonCase(Case):
 
     @property
     def label(self) -> str:
-        return f"{', '.join(arm.model for arm in self.arms)} {self.arms[0].settings}"
+        return f"{', '.join(arm.model_and_impl for arm in self.arms)} {self.arms[0].settings}"
 
 
 @register
@@ -114,7 +114,7 @@ class Comparison(Interleaved):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        return tuple(arm.model for arm in self.case.arms)
+        return tuple(arm.model_and_impl for arm in self.case.arms)
 
     def images_per_s(self, arm: int) -> float:
         return self.case.arms[arm].batch / intervals.median(self.times_s(arm))
@@ -139,7 +139,7 @@ class Arm:
     @property
     def reference(self) -> str:
         assert isinstance(self.record.case, ComparisonCase)
-        return self.record.case.arms[0].model
+        return self.record.case.arms[0].model_and_impl
 
     @property
     def is_skipped(self) -> bool:

@@ -226,7 +226,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
         prepared.enter(settings, case, model)
         settings.enter_context(torch.no_grad())
         settings.enter_context(_autocast(case))
-        called = torch.compile(model) if case.compile else model
+        called = torch.compile(model) if case.is_compiled else model
         drawer = Drawer(case, _laid_out(case, called), task, condition_width(model))
         if missing:
             first_s = drawer.warm_up()
@@ -253,7 +253,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
         passes=case.steps * samplers.SAMPLERS[case.sampler].passes,
         times_s=tuple(times),
         build_s=build_s,
-        compile_s=first_s if case.compile and missing else None,
+        compile_s=first_s if case.is_compiled and missing else None,
         matmul_tf32=matmul_tf32,
         conv_tf32=conv_tf32,
         telemetry=readings,
@@ -268,7 +268,7 @@ def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:
         assert source.weights is not None
         model, _ = checkpoint.load_model(source.weights, source.ema, case.device)
     else:
-        model = build(case.model, task, device=case.device)
+        model = build(case.model, task, device=case.device, impl=case.impl)
         if source.weights is not None:
             load_official(model, read_weights(source.weights))
         else:

@@ -1,6 +1,6 @@
 """The JSON lines format of records: one object a line, with its format version and its kind.
 
-A record is {"format": 2, "kind": KIND, "case": {...}, "environment": {...}, ...}. A case without a result has
+A record is {"format": 3, "kind": KIND, "case": {...}, "environment": {...}, ...}. A case without a result has
 the kind "skipped"; "of" names the kind of the case. A note has the kind "note". `bench.store.migrate` reads
 earlier formats.
 """
@@ -22,7 +22,7 @@ from bench.records.base import INCIDENTAL, RECORDS, Case, Environment, Record, S
 from bench.records.note import Note
 from bench.store.migrate import migrate
 
-FORMAT = 2
+FORMAT = 3
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 

@@ -1,6 +1,7 @@
 """Migration of records from earlier formats to the current one.
 
-Format 1 ("schema": 1) stored the request as a string, `run.question`.
+Format 1 ("schema": 1) stored the request as a string, `run.question`. Format 2 had one implementation of a
+backbone, and `compile` in place of `engine`.
 """
 
 import re
@@ -43,13 +44,27 @@ def migrate(old: Mapping[str, Any]) -> Json:
     Raises:
         StoreError: an unknown format.
     """
-    if old.get("schema") != 1:
-        found = old.get("format", old.get("schema"))
-        raise StoreError(f"format {found!r}; this version reads 2, and 1 by migration")
+    found = old.get("format", old.get("schema"))
+    if found not in (1, 2):
+        raise StoreError(f"format {found!r}; this version reads 3, and 1 and 2 by migration")
     try:
-        return {"format": 2, **_from_1(dict(old))}
+        body = {"format": 3, **(_from_1(dict(old)) if found == 1 else old)}
+        if "case" in body:
+            body["case"] = case_from_2(body["case"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"not a record of format 1: {type(error).__name__} {error}") from error
+        raise StoreError(f"not a record of format {found}: {type(error).__name__} {error}") from error
+    return {**body, "format": 3}
+
+
+def case_from_2(case: Json) -> Json:
+    """Convert a case of format 2: models had the reference implementation only."""
+    if "arms" in case:
+        return {**case, "arms": [case_from_2(arm) for arm in case["arms"]]}
+    if "cuda_graphs" not in case:  # no ModelCase
+        return case
+    compiled = case["compile"]
+    rest = {name: value for name, value in case.items() if name != "compile"}
+    return {**rest, "impl": "reference", "engine": "compile" if compiled else "eager"}
 
 
 def _from_1(old: Json) -> Json:

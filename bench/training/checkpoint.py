@@ -17,7 +17,7 @@ weights_only=True:
     losses          (k,) float32, training losses of the steps since the last evaluation
     seconds, joules of training so far
 
-Format 1 stored the identity under the key `about`, as records of format 1 do.
+Format 1 stored the identity under the key `about`; formats 1 and 2 have the cases of such records.
 """
 
 import fcntl
@@ -40,12 +40,12 @@ from torch import Tensor, nn
 from bench.records.base import StoreError
 from bench.records.training import Evaluation
 from bench.store.codec import decode
-from bench.store.migrate import migrate
+from bench.store.migrate import case_from_2, migrate
 from bench.training.identity import Identity, differences
 from bench.training.objectives import task_of
 from models.contract import build
 
-FORMAT = 2
+FORMAT = 3
 KEPT = 2
 HEAD = 16  # hex digits of the SHA-256 in a file name
 NAME = re.compile(rf"step-(\d{{8,}})\.([0-9a-f]{{{HEAD}}})\.pt")
@@ -252,14 +252,10 @@ def read(path: Path, *, whole: bool = True) -> State:
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
         raise CheckpointError(f"{path}: not a checkpoint: {type(error).__name__}") from error
     form = stored.get("format") if isinstance(stored, dict) else None
-    if form not in (1, FORMAT):
+    if form not in (1, 2, FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: format {form}, not {FORMAT}")
     try:
-        identity = (
-            _identity_from_1(stored["about"])
-            if form == 1
-            else decode(Identity, json.loads(stored["identity"]))
-        )
+        identity = _identity_from_1(stored["about"]) if form == 1 else _identity(stored["identity"], form)
         return State(
             identity=identity,
             ema=_averages(stored["ema"], identity.case.recipe.ema_decays),
@@ -271,6 +267,13 @@ def read(path: Path, *, whole: bool = True) -> State:
         )
     except (KeyError, json.JSONDecodeError, StoreError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: {error}") from error
+
+
+def _identity(text: str, form: int) -> Identity:
+    stored = json.loads(text)
+    if form == 2:
+        stored["case"] = case_from_2(stored["case"])
+    return decode(Identity, stored)
 
 
 def _identity_from_1(about: str) -> Identity:

@@ -53,9 +53,9 @@ class Trainer:
 
         rng.seed_global(case.seed, "initialisation")
         # built on the CPU, so that the initial weights are equal on every device
-        self.model = build(case.model, objectives.task_of(recipe, case.latent_size), device="cpu").to(
-            processes.device
-        )
+        self.model = build(
+            case.model, objectives.task_of(recipe, case.latent_size), device="cpu", impl=case.impl
+        ).to(processes.device)
         if case.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         self.parameters = dict(self.model.named_parameters())
@@ -134,7 +134,7 @@ class Trainer:
         with ExitStack() as settings:
             if case.checkpointing:
                 settings.enter_context(checkpointed(self.model))
-            if case.compile:
+            if case.is_compiled:
                 self.model.compile()
             all_used = self._first_pass()
             self._wrapped = self.processes.wrap(self.model, all_used)

@@ -417,7 +417,7 @@ def test_passes_that_cannot_calibrate_are_counted_by_reason() -> None:
     other = renamed(work, "not traced")
     records: list[Record] = [
         work,
-        timed("NVIDIA H200", "cuda", work, 0.1, compile=True),
+        timed("NVIDIA H200", "cuda", work, 0.1, engine="compile"),
         timed("NVIDIA H200", "cuda", other, 0.1),
         timed("NVIDIA H200", "cuda", work, 1e-9),
         timed("a CPU", "cpu", work, 1.0),

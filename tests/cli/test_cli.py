@@ -271,7 +271,7 @@ def test_an_unreadable_store_is_refused_and_kept(
     path.write_text("{}\n")
     assert run(main, "--model", "tests.tiny:Tiny", "--res", "64", "--out", str(path)) == 2
     error = capsys.readouterr().err
-    assert f"--out {path}, line 1: not a record of this suite: format None; this version reads 2" in error
+    assert f"--out {path}, line 1: not a record of this suite: format None; this version reads 3" in error
     assert error.count("\n") == 1
     assert path.read_text() == "{}\n"
 

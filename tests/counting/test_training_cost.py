@@ -108,7 +108,7 @@ def test_costs_are_printed_to_significant_digits(
 def test_rows_name_the_settings_of_the_timed_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiled = replace(STEP, case=replace(STEP.case, compile=True, attention="math"))
+    compiled = replace(STEP, case=replace(STEP.case, engine="compile", attention="math"))
     path = tmp_path / "steps.jsonl"
     path.write_text(to_line(STEP) + to_line(compiled))
     words = ("--training", "--model", "FCDM-XL", "--steps", "10", "--records", str(path))

@@ -307,7 +307,10 @@ def test_report_shows_the_newest_record_of_every_case() -> None:
         deviations=(Deviation(output="out", error=0.25, tolerance=1e-5),),
     )
     lost = replace(
-        SKIPPED, case=replace(GOLDEN.case, precision="bf16", compile=True), status="crashed", reason="gone"
+        SKIPPED,
+        case=replace(GOLDEN.case, precision="bf16", engine="compile"),
+        status="crashed",
+        reason="gone",
     )
     for records in ([GOLDEN, newer, lost, THROUGHPUT], [lost, newer, GOLDEN]):
         text, drawings = section(records)
@@ -316,7 +319,7 @@ def test_report_shows_the_newest_record_of_every_case() -> None:
             [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
         )
         first, second = (dict(zip(header, row, strict=True)) for row in rows[1:])
-        assert (first["precision"], first["compile"], first["reason"]) == ("bf16", "on", "gone")
+        assert (first["precision"], first["engine"], first["reason"]) == ("bf16", "compile", "gone")
         assert second["relative rms error (tolerance)"] == "out 2.5e-01 (1.0e-05)"
         assert second["verdict"] == "not reproduced"
         assert (second["device"], second["commit"], second["date"]) == ("a device", "abc", "2026-11-22")

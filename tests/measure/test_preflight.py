@@ -133,7 +133,7 @@ def test_compiling_while_timing_is_a_failure(
     torch.compiler.reset()
     first, second = (torch.compile(one, backend="eager") for one in (scaled, call))
     first(torch.zeros(3), 1)
-    case = replace(TINY, compile=True)
+    case = replace(TINY, engine="compile")
     with prepared.compiled_already(case):
         first(torch.zeros(3), 1)
     with pytest.raises(RecompiledError, match=message) as raised, prepared.compiled_already(case):

@@ -189,7 +189,7 @@ def test_unknown_peaks_of_a_device_are_named() -> None:
 
 
 def test_the_fastest_measurement_of_the_same_pass_counts() -> None:
-    faster = timed(0.25, compile=True)
+    faster = timed(0.25, engine="compile")
     others = [
         timed(0.1, **changed)
         for changed in (

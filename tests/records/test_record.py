@@ -4,16 +4,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.records.base import Record, StoreError
+from bench.records.base import ModelCase, Record, StoreError
 from bench.records.profile import Profile
 from bench.records.quality import Quality
 from bench.records.throughput import Throughput
 from bench.store import codec
 from tests.records.examples import (
     CASE,
+    CEILING,
+    COMPARISON,
     COUNT,
     GOLDEN,
     NOTE,
@@ -21,6 +24,7 @@ from tests.records.examples import (
     QUALITY,
     RECORDS,
     SAMPLING,
+    SKIPPED,
     TELEMETRY,
     THROUGHPUT,
 )
@@ -29,7 +33,7 @@ from tests.records.examples import (
 @pytest.mark.parametrize("record", [*RECORDS, NOTE], ids=lambda record: type(record).__name__)
 def test_record_round_trips_through_its_line(record: Record) -> None:
     line = codec.to_line(record)
-    assert line.startswith('{"format": 2, "kind": ')
+    assert line.startswith('{"format": 3, "kind": ')
     assert line.count("\n") == 1
     assert codec.from_dict(json.loads(line)) == record
 
@@ -56,7 +60,7 @@ def test_images_per_second_follow_from_the_samples() -> None:
     [
         ({"kind": "rumour"}, "kind 'rumour'; known are"),
         ({"kind": ["flops"]}, "kind None; known are"),
-        ({"format": 99}, "format 99; this version reads 2"),
+        ({"format": 99}, "format 99; this version reads 3"),
         ({"macs": "many"}, "expected int, got 'many'"),
         ({"macs": True}, "expected int, got True"),
         ({"macs": -1}, "counts cannot be negative"),
@@ -161,6 +165,26 @@ def test_a_golden_is_reproduced_within_all_tolerances() -> None:
     assert both.verdict == "not reproduced"
     with pytest.raises(ValueError, match="out: needs an error of at least 0"):
         replace(GOLDEN.deviations[0], error=float("nan"))
+
+
+# format 2
+
+
+def as_format_2(data: dict[str, Any]) -> dict[str, Any]:
+    for case in (data["case"], *data["case"].get("arms", ())):
+        if case.pop("impl", None):
+            case["compile"] = case.pop("engine") == "compile"
+    return {**data, "format": 2}
+
+
+@pytest.mark.parametrize("record", [THROUGHPUT, COMPARISON, CEILING, SKIPPED])
+@pytest.mark.parametrize("engine", ["eager", "compile"])
+def test_a_record_of_format_2_has_the_reference(record: Record, engine: str) -> None:
+    if isinstance(record.case, ModelCase):
+        record = replace(record, case=replace(record.case, engine=engine))
+    older = as_format_2(json.loads(codec.to_line(record)))
+    assert "impl" not in json.dumps(older["case"])
+    assert codec.from_dict(older) == record
 
 
 # format 1

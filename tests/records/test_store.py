@@ -91,7 +91,7 @@ def test_a_torn_last_line_is_set_aside(tmp_path: Path) -> None:
     ("middle", "message"),
     [
         (codec.to_line(SKIPPED)[:40] + "\n", "line 2: not a record"),
-        (codec.to_line(SKIPPED).replace('"format": 2', '"format": 0'), "line 2: .*format 0; this version"),
+        (codec.to_line(SKIPPED).replace('"format": 3', '"format": 0'), "line 2: .*format 0; this version"),
     ],
 )
 def test_a_file_that_is_no_store_is_refused_and_kept(middle: str, message: str, tmp_path: Path) -> None:

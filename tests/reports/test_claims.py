@@ -493,7 +493,7 @@ def test_the_setting_with_the_fewest_switches_decides() -> None:
         arms = tuple(replace(arm, **settings) for arm in compared.case.arms)
         return replace(compared, case=replace(compared.case, arms=arms))
 
-    compiled = changed(compile=True, channels_last=True)
+    compiled = changed(engine="compile", channels_last=True)
     small, larger = changed(batch=4), changed(batch=8)
     found = only([compiled, small, larger], "fcdm-speed-fcdm-xl-dit-xl-256")
     decided = [one.setting for one in filter(None, (found.measured, *found.others))]
