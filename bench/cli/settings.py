@@ -70,7 +70,7 @@ def add_impl(group: argparse._ActionsContainer) -> None:
         choices=IMPLEMENTATIONS,
         default=["reference"],
         metavar="NAME",
-        help="reference (default), or fast: the same network and weights, rewritten for speed",
+        help="reference (default), fast: docs/fast.md",
     )
 
 
@@ -82,7 +82,7 @@ def add_engine(group: argparse._ActionsContainer) -> None:
         choices=ENGINES,
         default=["eager"],
         metavar="NAME",
-        help=f"{', '.join(ENGINES)} (default: eager)",
+        help="eager (default), compile; or --compile",
     )
     group.add_argument(
         "--compile",
@@ -90,8 +90,7 @@ def add_engine(group: argparse._ActionsContainer) -> None:
         type=options.on_or_off,
         action=_Compile,
         dest="engine",
-        metavar="on|off",
-        help="as --engine compile; --compile off on: as --engine eager compile",
+        help=argparse.SUPPRESS,  # --compile [off on]: as --engine compile, or eager compile
     )
 
 
