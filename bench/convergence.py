@@ -77,7 +77,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
                 seed=seed,
                 processes=torchrun.world_size(),
             )
-            here = environment.gather(device, name)
+            here = environment.gather(device, name, fast=case.runs_fast)
             setup = Setup(
                 data=args.data,
                 data_dir=None if args.data_dir is None else str(args.data_dir),
@@ -134,7 +134,7 @@ def train(run: PlannedRun) -> TrainingRun | Skipped:
 def _environment(case: TrainingCase) -> Environment:
     from bench.machine import environment
 
-    return environment.gather(case.device, case.model)
+    return environment.gather(case.device, case.model, fast=case.runs_fast)
 
 
 def _discard(run: PlannedRun) -> None:

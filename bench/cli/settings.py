@@ -45,7 +45,7 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
         choices=options.PRECISIONS,
         default=["fp32"],
         metavar="NAME",
-        help=f"{', '.join(options.PRECISIONS)} (default: fp32)",
+        help=f"fp32 (default), {', '.join(options.PRECISIONS[1:])}",
     )
     add_impl(group)
     add_engine(group)

@@ -17,11 +17,12 @@ from bench.records.base import Case, Environment
 from models.registry import ENTRIES, family_of, is_plugin
 
 
-def gather(device: str, model: str) -> Environment:
+def gather(device: str, model: str, *, fast: bool = False) -> Environment:
     """Describe a device and the software that a model runs on.
 
     Args:
         device: cpu, cuda, or meta for counts.
+        fast: models.fast computes it.
         model: its name; the sources of a user's "my_pkg.my_mod:factory" are part of the software.
 
     Raises:
@@ -39,7 +40,7 @@ def gather(device: str, model: str) -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         threads=torch.get_num_threads(),
         commit=_commit(),
-        code=_code(model),
+        code=_code(model, fast),
         unit=_unit(device) if cuda else "",
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
@@ -47,7 +48,7 @@ def gather(device: str, model: str) -> Environment:
 
 def of(case: Case) -> Environment:
     """The environment in which a case is measured now."""
-    return gather(case.device, case.source_model)
+    return gather(case.device, case.source_model, fast=case.runs_fast)
 
 
 def _name(device: str, kind: str) -> str:
@@ -63,17 +64,18 @@ def _unit(device: str) -> str:
 
 
 @functools.cache
-def _code(model: str) -> str:
+def _code(model: str, fast: bool) -> str:
     """Identity of the code that decides a model's numbers; a blank name is that of an operator."""
     if not is_plugin(model):
-        return sources.digest(sources.deciding(ENTRIES[family_of(model)].module if model else None))
+        module = ENTRIES[family_of(model)].module if model else None
+        return sources.digest(sources.deciding(module, fast=fast))
     module = model.partition(":")[0]
     try:
         spec = importlib.util.find_spec(module)  # imports its parent packages
     except (ImportError, ValueError, SyntaxError) as error:
         raise ValueError(f"{model}: cannot import {module!r}: {error}") from error
     own = {Path(spec.origin)} if spec is not None and spec.origin is not None else set()
-    return sources.digest(sources.deciding(None) | own)
+    return sources.digest(sources.deciding(None, fast=fast) | own)
 
 
 @functools.cache

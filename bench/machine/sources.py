@@ -25,26 +25,32 @@ def digest(paths: Iterable[Path]) -> str:
     return total.hexdigest()[:12]
 
 
-def deciding(module: str | None) -> set[Path]:
-    """Files that decide the numbers of the backbone defined in a module such as models.dit."""
+def deciding(module: str | None, *, fast: bool = False) -> set[Path]:
+    """Files that decide the numbers of the backbone defined in a module such as models.dit.
+
+    Args:
+        module: of the backbone; None for an operator.
+        fast: models.fast computes it.
+    """
     files = {path for room in DECIDING for path in (ROOT / "bench" / room).rglob("*.py")}
     for path in files.copy():
         files |= _closure(path)
-    return files | (_closure(_file(module)) if module else set())
+    for name in filter(None, (module, "models.fast" if fast else None)):
+        files |= _closure(_file(name))
+    return files
 
 
 def _closure(path: Path | None) -> set[Path]:
     """Files of models/ among a file and its imports, however deep; the list of names decides nothing."""
+    names = ROOT / "models" / "registry.py"
     found: set[Path] = set()
     waiting = [path]
     while waiting:
         path = waiting.pop()
-        if path is not None and path not in found:
+        if path is not None and path not in found and path != names:
             found.add(path)
             waiting += [_file(name) for name in _read(path)[1]]
-    return {path for path in found if path.is_relative_to(ROOT / "models")} - {
-        ROOT / "models" / "registry.py"
-    }
+    return {path for path in found if path.is_relative_to(ROOT / "models")}
 
 
 @functools.cache

@@ -79,6 +79,11 @@ class Case:
         """The model whose sources are part of the software; blank without one."""
         return ""
 
+    @property
+    def runs_fast(self) -> bool:
+        """Whether models.fast is part of the software."""
+        return False
+
     def identity(self, *, effort: bool) -> dict[str, Any]:
         """The fields that identify this case, as JSON values.
 
@@ -131,6 +136,10 @@ class ModelCase(SizedCase):
     attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
     checkpointing: bool = False
     weights: str = "random"  # random; golden (baselines/README.md); or a file and its SHA-256
+
+    @property
+    def runs_fast(self) -> bool:
+        return self.impl == "fast"
 
     @property
     def is_compiled(self) -> bool:

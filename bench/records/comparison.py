@@ -91,6 +91,10 @@ class ComparisonCase(Case):
         return self.arms[0].model
 
     @property
+    def runs_fast(self) -> bool:
+        return any(arm.runs_fast for arm in self.arms)
+
+    @property
     def label(self) -> str:
         return f"{', '.join(arm.model_and_impl for arm in self.arms)} {self.arms[0].settings}"
 

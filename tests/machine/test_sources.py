@@ -29,15 +29,19 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("models/registry.py", "U-ViT", "V-ViT", True),
         ("models/dit.py", "def forward", "def forwards", False),
         ("models/layers/modulation.py", "def ", "def _", False),
+        ("models/fast/packed.py", "def ", "def _", True),
+        ("models/fcdm.py", "def ", "def _", True),
         ("bench/measure/timing.py", "def ", "def _", False),
     ],
 )
 def test_only_edits_that_decide_a_number_change_its_key(
     copy: Path, file: str, old: str, new: str, same: bool
 ) -> None:
-    before = sources.digest(sources.deciding("models.dit"))
+    before, fast = (sources.digest(sources.deciding("models.dit", fast=impl)) for impl in (False, True))
     sources._read.cache_clear()
     text = (copy / file).read_text()
     assert old in text
     (copy / file).write_text(text.replace(old, new))
     assert (sources.digest(sources.deciding("models.dit")) == before) is same
+    if "fast" in file:
+        assert sources.digest(sources.deciding("models.dit", fast=True)) != fast
