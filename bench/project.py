@@ -14,132 +14,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.analysis import roofline
-from bench.analysis.projection.formula import why_not
-from bench.analysis.projection.passes import (
-    PassCosts,
-    PassKey,
-    costs_in,
-    key_of,
-    observations,
-    pass_key,
-    peaks_of,
-    usable,
-)
-from bench.analysis.projection.predictions import (
-    TABLE,
-    MemoryErrors,
-    PassPrediction,
-    measured_memory,
-    memory_errors,
-)
-from bench.analysis.projection.projector import DEVICE_NAMES, Projector, projector
+from bench.analysis.projection.passes import PassKey, pass_key
+from bench.analysis.projection.predictions import TABLE, PassPrediction
+from bench.analysis.projection.projector import DEVICE_NAMES, Projector
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
-from bench.jobs import runner
-from bench.jobs.job import Job
-from bench.records.base import Record, height_width
-from bench.records.ceiling import Ceiling
-from bench.records.memory import Memory, MemoryCase
-from bench.records.operators import OperatorCosts
-from bench.store.store import REPORTED, Store
+from bench.jobs.pass_costs import CostSource
+from bench.store.store import REPORTED
 
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 TO = ("rtx4090", "a100-80", "h100-sxm", "h200")
 WORK = ("inference", "training")
-
-
-class _Source:
-    """Operator costs and memory of passes, from records or counted here; --out stores all of them."""
-
-    def __init__(self, known: Sequence[Record], store: Store | None, force: bool) -> None:
-        self.costs = PassCosts(operators={}, memory={}) if force else costs_in(known)
-        self._store = store
-        self._force = force
-
-    def work(self, key: PassKey) -> OperatorCosts:
-        """Operator costs of a pass; those of a training step include the update.
-
-        Raises:
-            ValueError: the model cannot be built, or its memory in training cannot be predicted.
-        """
-        if key not in self.costs.operators:
-            record = self._count(_operator_job(key))
-            assert isinstance(record, OperatorCosts)
-            self.costs.operators[key] = record
-        self._keep(self.costs.operators[key])
-        needs = self.memory(key) if key[-1] == "training" else None
-        work = self.costs.work(key)
-        if work is None:
-            raise ValueError(f"{key[0]}: {getattr(needs, 'reason', '')}")
-        return work
-
-    def memory(self, key: PassKey) -> Record:
-        """Predicted memory of a pass without checkpointing."""
-        if key not in self.costs.memory:
-            self.costs.memory[key] = self._count(_memory_job(key))
-        self._keep(self.costs.memory[key])
-        return self.costs.memory[key]
-
-    def _count(self, job: Job) -> Record:
-        return runner.run([job], self._store, force=self._force, begin=lambda name: None).records[0]
-
-    def _keep(self, record: Record) -> None:
-        if self._store is not None and self._store.find(record.case, record.environment) is None:
-            self._store.append(record)
-
-
-def _operator_job(key: PassKey) -> Job:
-    from bench.counting.work import operator_case
-    from bench.jobs.roofline import operator_job
-    from models.contract import build
-    from models.registry import task_at
-
-    model, res = key[:2]
-    return operator_job(operator_case(*key), build(model, task_at(model, *height_width(res)), device="meta"))
-
-
-def _memory_job(key: PassKey) -> Job:
-    from bench.jobs import memory
-
-    model, res, batch, precision, work = key
-    case = MemoryCase(
-        **settings.sized_fields(model, res, "meta"),
-        batch=batch,
-        precision=precision,
-        work=work,
-        limit_bytes=None,
-    )
-    return memory.job(case)
-
-
-def _projector(known: Sequence[Record], source: _Source) -> tuple[Projector, Counter[str]]:
-    """Calibrate on every measured pass; operator costs missing from the records are counted."""
-    timed, others = usable(known)
-    ceilings = [record for record in known if isinstance(record, Ceiling)]
-    for record in timed:
-        if peaks_of(record.environment, ceilings)[1] is not None:
-            try:
-                source.work(key_of(record.case))
-            except ValueError:
-                continue  # the model no longer exists
-    seen, lacking = observations(timed, known, source.costs)
-    return projector(seen), others + lacking
-
-
-def _memory_errors(
-    known: Sequence[Record], source: _Source, works: Iterable[str]
-) -> tuple[MemoryErrors, list[str]]:
-    """Errors of predicted memory against every measured GPU peak of the same work, and a note."""
-    lacking: Counter[str] = Counter()
-    for _, key, _ in measured_memory(known):
-        if key[-1] in works:
-            try:
-                lacking[key[0]] += not isinstance(source.memory(key), Memory)
-            except ValueError:
-                lacking[key[0]] += 1
-    of_models = "; ".join(f"{count} of {model}" for model, count in sorted(lacking.items()) if count)
-    notes = [f"measured peaks of memory that cannot be predicted: {of_models}"] if of_models else []
-    return memory_errors(known, source.costs), notes
 
 
 def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
@@ -150,12 +35,7 @@ def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for text in to:
-        try:
-            peaks = roofline.of_gpu(text)
-        except ValueError as error:
-            raise options.UsageError(f"--to {error}") from error
-        if (reason := why_not(peaks, precisions)) is not None:
-            raise options.UsageError(f"--to {text}: {reason}: baselines/gpus.csv leaves it blank")
+        peaks = settings.gpu_peaks(text, precisions, "--to")
         found.setdefault(peaks.device, text)
     return found
 
@@ -188,10 +68,10 @@ def _body(args: argparse.Namespace) -> int:
     keys = _keys(args)
     known = records.known_records(args.records)
     with records.store(args.out) as store, progress("predicting", len(keys)) as begin:
-        source = _Source(known, store, args.force)
+        source = CostSource(known, store, args.force)
         notes = records.store_notes(store) if store is not None else []
-        made, unused = _projector(known, source)
-        errors, lacking = _memory_errors(known, source, args.work)
+        made, unused = source.calibrated(known)
+        errors, lacking = source.memory_errors(known, args.work)
         rows = []
         for key, precision in keys:
             begin(key[0])

@@ -4,7 +4,10 @@ import ast
 from pathlib import Path
 
 # most used first; the rest follow by name
-ORDER = ("flops", "throughput", "versus", "memory", "roofline", "scaling", "sweep", "compare", "golden")
+ORDER = (
+    *("flops", "throughput", "versus", "memory", "choose", "roofline", "scaling", "sweep", "compare"),
+    *("check", "golden"),
+)
 FOLDER = Path(__file__).resolve().parents[1]
 
 

@@ -5,11 +5,14 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.cli import models, options
 from bench.records.base import ModelCase, Size, height_width
 from models.registry import IMPLEMENTATIONS
+
+if TYPE_CHECKING:
+    from bench.analysis.roofline import Peaks
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
@@ -254,6 +257,24 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
         for precision in args.precision:
             if reason := why_not(DTYPES[precision]):
                 raise options.UsageError(f"--attention flash-attn: {reason}")
+
+
+def gpu_peaks(text: str, precisions: Sequence[str], flag: str) -> "Peaks":
+    """The peaks of a GPU of baselines/gpus.csv that a prediction in these precisions needs.
+
+    Raises:
+        UsageError: a text that identifies no GPU or several, or a GPU without a required peak.
+    """
+    from bench.analysis import roofline
+    from bench.analysis.projection.formula import why_not
+
+    try:
+        peaks = roofline.of_gpu(text)
+    except ValueError as error:
+        raise options.UsageError(f"{flag} {error}") from error
+    if (reason := why_not(peaks, precisions)) is not None:
+        raise options.UsageError(f"{flag} {text}: {reason}: baselines/gpus.csv leaves it blank")
+    return peaks
 
 
 def weights_name(file: Path | None) -> str:
