@@ -736,7 +736,7 @@ def test_measured_passes_in_the_records_calibrate(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--to", "rtx4900"], "--to rtx4900: no such GPU; did you mean RTX 4090?"),
+        (["--to", "rtx4900"], "--to rtx4900: no such GPU; did you mean RTX 4090"),
         (["--to", "a100"], "--to a100: may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
         (["--res", "100"], "--res: must be a multiple of 8 pixels"),
