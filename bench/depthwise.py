@@ -40,7 +40,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
             "bench.measure.depthwise:measure",
             case,
             estimate_s=settings.TYPICAL_STARTUP_S + COMPILE_S + case.budget_s,
-            timeout_s=timed.STARTUP_S + 4 * case.budget_s,
+            timeout_s=timed.MAX_STARTUP_S + 4 * case.budget_s,
         )
         for case in _cases(args)
     ]

@@ -15,7 +15,7 @@ from models.layers.conditions import FREQUENCIES
 from models.layers.mamba import STATES
 from models.task import Task
 
-# terms that an explanation of the counters' differences reports apart from products of elements
+# terms that an explanation of counter differences lists separately from products of elements
 AFFINE_NORMS, MEANS, EINSUM = "affine norms", "means", "einsum that only permutes"
 UNSTRIDED = "transposed convolutions counted without their stride"
 UNREAD = "unread projections"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TRACE_S = 0.5  # of one pass
-STARTUP_S = 5.0  # typical, of a worker
+TYPICAL_STARTUP_S = 5.0  # of a worker
 MAX_STARTUP_S = 120.0
 PROFILE_S = 15.0  # typical, of one case
 MAX_PROFILE_S = 600.0
@@ -36,7 +36,7 @@ def ceiling_job(case: CeilingCase, budget_s: float) -> Job:
     return in_worker(
         "bench.measure.ceilings:measure",
         case,
-        estimate_s=STARTUP_S + 2 * budget_s,
+        estimate_s=TYPICAL_STARTUP_S + 2 * budget_s,
         timeout_s=MAX_STARTUP_S + 4 * budget_s,
         budget_s=budget_s,
     )

@@ -6,7 +6,7 @@ from bench.jobs.job import Job, in_worker
 from bench.records.comparison import ComparisonCase
 from bench.records.throughput import PassCase
 
-STARTUP_S = 300.0  # upper bound for building and compiling the largest model
+MAX_STARTUP_S = 300.0  # upper bound for building and compiling the largest model
 
 
 def pass_job(case: PassCase, weights: Path | None, startup_s: float) -> Job:
@@ -15,7 +15,7 @@ def pass_job(case: PassCase, weights: Path | None, startup_s: float) -> Job:
         "bench.measure.passes:measure",
         case,
         estimate_s=startup_s + case.budget_s + 2 * case.soak_s,
-        timeout_s=STARTUP_S + case.soak_s + 4 * case.budget_s,
+        timeout_s=MAX_STARTUP_S + case.soak_s + 4 * case.budget_s,
         weights=None if weights is None else str(weights),
     )
 
@@ -26,5 +26,5 @@ def comparison_job(case: ComparisonCase, startup_s: float) -> Job:
         "bench.measure.passes:compare",
         case,
         estimate_s=startup_s + case.budget_s,
-        timeout_s=STARTUP_S * len(case.arms) + 4 * case.budget_s,
+        timeout_s=MAX_STARTUP_S * len(case.arms) + 4 * case.budget_s,
     )

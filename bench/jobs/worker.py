@@ -231,7 +231,7 @@ def _close() -> None:
 
 def _last_line(errors: Path) -> str:
     lines = errors.read_text(encoding="utf-8", errors="replace").split("\n") if errors.exists() else []
-    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line for line in reversed(lines) if line.strip()), "no message on standard error")
 
 
 def _memory_limit(device_type: str) -> int:
