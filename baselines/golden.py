@@ -98,6 +98,15 @@ def manifest(model: str) -> Manifest:
     )
 
 
+def has_manifest(model: str) -> bool:
+    """Whether the keys and shapes of a model are known."""
+    try:
+        manifest(model)
+    except ValueError:
+        return False
+    return True
+
+
 def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
     # the file of DiT-S/2 is DiT-S-2: a number after a size is a patch side

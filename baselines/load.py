@@ -18,6 +18,7 @@ from baselines.golden import (
     fill_sha256,
     golden,
     goldens,
+    has_manifest,
     manifest,
 )
 from baselines.gpus import Gpu, gpu, gpus, gpus_fitting

@@ -65,7 +65,7 @@ def _cases(args: argparse.Namespace) -> list[DepthwiseCase]:
             raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
     cases: list[DepthwiseCase] = []
     names = model_names(args.model, default=[MODEL])
-    for (name, res), model in meta_models(names, list(dict.fromkeys(args.res)), None).items():
+    for (name, res), model in meta_models(names, args.res, None).items():
         found = layers(model, task_at(name, *height_width(res)))
         if not found:
             raise options.UsageError(f"--model {name}: has no depthwise convolution; {MODEL} has")

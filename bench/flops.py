@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from bench.counting.explain import Explanation
 
-SIZES = (256, 512, 1024)
-EXPLAINED_SIZES = (256,)
+SIZES = options.DefaultSizes([256, 512, 1024])
+EXPLAINED_SIZES = options.DefaultSizes([256])
 TYPICAL_S = 0.5  # of one model at one size
 
 Built = Mapping[tuple[str, Size], "nn.Module"]  # models on the meta device

@@ -25,7 +25,7 @@ from bench.records.memory import Memory, MemoryCase
 from bench.tables.table import Table
 
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
-RES = (256,)
+RES = options.DefaultSizes([256])
 BATCHES = (64, 128, 256)
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 would need a scaled loss
 CLAIM_PRECISIONS = ("bf16", "tf32", "fp32")
@@ -60,8 +60,9 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
         for work in args.work or WORK
         for checkpointing in (args.checkpointing or (False, True) if work == "training" else (False,))
     ]
+    sized = [(name, res) for name in names for res in models.sizes_of(name, args.res or RES)]
     products = itertools.product(
-        names, args.res or RES, devices, args.precision or PRECISIONS[:1], steps, args.batch or BATCHES
+        sized, devices, args.precision or PRECISIONS[:1], steps, args.batch or BATCHES
     )
     return [
         MemoryCase(
@@ -72,7 +73,7 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
             checkpointing=checkpointing,
             limit_bytes=None,
         )
-        for name, res, device, precision, (work, checkpointing), batch in dict.fromkeys(products)
+        for (name, res), device, precision, (work, checkpointing), batch in dict.fromkeys(products)
     ]
 
 

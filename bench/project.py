@@ -52,9 +52,9 @@ def _keys(args: argparse.Namespace) -> list[tuple[PassKey, str]]:
         (pass_key(name, res, batch, precision, work), precision)
         for work in dict.fromkeys(args.work)
         for precision in dict.fromkeys(args.precision)
-        for res in dict.fromkeys(args.res)
+        for group in models.by_size(names, args.res)
         for batch in dict.fromkeys(args.batch)
-        for name in names
+        for name, res in group
     ]
 
 

@@ -61,7 +61,7 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     steps = args.steps or sampling_options.default_steps(device)
     sampler = _sampler(args, objective, steps)
     if weights.state is None:
-        args.res = args.res or [256]
+        args.res = args.res or options.DefaultSizes([256])
         models.check_models(names, args.res, args.weights)
     elif args.res:
         raise options.UsageError(

@@ -4,10 +4,11 @@ python -m models
 python -m models 'FCDM-L@*' 'DiG-*' --format json
 python -m models '*-Ti*'
 
-GMACs are those of one image of 256 px under torchprofile's rules, as the papers print them, from the formula
-of each network. Standing: pinned, every parameter equals the released checkpoint in name and shape, and
-params are the release's; our reading, the paper leaves something open (baselines/README.md grades it); ours,
-a size in no paper. Back end: the implementation, on this device, of operators that have several.
+GMACs are those of one image under torchprofile's rules, as the papers print them, from the formula of each
+network, at the resolution that it was published for. Standing: pinned, every parameter equals the released
+checkpoint in name and shape, and params are the release's; our reading, the paper leaves something open
+(baselines/README.md grades it); ours, a size in no paper. Back end: the implementation, on this device, of
+operators that have several.
 """
 
 import argparse
@@ -27,8 +28,10 @@ class Row:
 
     model: str
     family: str
+    space: str  # pixels, or the latent
+    res: int  # px it was published for
     params: int
-    macs: int  # of one image of 256 px
+    macs: int  # of one image of that resolution
     year: int | None
     source: str
     back_end: str
@@ -39,14 +42,14 @@ def row(name: str) -> Row:
     """Describe a backbone; a model without a release is built on the meta device."""
     from bench.counting import closed_form
     from models.contract import build
-    from models.registry import FAMILIES, family_of, task_at
+    from models.registry import FAMILIES, family_of, published_task
 
     family = family_of(name)
     module = sys.modules[FAMILIES[family].network.__module__]
-    match = re.search(r"^Source: (.+?)(?:[;.](?=\s|$)|$)", module.__doc__ or "", flags=re.MULTILINE)
-    source = match[1] if match else ""
+    source = source_of(module.__doc__ or "")
     year = re.search(r"arXiv:(\d\d)\d\d|\b(20\d\d)\b", source)
-    task = task_at(name, 256, 256)
+    task = published_task(name)
+    assert isinstance(task.res, int)  # every one was published for squares
     terms = closed_form.count(name, task)
     assert terms is not None  # tests/counting/test_closed_form.py: every network of the registry has one
     params, standing = _released_params(name), "pinned"
@@ -55,6 +58,8 @@ def row(name: str) -> Row:
     return Row(
         model=name,
         family=family,
+        space=task.space,
+        res=task.res,
         params=params,
         macs=terms.torch.total() + terms.torchprofile.total(),
         year=(int(f"20{year[1]}") if year[1] else int(year[2])) if year else None,
@@ -62,6 +67,15 @@ def row(name: str) -> Row:
         back_end=_back_end(name),
         standing=standing,
     )
+
+
+def source_of(doc: str) -> str:
+    """The source that a backbone's docstring names: up to a semicolon, a full stop or the line's end.
+
+    The full stop of an initial, as in A. Author, or of "al." ends nothing.
+    """
+    match = re.search(r"^Source: (.+?)(?:;|(?<!\b[A-Z])(?<!\bal)\.(?=\s|$)|$)", doc, flags=re.MULTILINE)
+    return match[1] if match else ""
 
 
 def _back_end(name: str) -> str:
@@ -85,18 +99,18 @@ def _back_end(name: str) -> str:
 def _released_params(name: str) -> int | None:
     from baselines import load
 
-    try:
-        return load.manifest(name).params_total
-    except ValueError:
-        return None
+    return load.manifest(name).params_total if load.has_manifest(name) else None
 
 
 def _standing(name: str) -> str:
     from baselines import load
     from models.registry import FAMILIES, family_of
 
-    if name in FAMILIES[family_of(name)].small:
+    family = FAMILIES[family_of(name)]
+    if name in family.small:
         return "ours: a size in no paper"
+    if name in family.parts:
+        return f"sum of {' and '.join(family.parts[name])}"
     grades = sorted({entry.grade for entry in load.ablations() if entry.model == name})
     if not grades:
         return "our reading: in no table of the papers" if "@" in name else "our reading: sizes of its paper"
@@ -108,6 +122,8 @@ TABLE = Table[Row](
     columns=(
         Column("model", lambda r: r.model),
         Column("family", lambda r: r.family),
+        Column("space", lambda r: r.space),
+        Column("res", lambda r: r.res, str),
         Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
         Column("GMACs", lambda r: r.macs, giga, key="macs"),
         Column("year", lambda r: r.year, lambda year: str(year or "-")),
@@ -122,7 +138,7 @@ def _body(args: argparse.Namespace) -> int:
     records.check_table_output(args.out, args.force)
     names = models.model_names(args.models or None, default=["*"], flag="MODEL")
     notes = [
-        f"{len(names)} models, 256 px, one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
+        f"{len(names)} models; one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
         "small sizes of ours: python -m models '*-Ti*'"
     ]
     records.show(TABLE, [row(name) for name in names], notes, args)

@@ -11,9 +11,9 @@ guided by a classifier.
 An upsampler's input x holds the noisy image, then the small image at full size, made by `with_low_res`;
 Task.given_channels are those of the small one.
 
-ADM-U in the papers' tables is two networks, `PAIRS`: a base, then an upsampler of its samples, each with its
-own timesteps. A call model(x, t, y) of both would be a step that no sampler takes: count and time the two
-parts, and add.
+ADM-U in the papers' tables is two networks: a base, then an upsampler of its samples, each with its own
+timesteps. A call of ADM-U here is one of each, for the sums of parameters, MACs and times that the tables
+print; no sampler takes such a step.
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +30,8 @@ from models.layers.initialisation import zero
 from models.layers.stepped_unet import STEPPED_KEYS, ResBlock, SteppedUNet
 from models.task import PIXELS, Task
 
+SCALE = 4  # sides of an upsampler's image / those of its base
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -40,6 +42,19 @@ class Config:
     heads: int | None = None  # by default one per 64 channels
     by_head: bool = True  # the rows of qkv go head by head; otherwise all q, all k, all v
     dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeConfig:
+    base: Config
+    upsampler: Config
+
+    def base_task(self, task: Task) -> Task:
+        task.require_multiple(SCALE, "scale of the upsampler")
+        return replace(task, latent_size=(task.height // SCALE, task.width // SCALE))
+
+    def upsampler_task(self, task: Task) -> Task:
+        return replace(task, in_channels=2 * task.in_channels, given_channels=task.in_channels)
 
 
 class ScaleShiftNorm(nn.Module):
@@ -171,30 +186,46 @@ def with_low_res(x: Tensor, low_res: Tensor) -> Tensor:
     return torch.cat([x, resized], dim=1)
 
 
-VARIANTS: dict[str, Factory] = {
-    "ADM-64": partial(
-        ADM,
-        Config(width=192, multipliers=(1, 2, 3, 4), depth=3, attended=(1, 2, 3), by_head=False, dropout=0.1),
-    ),
-    "ADM-128": partial(
-        ADM, Config(width=256, multipliers=(1, 1, 2, 3, 4), depth=2, attended=(2, 3, 4), heads=4)
-    ),
-    "ADM-256": partial(ADM, Config(width=256, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5))),
-    "ADM-512": partial(
-        ADM, Config(width=256, multipliers=(0.5, 1, 1, 2, 2, 4, 4), depth=2, attended=(4, 5, 6))
-    ),
-}
+class Cascade(nn.Module):
+    """One call of a base, on every fourth pixel, and one of its upsampler: what the papers call ADM-U."""
 
-UPSAMPLER_VARIANTS: dict[str, Factory] = {
-    "ADM-up-64-256": partial(
-        ADM, Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5), heads=4)
-    ),
-    "ADM-up-128-512": partial(
-        ADM, Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(4, 5))
-    ),
-}
+    def __init__(self, config: CascadeConfig, task: Task) -> None:
+        super().__init__()
+        self.base = ADM(config.base, config.base_task(task))
+        self.upsampler = ADM(config.upsampler, config.upsampler_task(task))
 
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        small = self.base(x[:, :, ::SCALE, ::SCALE], t, y)  # (N, C_out, H/4, W/4)
+        return self.upsampler(with_low_res(x, small[:, : x.shape[1]]), t, y)  # (N, C_out, H, W)
+
+    @staticmethod
+    def closed_form(terms: Terms, config: CascadeConfig, task: Task) -> None:
+        """Add the MACs of both parts, term by term."""
+        ADM.closed_form(terms, config.base, config.base_task(task))
+        terms.elementwise("resizing", 4 * task.in_channels * task.height * task.width)
+        ADM.closed_form(terms, config.upsampler, config.upsampler_task(task))
+
+
+_CONFIGS = {
+    "ADM-64": Config(
+        width=192, multipliers=(1, 2, 3, 4), depth=3, attended=(1, 2, 3), by_head=False, dropout=0.1
+    ),
+    "ADM-128": Config(width=256, multipliers=(1, 1, 2, 3, 4), depth=2, attended=(2, 3, 4), heads=4),
+    "ADM-256": Config(width=256, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5)),
+    "ADM-512": Config(width=256, multipliers=(0.5, 1, 1, 2, 2, 4, 4), depth=2, attended=(4, 5, 6)),
+}
+_UPSAMPLERS = {
+    "ADM-up-64-256": Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(3, 4, 5), heads=4),
+    "ADM-up-128-512": Config(width=192, multipliers=(1, 1, 2, 2, 4, 4), depth=2, attended=(4, 5)),
+}
 PAIRS = {"ADM-U-256": ("ADM-64", "ADM-up-64-256"), "ADM-U-512": ("ADM-128", "ADM-up-128-512")}
+
+VARIANTS: dict[str, Factory] = {name: partial(ADM, config) for name, config in _CONFIGS.items()}
+UPSAMPLER_VARIANTS: dict[str, Factory] = {name: partial(ADM, config) for name, config in _UPSAMPLERS.items()}
+CASCADE_VARIANTS: dict[str, Factory] = {
+    name: partial(Cascade, CascadeConfig(base=_CONFIGS[base], upsampler=_UPSAMPLERS[upsampler]))
+    for name, (base, upsampler) in PAIRS.items()
+}
 
 OFFICIAL: Renames = (*STEPPED_KEYS, (r"^labels\.", "label_emb."))
 
@@ -213,4 +244,12 @@ UPSAMPLERS = Family(
     tasks={"ADM-up-128-512": UPSAMPLING.at(512, 512)},
     official=OFFICIAL,
     variants=UPSAMPLER_VARIANTS,
+)
+CASCADES = Family(
+    network=Cascade,
+    task=PIXELS,
+    tasks={"ADM-U-512": PIXELS.at(512, 512)},
+    official=(),  # two checkpoints, each of a network above
+    variants=CASCADE_VARIANTS,
+    parts=PAIRS,
 )

@@ -37,6 +37,7 @@ class Family:
     small: Mapping[str, Factory] = field(default_factory=dict)
     # variants of another task or resolution than `task`
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a variant that is a sum of others
     aliases: Mapping[str, str] = field(default_factory=dict)  # other printed names -> names of variants
     package: "CudaPackage | None" = None  # chosen by the field `backend` of Config
 

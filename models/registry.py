@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.family import Factory, Family
-from models.task import LATENTS, Task, named_task
+from models.task import LATENTS, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +51,7 @@ ENTRIES = {
     "DiMSUM": Entry("models.dimsum"),
     "ADM": Entry("models.adm"),
     "ADM-up": Entry("models.adm", "UPSAMPLERS"),
+    "ADM-U": Entry("models.adm", "CASCADES"),
     "LDM": Entry("models.ldm"),
 }
 
@@ -177,34 +178,20 @@ def find(name: str) -> Factory:
     return made
 
 
-def published_task(name: str, task: str = "") -> Task:
-    """The task that a backbone was published for, at its own resolution.
-
-    Args:
-        name: of ours, or a user's.
-        task: of a user's, by name (see `models.task.named_task`); blank: sd-f8.
-
-    Raises:
-        ValueError: an unknown name, or a task for one of ours, which has its own.
-    """
+def published_task(name: str) -> Task:
+    """The task that a backbone was published for, at its own resolution; a user's is assumed to be sd-f8."""
     name = printed(name)
-    if is_plugin(name):
-        return named_task(task) if task else LATENTS
-    own = FAMILIES[family_of(name)].task_of(name)
-    if task:
-        raise ValueError(f"{name}: has its own task, {own.space}; leave {task} out")
-    return own
+    return LATENTS if is_plugin(name) else FAMILIES[family_of(name)].task_of(name)
 
 
-def task_at(name: str, height: int, width: int, task: str = "") -> Task:
-    """The task of a backbone for images of a height and a width in px; `task` is that of a user's, by name.
+def task_at(name: str, height: int, width: int) -> Task:
+    """The task of a backbone for images of a height and a width in px.
 
     Raises:
         ValueError: sides that are not a multiple of the pixels in a latent.
     """
-    published = published_task(name, task)
     try:
-        return published.at(height, width)
+        return published_task(name).at(height, width)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

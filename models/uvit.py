@@ -156,7 +156,13 @@ OFFICIAL: Renames = (
     *BLOCK_KEYS,
 )
 
-FAMILY = Family(network=UViT, task=LATENTS_PLAIN, official=OFFICIAL, variants=VARIANTS)
+FAMILY = Family(
+    network=UViT,
+    task=LATENTS_PLAIN,
+    tasks={f"U-ViT-{size}/4": LATENTS_PLAIN.at(512, 512) for size in "LH"},
+    official=OFFICIAL,
+    variants=VARIANTS,
+)
 PIXELS = Family(
     network=UViT,
     task=Task(latent_size=64, in_channels=3, learn_sigma=False, factor=1),

@@ -18,6 +18,7 @@ from models.registry import FAMILIES
 NARROW = {
     "U-DiT": "tests.narrow:udit",
     "ADM": "tests.narrow:adm",
+    "ADM-U": "tests.narrow:adm_u",
     "LDM": "tests.narrow:ldm",
     "DiS": "tests.narrow:dis",
     "DiM": "tests.narrow:dim",

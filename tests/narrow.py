@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from models.adm import ADM
+from models.adm import ADM, Cascade, CascadeConfig
 from models.adm import Config as ADMConfig
 from models.dim import Config as DiMConfig
 from models.dim import DiM
@@ -23,6 +23,8 @@ from models.uvit import UViT
 
 # two channels or more in each of a norm's 32 groups: a group of one would take the condition away again
 adm = partial(ADM, ADMConfig(width=64, multipliers=(1, 2, 2), depth=1, attended=(1,), heads=2, dropout=0.1))
+_part = ADMConfig(width=64, multipliers=(1, 2), depth=1, attended=(1,), heads=2)
+adm_u = partial(Cascade, CascadeConfig(base=_part, upsampler=_part))
 ldm = partial(LDM, LDMConfig(width=64, multipliers=(1, 2, 3), depth=1, attended=(1,), context=32))
 uvit = partial(UViT, UViTConfig(width=64, depth=4, heads=2, patch=2))
 dis = partial(DiS, DiSConfig(width=64, depth=4))

@@ -7,7 +7,18 @@ from functools import partial
 
 from bench.analysis.roofline import Peaks
 from bench.records.base import Environment, Record, height_width
-from bench.records.columns import BATCH, ENVIRONMENT, FAMILY, LATENT, MODEL, NOISE, PRECISION, RES, size
+from bench.records.columns import (
+    BATCH,
+    ENVIRONMENT,
+    FAMILY,
+    LATENT,
+    MODEL,
+    NOISE,
+    PRECISION,
+    RES,
+    SPACE,
+    size,
+)
 from bench.records.depthwise import DepthwiseCase, Implementation, OperatorComparison
 from bench.stats import ratios
 from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
@@ -118,6 +129,7 @@ TABLE = Table[Line](
         FAMILY,
         RES,
         LATENT,
+        SPACE,
         BATCH,
         PRECISION,
         Column("operation", lambda r: r.case.operation, of_case=True),

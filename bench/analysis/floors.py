@@ -10,7 +10,7 @@ from bench.analysis.roofline import KINDS, Floor, Peaks
 from bench.records import ceiling
 from bench.records.base import Record, height_width
 from bench.records.ceiling import Ceiling
-from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, NOISE, RES
+from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, NOISE, RES, SPACE
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
 from bench.records.profile import Profile
 from bench.records.throughput import TimedPasses
@@ -231,6 +231,7 @@ _CASE: tuple[Column[Any], ...] = (
     FAMILY,
     RES,
     LATENT,
+    SPACE,
     BATCH,
     Column("precision", lambda r: r.precision),
     _raw("work", lambda r: r.case.work),

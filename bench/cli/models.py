@@ -1,15 +1,18 @@
 """Model names from the command line, checked before measuring."""
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.options import UsageError
+from bench.cli.options import DefaultSizes, UsageError
 from bench.records.base import Size, height_width, size_text
 
 if TYPE_CHECKING:
     from torch import nn
+
+USUAL_RES = 256  # px, of most papers
 
 
 def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str = "--model") -> list[str]:
@@ -38,6 +41,37 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
     return list(dict.fromkeys(found))
 
 
+def sizes_of(name: str, sizes: Sequence[Size]) -> list[Size]:
+    """The sizes at which a model is taken: those given, or its own in place of the default ones.
+
+    Its own is the size that it was published for, where that is not 256 px.
+    """
+    from models.registry import published_task
+
+    own = published_task(name).res
+    if own != USUAL_RES and isinstance(sizes, DefaultSizes):
+        return [own]
+    return list(dict.fromkeys(sizes))
+
+
+def by_size(names: Sequence[str], sizes: Sequence[Size]) -> list[list[tuple[str, Size]]]:
+    """Models with their sizes, in groups of one size; a model at its own size is in the first group."""
+    sized = {name: sizes_of(name, sizes) for name in names}
+    return [
+        [(name, sized[name][at]) for name in names if at < len(sized[name])]
+        for at in range(max(map(len, sized.values())))
+    ]
+
+
+@cache
+def _note_other_size(name: str, size: Size) -> None:
+    from models.registry import published_task
+
+    own = published_task(name).res
+    if size != own != USUAL_RES:
+        print(f"{name} was published for {size_text(own)} px; here at {size_text(size)} px", file=sys.stderr)
+
+
 def meta_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> dict[tuple[str, Size], "nn.Module"]:
@@ -52,7 +86,7 @@ def meta_models(
 
     if weights is not None and len(names) != 1:
         raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
-    built = {(name, size): _on_meta(name, size, flag) for name in names for size in sizes}
+    built = {(name, size): _on_meta(name, size, flag) for name in names for size in sizes_of(name, sizes)}
     if weights is not None:
         try:
             state_dict = read_weights(weights)
@@ -74,7 +108,7 @@ def check_models(
         meta_models(names, sizes, weights, flag)
         return
     for name in names:
-        for size in sizes:
+        for size in sizes_of(name, sizes):
             _builds(name, size, flag)
 
 
@@ -109,6 +143,7 @@ def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
     from models.contract import build, check
     from models.registry import is_plugin, task_at
 
+    _note_other_size(name, size)
     try:
         task = task_at(name, *height_width(size))
         return check(name, task) if is_plugin(name) else build(name, task)

@@ -17,6 +17,10 @@ PATIENCE_S = 10.0  # more than the start times of processes of one torchrun diff
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
 
+class DefaultSizes(list[Size]):
+    """Default sizes, which a network published for another size replaces by its own."""
+
+
 class UsageError(ValueError):
     """An invalid request: printed as one line, with exit code 2, before any measurement."""
 
@@ -124,14 +128,15 @@ def add_models(parser: Parser, default: str) -> None:
     )
 
 
-def add_res(parser: Parser, default: Sequence[int]) -> None:
+def add_res(parser: Parser, default: Sequence[Size]) -> None:
     parser.add_argument(
         "--res",
         nargs="+",
         type=resolution,
-        default=list(default),
+        default=DefaultSizes(default),
         metavar="PX",
-        help=f"pixels: 512, or 512x256 (height x width) (default: {' '.join(map(str, default))})",
+        help=f"pixels: 512, or 512x256, height x width (default: {' '.join(map(str, default))}, or that of a "
+        "network published for another)",
     )
 
 

@@ -188,13 +188,17 @@ def device_of(args: argparse.Namespace) -> str:
 def model_fields(
     args: argparse.Namespace, device: str, names: Sequence[str], weights: str = "random"
 ) -> list[tuple[dict[str, Any], ...]]:
-    """Fields of a ModelCase for every model and every combination of the settings of `add_settings`."""
+    """Fields of a ModelCase for every model and every combination of the settings of `add_settings`.
+
+    Models are grouped by size and settings; a model that is taken at its own size is in the first groups.
+    """
     models.check_impl(names, args.impl)
     swept = (
         *("batch", "precision", "impl", "engine", "cuda_graphs", "channels_last", "attention"),
         "checkpointing",
     )
-    products = itertools.product(args.res, *(getattr(args, name) for name in swept))
+    swept_values = itertools.product(*(dict.fromkeys(getattr(args, name)) for name in swept))
+    products = itertools.product(models.by_size(names, args.res), swept_values)
     return [
         tuple(
             {
@@ -202,9 +206,9 @@ def model_fields(
                 **dict(zip(swept, settings, strict=True)),
                 "weights": weights,
             }
-            for name in names
+            for name, res in group
         )
-        for res, *settings in dict.fromkeys(products)
+        for group, settings in products
     ]
 
 

@@ -9,7 +9,7 @@ from baselines import load
 from bench.analysis.counts import PAIR, RATIOS, TABLE, ModelCounts, ratios, side_by_side
 from bench.counting.explain import Explanation
 from bench.records.base import Skipped, size_text
-from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, RES
+from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, RES, SPACE
 from bench.records.counts import COUNTERS, CountCase
 from bench.tables.numbers import BLANK, percent
 from bench.tables.render import render as render_table
@@ -186,12 +186,12 @@ def _grouped(macs: int) -> str:
     return f"{macs:,d}"
 
 
-_CASE: tuple[Column[Any], ...] = (MODEL, RES)
+_CASE: tuple[Column[Any], ...] = (MODEL, RES, SPACE)
 VALUES = Table[Line](
     title="Values of explanations",
     columns=(
         Column("part", lambda line: line.part),
-        *(MODEL, FAMILY, RES, LATENT, BATCH),
+        *(MODEL, FAMILY, RES, LATENT, SPACE, BATCH),
         Column("counter", lambda line: line.counter),
         Column("name", lambda line: line.name),
         Column("operators", lambda line: list(line.operators)),

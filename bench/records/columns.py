@@ -2,13 +2,19 @@
 
 from typing import Any
 
-from bench.records.base import Size, size_text
+from bench.records.base import Size, height_width, size_text
 from bench.tables.table import Column
 
 
 def size(value: Size) -> int | str:
     """The side of a square as a number, a rectangle as height x width; for CSV and JSON."""
     return value if isinstance(value, int) else size_text(value)
+
+
+def space(res: Size, latent_size: Size) -> str:
+    """Where the noise is added: pixels, or latents by the pixels in one of their sides: f8."""
+    factor = height_width(res)[0] // height_width(latent_size)[0]
+    return "pixels" if factor == 1 else f"f{factor}"
 
 
 def on_off(value: bool) -> str:
@@ -19,6 +25,10 @@ MODEL: Column[Any] = Column("model", lambda r: r.case.model, of_case=True)
 FAMILY: Column[Any] = Column("family", lambda r: r.case.family, of_case=True, raw=True)
 RES: Column[Any] = Column("res", lambda r: size(r.case.res), str, of_case=True)
 LATENT: Column[Any] = Column("latent_size", lambda r: size(r.case.latent_size), of_case=True, raw=True)
+# f8 is Stable Diffusion's, of most backbones here
+SPACE: Column[Any] = Column(
+    "space", lambda r: space(r.case.res, r.case.latent_size), of_case=True, optional=True, usual="f8"
+)
 BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True)
 PRECISION: Column[Any] = Column("precision", lambda r: r.case.precision, of_case=True)
 
@@ -42,7 +52,7 @@ SETTINGS: tuple[Column[Any], ...] = (
     Column("attention", lambda r: r.case.attention, of_case=True, optional=True, usual="auto"),
     _switch("checkpointing"),
 )
-SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, BATCH)
+SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, SPACE, BATCH)
 RUN: tuple[Column[Any], ...] = (*SIZED, PRECISION, *SETTINGS)
 
 

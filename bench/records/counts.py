@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.records.base import Record, SizedCase, register
-from bench.records.columns import FAMILY, LATENT, MODEL, RES
+from bench.records.columns import FAMILY, LATENT, MODEL, RES, SPACE
 from bench.tables.numbers import fixed, giga, percent
 from bench.tables.table import Column, Table, unit
 
@@ -80,7 +80,7 @@ class MacShare:
 
 _BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
 _COUNTER: Column[Any] = Column("counter", lambda r: r.case.counter, of_case=True)
-_SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, _BATCH)
+_SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, SPACE, _BATCH)
 
 TABLE = Table[MacCount](
     title="MACs of a forward pass and a training step",

@@ -98,6 +98,7 @@ SETTING: tuple[Column[Any], ...] = (
     Column("work", lambda r: r.case.work, of_case=True),
     columns.RES,
     columns.LATENT,
+    columns.SPACE,
     columns.PRECISION,
     CHECKPOINTING,
     METHOD,

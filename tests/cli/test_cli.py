@@ -186,16 +186,42 @@ def test_a_case_is_recorded_once_unless_forced(tmp_path: Path) -> None:
 
 
 def test_models_lists_sizes_and_standing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(listing.main, "FCDM-S", "FCDM-L@[kc]*", "DiG-S/2", "--format", "json") == 0
+    assert (
+        run(listing.main, "FCDM-S", "FCDM-L@[kc]*", "DiG-S/2", "ADM-64", "ADM-U-256", "--format", "json") == 0
+    )
     rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["FCDM-S"]["params"] == 32699912
     assert rows["FCDM-S"]["macs"] == 3082699540
     assert (rows["FCDM-S"]["year"], rows["FCDM-S"]["standing"]) == (2026, "pinned")
+    assert (rows["ADM-64"]["space"], rows["ADM-64"]["res"]) == ("pixels", 64)
+    assert rows["ADM-U-256"]["macs"] == 741808988544
+    assert rows["ADM-U-256"]["standing"] == "sum of ADM-64 and ADM-up-64-256"
     assert rows["FCDM-L@k3"]["standing"] == "sure by its printed numbers"
     assert rows["FCDM-L@cca"]["standing"] == "our reading: likely"
     assert rows["DiG-S/2"]["back_end"]
     assert run(listing.main, "FCDM-L@k4") == 2
     assert "kernels must be odd; the variants of FCDM-L are k3" in capsys.readouterr().err
+
+
+def test_source_of_a_backbone_is_read_past_initials() -> None:
+    assert listing.source_of(
+        "X.\n\nSource: A. Author et al., 2025, arXiv:2501.00001; sizes from Table 2."
+    ) == ("A. Author et al., 2025, arXiv:2501.00001")
+    assert listing.source_of("Source: arXiv:2401.08740. Letters") == "arXiv:2401.08740"
+    assert listing.source_of("Nothing.") == ""
+
+
+def test_networks_for_other_sizes_are_counted_at_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(flops.main, "--model", "ADM-64", "DiT-S/8", "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["model"], row["res"], row["space"]) for row in rows] == [
+        ("ADM-64", 64, "pixels"),
+        *(("DiT-S/8", res, "f8") for res in (256, 512, 1024)),
+    ]
+    assert run(flops.main, "--model", "ADM-64", "--res", "256") == 0
+    printed = capsys.readouterr()
+    assert "ADM-64 was published for 64 px; here at 256 px" in printed.err
+    assert "pixels" in printed.out
 
 
 def test_models_refuses_a_file_of_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

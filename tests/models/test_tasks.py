@@ -53,10 +53,3 @@ def test_the_space_of_latents_is_named_by_factor_and_channels() -> None:
     assert published_task("LDM-4").space == "f4d3"
     assert {published_task(name).space for name in ("FCDM-XL", "SiT-S/2")} == {"sd-f8"}
     assert {published_task(name).space for name in ("ADM-64", "ADM-up-64-256")} == {"pixels"}
-
-
-def test_one_of_ours_takes_no_other_task() -> None:
-    with pytest.raises(ValueError, match="FCDM-S: has its own task, sd-f8; leave f16d32 out"):
-        task_at("FCDM-S", 256, 256, "f16d32")
-    task = task_at("tests.tiny:Tiny", 512, 256, "f16d32")
-    assert (task.in_channels, task.height, task.width, task.time) == (32, 32, 16, "unit")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import load
-from bench.counting import counters
+from bench.counting import closed_form, counters
 from bench.counting.dispatch import CountingMode
 from bench.counting.rules import TORCH_RULES
 from bench.measure import golden_calls
@@ -74,6 +74,13 @@ def test_published_adm_u_is_a_base_and_an_upsampler(name: str, size: str, counte
     params = sum(counted(part, "torch")[0] for part in PAIRS[name])
     total = sum(macs(part, counter) for part in PAIRS[name])
     assert (params, total) == COUNTS[name, size, counter]
+    task = published_task(name)
+    both = closed_form.count(name, task)
+    assert both is not None
+    if counter == "torch":
+        assert (both.torch.total(), task.res) == (total, SIDES[PAIRS[name][1]])
+    elif counter == "torchprofile terms":
+        assert both.torch.total() + both.torchprofile.total() == total
     if counter == "torch + group norms":
         rows = load.table({"ADM-U-256": "dico_table08", "ADM-U-512": "dico_table09"}[name]).rows
         (row,) = (row for row in rows if row["model"].as_printed == "ADM-U")
