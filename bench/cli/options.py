@@ -135,8 +135,8 @@ def add_res(parser: Parser, default: Sequence[Size]) -> None:
         type=resolution,
         default=DefaultSizes(default),
         metavar="PX",
-        help=f"pixels: 512, or 512x256, height x width (default: {' '.join(map(str, default))}, or that of a "
-        "network published for another)",
+        help="pixels: 512, or 512x256 (height x width) "
+        f"(default: {' '.join(map(str, default))}, or as published)",
     )
 
 
