@@ -14,6 +14,9 @@ from models.registry import IMPLEMENTATIONS
 if TYPE_CHECKING:
     from bench.analysis.roofline import Peaks
 
+if TYPE_CHECKING:
+    from bench.analysis.roofline import Peaks
+
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
 CUDA_BUDGET_S = 30.0
