@@ -106,7 +106,7 @@ def row_name(row: Row) -> str:
 def backbone_name(row: Row) -> str:
     """The name in this suite of the backbone in a row; tables may print another name."""
     name = row_name(row)
-    return {"DiM-H": "DiM-H/2"}.get(name, name)
+    return {"DiM-H": "DiM-H/2", "SiT-XL": "SiT-XL/2"}.get(name, name)
 
 
 def tables() -> tuple[PublishedTable, ...]:

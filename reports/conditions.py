@@ -80,7 +80,8 @@ def command(models: Sequence[str], res: Size | None = None, name: str = "flops")
     for group in sorted({family(model) for model in models}, key=order):
         members = [model for model in models if family(model) == group]
         patch = "/2" if all(model.endswith("/2") for model in members) else ""
-        chosen += f" --model {members[0]}" if len(members) == 1 else f" --model '{group}-*{patch}'"
+        listed = len(members) == 1 or any("@" in model for model in members)
+        chosen += f" --model {' '.join(members)}" if listed else f" --model '{group}-*{patch}'"
     if name == "flops":
         chosen += " --counter torch torchprofile-meta"
     sizes = "256 512 1024" if res is None else size_text(res)

@@ -22,7 +22,7 @@ from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
 from reports.sections import paper_tables
 from reports.selection import PAPERS_RULES, gather
-from tests.records.examples import ENVIRONMENT, PASS, QUALITY, THROUGHPUT
+from tests.records.examples import ENVIRONMENT, OPERATORS, PASS, QUALITY, THROUGHPUT
 
 CPU = replace(ENVIRONMENT, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
 
@@ -97,20 +97,28 @@ def columns(text: str, heading: str) -> dict[str, list[str]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(head)}
 
 
-SHOWN = [f"## {table.paper} Table {table.number}:" for table in map(load.table, published.SHOWN)]
+EVERY = [*map(load.table, paper_tables.TABLES)]
+SHOWN = {f"## {table.paper} Table {table.number}:": {*table.columns} for table in EVERY}
+NAMES = {"model", "variant", "our model"}
+
+
+def test_every_table_of_both_papers_is_regenerated() -> None:
+    assert {table.id for table in load.tables()} == {*paper_tables.TABLES}
+    assert all(heading in report() for heading in SHOWN)
 
 
 @pytest.mark.parametrize("heading", SHOWN)
 def test_without_records_no_column_of_ours_holds_a_number(heading: str) -> None:
-    here = {head: cells for head, cells in columns(report(), heading).items() if "published" not in head}
-    assert here.pop("model")
-    assert any("counted here" in head for head in here)
+    found = columns(report(), heading)
+    assert NAMES & {*found}
+    here = {head: cells for head, cells in found.items() if "published" not in head and head not in NAMES}
+    assert any("counted here" in head for head in here) == bool(published.COUNTABLE & SHOWN[heading])
     assert all(set(cells) == {BLANK} for cells in here.values())
 
 
-@pytest.mark.parametrize("heading", SHOWN)
+@pytest.mark.parametrize("heading", [head for head, own in SHOWN.items() if "gflops" in own])
 def test_records_never_change_a_published_column(heading: str) -> None:
-    models = ("FCDM-S", "FCDM-XL", "DiT-S/2", "DiT-XL/2", "DiCo-S", "DiCo-XL", "DiG-XL/2")
+    models = ("FCDM-S", "FCDM-L", "FCDM-XL", "DiT-S/2", "DiT-XL/2", "DiCo-S", "DiCo-XL", "DiG-XL/2")
     records: list[Record] = [counted(model, res=res) for model in models for res in (256, 512)]
     records += [timed(case(model, res=res), *SEVEN) for model in models for res in (256, 512)]
     before, after = columns(report(), heading), columns(report(*records), heading)
@@ -118,6 +126,43 @@ def test_records_never_change_a_published_column(heading: str) -> None:
     assert {h: c for h, c in before.items() if "published" in h} == {
         h: c for h, c in after.items() if "published" in h
     }
+
+
+def test_an_ablation_is_counted_as_our_model_of_its_row() -> None:
+    table = columns(report(counted("FCDM-L@k5", macs=48_142_000_000)), "## FCDM Table 6:")
+    row = table["variant"].index("5x5 DWConv")
+    assert table["our model"][row] == "FCDM-L@k5"
+    assert table["GMACs, counted here"][row] == "48.14"
+    assert table["GMACs, difference"][row] == "-0.12 %"  # the paper prints 48.2
+    open_row = columns(report(), "## DiCo Table 4:")
+    at = open_row["variant"].index("CM -> Agent Attn")
+    assert open_row["our model"][at] == BLANK
+    assert open_row["÷ first, published"][at] == "0.68"  # of the first row of its group
+
+
+def test_printed_hours_give_the_rate_of_a_gpu() -> None:
+    table = columns(report(counted("DiCo-S", macs=4_000_000_000, counter="torch")), "## DiCo Table 6:")
+    assert table["training ZFLOPs, counted here"][0] == "0.002458"  # 24 GFLOPs x 400K steps x 256
+    assert table["TFLOP/s a GPU: counted FLOPs / published hours"][0] == "7.8"  # 11 hours of 8 GPUs
+
+
+def test_predicted_speeds_have_a_column_of_their_own() -> None:
+    of = replace(OPERATORS.case, model="FCDM-S", res=256, batch=64, precision="fp32", work="inference")
+    table = columns(report(replace(OPERATORS, case=of)), "## FCDM Table 3:")
+    row = table["model"].index("FCDM-S")
+    assert re.fullmatch(r"[\d,.]+ \[[\d,.]+, [\d,.]+\]", table["images/s, predicted"][row])
+    assert table["images/s, measured here"][row] == BLANK
+    assert table["images/s, published"][row] == "2687.2"
+    assert "images/s, predicted" not in columns(report(), "## FCDM Table 3:")
+
+
+def test_what_is_published_only_says_why() -> None:
+    table = columns(report(), "## Published only")
+    assert len(table["what"]) == len(paper_tables.PUBLISHED_ONLY)
+    assert BLANK not in {*table["why"], *table["nearest here"]}
+    figure = columns(report(counted()), "## FCDM Figure 6")
+    assert figure["training ZMACs from the published"][figure["model"].index("FCDM-XL")] == "0.099"
+    assert figure["training ZMACs from the counted"][figure["model"].index("FCDM-XL")] == "0.119"
 
 
 def test_published_cells_keep_their_printed_text() -> None:
