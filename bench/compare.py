@@ -28,7 +28,7 @@ from bench.tables.render import render
 def tolerance(text: str) -> float:
     """A relative tolerance: 2% or 0.02."""
     try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = options.number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:

@@ -259,7 +259,7 @@ def parser() -> options.Parser:
     )
     made.add_argument(
         "--visits",
-        type=options.positive_int,
+        type=options.repetitions,
         help=f"of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts",
     )
     made.add_argument("--no-measure", action="store_true", help="counts only: MACs and bytes")

@@ -1,9 +1,12 @@
 """The interface of a backbone, ours or a user's: building it, calling it, and a check before measuring."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
-from models.registry import find, implement
+from models.guard import UsersCodeError, users_code
+from models.registry import find, implement, is_plugin
 from models.task import Task
 
 BATCH = 2
@@ -17,9 +20,12 @@ def build(name: str, task: Task, device: str = "meta", impl: str = "reference") 
             be running out of memory.
     """
     factory = find(name)
+    guard = users_code(name) if is_plugin(name) else nullcontext()
     try:
-        with torch.device(device):
+        with guard, torch.device(device):
             model = factory(task)
+    except UsersCodeError:
+        raise
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     except (TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError, MemoryError) as error:
@@ -73,17 +79,13 @@ def check(name: str, task: Task) -> nn.Module:
     Raises:
         ValueError: one line that says what is wrong: the call, the kind of output, its shape or its type.
     """
-    model = build(name, task).eval()
-    x, t, y = make_inputs(task, BATCH, "meta", condition_width(model))
-    try:
-        with torch.no_grad():
-            out = model(x, t, y)
-    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{name}: model(x {tuple(x.shape)}, t ({BATCH},), y {tuple(y.shape)}) on the meta device raised "
-            f"{type(error).__name__}: {reason}"
-        ) from error
+    model = build(name, task)
+    with users_code(name):
+        model = model.eval()
+        x, t, y = make_inputs(task, BATCH, "meta", condition_width(model))
+    call = f"model(x {tuple(x.shape)}, t ({BATCH},), y {tuple(y.shape)}) on the meta device"
+    with users_code(name, call), torch.no_grad():
+        out = model(x, t, y)
     wanted = (BATCH, task.out_channels, task.height, task.width)
     if not isinstance(out, Tensor):
         raise ValueError(f"{name}: model(x, t, y) must return a tensor, got {type(out).__name__}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.family import Factory, Family
+from models.guard import UsersCodeError, users_code
 from models.task import LATENTS, Task
 
 if TYPE_CHECKING:
@@ -167,15 +168,26 @@ def find(name: str) -> Factory:
     if not is_plugin(name):
         return FAMILIES[family_of(name)].factories[name]
     module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name}: cannot import {module_name!r}: {error}") from error
-    factory = getattr(module, attribute, None)
+    with users_code(name):
+        module = _imported(name, module_name)
+        factory = getattr(module, attribute, None)
     if not callable(factory):
         raise ValueError(f"{name}: {module_name} has no callable {attribute!r} that takes a Task")
     made: Factory = factory
     return made
+
+
+def _imported(name: str, module: str) -> object:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or f"{module}.".startswith(f"{error.name}."):
+            raise UsersCodeError(f"{name}: cannot import {module!r}: {error}") from error
+        raise  # a module that the user's own imports
+    except (ValueError, TypeError) as error:
+        if not module.strip(".") or module.startswith("."):
+            raise UsersCodeError(f"{name}: cannot import {module!r}: not the name of a module") from error
+        raise
 
 
 def published_task(name: str) -> Task:

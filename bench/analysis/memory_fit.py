@@ -131,7 +131,7 @@ def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
     Raises:
         ValueError: neither, with the nearest names.
     """
-    size = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})", text)
+    size = re.fullmatch(rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?) ?({'|'.join(_UNITS)})", text)
     if size:
         capacity = int(float(size[1]) * _UNITS[size[2]])
         if capacity <= reserve_bytes:

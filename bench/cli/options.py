@@ -2,18 +2,21 @@
 
 import argparse
 import shutil
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.machine import torchrun
+from bench.cli.ending import UsageError as UsageError
+from bench.cli.ending import print_error
+from bench.cli.ending import run as run
 from bench.records.base import Size
 from bench.tables.render import FORMATS
 
 PIXELS_PER_LATENT = 8
-PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
+MAX_COUNT = 2**32 - 1
+MAX_REPETITIONS = 1000
+MAX_PX = 16_384
+MAX_SECONDS = 30 * 24 * 3600
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
 
@@ -21,15 +24,11 @@ class DefaultSizes(list[Size]):
     """Default sizes, which a network published for another size replaces by its own."""
 
 
-class UsageError(ValueError):
-    """An invalid request: printed as one line, with exit code 2, before any measurement."""
-
-
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        _print_error(f"{self.prog}: {message.removeprefix('argument ')}")
+        print_error(f"{self.prog}: {message.removeprefix('argument ')}")
         self.exit(2)
 
 
@@ -53,47 +52,46 @@ def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
     )
 
 
-def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
-    """Parse and run a command; a UsageError is printed as one line, with exit code 2."""
-    try:
-        args = parser.parse_args(argv)
-        try:
-            return body(args)
-        except UsageError as error:
-            _print_error(f"{parser.prog}: {error}".replace("\n", " "))
-            return 2
-    except KeyboardInterrupt:
-        if not torchrun.local_rank():  # interrupted in all processes; the first one prints it
-            print(f"{parser.prog}: interrupted; what was recorded is kept", file=sys.stderr)
-        return 130
+def number(text: str) -> float:
+    """A number in ASCII digits, as float() without digits of other scripts, underscores and spaces.
 
-
-def _print_error(line: str) -> None:
-    """Print the error that ends a command, once under torchrun.
-
-    The first process on a machine prints it, and torchrun then ends the others. A process that is still
-    running after PATIENCE_S failed alone and prints its own error.
+    Raises:
+        ValueError: another text.
     """
-    if torchrun.local_rank():
-        time.sleep(PATIENCE_S)
-    print(line, file=sys.stderr)
+    if not text.isascii() or "_" in text or text != text.strip():
+        raise ValueError(text)
+    return float(text)
+
+
+def whole_number(text: str, least: int = 0, most: int = MAX_COUNT) -> int:
+    """A whole number in ASCII digits."""
+    if not (text.isascii() and text.isdigit()) or (len(text) < 10 and int(text) < least):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+    if len(text) > 20 or int(text) > most:
+        raise argparse.ArgumentTypeError(f"must be at most {most}, got {text!r}")
+    return int(text)
 
 
 def positive_int(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
+    return whole_number(text, least=1)
+
+
+def repetitions(text: str) -> int:
+    """A number of runs that are planned one by one."""
+    return whole_number(text, least=1, most=MAX_REPETITIONS)
 
 
 def positive_seconds(text: str) -> float:
     """Seconds: 90, 90s, 8m or 1h."""
     scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     try:
-        seconds = float(text[:-1]) * scale if scale else float(text)
+        seconds = number(text[:-1]) * scale if scale else number(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"must be seconds above zero, as 90, 90s, 8m or 1h, got {text!r}")
+    if seconds > MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_SECONDS // 3600}h, got {text!r}")
     return seconds
 
 
@@ -102,6 +100,8 @@ def resolution(text: str) -> Size:
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
         raise argparse.ArgumentTypeError(f"must be pixels, as 512 or 512x256 (height x width), got {text!r}")
+    if max(map(len, sides)) > 10 or max(map(int, sides)) > MAX_PX:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_PX} pixels, got {text!r}")
     numbers = [int(side) for side in sides]
     if any(n < PIXELS_PER_LATENT or n % PIXELS_PER_LATENT for n in numbers):
         near = [max(PIXELS_PER_LATENT, round(n / PIXELS_PER_LATENT) * PIXELS_PER_LATENT) for n in numbers]
@@ -178,7 +178,7 @@ def on_or_off(text: str) -> bool:
 def share(text: str) -> float:
     """A share in (0, 1)."""
     try:
-        value = float(text)
+        value = number(text)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
@@ -186,17 +186,10 @@ def share(text: str) -> float:
     return value
 
 
-def whole_number(text: str) -> int:
-    """An integer >= 0."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
-    return int(text)
-
-
 def guidance_scale(text: str) -> float:
     """A number >= 0."""
     try:
-        value = float(text)
+        value = number(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):

@@ -73,14 +73,14 @@ def check(args: argparse.Namespace) -> None:
 
 
 def level(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > 999:
+    if not (text.isascii() and text.isdigit()) or len(text) > 3:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999, got {text!r}")
     return int(text)
 
 
 def decay(text: str) -> float:
     try:
-        value = float(text)
+        value = options.number(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:

@@ -13,9 +13,11 @@ from bench.jobs import runner
 from bench.jobs.job import Job
 from bench.records.base import Record, StoreError
 from bench.store.codec import Contents, read
+from bench.store.files import whole, why_not_writable
 from bench.store.store import REPORTED, Store, open_store
 from bench.tables.render import render
 from bench.tables.table import Row, Table
+from bench.tables.text import plain
 
 
 def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[list[Record], list[str]]:
@@ -33,23 +35,17 @@ def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[lis
 
 
 def check_output(out: Path | None, force: bool) -> None:
-    """Refuse an --out that is not writable or would be overwritten, before measuring.
+    """Refuse an --out that is not writable or would be overwritten, before measuring; nothing is made.
 
     Raises:
-        UsageError: a folder, an unwritable path, or a non-empty file without --force.
+        UsageError: a folder, a device, an unwritable path, or a non-empty file without --force.
     """
     if out is None:
         return
-    if out.is_dir():
-        raise UsageError(f"--out {out}: is a folder; name a file in it")
+    if reason := why_not_writable(out):
+        raise UsageError(f"--out {out}: {reason}")
     if not keeps_records(out) and not force and out.exists() and out.stat().st_size:
         raise UsageError(f"--out {out}: exists; name another file, or one ending in .jsonl, or add --force")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
 def check_table_output(out: Path | None, force: bool, what: str = "this command") -> None:
@@ -121,8 +117,6 @@ def read_contents(path: Path, flag: str = "") -> Contents:
         return read(path)
     except StoreError as error:
         raise UsageError(f"{flag}{error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{flag}{path}: not a text file: byte {error.start}") from error
     except OSError as error:
         raise UsageError(f"{flag}{path}: {error.strerror}") from error
 
@@ -151,6 +145,7 @@ def emit(text: str, notes: Sequence[str], out: Path | None) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
     for note in notes:
-        print(note, file=sys.stderr)
+        print(plain(note), file=sys.stderr)
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        with whole(out) as file:
+            file.write(text.encode())

@@ -74,12 +74,12 @@ def _add_recipe(group: Group) -> None:
     group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
     group.add_argument(
         "--seeds",
-        type=options.positive_int,
+        type=options.repetitions,
         default=3,
         metavar="N",
         help="runs of each model (default: 3)",
     )
-    group.add_argument("--first-seed", type=_whole, default=0, metavar="K", help="default: 0")
+    group.add_argument("--first-seed", type=options.whole_number, default=0, metavar="K", help="default: 0")
     group.add_argument(
         "--batch",
         type=options.positive_int,
@@ -140,18 +140,12 @@ def _micro_batch(text: str) -> int | str:
     return text if text == "auto" else options.positive_int(text)
 
 
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
-    return int(text)
-
-
 def _number(low: float, high: float, what: str) -> Callable[[str], float]:
     """Argument type of numbers in [low, high)."""
 
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = options.number(text)
         except ValueError:
             value = math.nan
         if not low <= value < high:

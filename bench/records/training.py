@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import FloatOrNaN, ModelCase, Record, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,8 @@ class Evaluation:
     train_loss: float | None  # mean over the steps since the previous evaluation; None at step 0
     loss: float  # of the trained weights on the fixed validation set
     ema_losses: tuple[float, ...]  # of the averaged weights, in the order of Recipe.ema_decays
-    bin_losses: tuple[float, ...]  # of the trained weights, in equal ranges of noise level, ascending
+    # of the trained weights, in equal ranges of noise level, ascending; NaN for a range without timesteps
+    bin_losses: tuple[FloatOrNaN, ...]
 
 
 @register

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.datasets.images import whole
+from bench.store.files import whole
 
 NAME = re.compile(r"part-(\d{6,})\.npz")
 

@@ -5,24 +5,39 @@ the kind "skipped"; "of" names the kind of the case. A note has the kind "note".
 earlier formats.
 """
 
+import gc
 import hashlib
 import importlib
 import json
+import math
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import bench.records
-from bench.records.base import INCIDENTAL, RECORDS, Case, Environment, Record, Skipped, StoreError, case_type
+from bench.records.base import (
+    INCIDENTAL,
+    RECORDS,
+    Case,
+    Environment,
+    FloatOrNaN,
+    Record,
+    Skipped,
+    StoreError,
+    case_type,
+)
 from bench.records.note import Note
+from bench.store.files import why_not_regular
 from bench.store.migrate import migrate
 
 FORMAT = 3
+MAX_INTEGER = 2**63 - 1
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
@@ -107,9 +122,11 @@ Decoder = Callable[[Any], Any]
 
 @cache
 def _decoder(annotation: Any) -> Decoder:  # noqa: ANN401
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return _union(annotation, [_decoder(choice) for choice in arguments])
+        return _union(annotation, {choice: _decoder(choice) for choice in arguments})
     if origin is tuple:
         if arguments[-1] is Ellipsis:
             return _sequence(annotation, _decoder(arguments[0]), arguments[0])
@@ -126,8 +143,6 @@ def _mismatch(annotation: object, value: object) -> StoreError:
 
 def _scalar(annotation: object) -> Decoder:
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if annotation is float and type(value) is int:
-            return float(value)
         if type(value) is annotation or (annotation is type(None) and value is None):
             return value
         raise _mismatch(annotation, value)
@@ -135,9 +150,36 @@ def _scalar(annotation: object) -> Decoder:
     return read
 
 
-def _union(annotation: object, choices: list[Decoder]) -> Decoder:
+def _integer(value: Any) -> int:  # noqa: ANN401 - JSON
+    if type(value) is not int:
+        raise _mismatch(int, value)
+    if abs(value) > MAX_INTEGER:
+        raise StoreError(f"expected an integer of 64 bits, got one of {value.bit_length()}")
+    return value
+
+
+def _finite(value: Any) -> float:  # noqa: ANN401 - JSON
+    if type(value) is int:
+        return float(_integer(value))
+    if type(value) is not float:
+        raise _mismatch(float, value)
+    if not math.isfinite(value):
+        raise StoreError(f"expected a finite number, got {value}")
+    return value
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - JSON
+    return value if type(value) is float else _finite(value)
+
+
+_SCALARS: dict[Any, Decoder] = {int: _integer, float: _finite, FloatOrNaN: _number}
+
+
+def _union(annotation: object, choices: Mapping[Any, Decoder]) -> Decoder:
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        for choice in choices:
+        if (exact := choices.get(type(value))) is not None:
+            return exact(value)
+        for choice in choices.values():
             try:
                 return choice(value)
             except StoreError:
@@ -151,7 +193,8 @@ def _sequence(annotation: object, item: Decoder, of: object) -> Decoder:
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(value, list):
             raise _mismatch(annotation, value)
-        if set(map(type, value)) == {of}:  # fast path for samples, of which a file has thousands
+        # fast path for samples, of which a file has thousands
+        if of is float and set(map(type, value)) == {float} and all(map(math.isfinite, value)):
             return tuple(value)
         return tuple(map(item, value))
 
@@ -168,23 +211,36 @@ def _fixed(annotation: object, items: list[Decoder]) -> Decoder:
 
 
 def _object(cls: type) -> Decoder:
-    hints = typing.get_type_hints(cls)
-    inner = {field.name: (hints[field.name], _decoder(hints[field.name])) for field in fields(cls)}
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [field.name for field in fields(cls)]
+    texts = tuple(name for name in names if hints[name] is str)
+    others = tuple((name, _decoder(hints[name])) for name in names if hints[name] is not str)
+    known = frozenset(names)
+    check = getattr(cls, "__post_init__", None)
 
     def read(value: Any) -> Any:  # noqa: ANN401 - JSON
         if type(value) is not dict:
             raise _mismatch(cls, value)
-        if value.keys() != inner.keys():
-            unmatched = sorted(value.keys() ^ inner.keys())
+        if value.keys() != known:
+            unmatched = sorted(value.keys() ^ known)
             raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
-        arguments = {}
-        for name, entry in value.items():
-            exact, decoder = inner[name]
-            arguments[name] = entry if type(entry) is exact else decoder(entry)
-        try:
-            return cls(**arguments)
-        except ValueError as error:
-            raise StoreError(str(error)) from error
+        body = value.copy()
+        for name in texts:
+            if type(value[name]) is not str:
+                raise StoreError(f"{name}: {_mismatch(str, value[name])}")
+        for name, decoder in others:
+            try:
+                body[name] = decoder(value[name])
+            except StoreError as error:
+                raise StoreError(f"{name}: {error}") from error
+        made: Any = object.__new__(cls)
+        made.__dict__.update(body)  # as the frozen class's constructor, which sets one field at a time
+        if check is not None:
+            try:
+                check(made)
+            except (ValueError, ArithmeticError, TypeError, LookupError) as error:
+                raise StoreError(str(error)) from error
+        return made
 
     return read
 
@@ -237,18 +293,37 @@ def parse(text: str, name: str) -> Contents:
     whole, _, torn = text.rpartition("\n")
     records: list[Record] = []
     notes: list[Note] = []
+    with _no_collections():
+        _parse(whole, name, records, notes)
+    return Contents(records=records, notes=notes, torn=torn)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Context manager without garbage collections, which pass over all records again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _parse(whole: str, name: str, records: list[Record], notes: list[Note]) -> None:
     for number, line in enumerate(whole.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             entry = from_dict(json.loads(line))
-        except (json.JSONDecodeError, StoreError) as error:
+        except RecursionError as error:
+            raise StoreError(f"{name}, line {number}: not a record of this suite: nested too deep") from error
+        except ValueError as error:  # an integer of thousands of digits is a plain ValueError
             raise StoreError(f"{name}, line {number}: not a record of this suite: {error}") from error
         if isinstance(entry, Note):
             notes.append(entry)
         else:
             records.append(entry)
-    return Contents(records=records, notes=notes, torn=torn)
 
 
 def read(path: Path) -> Contents:
@@ -256,5 +331,11 @@ def read(path: Path) -> Contents:
 
     Raises:
         StoreError: names the file, the line and what is wrong with it.
+        OSError: the file cannot be read.
     """
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    if reason := why_not_regular(path):
+        raise StoreError(f"{path}: {reason}")
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path}: not a text file: byte {error.start} is not UTF-8") from error

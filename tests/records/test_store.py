@@ -123,7 +123,7 @@ def test_a_writer_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None
     draw = random.Random(0)
     written = 0
     # a fork of one warm interpreter would share its locks: each writer is a process of its own
-    for _ in range(20):
+    for _ in range(8):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)],
             stdout=subprocess.PIPE,
@@ -132,6 +132,8 @@ def test_a_writer_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None
         )
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"open\n"
+        while path.read_bytes().count(b"\n") == written:
+            time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.03))
         writer.send_signal(signal.SIGKILL)
         writer.wait()
@@ -144,4 +146,4 @@ def test_a_writer_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None
     records = codec.read(path).records
     batches = [one.case.batch for one in records if isinstance(one, type(THROUGHPUT))]
     assert batches == list(range(1, written + 1))  # each case once, in order, none missing
-    assert written > 20
+    assert written >= 8

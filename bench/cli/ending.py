@@ -1,0 +1,176 @@
+"""How a command ends: one line for an error, exit codes, signals, and standard streams that cannot be used.
+
+Exit code 2: refused, or failed for a reason outside this suite (a user's code, a full disk, no memory). Exit
+code 130, 143 or 129: ended by SIGINT, SIGTERM or SIGHUP.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Protocol
+
+from bench.machine import torchrun
+from bench.records.base import StoreError
+from bench.tables.text import message
+from models.guard import UsersCodeError
+
+PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
+DEBUG = "--debug"
+
+
+class UsageError(ValueError):
+    """An invalid request: printed as one line, with exit code 2, before any measurement."""
+
+
+class Parser(Protocol):
+    """What `run` needs of a parser."""
+
+    @property
+    def prog(self) -> str: ...
+
+    def parse_args(self, args: Sequence[str], /) -> argparse.Namespace: ...
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
+    """Parse and run a command; what ends it early is one line on stderr and an exit code.
+
+    With --debug, which every command takes, the traceback of the error is printed before its line.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if (reason := torchrun.why_unreadable()) is not None:
+        _print(f"{parser.prog}: {reason}")
+        return 2
+    try:
+        with _signals():
+            return _run(parser, body, given)
+    except KeyboardInterrupt as ended:
+        number = ended.number if isinstance(ended, _Ended) else signal.SIGINT
+        if not torchrun.local_rank():  # interrupted in all processes; the first one prints it
+            _print(f"{parser.prog}: {_name(number)}; what was recorded is kept")
+        return 128 + number
+
+
+def _run(parser: Parser, body: Callable[[argparse.Namespace], int], given: Sequence[str]) -> int:
+    debug = DEBUG in given
+    try:
+        _check_streams()
+        _check_arguments(given)
+        try:
+            return body(parser.parse_args([word for word in given if word != DEBUG]))
+        finally:
+            sys.stdout.flush()  # --help leaves by SystemExit
+    except (UsageError, UsersCodeError, StoreError, OSError, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        print_error(f"{parser.prog}: {_reason(error)}{_hint(error, debug)}")
+        return 2
+
+
+def print_error(line: str) -> None:
+    """Print the error that ends a command, once under torchrun.
+
+    The first process on a machine prints it, and torchrun then ends the others. A process that is still
+    running after PATIENCE_S failed alone and prints its own error.
+    """
+    if torchrun.local_rank():
+        time.sleep(PATIENCE_S)
+    _print(line)
+
+
+def _print(line: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # no stderr to print on: the exit code remains
+        print(message(line), file=sys.stderr, flush=True)
+
+
+def _name(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory{f': {error}' if str(error) else ''}"
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.filename is None and _stdout_is_broken():
+        return f"standard output: cannot be written: {error.strerror}"
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+
+
+def _hint(error: Exception, debug: bool) -> str:
+    is_users = isinstance(error, UsersCodeError) or isinstance(error.__cause__, UsersCodeError)
+    return f"; {DEBUG} shows the traceback" if is_users and not debug else ""
+
+
+def _stdout_is_broken() -> bool:
+    """Whether what was printed cannot be written; if so, the rest is dropped, as Python writes it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+        return True
+    return False
+
+
+def _check_streams() -> None:
+    """Refuse a closed standard output, before measuring.
+
+    Descriptors 0 to 2 that are closed are opened on the null device: the next file would get their numbers,
+    and with them the warnings of libraries.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
+    if sys.stdout is None:
+        raise UsageError("standard output: is closed; redirect it to a file or to /dev/null")
+
+
+def _check_arguments(given: Sequence[str]) -> None:
+    """Refuse arguments that are not text: they cannot be printed or recorded."""
+    for word in given:
+        if not word.isascii() and any("\ud800" <= sign <= "\udfff" for sign in word):
+            raise UsageError(f"{word[:100]}: an argument must be UTF-8 text; rename the file")
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Context manager in which SIGTERM and SIGHUP end the command as an interrupt does, with its clean-up.
+
+    A signal that the caller ignores, as nohup does, stays ignored.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [signal.Signals[name] for name in names]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise _Ended(number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,146 @@
+"""Guards for what others wrote: users' code that raises anything, and damaged or hostile files.
+
+`users_code` surrounds every import, construction and first call of a user's model; `reading` every parser of
+a binary file. What they catch becomes one line, with the original exception as its cause.
+"""
+
+import gc
+import os
+import signal
+import sys
+import sysconfig
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_OURS = tuple(f"{Path(__file__).resolve().parents[1] / package}{os.sep}" for package in ("models", "bench"))
+_LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib"))
+_CLOCKS = ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "process_time")
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD")
+
+
+class UsersCodeError(ValueError):
+    """What a user's code raised, in one line; the cause is the original exception."""
+
+
+@contextmanager
+def users_code(name: str, call: str = "") -> Iterator[None]:
+    """Context manager around code that a user wrote; global state that it changes is restored at the end.
+
+    Args:
+        name: of the model, the start of the message.
+        call: what raised, in the message; blank: the import or the construction.
+
+    Raises:
+        UsersCodeError: for every exception but an interrupt, SystemExit included.
+    """
+    streams = sys.stdout, sys.stderr
+    restore = _remember()
+    sys.stdout = sys.stderr  # what it prints is no table
+    try:
+        with warnings.catch_warnings():
+            yield
+    except (KeyboardInterrupt, UsersCodeError):
+        raise
+    except BaseException as error:
+        raise UsersCodeError(f"{name}: {f'{call} ' if call else ''}raised {describe(error)}") from error
+    finally:
+        closed = any(stream is not None and stream.closed for stream in streams)
+        sys.stdout, sys.stderr = (
+            open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
+            if stream is not None and stream.closed
+            else stream
+            for number, stream in enumerate(streams, start=1)
+        )
+        restore()
+    if closed:
+        raise UsersCodeError(f"{name}: closed the standard output or error of this process")
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Context manager around a parser of a file, which may raise anything if the file is damaged or hostile.
+
+    Raises:
+        ValueError: the file, what it should have been, and the first line of the parser's exception.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says it
+            yield
+    except Exception as error:
+        raise ValueError(f"{path}: not {what}: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """ValueError: its first line (net.py:12)."""
+    kind = type(error).__name__
+    try:
+        message = str(error).strip().partition("\n")[0]
+    except BaseException:  # the message is the user's code too
+        message = "a message that cannot be printed"
+    where = _where(error)
+    return f"{kind}{f': {message}' if message else ''}{f' ({where})' if where else ''}"
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the innermost frame of a user's file; blank without one."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    frames = [(file, line) for file, line in frames if not file.startswith(("<", *_OURS))]
+    users = [frame for frame in frames if not frame[0].startswith(_LIBRARIES)] or frames
+    return f"{Path(users[-1][0]).name}:{users[-1][1]}" if users else ""
+
+
+def _remember() -> Callable[[], None]:
+    """A function that restores this process's global state as it is now."""
+    import torch
+
+    clocks = {name: getattr(time, name) for name in _CLOCKS}
+    folder, variables, depth = Path.cwd(), dict(os.environ), sys.getrecursionlimit()
+    collects, where = gc.isenabled(), torch.get_default_device()
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {
+        number: signal.getsignal(number)
+        for name in _SIGNALS
+        if is_main and (number := getattr(signal, name, None)) is not None
+    }
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    switches: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (lambda: matmul.allow_tf32, lambda value: setattr(matmul, "allow_tf32", value)),
+        (lambda: cudnn.allow_tf32, lambda value: setattr(cudnn, "allow_tf32", value)),
+        (lambda: cudnn.benchmark, lambda value: setattr(cudnn, "benchmark", value)),
+    ]
+    before = [read() for read, _ in switches]
+
+    def restore() -> None:
+        for name, clock in clocks.items():
+            setattr(time, name, clock)
+        for (read, write), value in zip(switches, before, strict=True):
+            if read() != value:
+                write(value)
+        if dict(os.environ) != variables:
+            os.environ.clear()
+            os.environ.update(variables)
+        os.chdir(folder)
+        sys.setrecursionlimit(depth)
+        (gc.enable if collects else gc.disable)()
+        if torch.get_default_device() != where:
+            torch.set_default_device(None)  # the default; a device set by name slows every call
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    return restore
