@@ -65,6 +65,7 @@ def plan(args: argparse.Namespace) -> list[ThroughputCase]:
     models.check_models(names, args.res, args.weights)
     weights = settings.weights_name(args.weights)
     budget_s = args.budget or (usual.cpu_budget_s if on_cpu else usual.budget_s)
+    processes = settings.processes_of(args.processes, settings.PROCESSES, budget_s)
     return [
         ThroughputCase(
             **fields,
@@ -73,6 +74,7 @@ def plan(args: argparse.Namespace) -> list[ThroughputCase]:
             soak_s=args.soak,
             budget_s=budget_s,
             precision_target=args.precision_target,
+            processes=1 if protocol == "dico" else processes,
         )
         for group in settings.model_fields(args, device, names, weights)
         for protocol in dict.fromkeys(args.protocol)

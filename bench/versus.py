@@ -19,6 +19,9 @@ from bench.records.comparison import ComparisonCase
 
 CPU_BUDGET_S = 30.0  # for each model of a comparison
 CUDA_BUDGET_S = 15.0
+# Two equal models that draw one of two speeds in every process differ in one direction in all of three
+# processes once in 32 comparisons, in all of five once in 512.
+PROCESSES = 5
 
 
 def plan(args: argparse.Namespace) -> list[ComparisonCase]:
@@ -46,12 +49,14 @@ def plan(args: argparse.Namespace) -> list[ComparisonCase]:
         [{**fields, "impl": impl} for fields in group for impl in impls]
         for group in settings.model_fields(one_impl, device, names)
     ]
+    budget_s = args.budget or each_s * len(groups[0])
     return [
         ComparisonCase(
             device=device,
             arms=tuple(ModelCase(**fields) for fields in group),
-            budget_s=args.budget or each_s * len(group),
+            budget_s=budget_s,
             precision_target=args.margin,
+            processes=settings.processes_of(args.processes, PROCESSES, budget_s, len(groups[0])),
         )
         for group in groups
     ]
@@ -83,7 +88,9 @@ def parser() -> options.Parser:
     options.add_res(made, default=(256,))
     settings.add_settings(made, batch=64)
     default = f"{CUDA_BUDGET_S:g}s a model on a GPU, {CPU_BUDGET_S:g}s on a CPU"
-    settings.add_stopping(made.add_argument_group("how long"), default, "the reference's")
+    group = made.add_argument_group("how long")
+    settings.add_stopping(group, default, "the reference's")
+    settings.add_processes(group, PROCESSES)
     options.add_output(made)
     return made
 

@@ -1,7 +1,7 @@
 """Comparison of two runs: equal cases paired, ratios of medians with intervals, verdicts, likely causes.
 
-Every ratio is B/A: the second run divided by the first. Its interval covers the noise within each record, not
-the difference between the runs, which is what the comparison measures.
+Every ratio is B/A: the second run divided by the first. Its interval covers what processes differ by, and on
+a shared CPU hours, so that equal runs differ in at most 1 of 20 pairs.
 """
 
 import math
@@ -14,8 +14,9 @@ from bench.records.base import Record, Skipped
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Interleaved
 from bench.records.memory import Memory
-from bench.stats import intervals, noise, ratios
-from bench.stats.median_ratios import MIN_SAMPLES, ratio_interval
+from bench.records.throughput import TimedPasses
+from bench.stats import intervals, noise, processes, ratios
+from bench.stats.series import FEWEST
 from bench.store.codec import case_key
 from bench.tables.table import Column, Table
 
@@ -33,8 +34,12 @@ class Quantity:
     group: str
     name: str
     unit: str  # ms, x or MiB
-    samples: tuple[float, ...]
+    processes: tuple[Sequence[float], ...]  # samples of each process
     exact: bool = False  # one value without noise
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        return tuple(sample for samples in self.processes for sample in samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,9 @@ class Pair:
     a: float  # medians
     b: float
     samples: tuple[int, int]
-    interval: tuple[float, float] | None  # of the ratio; None with too few samples
+    processes: tuple[int, int]
+    interval: tuple[float, float] | None  # of the ratio of other such runs; None with too few samples
+    within_runs: tuple[float, float] | None  # of the ratio, for the noise within these processes alone
     within: float  # the relative tolerance
     causes: tuple[str, ...]  # differences of this pair that not all pairs have
 
@@ -83,9 +90,15 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """Agree: the whole interval is within the tolerance of 1. Differ: none of it is. Else cannot tell."""
-        found = ratios.verdict(self.interval, self.within)
-        return {ratios.SAME: AGREE, ratios.INCONCLUSIVE: OPEN}.get(found, DIFFER)
+        """Agree: these runs are equal within the tolerance. Differ: so would be others. Else cannot tell.
+
+        Runs agree if the whole interval of the noise within them lies within the tolerance of 1. They differ
+        if none of the interval for other processes and hours does.
+        """
+        if ratios.verdict(self.within_runs, self.within) == ratios.SAME:
+            return AGREE
+        differ = ratios.verdict(self.interval, self.within) in (ratios.FASTER, ratios.SLOWER)
+        return DIFFER if differ else OPEN
 
     @property
     def likely_causes(self) -> tuple[str, ...]:
@@ -123,13 +136,19 @@ def table(*, dated: bool) -> Table[Pair]:
             Column("samples A", lambda pair: pair.samples[0], raw=True),
             Column("samples B", lambda pair: pair.samples[1], raw=True),
             Column("B/A", lambda pair: pair.ratio, "{:.4f}".format, key="ratio"),
+            Column("95 % within these runs", lambda pair: pair.within_runs, interval_text, key="within_runs"),
             Column("95 % interval", lambda pair: pair.interval, interval_text, key="interval"),
+            Column("processes", lambda pair: list(pair.processes), _processes),
             Column("within", lambda pair: pair.within, raw=True),
             Column("verdict", lambda pair: pair.verdict),
             Column("likely causes", lambda pair: pair.likely_causes),
         ),
         records=lambda pair: (pair.records.a, pair.records.b),
     )
+
+
+def _processes(counts: Sequence[int]) -> str:
+    return " and ".join(map(str, counts))
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
@@ -267,22 +286,25 @@ def quantities(record: Record) -> list[Quantity]:
         if record.case.is_predicted:
             return []
         peak = (record.use.peak_bytes / 2**20,)
-        return [Quantity(group=MEMORY, name="peak", unit="MiB", samples=peak, exact=True)]
+        return [Quantity(group=MEMORY, name="peak", unit="MiB", processes=(peak,), exact=True)]
     if isinstance(record, Ceiling):
         unit = "1 GB" if record.case.what == "copy" else "1 GFLOP"
-        return [_times(TIMES, f"median of {unit}", [1e9 * time / record.work for time in record.times_s])]
-    times: tuple[float, ...] = getattr(record, "times_s", ())
+        return [_times(TIMES, f"median of {unit}", [[1e9 * time / record.work for time in record.times_s]])]
+    times = record.by_process_s if isinstance(record, TimedPasses) else (getattr(record, "times_s", ()),)
     sustained: tuple[float, ...] = getattr(record, "sustained_times_s", ())
-    found = [_times(TIMES, "median", times)] if times else []
-    return [*found, _times(SUSTAINED, "sustained median", sustained)] if sustained else found
+    found = [_times(TIMES, "median", times)] if times[0] else []
+    return [*found, _times(SUSTAINED, "sustained median", [sustained])] if sustained else found
 
 
-def _times(group: str, name: str, times_s: Sequence[float]) -> Quantity:
-    return Quantity(group=group, name=name, unit="ms", samples=tuple(1e3 * time for time in times_s))
+def _times(group: str, name: str, processes_s: Sequence[Sequence[float]]) -> Quantity:
+    in_ms = tuple(tuple(1e3 * time for time in times_s) for times_s in processes_s)
+    return Quantity(group=group, name=name, unit="ms", processes=in_ms)
 
 
 def _times_of_arms(record: Interleaved) -> list[Quantity]:
-    return [_times(TIMES, f"median of {name}", record.times_s(arm)) for arm, name in enumerate(record.arms)]
+    return [
+        _times(TIMES, f"median of {name}", record.by_process_s(arm)) for arm, name in enumerate(record.arms)
+    ]
 
 
 def _speeds(record: Interleaved) -> list[Quantity]:
@@ -291,7 +313,7 @@ def _speeds(record: Interleaved) -> list[Quantity]:
             group=SPEEDS,
             name=f"speed of {name} / {record.arms[0]}",
             unit="x",
-            samples=tuple(map(math.exp, ratios.log_ratios(record, arm))),
+            processes=tuple(tuple(map(math.exp, logs)) for logs in ratios.by_process(record, arm)),
         )
         for arm, name in enumerate(record.arms)
         if arm
@@ -330,8 +352,16 @@ def _outcome(record: Record) -> str:
 
 
 def _pair(both: Matched, a: Quantity, b: Quantity, within: float) -> Pair:
-    medians = intervals.median(a.samples), intervals.median(b.samples)
+    medians = processes.middle(a.processes), processes.middle(b.processes)
     ratio = medians[1] / medians[0]
+    within_runs = processes.within_ratio_interval(a.processes, b.processes)
+    is_speed, device = b.group == SPEEDS, both.b.environment.device_type
+    others = processes.ratio_interval(
+        a.processes,
+        b.processes,
+        process_sd=processes.RATIO_PROCESS_SD if is_speed else processes.PROCESS_SD,
+        hour_sd=0.0 if is_speed else processes.HOUR_SD.get(device, 0.0),
+    )
     return Pair(
         records=both,
         quantity=b.name,
@@ -340,7 +370,9 @@ def _pair(both: Matched, a: Quantity, b: Quantity, within: float) -> Pair:
         a=medians[0],
         b=medians[1],
         samples=(len(a.samples), len(b.samples)),
-        interval=(ratio, ratio) if b.exact else ratio_interval(a.samples, b.samples),
+        processes=(len(a.processes), len(b.processes)),
+        interval=(ratio, ratio) if b.exact else others if within_runs else None,
+        within_runs=(ratio, ratio) if b.exact else within_runs,
         within=within,
         causes=(*causes.of_records(both.a, both.b), *_of_samples(both, a, b)),
     )
@@ -351,10 +383,11 @@ def _of_samples(both: Matched, a: Quantity, b: Quantity) -> list[str]:
     found = []
     for side, record, quantity in (("A", both.a, a), ("B", both.b, b)):
         clocks = causes.clocks_mhz(record) if quantity.group in (TIMES, SPEEDS) else ()
-        disturbed = noise.noise(quantity.samples, clocks)
+        disturbed = noise.noise(quantity.processes, clocks)
         found += [f"noise in {side}: {', '.join(disturbed)}"] if disturbed else []
         if quantity.group != SUSTAINED:
             found += causes.of_sampling(side, record)
-        if len(quantity.samples) < MIN_SAMPLES and not quantity.exact:
-            found.append(f"samples of {side}: only {len(quantity.samples)}")
+        fewest = min(map(len, quantity.processes))
+        if fewest < FEWEST and not quantity.exact:
+            found.append(f"samples of {side}: only {fewest}")
     return found

@@ -26,7 +26,8 @@ def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[lis
     Returns:
         A record for every job, in order, and notes on the file's contents.
     """
-    with store(out) as opened, progress("measuring", len(jobs)) as begin:
+    steps = sum(job.repetition.processes if job.repetition else 1 for job in jobs)
+    with store(out) as opened, progress("measuring", steps) as begin:
         notes = store_notes(opened) if opened is not None else []
         results = runner.run(jobs, opened, force=force, begin=begin)
     if results.stored:

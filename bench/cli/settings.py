@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
 CUDA_BUDGET_S = 30.0
+PROCESSES = 3  # of a case by default
+MOST_PROCESSES = 99
+LEAST_PROCESS_S = 1.0  # budget of a model in a process below which the default is one process
 TYPICAL_STARTUP_S = 5.0
 COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
 ENGINES = ("eager", "compile")
@@ -123,12 +126,13 @@ def add_options(
         metavar="TIME",
         help=f"of each case, as 90s or 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {cpu_budget_s:g}s on a CPU)",
     )
+    add_processes(group, PROCESSES)
     group.add_argument(
         "--precision-target",
         type=options.share,
         default=0.01,
         metavar="SHARE",
-        help="half-width of the median's 95 %% interval at which sampling stops (default: 0.01)",
+        help="half-width of the median's 95 %% interval at which a process stops (default: 0.01)",
     )
     group.add_argument(
         "--soak",
@@ -165,6 +169,37 @@ def add_stopping(group: argparse._ActionsContainer, default: str, reference: str
         metavar="SHARE",
         help=f"speeds within this share of {reference} are the same (default: 0.01)",
     )
+
+
+def add_processes(group: argparse._ActionsContainer, default: int) -> None:
+    group.add_argument(
+        "--processes",
+        type=_processes,
+        metavar="N",
+        help=f"fresh processes that share the budget (default: {default} where it allows)",
+    )
+
+
+def _processes(text: str) -> int:
+    number = options.positive_int(text)
+    if number > MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_PROCESSES}, got {text!r}")
+    return number
+
+
+def processes_of(asked: int | None, usual: int, budget_s: float, models: int = 1) -> int:
+    """The requested number of processes, or the largest of the usual ones that leaves each its least time.
+
+    Args:
+        asked: by the user; None: not.
+        usual: default number.
+        budget_s: of all processes together.
+        models: that share a process.
+    """
+    if asked is not None:
+        return asked
+    affordable = [n for n in (usual, PROCESSES) if budget_s / (n * models) >= LEAST_PROCESS_S]
+    return affordable[0] if affordable else 1
 
 
 def startup_s(case: ModelCase) -> float:

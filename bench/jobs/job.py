@@ -1,12 +1,37 @@
 """A planned case with its measurement: planned by a command, run by the runner or a sweep."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.jobs import worker
-from bench.records.base import Case, Environment, Record
+from bench.records.base import Case, Environment, Record, Skipped
 from bench.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """Measurement of one case in several fresh processes.
+
+    Attributes:
+        processes: their number.
+        one: measures in the next process, given the records of the earlier ones; a failure ends the case.
+        merge: one record of the records of some processes and their number.
+    """
+
+    processes: int
+    one: Callable[[Sequence[Any]], Record]
+    merge: Callable[[Sequence[Any], int], Record]
+
+    def measure(self) -> Record:
+        """All processes in turn."""
+        parts: list[Record] = []
+        while len(parts) < self.processes:
+            part = self.one(parts)
+            if isinstance(part, Skipped):
+                return part
+            parts.append(part)
+        return self.merge(parts, self.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +44,8 @@ class Job:
     estimate_s: float  # usually an upper bound
     # replaces the search for the newest record of the case
     lookup: Callable[[Store], Record | None] | None = None
+    # of a case of several processes: the runner alternates between cases, in reverse order every second time
+    repetition: Repetition | None = None
     # deletes the checkpoint of an earlier measurement
     discard_checkpoint: Callable[[], None] | None = None
 

@@ -1,4 +1,4 @@
-"""Interleaved timing of several calls until every comparison has a verdict.
+"""Interleaved timing of several calls in one process, until every ratio is precise.
 
 A round visits every arm in a random order and then in the reverse order (ABBA): the mean position is equal
 for all arms, and a linear drift of the machine cancels. A visit is at least one call and fills
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.measure import timing
-from bench.stats.ratios import INCONCLUSIVE, MIN_ROUNDS, Visits, ratio_interval, verdict
+from bench.stats.ratios import MIN_ROUNDS, Visits, log_ratios
+from bench.stats.series import median_interval
 
 SIMILAR = 0.1  # arms whose pass times differ by less get the same number of calls in a visit
 
@@ -51,8 +52,9 @@ class Compared:
     clocks_mhz: tuple[float | None, ...]
     warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm
     warmup_stationary: tuple[bool, ...]
-    stopped_by: str  # verdicts, or budget
+    stopped_by: str  # precision, or budget
     unmet: tuple[str, ...]
+    process_starts: tuple[int, ...] = ()
 
     def fields(self, margin: float) -> dict[str, Any]:
         """The fields of bench.records.comparison.Interleaved."""
@@ -66,8 +68,9 @@ def compare(
     clock: timing.Clock,
     synchronise: Callable[[], None],
     read_clock_mhz: Callable[[], float | None] | None = None,
+    calls_of_visit: tuple[int, ...] | None = None,
 ) -> Compared:
-    """Time several calls in turn until each has a verdict against the first: faster, slower or same.
+    """Time several calls in turn until the interval of each ratio to the first is as narrow as the margin.
 
     Args:
         calls: one pass of each arm, the reference first; the device is synchronised after each visit, not
@@ -76,6 +79,7 @@ def compare(
         clock: returns the time in seconds.
         synchronise: waits until the device has finished.
         read_clock_mhz: returns the device's clock, or None if unavailable; called outside the timed region.
+        calls_of_visit: of each arm, as in an earlier process; None: chosen from the warm-up.
 
     Raises:
         ValueError: fewer than two calls.
@@ -91,7 +95,7 @@ def compare(
     warm = [timing.warm_up(call, each, clock=clock, synchronise=synchronise) for call in calls]
 
     rng = random.Random(policy.seed)
-    made = _Growing(calls=_calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy))
+    made = _Growing(calls=calls_of_visit or _calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy))
     next_look = policy.min_rounds
     unmet: list[str] = []
     while True:
@@ -117,7 +121,7 @@ def compare(
         clocks_mhz=tuple(made.clocks_mhz),
         warmup_times_s=tuple(warm_up.wall_s for warm_up in warm),
         warmup_stationary=tuple(warm_up.stationary for warm_up in warm),
-        stopped_by="budget" if unmet else "verdicts",
+        stopped_by="budget" if unmet else "precision",
         unmet=tuple(unmet),
     )
 
@@ -129,6 +133,7 @@ class _Growing:
     calls: tuple[int, ...]
     order: list[int] = field(default_factory=list)
     visits_s: list[float] = field(default_factory=list)
+    process_starts: tuple[int, ...] = ()
     clocks_mhz: list[float | None] = field(default_factory=list)
 
 
@@ -167,6 +172,10 @@ def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
     """Criteria that are not met yet."""
     if rounds < policy.min_rounds:
         return [f"at least {policy.min_rounds} rounds"]
-    arms = range(1, len(visits.calls))
-    undecided = sum(verdict(ratio_interval(visits, arm), policy.margin) == INCONCLUSIVE for arm in arms)
-    return [f"a verdict on {undecided} of {len(arms)}"] if undecided else []
+    open_ratios = 0
+    for arm in range(1, len(visits.calls)):
+        interval = median_interval(log_ratios(visits, arm))
+        open_ratios += interval is None or interval[1] - interval[0] > policy.margin
+    if not open_ratios:
+        return []
+    return [f"{open_ratios} of {len(visits.calls) - 1} ratios within {50 * policy.margin:g} %"]

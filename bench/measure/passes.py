@@ -21,7 +21,7 @@ MIN_COMPARED_PASSES = 4  # of each arm: the first call, one warm-up pass, two vi
 
 
 def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
-    """Time one case.
+    """Time one case in this process, one of the case's.
 
     Args:
         case: what to time.
@@ -37,7 +37,9 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
         monitor.measure_idle()
     try:
         is_dico = case.protocol == "dico"
-        allowance = Allowance(budget_s=case.budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES)
+        allowance = Allowance(
+            budget_s=case.process_budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES
+        )
         if case.work == "training":
             ready = prepare_training(case, weights, allowance=allowance)
         else:
@@ -65,7 +67,7 @@ def _suite(
 ) -> Record:
     """Warm up and sample; with a soak, soak the device and sample again."""
     policy = Policy(
-        budget_s=case.budget_s,
+        budget_s=case.process_budget_s,
         precision=case.precision_target,
         min_samples=LATENCY_SAMPLES if case.batch == 1 else Policy.min_samples,
     )
@@ -148,8 +150,20 @@ def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Rec
     )
 
 
-def compare(case: ComparisonCase, environment: Environment) -> Comparison | Skipped:
-    """Compare models in this process, with all of them in memory.
+def compare(
+    case: ComparisonCase,
+    environment: Environment,
+    *,
+    calls: tuple[int, ...] | None = None,
+    reverse: bool = False,
+) -> Comparison | Skipped:
+    """Compare models in this process, one of the case's, with all of them in memory.
+
+    Args:
+        case: what to compare.
+        environment: of the record.
+        calls: in a visit of each model, as in an earlier process; None: chosen from the warm-up.
+        reverse: prepare the last model first.
 
     Returns:
         Comparison, or Skipped for the reasons in `measure`.
@@ -157,20 +171,25 @@ def compare(case: ComparisonCase, environment: Environment) -> Comparison | Skip
     monitor = telemetry.monitor(case.device)
     with ExitStack() as stack:
         models: list[PreparedModel] = []
+        order = case.arms[::-1] if reverse else case.arms
+        budget_s = case.process_budget_s
         try:
-            allowance = Allowance(budget_s=case.budget_s / len(case.arms), passes=MIN_COMPARED_PASSES)
-            for arm in case.arms:
+            allowance = Allowance(budget_s=budget_s / len(case.arms), passes=MIN_COMPARED_PASSES)
+            for arm in order:
                 models.append(stack.enter_context(prepare(arm, None, allowance=allowance)))
+            if reverse:
+                models.reverse()
             with compiled_already(case.arms[0]):
                 compared = interleaved.compare(
                     [model.call for model in models],
-                    interleaved.Policy(budget_s=case.budget_s, margin=case.precision_target),
+                    interleaved.Policy(budget_s=budget_s, margin=case.precision_target),
                     clock=time.perf_counter,
                     synchronise=models[0].synchronise,
                     read_clock_mhz=monitor.clock_mhz if monitor else None,
+                    calls_of_visit=calls,
                 )
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            failed = case.arms[min(len(models), len(case.arms) - 1)]
+            failed = order[min(len(models), len(case.arms) - 1)]
             row = skipped(case, environment, error)
             if row is None:
                 raise

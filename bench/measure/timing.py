@@ -6,7 +6,7 @@ The clock, the device's synchronisation and its event timer are arguments, so th
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.stats import intervals
+from bench.stats import intervals, series
 
 Clock = Callable[[], float]  # seconds, monotonic
 # runs a call between two device events; returns a function that returns the seconds after synchronisation
@@ -159,7 +159,7 @@ def _unmet(samples: Sequence[float], policy: Policy) -> list[str]:
         unmet.append(f"at least {policy.min_samples} samples")
     if sum(samples) < policy.min_sampling_s:
         unmet.append(f"at least {policy.min_sampling_s:g} s of sampling")
-    interval = intervals.median_interval(samples)
+    interval = series.median_interval(samples)
     if interval is None or (interval[1] - interval[0]) / 2 > policy.precision * intervals.median(samples):
         unmet.append(f"95 % interval within {100 * policy.precision:g} % of the median")
     return unmet

@@ -1,11 +1,12 @@
 """Interleaved rounds over two or more arms, and comparisons of models."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bench.records.base import Case, Environment, ModelCase, Record, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
-from bench.stats import intervals, noise, ratios
+from bench.stats import noise, processes, ratios
 from bench.tables.numbers import BLANK, fixed
 from bench.tables.table import Column, Table
 
@@ -24,8 +25,9 @@ class Interleaved(Record):
     warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm, not in the statistics
     warmup_stationary: tuple[bool, ...]
     margin: float  # ratios within 1 +- margin are the same speed
-    stopped_by: str  # verdicts, or budget
+    stopped_by: str  # precision, or budget
     unmet: tuple[str, ...]  # criteria not met when sampling ended
+    process_starts: tuple[int, ...] = ()  # index of the first round of every process but the first
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -42,49 +44,72 @@ class Interleaved(Record):
             raise ValueError("rounds: every arm needs the same number of visits")
         if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):
             raise ValueError("rounds: need a clock for every visit, or none at all")
+        processes.check(self.process_starts, self.rounds)
 
     @property
     def rounds(self) -> int:
         return len(self.order) // (2 * len(self.calls))
 
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.process_starts)
+
+    @property
+    def interval_covers(self) -> str:
+        """What the intervals cover: "within one process", or "5 processes"."""
+        return processes.coverage(self.processes)
+
     def times_s(self, arm: int) -> tuple[float, ...]:
         """Mean seconds of a call in each visit of an arm, in order."""
         return ratios.seconds_per_call(self, arm)
+
+    def by_process_s(self, arm: int) -> tuple[Sequence[float], ...]:
+        """The times of an arm, by process."""
+        starts = [2 * start for start in self.process_starts]  # two visits in a round
+        return processes.split(self.times_s(arm), starts)
 
     def ratio(self, arm: int, against: int = 0) -> float:
         """Speed of an arm / speed of the arm `against`, by default the reference."""
         return ratios.ratio(self, arm, against)
 
     def interval(self, arm: int, against: int = 0) -> tuple[float, float] | None:
-        """99 % interval of the ratio; None with too few rounds."""
+        """99 % interval of the ratio, see `interval_covers`; None with too few rounds."""
         return ratios.ratio_interval(self, arm, against)
 
     def verdict(self, arm: int) -> str:
-        """Faster, slower, same, too close to call or refused; see `ratios.verdict`."""
+        """Faster, slower, same, too close to call or refused; of one process, "faster within one process"."""
         if ratios.why_refused(self, arm) is not None:
             return ratios.REFUSED
-        return ratios.verdict(self.interval(arm), self.margin)
+        found = ratios.verdict(self.interval(arm), self.margin)
+        return f"{found} {processes.ONE}" if self.processes == 1 else found
 
     def noise(self, arm: int) -> tuple[str, ...]:
         """Disturbances of the visits of an arm, with their sizes; empty without any."""
         visits = zip(self.order, self.clocks_mhz, strict=False)
         clocks = [clock for visited, clock in visits if visited == arm and clock is not None]
-        return noise.noise(self.times_s(arm), clocks)
+        return noise.noise(self.by_process_s(arm), clocks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonCase(Case):
-    """Comparing models in one process, the reference first; all settings but `impl` are equal."""
+    """Comparing models in the same processes, the reference first; all settings but `impl` are equal."""
 
     kind: ClassVar[str] = "versus"
+    effort: ClassVar[frozenset[str]] = Case.effort | {"processes"}
 
     arms: tuple[ModelCase, ...]
-    budget_s: float
+    budget_s: float  # of all processes together
     precision_target: float  # the margin within which speeds are the same
+    processes: int = 1  # fresh processes, which share the budget
 
     def __post_init__(self) -> None:
         if len(self.arms) < 2:
             raise ValueError(f"comparison: needs at least two models, got {len(self.arms)}")
+
+    @property
+    def process_budget_s(self) -> float:
+        """The budget of one process."""
+        return self.budget_s / self.processes
 
     @property
     def source_model(self) -> str:
@@ -121,7 +146,33 @@ class Comparison(Interleaved):
         return tuple(arm.model_and_impl for arm in self.case.arms)
 
     def images_per_s(self, arm: int) -> float:
-        return self.case.arms[arm].batch / intervals.median(self.times_s(arm))
+        return self.case.arms[arm].batch / processes.middle(self.by_process_s(arm))
+
+
+def merged(records: Sequence[Comparison], processes: int) -> Comparison:
+    """One record of the processes of a case, in order of time, each a record of one process.
+
+    Args:
+        records: one for each process, with equal calls in a visit.
+        processes: of the case: those that were requested, or that ended before an interruption.
+    """
+    first, last = records[0], records[-1]
+    counts = [record.rounds for record in records]
+    warmups = zip(*(record.warmup_times_s for record in records), strict=True)
+    stationary = zip(*(record.warmup_stationary for record in records), strict=True)
+    return replace(
+        first,
+        case=replace(first.case, processes=processes),
+        environment=last.environment,
+        order=tuple(arm for record in records for arm in record.order),
+        visits_s=tuple(seconds for record in records for seconds in record.visits_s),
+        process_starts=tuple(sum(counts[:i]) for i in range(1, len(counts))),
+        clocks_mhz=tuple(clock for record in records for clock in record.clocks_mhz),
+        warmup_times_s=tuple(tuple(time for times in of for time in times) for of in warmups),
+        warmup_stationary=tuple(map(all, stationary)),
+        stopped_by=max((record.stopped_by for record in records), key=lambda word: word == "budget"),
+        unmet=tuple(dict.fromkeys(criterion for record in records for criterion in record.unmet)),
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +265,7 @@ TABLE = Table[Arm](
             key="ratio_reference_s_over_s",
         ),
         Column("99 % interval of the ratio", lambda row: row.interval, _ratio_interval, key="ratio_interval"),
+        Column("interval covers", lambda row: row.compared.interval_covers, key="interval_covers"),
         Column("verdict", lambda row: row.verdict),
         Column("rounds", lambda row: row.compared.rounds, str),
         Column("images/s", lambda row: row.compared.images_per_s(row.number), key="images_per_s"),
@@ -231,6 +283,7 @@ TABLE = Table[Arm](
         Column("stopped_by", lambda row: row.compared.stopped_by, raw=True),
         Column("unmet", lambda row: list(row.compared.unmet), raw=True),
         Column("times_s", lambda row: list(row.compared.times_s(row.number)), raw=True),
+        Column("process_starts", lambda row: list(row.compared.process_starts), raw=True),
         *ENVIRONMENT,
     ),
     records=lambda row: (row.record,),

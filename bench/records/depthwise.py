@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from bench.records.base import ModelCase, Size, height_width, register
 from bench.records.comparison import Interleaved
-from bench.stats import intervals
+from bench.stats import intervals, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,5 +99,5 @@ class OperatorComparison(Interleaved):
         return intervals.median(self.times_s(arm))
 
     def interval_s(self, arm: int) -> tuple[float, float] | None:
-        """95 % interval of the median; None with fewer than six visits."""
-        return intervals.median_interval(self.times_s(arm))
+        """95 % interval of the median within this process; None with fewer than six visits."""
+        return series.median_interval(self.times_s(arm))

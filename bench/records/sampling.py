@@ -6,7 +6,7 @@ from typing import ClassVar
 from bench.records.base import ModelCase, Record, register
 from bench.records.columns import ENVIRONMENT, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
-from bench.stats import intervals
+from bench.stats import intervals, processes, series
 from bench.tables.numbers import interval
 from bench.tables.table import Column, Table
 
@@ -62,15 +62,19 @@ class SamplingRun(Record):
     def median_s(self) -> float:
         return intervals.median(self.times_s)
 
+    def rate(self, seconds: float) -> float:
+        """Images a second of a chain that takes `seconds`."""
+        return self.case.batch / seconds
+
     @property
     def images_per_s(self) -> float:
-        return self.case.batch / self.median_s
+        return self.rate(self.median_s)
 
     @property
     def images_per_s_interval(self) -> tuple[float, float] | None:
-        """95 % interval; None with fewer than six chains."""
-        interval = intervals.median_interval(self.times_s)
-        return interval and (self.case.batch / interval[1], self.case.batch / interval[0])
+        """95 % interval within this process; None with fewer than six chains."""
+        interval = series.median_interval(self.times_s)
+        return interval and (self.rate(interval[1]), self.rate(interval[0]))
 
     @property
     def joules_per_image(self) -> float | None:
@@ -91,6 +95,7 @@ TABLE = Table[SamplingRun](
         Column("seed", lambda r: r.case.seed, of_case=True, raw=True),
         Column("images/s", lambda r: r.images_per_s, key="images_per_s"),
         Column("95 % interval", lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
+        Column("interval covers", lambda r: processes.ONE, key="interval_covers"),
         Column("s/chain", lambda r: r.median_s, key="median_s"),
         Column("passes", lambda r: r.passes),
         Column("chains", lambda r: len(r.times_s)),

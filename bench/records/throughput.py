@@ -1,12 +1,14 @@
 """Times of passes: denoising forward calls or training steps."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from bench.records import telemetry
 from bench.records.base import ModelCase, Record, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
-from bench.stats import intervals, noise
+from bench.stats import intervals, noise, processes
 from bench.tables.numbers import interval, milliseconds
 from bench.tables.table import Column, Table
 
@@ -18,8 +20,14 @@ class PassCase(ModelCase):
     work: str  # inference: one forward call; training: a complete step
     protocol: str = "suite"  # suite, or dico: the published protocol of DiCo
     soak_s: float = 0.0  # continuous work before the sustained samples; 0: no sustained samples
-    budget_s: float  # of warm-up and samples
-    precision_target: float  # half-width of the median's 95 % interval, as a share of the median
+    budget_s: float  # of warm-up and samples, of all processes together
+    # half-width of the median's 95 % interval within a process, as a share of the median
+    precision_target: float
+
+    @property
+    def process_budget_s(self) -> float:
+        """The budget of one process."""
+        return self.budget_s
 
     @property
     def nondefault_settings(self) -> tuple[str, ...]:
@@ -32,6 +40,13 @@ class ThroughputCase(PassCase):
     """Timing passes of one model on its own."""
 
     kind: ClassVar[str] = "throughput"
+    effort: ClassVar[frozenset[str]] = PassCase.effort | {"processes"}
+
+    processes: int = 1  # fresh processes, which share the budget
+
+    @property
+    def process_budget_s(self) -> float:
+        return self.budget_s / self.processes
 
     @property
     def name(self) -> str:
@@ -44,6 +59,7 @@ class TimedPasses(Record):
 
     case: PassCase
     times_s: tuple[float, ...]  # wall clock of each call, device synchronised
+    process_starts: tuple[int, ...] = ()  # index of the first time of every process but the first
     device_times_s: tuple[float, ...]  # between device events; empty on a CPU
     warmup_times_s: tuple[float, ...]  # wall clock, not in the statistics
     warmup_stationary: bool  # the warm-up ended because the pass times were stationary
@@ -61,38 +77,63 @@ class TimedPasses(Record):
     def __post_init__(self) -> None:
         if not self.times_s or min(self.times_s) <= 0:
             raise ValueError(f"{self.case.model}: needs at least one time, all above zero")
+        processes.check(self.process_starts, len(self.times_s))
+
+    @property
+    def by_process_s(self) -> tuple[Sequence[float], ...]:
+        """The times of each process."""
+        return processes.split(self.times_s, self.process_starts)
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.process_starts)
+
+    @property
+    def interval_covers(self) -> str:
+        """What the intervals cover: "within one process", or "3 processes"."""
+        return processes.coverage(self.processes)
 
     @property
     def median_s(self) -> float:
-        return intervals.median(self.times_s)
+        """Median pass; of several processes, the geometric mean of their medians."""
+        return processes.middle(self.by_process_s)
 
     @property
     def interval_s(self) -> tuple[float, float] | None:
-        """95 % interval of the median pass; None with fewer than six samples."""
-        return intervals.median_interval(self.times_s)
+        """95 % interval of the median pass, see `interval_covers`; None with too few samples.
+
+        Of several processes on a shared CPU it includes the known difference between hours.
+        """
+        return processes.interval(
+            self.by_process_s, hour_sd=processes.HOUR_SD.get(self.environment.device_type, 0.0)
+        )
 
     def quantile_s(self, share: float) -> float:
         """Quantile of the pass times, `share` in [0, 1], interpolated linearly."""
         return intervals.quantile(self.times_s, share)
 
+    def rate(self, seconds: float) -> float:
+        """Images a second of a pass that takes `seconds`."""
+        return self.case.batch / seconds
+
     @property
     def images_per_s(self) -> float:
-        return self.case.batch / self.median_s
+        return self.rate(self.median_s)
 
     @property
     def images_per_s_interval(self) -> tuple[float, float] | None:
         interval = self.interval_s
-        return interval and (self.case.batch / interval[1], self.case.batch / interval[0])
+        return interval and (self.rate(interval[1]), self.rate(interval[0]))
 
     @property
     def noise(self) -> tuple[str, ...]:
         """Disturbances of the passes, with their sizes; empty without any."""
-        return noise.noise(self.times_s, self.telemetry.clocks_mhz if self.telemetry else ())
+        return noise.noise(self.by_process_s, self.telemetry.clocks_mhz if self.telemetry else ())
 
     @property
     def sustained_images_per_s(self) -> float | None:
         """Images per second of the heat-soaked device; None without a soak."""
-        return self.case.batch / intervals.median(self.sustained_times_s) if self.sustained_times_s else None
+        return self.rate(intervals.median(self.sustained_times_s)) if self.sustained_times_s else None
 
     @property
     def joules_per_image(self) -> float | None:
@@ -108,6 +149,31 @@ class Throughput(TimedPasses):
     case: ThroughputCase
 
 
+def merged(records: Sequence[Throughput], processes: int) -> Throughput:
+    """One record of the processes of a case, in order of time, each a record of one process.
+
+    Args:
+        records: one for each process.
+        processes: of the case: those that were requested, or that ended before an interruption.
+    """
+    first, last = records[0], records[-1]
+    counts = [len(record.times_s) for record in records]
+    return replace(
+        first,
+        case=replace(first.case, processes=processes),
+        environment=last.environment,
+        times_s=tuple(time for record in records for time in record.times_s),
+        process_starts=tuple(sum(counts[:i]) for i in range(1, len(counts))),
+        device_times_s=tuple(time for record in records for time in record.device_times_s),
+        warmup_times_s=tuple(time for record in records for time in record.warmup_times_s),
+        warmup_stationary=all(record.warmup_stationary for record in records),
+        stopped_by=max((record.stopped_by for record in records), key=lambda word: word == "budget"),
+        unmet=tuple(dict.fromkeys(criterion for record in records for criterion in record.unmet)),
+        sustained_times_s=tuple(time for record in records for time in record.sustained_times_s),
+        telemetry=telemetry.merged([record.telemetry for record in records if record.telemetry]),
+    )
+
+
 def _stopped(record: TimedPasses) -> str:
     return "; ".join([record.stopped_by, *(f"not met: {criterion}" for criterion in record.unmet)])
 
@@ -120,6 +186,7 @@ TABLE = Table[TimedPasses](
         Column("protocol", lambda r: r.case.protocol, of_case=True, optional=True, usual="suite"),
         Column("images/s", lambda r: r.images_per_s, key="images_per_s"),
         Column("95 % interval", lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
+        Column("interval covers", lambda r: r.interval_covers, key="interval_covers"),
         Column("p50 ms", lambda r: r.quantile_s(0.5), milliseconds, key="p50_s"),
         Column("p90 ms", lambda r: r.quantile_s(0.9), milliseconds, key="p90_s"),
         Column("p99 ms", lambda r: r.quantile_s(0.99), milliseconds, key="p99_s"),
@@ -138,6 +205,7 @@ TABLE = Table[TimedPasses](
         Column("median_s", lambda r: r.median_s, raw=True),
         Column("compile_s", lambda r: r.compile_s, raw=True),
         Column("times_s", lambda r: list(r.times_s), raw=True),
+        Column("process_starts", lambda r: list(r.process_starts), raw=True),
         *ENVIRONMENT,
     ),
 )

@@ -25,32 +25,36 @@ MAX_SPREAD = 0.2  # of the passes, which are too few for the limits above
 MAX_EXCESS = 0.01  # of the operators' time over that of their pass
 
 
-def noise(times_s: Sequence[float], clocks_mhz: Sequence[float] = ()) -> tuple[str, ...]:
+def noise(processes: Sequence[Sequence[float]], clocks_mhz: Sequence[float] = ()) -> tuple[str, ...]:
     """Name the disturbances of the passes of one case; empty without any.
 
     Args:
-        times_s: seconds of each pass, in order of time.
+        processes: seconds of each pass of each process, in order of time.
         clocks_mhz: readings of the device's clock during the passes; empty without readings.
 
     Returns:
-        Any of "drift +4.1 %" (last third of the passes against the first), "bimodal 30 % at +22 %" (share of
-        the smaller mode, and its distance from the other), "3 outliers" and "clock down to 61 %" (of the
-        highest reading), in this order. With two modes, outliers are not counted.
+        Any of "drift +4.1 %" (last third of a process's passes against its first; the largest), "two regimes:
+        20.1 ms (70 %), 24.5 ms (30 %)" (of all passes, the larger share first), "3 outliers" and "clock down
+        to 61 %" (of the highest reading), in this order. With two regimes, outliers are not counted.
     """
     found = []
-    if len(times_s) >= MIN_SAMPLES:
-        shift = drift(times_s)
-        if shift is not None:
-            found.append(f"drift {100 * shift:+.1f} %")
-        split = modes(times_s)
-        if split is not None:
-            share, at = split
-            found.append(f"bimodal {100 * share:.0f} % at {100 * at:+.0f} %")
-        elif number := outliers(times_s):
-            found.append(f"{number} outlier{'s' if number > 1 else ''}")
+    long_enough = [times for times in processes if len(times) >= MIN_SAMPLES]
+    shifts = [shift for times in long_enough if (shift := drift(times)) is not None]
+    if shifts:
+        found.append(f"drift {100 * max(shifts, key=abs):+.1f} %")
+    if split := regimes([time for times in processes for time in times]):
+        found.append(
+            "two regimes: " + ", ".join(f"{_three_digits(1e3 * s)} ms ({100 * p:.0f} %)" for s, p in split)
+        )
+    elif number := sum(map(outliers, long_enough)):
+        found.append(f"{number} outlier{'s' if number > 1 else ''}")
     if clocks_mhz and min(clocks_mhz) < CLOCK_DROP * max(clocks_mhz):
         found.append(f"clock down to {100 * min(clocks_mhz) / max(clocks_mhz):.0f} %")
     return tuple(found)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def spread(times_s: Sequence[float]) -> float | None:
@@ -96,15 +100,17 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return ranks
 
 
-def modes(times_s: Sequence[float]) -> tuple[float, float] | None:
-    """Share of the smaller of two modes, and its relative distance from the other; None for one mode.
+def regimes(times_s: Sequence[float]) -> tuple[tuple[float, float], ...] | None:
+    """Mean seconds and share of the samples of two regimes, the larger share first; None for one regime.
 
-    The samples are split at the value that minimises the variance within the parts. The parts are modes if
+    The samples are split at the value that minimises the variance within the parts. The parts are regimes if
     each has `MODE_SHARE` of the samples and their means differ by at least `MODE_SEPARATION` standard
-    deviations and `MODE_GAP`.
+    deviations and `MODE_GAP`. With fewer than `MIN_SAMPLES` samples the result is None.
     """
     ordered = sorted(times_s)
     n = len(ordered)
+    if n < MIN_SAMPLES:
+        return None
     # relative to the median, to avoid cancellation in the sums of squares
     centre = intervals.median(ordered)
     scaled = [time / centre - 1 for time in ordered]
@@ -124,7 +130,8 @@ def modes(times_s: Sequence[float]) -> tuple[float, float] | None:
     needed = max(MODE_GAP * low, _limit(MODE_SEPARATION, n) * deviation)
     if smaller < max(3, MODE_SHARE * n) or high - low < needed:
         return None
-    return smaller / n, high / low - 1 if cut >= n - cut else low / high - 1
+    fast, slow = (centre * low, cut / n), (centre * high, 1 - cut / n)
+    return (fast, slow) if cut >= n - cut else (slow, fast)
 
 
 def _limit(base: float, n: int) -> float:

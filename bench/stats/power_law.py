@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.stats import intervals as stats
-from bench.stats import ratios
 
 CONFIDENCE = 0.95
+RESAMPLES = 20_000
 MIN_SAMPLES = 6  # of a size with one visit; fewer give no interval
 _POOL_SEED = 2  # for the error of the pooled drift; differs from the seeds of the curves
 
@@ -111,6 +111,28 @@ def drift_of(points: Sequence[Point]) -> Drift | None:
     return Drift(sd=math.sqrt(squares / freedom), freedom=freedom) if freedom else None
 
 
+def resampled_medians(values: Sequence[float], generator: np.random.Generator) -> Array:
+    """Medians of `RESAMPLES` resamples with replacement.
+
+    The rank of a resample's k-th smallest value follows the k-th smallest of n uniform numbers, which has a
+    beta distribution. Only this rank is drawn, so the cost does not grow with n.
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    k = (n + 1) // 2
+    middle = generator.beta(k, n - k + 1, RESAMPLES)
+    if n % 2:
+        return ordered[_rank(middle, n)]
+    above = 1 - (1 - middle) * generator.random(RESAMPLES) ** (
+        1 / (n - k)
+    )  # the smallest of the n - k larger ones
+    return (ordered[_rank(middle, n)] + ordered[_rank(above, n)]) / 2
+
+
+def _rank(uniform: Array, n: int) -> NDArray[np.int64]:
+    return (uniform * n).astype(int).clip(max=n - 1)
+
+
 def draws(curve: Curve, seed: int) -> Array:
     """Resampled log(cost) of a resamplable curve: (resamples, points); seeded.
 
@@ -119,12 +141,12 @@ def draws(curve: Curve, seed: int) -> Array:
     """
     assert curve.drift is not None
     freedom = curve.drift.freedom
-    scale = np.sqrt(freedom / np.random.default_rng(_POOL_SEED).chisquare(freedom, ratios.RESAMPLES))
+    scale = np.sqrt(freedom / np.random.default_rng(_POOL_SEED).chisquare(freedom, RESAMPLES))
     rng = np.random.default_rng(seed)
     columns = []
     for point in curve.points:
-        medians = [np.log(ratios.resampled_medians(visit, rng)) for visit in point.visits]
-        noise = curve.drift.sd / math.sqrt(len(medians)) * rng.standard_normal(ratios.RESAMPLES)
+        medians = [np.log(resampled_medians(visit, rng)) for visit in point.visits]
+        noise = curve.drift.sd / math.sqrt(len(medians)) * rng.standard_normal(RESAMPLES)
         columns.append(sum(medians) / len(medians) + scale * noise)
     return np.stack(columns, axis=1)
 

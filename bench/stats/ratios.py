@@ -6,18 +6,13 @@ is above 1 if the arm is faster.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from statistics import fmean
+from typing import Protocol
 
-from bench.stats import intervals, noise
+from bench.stats import intervals, noise, processes
 
-if TYPE_CHECKING:
-    from numpy import float64, int64
-    from numpy.random import Generator
-    from numpy.typing import NDArray
-
-LOOK_CONFIDENCE = 0.998  # of the interval at one look; see `ratio_interval`
-RESAMPLES = 20_000
-MIN_ROUNDS = 10  # fewer give no verdict
+CONFIDENCE = 0.99
+MIN_ROUNDS = 10  # fewer show no drift of clocks
 MAX_CLOCK_GAP = 0.01  # relative difference of mean clocks without a remark; a GPU's step is 15 of 2000 MHz
 
 FASTER, SLOWER, SAME, INCONCLUSIVE, REFUSED = "faster", "slower", "same", "too close to call", "refused"
@@ -36,6 +31,10 @@ class Visits(Protocol):
     @property
     def calls(self) -> Sequence[int]:
         """Number of calls in one visit, for each arm."""
+
+    @property
+    def process_starts(self) -> Sequence[int]:
+        """Index of the first round of every process but the first."""
 
     @property
     def clocks_mhz(self) -> Sequence[float | None]:
@@ -60,55 +59,27 @@ def log_ratios(visits: Visits, arm: int, against: int = 0) -> tuple[float, ...]:
     )
 
 
+def by_process(visits: Visits, arm: int, against: int = 0) -> tuple[Sequence[float], ...]:
+    """The log ratios of every round, by process."""
+    return processes.split(log_ratios(visits, arm, against), visits.process_starts)
+
+
 def ratio(visits: Visits, arm: int, against: int = 0) -> float:
-    """Speed of an arm / speed of the arm `against`: median over rounds."""
-    return math.exp(intervals.median(log_ratios(visits, arm, against)))
+    """Speed of an arm / speed of the arm `against`: mean over processes of the median round."""
+    return math.exp(fmean(map(intervals.median, by_process(visits, arm, against))))
 
 
 def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, float] | None:
-    """99 % interval of the ratio of speeds: a percentile bootstrap of the median round.
+    """99 % interval of the ratio of speeds, by Student's t over processes; of one process, of its median.
 
-    Rounds are resampled, each with its pair of times: a disturbance of both arms of a round cancels. The
-    median is robust against interrupted passes. Percentile ends are order statistics, as in the sign test;
-    BCa needs a jackknife, which does not converge for a median. Each look takes a 99.8 % interval, because
-    sampling stops at the first decisive look: over ten looks at growing rounds 99 % remain.
+    A disturbance of both arms of a round cancels, and the median is robust against interrupted passes. A
+    regime that an arm keeps for a whole process does not cancel: only other processes show it.
 
     Returns:
-        (low, high), or None with fewer than `MIN_ROUNDS` rounds.
+        (low, high), or None for one process with too few rounds.
     """
-    import numpy
-
-    rounds = log_ratios(visits, arm, against)
-    if len(rounds) < MIN_ROUNDS:
-        return None
-    ends = [(1 - LOOK_CONFIDENCE) / 2, (1 + LOOK_CONFIDENCE) / 2]
-    low, high = numpy.quantile(resampled_medians(rounds), ends)
-    return math.exp(low), math.exp(high)
-
-
-def resampled_medians(values: Sequence[float], generator: "Generator | None" = None) -> "NDArray[float64]":
-    """Medians of `RESAMPLES` resamples with replacement; the default generator has a fixed seed.
-
-    The rank of a resample's k-th smallest value follows the k-th smallest of n uniform numbers, which has a
-    beta distribution. Only this rank is drawn, so the cost does not grow with n.
-    """
-    import numpy
-
-    generator = numpy.random.default_rng(0) if generator is None else generator
-    ordered = numpy.sort(values)
-    n = len(ordered)
-    k = (n + 1) // 2
-    middle = generator.beta(k, n - k + 1, RESAMPLES)
-    if n % 2:
-        return ordered[_rank(middle, n)]
-    above = 1 - (1 - middle) * generator.random(RESAMPLES) ** (
-        1 / (n - k)
-    )  # the smallest of the n - k larger ones
-    return (ordered[_rank(middle, n)] + ordered[_rank(above, n)]) / 2
-
-
-def _rank(uniform: "NDArray[float64]", n: int) -> "NDArray[int64]":
-    return (uniform * n).astype(int).clip(max=n - 1)
+    bounds = processes.log_interval(by_process(visits, arm, against), CONFIDENCE)
+    return bounds and (math.exp(bounds[0]), math.exp(bounds[1]))
 
 
 def verdict(interval: tuple[float, float] | None, margin: float) -> str:

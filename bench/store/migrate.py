@@ -1,7 +1,7 @@
 """Migration of records from earlier formats to the current one.
 
 Format 1 ("schema": 1) stored the request as a string, `run.question`. Format 2 had one implementation of a
-backbone, and `compile` in place of `engine`.
+backbone, `compile` in place of `engine`, and one process a case.
 """
 
 import re
@@ -48,7 +48,7 @@ def migrate(old: Mapping[str, Any]) -> Json:
     if found not in (1, 2):
         raise StoreError(f"format {found!r}; this version reads 3, and 1 and 2 by migration")
     try:
-        body = {"format": 3, **(_from_1(dict(old)) if found == 1 else old)}
+        body = _one_process({"format": 3, **(_from_1(dict(old)) if found == 1 else old)})
         if "case" in body:
             body["case"] = case_from_2(body["case"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -65,6 +65,17 @@ def case_from_2(case: Json) -> Json:
     compiled = case["compile"]
     rest = {name: value for name, value in case.items() if name != "compile"}
     return {**rest, "impl": "reference", "engine": "compile" if compiled else "eager"}
+
+
+def _one_process(old: Json) -> Json:
+    """Add the processes of a case, of which format 2 had one."""
+    kind = old.get("kind")
+    of = old.get("of") if kind == "skipped" else kind
+    if of in ("throughput", "versus"):
+        old["case"] = {**old["case"], "processes": 1}
+    if kind in ("throughput", "scaling", "versus", "depthwise"):
+        old["process_starts"] = []
+    return old
 
 
 def _from_1(old: Json) -> Json:

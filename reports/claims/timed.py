@@ -1,26 +1,30 @@
 """Measured values behind verdicts: ratios of speeds, slow-downs, training steps per second.
 
-A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval; for several runs the union of
-their intervals, since runs differ by more than the rounds within a run), or from two models timed separately
+A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval by Student's t over processes, or
+over three runs or more), or from two models timed separately
 under one setting (95 % bootstrap of both medians, widened by the difference between visits of one case in the
 same records or in bench.scaling of the same work and device). Slow-downs come from bench.scaling, or from two
 sizes timed separately.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from baselines.claims import Claim
 from bench.analysis import resolution, roofline
 from bench.records.base import Environment, Record, Size
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
-from bench.stats import intervals, power_law, ratios
+from bench.stats import intervals, power_law, processes, ratios
 from bench.stats.power_law import Curve, Drift, Interval, Point
 from bench.store.codec import case_key
 from reports.naming import order
 from reports.selection import Setting, setting_of
 
+AS_RUNS = 3  # runs of a comparison that are compared as runs
+ONE_PROCESS = "one process says nothing of others"
 INTERLEAVED, STUDY, SEPARATE = "interleaved, 99 %", "bench.scaling, 95 %", "timed separately, 95 %"
 
 
@@ -115,7 +119,8 @@ def _drift(
 
 
 def _point(res: Size, visits: Sequence[Throughput]) -> Point:
-    return Point(side=resolution.side_of(res), visits=tuple(visit.times_s for visit in visits))
+    processes_s = tuple(tuple(times_s) for visit in visits for times_s in visit.by_process_s)
+    return Point(side=resolution.side_of(res), visits=processes_s)
 
 
 def _of_newest_code(
@@ -147,26 +152,35 @@ def speeds(timed: Timings, model: str, reference: str, res: Size) -> list[Measur
 
 
 def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
-    """The median ratio of all runs of a comparison, and the union of their intervals.
+    """The mean ratio of all runs of a comparison, with Student's t over the runs, or over processes.
 
-    The interval of a run covers the noise within the run, not the difference between runs. Runs of other
-    commits count too, since a change of the suite rarely changes a pass; if it does, the interval is too wide
-    and the section on repeats shows it. Refused runs count only if there are no others.
+    Three runs or more are compared as runs, since runs of other hours differ by more than the processes of
+    one; fewer by their processes. One process gives no verdict. Runs of other commits count too, since a
+    change of the suite rarely changes a pass; if it does, the interval is too wide and the section on repeats
+    shows it. Refused runs count only if there are no others.
     """
     sound = [run for run in runs if not ratios.why_refused(run, arm, against)] or runs[-1:]
     values = [run.ratio(arm, against) for run in sound]
-    bounds = [interval for run in sound if (interval := run.interval(arm, against))]
-    union = (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
+    medians = [[intervals.median(logs) for logs in ratios.by_process(run, arm, against)] for run in sound]
+    if len(sound) == 1 or sum(map(len, medians)) == 1:
+        value, interval = values[-1], sound[-1].interval(arm, against)
+    else:
+        parts = medians if len(sound) < AS_RUNS else [[fmean(of)] for of in medians]
+        each = [[median] for of in parts for median in of]
+        bounds = processes.log_interval(each, ratios.CONFIDENCE)
+        assert bounds is not None
+        value = math.exp(fmean(one for (one,) in each))
+        interval = math.exp(bounds[0]), math.exp(bounds[1])
     remarks = [ratios.clock_remark(sound[-1], arm, against)]
     remarks += [f"{len(values)} runs gave {min(values):.3g} to {max(values):.3g}"] * (len(values) > 1)
     newest = sound[-1]
     return Measured(
-        value=intervals.median(values),
-        interval=union,
+        value=value,
+        interval=interval,
         how=INTERLEAVED,
         setting=setting_of(newest.case.arms[arm], newest.environment),
         records=tuple(sound),
-        refused=ratios.why_refused(newest, arm, against) or "",
+        refused=ratios.why_refused(newest, arm, against) or ONE_PROCESS * (sum(map(len, medians)) == 1),
         remark="; ".join(filter(None, remarks)),
     )
 

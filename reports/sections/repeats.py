@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bench.analysis import agreement
 from bench.analysis.agreement import WITHIN, Matched, Pair
 from bench.records.base import Record
-from bench.stats.median_ratios import MIN_SAMPLES
+from bench.stats.series import FEWEST
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, table
 
@@ -38,11 +38,12 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 def _reading() -> str:
     return (
         "Cases that were measured more than once on a device: B is the newest record, which the rest of this "
-        "report shows, A an older one. B/A is the ratio of medians; its bootstrapped 95 % interval covers "
-        f"the noise within the two records. *agree*: the whole interval is within {LIMIT} of 1; *differ*: "
-        f"none of it is; *cannot tell*: it straddles the limit, or there are fewer than {MIN_SAMPLES} "
-        "samples. Likely causes are differences between the two records; `python -m bench.compare` compares "
-        "two files in the same way."
+        "report shows, A an older one. B/A is the ratio of medians. The interval *within these runs* covers "
+        "the noise of their passes; the 95 % interval also what other processes differ by, and on a CPU "
+        f"other hours. *agree*: the whole interval within the runs lies within {LIMIT} of 1; *differ*: none "
+        "of the 95 % interval does, as in at most 1 of 20 pairs of equal runs; *cannot tell*: neither, or "
+        f"fewer than {FEWEST} samples of a process. Likely causes are differences between the two records; "
+        "`python -m bench.compare` compares two files in the same way."
     )
 
 

@@ -270,7 +270,7 @@ def test_times_are_of_one_operation_and_ratios_to_the_first() -> None:
     assert one.median_s(0) == pytest.approx(10 / 10 / 5, rel=0.01)
     assert one.median_s(1) == pytest.approx(0.1, rel=0.01)
     assert one.ratio(1) == pytest.approx(2, rel=0.01)
-    assert (one.verdict(1), one.rounds) == ("faster", 10)
+    assert (one.verdict(1), one.rounds) == ("faster within one process", 10)
 
 
 def test_record_round_trips_and_is_found_by_its_case() -> None:
@@ -365,7 +365,7 @@ def test_a_refused_verdict_has_its_reason() -> None:
         clocks = tuple(2000 * (1 - arm * (drift * i / 4 + steady)) for i, arm in enumerate((0, 1, 1, 0) * 10))
         lines = analysis.lines(replace(made(), clocks_mhz=clocks), None)
         line = lines[-1]
-        assert line.verdict == ("refused" if drift else "faster")
+        assert line.verdict == ("refused" if drift else "faster within one process")
         assert line.reason.startswith("clocks drifted apart") == bool(drift)
         assert "drifted" not in line.remark
         text = render(analysis.TABLE, lines, "table")

@@ -7,11 +7,17 @@ from dataclasses import replace
 import pytest
 
 from bench.records.throughput import TABLE
-from bench.stats.noise import noise, spread
+from bench.stats import noise as noises
+from bench.stats.noise import spread
 from bench.tables.render import texts
 from tests.records.examples import THROUGHPUT
 
 Draw = Callable[[random.Random], float]
+
+
+def noise(times_s: list[float], clocks_mhz: tuple[float, ...] | list[float] = ()) -> tuple[str, ...]:
+    """Of one process."""
+    return noises.noise([times_s], clocks_mhz)
 
 
 def series(n: int, draw: Draw, seed: int = 0) -> list[float]:
@@ -54,16 +60,18 @@ def test_a_drift_too_small_to_matter_is_not_named() -> None:
     assert noise([1 + 0.001 * i / 1000 for i in range(1000)]) == ()
 
 
-def test_two_modes_are_named_with_the_smaller_share_and_offset() -> None:
-    assert noise([1.0, 1.0, 1.22, 1.0, 1.0, 1.22, 1.0, 1.0, 1.0, 1.22]) == ("bimodal 30 % at +22 %",)
-    assert noise([1.22, 1.0, 1.22, 1.22, 1.22, 1.0, 1.22, 1.22, 1.0, 1.22]) == ("bimodal 30 % at -18 %",)
+def test_two_regimes_are_named_with_times_and_shares() -> None:
+    one = [1.0, 1.0, 1.22, 1.0, 1.0, 1.22, 1.0, 1.0, 1.0, 1.22]
+    assert noise(one) == ("two regimes: 1000 ms (70 %), 1220 ms (30 %)",)
+    other = [0.122, 0.1, 0.122, 0.122, 0.122, 0.1, 0.122, 0.122, 0.1, 0.122]
+    assert noise(other) == ("two regimes: 122 ms (70 %), 100 ms (30 %)",)
 
     def two(source: random.Random) -> float:
         return (1.22 if source.random() < 0.3 else 1) * (1 + source.gauss(0, 0.02))
 
     for seed in range(20):
         (name,) = noise(series(100, two, seed))
-        assert name.startswith("bimodal ")
+        assert name.startswith("two regimes: ")
 
 
 def test_outliers_are_counted() -> None:

@@ -19,7 +19,7 @@ from bench.measure.interleaved import Compared, Policy, compare
 from bench.records import comparison as comparisons
 from bench.records.base import ModelCase, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
-from bench.stats import intervals, ratios
+from bench.stats import intervals, power_law, ratios
 from bench.store import codec
 from bench.tables.render import render
 from models import Task, contract
@@ -104,13 +104,54 @@ def quiet(*seconds: float) -> Machine:
     return Machine(seconds, white, 0, 0)
 
 
+def in_processes(machines: Sequence[Machine], budget_s: float) -> Comparison:
+    """A comparison of one process for each machine."""
+    policies = [Policy(budget_s=budget_s / len(machines), seed=seed) for seed in range(len(machines))]
+    parts = [comparison(one.compare(policy)) for one, policy in zip(machines, policies, strict=True)]
+    return comparisons.merged(parts, len(parts))
+
+
 def verdicts(noise: Noise, size: float, speed: float, runs: int, budget_s: float = 20) -> Counter[str]:
-    said: Counter[str] = Counter()
-    for seed in range(runs):
-        policy = Policy(budget_s=budget_s, seed=seed)
-        visits = Machine([CALL_S, CALL_S / speed], noise, size, seed).compare(policy)
-        said[ratios.verdict(ratios.ratio_interval(visits, 1), policy.margin)] += 1
-    return said
+    return Counter(
+        in_processes(
+            [
+                Machine([CALL_S, CALL_S / speed], noise, size, versus.PROCESSES * run + process)
+                for process in range(versus.PROCESSES)
+            ],
+            budget_s,
+        ).verdict(1)
+        for run in range(runs)
+    )
+
+
+def regimes(run: int, faster: float = 1.0) -> str:
+    """Verdict on a model and itself, of which each draws one of two speeds in every process."""
+    draw = random.Random(run)
+    speeds = [(draw.choice((1.0, 1.25)), draw.choice((1.0, 1.25))) for _ in range(versus.PROCESSES)]
+    return in_processes(
+        [
+            Machine([CALL_S * a, CALL_S * b / faster], white, 0.02, 100 * run + process)
+            for process, (a, b) in enumerate(speeds)
+        ],
+        20,
+    ).verdict(1)
+
+
+def test_a_model_of_two_regimes_is_never_faster_than_itself() -> None:
+    found = Counter(regimes(run) for run in range(60))
+    assert found == {"too close to call": 60}
+
+
+def test_process_differences_do_not_hide_five_percent() -> None:
+    def found(run: int) -> str:
+        draw = random.Random(run)
+        processes = [
+            Machine([CALL_S, CALL_S / 1.05 * (1 + draw.gauss(0, 0.007))], white, 0.03, 100 * run + process)
+            for process in range(versus.PROCESSES)
+        ]
+        return in_processes(processes, 40).verdict(1)
+
+    assert Counter(map(found, range(20)))["faster"] >= 19
 
 
 @pytest.mark.parametrize("size", [0.01, 0.05, 0.2])
@@ -122,14 +163,14 @@ def test_equal_calls_differ_in_less_than_5_percent_of_runs(noise: Noise, size: f
 
 @pytest.mark.parametrize("noise", [white, drift, waves])
 def test_equal_calls_are_found_the_same_at_low_noise(noise: Noise) -> None:
-    assert verdicts(noise, 0.01, 1.0, runs=20) == {"same": 20}
+    assert verdicts(noise, 0.01, 1.0, runs=20, budget_s=60) == {"same": 20}
 
 
 @pytest.mark.parametrize("size", [0.01, 0.03, 0.05])
 @pytest.mark.parametrize(("speed", "verdict"), [(0.95, "slower"), (1.05, "faster")])
 @pytest.mark.parametrize("noise", [white, drift, waves])
 def test_five_percent_are_found(noise: Noise, speed: float, verdict: str, size: float) -> None:
-    said = verdicts(noise, size, speed, runs=20, budget_s=40)
+    said = verdicts(noise, size, speed, runs=20, budget_s=60)
     assert said[verdict] >= 19, said
 
 
@@ -190,7 +231,7 @@ def test_visits_are_long_enough_and_similar_arms_get_equal_calls() -> None:
 def test_one_slow_arm_does_not_lengthen_the_other_visits() -> None:
     visits = quiet(0.3, 0.1, 0.3).compare(Policy(budget_s=20))
     assert visits.calls == (1, 1, 1)
-    assert visits.stopped_by == "verdicts"  # three calls of 0.1 s a visit would leave it at 9 rounds
+    assert visits.stopped_by == "precision"  # three calls of 0.1 s a visit would leave it at 9 rounds
 
 
 @pytest.mark.parametrize("seconds", [(0.279, 0.0737), (0.0737, 0.279), (0.25, 0.2), (0.06, 0.004)])
@@ -215,13 +256,13 @@ def test_device_is_synchronised_only_before_and_after_a_visit() -> None:
 
 def test_sampling_stops_at_the_verdicts_after_ten_rounds() -> None:
     visits = quiet(0.1, 0.1, 0.2).compare(Policy(budget_s=100))
-    assert (visits.stopped_by, visits.unmet) == ("verdicts", ())
+    assert (visits.stopped_by, visits.unmet) == ("precision", ())
     assert len(visits.order) == 10 * 6
 
 
 def test_exhausted_budget_reports_the_open_verdicts() -> None:
     noisy = Machine([0.1, 0.1, 0.2], white, 0.2, 1).compare(Policy(budget_s=20))
-    assert (noisy.stopped_by, noisy.unmet) == ("budget", ("a verdict on 1 of 2",))
+    assert (noisy.stopped_by, noisy.unmet) == ("budget", ("2 of 2 ratios within 0.5 %",))
     long = quiet(30, 30)
     visits = long.compare(Policy(budget_s=10))
     assert (visits.stopped_by, visits.unmet) == ("budget", ("at least 10 rounds",))
@@ -253,7 +294,7 @@ def test_resampled_medians_equal_a_bootstrap() -> None:
         values = draw.standard_t(2, n)
         drawn = numpy.median(values[draw.integers(0, n, (20_000, n))], axis=1)
         at = [0.025, 0.25, 0.5, 0.75, 0.975]
-        made = ratios.resampled_medians(list(values))
+        made = power_law.resampled_medians(list(values), numpy.random.default_rng(0))
         assert numpy.quantile(made, at) == pytest.approx(numpy.quantile(drawn, at), abs=0.03)
 
 
@@ -326,24 +367,24 @@ def test_arms_with_diverging_clocks_are_refused() -> None:
 
 def test_steady_clock_difference_is_a_remark_and_no_refusal() -> None:
     capped = clocked([1980.0, 1900.0])
-    assert capped.verdict(1) == "same"
+    assert capped.verdict(1) == "same within one process"
     assert ratios.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
     assert ratios.clock_remark(capped, 0, 1).startswith("clock +4.2 %, 1980 MHz")
     assert ratios.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
 
 
 def test_clocks_with_a_common_drift_or_jumps_are_not_refused() -> None:
-    assert clocked_by(lambda arm, now: 1980 - 100 * now - 50 * arm).verdict(1) == "same"
+    assert clocked_by(lambda arm, now: 1980 - 100 * now - 50 * arm).verdict(1) == "same within one process"
     for seed in range(20):
         draw = random.Random(seed)
         jumping = clocked_by(lambda arm, now, draw=draw: draw.choice([1980, 1905, 1830]))  # type: ignore[misc]
-        assert jumping.verdict(1) == "same"
+        assert jumping.verdict(1) == "same within one process"
 
 
 def test_unread_clocks_are_blank_and_not_refused() -> None:
     for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
         assert ratios.mean_clock_mhz(blank, 1) is None
-        assert blank.verdict(1) == "same"
+        assert blank.verdict(1) == "same within one process"
         assert ratios.clock_remark(blank, 1) == ""
 
 
@@ -418,7 +459,7 @@ def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
     assert second["rounds"] == kept.rounds
     assert len(second["times_s"]) == 2 * kept.rounds
     assert second["clock_mhz"] is None
-    assert second["stopped_by"] in ("verdicts", "budget")
+    assert second["stopped_by"] in ("precision", "budget")
     # the same case is answered from the file
     assert run(versus.main, "DiT-S/8", "tests.tiny:Tiny", *QUICK, "--out", str(path)) == 0
     printed = capsys.readouterr()

@@ -1,0 +1,143 @@
+"""Medians over fresh processes of one case: value, interval, ratio of two runs.
+
+Passes of one process share its memory layout, its place on the machine and its minutes, so their noise says
+little about the next process. The spread is therefore taken over the medians of processes, by Student's t on
+their logarithms. One process has no such spread: its interval covers that process alone.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, geometric_mean, median, variance
+
+from bench.stats.intervals import student_t
+from bench.stats.series import FEWEST, median_interval, standard_error
+
+ONE = "within one process"
+# Standard deviations of the log median on the shared CPU of baselines/measured (AMD EPYC, 2 threads), from
+# the repeated runs of five hours; tests/stats/test_processes.py computes them again.
+PROCESS_SD = 0.08  # between processes of one hour: for two records of one process each
+RATIO_PROCESS_SD = 0.05  # the same of ratios of interleaved models, hours included
+HOUR_SD = {"cpu": 0.11}  # between hours, by type of device; of no GPU yet
+
+Interval = tuple[float, float]
+Series = Sequence[float]
+
+
+def split(values: Series, starts: Sequence[int]) -> tuple[Series, ...]:
+    """Samples of each process.
+
+    Args:
+        values: of all processes, in order.
+        starts: index of the first sample of every process but the first.
+    """
+    ends = [0, *starts, len(values)]
+    return tuple(values[begin:end] for begin, end in itertools.pairwise(ends))
+
+
+def check(starts: Sequence[int], samples: int) -> None:
+    """Require increasing starts that leave every process a sample.
+
+    Raises:
+        ValueError: names the starts.
+    """
+    ends = [0, *starts, samples]
+    if any(begin >= end for begin, end in itertools.pairwise(ends)):
+        raise ValueError(f"processes: need samples of each, got starts {tuple(starts)} of {samples} samples")
+
+
+def coverage(processes: int) -> str:
+    """What an interval covers: "within one process", or "3 processes"."""
+    return ONE if processes == 1 else f"{processes} processes"
+
+
+def middle(processes: Sequence[Series]) -> float:
+    """The median of one process, or the geometric mean of the medians of several; samples above zero."""
+    medians = [median(samples) for samples in processes]
+    return medians[0] if len(medians) == 1 else geometric_mean(medians)
+
+
+def interval(
+    processes: Sequence[Series], confidence: float = 0.95, *, hour_sd: float = 0.0
+) -> Interval | None:
+    """Interval of `middle`; see `log_interval`."""
+    if len(processes) == 1:
+        return median_interval(processes[0], confidence)
+    bounds = log_interval([[math.log(s) for s in samples] for samples in processes], confidence, hour_sd)
+    return bounds and (math.exp(bounds[0]), math.exp(bounds[1]))
+
+
+def log_interval(
+    processes: Sequence[Series], confidence: float = 0.95, hour_sd: float = 0.0
+) -> Interval | None:
+    """Interval of the mean of the processes' medians, by Student's t; of one process, of its median.
+
+    The spread between processes is at least what the noise within them explains, corrected for correlated
+    neighbours.
+
+    Args:
+        processes: logarithms of samples.
+        confidence: of the interval.
+        hour_sd: known standard deviation between hours, which processes of one hour do not show.
+
+    Returns:
+        (low, high), or None for one process with too few samples.
+    """
+    n = len(processes)
+    if n == 1:
+        return median_interval(processes[0], confidence)
+    medians = [median(samples) for samples in processes]
+    within = fmean(standard_error(samples) ** 2 for samples in processes)
+    spread = student_t(n - 1, confidence) * math.sqrt(max(variance(medians), within) / n)
+    reach = math.hypot(spread, _z(confidence) * hour_sd)
+    return fmean(medians) - reach, fmean(medians) + reach
+
+
+def ratio_interval(
+    a: Sequence[Series],
+    b: Sequence[Series],
+    confidence: float = 0.95,
+    *,
+    process_sd: float = PROCESS_SD,
+    hour_sd: float = 0.0,
+) -> Interval:
+    """Interval of middle(b) / middle(a): of equal runs 1 in 20 excludes 1, of correlated samples too.
+
+    Args:
+        a, b: samples of every process of two runs.
+        confidence: of the interval.
+        process_sd: standard deviation of the log median between processes if both runs have only one; else
+            the spread is pooled over both runs.
+        hour_sd: the same between the hours of the runs.
+    """
+    runs = [[[math.log(s) for s in samples] for samples in run] for run in (a, b)]
+    medians = [[median(samples) for samples in run] for run in runs]
+    freedom = sum(len(run) - 1 for run in medians)
+    if freedom:
+        squares = sum((one - fmean(run)) ** 2 for run in medians for one in run)
+        between, factor = squares / freedom, student_t(freedom, confidence)
+    else:
+        between, factor = process_sd**2, _z(confidence)
+    errors = [standard_error(samples) ** 2 for run in runs for samples in run]
+    between = max(between, fmean(errors)) if freedom else between + fmean(errors)
+    spread = factor * math.sqrt(between * sum(1 / len(run) for run in medians))
+    reach = math.hypot(spread, _z(confidence) * hour_sd * math.sqrt(2))
+    ratio = fmean(medians[1]) - fmean(medians[0])
+    return math.exp(ratio - reach), math.exp(ratio + reach)
+
+
+def within_ratio_interval(
+    a: Sequence[Series], b: Sequence[Series], confidence: float = 0.95
+) -> Interval | None:
+    """Interval of middle(b) / middle(a) for the noise within these processes; None with too few samples."""
+    if min(len(samples) for run in (a, b) for samples in run) < FEWEST:
+        return None
+    runs = [[[math.log(s) for s in samples] for samples in run] for run in (a, b)]
+    medians = [fmean(map(median, run)) for run in runs]
+    errors = [sum(standard_error(samples) ** 2 for samples in run) / len(run) ** 2 for run in runs]
+    reach = _z(confidence) * math.sqrt(sum(errors))
+    return math.exp(medians[1] - medians[0] - reach), math.exp(medians[1] - medians[0] + reach)
+
+
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
