@@ -7,13 +7,18 @@ from typing import Any
 
 from bench.jobs import worker
 from bench.jobs.job import Job, Repetition
-from bench.machine import environment
 from bench.records import comparison, throughput
-from bench.records.base import Case, Record
+from bench.records.base import Case, Environment, Record
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, ThroughputCase
 
 MAX_STARTUP_S = 300.0  # upper bound for building and compiling the largest model
+
+
+def _environment(case: Case) -> Environment:
+    from bench.machine import environment  # imports torch
+
+    return environment.of(case)
 
 
 def pass_job(case: PassCase, weights: Path | None, startup_s: float) -> Job:
@@ -23,7 +28,7 @@ def pass_job(case: PassCase, weights: Path | None, startup_s: float) -> Job:
         return worker.run(
             "bench.measure.passes:measure",
             case,
-            environment.of(case),
+            _environment(case),
             MAX_STARTUP_S + case.soak_s + 4 * case.process_budget_s,
             weights=None if weights is None else str(weights),
         )
@@ -40,7 +45,7 @@ def comparison_job(case: ComparisonCase, startup_s: float) -> Job:
         return worker.run(
             "bench.measure.passes:compare",
             case,
-            environment.of(case),
+            _environment(case),
             MAX_STARTUP_S * len(case.arms) + 4 * case.process_budget_s,
             calls=list(earlier[0].calls) if earlier else None,
             reverse=len(earlier) % 2 == 1,
@@ -60,7 +65,7 @@ def _job(
     repetition = Repetition(processes=processes, one=one, merge=merge)
     return Job(
         case=case,
-        environment=environment.of(case),
+        environment=_environment(case),
         measure=repetition.measure if processes > 1 else partial(one, ()),
         estimate_s=processes * each_s,
         repetition=repetition if processes > 1 else None,

@@ -501,8 +501,8 @@ def test_a_comparison_that_fails_is_rows_with_the_reason(
 def test_nested_prepared_models_hold_no_inference_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[nn.Module] = []
 
-    def build(name: str, task: Task, device: str) -> nn.Module:
-        made.append(contract.build(name, task, device))
+    def build(name: str, task: Task, device: str, impl: str) -> nn.Module:
+        made.append(contract.build(name, task, device, impl))
         return made[-1]
 
     monkeypatch.setattr(prepared, "build", build)
