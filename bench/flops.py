@@ -104,8 +104,9 @@ def _jobs(built: Built, counters: Sequence[str], batch: int) -> list[Job]:
 def _stored(case: CountCase, here: Environment, store: Store) -> Record | None:
     """The stored count; None for one of --explain under torch's rules, which lacks the training step."""
     found = store.find(case, here)
-    is_partial = isinstance(found, MacCount) and case.counter == "torch" and found.train_macs is None
-    return None if is_partial else found
+    if not isinstance(found, MacCount) or case.counter != "torch":
+        return found
+    return found if found.train_macs is not None or found.remarks else None
 
 
 def _count(args: argparse.Namespace) -> int:
@@ -142,10 +143,12 @@ def _notes(found: Sequence[Record]) -> list[str]:
     for record in found:
         if isinstance(record, MacCount):
             blind[record.case.counter].update(record.not_counted)
+    remarks = [f"{r.case.label}: {remark}" for r in found if isinstance(r, MacCount) for remark in r.remarks]
     here = found[0].environment
     return [
         f"1 MAC = 2 FLOPs; train: forward + backward, optimizer not counted; torch {here.torch}; {here.date}",
         *(f"not counted by {counter}: {', '.join(sorted(ops)) or '-'}" for counter, ops in blind.items()),
+        *remarks,
     ]
 
 

@@ -197,15 +197,16 @@ def _body(args: argparse.Namespace) -> int:
         if roofline.tensors_of(precision) == cost.case.precision
         for peaks in roofs
     ]
-    notes += [*found_notes, *profile_notes, *_notes(costs[0], roofs, _precisions(args))]
+    failed = [record for record in counted if isinstance(record, Skipped)]
+    notes += [*found_notes, *profile_notes, *(_notes(costs[0], roofs, _precisions(args)) if costs else [])]
     if args.by or args.profile:
         by = args.by or "kind"
         profiles = [_profile(floor, by, here, profiled, records) for floor in passes]
         pairs = zip(passes, profiles, strict=True)
         rows = [part for floor, profile in pairs for part in floors.part_floors(floor, by, profile)]
-        show(floors.PARTS, rows, [*notes, *_profile_notes(profiles, profiled)], args)
+        show(floors.PARTS, [*rows, *failed], [*notes, *_profile_notes(profiles, profiled)], args)
     else:
-        show(floors.PASSES, passes, [*notes, *_other_sizes(passes, records)], args)
+        show(floors.PASSES, [*passes, *failed], [*notes, *_other_sizes(passes, records)], args)
     return 0
 
 

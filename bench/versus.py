@@ -4,7 +4,7 @@ python -m bench.versus DiT-XL/2 FCDM-XL DiCo-XL
 python -m bench.versus DiT-S/2 FCDM-S --res 512 --batch 4 --precision fp32 bf16 --budget 2m
 python -m bench.versus DiT-S/2 DiT-S/2        # the noise of this machine
 python -m bench.versus FCDM-S DiT-S/2 --impl reference fast
-python -m bench.versus DiT-S/2 my_pkg.my_mod:factory --format json --out runs.jsonl
+python -m bench.versus DiT-S/2 path/net.py:Net --model-args depth=12 --format json --out runs.jsonl
 """
 
 import argparse
@@ -85,6 +85,7 @@ def parser() -> options.Parser:
     made.add_argument(
         "models", nargs="+", metavar="MODEL", help="the reference, then the models to compare with it"
     )
+    options.add_model_args(made)
     options.add_res(made, default=(256,))
     settings.add_settings(made, batch=64)
     default = f"{CUDA_BUDGET_S:g}s a model on a GPU, {CPU_BUDGET_S:g}s on a CPU"

@@ -1,4 +1,4 @@
-"""Every backbone by name. A name of the form my_pkg.my_mod:factory is a user's own.
+"""Every backbone by name. Names such as net.py:Net and my_pkg.my_mod:factory are a user's own.
 
 Importing this module imports neither torch nor a backbone; a family is imported when it is first asked for.
 """
@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from models import users
 from models.family import Factory, Family
-from models.guard import UsersCodeError, users_code
-from models.task import LATENTS, Task
+from models.task import Task
+from models.users import names as users_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,18 +109,20 @@ def names(pattern: str = "*") -> list[str]:
 
 
 def is_plugin(name: str) -> bool:
-    """Whether a name is a user's "my_pkg.my_mod:factory"."""
-    return ":" in name
+    """Whether a name is a user's: net.py:Net, my_pkg.my_mod:factory, diffusers:Class or a config.json."""
+    return users_names.is_users(name)
 
 
 def printed(name: str) -> str:
-    """The name as published, found in any case; a plug-in's name unchanged.
+    """The name as published, found in any case; a user's with its arguments in one form.
 
     Raises:
         ValueError: an unknown name, with the nearest known ones; an unknown variant, with all there are.
     """
     if is_plugin(name):
-        return name
+        return users_names.parse(name).name
+    if name.endswith(".py"):
+        raise ValueError(f"{name}: names a file; {name}:Net would work, with the class or function in it")
     base, at, change = name.partition("@")
     known = {other.lower(): other for other in _family_names() if "@" not in other}
     known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
@@ -154,12 +157,12 @@ def _known_changes(base: str, change: str, known: Iterable[str]) -> str:
 
 
 def family_of(name: str) -> str:
-    """The family of one of our backbones by its published name; a plug-in is a family of its own."""
-    return _family_names().get(name) or name.partition(":")[0]
+    """The family of one of our backbones by its published name; a user's file or class is one of its own."""
+    return _family_names().get(name) or name.partition("(")[0].partition(":")[0]
 
 
 def find(name: str) -> Factory:
-    """The factory of a name, ours in any case or a user's "my_pkg.my_mod:factory".
+    """The factory of a name, ours in any case or a user's.
 
     Raises:
         ValueError: an unknown name, a module that cannot be imported, or no callable of that name in it.
@@ -167,33 +170,13 @@ def find(name: str) -> Factory:
     name = printed(name)
     if not is_plugin(name):
         return FAMILIES[family_of(name)].factories[name]
-    module_name, _, attribute = name.partition(":")
-    with users_code(name):
-        module = _imported(name, module_name)
-        factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise ValueError(f"{name}: {module_name} has no callable {attribute!r} that takes a Task")
-    made: Factory = factory
-    return made
-
-
-def _imported(name: str, module: str) -> object:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or f"{module}.".startswith(f"{error.name}."):
-            raise UsersCodeError(f"{name}: cannot import {module!r}: {error}") from error
-        raise  # a module that the user's own imports
-    except (ValueError, TypeError) as error:
-        if not module.strip(".") or module.startswith("."):
-            raise UsersCodeError(f"{name}: cannot import {module!r}: not the name of a module") from error
-        raise
+    return users.factory(name)
 
 
 def published_task(name: str) -> Task:
-    """The task that a backbone was published for, at its own resolution; a user's is assumed to be sd-f8."""
+    """The task that a backbone was published for, at its own resolution; a user's is sd-f8 by default."""
     name = printed(name)
-    return LATENTS if is_plugin(name) else FAMILIES[family_of(name)].task_of(name)
+    return users.published_task(name) if is_plugin(name) else FAMILIES[family_of(name)].task_of(name)
 
 
 def task_at(name: str, height: int, width: int) -> Task:
@@ -221,7 +204,7 @@ def create(
     """Build a backbone with its authors' initial weights: create("FCDM-XL", latent_size=64).
 
     Args:
-        name: as published, in any case, or a user's "my_pkg.my_mod:factory".
+        name: as published, in any case, or a user's.
         task: what to build it for, instead of the fields that follow.
         latent_size: side of the latent, or (height, width). The default of each field is that of the
             published task; for latent_size that is 32 for most backbones on latents of an eighth of the side.

@@ -21,11 +21,11 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
     Raises:
         UsageError: a name or a pattern without a match, with the nearest names.
     """
-    from models.registry import names, printed
+    from models.registry import is_plugin, names, printed
 
     found: list[str] = []
     for name in given or default:
-        if any(sign in name for sign in "*?["):
+        if not is_plugin(name) and any(sign in name for sign in "*?["):
             matches = names(name)
             if not matches:
                 all_of_them = names("*@*" if "@" in name else "*")
@@ -77,7 +77,8 @@ def meta_models(
 ) -> dict[tuple[str, Size], "nn.Module"]:
     """Build every model at every size on the meta device, to find errors before measuring.
 
-    A user's model is also called once and checked against the interface.
+    A user's model is also called once and checked against the interface; one that meta tensors cannot bear is
+    on a real device.
 
     Raises:
         UsageError: a model that cannot be built for a size, violates the interface or does not fit --weights.
@@ -142,10 +143,22 @@ def _builds(name: str, size: Size, flag: str) -> None:
 def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
     from models.contract import build, check
     from models.registry import is_plugin, task_at
+    from models.users.calls import notes_of
 
     _note_other_size(name, size)
     try:
         task = task_at(name, *height_width(size))
-        return check(name, task) if is_plugin(name) else build(name, task)
+        if not is_plugin(name):
+            return build(name, task)
+        model = check(name, task, either_sigma=True)
     except ValueError as error:
         raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
+    for note in notes_of(model):
+        _say(f"{name}: {note}")
+    return model
+
+
+@cache
+def _say(note: str) -> None:
+    """Print a note on stderr, once in a command."""
+    print(note, file=sys.stderr)

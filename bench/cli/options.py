@@ -31,6 +31,31 @@ class Parser(argparse.ArgumentParser):
         print_error(f"{self.prog}: {message.removeprefix('argument ')}")
         self.exit(2)
 
+    def parse_args(  # type: ignore[override] # of its overloads only this one is used
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse, and add --model-args to the names of users' models."""
+        parsed = super().parse_args(args, namespace)
+        if getattr(parsed, "model_args", None):
+            try:
+                self._add_model_args(parsed)
+            except ValueError as error:
+                self.error(f"--model-args: {error}")
+        return parsed
+
+    def _add_model_args(self, parsed: argparse.Namespace) -> None:
+        from models.users.names import is_users, with_arguments
+
+        is_any = False
+        for field in ("model", "models", "explain"):
+            given = getattr(parsed, field, None) or []
+            is_any = is_any or any(map(is_users, given))
+            changed = [with_arguments(name, parsed.model_args) if is_users(name) else name for name in given]
+            if given:
+                setattr(parsed, field, changed)
+        if not is_any:
+            raise ValueError("belong to a model of yours, as net.py:Net; our backbones take none")
+
 
 def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
     """A parser whose --help is the module's docstring and, where possible, one line for each option.
@@ -118,14 +143,34 @@ def add_models(parser: Parser, default: str) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help=f"FCDM-S, FCDM-L@k3, 'DiT-*', or your my_pkg.my_mod:factory (default: {default})",
+        help=f"FCDM-S, FCDM-L@k3, 'DiT-*', your net.py:Net, pkg.mod:factory (default: {default})",
     )
+    add_model_args(parser)
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="a checkpoint of the one --model with its authors' keys: .pt or .safetensors",
+        help="a checkpoint of the one --model: .pt, .safetensors",
     )
+
+
+def add_model_args(parser: Parser) -> None:
+    parser.add_argument(
+        "--model-args",
+        type=model_arguments,
+        metavar="K=V,...",
+        help="keywords of your models: depth=12,width=384",
+    )
+
+
+def model_arguments(text: str) -> dict[str, Any]:
+    """depth=12,width=384."""
+    from models.users.names import arguments_of
+
+    try:
+        return arguments_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_res(parser: Parser, default: Sequence[Size]) -> None:

@@ -5,6 +5,7 @@ import functools
 from models.arithmetic import Terms
 from models.registry import find
 from models.task import Task
+from models.users import UserFactory
 
 
 def count(name: str, task: Task, batch: int = 1) -> Terms | None:
@@ -20,6 +21,8 @@ def count(name: str, task: Task, batch: int = 1) -> Terms | None:
         ValueError: an unknown name.
     """
     factory = find(name)
+    if isinstance(factory, UserFactory):
+        factory = factory.constructor
     if not isinstance(factory, functools.partial) or len(factory.args) != 1:
         return None
     formula = getattr(factory.func, "closed_form", None)

@@ -1,41 +1,46 @@
 """Count of one model at one size under one counter; a failure is a Skipped record."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from bench.counting import closed_form, counters
 from bench.counting.dispatch import Count
 from bench.machine.device import free_host_bytes
-from bench.machine.failures import first_line, out_of_memory
+from bench.machine.failures import describe, failed_row
 from bench.records.base import Environment, Skipped, height_width
 from bench.records.counts import PACKAGES, CountCase, MacCount
-from models.contract import build
+from models.contract import build, why_real
 from models.registry import task_at
 from models.task import Task
 
-# exceptions of building or tracing a model with real weights
-FAILURES: tuple[type[Exception], ...] = (
-    *(ArithmeticError, AttributeError, ImportError, LookupError),
-    *(MemoryError, RuntimeError, TypeError, ValueError),
-)
-
 
 def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:
-    """Count a forward pass and, under torch's rules, a training step.
+    """Count a forward pass and, under torch's rules, a training step; without one, a remark has the reason.
 
     Args:
         case: what to count.
         environment: of the record.
-        model: of the case, on the meta device.
+        model: of the case, on the meta device, or real.
     """
     try:
         counted = forward(case, model)
-        step = counters.count_step(model, task_of(case), case.batch) if case.counter == "torch" else None
-    except FAILURES as error:
-        return skipped(case, environment, error)
-    return record(case, environment, model, counted, step)
+    except Exception as error:  # a user's code raises anything
+        return failed_row(case, environment, error)
+    if case.counter != "torch":
+        return record(case, environment, model, counted)
+    reason = why_real(model)
+    remarks = [f"counted on real tensors: {reason}"] if reason else []
+    try:
+        step = counters.count_step(model, task_of(case), case.batch)
+    except Exception as error:  # as above
+        remarks.append(f"training not counted: {describe(error)}")
+        return record(case, environment, model, counted, remarks=remarks)
+    if step.recomputed_macs:
+        giga = f"{step.recomputed_macs / 1e9:.3f} GMACs"
+        remarks.append(f"the network itself recomputes {giga} in the backward pass; not counted in training")
+    return record(case, environment, model, counted, step, remarks)
 
 
 def forward(case: CountCase, model: nn.Module, *, by_module: bool = False) -> Count:
@@ -79,6 +84,7 @@ def record(
     model: nn.Module,
     counted: Count,
     step: counters.StepCount | None = None,
+    remarks: Sequence[str] = (),
 ) -> MacCount:
     """Record of a count."""
     parameters = list(model.parameters())
@@ -91,17 +97,8 @@ def record(
         train_macs=step.train_macs if step else None,
         train_macs_checkpointed=step.train_macs_checkpointed if step else None,
         not_counted=counted.not_counted,
+        remarks=tuple(remarks),
     )
-
-
-def skipped(case: CountCase, environment: Environment, error: Exception) -> Skipped:
-    """Record of a failed count."""
-    failed = out_of_memory(error)
-    if failed is not None:
-        status, reason = "out of memory", first_line(failed)
-    else:
-        status, reason = "error", f"{type(error).__name__}: {first_line(error)[:160]}"
-    return Skipped(case=case, environment=environment, status=status, reason=reason)
 
 
 def has_closed_form(case: CountCase) -> bool:

@@ -23,7 +23,7 @@ from torch.utils.module_tracker import ModuleTracker
 from bench.counting.dispatch import Count, CountingMode, OutsideLayers, WholeOperators
 from bench.counting.rules import LAYERS, TORCH_RULES, TORCHPROFILE_RULES, layer_macs
 from models.checkpointing import blocks
-from models.contract import condition_width, make_inputs
+from models.contract import condition_width, device_of, make_inputs
 from models.task import Task
 
 
@@ -34,6 +34,7 @@ class StepCount:
     forward: Count
     train_macs: int  # forward and backward
     train_macs_checkpointed: int  # train_macs with every block of `models.checkpointing` recomputed
+    recomputed_macs: int  # what the network recomputes by itself; in neither of the two
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,15 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
     x has no gradient, as in training. The model is in eval mode: randomly dropped parts count.
 
     Args:
-        model: on the meta device.
+        model: on the meta device, or real.
         task: gives the shapes of the inputs.
         batch: images N; the MACs are those of all of them.
+
+    Raises:
+        ValueError: the output has no gradient.
     """
     model.eval()
-    x, t, y = make_inputs(task, batch, "meta", condition_width(model))
+    x, t, y = make_inputs(task, batch, device_of(model), condition_width(model))
     counting = CountingMode(TORCH_RULES)
     in_blocks = 0
 
@@ -87,14 +91,24 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
         nonlocal in_blocks
         in_blocks += counting.total
 
-    with _hooks(blocks(model), before, after), counting:
-        out = model(x, t, y)
-        forward = counting.count()
-        out.backward(torch.empty_like(out))
+    try:
+        with counting:
+            with _hooks(blocks(model), before, after):  # not in the backward pass, which may run blocks again
+                out = model(x, t, y)
+            forward = counting.count()
+            if not out.requires_grad:
+                raise ValueError(
+                    "no gradient in the output: no_grad, inference_mode, detach or no parameters"
+                )
+            with counting.backward():
+                out.backward(torch.empty_like(out))
+    finally:
+        model.zero_grad()
     return StepCount(
         forward=forward,
         train_macs=counting.total,
         train_macs_checkpointed=counting.total + in_blocks,
+        recomputed_macs=counting.recomputed,
     )
 
 
@@ -104,7 +118,7 @@ def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySi
     The arguments are those of `count_step`.
     """
     model.eval()
-    args = make_inputs(task, batch, "meta", condition_width(model))
+    args = make_inputs(task, batch, device_of(model), condition_width(model))
     running = OutsideLayers(TORCH_RULES)
     by_layer: Counter[str] = Counter()
 
@@ -144,7 +158,7 @@ def count_forward(
     """Count a forward pass in eval mode, without gradients.
 
     Args:
-        model: on the meta device; on the CPU for packages.
+        model: on the meta device, or real; on the CPU for packages.
         task: gives the shapes of the inputs.
         counter: torch, torchprofile-meta, torchprofile-unfused, module-hooks, torchprofile or fvcore.
         batch: images N; the MACs are those of all of them.
@@ -157,7 +171,7 @@ def count_forward(
         return count_side_by_side(model, task, batch).counts[counter]
     model.eval()
     is_package = counter in _PACKAGES
-    args = make_inputs(task, batch, "cpu" if is_package else "meta", condition_width(model))
+    args = make_inputs(task, batch, device_of(model), condition_width(model))
     if is_package:
         return _PACKAGES[counter](model, args)
     modules = ModuleTracker() if by_module else None

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
-from bench.counting.rules import Rule
+from bench.counting.rules import Rule, attention_macs, rule_of
 
 # operators without arithmetic, which are not listed as uncounted
 _WITHOUT_ARITHMETIC = (
@@ -35,6 +35,10 @@ _WITHOUT_ARITHMETIC = (
     "detach",
     "pixel_",
     "new_",
+    "fill_",
+    "zero_",
+    "set_",
+    "resize_",
 )
 
 
@@ -76,6 +80,13 @@ def _like(out: Any) -> Any:  # noqa: ANN401
     return out
 
 
+def _is_meta(out: Any) -> bool:  # noqa: ANN401
+    """Whether a result has no values: operators without inputs, such as arange, make real tensors too."""
+    if isinstance(out, list | tuple):
+        return all(map(_is_meta, out))
+    return not isinstance(out, Tensor) or out.is_meta
+
+
 class CachedDispatch(TorchDispatchMode, ABC):
     """Context manager that describes every dispatched operator, once for each signature.
 
@@ -103,6 +114,11 @@ class CachedDispatch(TorchDispatchMode, ABC):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         keywords = kwargs or {}
+        if torch.is_inference_mode_enabled():  # composite operators arrive whole: conv2d, linear, attention
+            with self:
+                out = func.decompose(*args, **keywords)
+            if out is not NotImplemented:
+                return out
         if func.is_view:
             return func(*args, **keywords)
         signature = None
@@ -115,7 +131,7 @@ class CachedDispatch(TorchDispatchMode, ABC):
         else:
             out = func(*args, **keywords)
             description = self.describe(func, args, keywords, out)
-            if signature is not None:
+            if signature is not None and _is_meta(out):
                 self._cache[signature] = (_like(out), description)
         self.record(func, args, out, description)
         return out
@@ -136,8 +152,10 @@ class CountingMode(CachedDispatch):
         self.by_op: Counter[str] = Counter()
         self.by_module: Counter[str] = Counter()
         self.without_rule: set[str] = set()
+        self.recomputed = 0  # MACs of the forward pass that a network runs again in its backward pass
         self._modules = modules
         self._paused = False
+        self._is_backward = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -148,6 +166,15 @@ class CountingMode(CachedDispatch):
         finally:
             self._paused = False
 
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """Context manager of a backward pass: what runs in it with gradients enabled is recomputed."""
+        self._is_backward = True
+        try:
+            yield
+        finally:
+            self._is_backward = False
+
     def describe(
         self,
         func: Any,  # noqa: ANN401
@@ -156,18 +183,21 @@ class CountingMode(CachedDispatch):
         out: Any,  # noqa: ANN401
     ) -> int | None:
         """MACs; None without a rule."""
-        rule = self.rules.get(func._overloadpacket)
+        rule = rule_of(func, self.rules)
         return None if rule is None else rule(*args, **keywords, out_val=out)
 
     def record(self, func: Any, args: tuple[Any, ...], out: Any, description: int | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
         if description is not None:
-            self.add(name, description)
-        elif not func._schema.is_mutable and not name.startswith(_WITHOUT_ARITHMETIC):
+            self.add(name.removesuffix("_"), description)
+        elif not name.startswith(_WITHOUT_ARITHMETIC):
             self.without_rule.add(name)
 
     def add(self, op: str, macs: int) -> None:
         if self._paused:
+            return
+        if self._is_backward and torch.is_grad_enabled():
+            self.recomputed += macs
             return
         self.total += macs
         self.by_op[op] += macs
@@ -221,8 +251,7 @@ class WholeOperators(TorchFunctionMode):
         keywords = kwargs or {}
         if func is F.scaled_dot_product_attention:
             q, k, v = args[:3]
-            macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-            self.counting.add("scaled_dot_product_attention", macs)
+            self.counting.add("scaled_dot_product_attention", attention_macs(q, k, v))
             if keywords.get("scale") is None:
                 self.scaled_queries += q.numel()
             return q.new_empty(*q.shape[:-1], v.shape[-1])

@@ -14,6 +14,7 @@ from bench.counting import closed_form, count, counters
 from bench.counting.counters import SideBySide
 from bench.counting.dispatch import Count
 from bench.machine import environment
+from bench.machine.failures import failed_row
 from bench.records.base import Environment, Skipped
 from bench.records.counts import COUNTERS, PACKAGES, CountCase, MacCount
 from models import arithmetic
@@ -96,8 +97,8 @@ def explain(
     try:
         side = counters.count_side_by_side(model, task, case.batch)
         terms = closed_form.count(case.model, task, case.batch)
-    except count.FAILURES as error:
-        return count.skipped(case, here, error)
+    except Exception as error:  # a user's code raises anything
+        return failed_row(case, here, error)
     counts = dict(side.counts)
     missing: dict[str, str] = {}
     if terms is not None:
@@ -113,8 +114,8 @@ def explain(
             try:
                 real = real if real is not None else build(case.model, task, device="cpu")
                 counts[package] = counters.count_forward(real, task, counter=package, batch=case.batch)
-            except count.FAILURES as error:
-                reason = f"raised {count.skipped(case, here, error).reason}"
+            except Exception as error:  # a user's code raises anything
+                reason = f"raised {failed_row(case, here, error).reason}"
         if reason:
             missing[package] = reason
 

@@ -18,10 +18,10 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from bench.counting.cuda_dispatch import CudaRules
 from bench.counting.dispatch import CachedDispatch, starred
-from bench.counting.rules import TORCH_RULES, Rule
+from bench.counting.rules import TORCH_RULES, Rule, rule_of
 from bench.machine import device
 from bench.records.operators import OperatorCost
-from models.contract import condition_width, make_inputs
+from models.contract import condition_width, make_inputs, require_meta
 from models.task import Task
 
 Shape = Sequence[int]
@@ -72,9 +72,9 @@ def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
         if weight[1] == 1 and channels > 1:
             return "depthwise"
         return "pointwise" if weight[1] == channels and math.prod(weight[2:]) == 1 else "convolution"
-    if op in _MATRICES:
+    if op.removesuffix("_") in _MATRICES:
         return "linear"
-    if op in _BATCHES or op.startswith(_ATTENTION):
+    if op.removesuffix("_") in _BATCHES or op.startswith(_ATTENTION):
         return "attention"
     if op in _SCANS:
         return "scan"
@@ -212,7 +212,7 @@ class _Trace(CachedDispatch):
         name = func._overloadpacket.__name__
         if name in _FREE:
             return None
-        rule = _RULES.get(func._overloadpacket)
+        rule = rule_of(func, _RULES)
         macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
         inputs = [*_tensors(args), *_tensors(tuple(keywords.values()))]
         if name == "convolution":
@@ -250,7 +250,7 @@ class _Trace(CachedDispatch):
                 self._contents[out.untyped_storage()._cdata] = self._state(inputs[0])
             return
         kind, module = description.kind, self._modules.calling(self.phase)
-        if name in _BATCHES and module in self._linear:
+        if name.removesuffix("_") in _BATCHES and module in self._linear:
             kind = "linear"
         own = description.own_bytes
         self.calls.append(_Recorded(description, kind, name, module, self.phase, own or 0, set()))
@@ -309,7 +309,11 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
         batch: images N.
         precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
         work: inference, or training: forward and backward, without the gradient of x.
+
+    Raises:
+        ValueError: the model cannot be on the meta device.
     """
+    require_meta(model)
     dtype = device.DTYPES[precision]
     training = work == "training"
     if training:

@@ -55,6 +55,16 @@ def neighbourhood_backward_macs(_grad: Tensor, *args: Any, **_: object) -> int: 
     return 2 * neighbourhood_macs(*args)
 
 
+def attention_macs(q: Tensor, k: Tensor, v: Tensor, *_args: object, **_kwargs: object) -> int:
+    """MACs of attention over (..., T, D): products with all keys and values, masked ones included."""
+    return math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+def attention_backward_macs(_grad: Tensor, *args: Any, **_kwargs: object) -> int:  # noqa: ANN401 - q, k, v, ...
+    """Twice the forward pass, whatever a kernel computes again: as on meta tensors."""
+    return 2 * attention_macs(*args)
+
+
 def _halved(flops: Rule) -> Rule:
     return lambda *args, **kwargs: flops(*args, **kwargs) // 2
 
@@ -62,6 +72,12 @@ def _halved(flops: Rule) -> Rule:
 TORCH_RULES: Mapping[Any, Rule] = {
     **{op: _halved(flops) for op, flops in flop_registry.items()},
     aten.convolution_backward: _halved(convolution_backward_flops),
+    # on real tensors of a CPU; torch's table lacks it
+    aten._scaled_dot_product_flash_attention_for_cpu: attention_macs,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_macs,
+    aten._scaled_dot_product_flash_attention_backward: attention_backward_macs,
+    aten._scaled_dot_product_efficient_attention_backward: attention_backward_macs,
+    aten._scaled_dot_product_cudnn_attention_backward: attention_backward_macs,
     backbones.neighbourhood_attention: neighbourhood_macs,
     backbones.neighbourhood_attention_backward: neighbourhood_backward_macs,
 }
@@ -99,6 +115,18 @@ TORCHPROFILE_RULES: Mapping[Any, Rule] = {
     aten.native_layer_norm: _per_output_if_affine(2),
     aten.native_group_norm: _per_output_if_affine(1),
 }
+
+
+def rule_of(func: Any, rules: Mapping[Any, Rule]) -> Rule | None:  # noqa: ANN401 - an operator's overload
+    """The rule of an operator, or of the one that an operator such as baddbmm_ is the in-place form of."""
+    packet = func._overloadpacket
+    if packet in rules:
+        return rules[packet]
+    name = packet.__name__
+    if not name.endswith("_") or name.endswith("__"):
+        return None
+    return rules.get(getattr(aten, name[:-1], None))
+
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)

@@ -103,7 +103,7 @@ def main() -> int:
             importlib.import_module(IMPORTS)
         os.dup2(answers, ANSWERS)
         if not forks or _opened_a_gpu():
-            os.execv(sys.executable, [sys.executable, "-m", "bench.jobs.forkserver", BARE])
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], BARE])
     wakes, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -117,7 +117,3 @@ def main() -> int:
         os.write(ANSWERS, f"{pid}\n".encode())
         os.write(ANSWERS, f"{_wait_for(pid, wakes)}\n".encode())
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

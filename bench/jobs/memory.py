@@ -1,12 +1,13 @@
 """Peak memory of one case: measured in a worker on CUDA, predicted in this process on meta."""
 
+from dataclasses import replace
 from functools import partial
 
 from bench.jobs import worker
 from bench.jobs.job import Job
 from bench.machine import environment, failures
 from bench.measure import memory
-from bench.records.base import ModelCase, Record, Skipped
+from bench.records.base import ModelCase, Record
 from bench.records.memory import MemoryCase
 
 TIMEOUT_S = 600.0  # of a worker
@@ -29,12 +30,9 @@ def result_of(case: MemoryCase) -> Record:
         return worker.run("bench.measure.memory:measure", case, now, TIMEOUT_S)
     try:
         return memory.measure(case, now)
-    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
-        # a model that passes the check in eval mode may still fail to train on meta tensors
-        status, reason = "error", f"on the meta device: {type(error).__name__}: {failures.first_line(error)}"
-        if failed := failures.out_of_memory(error):
-            status, reason = "out of memory", failures.first_line(failed)
-    return Skipped(case=case, environment=now, status=status, reason=reason)
+    except Exception as error:  # a model that passes the check may fail to train on meta tensors
+        row = failures.failed_row(case, now, error)
+    return replace(row, reason=f"on the meta device: {row.reason}") if row.status == "error" else row
 
 
 def of_pass(case: ModelCase, work: str, device: str) -> MemoryCase:

@@ -40,7 +40,8 @@ class CostSource:
         """
         if key not in self.costs.operators:
             record = self._count(_operator_job(key))
-            assert isinstance(record, OperatorCosts)
+            if not isinstance(record, OperatorCosts):
+                raise ValueError(f"{key[0]}: {getattr(record, 'reason', '')}")
             self.costs.operators[key] = record
         self._keep(self.costs.operators[key])
         needs = self.memory(key) if key[-1] == "training" else None

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from bench.jobs.job import Job, in_worker
 from bench.machine import environment
+from bench.machine.failures import failed_row
+from bench.records.base import Record
 from bench.records.ceiling import CeilingCase
 from bench.records.operators import OperatorCase
 from bench.records.profile import ProfileCase
@@ -21,14 +23,21 @@ MAX_PROFILE_S = 600.0
 
 def operator_job(case: OperatorCase, model: "nn.Module") -> Job:
     """Count the operators of one pass; the model is on the meta device."""
-    from bench.counting import work
-
     return Job(
         case=case,
         environment=environment.of(case),
-        measure=partial(work.count, case, model),
+        measure=partial(_counted, case, model),
         estimate_s=TRACE_S,
     )
+
+
+def _counted(case: OperatorCase, model: "nn.Module") -> Record:
+    from bench.counting import work
+
+    try:
+        return work.count(case, model)
+    except Exception as error:  # a user's code raises anything
+        return failed_row(case, environment.of(case), error)
 
 
 def ceiling_job(case: CeilingCase, budget_s: float) -> Job:

@@ -31,6 +31,14 @@ from bench.store.codec import decode, decode_case, encode_case, from_dict, to_li
 IMPORTS_S = 300.0  # timeout of the fork server's imports
 # NumPy's OpenBLAS threads must not exist when the fork server forks; no timed code uses them
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+# runs bench.jobs.forkserver of this suite, also where the current folder has a package `bench`
+START = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
+from bench.jobs import forkserver
+del sys.path[0]
+raise SystemExit(forkserver.main())
+"""
 TIME_LIMIT_S: ContextVar[float] = ContextVar("TIME_LIMIT_S", default=math.inf)  # of every worker
 HEADROOM = 0.9  # share of the free memory for a CPU case; the machine keeps the rest
 
@@ -136,12 +144,16 @@ class _ForkServer:
         self._errors = Path(tempfile.mkstemp(prefix="bench-forkserver-")[1])
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.jobs.forkserver"],
+                [sys.executable, "-P", "-c", START],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 # the user's modules are found as in the parent, relative to its start folder
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **NO_THREADS},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(p or os.curdir for p in sys.path),
+                    **NO_THREADS,
+                },
                 start_new_session=True,
             )
         self._answer(IMPORTS_S)

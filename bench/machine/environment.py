@@ -3,7 +3,6 @@
 import datetime
 import functools
 import hashlib
-import importlib.util
 import os
 import platform
 import subprocess
@@ -14,7 +13,7 @@ import torch
 from bench.machine import sources
 from bench.machine.sources import ROOT
 from bench.records.base import Case, Environment
-from models.guard import users_code
+from models import users
 from models.registry import ENTRIES, family_of, is_plugin
 
 
@@ -67,14 +66,10 @@ def _unit(device: str) -> str:
 @functools.cache
 def _code(model: str, fast: bool) -> str:
     """Identity of the code that decides a model's numbers; a blank name is that of an operator."""
-    if not is_plugin(model):
-        module = ENTRIES[family_of(model)].module if model else None
-        return sources.digest(sources.deciding(module, fast=fast))
-    module = model.partition(":")[0]
-    with users_code(model):
-        spec = importlib.util.find_spec(module)  # imports its parent packages
-    own = {Path(spec.origin)} if spec is not None and spec.origin is not None else set()
-    return sources.digest(sources.deciding(None, fast=fast) | own)
+    if is_plugin(model):
+        return sources.digest(sources.deciding(None, fast=fast) | users.sources(model))
+    module = ENTRIES[family_of(model)].module if model else None
+    return sources.digest(sources.deciding(module, fast=fast))
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from bench.records.base import Case, Environment, Skipped
+
 # messages of failed allocations: C++, torch on a CPU, CUDA and Triton, cuBLAS and similar, cuDNN
 NO_MEMORY = ("bad_alloc", "allocate memory", ": out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED")
 
@@ -39,6 +41,22 @@ class OverBudgetError(MeasurementError):
 def first_line(error: BaseException) -> str:
     """The line of an error that a record stores as its reason."""
     return str(error).strip().partition("\n")[0]
+
+
+def failed_row(case: Case, environment: Environment, error: Exception) -> Skipped:
+    """The record of a case that raised any error."""
+    if (failed := out_of_memory(error)) is not None:
+        status, reason = "out of memory", first_line(failed)
+    elif isinstance(error, MeasurementError):
+        status, reason = error.status, first_line(error)
+    else:
+        status, reason = "error", describe(error)
+    return Skipped(case=case, environment=environment, status=status, reason=reason)
+
+
+def describe(error: Exception) -> str:
+    """ValueError: the first line of its message."""
+    return f"{type(error).__name__}: {first_line(error)[:160]}"
 
 
 def memory_reason(error: Exception) -> str:

@@ -56,6 +56,8 @@ def _closure(path: Path | None) -> set[Path]:
 @functools.cache
 def _read(path: Path) -> tuple[bytes, tuple[str, ...]]:
     """A file's compiled code without docstrings and positions, and the names that it imports from models/."""
+    if path.suffix != ".py":  # a configuration
+        return path.read_bytes(), ()
     text = path.read_text(encoding="utf-8")
     names: list[str] = []
     for module, things in IMPORT.findall(text):

@@ -18,7 +18,7 @@ from bench.measure import interleaved, prepared
 from bench.records import depthwise as records
 from bench.records.base import Environment, Record, Size, Skipped, height_width
 from bench.records.depthwise import DepthwiseCase, OperatorComparison
-from models.contract import condition_width, make_inputs
+from models.contract import condition_width, device_of, make_inputs
 from models.kernels.backends import why_no_triton
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
 from models.kernels.norm_modulate import norm_modulate_triton
@@ -47,7 +47,7 @@ class Layer:
 
 
 def layers(model: nn.Module, task: Task) -> list[Layer]:
-    """The depthwise convolutions of a model that keep the image's size, found in a pass over meta tensors.
+    """The depthwise convolutions of a model that keep the image's size, found in a pass.
 
     Args:
         model: on the meta device.
@@ -71,7 +71,7 @@ def layers(model: nn.Module, task: Task) -> list[Layer]:
 
     hooks = [m.register_forward_hook(record) for m in model.modules() if isinstance(m, nn.Conv2d)]
     with torch.no_grad():
-        model.eval()(*make_inputs(task, 1, "meta", condition_width(model)))
+        model.eval()(*make_inputs(task, 1, device_of(model), condition_width(model)))
     for hook in hooks:
         hook.remove()
     return [replace(layer, calls_per_pass=count) for layer, count in calls.items()]

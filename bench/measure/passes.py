@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from bench.machine import telemetry
-from bench.machine.failures import MeasurementError, first_line, out_of_memory
+from bench.machine.failures import MeasurementError, failed_row, out_of_memory
 from bench.measure import interleaved, timing
 from bench.measure.preflight import Allowance
 from bench.measure.prepared import PreparedModel, compiled_already, prepare, prepare_training
@@ -55,11 +55,8 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
 
 def skipped(case: Case, environment: Environment, error: Exception) -> Skipped | None:
     """Skipped record of a known kind of failure; None for any other error."""
-    if failed := out_of_memory(error):
-        return Skipped(case=case, environment=environment, status="out of memory", reason=first_line(failed))
-    if not isinstance(error, MeasurementError):
-        return None
-    return Skipped(case=case, environment=environment, status=error.status, reason=first_line(error))
+    known = out_of_memory(error) is not None or isinstance(error, MeasurementError)
+    return failed_row(case, environment, error) if known else None
 
 
 def _suite(

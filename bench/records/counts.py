@@ -47,6 +47,7 @@ class MacCount(Record):
     train_macs: int | None  # forward and backward, without the gradient of the input; None: not counted
     train_macs_checkpointed: int | None  # train_macs with every block recomputed in the backward pass
     not_counted: tuple[str, ...]  # operators without a rule of the counter
+    remarks: tuple[str, ...]  # why the training step is not counted; what the count is of; blank for most
 
     def __post_init__(self) -> None:
         if self.macs < 0 or self.params < 0:
@@ -94,6 +95,7 @@ TABLE = Table[MacCount](
         Column("checkpointed", lambda r: r.train_macs_checkpointed, giga, key="train_macs_checkpointed"),
         _COUNTER,
         Column("not counted", lambda r: list(r.not_counted), raw=True),
+        Column("remarks", lambda r: list(r.remarks), raw=True),
     ),
 )
 _SHARE: tuple[Column[Any], ...] = (

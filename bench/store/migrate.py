@@ -1,7 +1,7 @@
 """Migration of records from earlier formats to the current one.
 
 Format 1 ("schema": 1) stored the request as a string, `run.question`. Format 2 had one implementation of a
-backbone, `compile` in place of `engine`, and one process a case.
+backbone, `compile` in place of `engine`, one process a case, and counts without remarks.
 """
 
 import re
@@ -51,6 +51,8 @@ def migrate(old: Mapping[str, Any]) -> Json:
         body = _one_process({"format": 3, **(_from_1(dict(old)) if found == 1 else old)})
         if "case" in body:
             body["case"] = case_from_2(body["case"])
+        if body.get("kind") == "flops":
+            body["remarks"] = []
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoreError(f"not a record of format {found}: {type(error).__name__} {error}") from error
     return {**body, "format": 3}

@@ -78,6 +78,7 @@ COUNT = MacCount(
     train_macs=299,
     train_macs_checkpointed=None,
     not_counted=("gelu",),
+    remarks=(),
 )
 SKIPPED = Skipped(case=CASE, environment=ENVIRONMENT, status="out of memory", reason="asked for 3 TiB")
 OPERATORS = OperatorCosts(

@@ -48,6 +48,7 @@ def counted(
         train_macs=3 * macs,
         train_macs_checkpointed=4 * macs,
         not_counted=(),
+        remarks=(),
     )
 
 
