@@ -10,6 +10,7 @@ from reports.claims import page as claims
 from reports.claims import timed
 from reports.figures import macs_fid
 from reports.figures.plots import Drawing
+from reports.html import page as html
 from reports.markdown import harmless, with_contents
 from reports.sections import (
     convergence,
@@ -27,7 +28,7 @@ from reports.sections import (
     trained_networks,
     training_cost,
 )
-from reports.selection import gather
+from reports.selection import Evidence, gather
 
 REPORT = "report.md"
 # a section takes records in any order; its text is blank without records of its kind
@@ -101,18 +102,20 @@ class Pages:
 def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
     """Write every page and draw its plots. Records may be in any order; equal ones count once."""
     distinct = list({one.age: one for one in sorted(records, key=lambda one: one.age)}.values())
+    evidence = gather(distinct)
+    found = answers.answers(evidence, timed.timings(distinct), distinct)
     judged = claims.page(distinct)
     of_topics = {topic.file: [section(distinct) for section in topic.sections] for topic in TOPICS}
     drawings = [drawing for of in of_topics.values() for _, drawn in of for drawing in drawn]
-    drawings = [macs_fid.draw(gather(distinct)), *judged.drawings, *drawings]
+    drawings = [macs_fid.draw(evidence), *judged.drawings, *drawings]
     texts = {
-        REPORT: _report(distinct, judged, drawings, notes.section(remarks)),
+        REPORT: _report(distinct, evidence, found, judged, drawings, notes.section(remarks)),
         claims.FILE: judged.text,
         **{topic.file: _topic(topic, [text for text, _ in of_topics[topic.file]]) for topic in TOPICS},
     }
-    return Pages(
-        texts={name: harmless(with_contents(text)) for name, text in texts.items()}, drawings=drawings
-    )
+    texts = {name: harmless(with_contents(text)) for name, text in texts.items()}
+    texts[html.FILE] = html.render(distinct, remarks, found, judged.findings)
+    return Pages(texts=texts, drawings=drawings)
 
 
 def _topic(topic: Topic, texts: Sequence[str]) -> str:
@@ -125,13 +128,19 @@ def _topic(topic: Topic, texts: Sequence[str]) -> str:
 FIRST = ("macs_fid", "claims", "scaling", "convergence")  # plots of the report by the start of their names
 
 
-def _report(records: Sequence[Record], judged: claims.Page, drawings: Sequence[Drawing], remarks: str) -> str:
-    evidence = gather(records)
-    found = answers.answers(evidence, timed.timings(records), records)
+def _report(
+    records: Sequence[Record],
+    evidence: Evidence,
+    found: Sequence[answers.Answer],
+    judged: claims.Page,
+    drawings: Sequence[Drawing],
+    remarks: str,
+) -> str:
     chosen = [
         next((one.picture for one in drawings if one.picture.name.startswith(start)), None) for start in FIRST
     ]
-    links = [f"- [{topic.file}]({topic.file}): {topic.about}" for topic in TOPICS]
+    links = [f"- [{html.FILE}]({html.FILE}): all records in one table, with filters, plots and samples"]
+    links += [f"- [{topic.file}]({topic.file}): {topic.about}" for topic in TOPICS]
     links.append(f"- [{claims.FILE}]({claims.FILE}): every claim with its rule and its evidence")
     parts = [
         overview.head(records, evidence),
@@ -141,7 +150,8 @@ def _report(records: Sequence[Record], judged: claims.Page, drawings: Sequence[D
         "## Plots",
         *(picture.markdown for picture in chosen if picture),
         "## Pages",
-        "- report.html: all records in one table, with filters, plots and their samples\n" + "\n".join(links),
+        "- [report.html](report.html): all records in one table with filters, plots, samples\n"
+        + "\n".join(links),
         remarks,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

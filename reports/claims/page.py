@@ -10,9 +10,8 @@ from baselines.claims import Claim
 from baselines.published import Remark
 from bench.analysis import floors
 from bench.analysis.floors import PassFloor
-from bench.analysis.memory_fit import GIB, Verdict
 from bench.records.base import Environment, Record, height_width, size_text
-from reports.claims import figure
+from reports.claims import figure, words
 from reports.claims.commands import commands
 from reports.claims.figure import PARTS, macs_ratio
 from reports.claims.timed import Measured
@@ -46,6 +45,7 @@ class Page:
     text: str
     summary: str
     drawings: list[Drawing]
+    findings: list[Finding]
 
 
 def page(records: Sequence[Record]) -> Page:
@@ -61,7 +61,7 @@ def page(records: Sequence[Record]) -> Page:
     stamps = _stamps(found)
     if stamps["values"]:
         parts += ["## Software and dates of the values", markdown(stamps)]
-    return Page(text="\n\n".join(parts) + "\n", summary=_summary(found), drawings=drawings)
+    return Page(text="\n\n".join(parts) + "\n", summary=_summary(found), drawings=drawings, findings=found)
 
 
 def _of(found: Sequence[Finding], quantities: Sequence[str]) -> list[Finding]:
@@ -115,12 +115,12 @@ def _summary(found: Sequence[Finding]) -> str:
     shown = judged if len(judged) <= SUMMED else [one for one in judged if one.claim.headline][:SUMMED]
     shown.sort(key=lambda one: (VERDICTS.index(one.verdict), one.device != "", order(one.model)))
     columns: Columns = {
-        "verdict": [_verdict(one) for one in shown],
-        "claim": [_claim(one) for one in shown],
+        "verdict": [words.verdict_text(one) for one in shown],
+        "claim": [words.claim_text(one) for one in shown],
         "px": [one.claim.res_px for one in shown],
-        "published": [_published(one.claim) for one in shown],
-        "counted or measured": [_value(one) for one in shown],
-        "device and setting": [_where(one) for one in shown],
+        "published": [words.published(one.claim) for one in shown],
+        "counted or measured": [words.value(one) for one in shown],
+        "device and setting": [words.where(one) for one in shown],
     }
     parts = [
         "## The papers' claims by verdict",
@@ -135,104 +135,6 @@ def _summary(found: Sequence[Finding]) -> str:
     return "\n\n".join(parts)
 
 
-def _with_interval(measured: Measured) -> str:
-    """A measured value with its interval."""
-    text = significant(measured.value, 3)
-    if measured.interval is None:
-        return f"{text} (no interval)"
-    low, high = measured.interval
-    places = len(text.partition(".")[2])
-    if f"{low:.{places}f}" == f"{high:.{places}f}":
-        places += 1
-    return f"{measured.value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
-
-
-def _conditions(measured: Measured) -> str:
-    """Device, setting and remark of a measured value."""
-    return ", ".join(filter(None, (str(measured.setting), measured.remark)))
-
-
-def _conditions_beside(measured: Measured, claim: Claim) -> str:
-    """Like `_conditions`, with the published conditions in brackets where they differ."""
-    here = measured.setting
-    said = (
-        (here.device, claim.device, claim.device and claim.device in here.device),
-        (here.precision, claim.precision, here.precision == claim.precision),
-        (f"batch {here.batch}", claim.batch, str(here.batch) == claim.batch),
-    )
-    words = [ours if same else f"{ours} ({theirs or 'not stated'})" for ours, theirs, same in said]
-    return ", ".join(filter(None, (*words, *here.switches, measured.remark)))
-
-
-def _where(finding: Finding) -> str:
-    if finding.measured is not None:
-        return _conditions(finding.measured)
-    return finding.device or ("counted" if finding.counted is not None else BLANK)
-
-
-def _claim(finding: Finding) -> str:
-    which = f" ({finding.model}{' / ' + finding.reference if finding.reference else ''})"
-    return finding.claim.claim + (which if "*" in finding.claim.model and _known(finding) else "")
-
-
-def _known(finding: Finding) -> bool:
-    return finding.here is not None or bool(finding.fits or finding.predicted)
-
-
-def _published(claim: Claim) -> str:
-    """The published number; for a stated number also the one from the tables."""
-    if claim.value is None:
-        return "fits"
-    if claim.stated.value is None:
-        return significant(claim.value, 3)
-    tables = "" if claim.by_cells is None else f" (XL by the tables {significant(claim.by_cells, 3)})"
-    return f"{claim.stated.as_printed}{tables}"
-
-
-def _value(finding: Finding) -> str:
-    if finding.counted is not None:
-        return significant(finding.counted, 4)
-    if finding.measured is not None:
-        return _with_interval(finding.measured)
-    return _fits(finding.fits) if finding.fits else BLANK
-
-
-def _verdict(finding: Finding) -> str:
-    """The verdict, with the reason if it is open and the factor if the claim does not hold."""
-    verdict = f"**{finding.verdict}**"
-    measured, claimed, here = finding.measured, finding.claim.value, finding.here
-    if finding.verdict == FAILS and claimed and here:
-        return f"{verdict}: {significant(here / claimed, 3)} times the published"
-    if finding.verdict == OPEN and measured is not None:
-        reason = "too few samples" if measured.interval is None else "the interval straddles an end"
-        return f"{verdict}: {measured.refused or reason}"
-    return verdict
-
-
-def _fits(verdict: Verdict) -> str:
-    """A measured memory case in words."""
-    recomputing = "with checkpointing" if verdict.case.checkpointing else "without checkpointing"
-    usable = f"{verdict.device.usable_bytes / GIB:.1f}"
-    return f"{verdict.case.precision}, {recomputing}: {_needed(verdict)} of {usable} GiB, {verdict.text}"
-
-
-def _needed(verdict: Verdict) -> str:
-    return BLANK if verdict.needed_bytes is None else f"{verdict.needed_bytes / GIB:.1f}"
-
-
-def _predicted(verdicts: Sequence[Verdict]) -> str:
-    """Predicted memory cases in words, with checkpointing and without."""
-    texts = []
-    for checkpointing, how in ((True, "with"), (False, "without")):
-        of = [verdict for verdict in verdicts if verdict.case.checkpointing == checkpointing]
-        if of:
-            cases = ", ".join(f"{one.case.precision} {_needed(one)}" for one in of)
-            ends = " or ".join(dict.fromkeys(one.text for one in of))
-            usable = f"{of[0].device.usable_bytes / GIB:.1f}"
-            texts.append(f"{ends} {how} checkpointing ({cases} of {usable} GiB)")
-    return "; ".join(texts) or BLANK
-
-
 # parts of the page
 
 
@@ -240,30 +142,32 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
     remarks = load.remarks()
     touching = {one.claim.id: _remarks(one.claim, remarks) for one in of}
     columns: Columns = {
-        "claim": [_claim(one) for one in of],
+        "claim": [words.claim_text(one) for one in of],
         "paper": [f"{one.claim.paper}, {one.claim.where}{_marks(touching[one.claim.id])}" for one in of],
         "px": [one.claim.res_px for one in of],
-        "published": [_published(one.claim) for one in of],
+        "published": [words.published(one.claim) for one in of],
     }
     if quantities == COUNTS:
-        columns["counted"] = [_value(one) for one in of]
+        columns["counted"] = [words.value(one) for one in of]
         columns["counter"] = [one.counter or BLANK for one in of]
         columns["remark"] = [one.note or BLANK for one in of]
     elif "training memory" in quantities:
-        columns["measured"] = [_value(one) for one in of]
+        columns["measured"] = [words.value(one) for one in of]
         columns["device"] = [one.device or BLANK for one in of]
-        columns["other settings, measured"] = ["; ".join(map(_fits, one.other_fits)) or BLANK for one in of]
-        columns["predicted, not measured"] = [_predicted(one.predicted) for one in of]
+        columns["other settings, measured"] = [
+            "; ".join(map(words.fits, one.other_fits)) or BLANK for one in of
+        ]
+        columns["predicted, not measured"] = [words.predicted(one.predicted) for one in of]
     else:
-        columns["measured"] = [_value(one) for one in of]
+        columns["measured"] = [words.value(one) for one in of]
         columns["method"] = [one.measured.how if one.measured else BLANK for one in of]
         columns["setting (published)"] = [
-            _conditions_beside(one.measured, one.claim) if one.measured else BLANK for one in of
+            words.conditions_beside(one.measured, one.claim) if one.measured else BLANK for one in of
         ]
         columns["other settings"] = [_range(one) for one in of]
         ratios = [macs_ratio(evidence, one) for one in of]
         columns["ratio of MACs"] = [BLANK if ratio is None else significant(ratio, 3) for ratio in ratios]
-    columns["verdict"] = [_verdict(one) for one in of]
+    columns["verdict"] = [words.verdict_text(one) for one in of]
     shown = {head: cells for head, cells in columns.items() if set(cells) - {BLANK}}
     parts = [markdown(shown, [one.records for one in of])]
     if "training steps/s" in quantities:

@@ -1,0 +1,1 @@
+"""report.html: one page with all records, their plots and samples, and the claims."""

@@ -1,0 +1,230 @@
+"""The rows of the results table: every record, and every published number that has a column."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from baselines import load
+from baselines.published import PublishedTable
+from bench.analysis.memory_fit import GIB
+from bench.records.base import Record, Skipped, size_text
+from bench.records.ceiling import Ceiling
+from bench.records.comparison import Comparison
+from bench.records.counts import MacCount
+from bench.records.golden import Golden
+from bench.records.memory import Memory
+from bench.records.quality import Quality
+from bench.records.sampling import SamplingRun
+from bench.records.throughput import TimedPasses
+from bench.records.training import TrainingRun
+from bench.stats import ratios
+from bench.tables.numbers import rounded
+from reports.naming import family
+from reports.selection import latest
+
+MEASURED, COUNTED, PREDICTED, PUBLISHED = "measured", "counted", "predicted", "published"
+STATUSES = (MEASURED, COUNTED, PREDICTED, PUBLISHED)  # in the order of rows
+SPEED, COUNTS, MEMORY, TRAINING = "speed", "counts", "memory", "training"
+VIEWS = (SPEED, COUNTS, MEMORY, TRAINING)  # choices of columns and kinds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A column of numbers; `better` is lower or higher."""
+
+    key: str
+    title: str
+    better: str
+    views: tuple[str, ...]
+
+
+QUANTITIES = (
+    Quantity(key="params", title="params, M", better="lower", views=(COUNTS,)),
+    Quantity(key="gmacs", title="GMACs", better="lower", views=(COUNTS,)),
+    Quantity(key="rate", title="images/s", better="higher", views=(SPEED,)),
+    Quantity(key="ms", title="ms per pass", better="lower", views=(SPEED,)),
+    Quantity(key="joules", title="J/image", better="lower", views=(SPEED,)),
+    Quantity(key="ratio", title="speed ratio", better="higher", views=(SPEED,)),
+    Quantity(key="gib", title="peak GiB", better="lower", views=(MEMORY,)),
+    Quantity(key="fid", title="FID", better="lower", views=(TRAINING,)),
+    Quantity(key="loss", title="validation loss", better="lower", views=(TRAINING,)),
+)
+Interval = tuple[float, float] | None
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One row; texts are blank and numbers are missing where the source has none."""
+
+    model: str
+    what: str  # kind of record, or the published table
+    status: str
+    device: str = ""
+    res: str = ""
+    batch: str = ""
+    precision: str = ""
+    settings: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)  # by key of QUANTITIES
+    printed: dict[str, str] = field(default_factory=dict)  # published cells, digit for digit
+    interval: Interval = None  # of the ratio of a comparison, else of images/s
+    result: str = ""
+    other: str = ""  # the reference of a comparison
+    date: str = ""
+    view: str = ""  # one of VIEWS, or blank
+    is_newest: bool = True
+    place: int = 0  # of its source in the list of sources
+
+    @property
+    def family(self) -> str:
+        return family(self.model) if self.model else ""
+
+    def text(self, key: str) -> str:
+        """A number's cell."""
+        value = self.numbers.get(key)
+        return self.printed.get(key, "" if value is None else rounded(value).replace(",", ""))
+
+
+def of_records(records: Sequence[Record]) -> list[Row]:
+    """The rows of records, in their order; a comparison has a row for each pair."""
+    newest = set(map(id, latest(records)))
+    rows: list[Row] = []
+    for place, record in enumerate(records):
+        for row in _rows(record):
+            row.place, row.is_newest = place, id(record) in newest
+            rows.append(row)
+    return rows
+
+
+def _rows(record: Record) -> list[Row]:
+    case: Any = record.case
+    shown = case.arms[0] if isinstance(record, Comparison) else case
+    predicted = bool(getattr(case, "is_predicted", False))
+    row = Row(
+        model=getattr(shown, "model", ""),
+        what=_what(record),
+        status=COUNTED if shown.device == "meta" and not predicted else PREDICTED if predicted else MEASURED,
+        device=record.environment.device,
+        res=size_text(shown.res) if hasattr(shown, "res") else "",
+        batch=str(getattr(shown, "batch", "")),
+        precision=getattr(shown, "precision", ""),
+        settings=_settings(shown),
+        date=record.environment.date[:10],
+        view=_view(record),
+    )
+    if isinstance(record, Skipped):
+        row.result = f"{record.status}: {record.reason}"
+    if isinstance(record, Comparison):
+        return _pairs(record, row)
+    _fill(row, record)
+    return [row]
+
+
+def _what(record: Record) -> str:
+    case: Any = record.case
+    if case.kind in ("throughput", "scaling", "memory") and case.work == "training":
+        return "training memory" if case.kind == "memory" else "training step"
+    names = {
+        "flops": "MACs",
+        "throughput": "forward pass",
+        "scaling": "forward pass",
+        "versus": "interleaved",
+    }
+    return names.get(case.kind, case.kind)
+
+
+def _view(record: Record) -> str:
+    return {
+        **dict.fromkeys(("throughput", "scaling", "versus", "latency"), SPEED),
+        **dict.fromkeys(("flops", "operators"), COUNTS),
+        **dict.fromkeys(("memory",), MEMORY),
+        **dict.fromkeys(("convergence", "quality", "sample"), TRAINING),
+    }.get(record.case.kind, "")
+
+
+def _settings(case: Any) -> str:  # noqa: ANN401 - a case of any kind
+    words = list(getattr(case, "nondefault_settings", ()))
+    for name in ("counter", "what", "distance"):
+        words += [str(getattr(case, name))] if hasattr(case, name) else []
+    if hasattr(case, "recipe"):
+        words += [case.recipe.data, case.recipe.objective, f"{case.recipe.steps} steps", f"seed {case.seed}"]
+    return ", ".join(words)
+
+
+def _fill(row: Row, record: Record) -> None:
+    """Set the numbers of a record that is no comparison."""
+    case: Any = record.case
+    match record:
+        case MacCount():
+            row.numbers = {"params": record.params / 1e6, "gmacs": record.macs / case.batch / 1e9}
+        case TimedPasses():
+            row.numbers = {"rate": record.images_per_s, "ms": 1e3 * record.median_s}
+            row.interval = record.images_per_s_interval
+            if record.joules_per_image is not None:
+                row.numbers["joules"] = record.joules_per_image
+            row.result = "; ".join(record.noise)
+        case SamplingRun():
+            row.numbers, row.interval = {"rate": record.images_per_s}, record.images_per_s_interval
+            row.result = case.chain
+        case Memory():
+            row.numbers = {"gib": record.use.peak_bytes / GIB}
+        case TrainingRun():
+            row.numbers = {"loss": record.last.loss}
+            row.result = record.reason
+        case Quality():
+            row.result = f"{case.distance} {rounded(record.frechet)}"
+        case Golden():
+            row.result = record.verdict
+        case Ceiling():
+            unit = "GB/s" if case.what == "copy" else "GFLOP/s"
+            row.result = f"{rounded(record.per_s / 1e9)} {unit}"
+
+
+def _pairs(record: Comparison, row: Row) -> list[Row]:
+    """A row for every pair of models, the first over the second."""
+    found = []
+    for arm, model in enumerate(record.arms):
+        for against, other in enumerate(record.arms):
+            if against >= arm:
+                continue
+            refused = ratios.why_refused(record, arm, against)
+            interval = ratios.ratio_interval(record, arm, against)
+            verdict = refused or ratios.verdict(interval, record.margin)
+            settings = ", ".join(filter(None, (f"over {other}", row.settings)))
+            one = Row(
+                **{**vars(row), "model": model, "settings": settings, "result": verdict, "other": other}
+            )
+            one.numbers, one.interval = {"ratio": record.ratio(arm, against)}, interval
+            found.append(one)
+    return found
+
+
+PUBLISHED_COLUMNS = {"params_m": "params", "gflops": "gmacs", "throughput": "rate", "fid": "fid"}
+
+
+def of_tables(tables: Iterable[PublishedTable]) -> list[Row]:
+    """The rows of the papers' tables that print one of the quantities; `place` counts from 0."""
+    rows: list[Row] = []
+    for table in tables:
+        for printed in table.rows:
+            cells = {key: printed[name] for name, key in PUBLISHED_COLUMNS.items() if name in printed}
+            numbers = {key: cell.value for key, cell in cells.items() if cell.value is not None}
+            if not numbers:
+                continue
+            stated = [name for name in ("train_steps", "cfg") if name in printed]
+            words = [f"{name} {printed[name].as_printed}" for name in stated]
+            row = Row(
+                model=load.backbone_name(printed),
+                what=f"{table.paper} Table {table.number}",
+                status=PUBLISHED,
+                device=table.device if "rate" in numbers else "",
+                res=table.res_px if table.res_px.isdigit() else "",
+                batch=table.batch if "rate" in numbers else "",
+                precision=table.precision if "rate" in numbers else "",
+                settings=", ".join(word.replace("train_steps ", "steps ") for word in words),
+                numbers=numbers,
+                printed={key: cells[key].as_printed for key in numbers},
+                view=SPEED if "rate" in numbers else COUNTS,
+                place=len(rows),
+            )
+            rows.append(row)
+    return rows

@@ -1,0 +1,371 @@
+"use strict";
+(() => {
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const settings = JSON.parse($("#settings").textContent);
+const quantities = new Map(settings.quantities.map((one) => [one.key, one]));
+const element = (name, attributes = {}, ...children) => {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+};
+
+// the rows, read from the table in the page
+const source = $("#records");
+const heads = $$("thead th", source).map((th) => ({ key: th.dataset.key, title: th.textContent }));
+const place = new Map(); // of a record's id
+const anchors = new Map(); // rows by deep link
+const rows = [...source.tBodies[0].rows].map((tr, at) => {
+  const row = { at, n: +tr.dataset.n, view: tr.dataset.v, other: tr.dataset.o || "", old: tr.className === "old" };
+  heads.forEach((head, i) => { row[head.key] = tr.cells[i].textContent.trim(); });
+  if (tr.id) place.set(tr.id, row);
+  for (const anchor of tr.cells[0].children) anchors.set(anchor.id, row);
+  return row;
+});
+source.remove();
+const numeric = (text) => (text === "" ? null : Number.parseFloat(text));
+const family = (model) => (/^([^@]+?)-(Ti|S|M|B|L|XL|H)\b/.exec(model) || [, model])[1];
+const colour = (model) => `light-dark(${settings.colours[family(model)] || "#777777"}, color-mix(in oklab, ${settings.colours[family(model)] || "#999999"} 72%, white))`;
+
+// records, unpacked when one is opened
+const chunks = $$("script.chunk");
+const unpacked = new Map();
+async function detail(n) {
+  const at = Math.floor(n / settings.chunk);
+  if (!unpacked.has(at)) {
+    const bytes = Uint8Array.from(atob(chunks[at].textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    unpacked.set(at, JSON.parse(await new Response(stream).text()));
+  }
+  return unpacked.get(at)[n % settings.chunk];
+}
+function samples(record) {
+  const found = [];
+  for (const [key, value] of Object.entries(record)) {
+    if (Array.isArray(value) && value.length > 1 && key.endsWith("_s") && value.every(Number.isFinite))
+      found.push({ title: key.replace(/_s$/, "").replaceAll("_", " ") + ", ms", label: "sample", values: value.map((v, i) => [i + 1, 1e3 * v]) });
+    if (key === "evaluations") found.push({ title: "validation loss", label: "step", values: value.map((one) => [one.step, one.loss]) });
+  }
+  return found;
+}
+function strip({ title, label, values }) {
+  const middle = d3.median(values, (v) => v[1]);
+  return Plot.plot({
+    width: Math.max(280, Math.min(800, $("#record").clientWidth - 46)), height: 130, marginLeft: 52,
+    x: { label, ticks: d3.ticks(...d3.extent(values, (v) => v[0]), 8).filter(Number.isInteger), tickFormat: String }, y: { label: null, grid: true, nice: true },
+    marks: [
+      Plot.ruleY([middle], { stroke: "var(--accent)", strokeOpacity: 0.5 }),
+      Plot.lineY(values, { x: "0", y: "1", stroke: "var(--dim)", strokeOpacity: 0.4 }),
+      Plot.dot(values, { x: "0", y: "1", r: 2.4, fill: "var(--accent)" }),
+    ],
+    title: undefined, ariaLabel: title,
+  });
+}
+const listed = (pairs) => element("dl", {}, ...pairs.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, String(value))]));
+async function open(row) {
+  if (row.n < 0) return;
+  const found = await detail(row.n);
+  const body = $("#record-body"), dialog = $("#record");
+  if (!dialog.open) dialog.showModal();
+  const numbers = heads.filter((head) => row[head.key] !== "").map((head) => [head.title, row[head.key]]);
+  body.replaceChildren(element("h3", { id: "record-name" }, found.name), listed(numbers));
+  for (const one of samples(found.record))
+    body.append(element("h4", {}, `${one.title}: ${one.values.length} shown, to 4 digits, with their median`), strip(one));
+  if (found.command) {
+    const copy = element("button", { type: "button" }, "Copy");
+    copy.onclick = () => copyText(found.command, copy);
+    body.append(element("h4", {}, "Command to repeat it"), element("div", { class: "command" }, element("pre", {}, found.command), copy));
+  }
+  if (found.notes.length) body.append(element("h4", {}, "Notes"), element("ul", { class: "notes" }, ...found.notes.map((note) => element("li", {}, note))));
+  const environment = Object.entries(found.environment).filter(([, value]) => value !== "");
+  if (environment.length) body.append(element("h4", {}, "Environment"), listed(environment));
+  body.append(element("h4", {}, "Record"), element("pre", {}, JSON.stringify(found.record, null, 1)));
+  dialog.scrollTop = 0;
+}
+$("#record").addEventListener("click", (event) => { if (event.target === event.currentTarget) event.target.close(); });
+$("#record").addEventListener("close", () => { if (place.has(decodeURIComponent(location.hash.slice(1)))) history.replaceState(null, "", location.pathname); });
+
+// the table
+const texts = new Set(["model", "what", "status", "device", "res", "batch", "precision", "settings", "result"]);
+const lists = new Set(["what", "status", "device", "res", "batch", "precision"]);
+const widths = { model: 132, what: 132, status: 124, device: 180, res: 92, batch: 110, precision: 136, settings: 190, result: 240, interval: 150, date: 112 };
+const menu = [
+  { label: "Pin or unpin", action: (_, column) => column.updateDefinition({ frozen: !column.getDefinition().frozen }) },
+  { label: "Hide", action: (_, column) => column.hide() },
+  { label: "Show all columns", action: (_, column) => column.getTable().getColumns().forEach((one) => one.show()) },
+];
+const escaped = (text) => { const span = document.createElement("span"); span.textContent = text; return span; };
+const grid = new Tabulator("#grid", {
+  data: rows, index: "at", height: Math.min(640, window.innerHeight - 130), layout: "fitDataStretch", placeholder: "No row has all of this",
+  columnDefaults: { headerSortTristate: true, headerMenu: menu, formatter: (cell) => escaped(cell.getValue()), headerTooltip: true },
+  columns: heads.map(({ key, title }) => {
+    const column = { field: key, title, frozen: key === "model" && window.innerWidth > 500, minWidth: 64, width: widths[key] };
+    if (key === "model") column.formatter = (cell) => element("a", { class: "model", href: "#", tabindex: "0" }, cell.getValue() || "–");
+    if (key === "status") column.formatter = (cell) => element("span", { class: `chip ${cell.getValue()}` }, cell.getValue());
+    if (lists.has(key)) {
+      const values = [...new Set(rows.map((row) => row[key]))].filter(Boolean).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+      Object.assign(column, { headerFilter: "list", headerFilterParams: { values, clearable: true, autocomplete: true, listOnEmpty: true, freetext: true }, headerFilterFunc: (wanted, value) => !wanted || value === wanted || (!values.includes(wanted) && value.toLowerCase().includes(String(wanted).toLowerCase())) });
+    } else if (texts.has(key)) {
+      Object.assign(column, { headerFilter: "input", headerFilterFunc: matches });
+    } else if (key !== "interval" && key !== "date") {
+      Object.assign(column, { hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: quantities.get(key).better === "lower" ? "asc" : "desc" });
+    }
+    if (quantities.has(key) || key === "res" || key === "batch") Object.assign(column, { sorter: "number", sorterParams: { alignEmptyValues: "bottom" } });
+    return column;
+  }),
+  rowFormatter: (row) => { if (row.getData().old) row.getElement().classList.add("old"); },
+});
+// words of a filter: every one must occur; * stands for any text
+function matches(wanted, value) {
+  if (wanted.includes("*")) return new RegExp(`^${wanted.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`, "i").test(value);
+  return wanted.toLowerCase().split(/\s+/).every((word) => value.toLowerCase().includes(word));
+}
+let view = "speed";
+const ready = new Promise((done) => grid.on("tableBuilt", done));
+const allowed = (row) => (view === "all" || row.view === view) && (!row.old || $("#older").checked);
+function refresh() {
+  grid.setFilter(allowed);
+  grid.blockRedraw();
+  for (const column of grid.getColumns()) {
+    const key = column.getField();
+    const wanted = key === "interval" ? view === "all" || view === "speed" : !quantities.has(key) || view === "all" || quantities.get(key).views.includes(view);
+    wanted ? column.show() : column.hide();
+  }
+  grid.restoreRedraw();
+}
+ready.then(refresh);
+grid.on("dataFiltered", (_, shown) => { $("#shown").textContent = `${shown.length.toLocaleString("en")} rows`; });
+grid.on("rowClick", (event, row) => { event.preventDefault(); open(row.getData()); });
+for (const button of $$("[data-view]")) button.onclick = () => {
+  view = button.dataset.view;
+  for (const one of $$("[data-view]")) one.setAttribute("aria-pressed", String(one === button));
+  refresh();
+};
+$("#older").onchange = refresh;
+$("#clear").onclick = () => { grid.clearHeaderFilter(); grid.clearSort(); };
+
+async function copyText(text, button) {
+  const words = button.textContent;
+  try { await navigator.clipboard.writeText(text); } catch {
+    const area = element("textarea");
+    area.value = text;
+    button.after(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = words; }, 1200);
+}
+const asCsv = (cells) => cells.map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",");
+const asLatex = (cells) => `${cells.map((text) => text.replace(/\\/g, "\\textbackslash ").replace(/[&%#_${}]/g, "\\$&").replace(/[~^]/g, "\\$&{}")).join(" & ")} \\\\`;
+function copied(form) {
+  const columns = grid.getColumns().filter((one) => one.isVisible());
+  const data = grid.getData("active");
+  const used = columns.filter((one) => data.some((row) => row[one.getField()] !== ""));
+  const lines = [used.map((one) => one.getDefinition().title), ...data.map((row) => used.map((one) => row[one.getField()]))];
+  if (form === "csv") return lines.map(asCsv).join("\n") + "\n";
+  const [head, ...body] = lines.map(asLatex);
+  const letters = used.map((one) => (quantities.has(one.getField()) ? "r" : "l")).join("");
+  return [`\\begin{tabular}{${letters}}`, "\\hline", head, "\\hline", ...body, "\\hline", "\\end{tabular}", ""].join("\n");
+}
+for (const button of $$("[data-copy]")) button.onclick = () => copyText(copied(button.dataset.copy), button);
+
+// series: the numbers of one quantity under one setting, by model; the newest counts
+const series = new Map();
+for (const row of rows) {
+  if (!row.model) continue;
+  for (const [key, { title, better }] of quantities) {
+    const value = numeric(row[key]);
+    if (value === null || key === "ratio" || (row.what === "quality")) continue;
+    const words = row.status === "published" ? [row.what, row.settings] : [row.status === "counted" ? "" : row.device, row.batch && row.status !== "counted" ? `batch ${row.batch}` : "", row.precision, row.settings, row.status === "counted" ? "" : row.what];
+    const setting = [row.res && `${row.res} px`, ...words].filter(Boolean).join(", ");
+    const name = `${title}, ${row.status}: ${setting}`;
+    if (!series.has(name)) series.set(name, { name, key, title, better, status: row.status, setting, res: row.res, points: new Map() });
+    let [low, high] = [null, null];
+    if (row.interval && row.what !== "interleaved") {
+      [low, high] = row.interval.split(" to ").map(Number);
+      const rate = numeric(row.rate);
+      if (key === "ms") [low, high] = [value * rate / high, value * rate / low];
+      else if (key !== "rate") [low, high] = [null, null];
+    }
+    const old = series.get(name).points.get(row.model);
+    if (!old || old.row.date <= row.date) series.get(name).points.set(row.model, { value, low, high, row });
+  }
+}
+const ordered = [...series.values()].sort((a, b) => b.points.size - a.points.size);
+
+// Pareto
+function fill(select, chosen, options) {
+  const groups = d3.group(options, (one) => `${one.title}, ${one.status}`);
+  select.replaceChildren(...[...groups].map(([label, of]) => {
+    const group = element("optgroup", { label });
+    group.append(...of.map((one) => element("option", { value: one.name }, `${one.name} (${one.points.size})`)));
+    return group;
+  }));
+  if (chosen) select.value = chosen.name;
+}
+const plotted = ordered.filter((one) => one.points.size > 1);
+const shared = (a, b) => [...a.points.keys()].filter((model) => b.points.has(model)).length;
+const fids = plotted.filter((one) => one.key === "fid");
+const firstY = fids.find((one) => one.setting.includes("400K") && one.setting.includes("256")) || fids[0] || plotted[0];
+const firstX = firstY && plotted.filter((one) => one.key === "gmacs" && one.res === firstY.res).sort((a, b) => (b.status === "counted") - (a.status === "counted") || shared(b, firstY) - shared(a, firstY))[0] || plotted[0];
+const round = (value) => (value >= 1000 ? value.toFixed(0) : String(Number(value.toPrecision(4))));
+const spoken = (point) => (point.low === null ? round(point.value) : `${round(point.value)} [${round(point.low)}, ${round(point.high)}]`);
+function frontier(points, x, y) {
+  const sign = (one) => (one.better === "lower" ? 1 : -1);
+  let best = Infinity;
+  return d3.sort(points, (p) => sign(x) * p.x.value, (p) => sign(y) * p.y.value).filter((p) => { const cost = sign(y) * p.y.value; const kept = cost < best; best = Math.min(best, cost); return kept; });
+}
+// labels: each takes the first free place around its point, or none
+function name(svg, points, front) {
+  const at = (p) => [svg.scale("x").apply(p.x.value), svg.scale("y").apply(p.y.value)];
+  const taken = points.map((p) => { const [x, y] = at(p); return [x - 6, y - 6, x + 6, y + 6]; });
+  const layer = d3.select(svg).append("g").attr("text-anchor", "start").attr("font-size", 11.5).attr("paint-order", "stroke").attr("stroke", "var(--card)").attr("stroke-width", 3.5).attr("fill", "var(--ink)").attr("pointer-events", "none");
+  points.forEach((p, i) => {
+    const [x, y] = at(p), width = 6.6 * p.model.length;
+    for (const [dx, dy] of [[-width / 2, -10], [10, 4], [-width - 10, 4], [-width / 2, 19], [8, -9], [-width - 8, -9], [8, 16], [-width - 8, 16]]) {
+      const box = [x + dx, y + dy - 10, x + dx + width, y + dy + 2];
+      if (box[2] > svg.width.baseVal.value || box[0] < 58) continue;
+      if (taken.some((one, j) => j !== i && box[0] < one[2] && one[0] < box[2] && box[1] < one[3] && one[1] < box[3])) continue;
+      taken.push(box);
+      layer.append("text").attr("x", x + dx).attr("y", y + dy).attr("font-weight", front.has(p) ? 650 : 400).text(p.model);
+      return;
+    }
+  });
+}
+function draw() {
+  const [x, y] = [series.get($("#x").value), series.get($("#y").value)];
+  const chart = $("#chart");
+  if (!x || !y) return chart.replaceChildren("No two numbers of a model to draw.");
+  const points = [...x.points].filter(([model]) => y.points.has(model)).map(([model, at]) => ({ model, x: at, y: y.points.get(model) }));
+  if (!points.length) return chart.replaceChildren("No model has both numbers.");
+  const best = frontier(points, x, y);
+  const type = $("#log").checked && points.every((p) => p.x.value > 0 && p.y.value > 0) ? "log" : "linear";
+  const width = Math.max(320, chart.clientWidth - 26), narrow = width < 560;
+  const ends = (of) => points.flatMap((p) => [p[of].value, p[of].low ?? p[of].value, p[of].high ?? p[of].value]);
+  const room = (of) => { const [low, high] = d3.extent(ends(of)); const by = type === "log" ? (high / low || 2) ** 0.08 : (high - low || 1) * 0.08; return type === "log" ? [low / by, high * by] : [low - by, high + by]; };
+  const label = (one) => `${one.title}, ${one.status} (${one.better} is better)`;
+  const ticks = (of) => { const [low, high] = room(of); if (type === "linear") return narrow && of === "x" ? 5 : 8; const powers = d3.range(Math.floor(Math.log10(low)), Math.ceil(Math.log10(high)) + 1); const few = high / low > 60; return powers.flatMap((p) => (few ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7]).map((m) => m * 10 ** p)).filter((v) => low <= v && v <= high); };
+  const front = new Set(best);
+  const svg = Plot.plot({
+    width, height: narrow ? 380 : 500, marginLeft: 58, marginBottom: 46, marginRight: narrow ? 24 : 60, marginTop: 26,
+    x: { type, label: label(x), domain: room("x"), grid: true, ticks: ticks("x"), tickFormat: (v) => round(v), labelAnchor: "center", labelArrow: "none" },
+    y: { type, label: label(y), domain: room("y"), grid: true, ticks: ticks("y"), tickFormat: (v) => round(v), labelArrow: "none" },
+    marks: [
+      Plot.line(best, { x: (p) => p.x.value, y: (p) => p.y.value, stroke: "var(--ink)", strokeOpacity: 0.45, strokeWidth: 1.5, strokeDasharray: "5,4" }),
+      Plot.link(points.filter((p) => p.x.low !== null), { x1: (p) => p.x.low, x2: (p) => p.x.high, y: (p) => p.y.value, y1: (p) => p.y.value, y2: (p) => p.y.value, stroke: (p) => colour(p.model), strokeWidth: 1.6 }),
+      Plot.link(points.filter((p) => p.y.low !== null), { x1: (p) => p.x.value, x2: (p) => p.x.value, y1: (p) => p.y.low, y2: (p) => p.y.high, stroke: (p) => colour(p.model), strokeWidth: 1.6 }),
+      Plot.dot(points, { x: (p) => p.x.value, y: (p) => p.y.value, r: (p) => (front.has(p) ? 6.5 : 5), fill: (p) => colour(p.model), fillOpacity: (p) => (front.has(p) ? 1 : 0.8), stroke: "var(--card)", strokeWidth: 1.2, sort: null }),
+    ],
+    r: { type: "identity" }, color: { type: "identity" }, opacity: { type: "identity" },
+  });
+  name(svg, [...best, ...points.filter((p) => !front.has(p))], front);
+  svg.setAttribute("role", "group");
+  svg.setAttribute("aria-label", `${y.name} against ${x.name}`);
+  chart.replaceChildren(svg, element("div", { id: "tip", hidden: "" }));
+  const tip = $("#tip");
+  for (const circle of $$("circle", svg)) {
+    const p = points[circle.__data__];
+    const words = [`${x.title}: ${spoken(p.x)}, ${x.status}`, `${y.title}: ${spoken(p.y)}, ${y.status}`];
+    circle.setAttribute("tabindex", "0");
+    circle.setAttribute("role", "button");
+    circle.setAttribute("aria-label", `${p.model}; ${words.join("; ")}${front.has(p) ? "; on the frontier" : ""}`);
+    const show = () => {
+      tip.replaceChildren(element("strong", {}, p.model), ...words.flatMap((text) => [text, element("br")]), front.has(p) ? "on the frontier" : "");
+      tip.hidden = false;
+      const [box, at] = [chart.getBoundingClientRect(), circle.getBoundingClientRect()];
+      const left = at.left - box.left + 14;
+      tip.style.left = `${Math.max(4, left + tip.offsetWidth > box.width ? left - tip.offsetWidth - 24 : left)}px`;
+      tip.style.top = `${Math.max(4, at.top - box.top - tip.offsetHeight - 6)}px`;
+    };
+    const hide = () => { tip.hidden = true; };
+    circle.addEventListener("mouseenter", show);
+    circle.addEventListener("mouseleave", hide);
+    circle.addEventListener("focus", () => { show(); $("#point").textContent = circle.getAttribute("aria-label"); });
+    circle.addEventListener("blur", hide);
+    const go = () => open(p.x.row.n >= 0 && p.x.row.status !== "published" ? p.x.row : p.y.row);
+    circle.addEventListener("click", go);
+    circle.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); go(); } });
+  }
+}
+fill($("#x"), firstX, plotted);
+fill($("#y"), firstY, plotted);
+for (const id of ["#x", "#y", "#log"]) $(id).onchange = draw;
+let drawn = 0; // width of the last drawing: a new height, as of the line below, must not move the focus
+new ResizeObserver(() => {
+  if ($("#chart").clientWidth !== drawn) { drawn = $("#chart").clientWidth; requestAnimationFrame(draw); }
+}).observe($("#chart"));
+
+// side by side
+const models = [...new Set(rows.map((row) => row.model))].filter((model) => model && rows.some((row) => row.model === model && [...quantities.keys()].some((key) => row[key])));
+for (const [id, wanted] of [["#a", "FCDM-XL"], ["#b", "DiT-XL/2"]]) {
+  $(id).replaceChildren(...models.map((model) => element("option", {}, model)));
+  if (models.includes(wanted)) $(id).value = wanted;
+  $(id).onchange = pair;
+}
+function pair() {
+  const [a, b] = [$("#a").value, $("#b").value];
+  const body = [];
+  for (const row of rows) {
+    if (row.what !== "interleaved" || row.old && !$("#older").checked) continue;
+    const straight = row.model === a && row.other === b;
+    if (!straight && !(row.model === b && row.other === a)) continue;
+    const flip = (text) => (straight ? text : text && round(1 / numeric(text)));
+    const interval = row.interval ? row.interval.split(" to ").map(flip) : [];
+    if (!straight) interval.reverse();
+    const verdict = straight ? row.result : ({ faster: "slower", slower: "faster" })[row.result] || row.result;
+    body.push({ row, cells: ["speed ratio, interleaved", [row.device, `${row.res} px`, `batch ${row.batch}`, row.precision].join(", "), row.status, "", "", `${flip(row.ratio)}${interval.length ? ` [${interval.join(", ")}]` : ""}`, verdict] });
+  }
+  for (const one of d3.sort(ordered, (s) => [...quantities.keys()].indexOf(s.key))) {
+    const [left, right] = [one.points.get(a), one.points.get(b)];
+    if (!left && !right) continue;
+    const ratio = left && right ? round(left.value / right.value) : "";
+    body.push({ row: (left || right).row, both: Boolean(ratio), cells: [one.title, one.setting, one.status, left ? spoken(left) : "", right ? spoken(right) : "", ratio, ""] });
+  }
+  body.sort((s, t) => (t.both ?? true) - (s.both ?? true));
+  const table = element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...["quantity", "setting", "status", a, b, `${a} ÷ ${b}`, "verdict"].map((text) => element("th", {}, text)))), element("tbody"));
+  for (const { row, cells } of body) {
+    const tr = element("tr", {}, ...cells.map((text, i) => element("td", i > 2 && i < 6 ? { class: "strong" } : {}, i === 2 ? element("span", { class: `chip ${text}` }, text) : text)));
+    if (row.n >= 0) { const link = element("button", { type: "button", class: "quiet" }, "record"); link.onclick = () => open(row); tr.lastChild.append(" ", link); }
+    table.tBodies[0].append(tr);
+  }
+  $("#pair").replaceChildren(body.length ? table : "Neither has a number.");
+}
+pair();
+
+// claims
+for (const button of $$("[data-tone]")) button.onclick = () => {
+  for (const one of $$("[data-tone]")) one.setAttribute("aria-pressed", String(one === button));
+  for (const group of $$(".tone")) group.hidden = button.dataset.tone !== "" && group.dataset.of !== button.dataset.tone;
+};
+
+// deep links: #claim-17, #FCDM-XL/256/bf16, a record
+async function follow() {
+  let wanted = location.hash.slice(1);
+  try { wanted = decodeURIComponent(wanted); } catch { return; }
+  if (!wanted) return;
+  const claim = /^claim-\d+$/.test(wanted) && document.getElementById(wanted);
+  if (claim) { claim.open = true; claim.parentElement.hidden = false; claim.scrollIntoView({ block: "center" }); claim.querySelector("summary").focus({ preventScroll: true }); return; }
+  if (place.has(wanted)) { open(place.get(wanted)); return; }
+  if (!anchors.has(wanted)) return;
+  const row = anchors.get(wanted);
+  await ready;
+  grid.clearHeaderFilter();
+  grid.setHeaderFilterValue("model", row.model);
+  grid.setHeaderFilterValue("res", row.res);
+  if (row.precision && wanted.endsWith(`/${row.precision}`)) grid.setHeaderFilterValue("precision", row.precision);
+  $("#results").scrollIntoView();
+}
+window.addEventListener("hashchange", follow);
+if (document.readyState === "complete") follow();
+else window.addEventListener("load", follow);
+
+$("#theme").onclick = () => {
+  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch { /* a page from disk may keep nothing */ }
+};
+document.documentElement.dataset.ready = "yes";
+})();
