@@ -9,14 +9,21 @@ Measured times and what was tried: docs/fast.md
 import torch
 from torch import nn
 
+from models import dic as dic_reference
+from models import dico as dico_reference
 from models import fcdm as fcdm_reference
-from models.fast import fcdm, packed, unet
+from models.fast import dic, dico, fcdm, packed, transformer, unet
+from models.layers import transformer as transformer_reference
 from models.layers import unet as unet_reference
 
 FORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: packed.Linear,
     nn.Conv2d: packed.Conv2d,
     fcdm_reference.Block: fcdm.Block,
+    dico_reference.Block: dico.Block,
+    dic_reference.Block: dic.Block,
+    transformer_reference.TransformerBlock: transformer.TransformerBlock,
+    transformer_reference.SkipTransformerBlock: transformer.SkipTransformerBlock,
     unet_reference.UNet: unet.UNet,
     unet_reference.Head: unet.Head,
     unet_reference.ChannelAttention: unet.ChannelAttention,

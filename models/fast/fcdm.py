@@ -1,31 +1,40 @@
-"""FCDM's block on channels-last images: the response norm in two passes."""
+"""FCDM's block as three passes over memory: depthwise with norm, and two products."""
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import fcdm
-from models.fast.layout import expanded, image, pixels, rewritable
-from models.fast.unet import norm_modulate
+from models.fast.layout import expanded, image, pixels
+from models.kernels.fused.depthwise_norm import depthwise_norm
+from models.kernels.fused.product import gelu_product, scaled_product
+from models.kernels.norm_modulate import norm_modulate
 
 
 class Block(fcdm.Block):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(c)  # each (N, D)
-        h = norm_modulate(pixels(self.mixer(x)), shift, scale, self.norm.eps)
-        h = F.gelu(self.expand(image(h)))  # (N, mlp_ratio * D, H, W)
-        if isinstance(self.response, fcdm.GlobalResponseNorm):
-            h = image(_respond(self.response, pixels(h)))
+        if isinstance(self.mixer, nn.Conv2d):
+            weight, bias = weights(self.mixer)
+            h = depthwise_norm(pixels(x), weight, bias, shift, scale, self.norm.eps)  # (N, H, W, D)
         else:
-            h = self.response(h)
-        return image(torch.addcmul(pixels(x), expanded(gate), pixels(self.contract(h))))
+            h = norm_modulate(pixels(self.mixer(x)), shift, scale, self.norm.eps)
+        h, squares = gelu_product(h, *weights(self.expand))  # (N, H, W, mlp_ratio * D)
+        if isinstance(self.response, fcdm.GlobalResponseNorm):
+            share, beta = response(self.response, squares)
+            return image(scaled_product(h, share, beta, *weights(self.contract), gate, pixels(x)))
+        h = pixels(self.contract(self.response(image(h))))
+        return image(torch.addcmul(pixels(x), expanded(gate), h))
 
 
-def _respond(norm: fcdm.GlobalResponseNorm, h: Tensor) -> Tensor:
-    """The response norm, (N, H, W, D) -> (N, H, W, D); without gradients, h is overwritten."""
+def weights(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that has one."""
+    assert layer.bias is not None
+    return layer.weight, layer.bias
+
+
+def response(norm: fcdm.GlobalResponseNorm, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """The response norm of images with these sums of squares (N, D), as a scale (N, D) and a shift (D,)."""
+    size = squares.sqrt()
+    share = size / (size.mean(dim=1, keepdim=True) + norm.eps)
     gamma, beta = norm.gamma.flatten(), norm.beta.flatten()
-    response = h.square().sum(dim=(1, 2)).sqrt()  # (N, D)
-    scale = expanded(1 + gamma * (response / (response.mean(dim=1, keepdim=True) + norm.eps)))
-    if rewritable(h, scale, beta):
-        return torch.addcmul(beta, h, scale, out=h)
-    return torch.addcmul(beta, h, scale)
+    return (1 + gamma * share).to(gamma.dtype), beta

@@ -1,6 +1,5 @@
 """Images with their channels last in memory. Their shapes stay (N, C, H, W) between modules."""
 
-import torch
 from torch import Tensor
 
 
@@ -17,8 +16,3 @@ def image(x: Tensor) -> Tensor:
 def expanded(vectors: Tensor) -> Tensor:
     """Vectors of images, to combine with `pixels`: (..., N, D) -> (..., N, 1, 1, D)."""
     return vectors[..., None, None, :]
-
-
-def rewritable(*given: Tensor) -> bool:
-    """Whether a tensor that nothing else reads may be overwritten: no gradient will read it either."""
-    return not (torch.is_grad_enabled() and any(one.requires_grad for one in given))

@@ -32,6 +32,8 @@ def why_no_triton() -> str:
 def why_not_forward(*given: Tensor) -> str:
     """Why a Triton kernel without gradients cannot take these tensors."""
     first = given[0]
+    if autocasts(first):
+        return "autocast casts the inputs of torch's operators only"
     if first.dtype not in DTYPES:
         return f"the kernel takes fp32, bf16 and fp16, got {str(first.dtype).removeprefix('torch.')}"
     if torch.is_grad_enabled() and any(one.requires_grad for one in given):
@@ -46,13 +48,18 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast is on for the device of x."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
 def require_same(what: str, *given: Tensor) -> None:
-    """Refuse tensors of different types or on different devices.
+    """Refuse tensors on different devices, or of different types without autocast.
 
     Raises:
         ValueError: names the types or the devices.
     """
-    for kind in ("dtype", "device"):
+    for kind in ("device",) if autocasts(given[0]) else ("dtype", "device"):
         found = [str(getattr(one, kind)).removeprefix("torch.") for one in given]
         if len(set(found)) > 1:
             raise ValueError(f"{what}: all must have the same {kind}, got {', '.join(found)}")

@@ -50,6 +50,13 @@ def test_fast_rounds_in_bf16_as_the_reference_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_fast_runs_under_autocast(name: str) -> None:
+    reference, fast, inputs = pair(name)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert error(fast(*inputs), reference(*inputs)) < 4e-2
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_fast_gives_the_gradients_of_the_reference(name: str) -> None:
     reference, fast, inputs = pair(name)
     for model in (reference, fast):
