@@ -109,7 +109,7 @@ def _prepare(args: argparse.Namespace, folder: Path) -> str:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from bench.datasets import datasets
+    from bench.datasets import datasets, doubts
 
     records.check_table_output(args.out, args.force)
     folder = datasets.FOLDER if args.dir is None else args.dir
@@ -123,6 +123,7 @@ def _body(args: argparse.Namespace) -> int:
             data = datasets.load(args.data, folder, args.classes or datasets.MAX_CLASSES, show)
     except ValueError as error:
         raise options.UsageError(str(error)) from error
+    notes += [f"{args.data}: {doubt}" for doubt in doubts.doubts(data)]
     records.show(TABLE, _splits(data), notes, args)
     return 0
 

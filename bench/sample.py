@@ -70,7 +70,8 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     else:
         args.res = [weights.trained.res]
     average = "" if args.ema is None else f", ema {args.ema}"
-    name = settings.weights_name(weights.path) + average
+    container = models.container_of(args.weights) if weights.state is None else ""
+    name = settings.weights_name(weights.path, container) + average
     chain = {"objective": objective, "sampler": sampler, "steps": steps}
     found = [
         _case(args, fields, weights, chain)

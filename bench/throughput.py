@@ -63,7 +63,7 @@ def plan(args: argparse.Namespace) -> list[ThroughputCase]:
     every = TRAINED if args.work == "training" else ("*",)
     names = models.model_names(args.model, default=settings.CPU_MODELS if on_cpu else every)
     models.check_models(names, args.res, args.weights)
-    weights = settings.weights_name(args.weights)
+    weights = settings.weights_name(args.weights, models.container_of(args.weights))
     budget_s = args.budget or (usual.cpu_budget_s if on_cpu else usual.budget_s)
     processes = settings.processes_of(args.processes, settings.PROCESSES, budget_s)
     return [

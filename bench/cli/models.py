@@ -90,12 +90,21 @@ def meta_models(
     built = {(name, size): _on_meta(name, size, flag) for name in names for size in sizes_of(name, sizes)}
     if weights is not None:
         try:
-            state_dict = read_weights(weights)
-            for model in built.values():
-                load_official(model, state_dict)
+            read = read_weights(weights)
+            prefixes = {load_official(model, read) for model in built.values()}
         except ValueError as error:
             raise UsageError(f"--weights {error}") from error
+        taken = [f"without the prefix {prefix!r}" for prefix in prefixes if prefix]
+        if read.container or taken:
+            _say(" ".join(["--weights", read.source, *taken, "is read" if read.container else "are read"]))
     return built
+
+
+def container_of(weights: Path | None) -> str:
+    """The key under which a checkpoint, already checked, has what is read of it."""
+    from models.weights import read_weights
+
+    return "" if weights is None else read_weights(weights).container
 
 
 def check_models(

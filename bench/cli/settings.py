@@ -319,9 +319,10 @@ def gpu_peaks(text: str, precisions: Sequence[str], flag: str) -> "Peaks":
     return peaks
 
 
-def weights_name(file: Path | None) -> str:
-    """Name of weights in a case: the file with the head of its SHA-256, or random."""
+def weights_name(file: Path | None, container: str = "") -> str:
+    """Name of weights in a case: the file, the key in it and the head of its SHA-256; or random."""
     if file is None:
         return "random"
+    name = f"{file.name}:{container}" if container else file.name
     with file.open("rb") as opened:
-        return f"{file.name} sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()[:12]}"
+        return f"{name} sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()[:12]}"

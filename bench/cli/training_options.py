@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,7 +183,7 @@ def pass_batch(args: argparse.Namespace) -> int:
 
 
 def load_data(args: argparse.Namespace) -> "Dataset":
-    from bench.datasets import datasets
+    from bench.datasets import datasets, doubts
 
     try:
         with progress.live_progress("reading", 1) as (_, show):
@@ -191,6 +192,8 @@ def load_data(args: argparse.Namespace) -> "Dataset":
         raise options.UsageError(f"--data {error}") from error
     if args.classes is not None and args.classes < data.classes:
         raise options.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
+    for doubt in [] if torchrun.local_rank() else doubts.doubts(data):
+        print(f"--data {args.data}: {doubt}", file=sys.stderr)
     return data
 
 

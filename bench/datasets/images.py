@@ -88,6 +88,8 @@ def read_samples(path: Path) -> Levels:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an .npz")
+            if "arr_0" not in arrays and "mu" in arrays:
+                raise ValueError("mu and sigma of features are not used; samples of images would work")
             samples = arrays["arr_0"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).strip("'").partition("\n")[0]
@@ -97,3 +99,9 @@ def read_samples(path: Path) -> Levels:
             f"{path}: arr_0 must be uint8 images (n, H, W, 1 or 3), got {samples.dtype} {samples.shape}"
         )
     return samples
+
+
+def unused_arrays(path: Path) -> list[str]:
+    """Names of the statistics of features in an .npz of samples, as of ADM's references."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return [name for name in arrays if name.startswith(("mu", "sigma"))]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.datasets.datasets import Dataset, load
-from bench.datasets.images import Levels, read_samples, to_levels
+from bench.datasets.images import Levels, read_samples, to_levels, unused_arrays
 from bench.records.base import Environment
 from bench.records.quality import Quality, QualityCase
 from bench.sampling import distances, features
@@ -104,6 +104,10 @@ class Comparison:
             for path, images in self._images.items()
         }
         self.notes: list[str] = []
+        if settings.reference.endswith(".npz") and (unused := unused_arrays(Path(settings.reference))):
+            self.notes.append(
+                f"{settings.reference}: {', '.join(unused)} are not used: features of its images are"
+            )
 
     @cached_property
     def _extractor(self) -> Extractor:

@@ -2,11 +2,19 @@
 
 import csv
 import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from bench import flops, throughput
+from bench import flops
+from bench.cli import models as cli_models
+from models import create, load_official
+from models.weights import Weights, read_weights
 from tests.commands import run
 
 FIELD = Path(__file__).parents[1] / "field"
@@ -68,17 +76,64 @@ def test_without_meta_tensors_real_ones_are_counted(capsys: pytest.CaptureFixtur
         assert rows["Attention"][column] == rows["OnMeta"][column]
 
 
-def test_without_meta_tensors_a_model_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [
-        "--model",
-        f"{FIELD}/item_in_constructor.py:Net",
-        "--res",
-        "64",
-        "--batch",
-        "1",
-        "--device",
-        "cpu",
-    ]
-    assert run(throughput.main, *argv, "--budget", "0.1", "--format", "csv") == 0
-    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert row["status"] == "ok"
+Wrap = Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], object]
+
+
+def rename(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in tensors.items()}
+
+
+def wrapped(tmp_path: Path, tensors: object) -> Weights:
+    torch.save(tensors, tmp_path / "file.pt")
+    return read_weights(tmp_path / "file.pt")
+
+
+def test_containers_and_prefixes_of_checkpoints_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run([sys.executable, FIELD / "containers.py", tmp_path], check=True, cwd=FIELD.parents[1])
+    notes = {
+        "ema_beside": "ema_beside.pt: model_ema is read",
+        "prefixed": "prefixed.pt without the prefix '_orig_mod.module.' are read",
+        "lightning": "lightning.pt: state_dict is read",
+    }
+    for name, note in notes.items():
+        path = tmp_path / f"{name}.pt"
+        cli_models.meta_models(["DiT-S/2"], [256], path)
+        assert note in capsys.readouterr().err
+        assert cli_models.container_of(path) == ("" if name == "prefixed" else note.split()[1])
+        model = create("DiT-S/2")
+        load_official(model, read_weights(path))
+        assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "container", "prefix"),
+    [
+        (lambda good, bad: {"ema": {"decay": 0.9, "shadow": good}, "model": bad}, "ema.shadow", ""),
+        (lambda good, bad: {"model": good, "ema": [1]}, "model", ""),
+        (lambda good, bad: rename("ema_model.", good) | rename("online.", good), "", "ema_model."),
+        (lambda good, bad: {"state_dict": rename("net.", good) | rename("vae.", bad)}, "state_dict", "net."),
+        (lambda good, bad: {"module": rename("module.", good), "step": 3}, "module", "module."),
+    ],
+)
+def test_a_checkpoint_is_read_whatever_wraps_it(
+    tmp_path: Path, wrap: Wrap, container: str, prefix: str
+) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    good = {key: torch.full_like(value, 7) for key, value in model.state_dict().items()}
+    read = wrapped(tmp_path, wrap(good, {"x.bias": torch.zeros(5)}))
+    assert read.container == container
+    assert load_official(model, read) == prefix
+    assert all(bool((p == 7).all()) for p in model.parameters())
+
+
+def test_what_does_not_fit_is_one_short_line(tmp_path: Path) -> None:
+    tensors = {f"module.blocks.{i}.weight": torch.zeros(1, 1) for i in range(500)}
+    model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(400))})
+    with pytest.raises(ValueError, match=re.escape("file.pt: model_ema: does not fit")) as caught:
+        load_official(model, wrapped(tmp_path, {"model_ema": tensors}))
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert "without the prefix 'module.'" in message
+    assert "missing: blocks.0.bias, blocks.1.bias and 398 more" in message
+    assert len(message) < 300
