@@ -63,7 +63,8 @@ def compilations(dtype: torch.dtype) -> Iterator[Compilation]:
             ("scaled_product", 3 * width, width, 0),
             ("shuffled_product", width, width, width),
         ):
-            tile = triton_product.options(torch.empty(1, side, side, D, dtype=dtype, device="meta"))
+            out = torch.empty(1, side, side, D, dtype=dtype, device="meta")
+            tile = triton_product.options(out, scaled=name == "scaled_product")
             warps = tile.pop("num_warps")
             what = {"C": C, "SKIP": skip, "D": D, "SCALED": name == "scaled_product"}
             what |= {"GATED": name == "scaled_product", "GELU": name == "gelu_product"}

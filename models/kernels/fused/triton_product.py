@@ -103,12 +103,11 @@ def _pixels(out: Tensor) -> int:
     return int(min(most, max(16, triton.next_power_of_2(out.shape[1] * out.shape[2]))))
 
 
-def options(out: Tensor) -> dict[str, int]:
-    """Size of a tile, and warps."""
+def options(out: Tensor, *, scaled: bool) -> dict[str, int]:
+    """Size of a tile, and warps, with which no kernel spills registers (baselines/kernel_resources.csv)."""
     channels = min(CHANNELS, max(16, triton.next_power_of_2(out.shape[-1])))
     channels = min(64, channels) if out.element_size() == 4 else channels
-    # float32 with 4 warps spills a few registers on sm_80 and sm_89
-    warps = 8 if out.element_size() == 4 or _pixels(out) * channels >= 128 * 128 else 4
+    warps = 8 if _pixels(out) * channels >= 128 * 128 or (scaled and out.element_size() == 4) else 4
     return {"PIXELS": _pixels(out), "CHANNELS": channels, "INNER": INNER, "num_warps": warps}
 
 
@@ -131,7 +130,7 @@ def launch(
     if not out.numel():
         return
     N, H, W, D = out.shape
-    tile = options(out)
+    tile = options(out, scaled=before is not None)
     grid = (N * tiles_of(out) * triton.cdiv(D, tile["CHANNELS"]),)
     scale, shift = before or (x, x)  # not read
     gate, residual = after or (x, x)
