@@ -253,6 +253,6 @@ def add_output(parser: Parser) -> None:
         "--format", choices=FORMATS, default="table", metavar="NAME", help=f"{', '.join(FORMATS)}"
     )
     group.add_argument(
-        "--out", type=Path, metavar="FILE", help=".jsonl: append records; any other: write the table"
+        "--out", type=Path, metavar="FILE", help=".jsonl: append records; any other: the table"
     )
     group.add_argument("--force", action="store_true", help="measure again what --out holds, or replace it")
