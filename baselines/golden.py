@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from baselines._files import ROOT, rows, unknown
 
 Shapes = Mapping[str, tuple[int, ...]]
 Tensors = dict[str, NDArray[np.float32]]
+Rule = Literal["dit", "rms", "edm2", "hdit"]  # how weights are made; README.md states them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,16 @@ class Manifest:
     params_total: int
     params_trainable: int  # without frozen tensors such as a fixed pos_embed
     shapes: dict[str, tuple[int, ...]]
+    buffers: tuple[str, ...]  # keys of floating tensors that are no parameters
     integers: tuple[str, ...]  # suffixes of the keys of integer tables, which are no parameters
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
+        return {key: shape for key, shape in self.floating.items() if key not in self.buffers}
+
+    @property
+    def floating(self) -> dict[str, tuple[int, ...]]:
+        """Parameters and buffers that are no integers."""
         return {key: shape for key, shape in self.shapes.items() if not key.endswith(self.integers)}
 
 
@@ -39,7 +46,7 @@ class Golden:
     """One call of the authors' model with weights from `fill`, in eval mode; None if not in the file."""
 
     x: NDArray[np.float32]  # (N, C, H, H)
-    t: NDArray[np.int64] | NDArray[np.float32]  # (N,), float in SiT
+    t: NDArray[np.int64] | NDArray[np.float32]  # (N,): steps, or floats in [0, 1], or deviations of the noise
     y: NDArray[np.int64]  # (N,)
     out: NDArray[np.float32]  # (N, C_out, H, H), computed in float64
     out_f32: NDArray[np.float32] | None  # the same, computed in float32
@@ -53,8 +60,16 @@ class Golden:
         return frozenset(self.meta.get("norm_weight_keys", ()))
 
     @property
+    def rule(self) -> Rule:
+        """The rule that makes the weights."""
+        if "kind" not in self.meta:
+            return "dit"
+        family = str(self.meta["model"]).partition("-")[0]
+        return "edm2" if family == "EDM2" else "hdit" if family == "HDiT" else "rms"
+
+    @property
     def kept_keys(self) -> frozenset[str]:
-        """Keys of the tensors that keep their initial values for `out`."""
+        """Keys, or their last parts, of the tensors that keep their initial values for `out`."""
         return frozenset(self.meta.get("kept_as_built", ("pos_embed",)))
 
     @property
@@ -72,6 +87,8 @@ class Golden:
 
     def released_error(self, output: str) -> float:
         """Relative rms difference between float32 and float64 outputs of the released code."""
+        if "f32_rel_rms" in self.meta:
+            return float(self.meta["f32_rel_rms"])
         return float(
             self.meta[{"out": "float32_vs_float64", "out_n": "float32_vs_float64_n"}[output]]["rel_rms"]
         )
@@ -93,7 +110,8 @@ def manifest(model: str) -> Manifest:
         latent=data["input_size"],
         params_total=data["params_total"],
         params_trainable=data["params_trainable"],
-        shapes={key: tuple(shape) for key, shape in data["state_dict"].items()},
+        shapes={key: tuple(shape) for key, shape in (data["state_dict"] | data.get("buffers", {})).items()},
+        buffers=tuple(data.get("buffers", ())),
         integers=tuple(data.get("integer_buffers", ())),
     )
 
@@ -133,16 +151,33 @@ def golden(model: str, latent: int = 32) -> Golden:
     """
     path = _model_file(f"golden output at latent {latent}", "golden", model, f"_latent{latent}.npz")
     with np.load(path, allow_pickle=False) as file:
-        return Golden(
-            x=file["x"],
-            t=file["t"],
-            y=file["y"],
+        x = file["x"]
+        made = Golden(
+            x=x,
+            t=file["sigma"] if "sigma" in file else file["t"],
+            y=file.get("y", np.zeros(len(x), np.int64)),
             out=file["out"],
             out_f32=file.get("out_f32"),
             out_n=file.get("out_n"),
             low_res=file.get("low_res"),
             meta=json.loads(str(file["meta"])),
         )
+    return _around_a_denoiser(made) if made.rule == "hdit" else made
+
+
+def _around_a_denoiser(raw: Golden) -> Golden:
+    """The call of a denoiser whose inner network is called with `raw`: HDiT's file is of that network."""
+    sigma = raw.t.astype(np.float64)[:, None, None, None]
+    total = sigma**2 + 0.25
+    x = raw.x * np.sqrt(total)
+    out, out_f32 = (
+        None
+        if inner is None
+        else (x * 0.25 / total + inner * sigma * 0.5 / np.sqrt(total)).astype(np.float32)
+        for inner in (raw.out, raw.out_f32)
+    )
+    assert out is not None
+    return replace(raw, x=x.astype(np.float32), out=out, out_f32=out_f32)
 
 
 def diffusion() -> dict[str, NDArray[Any]]:
@@ -151,33 +186,56 @@ def diffusion() -> dict[str, NDArray[Any]]:
         return {name: file[name] for name in file.files}
 
 
-def fill(shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = ()) -> Tensors:
-    """Make the weights of the golden outputs; README.md states the rule.
+def fill(
+    shapes: Shapes, *, kept: Iterable[str] = ("pos_embed",), norms: Iterable[str] = (), rule: Rule = "dit"
+) -> Tensors:
+    """Make the weights of the golden outputs; README.md states the rules.
 
-    A tensor depends only on its key and shape.
+    A tensor depends only on its key, its shape and the rule.
 
     Args:
         shapes: shapes of a manifest.
-        kept: keys to leave out, which keep the model's own values; see `Golden.kept_keys`.
-        norms: keys of norm weights to fill around 1; see `Golden.norm_keys`.
+        kept: keys, or their last parts, to leave out: they keep the model's values; see `Golden.kept_keys`.
+        norms: keys of norm weights to fill around 1 by the rule "dit"; see `Golden.norm_keys`.
+        rule: see `Golden.rule`.
     """
     left_out, about_one = set(kept), set(norms)
     return {
-        key: _filled(key, shape, key in about_one) for key, shape in shapes.items() if key not in left_out
+        key: _filled(key, shape, "norm" if key in about_one else rule)
+        for key, shape in shapes.items()
+        if not left_out & {key, key.rpartition(".")[2]}
     }
 
 
-def _filled(key: str, shape: tuple[int, ...], norm: bool) -> NDArray[np.float32]:
+def _filled(key: str, shape: tuple[int, ...], rule: str) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
     z = draw.astype(np.float32).reshape(shape)
-    if key.endswith(("grn.gamma", "grn.beta")):
-        return np.float32(0.5) * z
+    mean, std = _spread(key, shape, rule)
+    filled = np.float32(std) * z
+    if rule == "rms" and key.endswith(("qk_deformables.weight", "qk_scales.weight")):
+        filled = np.float32(0.1) * filled
+    return np.asarray(np.float32(mean) + filled if mean else filled)
+
+
+def _spread(key: str, shape: tuple[int, ...], rule: str) -> tuple[float, float]:
+    """Mean and standard deviation of a tensor's values: the first line that fits."""
+    *_, module, last = ("", *key.split("."))
+    if rule == "edm2":
+        return 0, 0.5 if last.endswith("gain") else 2 * math.pi if last in ("freqs", "phases") else 1
+    if rule == "hdit":
+        if module in ("time_emb", "aug_emb"):
+            return 0, 1
+        if last == "scale":
+            return (10, 1) if module == "self_attn" else (1, 0.1)
+        if last == "fac":
+            return 0.5, 0.1
+    if rule == "dit" and key.endswith(("grn.gamma", "grn.beta")):
+        return 0, 0.5
     if len(shape) >= 2:
-        return z * np.float32(1 / math.sqrt(math.prod(shape[1:])))
-    if norm or key.endswith(("norm0.weight", "norm1.weight")):
-        return np.float32(1) + np.float32(0.1) * z
-    return np.float32(0.02) * z
+        return 0, 1 / math.sqrt(math.prod(shape[1:]))
+    near_one = "norm" in module if rule == "rms" else module.endswith(("norm0", "norm1"))
+    return (1, 0.1) if rule == "norm" or (near_one and last == "weight") else (0, 0.02)
 
 
 def fill_sha256(tensors: Mapping[str, NDArray[np.float32]]) -> str:

@@ -22,7 +22,7 @@ from baselines.golden import (
     manifest,
 )
 from baselines.gpus import Gpu, gpu, gpus, gpus_fitting
-from baselines.macs import dig_macs, macs, macs_ssm, macs_unets
+from baselines.macs import dig_macs, macs, macs_2026, macs_ssm, macs_unets
 from baselines.published import (
     Ablation,
     Published,

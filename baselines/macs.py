@@ -46,3 +46,18 @@ def macs_ssm() -> dict[tuple[str, int], tuple[int, int, int]]:
         )
         for entry in rows("macs_ssm.csv")
     }
+
+
+def macs_2026() -> dict[tuple[str, int], tuple[int, int, int]]:
+    """Read (params, MACs, MACs of products only) of LightningDiT to HDiT by (model, latent side), batch 1.
+
+    MACs follow torchprofile's rules; products are what torch's counter sees.
+    """
+    return {
+        (entry["model"], int(entry["latent"])): (
+            int(entry["params"]),
+            int(entry["macs"]),
+            int(entry["macs_products_only"]),
+        )
+        for entry in rows("macs_2026.csv")
+    }

@@ -72,13 +72,17 @@ class _Operators:
         """One MAC per element by torchprofile's rules, none by torch's."""
         self.torchprofile[term] += self.batch * elements
 
+    def once(self, term: str, elements: int) -> None:
+        """As `elementwise`, for what is computed once per call whatever the batch."""
+        self.torchprofile[term] += elements
+
 
 class Terms(_Operators):
     """The layers that several networks have, as sums of operators."""
 
     def timestep_features(self, frequencies: int = FREQUENCIES) -> None:
         """The frequencies, computed once per call whatever the batch, times t."""
-        self.torchprofile["timestep features"] += frequencies
+        self.once("timestep features", frequencies)
         self.elementwise("timestep features", frequencies)
 
     def time_embedding(self, features: int, hidden: int, width: int) -> None:
@@ -106,6 +110,21 @@ class Terms(_Operators):
 
     def affine_norm(self, rows: int, width: int) -> None:
         self.elementwise(AFFINE_NORMS, rows * width)
+
+    def weighted(self, term: str, rows: int, inputs: int, outputs: int, kernel: int = 1) -> None:
+        """`magnitude.Linear` or `Conv`: its weights are scaled in every call."""
+        self.conv(term, rows, inputs, outputs, kernel)
+        self.once("scaling of weights", inputs * outputs * kernel**2)
+
+    def denoise(self, task: Task) -> None:
+        """The scales of `preconditioning.predict`: 3 of every value, and 1 of the noise."""
+        if task.prediction == "denoised":
+            self.elementwise("preconditioning", 3 * task.height * task.width * task.in_channels + 1)
+
+    def rms_norm(self, rows: int, width: int, products: int = 2) -> None:
+        """`RMSNorm`: by the root mean square, then by the weight; 1 product without a weight."""
+        self.elementwise(MEANS, rows)
+        self.elementwise("RMS norms", products * rows * width)
 
     def patch_embedding(self, task: Task, width: int, patch: int) -> int:
         """A strided convolution that makes each patch a token; returns the number of tokens."""

@@ -8,9 +8,11 @@ from unittest.mock import patch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+_LISTS = (nn.ModuleList, nn.ModuleDict)
+
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a network: the members of its outermost nn.ModuleLists, nested lists flattened.
+    """The repeated blocks of a network: the members of its outermost lists and dicts, nested ones flattened.
 
     FCDM's release checkpoints each of these.
     """
@@ -18,7 +20,7 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
     def walk(module: nn.Module) -> None:
         for child in module.children():
-            if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList):
+            if isinstance(module, _LISTS) and not isinstance(child, _LISTS):
                 found.append(child)
             else:
                 walk(child)

@@ -55,6 +55,9 @@ ENTRIES = {
     "ADM-up": Entry("models.adm", "UPSAMPLERS"),
     "ADM-U": Entry("models.adm", "CASCADES"),
     "LDM": Entry("models.ldm"),
+    "FlowDCN": Entry("models.flowdcn"),
+    "EDM2": Entry("models.edm2"),
+    "HDiT": Entry("models.hdit"),
 }
 
 

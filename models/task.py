@@ -138,6 +138,8 @@ LATENTS_PLAIN = Task(learn_sigma=False)  # the same; the output is the noise alo
 LATENTS_FLOW = Task(learn_sigma=False, prediction="velocity")
 F16D32_FLOW = Task(latent_size=16, in_channels=32, learn_sigma=False, factor=16, prediction="velocity")
 PIXELS = Task(latent_size=256, in_channels=3, factor=1)  # epsilon with a learned variance, as ADM
+LATENTS_DENOISED = Task(learn_sigma=False, prediction="denoised")
+PIXELS_DENOISED = Task(latent_size=256, in_channels=3, learn_sigma=False, factor=1, prediction="denoised")
 PIXELS_X = Task(latent_size=256, in_channels=3, learn_sigma=False, factor=1, prediction="x")
 
 TASKS = {"sd-f8": LATENTS, "f16d32": F16D32_FLOW, "pixels": PIXELS_X}  # each with its usual prediction

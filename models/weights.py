@@ -170,8 +170,9 @@ def randomise_zeros(model: nn.Module, seed: int = 0) -> list[str]:
     """Fill every parameter that is all zeros with random values, so that no kernel is measured on zeros.
 
     Weights become N(0, 1/fan-in), with fan-in the product of all dimensions but the first; vectors, which
-    are biases, N(0, 0.02). Modulations, gates and last projections start at zero in these networks: left so,
-    whole branches would add nothing, and zeros multiply faster on some devices.
+    are biases, N(0, 0.02); single numbers, which are gains, N(0, 1). Modulations, gates and last projections
+    start at zero in these networks: left so, whole branches would add nothing, and zeros multiply faster on
+    some devices.
 
     Args:
         model: on any device; a model on the meta device is left unchanged.
@@ -189,7 +190,8 @@ def randomise_zeros(model: nn.Module, seed: int = 0) -> list[str]:
             device = parameter.device
             if device not in generators:
                 generators[device] = torch.Generator(device).manual_seed(seed)
-            std = 0.02 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
+            fan_in = 1 if parameter.dim() == 0 else parameter[0].numel()
+            std = 0.02 if parameter.dim() == 1 else fan_in**-0.5
             parameter.normal_(std=std, generator=generators[device])
             filled.append(name)
     return filled

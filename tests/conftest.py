@@ -24,6 +24,8 @@ NARROW = {
     "DiM": "tests.narrow:dim",
     "DiMSUM": "tests.narrow:dimsum",
     "U-ViT": "tests.narrow:uvit",
+    "EDM2": "EDM2-Ti",
+    "HDiT": "HDiT-Ti/2",
 }
 NETWORKS = {family.network: name for name, family in reversed(list(FAMILIES.items()))}  # its first family
 FIRST = [name for name in FAMILIES if name in NETWORKS.values()]
@@ -33,9 +35,9 @@ SMALLEST = [
     NARROW.get(name) or next(iter((*FAMILIES[name].small, *FAMILIES[name].variants))) for name in FIRST
 ]
 
-# parameters without gradient: MDT's block for the masked training pass, and projections of DiMSUM whose
-# output the release does not use
-UNREAD = re.compile(r"^side\.|\.unread\.")
+# parameters without gradient: MDT's block for the masked training pass, projections of DiMSUM whose output
+# the release does not use, and EDM2's weights of its loss
+UNREAD = re.compile(r"^side\.|\.unread\.|^uncertainty_")
 
 
 @pytest.fixture(params=SMALLEST)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 # registers operators and their formulas before torch's table is read
-from models.kernels import depthwise, gla, neighbourhood, selective_scan  # noqa: F401
+from models.kernels import deformable, depthwise, gla, neighbourhood, selective_scan  # noqa: F401
 
 aten = torch.ops.aten
-backbones = torch.ops.backbones
 
 Rule = Callable[..., int]  # (*args, out_val=out, **kwargs) of an operator -> MACs
 
@@ -45,16 +44,6 @@ def convolution_backward_flops(
     return forward * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
-def neighbourhood_macs(q: Tensor, _k: Tensor, _v: Tensor, window: int, **_: object) -> int:
-    """MACs of neighbourhood attention: products with window^2 keys and window^2 values for each query."""
-    return 2 * window**2 * q.numel()
-
-
-def neighbourhood_backward_macs(_grad: Tensor, *args: Any, **_: object) -> int:  # noqa: ANN401 - q, k, v, window
-    """Twice the forward pass: the gradients of both factors of both products."""
-    return 2 * neighbourhood_macs(*args)
-
-
 def attention_macs(q: Tensor, k: Tensor, v: Tensor, *_args: object, **_kwargs: object) -> int:
     """MACs of attention over (..., T, D): products with all keys and values, masked ones included."""
     return math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
@@ -78,8 +67,6 @@ TORCH_RULES: Mapping[Any, Rule] = {
     aten._scaled_dot_product_flash_attention_backward: attention_backward_macs,
     aten._scaled_dot_product_efficient_attention_backward: attention_backward_macs,
     aten._scaled_dot_product_cudnn_attention_backward: attention_backward_macs,
-    backbones.neighbourhood_attention: neighbourhood_macs,
-    backbones.neighbourhood_attention_backward: neighbourhood_backward_macs,
 }
 
 

@@ -12,6 +12,7 @@ operator of twice the cost. On real tensors each back end runs its own operators
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.utils.flop_counter import register_flop_formula
 
 from models.kernels.backends import installed
 
@@ -171,3 +173,25 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
 torch.library.register_fake("backbones::neighbourhood_attention", _forward_shape)
 torch.library.register_fake("backbones::neighbourhood_attention_backward", _backward_shapes)
 torch.library.register_autograd("backbones::neighbourhood_attention", _differentiate, setup_context=_keep)
+
+
+@register_flop_formula(torch.ops.backbones.neighbourhood_attention)
+def _flops(
+    q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], window: int, *_: object, **__: object
+) -> int:
+    """Products with window^2 keys and window^2 values for each query."""
+    return 4 * window**2 * math.prod(q)
+
+
+@register_flop_formula(torch.ops.backbones.neighbourhood_attention_backward)
+def _flops_backward(
+    grad: tuple[int, ...],
+    q: tuple[int, ...],
+    k: tuple[int, ...],
+    v: tuple[int, ...],
+    window: int,
+    *_: object,
+    **__: object,
+) -> int:
+    """Twice the forward pass: the gradients of both factors of both products."""
+    return 2 * _flops(q, k, v, window)

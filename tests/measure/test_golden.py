@@ -71,7 +71,7 @@ def test_tolerances_are_below_the_errors_of_wrong_code() -> None:
             assert within == sorted(within)
             # shift and scale exchanged give 0.35 and more; DiS's out_n shows nothing in bf16, where right
             # code has an error of 0.13
-            assert within[-1] < 0.15 or (model, output) == ("DiS-S/2", "out_n")
+            assert within[-1] < 0.2 or (model, output) == ("DiS-S/2", "out_n")
 
 
 def test_every_golden_file_has_its_model() -> None:
