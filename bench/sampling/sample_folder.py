@@ -6,7 +6,6 @@
 Every file is complete or absent.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.store.files import whole
+from bench.store.locks import lock
 
 NAME = re.compile(r"part-(\d{6,})\.npz")
 
@@ -90,7 +90,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder / "about.json", os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
         yield
     except BlockingIOError as error:
         raise ValueError(f"{folder}: another process is making samples in it") from error

@@ -1,7 +1,6 @@
 """An append-only file of records: one writer at a time; each record is on disk before the next case."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from bench.records.base import INCIDENTAL, Case, Environment, Record, Skipped, S
 from bench.records.note import Note
 from bench.store.codec import Contents, case_key, parse, to_line
 from bench.store.files import why_not_regular
+from bench.store.locks import lock
 
 REPORTED = Path(
     "reports/out/records.jsonl"
@@ -96,7 +96,7 @@ def open_store(path: Path) -> Iterator[Store]:
         raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
         except BlockingIOError as error:
             raise StoreError(f"{path}: another process is writing to it") from error
         data = path.read_bytes()

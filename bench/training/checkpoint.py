@@ -20,7 +20,6 @@ weights_only=True:
 Format 1 stored the identity under the key `about`; formats 1 and 2 have the cases of such records.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -40,6 +39,7 @@ from torch import Tensor, nn
 from bench.records.base import StoreError
 from bench.records.training import Evaluation
 from bench.store.codec import decode
+from bench.store.locks import lock
 from bench.store.migrate import case_from_2, migrate
 from bench.training.identity import Identity, differences
 from bench.training.objectives import task_of
@@ -105,7 +105,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
     except BlockingIOError as error:
         os.close(descriptor)
         raise CheckpointError(f"{folder}: another process is training in it") from error

@@ -45,7 +45,8 @@ def require_backend(name: str) -> None:
         raise ValueError(f"neighbourhood: no such back end, got {name!r}; {', '.join(BACKENDS)} would work")
     if name == "natten" and not installed("natten"):
         raise ValueError(
-            "neighbourhood: natten is not installed here; pip install natten, or use flex or masked"
+            "neighbourhood: natten is not installed here; pip install natten (the extra natten), or use flex "
+            "or masked"
         )
 
 

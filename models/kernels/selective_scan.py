@@ -30,7 +30,10 @@ from models.kernels.backends import CudaPackage
 Backend = Literal["auto", "torch", "mamba-ssm"]
 MAMBA_SSM = CudaPackage(
     "mamba-ssm",
-    {"mamba_ssm": "mamba-ssm", "selective_scan_cuda": "mamba-ssm"},  # the second is its compiled part
+    {  # the second is its compiled part
+        "mamba_ssm": "mamba-ssm: the extra mamba",
+        "selective_scan_cuda": "mamba-ssm: the extra mamba",
+    },
 )
 
 CHUNK = 16  # tokens whose states are in memory at once: N x 16 x I x S numbers

@@ -50,7 +50,9 @@ def factory(model: UserModel) -> Factory:
         ValueError: diffusers is not installed, or has no network of this name.
     """
     if importlib.util.find_spec(DIFFUSERS) is None:
-        raise ValueError(f"{model.name}: needs diffusers, which is not installed; pip install diffusers")
+        raise ValueError(
+            f"{model.name}: needs diffusers, which is not installed; pip install diffusers (the extra diffusers)"
+        )
     import diffusers
 
     config, given = _config(model), arguments(model)

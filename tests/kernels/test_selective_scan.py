@@ -119,7 +119,8 @@ def test_mamba_ssm_by_name_is_refused_where_it_cannot_run(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backends, "installed", lambda module: False)
     with pytest.raises(
-        ValueError, match=r"mamba_ssm is not installed \(pip install mamba-ssm\); torch would"
+        ValueError,
+        match=r"mamba_ssm is not installed \(pip install mamba-ssm: the extra mamba\)",
     ):
         MAMBA_SSM.require("mamba-ssm")
     monkeypatch.setattr(backends, "installed", lambda module: True)
