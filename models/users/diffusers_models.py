@@ -51,7 +51,7 @@ def factory(model: UserModel) -> Factory:
     """
     if importlib.util.find_spec(DIFFUSERS) is None:
         raise ValueError(
-            f"{model.name}: needs diffusers, which is not installed; pip install diffusers (the extra diffusers)"
+            f"{model.name}: diffusers is not installed; pip install diffusers (the extra diffusers)"
         )
     import diffusers
 
