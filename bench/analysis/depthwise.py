@@ -19,7 +19,7 @@ from bench.records.columns import (
     SPACE,
     size,
 )
-from bench.records.depthwise import DepthwiseCase, Implementation, OperatorComparison
+from bench.records.depthwise import CheckedImplementation, DepthwiseCase, OperatorComparison
 from bench.stats import ratios
 from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
 from bench.tables.table import Column, Table, unit
@@ -33,7 +33,7 @@ class Line:
     """One implementation in a comparison; the times are None where it was not timed."""
 
     record: OperatorComparison
-    implementation: Implementation
+    implementation: CheckedImplementation
     peaks: Peaks | None  # of the device
 
     @property
@@ -238,7 +238,7 @@ def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
 
 
 def newest(records: Iterable[Record]) -> list[OperatorComparison]:
-    """The newest record of every case on each device and torch version, in the order of bench.depthwise."""
+    """The newest record of every case on each device and torch version, in the order of bench.kernels."""
     found = [one for one in records if isinstance(one, OperatorComparison)]
     by_case = {_place(one): one for one in sorted(found, key=lambda one: one.environment.date)}
     return [by_case[place] for place in sorted(by_case)]

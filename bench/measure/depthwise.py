@@ -21,6 +21,7 @@ from bench.records.depthwise import DepthwiseCase, OperatorComparison
 from models.contract import condition_width, device_of, make_inputs
 from models.kernels.backends import why_no_triton
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
+from models.kernels.fused.depthwise_norm import depthwise_norm_triton
 from models.kernels.norm_modulate import norm_modulate_triton
 from models.layers.modulation import ChannelNorm, modulate_addcmul
 from models.task import Task
@@ -238,6 +239,15 @@ def _triton(given: Operands, operation: str) -> Call:
     return call
 
 
+def _fused(given: Operands, _operation: str) -> Call:
+    def call(i: int) -> Tensor:
+        x = given.xs_last[i].permute(0, 2, 3, 1)
+        h = depthwise_norm_triton(x, given.weight, given.bias, given.shift, given.scale, EPS)
+        return h.permute(0, 3, 1, 2)
+
+    return call
+
+
 def _selected(x: Tensor, given: Operands) -> str:
     """Torch's name of the kernel that it selects for the convolution."""
     P = given.weight.shape[-1] // 2
@@ -278,6 +288,12 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     ),
     "compiled": _torch(last=True, compiled=True, suffix=", Inductor"),
     "triton": Implementation(make=_triton, ran=lambda _given: "Triton", why_not=_needs_triton),
+    "triton-fused": Implementation(
+        make=_fused,
+        ran=lambda _given: "Triton, one kernel",
+        why_not=lambda where, _kernel: _cuda_only(where, _kernel) or why_no_triton(),
+        operations=("block",),
+    ),
 }
 
 
@@ -295,7 +311,7 @@ def draw(case: DepthwiseCase) -> tuple[Operands, Tensor]:
 
 def prepare(
     name: str, given: Operands, reference: Tensor, operation: str, precision: str
-) -> tuple[records.Implementation, Callable[[], object] | None]:
+) -> tuple[records.CheckedImplementation, Callable[[], object] | None]:
     """Check one implementation and prepare the timed call: the operation on every input in turn.
 
     On CUDA the call is a graph, to exclude launch times, and every output has its own memory, to defeat the
@@ -305,7 +321,7 @@ def prepare(
         The result of the check, and the call; None if the output is wrong or the implementation does not run.
     """
     implementation = IMPLEMENTATIONS[name]
-    found = records.Implementation(name=name, ran="", status="not here", reason="", error=None)
+    found = records.CheckedImplementation(name=name, ran="", status="not here", reason="", error=None)
     if reason := implementation.why_not(given.bias.device.type, given.weight.shape[-1]):
         return replace(found, reason=reason), None
     try:

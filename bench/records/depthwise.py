@@ -53,7 +53,7 @@ class DepthwiseCase(ModelCase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Implementation:
+class CheckedImplementation:
     """One implementation of an operation, with the result of its check."""
 
     name: str
@@ -69,7 +69,7 @@ class OperatorComparison(Interleaved):
     """Interleaved rounds over implementations: an arm is an implementation whose status is ok."""
 
     case: DepthwiseCase
-    implementations: tuple[Implementation, ...]
+    implementations: tuple[CheckedImplementation, ...]
     inputs: int  # of one call, with one operation each: more than the caches hold
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class OperatorComparison(Interleaved):
         super().__post_init__()
 
     @property
-    def timed(self) -> tuple[Implementation, ...]:
+    def timed(self) -> tuple[CheckedImplementation, ...]:
         """The implementations that are arms."""
         return tuple(
             implementation for implementation in self.implementations if implementation.status == "ok"

@@ -101,7 +101,7 @@ _COMMANDS: dict[type[Case], Callable[[Any], list[object]]] = {
         *_switches(case, "compile", "cuda_graphs", "channels_last"),
     ],
     DepthwiseCase: lambda case: [
-        *("bench.depthwise", *_sized(case), "--device", case.device, "--precision", case.precision),
+        *("bench.kernels", *_sized(case), "--device", case.device, "--precision", case.precision),
         *("--operation", case.operation, "--kernel-size", case.kernel),
     ],
     CeilingCase: lambda case: ["bench.roofline", "--device", case.device, "--measure-ceilings"],

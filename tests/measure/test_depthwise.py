@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import depthwise
+from bench import kernels
 from bench.analysis import agreement, roofline
 from bench.analysis import depthwise as analysis
 from bench.jobs import worker
@@ -22,7 +22,7 @@ from bench.measure import depthwise as measuring
 from bench.measure.depthwise import IMPLEMENTATIONS, Layer, Operands
 from bench.records.base import Environment, Record, Skipped, StoreError, height_width
 from bench.records.ceiling import Ceiling, CeilingCase
-from bench.records.depthwise import DepthwiseCase, Implementation, OperatorComparison
+from bench.records.depthwise import CheckedImplementation, DepthwiseCase, OperatorComparison
 from bench.store.codec import from_dict, key, read, to_dict, to_line
 from bench.tables.render import render
 from models.contract import build
@@ -113,7 +113,7 @@ def test_the_check_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("operation", depthwise.OPERATIONS)
+@pytest.mark.parametrize("operation", kernels.OPERATIONS)
 @pytest.mark.parametrize("name", ["nchw", "channels-last"])
 def test_an_implementation_works_through_every_input(
     name: str, operation: str, precision: str, monkeypatch: pytest.MonkeyPatch
@@ -142,7 +142,7 @@ def test_an_implementation_works_through_every_input(
         assert float((out - exact).norm() / exact.norm()) < measuring.TOLERANCE[precision]
 
 
-@pytest.mark.parametrize("operation", depthwise.OPERATIONS)
+@pytest.mark.parametrize("operation", kernels.OPERATIONS)
 def test_the_triton_implementation_is_right(operation: str) -> None:
     pytest.importorskip("triton")
     given, exact = measuring.draw(case(operation))
@@ -157,7 +157,7 @@ def test_the_triton_implementation_is_right(operation: str) -> None:
 
 def test_unavailable_implementation_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = {name: one.why_not("cpu", 7) for name, one in IMPLEMENTATIONS.items()}
-    cuda = ["nchw-cudnn", "channels-last-searched", "triton"]
+    cuda = ["nchw-cudnn", "channels-last-searched", "triton", "triton-fused"]
     assert {name for name, reason in reasons.items() if reason} == set(cuda)
     assert {reasons[name] for name in cuda} == {"runs on CUDA only"}
     assert "up to 9" in IMPLEMENTATIONS["triton"].why_not("cuda", 31)
@@ -228,12 +228,14 @@ def test_each_case_is_compared_in_a_worker() -> None:
 # what is kept
 
 FOUND = (
-    Implementation(name="nchw", ran="Slow2d", status="ok", reason="", error=1e-7),
-    Implementation(
+    CheckedImplementation(name="nchw", ran="Slow2d", status="ok", reason="", error=1e-7),
+    CheckedImplementation(
         name="nchw-cudnn", ran="", status="not here", reason="torch 2.11.0 has no switch", error=None
     ),
-    Implementation(name="channels-last", ran="Cudnn", status="wrong", reason="is off by 1e+00", error=1.0),
-    Implementation(name="triton", ran="Triton", status="ok", reason="", error=2e-7),
+    CheckedImplementation(
+        name="channels-last", ran="Cudnn", status="wrong", reason="is off by 1e+00", error=1.0
+    ),
+    CheckedImplementation(name="triton", ran="Triton", status="ok", reason="", error=2e-7),
 )
 
 
@@ -335,7 +337,7 @@ def test_the_command_shows_all_and_measures_nothing_twice(
     canned: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "depthwise.jsonl"
-    assert run(depthwise.main, *ASKED, "--out", str(out), "--format", "json") == 0
+    assert run(kernels.main, *ASKED, "--out", str(out), "--format", "json") == 0
     sides = {512: 32, 1024: 16, 2048: 8}
     assert canned == [f"conv, 7x7, {c} channels, {side}x{side}" for c, side in sides.items()]
     rows = json.loads(capsys.readouterr().out)
@@ -349,7 +351,7 @@ def test_the_command_shows_all_and_measures_nothing_twice(
     assert [type(one) for one in read(out).records] == [OperatorComparison, Skipped, OperatorComparison]
 
     canned.clear()
-    assert run(depthwise.main, *ASKED, "--out", str(out)) == 0
+    assert run(kernels.main, *ASKED, "--out", str(out)) == 0
     assert canned == []
     printed = capsys.readouterr()
     assert "wrong: is off by" in printed.out
@@ -374,7 +376,7 @@ def test_a_refused_verdict_has_its_reason() -> None:
 
 
 def test_windows_replace_those_of_the_model(canned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(depthwise.main, *ASKED, "--kernel-size", "3", "31", "3") == 0
+    assert run(kernels.main, *ASKED, "--kernel-size", "3", "31", "3") == 0
     assert [label.split(", ")[1] for label in canned] == ["3x3", "31x31"] * 3
     printed = capsys.readouterr().err
     assert "all conv 31x31 of one pass of FCDM-XL, 256 px, batch 4, fp32, in ms: nchw" in printed
@@ -393,13 +395,13 @@ def test_shares_of_the_floors_need_ceilings_of_this_device(
     copy = ceiling(environment.gather("cpu", ""), 10**9)
     product = replace(copy, case=replace(copy.case, what="matmul"), work=10**10)
     ceilings.write_text(to_line(copy) + to_line(product))
-    assert run(depthwise.main, *ASKED, "--format", "json", "--records", str(ceilings)) == 0
+    assert run(kernels.main, *ASKED, "--format", "json", "--records", str(ceilings)) == 0
     row = json.loads(capsys.readouterr().out)[0]
     values = 4 * 32 * 32 * 512
     assert row["bytes_floor_share"] == pytest.approx(4 * (2 * values + 50 * 512) / 1e9 / row["median_s"])
     assert row["flops_floor_share"] == pytest.approx(98 * values / 1e10 / row["median_s"])
     ceilings.write_text(to_line(replace(copy, environment=ENVIRONMENT)))
-    assert run(depthwise.main, *ASKED, "--format", "json", "--records", str(ceilings)) == 0
+    assert run(kernels.main, *ASKED, "--format", "json", "--records", str(ceilings)) == 0
     row = json.loads(capsys.readouterr().out)[0]
     assert (row["bytes_floor_share"], row["flops_floor_share"]) == (None, None)
 
@@ -410,7 +412,7 @@ def ceiling(here: Environment, work: int) -> Ceiling:
 
 
 def test_a_sweep_gets_a_job_for_every_case() -> None:
-    jobs = depthwise.jobs(depthwise.parser().parse_args(["--device", "cpu", "--budget", "5"]))
+    jobs = kernels.jobs(kernels.parser().parse_args(["--device", "cpu", "--budget", "5"]))
     assert len({job.case.name for job in jobs}) == len(jobs) == 2 * 2 * 2 * 3
     assert jobs[0].case.label == "conv, 7x7, 512 channels, 32x32, FCDM-XL 256 px, batch 4, fp32"
 
@@ -428,7 +430,7 @@ def test_a_sweep_gets_a_job_for_every_case() -> None:
     ],
 )
 def test_bad_input_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(depthwise.main, *args) == 2
+    assert run(kernels.main, *args) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert message in printed.err

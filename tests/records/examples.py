@@ -6,7 +6,7 @@ from bench.records.base import Environment, ModelCase, Skipped
 from bench.records.ceiling import Ceiling, CeilingCase
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.counts import CountCase, MacCount
-from bench.records.depthwise import DepthwiseCase, Implementation, OperatorComparison
+from bench.records.depthwise import CheckedImplementation, DepthwiseCase, OperatorComparison
 from bench.records.golden import Deviation, Golden, GoldenCase
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.records.note import Note
@@ -157,9 +157,9 @@ DEPTHWISE = OperatorComparison(
     ),
     environment=ENVIRONMENT,
     implementations=(
-        Implementation(name="torch", ran="aten::mkldnn", status="ok", reason="", error=1e-7),
-        Implementation(name="compiled", ran="inductor", status="ok", reason="", error=1e-7),
-        Implementation(name="triton", ran="", status="not here", reason="needs CUDA", error=None),
+        CheckedImplementation(name="torch", ran="aten::mkldnn", status="ok", reason="", error=1e-7),
+        CheckedImplementation(name="compiled", ran="inductor", status="ok", reason="", error=1e-7),
+        CheckedImplementation(name="triton", ran="", status="not here", reason="needs CUDA", error=None),
     ),
     inputs=2,
     **ROUNDS,
