@@ -13,7 +13,7 @@ from bench.records.base import Record, Size, height_width, size_text
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
 from reports.claims import timed
-from reports.claims.timed import INTERLEAVED, Timings
+from reports.claims.timed import Timings
 from reports.markdown import gmacs, images, significant
 from reports.naming import order, size
 from reports.selection import OUR_RULES, Evidence, Setting, latest, setting_of
@@ -91,9 +91,8 @@ def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bo
     """Whether interleaved rounds show it under this setting, or else the two intervals."""
     setting = setting_of(best.case, best.environment)
     if timings is not None and one.case.work == "inference":
-        for ratio in timed.speeds(timings, best.case.model, one.case.model, best.case.res):
-            same = ratio.setting == setting and ratio.how == INTERLEAVED and not ratio.refused
-            if same and ratio.interval:
+        for ratio in timed.interleaved(timings, best.case.model, one.case.model, best.case.res):
+            if ratio.setting == setting and ratio.interval and not ratio.refused:
                 return ratio.interval[0] > 1
     ours, theirs = best.images_per_s_interval, one.images_per_s_interval
     return ours is not None and theirs is not None and theirs[1] < ours[0]

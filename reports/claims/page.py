@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from baselines import load
@@ -45,7 +45,7 @@ class Page:
     text: str
     summary: str
     drawings: list[Drawing]
-    findings: list[Finding]
+    findings: list[Finding] = field(compare=False)  # in the order of the records
 
 
 def page(records: Sequence[Record]) -> Page:

@@ -137,17 +137,23 @@ def _of_newest_code(
 
 def speeds(timed: Timings, model: str, reference: str, res: Size) -> list[Measured]:
     """Every ratio of speeds of two models at a size, above 1 where the first is faster."""
-    found = []
-    for runs in timed.comparisons:
-        names = list(runs[-1].arms)
-        if runs[-1].case.arms[0].res == res and model in names and reference in names:
-            found.append(_of_runs(runs, names.index(model), names.index(reference)))
+    found = interleaved(timed, model, reference, res)
     for setting, drift in timed.drifts.items():
         ours, theirs = timed.point(setting, model, res), timed.point(setting, reference, res)
         if ours is not None and theirs is not None:
             value, interval = power_law.cost_ratio(theirs, ours, drift)
             visits = timed.visits((setting, model, res), (setting, reference, res))
             found.append(_separate(setting, value, interval, visits, drift))
+    return found
+
+
+def interleaved(timed: Timings, model: str, reference: str, res: Size) -> list[Measured]:
+    """The ratios of speeds of two models at a size that interleaved rounds give."""
+    found = []
+    for runs in timed.comparisons:
+        names = list(runs[-1].arms)
+        if runs[-1].case.arms[0].res == res and model in names and reference in names:
+            found.append(_of_runs(runs, names.index(model), names.index(reference)))
     return found
 
 

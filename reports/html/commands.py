@@ -18,7 +18,7 @@ from bench.records.throughput import PassCase, ThroughputCase
 from bench.records.training import TrainingCase
 from bench.store.store import REPORTED
 
-SWITCHES = ("compile", "cuda_graphs", "channels_last", "checkpointing")
+SWITCHES = ("cuda_graphs", "channels_last", "checkpointing")
 
 
 def command(case: Case) -> str:
@@ -34,7 +34,8 @@ def _sized(case: Any) -> list[object]:  # noqa: ANN401 - a SizedCase of any kind
 
 
 def _switches(case: ModelCase, *names: str) -> list[object]:
-    words: list[object] = []
+    words: list[object] = ["--impl", case.impl] if case.runs_fast else []
+    words += ["--engine", case.engine] * case.is_compiled
     for name in names or SWITCHES:
         words += [f"--{name.replace('_', '-')}", "on"] * getattr(case, name)
     return [*words, *(["--attention", case.attention] if case.attention != "auto" else [])]
@@ -98,7 +99,7 @@ _COMMANDS: dict[type[Case], Callable[[Any], list[object]]] = {
     MemoryCase: _memory,
     GoldenCase: lambda case: [
         *("bench.golden", "--model", case.model, "--device", case.device, "--precision", case.precision),
-        *_switches(case, "compile", "cuda_graphs", "channels_last"),
+        *_switches(case, "cuda_graphs", "channels_last"),
     ],
     DepthwiseCase: lambda case: [
         *("bench.kernels", *_sized(case), "--device", case.device, "--precision", case.precision),

@@ -29,9 +29,10 @@ FILE = "report.html"
 FOLDER = Path(__file__).parent
 CHUNK = 64  # records that are packed together and unpacked at once
 LIBRARIES = ("d3.min.js", "plot.umd.min.js", "tabulator.min.js")
-CARDS = 9  # settings of answers in view; the rest is folded
+CARDS, MOST_CARDS = 9, 60  # settings of answers in view, and on the page: the rest is folded
 DIGITS = 4  # significant digits of floating-point numbers in packed records
-SAMPLES = 100  # maximum samples of one kind in a packed record, evenly spaced
+SAMPLES = (24, 100)  # of one kind in a packed record, evenly spaced: at least and at most, by their number
+TOTAL = 300_000  # samples that the page has room for
 
 
 def render(
@@ -58,9 +59,11 @@ def render(
     for row in predictions:
         row.place = -1
     rows = sorted([*measured, *printed, *predictions], key=_place)
-    sources = [_source(record, notes) for record in records]
+    most = min(max(SAMPLES[0], TOTAL // max(1, len(records))), SAMPLES[1])
+    sources = [_source(record, notes, most) for record in records]
     sources += [_published(row) for row in printed]
     items = board.items(found, ids)
+    by_setting = _by_setting(answers)
     first: dict[int, int] = {}
     for at, row in enumerate(rows):
         first.setdefault(row.place, at)
@@ -73,7 +76,8 @@ def render(
         names=names,
         interval=_interval,
         answers=answers,
-        settings_of_answers=list(_by_setting(answers).items()),
+        settings_of_answers=list(by_setting.items())[:MOST_CARDS],
+        left_out=max(0, len(by_setting) - MOST_CARDS),
         cards=CARDS,
         evidence={one: _evidence(one, ids) for one in answers},
         items=items,
@@ -166,9 +170,9 @@ def _interval(row: Row) -> str:
 # records in the page
 
 
-def _source(record: Record, notes: Sequence[Note]) -> dict[str, Any]:
+def _source(record: Record, notes: Sequence[Note], most: int) -> dict[str, Any]:
     """What a record's dialog shows: its fields, the command that repeats it, and the notes on it."""
-    body = _short(record)
+    body = _short(record, most)
     return {
         "name": record.name,
         "command": command(record.case),
@@ -199,17 +203,17 @@ def _fields(cls: Any) -> tuple[str, ...]:  # noqa: ANN401 - a class
     return tuple(one.name for one in fields(cls)) if is_dataclass(cls) else ()
 
 
-def _short(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """A record as JSON: numbers to DIGITS significant digits, and at most SAMPLES of a list of numbers."""
+def _short(value: Any, most: int) -> Any:  # noqa: ANN401 - JSON
+    """A record as JSON: numbers to DIGITS significant digits, and at most so many samples of a kind."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, list | tuple):
-        if len(value) > SAMPLES and isinstance(value[0], int | float):
-            value = [value[round(i * (len(value) - 1) / (SAMPLES - 1))] for i in range(SAMPLES)]
-        return list(map(_short, value))
+        if len(value) > most and isinstance(value[0], int | float):
+            value = [value[round(i * (len(value) - 1) / (most - 1))] for i in range(most)]
+        return [_short(inner, most) for inner in value]
     cls: Any = type(value)
     if names := _fields(cls):
-        return {name: _short(getattr(value, name)) for name in names}
+        return {name: _short(getattr(value, name), most) for name in names}
     return value
 
 
