@@ -11,6 +11,7 @@ Method: docs/choose.md
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from baselines import load
 from bench.analysis import choice, memory_fit, published_fid, roofline
@@ -30,6 +31,8 @@ from bench.store.store import REPORTED
 from bench.tables.render import render
 
 DECIDED = (ratios.FASTER, ratios.SLOWER)
+SHOWN = 3  # undecided backbones that are named, the highest rank first
+NEAREST = 3  # others in the command that decides
 
 
 class _Knowledge:
@@ -89,6 +92,24 @@ class _Knowledge:
             made, _ = self._source.calibrated(self._known)
             self._predictor = made, self._source.memory_errors(self._known, [self._work])[0]
         return self._predictor
+
+
+def _known(given: Sequence[Path] | None) -> tuple[list[Record], list[str]]:
+    """Records of --records or of the suite, and notes on torn last lines.
+
+    Raises:
+        UsageError: a file cannot be read, holds a line that is no record, or nothing but a torn line.
+    """
+    known: list[Record] = []
+    notes = []
+    for path in records.record_files(given):
+        contents = records.read_contents(path, "--records ")
+        if contents.torn and not contents.records:
+            raise options.UsageError(f"--records {path}: holds no record, only a line without its end")
+        if contents.torn:
+            notes.append(f"{path}: its last line has no end and is not read; bench.check names it")
+        known += contents.records
+    return known, notes
 
 
 def _is_of(record: Record, gpu: str) -> bool:
@@ -166,7 +187,7 @@ def _body(args: argparse.Namespace) -> int:
         settings.check_training((), [args.precision])
     peaks = settings.gpu_peaks(args.gpu, [args.precision], "--gpu")
     names = models.model_names(args.model, default=["*"])
-    known = records.known_records(args.records)
+    known, notes = _known(args.records)
     limits = _limits(args, peaks)
     knowledge = _Knowledge(known, peaks, args.precision, args.work)
     rows = choice.choose(list(_candidates(names, args, limits, knowledge)), limits, args.objective)
@@ -180,7 +201,7 @@ def _body(args: argparse.Namespace) -> int:
     kept = [row.candidate for row in rows if row.is_kept]
     if any(one.images_per_s and one.images_per_s.status == PREDICTED for one in kept):
         lines.append(f"predicted, not measured; {knowledge.predictor[0].describe()}")
-    records.emit(text, [*lines, *_remarks(kept)], args.out)
+    records.emit(text, [*lines, *_remarks(kept), *notes], args.out)
     return 0
 
 
@@ -198,11 +219,14 @@ def _answer(
         f"{choice.OBJECTIVES[args.objective].text}; {limits.peak_bytes / memory_fit.GIB:.1f} GiB usable; "
         f"FID as published, {published_fid.KINDS[args.fid]}"
     ]
-    for group in choice.undecided(rows, args.objective, decided):
-        first, *others = group
+    groups = choice.undecided(rows, args.objective, decided)
+    for first, *others in groups[:SHOWN]:
+        nearest = [first, *others[:NEAREST]]
         lines.append(
-            f"cannot tell {first} from {', '.join(others)}: the intervals overlap; {_command(group, args)}"
+            f"cannot tell {first} from {', '.join(others)}: the intervals overlap; {_command(nearest, args)}"
         )
+    if len(groups) > SHOWN:
+        lines.append(f"nor {len(groups) - SHOWN} lower-ranked backbones from those that follow them")
     if args.objective == "images-per-s":
         lines += [text for pair, text in decided.items() if pair <= set(kept)]
     return lines

@@ -142,3 +142,15 @@ def test_wrong_input_is_one_line(
     written = capsys.readouterr()
     assert (written.out, written.err.count("\n")) == ("", 1)
     assert message in written.err
+
+
+@pytest.mark.parametrize("text", ['{"format": 99}\n', '{"format": 3, "kind"', "[]\n", "\x00\n"])
+def test_files_of_no_records_are_one_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.jsonl"
+    path.write_text(text)
+    assert run(choose.main, "--gpu", "h200", "--records", str(path)) == 2
+    written = capsys.readouterr()
+    assert (written.out, written.err.count("\n")) == ("", 1)
+    assert f"--records {path}" in written.err
