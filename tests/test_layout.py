@@ -22,6 +22,7 @@ LAYERS = (
     ),
     ("bench.jobs", "bench.cli"),
     ("bench", "reports"),
+    ("bench.api",),  # the commands as functions
 )
 ROOMS = {room for layer in LAYERS for room in layer}
 NO_TORCH = ("bench.stats", "bench.tables", "bench.records", "bench.store", "bench.analysis", "reports")

@@ -25,9 +25,17 @@ class DefaultSizes(list[Size]):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line.
+
+    Attributes:
+        raises: an error is a UsageError instead, for calls from Python.
+    """
+
+    raises = False
 
     def error(self, message: str) -> NoReturn:
+        if self.raises:
+            raise UsageError(message.removeprefix("argument "))
         print_error(f"{self.prog}: {message.removeprefix('argument ')}")
         self.exit(2)
 

@@ -23,8 +23,8 @@ def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
         form: one of FORMATS.
     """
     if form in ("json", "csv"):
-        raw = [_raw(table, row) for row in rows]
-        return json.dumps(raw, indent=2) + "\n" if form == "json" else _csv(raw)
+        values = [raw(table, row) for row in rows]
+        return json.dumps(values, indent=2) + "\n" if form == "json" else _csv(values)
     header, cells = texts(table, rows)
     return layout(header, cells, form)
 
@@ -60,7 +60,8 @@ def _cells(columns: Sequence[Column[Any]], row: Any) -> list[str]:  # noqa: ANN4
     return line
 
 
-def _raw(table: Table[Row], row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows are of any kind
+def raw(table: Table[Row], row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows are of any kind
+    """Values of a row by name of the column, as in JSON and CSV."""
     skipped = _is_skipped(row)
     values = {
         column.name: None if skipped and not column.of_case else column.value(row) for column in table.columns
