@@ -78,7 +78,7 @@ def arguments(model: nn.Module, *, conditional: bool = True) -> Mapping[str, str
         # as many arguments of other names as letters left, in order
         found = {**found, **dict(zip(others, missing, strict=False))}
         others = []
-    signature = f"forward({', '.join(p.name for p in named)})"
+    signature = f"forward({', '.join([p.name for p in named[:5]] + ['...'] * (len(named) > 5))})"
     if others:
         known = "; ".join(f"{letter}: {', '.join(names[:4])}" for letter, names in NAMES.items())
         raise UnfitError(f"{signature} needs {', '.join(others)}, none of x, t, y; known are {known}")

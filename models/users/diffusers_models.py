@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +65,17 @@ def factory(model: UserModel) -> Factory:
         raise ValueError(f"{model.name}: diffusers {diffusers.__version__} has no {name}{hint}")
 
     def build(task: Task) -> "nn.Module":
-        from models.users.calls import adapt
+        from models.users.calls import TEXT, adapt
 
         known, takes_any = constructors.parameters(found)
         # a config.json may have keys of other versions of diffusers
         taken = {key: v for key, v in given.items() if takes_any or key in known or key in model.arguments}
         try:
             made = constructors.call(found, task, taken)
+            if text := TEXT & inspect.signature(made.forward).parameters.keys():
+                raise UnfitError(
+                    f"{name} takes {', '.join(text)}: only networks of labels, or of none, are called"
+                )
             settings = getattr(made, "config", {})
             adapt(made, conditional=any(getattr(settings, key, None) is not None for key in CLASSES))
         except UnfitError as error:

@@ -102,12 +102,20 @@ def arguments_of(text: str, where: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for word in call.keywords:
         assert word.arg is not None
-        try:
-            found[word.arg] = ast.literal_eval(word.value)
-        except ValueError:
-            plain = ast.get_source_segment(source, word.value) or ""
-            found[word.arg] = _WORDS.get(plain, plain)
+        found[word.arg] = _value(word.value, source)
     return found
+
+
+def _value(node: ast.expr, source: str) -> Any:  # noqa: ANN401 - whatever the user's code takes
+    """A literal of Python; true, false and null of JSON; any other text as a string, in sequences too."""
+    if isinstance(node, ast.Tuple | ast.List):
+        items = [_value(item, source) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        plain = ast.get_source_segment(source, node) or ""
+        return _WORDS.get(plain, plain)
 
 
 def _text(value: object) -> str:
