@@ -9,9 +9,10 @@ import pytest
 from bench import choose
 from bench.analysis import choice, published_fid
 from bench.analysis.choice import Candidate, Figure, Limits
+from bench.records.base import Record
 from bench.store.codec import to_line
 from tests.commands import run
-from tests.records.examples import CASE, ENVIRONMENT, THROUGHPUT
+from tests.records.examples import CASE, ENVIRONMENT, MEMORY, OPERATORS, THROUGHPUT
 
 FREE = Limits(images_per_s=None, peak_bytes=20 * 2**30, fid=None)
 H200 = replace(ENVIRONMENT, device="NVIDIA H200", device_type="cuda", unit="0a1b", driver="570", cuda="12.8")
@@ -94,11 +95,24 @@ TIMES_S = (2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3)  # an interval that overlap
 MEASURED = replace(THROUGHPUT, case=SMALL, environment=H200, times_s=TIMES_S)
 
 
+def costs(model: str) -> list[Record]:
+    """Operator costs and predicted memory of a pass, so that nothing is counted."""
+    fields = {"model": model, "family": model[:-2], "batch": 4, "precision": "bf16", "work": "inference"}
+    fields |= {"res": 256, "latent_size": 32, "device": "meta"}
+    memory = {**fields, "limit_bytes": None, "checkpointing": False}
+    use = replace(MEMORY.use, reserved_bytes=None, process_bytes=None)
+    part = replace(OPERATORS.parts[0], macs=10**10)
+    return [
+        replace(OPERATORS, case=replace(OPERATORS.case, **fields), parts=(part,)),
+        replace(MEMORY, case=replace(MEMORY.case, **memory), use=use),
+    ]
+
+
 def test_each_figure_is_measured_predicted_or_published(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "known.jsonl"
-    path.write_text(to_line(MEASURED))
+    path.write_text("".join(map(to_line, [MEASURED, *costs("FCDM-S"), *costs("DiC-S")])))
     names = ("FCDM-S", "DiT-S/2", "DiC-S")
     args = ("--gpu", "h200", "--batch", "4", "--model", *names, "--max-fid", "60", "--records", str(path))
     assert run(choose.main, *args) == 0
