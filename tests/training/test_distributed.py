@@ -1,4 +1,4 @@
-"""Several processes under torchrun equal a single one, and only the first writes."""
+"""Several processes under the variables of torchrun equal a single one, and only the first writes."""
 
 import gc
 import os
@@ -31,10 +31,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[TrainingRun]]]:
-    """The records of one process, and of two whose shares are split unevenly into passes.
-
-    Each of the two has its own torchrun agent, as on two machines.
-    """
+    """The records of one process, and of two on two machines whose shares are split unevenly into passes."""
     folder = tmp_path_factory.mktemp("processes")
 
     def out(name: str) -> list[str]:
@@ -43,19 +40,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, l
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
-    torchrun += ["--rdzv_backend", "c10d", "--rdzv_id", "study", "--rdzv_endpoint", f"localhost:{port}"]
-    torchrun += ["--local_addr", "localhost"]
+    # what torchrun sets, without its agents, each of which loads torch once more
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     two = [
         subprocess.Popen(
-            [*torchrun, "-m", "bench.convergence", *OPTIONS, "--micro-batch", "4", *out("two")],
+            [sys.executable, "-m", "bench.convergence", *OPTIONS, "--micro-batch", "4", *out("two")],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **both, "RANK": str(rank), "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(2)
+        for rank in range(2)
     ]
     try:
         printed = [node.communicate(timeout=200) for node in two]
