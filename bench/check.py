@@ -17,10 +17,14 @@ from pathlib import Path
 
 from bench.cli import options, records
 from bench.cli.options import UsageError
+from bench.store.files import why_not_regular
+from bench.tables.text import plain
 
 
 def _text(path: Path) -> str:
     try:
+        if reason := why_not_regular(path):
+            raise UsageError(f"{path}: {reason}")
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1  # a torn last line may end in half a character
         return data[:whole].decode() + data[whole:].decode(errors="replace")
@@ -46,7 +50,7 @@ def _body(args: argparse.Namespace) -> int:
     suite = [path for path in records.suite_files() if not any(path.samefile(own) for own in args.files)]
     found = submission.findings(files, records.known_records(suite) if suite else [])
     for line in found:
-        print(line)
+        print(plain(line))
     lines = sum(text.count("\n") for _, text in files)
     print(f"findings: {len(found)}; lines: {lines}; files: {len(files)}", file=sys.stderr)
     return int(bool(found))

@@ -27,6 +27,7 @@ from bench.records.training import Recipe, TrainingCase, TrainingRun
 from bench.store.store import Store
 from bench.tables.render import render
 from bench.tables.table import Column, Table
+from bench.tables.text import plain
 from bench.training import processes, study
 from bench.training.progress import Progress, duration, followed
 from bench.training.study import PlannedRun, Setup
@@ -237,7 +238,7 @@ def _train_in_group(
         if sys.stderr.isatty():
             show(text)
         elif at.step % every == 0:
-            print(text, file=sys.stderr, flush=True)
+            print(plain(text), file=sys.stderr, flush=True)
 
     return study.train(run.case, _environment(run.case), run.setup, group, report)
 
@@ -294,11 +295,11 @@ def _notes(found: Sequence[TrainingRun | Skipped], runs: Sequence[PlannedRun]) -
 
 
 def _body(args: argparse.Namespace) -> int:
+    first = torchrun.rank() == 0
+    if first:
+        records.check_output(args.out, args.force)
     from bench.training.checkpoint import CheckpointError
 
-    first = torchrun.rank() == 0
-    if first and not args.dry_run:
-        records.check_output(args.out, args.force)
     runs = planned(args)
     if args.dry_run:
         if first:

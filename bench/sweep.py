@@ -64,6 +64,7 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
 
 
 def _body(args: argparse.Namespace) -> int:
+    records.check_output(args.out, args.force)
     purposes, planned, notes = plan(args.suite)
     if args.dry_run:
         with records.store(args.out if args.out.exists() else None) as store:
@@ -72,7 +73,6 @@ def _body(args: argparse.Namespace) -> int:
         notes = [*purposes, *notes, f"at most about {duration(left_s)} are left"]
         records.emit(render(PLAN, rows, args.format), notes, None)
         return 0
-    records.check_output(args.out, args.force)
     start = time.monotonic()
     with records.store(args.out) as store, progress("measuring", len(planned)) as begin:
         assert store is not None

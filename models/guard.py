@@ -40,7 +40,7 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
         UsersCodeError: for every exception but an interrupt, SystemExit included.
     """
     streams = sys.stdout, sys.stderr
-    restore = _remember()
+    restore = remember()
     sys.stdout = sys.stderr  # what it prints is no table
     try:
         with warnings.catch_warnings():
@@ -63,29 +63,53 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
+def unchanged() -> Iterator[None]:
+    """Context manager that restores the global state of this process at its end; see `remember`."""
+    restore = remember()
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextmanager
+def reading(path: Path, what: str, refused: type[ValueError] = ValueError) -> Iterator[None]:
     """Context manager around a parser of a file, which may raise anything if the file is damaged or hostile.
 
+    Args:
+        path: of the file.
+        what: it should have been.
+        refused: raised for every exception but itself.
+
     Raises:
-        ValueError: the file, what it should have been, and the first line of the parser's exception.
+        ValueError: of the type `refused`: the file, what it should have been, and the parser's exception.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error says it
             yield
+    except FileNotFoundError as error:
+        raise refused(f"{path}: no such file or folder") from error
     except Exception as error:
-        raise ValueError(f"{path}: not {what}: {describe(error)}") from error
+        if type(error) is refused and refused is not ValueError:
+            raise
+        reason = str(error) if type(error) is ValueError else _named(error)
+        raise refused(f"{path}: not {what}: {reason}") from error
 
 
 def describe(error: BaseException) -> str:
     """ValueError: its first line (net.py:12)."""
-    kind = type(error).__name__
+    where = _where(error)
+    return f"{_named(error)}{f' ({where})' if where else ''}"
+
+
+def _named(error: BaseException) -> str:
+    """ValueError: its first line."""
     try:
         message = str(error).strip().partition("\n")[0]
     except BaseException:  # the message is the user's code too
         message = "a message that cannot be printed"
-    where = _where(error)
-    return f"{kind}{f': {message}' if message else ''}{f' ({where})' if where else ''}"
+    return f"{type(error).__name__}{f': {message}' if message else ''}"
 
 
 def _where(error: BaseException) -> str:
@@ -98,8 +122,12 @@ def _where(error: BaseException) -> str:
     return f"{Path(users[-1][0]).name}:{users[-1][1]}" if users else ""
 
 
-def _remember() -> Callable[[], None]:
-    """A function that restores this process's global state as it is now."""
+def remember() -> Callable[[], None]:
+    """A function that restores this process's global state as it is now.
+
+    torch's default type and device, threads, precisions and gradient mode, clocks, environment variables, the
+    current folder, signal handlers, the recursion limit and garbage collection.
+    """
     import torch
 
     clocks = {name: getattr(time, name) for name in _CLOCKS}

@@ -1,7 +1,6 @@
 """Weights of a backbone: loading the authors' checkpoints, and random values in place of initial zeros."""
 
 import argparse
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.guard import reading
 from models.registry import FAMILIES
 
 # keys under which training scripts store averaged weights, and others
@@ -21,6 +21,7 @@ PLAIN = (
     *("model", "state_dict", "model_state_dict", "module", "net", "network", "params", "weights"),
     *("backbone", "denoiser", "generator"),
 )
+MAX_CONTAINERS = 8  # a hostile file may contain itself
 COMPUTED = ("pos_embed",)  # tables that a model computes: where not trained, a checkpoint may lack them
 
 
@@ -131,25 +132,19 @@ def read_weights(path: Path) -> Weights:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
 
-            try:
-                return Weights(load_file(path), path, "")
-            except SafetensorError as error:
-                raise ValueError(f"{path}: not a safetensors file: {error}") from error
-        # DiT's training script and its descendants store their argparse.Namespace in the checkpoint
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
-        raise ValueError(
-            f"{path}: not a checkpoint: neither .safetensors nor a file of tensors that torch.load reads "
-            f"with weights_only=True ({type(error).__name__})"
-        ) from error
+        with reading(path, "a safetensors file"):
+            return Weights(load_file(path), path, "")
+    # DiT's training script and its descendants store their argparse.Namespace in the checkpoint
+    what = "a checkpoint: neither .safetensors nor tensors that torch.load reads with weights_only=True"
+    with reading(path, what), torch.serialization.safe_globals([argparse.Namespace]):
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     container: list[str] = []
     while isinstance(loaded, Mapping) and not _are_tensors(loaded):
+        if len(container) > MAX_CONTAINERS:
+            raise ValueError(f"{path}: contains containers in containers without named tensors")
         key = next((key for key in (*AVERAGED, *PLAIN) if isinstance(loaded.get(key), Mapping)), None)
         if key is None:
             known = ", ".join([*AVERAGED[:3], *PLAIN[:3]])

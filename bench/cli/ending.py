@@ -5,6 +5,7 @@ code 130, 143 or 129: ended by SIGINT, SIGTERM or SIGHUP.
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from models.guard import UsersCodeError
 
 PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
 DEBUG = "--debug"
+# errors of a write without a file name: of the standard output, as files are written by bench.store
+_OF_WRITING = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
 
 
 class UsageError(ValueError):
@@ -106,8 +109,9 @@ def _reason(error: Exception) -> str:
         return f"out of memory{f': {error}' if str(error) else ''}"
     if not isinstance(error, OSError):
         return str(error)
-    if error.filename is None and _stdout_is_broken():
-        return f"standard output: cannot be written: {error.strerror}"
+    if error.filename is None and error.errno in _OF_WRITING:
+        _drop_output()
+        return f"standard output: cannot be written: {error.strerror}; what was recorded is kept"
     return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
 
 
@@ -116,16 +120,12 @@ def _hint(error: Exception, debug: bool) -> str:
     return f"; {DEBUG} shows the traceback" if is_users and not debug else ""
 
 
-def _stdout_is_broken() -> bool:
-    """Whether what was printed cannot be written; if so, the rest is dropped, as Python writes it at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
+def _drop_output() -> None:
+    """Send what is left of the output to the null device: Python would fail to write it again at exit."""
+    with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
+        os.dup2(null, sys.stdout.fileno())
         os.close(null)
-        return True
-    return False
 
 
 def _check_streams() -> None:

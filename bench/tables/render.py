@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from bench.tables.table import Column, Row, Table
+from bench.tables.text import plain
 
 FORMATS = ("table", "md", "csv", "json", "latex")
 
@@ -26,6 +28,8 @@ def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
         values = [raw(table, row) for row in rows]
         return json.dumps(values, indent=2) + "\n" if form == "json" else _csv(values)
     header, cells = texts(table, rows)
+    if form == "md":
+        cells = [[_without_markup(text) for text in line] for line in cells]
     return layout(header, cells, form)
 
 
@@ -78,6 +82,7 @@ def layout(header: Sequence[str], cells: Sequence[Sequence[str]], form: str) -> 
         cells: one list a row.
         form: table, md or latex.
     """
+    header, cells = [plain(text) for text in header], [[plain(text) for text in line] for line in cells]
     if form == "latex":
         return _latex(header, cells)
     if form == "md":
@@ -106,7 +111,13 @@ def _is_number(text: str) -> bool:
 
 def _escaped(text: str) -> str:
     """Escape text for a cell of a markdown table."""
-    return text.replace("|", r"\|").replace("\n", " ")
+    return text.replace("|", r"\|")
+
+
+def _without_markup(text: str) -> str:
+    """Escape what markdown would render: elements, links, code and emphasis."""
+    text = re.sub(r"[\\`*~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(").replace("][", "]\\[")
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -115,23 +126,36 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     writer.writeheader()
     for row in rows:
         nested = {key: json.dumps(v) for key, v in row.items() if isinstance(v, list | dict | tuple)}
-        writer.writerow({**row, **nested})
+        texts = {key: plain(v) for key, v in row.items() if isinstance(v, str)}
+        writer.writerow({**row, **nested, **texts})
     return file.getvalue()
 
 
-def _latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    def escape(text: str) -> str:
-        for sign in "&%#_$":
-            text = text.replace(sign, f"\\{sign}")
-        return text
+_LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%#_${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+    }
+)
 
-    lines = [" & ".join(map(escape, line)) + r" \\" for line in cells]
+
+def _latex_escaped(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _latex(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [" & ".join(map(_latex_escaped, line)) + r" \\" for line in cells]
     columns = "l" + "r" * (len(header) - 1)
     return "\n".join(
         [
             f"\\begin{{tabular}}{{{columns}}}",
             r"\hline",
-            " & ".join(map(escape, header)) + r" \\",
+            " & ".join(map(_latex_escaped, header)) + r" \\",
             r"\hline",
             *lines,
             r"\hline",

@@ -24,7 +24,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -36,14 +35,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.records.base import StoreError
 from bench.records.training import Evaluation
 from bench.store.codec import decode
+from bench.store.files import why_not_regular
 from bench.store.locks import lock
 from bench.store.migrate import case_from_2, migrate
 from bench.training.identity import Identity, differences
 from bench.training.objectives import task_of
 from models.contract import build
+from models.guard import reading
 
 FORMAT = 3
 KEPT = 2
@@ -153,11 +153,15 @@ def save(folder: Path, state: State, keep: int = KEPT) -> Path:
         "joules": state.joules,
     }
     unfinished = folder / "unfinished"
-    with unfinished.open("wb") as file:
-        hashed = _Hashed(file)
-        torch.save(content, typing.cast(typing.BinaryIO, hashed))
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with unfinished.open("wb") as file:
+            hashed = _Hashed(file)
+            torch.save(content, typing.cast(typing.BinaryIO, hashed))
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:  # a full disk, or a signal
+        unfinished.unlink(missing_ok=True)
+        raise
     path = folder / f"step-{state.step:08d}.{hashed.digest.hexdigest()[:HEAD]}.pt"
     unfinished.rename(path)
     _sync(folder)
@@ -240,21 +244,19 @@ def read(path: Path, *, whole: bool = True) -> State:
     Raises:
         CheckpointError: the file is missing, truncated, changed, or no checkpoint of this suite.
     """
-    try:
+    with reading(path, "a checkpoint", CheckpointError):
+        if reason := why_not_regular(path):
+            raise CheckpointError(f"{path}: {reason}")
         if whole and (match := NAME.fullmatch(path.name)):
             with path.open("rb") as file:
                 head = hashlib.file_digest(file, "sha256").hexdigest()[:HEAD]
             if head != match[2]:
                 raise CheckpointError(f"{path}: damaged: its SHA-256 begins with {head}, not with {match[2]}")
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file or folder") from error
-    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, LookupError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint: {type(error).__name__}") from error
     form = stored.get("format") if isinstance(stored, dict) else None
-    if form not in (1, 2, FORMAT):
+    if not isinstance(form, int) or form not in (1, 2, FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: format {form}, not {FORMAT}")
-    try:
+    with reading(path, "a checkpoint of bench.convergence", CheckpointError):
         identity = _identity_from_1(stored["about"]) if form == 1 else _identity(stored["identity"], form)
         return State(
             identity=identity,
@@ -265,8 +267,6 @@ def read(path: Path, *, whole: bool = True) -> State:
                 for name in ("step", "model", "optimizer", "rng", "losses", "seconds", "joules")
             },
         )
-    except (KeyError, json.JSONDecodeError, StoreError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: {error}") from error
 
 
 def _identity(text: str, form: int) -> Identity:

@@ -1,15 +1,31 @@
 """Hostile input to every command: one line, exit code 2, nothing left behind."""
 
+import argparse
+import importlib
+import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from bench import flops
+from bench.machine import environment
+from bench.measure import passes
+from bench.records.base import ModelCase
+from bench.records.comparison import ComparisonCase
+from bench.records.throughput import TABLE
+from bench.tables.render import FORMATS, render
 from tests.commands import run
+from tests.records.examples import CASE, SKIPPED, THROUGHPUT
+from tests.test_layout import COMMANDS
+from tests.tiny import Tiny
 
 RAISES = {
     "assertion": 'assert 1 == 2, "one is two"',
@@ -90,6 +106,41 @@ def test_global_state_that_users_code_changes_is_restored(
     assert "text" not in capsys.readouterr().out
 
 
+class _Threads(Tiny):
+    """Leaves one thread more than before to the process, at each pass."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        return super().forward(x, t, y)
+
+
+class _Counts(Tiny):
+    """Writes the number of threads of each pass into a list."""
+
+    seen: ClassVar[list[int]] = []
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.seen.append(torch.get_num_threads())
+        return super().forward(x, t, y)
+
+
+def test_a_model_that_sets_threads_does_not_change_the_others() -> None:
+    before = torch.get_num_threads()
+    shared: dict[str, Any] = {
+        "device": "cpu",
+        "res": 64,
+        "latent_size": 8,
+        "batch": 1,
+        "precision": "fp32",
+        "family": "x",
+    }
+    arms = [ModelCase(model=f"{__name__}:{arm.__name__}", **shared) for arm in (_Counts, _Threads)]
+    case = ComparisonCase(device="cpu", arms=tuple(arms), budget_s=0.1, precision_target=0.5)
+    passes.compare(case, environment.of(case))
+    torch.set_num_threads(before)
+    assert set(_Counts.seen) == {before}
+
+
 def test_debug_shows_the_traceback_of_users_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,3 +150,102 @@ def test_debug_shows_the_traceback_of_users_code(
     assert capsys.readouterr().err.endswith("; --debug shows the traceback\n")
     assert run(flops.main, "--debug", "--model", "net_debugged:x", "--res", "64") == 2
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+SUITE = "[[run]]\ncommand = 'flops'\nmodel = ['DiT-S/8']\nres = [64]\n"
+ARGUMENTS = {  # as few as a command needs
+    "bench.analyse": ["spectrum"],
+    "bench.check": None,  # writes no file
+    "bench.compare": ["absent.jsonl"],
+    "bench.data": ["digits"],
+    "bench.sweep": ["suite.toml"],
+    "bench.versus": ["DiT-S/8", "DiT-S/8"],
+}
+WRITING = [command for command in COMMANDS if ARGUMENTS.get(command, []) is not None]
+
+
+def module_of(command: str) -> ModuleType:
+    return importlib.import_module(command if command.startswith("bench.") else f"{command}.__main__")
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_an_out_that_is_no_file_is_refused_and_leaves_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("suite.toml").write_text(SUITE)
+    os.mkfifo("fifo.jsonl")
+    left = sorted(tmp_path.rglob("*"))
+    for out in ("fifo.jsonl", "/dev/null/x.jsonl", "x" * 5000 + ".jsonl", f"new/{'x' * 300}.jsonl"):
+        assert run(module_of(command).main, *(ARGUMENTS.get(command) or ()), "--out", out) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert len(err) <= 301
+        assert sorted(tmp_path.rglob("*")) == left
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_take_ascii_numbers_within_bounds(command: str) -> None:
+    module = module_of(command)
+    for action in module.parser()._actions if hasattr(module, "parser") else ():
+        if not callable(action.type) or action.type is Path or accepts(action.type, "x"):
+            continue
+        for text in ("\u0663", "\u0663s", "\uff15%", "1_0", "nan", "", "-1", "9" * 5000):
+            assert not accepts(action.type, text), (action.option_strings, text)
+        accepts(action.type, "9" * 400)  # refused or clear: no other error
+
+
+def accepts(kind: Callable[[str], object], text: str) -> bool:
+    try:
+        kind(text)
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_undecodable_arguments_are_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(module_of(command).main, "a\udcff\x1b[31m") == 2
+    err = capsys.readouterr().err
+    assert "must be UTF-8 text" in err
+    assert err.rstrip("\n").isprintable()
+
+
+def test_an_output_that_cannot_be_written_keeps_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--model", "DiT-S/8", "--res", "64", "--out", str(tmp_path / "kept.jsonl")]
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(flops.main, *args) == 2
+        assert run(flops.main, "--help") == 2
+    assert (tmp_path / "kept.jsonl").read_text().count("\n") == 1
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(flops.main, *args[:-1], str(tmp_path / "none.jsonl")) == 2
+    assert not (tmp_path / "none.jsonl").exists()
+    assert [line.partition(": ")[2][:30] for line in capsys.readouterr().err.splitlines()] == [
+        *["standard output: cannot be writ"[:30]] * 2,
+        "standard output: is closed; redirect"[:30],
+    ]
+
+
+HOSTILE = "<img src=x>|`*_a_*` [x](http://y)\\\n\x1b[31m\u202e#&%$~^{}"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_names_are_text_in_every_format(form: str) -> None:
+    record = replace(THROUGHPUT, case=replace(CASE, model=HOSTILE))
+    text = render(TABLE, [record, replace(SKIPPED, reason=HOSTILE)], form)
+    lines = text.splitlines()
+    assert all(line.isprintable() for line in lines)
+    if form in ("table", "md"):
+        assert len(lines) == 4
+    if form == "md":
+        assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+        assert "<" not in text
+        assert "](" not in text
+    if form == "latex":
+        assert r"\textless{}img src=x\textgreater{}\textbar{}" in text
+        assert r"\textbackslash{} \textbackslash{}x1b[31m\textbackslash{}u202e\#\&\%\$" in text
+    if form == "json":
+        assert json.loads(text)[0]["model"] == HOSTILE

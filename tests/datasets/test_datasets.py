@@ -1,6 +1,8 @@
 """Data sets: equal contents from every format, one-line errors for damaged files."""
 
 import gzip
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -373,3 +375,37 @@ def test_broken_idx_files_are_refused_with_their_names(
     spoil(folder / name)
     with pytest.raises(ValueError, match=f"{name}: {message}"):
         read_idx(folder, ignore)
+
+
+def header(shape: object) -> bytes:
+    """The header of an .npy that claims float32 of a shape."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(9000) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        ((2**30, 4, 32, 32), "where float32 .* needs"),
+        ((-1, 4, 8, 8), "needs"),
+        ("9" * 400, "claim"),
+        ("(" * 3000 + ")" * 3000, "claim"),
+    ],
+)
+def test_a_size_that_a_file_claims_is_checked_first(claim: object, message: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
+        archive.writestr("latents.npy", header(claim))
+        archive.writestr("labels.npy", header((1,)) + bytes(4))
+    (tmp_path / "claim").mkdir()
+    (tmp_path / "claim" / "latents.npy").write_bytes(header(claim))
+    for name in ("claim.npz", "claim"):
+        with pytest.raises(ValueError, match=message):
+            load(str(tmp_path / name))
+
+
+def test_a_fifo_is_no_data(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.npz")
+    os.mkfifo(tmp_path / "latents.npy")
+    for path in (tmp_path / "fifo.npz", tmp_path):
+        with pytest.raises(ValueError, match=r"is a FIFO, not a file|not latents"):
+            load(str(path))

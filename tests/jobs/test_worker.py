@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from bench.store import codec
 from tests.records.examples import CASE, ENVIRONMENT, THROUGHPUT
 
 ROOT = Path(__file__).resolve().parents[2]
+CASES = int(os.environ.get("BENCH_CASES", "10"))  # 300 in a long run
 
 
 # functions that workers call by name, each in its own process
@@ -241,3 +244,16 @@ def test_memory_behind_an_error_is_its_reason() -> None:
     assert failures.memory_reason(behind) == "std::bad_alloc"
     with pytest.raises(ValueError, match="of another kind"):
         failures.memory_reason(ValueError("of another kind"))
+
+
+def test_many_cases_leak_no_process_file_or_descriptor() -> None:
+    def open_things() -> tuple[set[str], int, int]:
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        files = {path.name for path in Path(tempfile.gettempdir()).iterdir() if path.name.startswith("tmp")}
+        return files, len(os.listdir("/proc/self/fd")), len(children)
+
+    work("answers")
+    before = open_things()
+    for _ in range(CASES):
+        work("answers")
+    assert open_things() == before

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -147,3 +148,66 @@ def test_a_writer_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None
     batches = [one.case.batch for one in records if isinstance(one, type(THROUGHPUT))]
     assert batches == list(range(1, written + 1))  # each case once, in order, none missing
     assert written >= 8
+
+
+LINE = codec.to_line(THROUGHPUT)
+DEEP = '"work": ' + "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[1, 2]\n",
+        LINE.replace('"kind": "throughput"', '"kind": ["throughput"]'),
+        LINE.replace('"kind": "throughput"', '"kind": {"a": 1}'),
+        '{"schema": 1, "kind": ["x"]}\n',
+        "[" * 100_000 + "]" * 100_000 + "\n",
+        LINE.replace('"work": "inference"', DEEP),
+        LINE.replace('"batch": ', '"batch": ' + "9" * 400),
+        LINE.replace('"batch": ', '"batch": ' + "9" * 5000),
+        LINE.replace('"times_s": [', '"times_s": [NaN, '),
+        LINE.replace('"times_s": [', '"times_s": [1e999, '),
+        LINE.replace('"times_s": [', f'"times_s": [{"9" * 400}, '),
+        "\x1b[2J\u202e\0\n",
+    ],
+    ids=str,
+)
+def test_a_hostile_line_is_named_by_file_and_number(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    assert line != LINE
+    path.write_text(LINE + line)
+    with pytest.raises(StoreError, match=r"records\.jsonl, line 2: not a record of this suite: "):
+        codec.read(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device", "link"])
+def test_what_is_no_file_is_refused_unread(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    for use in (codec.read, lambda path: open_store(path).__enter__()):
+        with pytest.raises(
+            (StoreError, OSError), match=r"is a (FIFO|folder|device), not a file|symbolic link"
+        ):
+            use(path)
+
+
+def test_a_full_disk_leaves_the_file_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with open_store(path) as store:
+        store.append(THROUGHPUT)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+        try:
+            with pytest.raises(StoreError, match=r"cannot be written: .*; earlier records are kept"):
+                store.append(COUNT)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+        store.append(COUNT)
+    assert codec.read(path).records == [THROUGHPUT, COUNT]

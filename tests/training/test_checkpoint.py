@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent, refused by other runs, and loaded as networks."""
 
+import errno
 import json
 import os
 import random
@@ -280,3 +281,14 @@ def test_checkpoint_of_format_1_is_read(tmp_path: Path) -> None:
     del old["identity"]
     torch.save(old, tmp_path / "old.pt")
     assert checkpoint.read(tmp_path / "old.pt").identity == IDENTITY
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    kept = checkpoint.save(tmp_path, state_at(1))
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path, state_at(2))
+    assert list(tmp_path.iterdir()) == [kept]
