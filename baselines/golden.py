@@ -127,8 +127,8 @@ def has_manifest(model: str) -> bool:
 
 def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     stems = [file.name.removesuffix(suffix) for file in (ROOT / folder).glob(f"*{suffix}")]
-    # the file of DiT-S/2 is DiT-S-2: a number after a size is a patch side
-    known = {re.sub(r"^([\w-]+-[A-Z]+)-(\d+)", r"\1/\2", stem): stem for stem in stems}
+    # the file of DiT-S/2 is DiT-S-2: a number after a size, as S or 1p0B, is a patch side
+    known = {re.sub(r"^([\w-]+-(?:\dp\d)?[A-Z]+)-(\d+)", r"\1/\2", stem): stem for stem in stems}
     if model not in known:
         raise unknown(what, model, known)
     return ROOT / folder / (known[model] + suffix)

@@ -56,10 +56,10 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     args.batch = args.batch or [sampling_options.default_batch(device)]
     weights = _weights(args)
     names = _names(args, weights)
-    objective = _objective(args, weights)
+    chosen = {name: _objective(args, weights, name) for name in names}
     _check_guidance(args, weights)
     steps = args.steps or sampling_options.default_steps(device)
-    sampler = _sampler(args, objective, steps)
+    drawn_by = {name: _sampler(args, objective, steps) for name, objective in chosen.items()}
     if weights.state is None:
         args.res = args.res or options.DefaultSizes([256])
         models.check_models(names, args.res, args.weights)
@@ -72,9 +72,12 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     average = "" if args.ema is None else f", ema {args.ema}"
     container = models.container_of(args.weights) if weights.state is None else ""
     name = settings.weights_name(weights.path, container) + average
-    chain = {"objective": objective, "sampler": sampler, "steps": steps}
+    chain_of = {
+        model: {"objective": objective, "sampler": drawn_by[model], "steps": steps}
+        for model, objective in chosen.items()
+    }
     found = [
-        _case(args, fields, weights, chain)
+        _case(args, fields, weights, chain_of[fields["model"]])
         for group in settings.model_fields(args, device, names, name)
         for fields in group
     ]
@@ -122,10 +125,17 @@ def _names(args: argparse.Namespace, weights: _Weights) -> list[str]:
     return [name]
 
 
-def _objective(args: argparse.Namespace, weights: _Weights) -> str:
+def _objective(args: argparse.Namespace, weights: _Weights, name: str) -> str:
+    """The requested objective, that of the checkpoint, or that of the model's own prediction."""
+    from bench.training import objectives
+    from models.registry import published_task
+
     requested: str | None = args.objective
     if weights.state is None:
-        return requested or "iddpm"
+        try:
+            return requested or objectives.of_task(published_task(name))
+        except ValueError as error:
+            raise options.UsageError(f"--model {name}: {error}; --objective names one") from error
     trained: str = weights.trained.recipe.objective
     if requested not in (None, trained):
         raise options.UsageError(f"--objective {requested}: {args.weights} was trained under {trained}")

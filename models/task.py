@@ -136,6 +136,7 @@ class Task:
 LATENTS = Task()  # 4 channels of 32 x 32, 1000 classes, a learned variance
 LATENTS_PLAIN = Task(learn_sigma=False)  # the same; the output is the noise alone
 LATENTS_FLOW = Task(learn_sigma=False, prediction="velocity")
+LATENTS_REVERSE_FLOW = Task(learn_sigma=False, prediction="reverse-velocity")
 F16D32_FLOW = Task(latent_size=16, in_channels=32, learn_sigma=False, factor=16, prediction="velocity")
 PIXELS = Task(latent_size=256, in_channels=3, factor=1)  # epsilon with a learned variance, as ADM
 LATENTS_DENOISED = Task(learn_sigma=False, prediction="denoised")

@@ -22,7 +22,11 @@ PLAIN = (
     *("backbone", "denoiser", "generator"),
 )
 MAX_CONTAINERS = 8  # a hostile file may contain itself
-COMPUTED = ("pos_embed",)  # tables that a model computes: where not trained, a checkpoint may lack them
+# last parts of the keys of tables that a model computes: where not trained, a checkpoint may lack them
+COMPUTED = (
+    *("pos_embed", "pos_embed_downsampled", "pos_embed_lvl1", "pos_embed_lvl2"),
+    *("freqs_cos", "freqs_sin"),
+)
 
 
 def official_name(model: nn.Module, name: str) -> str:
@@ -36,7 +40,7 @@ def official_name(model: nn.Module, name: str) -> str:
 def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
     """Load a checkpoint under its authors' names. Every key is checked before anything is copied.
 
-    Only DiT's fixed `pos_embed`, which the model computes, may be missing. A model on the meta device is
+    Only fixed tables of positions, which the model computes, may be missing. A model on the meta device is
     checked in the same way and stays there.
 
     Args:
@@ -51,8 +55,8 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
         ValueError: names the file and the first keys that are missing, unexpected or of the wrong shape.
     """
     wanted = {official_name(model, name): tensor for name, tensor in model.state_dict().items()}
-    fixed = {official_name(model, name) for name, p in model.named_parameters() if not p.requires_grad}
-    optional = fixed.intersection(COMPUTED)
+    trained = {official_name(model, name) for name, p in model.named_parameters() if p.requires_grad}
+    optional = {key for key in wanted if key not in trained and key.rpartition(".")[2] in COMPUTED}
     prefixes = _prefixes(state_dict, wanted)
     odd, given, prefix = min(
         ((_odd(part, wanted, optional), part, p) for p in prefixes if (part := _without(p, state_dict))),

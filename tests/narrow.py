@@ -16,6 +16,8 @@ from models.fcdm import FCDM
 from models.fcdm import Config as FCDMConfig
 from models.ldm import LDM
 from models.ldm import Config as LDMConfig
+from models.mpdit import Config as MPDiTConfig
+from models.mpdit import MPDiTv2
 from models.udit import Config as UDiTConfig
 from models.udit import UDiT
 from models.uvit import Config as UViTConfig
@@ -29,6 +31,7 @@ ldm = partial(LDM, LDMConfig(width=64, multipliers=(1, 2, 3), depth=1, attended=
 uvit = partial(UViT, UViTConfig(width=64, depth=4, heads=2, patch=2))
 dis = partial(DiS, DiSConfig(width=64, depth=4))
 dim = partial(DiM, DiMConfig(width=64, depth=11))
+mpditv2 = partial(MPDiTv2, MPDiTConfig(width=48, depths=(1, 1, 1), heads=2))
 udit = partial(UDiT, UDiTConfig(width=32, heads=2, depths=(1, 1, 1, 1, 1)))
 dimsum = partial(DiMSUM, DiMSUMConfig(width=64, depth=4, heads=2))
 fcdm = partial(FCDM, FCDMConfig(width=16, depths=(1, 1, 1, 1, 1)))

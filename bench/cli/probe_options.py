@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.cli import options
 from bench.records.base import Environment
 from bench.records.probes import Probe
+from bench.records.training import OBJECTIVES
 
 LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 IMAGES = 256
@@ -27,7 +28,7 @@ def add_options(parser: options.Parser) -> None:
     parser.add_argument("--model", metavar="NAME", help="a backbone whose authors' checkpoint --weights is")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".pt or .safetensors with their keys")
     parser.add_argument(
-        "--objective", choices=("iddpm", "flow"), default="iddpm", help="of --weights (default: iddpm)"
+        "--objective", choices=OBJECTIVES, default="iddpm", help="of --weights (default: iddpm)"
     )
     parser.add_argument(
         "--data",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bench.cli import options
+from bench.records.training import OBJECTIVES
 
 CPU_BATCH, CPU_STEPS = 4, 25
 BATCH, STEPS = 64, 250
@@ -26,8 +27,8 @@ def add_chain(parser: options.Parser) -> None:
         metavar="DECAY",
         help="an average of a checkpoint",
     )
-    chain.add_argument("--objective", choices=("iddpm", "flow"), help="default: the checkpoint's, else iddpm")
-    chain.add_argument("--sampler", metavar="NAME", help="ancestral, ddim; sde, euler, heun")
+    chain.add_argument("--objective", choices=OBJECTIVES, help="default: the checkpoint's, else the model's")
+    chain.add_argument("--sampler", metavar="NAME", help="ancestral, ddim; sde, euler, heun; heun-euler")
     chain.add_argument(
         "--steps", type=options.positive_int, help=f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
     )

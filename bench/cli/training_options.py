@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli import options, progress
 from bench.machine import torchrun
-from bench.records.training import Recipe
+from bench.records.training import OBJECTIVES, Recipe
 from models.registry import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _add_data(group: Group) -> None:
 
 def _add_recipe(group: Group) -> None:
     rate, share = _number(0, math.inf, "0 or above"), _number(0, 1, "from 0 to below 1")
-    group.add_argument("--objective", choices=("iddpm", "flow"), default="iddpm", help="default: iddpm")
+    group.add_argument("--objective", choices=OBJECTIVES, default="iddpm", help="default: iddpm")
     group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
     group.add_argument(
         "--seeds",

@@ -1,9 +1,11 @@
 """Calls of networks with the inputs in baselines/golden; outputs compared with those of the released code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from baselines import load
 from baselines.load import Golden as Reference
@@ -13,6 +15,7 @@ from bench.measure import passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
+from models.layers.rotary import Rotary
 from models.registry import FAMILIES, create, family_of, implement, is_plugin, published_task
 from models.registry import names as all_names
 from models.task import Time
@@ -42,7 +45,8 @@ def tolerance(precision: str, device_type: str, released_error: float) -> float:
 
 def names() -> list[str]:
     """Models with a golden, in the registry's order."""
-    return [name for name in all_names() if name in load.goldens()]
+    known = load.goldens()
+    return [name for name in (*all_names(), *all_names("*@*")) if name in known]
 
 
 def golden_of(name: str) -> str | None:
@@ -68,10 +72,31 @@ def build(name: str, golden: Reference) -> nn.Module:
         model = create(name, latent_size=golden.x.shape[-1])
     ours = {official_name(model, key): key for key in model.state_dict()}
     # weights without a rule keep the model's initial values, from a second model
-    own = create(name, latent_size=golden.x.shape[-1]).state_dict() if ours.keys() - filled.keys() else {}
+    own: dict[str, Tensor] = {}
+    if ours.keys() - filled.keys():
+        with _WithoutDraws():  # only tables keep their values, and none of them is drawn
+            own = create(name, latent_size=golden.x.shape[-1]).state_dict()
     weights = own | {ours[key]: torch.from_numpy(value) for key, value in filled.items()}
     model.load_state_dict(weights, assign=True)  # assigned: a copy would double the memory
+    for module in model.modules():
+        if isinstance(module, Rotary):
+            module.recompute()
     return model.eval()
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Context in which random initial values of weights are not drawn, which takes seconds for large ones."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - of any function of torch
+        if func in (Tensor.uniform_, Tensor.normal_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def sharpen(model: nn.Module, golden: Reference) -> None:

@@ -16,7 +16,7 @@ class Probe:
     """Validation images for a trained network, noised to several levels."""
 
     trained: str  # checkpoint or file, and which of its weights, in words
-    objective: str  # iddpm or flow
+    objective: str  # of bench.records.training.OBJECTIVES
     data: str  # as in Recipe
     data_sha256: str
     images: int  # equal at every level and for every network, with equal noise

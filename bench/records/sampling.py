@@ -17,7 +17,7 @@ class SamplingCase(ModelCase):
 
     kind: ClassVar[str] = "sample"
 
-    objective: str  # iddpm or flow
+    objective: str  # of bench.records.training.OBJECTIVES
     sampler: str  # ancestral, ddim, sde, euler or heun
     steps: int
     guidance: float  # scale; 1: none

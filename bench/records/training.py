@@ -5,12 +5,14 @@ from typing import ClassVar
 
 from bench.records.base import FloatOrNaN, ModelCase, Record, register
 
+OBJECTIVES = ("iddpm", "flow", "flow-x")  # noise and its variance, velocity, the image
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Training settings, equal for all compared backbones."""
 
-    objective: str  # iddpm or flow
+    objective: str  # of OBJECTIVES
     data: str  # digits, fashion-mnist, cifar10, or the name of a folder or file of latents
     data_sha256: str  # head of the SHA-256 of the decoded training and validation images with their labels
     channels: int

@@ -23,10 +23,11 @@ from bench.records.sampling import SamplingCase, SamplingRun
 from bench.sampling import sample_folder, samplers
 from bench.sampling.sample_folder import Part
 from bench.training import checkpoint, objectives
+from bench.training.flow import Flow
 from models.contract import build, condition_width
 from models.guard import users_code
 from models.registry import published_task, task_at
-from models.task import Task
+from models.task import TIMES, Task
 from models.weights import load_official, randomise_zeros, read_weights
 
 WARM_UP = 3  # passes of the network before the first chain
@@ -88,6 +89,13 @@ class Made:
     seconds: float
 
 
+def _from_noise_to_data(network: Callable[..., Tensor], task: Task) -> Callable[..., Tensor]:
+    """The velocity data - noise of a network that predicts noise - data, whose t is 0 at the data."""
+    if task.prediction != "reverse-velocity":
+        return network
+    return lambda x, t, y: -network(x, 1 - t, y)
+
+
 class Drawer:
     """A backbone with a sampler. It draws full batches, each identified by its first image number."""
 
@@ -95,7 +103,8 @@ class Drawer:
         self, case: SamplingCase, network: Callable[..., Tensor], task: Task, width: int | None
     ) -> None:
         self._case = case
-        self._network = network
+        self._network = _from_noise_to_data(network, task)
+        self._objective = objectives.find(case.objective)
         self._task = task
         self._width = width  # width of the condition vectors that replace labels
         self._device = case.device
@@ -116,17 +125,23 @@ class Drawer:
         return noise, torch.from_numpy(labels).to(self._device), labels
 
     def predict(self, y: Tensor) -> samplers.Predict:
+        """The guided prediction, or the velocity that follows from it."""
         null = self._task.num_classes if self._width is None else 0
         case = self._case
-        return samplers.guided(
+        guided = samplers.guided(
             self._network, y, scale=case.guidance, null=null, channels=case.guided_channels
         )
+        objective = self._objective
+        if not isinstance(objective, Flow):
+            return guided
+        return lambda x, t: objective.velocity(guided(x, t), x, t)
 
     def warm_up(self) -> float:
         """Call the network as a chain does; return the seconds of the first call, which may compile."""
         noise, y, _ = self.begin(0)
         predict, x = self.predict(y), noise.draw()
-        t = torch.full((len(x),), 0.5 if self._case.objective == "flow" else 500, device=self._device)
+        middle = {"steps": 500, "unit": 0.5, "sigma": 1.0}[TIMES[self._objective.prediction]]
+        t = torch.full((len(x),), middle, device=self._device)
         synchronise = device.synchronise(self._device)
         begin = time.perf_counter()
         predict(x, t)
@@ -248,7 +263,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
     return SamplingRun(
         case=case,
         environment=environment,
-        passes=case.steps * samplers.SAMPLERS[case.sampler].passes,
+        passes=samplers.SAMPLERS[case.sampler].calls(case.steps),
         times_s=tuple(times),
         build_s=build_s,
         compile_s=first_s if case.is_compiled and missing else None,

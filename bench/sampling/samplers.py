@@ -1,5 +1,7 @@
 """Samplers: ancestral and DDIM for iDDPM; Euler, Heun and the SDE for flow matching.
 
+Those of flow matching are given velocities, whatever the network predicts: see `Flow.velocity`.
+
 Sources: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (ancestral, respaced); J. Song et al., 2021,
 arXiv:2010.02502 (DDIM, without noise); N. Ma et al., 2024, arXiv:2401.08740 (flow: the ODE, and the SDE by
 Euler-Maruyama). Samples keep the precision of the start; the network's output may have another, as under
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.training.diffusion import STEPS, Diffusion, respaced, split
-from bench.training.flow import velocity
+from bench.training.flow import predicted as velocity
 from bench.training.objective import Model
 from models.guidance import guide
 
@@ -68,6 +70,18 @@ def heun(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     return x
 
 
+def heun_euler(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Heun's method, and Euler's in the last step, as in JiT: predicted data have no velocity at t = 1."""
+    for k in range(steps):
+        first = velocity(predict(x, _time(k / steps, x)), x)
+        end = x + first / steps
+        if k == steps - 1:
+            return end
+        second = velocity(predict(end, _time((k + 1) / steps, x)), x)
+        x = x + (first + second) / (2 * steps)
+    return x
+
+
 def sde(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     """Euler-Maruyama from t = 0 to 0.96 in all steps but one, then the last 0.04 without noise.
 
@@ -85,20 +99,26 @@ def sde(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A sampler of one objective."""
+    """A sampler of some objectives."""
 
-    objective: str
+    objectives: tuple[str, ...]
     draw: Callable[[Predict, Tensor, Noise, int], Tensor]  # predict, start, noise, steps -> samples
     passes: int  # network passes per step
     steps: tuple[int, float]  # the smallest and the largest number of steps
+    saved: int = 0  # passes that the last step does without
+
+    def calls(self, steps: int) -> int:
+        """Passes of the network of one chain."""
+        return self.passes * steps - self.saved
 
 
-SAMPLERS = {  # the first sampler of an objective is its default
-    "ancestral": Sampler(objective="iddpm", draw=ancestral, passes=1, steps=(2, STEPS)),
-    "ddim": Sampler(objective="iddpm", draw=ddim, passes=1, steps=(2, STEPS)),
-    "sde": Sampler(objective="flow", draw=sde, passes=1, steps=(2, math.inf)),
-    "euler": Sampler(objective="flow", draw=euler, passes=1, steps=(1, math.inf)),
-    "heun": Sampler(objective="flow", draw=heun, passes=2, steps=(1, math.inf)),
+SAMPLERS = {  # the first of an objective is its default
+    "ancestral": Sampler(objectives=("iddpm",), draw=ancestral, passes=1, steps=(2, STEPS)),
+    "ddim": Sampler(objectives=("iddpm",), draw=ddim, passes=1, steps=(2, STEPS)),
+    "sde": Sampler(objectives=("flow",), draw=sde, passes=1, steps=(2, math.inf)),
+    "heun-euler": Sampler(objectives=("flow-x",), draw=heun_euler, passes=2, steps=(1, math.inf), saved=1),
+    "euler": Sampler(objectives=("flow", "flow-x"), draw=euler, passes=1, steps=(1, math.inf)),
+    "heun": Sampler(objectives=("flow",), draw=heun, passes=2, steps=(1, math.inf)),
 }
 
 
@@ -111,7 +131,7 @@ def find(name: str | None, objective: str, steps: int) -> str:
     Raises:
         ValueError: unknown sampler, sampler of another objective, or unsupported number of steps.
     """
-    fitting = [known for known, sampler in SAMPLERS.items() if sampler.objective == objective]
+    fitting = [known for known, sampler in SAMPLERS.items() if objective in sampler.objectives]
     found = fitting[0] if name is None else name
     if found not in fitting:
         raise ValueError(f"sampler: {objective} has {', '.join(fitting)}, got {found}")

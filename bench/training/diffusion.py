@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.training.objective import Model
+from models.task import Prediction
 
 STEPS = 1000
 BETAS = (1e-4, 0.02)  # beta of the first and the last step
@@ -157,7 +158,7 @@ class IDDPM:
     """
 
     name = "iddpm"
-    learn_sigma = True
+    prediction: Prediction = "epsilon"
 
     def __init__(self) -> None:
         self.diffusion = Diffusion()

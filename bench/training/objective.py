@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.task import Prediction
+
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,), y (N,) -> (N, 2C or C, H, W)
 
 
@@ -14,14 +16,14 @@ class Objective(Protocol):
 
     Attributes:
         name: the name in options and recipes; see `bench.training.objectives`.
-        learn_sigma: the value of Task.learn_sigma that a network is built with.
+        prediction: what the network predicts, as in Task.prediction; epsilon comes with a variance.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def learn_sigma(self) -> bool: ...
+    def prediction(self) -> Prediction: ...
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw timesteps (n,) from the training distribution, on the generator's device."""
@@ -49,4 +51,4 @@ class Objective(Protocol):
         """
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """Map timesteps to the level of noise (N,), from 0 (data) to 1 (noise), for bins of losses."""
+        """Map timesteps to their place (N,) between 0 (data) and 1 (noise), uniform for those of `draw`."""

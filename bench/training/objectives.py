@@ -1,14 +1,18 @@
 """Training objectives by name, and the task of the network for each objective."""
 
+from bench.datasets.datasets import IMAGES
 from bench.records.base import Size
 from bench.records.training import Recipe
 from bench.training.diffusion import IDDPM
-from bench.training.flow import Flow
+from bench.training.flow import Flow, FlowX
 from bench.training.objective import Objective
 from models.task import Task
 
-_OBJECTIVES: dict[str, type[IDDPM] | type[Flow]] = {objective.name: objective for objective in (IDDPM, Flow)}
+_OBJECTIVES: dict[str, type[IDDPM] | type[Flow]] = {
+    objective.name: objective for objective in (IDDPM, Flow, FlowX)
+}
 NAMES = tuple(_OBJECTIVES)
+_OF_PREDICTION = {"epsilon": "iddpm", "velocity": "flow", "reverse-velocity": "flow", "x": "flow-x"}
 
 
 def find(name: str) -> Objective:
@@ -22,11 +26,25 @@ def find(name: str) -> Objective:
     return _OBJECTIVES[name]()
 
 
+def of_task(task: Task) -> str:
+    """The name of the objective that a network for a task was trained by.
+
+    Raises:
+        ValueError: there is none for its prediction.
+    """
+    if task.prediction not in _OF_PREDICTION:
+        raise ValueError(f"no objective for {task.prediction} predictions; known are {', '.join(NAMES)}")
+    return _OF_PREDICTION[task.prediction]
+
+
 def task_of(recipe: Recipe, latent_size: Size) -> Task:
     """The task for which a network trained by a recipe is built."""
+    prediction = find(recipe.objective).prediction
     return Task(
         latent_size=latent_size,
         in_channels=recipe.channels,
         num_classes=recipe.classes,
-        learn_sigma=find(recipe.objective).learn_sigma,
+        learn_sigma=prediction == "epsilon",
+        factor=1 if recipe.data in IMAGES else Task().factor,
+        prediction=prediction,
     )

@@ -30,7 +30,7 @@ class Weights:
 
     model: str
     file: Path
-    objective: str  # iddpm or flow
+    objective: str  # of bench.records.training.OBJECTIVES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,10 @@ def _from_weights(weights: Weights, request: Request, data: Dataset) -> _Network
     published = published_task(name)
     channels, height, width = data.shape
     plugin = is_plugin(name)
-    learn_sigma = objectives.find(weights.objective).learn_sigma if plugin else published.learn_sigma
+    if published.prediction == "reverse-velocity":
+        raise ValueError(f"--model {name}: predicts noise - data, which the analyses do not read")
+    prediction = objectives.find(weights.objective).prediction
+    learn_sigma = prediction == "epsilon" if plugin else published.learn_sigma
     task = replace(
         published,
         latent_size=_size(height, width),
@@ -261,7 +264,7 @@ def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
     """
     for start in range(0, len(images.y), subject.batch):
         x0, y, noise = (of[start : start + subject.batch] for of in (images.x0, images.y, images.noise))
-        if subject.probe.objective == "iddpm":
+        if subject.objective.prediction == "epsilon":
             t = torch.full(y.shape, level, device=y.device)
         else:
             t = torch.full(y.shape, 1 - level / diffusion.STEPS, device=y.device)
@@ -271,6 +274,6 @@ def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
 
 def predicted_noise(subject: Subject, one: Pass) -> Tensor:
     """The predicted noise (N, C, H, W) in x; for a velocity v it is x - t v."""
-    if subject.probe.objective == "iddpm":
-        return diffusion.split(one.out, one.x)[0]
-    return one.x - one.t[:, None, None, None] * flow.velocity(one.out, one.x)
+    if isinstance(subject.objective, flow.Flow):
+        return one.x - one.t[:, None, None, None] * subject.objective.velocity(one.out, one.x, one.t)
+    return diffusion.split(one.out, one.x)[0]

@@ -13,13 +13,16 @@ FREQUENCIES = 128
 LABEL_DROPOUT = 0.1  # in every paper here that drops labels in the network
 
 
-def timestep_features(t: Tensor, frequencies: int = FREQUENCIES) -> Tensor:
-    """Cosines, then sines, of t at F geometric frequencies from 1 down to 1/10000: (N,) -> (N, 2F).
+PERIOD = 10000.0  # 1 / the lowest frequency of timestep features
+
+
+def timestep_features(t: Tensor, frequencies: int = FREQUENCIES, period: float = PERIOD) -> Tensor:
+    """Cosines, then sines, of t at F geometric frequencies from 1 down to 1/period: (N,) -> (N, 2F).
 
     The result is float32 whatever the network computes in, as in every release.
     """
     steps = torch.arange(frequencies, dtype=torch.float32, device=t.device)
-    rates = torch.exp(-math.log(10000) * steps / frequencies)
+    rates = torch.exp(-math.log(period) * steps / frequencies)
     angles = t[:, None].float() * rates
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
@@ -44,16 +47,21 @@ class Condition(nn.Module):
     The label table has one row more than there are classes: the null class of guidance.
     """
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int, period: float = PERIOD) -> None:
         super().__init__()
+        self.period = period
         self.time1 = nn.Linear(2 * FREQUENCIES, width)
         self.time2 = nn.Linear(width, width)
         self.labels = nn.Embedding(num_classes + 1, width)
 
-    def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        features = timestep_features(t).to(self.time1.weight.dtype)
+    def time(self, t: Tensor) -> Tensor:
+        """The timestep's part: (N,) -> (N, D)."""
+        features = timestep_features(t, period=self.period).to(self.time1.weight.dtype)
         embedded: Tensor = self.time2(F.silu(self.time1(features)))
-        return embedded + self.labels(y)
+        return embedded
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.time(t) + self.labels(y)
 
 
 class LabelDropout(nn.Module):

@@ -37,6 +37,13 @@ def initialise_flat(conv: nn.Conv2d) -> None:
     nn.init.xavier_uniform_(conv.weight.view(conv.out_channels, -1))
 
 
+def zero_modulations(blocks: nn.ModuleList) -> None:
+    """`zero` for the modulations of blocks that have them as plain layers."""
+    for block in blocks:
+        assert isinstance(block.modulation, nn.Linear)
+        zero(block.modulation)
+
+
 def zero(*layers: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
     """Set weights and biases to zero."""
     for layer in layers:

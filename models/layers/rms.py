@@ -41,3 +41,23 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.contract(F.silu(self.gate(x)) * self.value(x))
+
+
+class PackedSwiGLU(nn.Module):
+    """`SwiGLU` with biases, whose two projections are one matrix: (..., D) -> (..., D).
+
+    Args:
+        width: D.
+        hidden: inner width.
+        dropout: of the inner channels, in training.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, 2 * hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.contract = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.expand(x).chunk(2, dim=-1)
+        return self.contract(self.dropout(F.silu(gate) * value))

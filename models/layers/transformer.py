@@ -47,14 +47,15 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """Attention, then an MLP, each after a norm that the condition modulates, each gated by it.
 
-    (N, T, D), (N, D) -> (N, T, D)
+    (N, T, D), (N, D) -> (N, T, D). Without a `modulation` of its own, its second input is the six vectors
+    (6, N, D) that several blocks share.
     """
 
-    def __init__(self, width: int, mlp_ratio: int, attention: nn.Module) -> None:
+    def __init__(self, width: int, mlp_ratio: int, attention: nn.Module, *, shared: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, count=6)
+        self.modulation = nn.Identity() if shared else Modulation(width, count=6)
         self.attention = attention
         self.expand = nn.Linear(width, mlp_ratio * width)
         self.contract = nn.Linear(mlp_ratio * width, width)

@@ -22,6 +22,7 @@ from reports.sections import published_convergence
 OBJECTIVES = {
     "iddpm": "iDDPM: 1000 linear steps, noise predicted, variance learned; L_simple + L_vlb",
     "flow": "flow matching: linear path, velocity",
+    "flow-x": "flow matching: linear path, data predicted, squared error of the velocity that follows",
 }
 MAX_RANKINGS = 10  # maximum rows of a table
 UNSTEADY = 1.1  # ratio of slowest to fastest seed's seconds that gives a warning

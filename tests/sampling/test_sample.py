@@ -25,7 +25,9 @@ from bench.store import codec
 from bench.training import checkpoint, objectives
 from models import Task
 from models.contract import build
+from models.task import LATENTS_REVERSE_FLOW
 from tests.commands import run
+from tests.records.examples import SAMPLING
 from tests.tiny import Tiny
 from tests.training.test_checkpoint import IDENTITY, state_at
 
@@ -328,6 +330,37 @@ def test_a_flow_checkpoint_is_sampled_by_the_sde(tmp_path: Path) -> None:
     assert isinstance(made, SamplingRun)
     assert (made.case.objective, made.case.sampler) == ("flow", "sde")
     assert made.case.weights.startswith(path.name)
+
+
+@here
+@pytest.mark.parametrize(
+    ("model", "objective", "sampler"),
+    [
+        ("SiT-S/2", "flow", "sde"),
+        ("JiT-Ti/2", "flow-x", "heun-euler"),
+        ("MPDiT-Ti", "flow", "sde"),
+        ("FCDM-Ti", "iddpm", "ancestral"),
+    ],
+)
+def test_a_network_is_sampled_as_it_was_published(model: str, objective: str, sampler: str) -> None:
+    parsed = sample.parser().parse_args(["--model", model, "--res", "64", "--steps", "2", "--device", "cpu"])
+    ((case, _),) = sample.plan(parsed)
+    assert (case.objective, case.sampler) == (objective, sampler)
+
+
+def test_a_velocity_toward_the_noise_is_turned_around() -> None:
+    seen: list[Tensor] = []
+
+    def toward_noise(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        seen.append(t)
+        return x
+
+    case = replace(SAMPLING.case, sampler="euler", steps=2, guidance=1.0)
+    drawer = chains.Drawer(case, toward_noise, LATENTS_REVERSE_FLOW, None)
+    x = torch.ones(2, 4, 32, 32)
+    velocity = drawer.predict(torch.zeros(2, dtype=torch.int64))(x, torch.tensor([0.25, 0.25]))
+    assert torch.equal(velocity, -x)
+    assert seen[0].tolist() == [0.75, 0.75]
 
 
 @here

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines import load
+from bench.records.training import OBJECTIVES
 from bench.training.diffusion import IDDPM, Diffusion, respaced
-from bench.training.objectives import find
+from bench.training.objectives import NAMES, find
 
 GOLDEN = load.diffusion()
 X0, NOISE, T, X = (torch.from_numpy(GOLDEN[name]) for name in ("x0", "noise", "t", "x_t"))
@@ -132,13 +133,14 @@ def test_output_of_other_channels_is_refused() -> None:
 
 
 def test_objectives_are_found_by_name() -> None:
-    assert [find(name).name for name in ("iddpm", "flow")] == ["iddpm", "flow"]
-    assert (find("iddpm").learn_sigma, find("flow").learn_sigma) == (True, False)
+    assert NAMES == OBJECTIVES
+    assert [find(name).name for name in NAMES] == ["iddpm", "flow", "flow-x"]
+    assert [find(name).prediction for name in NAMES] == ["epsilon", "velocity", "x"]
     with pytest.raises(ValueError, match="ddpm: no such objective; known are iddpm, flow"):
         find("ddpm")
 
 
-@pytest.mark.parametrize("name", ["iddpm", "flow"])
+@pytest.mark.parametrize("name", NAMES)
 def test_no_loss_waits_for_the_device(name: str) -> None:
     """Meta tensors have no values: to read one raises."""
     objective = find(name)

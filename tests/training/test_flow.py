@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bench.sampling import samplers
-from bench.training.flow import Flow
+from bench.training.flow import Flow, FlowX
 
 MEAN, STD = 1.5, 0.4
 Y = torch.zeros(1, dtype=torch.int64)
@@ -82,6 +82,40 @@ def test_heun_has_order_2_and_euler_order_1() -> None:
     }
     assert error["euler", 40] / error["euler", 80] == pytest.approx(2, rel=0.2)
     assert error["heun", 40] / error["heun", 80] == pytest.approx(4, rel=0.2)
+
+
+def exact_data(x: Tensor, t: Tensor) -> Tensor:
+    """The data that an exact velocity leads to along a straight path."""
+    return x + (1 - t)[:, None, None, None] * exact(x, t)
+
+
+def test_velocity_follows_from_predicted_data() -> None:
+    data, noise, t = normal(3, 0), normal(3, 1), torch.tensor([0.0, 0.5, 0.97])
+    x = FlowX().q_sample(data, t, noise)
+    velocity = FlowX().velocity(data, x, t)
+    torch.testing.assert_close(velocity[:2], (data - noise)[:2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(velocity[2], 0.6 * (data - noise)[2], atol=1e-4, rtol=1e-4)  # 0.03 / 0.05
+    losses = FlowX().losses(lambda x, t, y: data + 0.1, data, t, Y, noise)
+    torch.testing.assert_close(losses, torch.tensor([0.01, 0.04, 4.0]), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("heun-euler", 20), ("euler", 20)])
+def test_samplers_with_exactly_predicted_data_give_the_data(name: str, steps: int) -> None:
+    sampler, objective = samplers.SAMPLERS[name], FlowX()
+    start = normal(400, 3)
+    drawn = sampler.draw(
+        lambda x, t: objective.velocity(exact_data(x, t), x, t), start, lambda k: start, steps
+    )
+    torch.testing.assert_close(drawn, sampler.draw(exact, start, lambda k: start, steps), atol=1e-4, rtol=0)
+
+
+def test_timesteps_of_predicted_data_have_a_normal_logit() -> None:
+    t = FlowX().draw(20_000, torch.Generator().manual_seed(3))
+    logit = torch.logit(t)
+    assert float(logit.mean()) == pytest.approx(-0.8, abs=0.02)
+    assert float(logit.std()) == pytest.approx(0.8, abs=0.02)
+    middle = FlowX().quantile(torch.tensor([0.5]))
+    assert float(torch.logit(middle)) == pytest.approx(-0.8, abs=1e-5)
 
 
 def test_sde_adds_noise_except_in_its_last_step() -> None:

@@ -1,5 +1,6 @@
 """Training: batches, steps, averages, evaluations, resume and the end of a run."""
 
+import itertools
 import json
 import math
 import sys
@@ -263,8 +264,13 @@ def test_evaluations_are_at_step_0_at_intervals_and_at_the_end(tmp_path: Path) -
     assert from_dict(json.loads(json.dumps(to_dict(trained)))) == trained
 
 
-@pytest.mark.parametrize("of", ["iddpm", "flow"])
-@pytest.mark.parametrize("model", ["tests.narrow:fcdm", "tests.narrow:dit"])
+@pytest.mark.parametrize(
+    ("model", "of"),
+    [
+        *itertools.product(["tests.narrow:fcdm", "tests.narrow:dit"], ["iddpm", "flow"]),
+        ("tests.narrow:dit", "flow-x"),
+    ],
+)
 def test_published_network_learns_the_digits(tmp_path: Path, model: str, of: str) -> None:
     learning = identity(
         model,
