@@ -12,6 +12,13 @@ from baselines._files import rows, unknown
 
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([KMB]?)")
 POWER = {"": 0, "K": 3, "M": 6, "B": 9}
+_OUR_NAMES = {
+    "DiM-H": "DiM-H/2",
+    "DiG-XL/2-G": "DiG-XL/2",
+    "MPDiT-B": "MPDiT-B/4x",
+    "MPDiT-XL": "MPDiT-XL/4x",
+    "MPDiT-XL-G": "MPDiT-XL/4x",
+}
 _TAKEN_OVER = 18  # id of the remark on cells copied from another paper
 
 

@@ -49,6 +49,10 @@ def _of_system(row: Row) -> bool:
     return not row["train_steps"].as_printed
 
 
+def _marked(row: Row) -> bool:
+    return row["cfg"].as_printed == "guided"
+
+
 # resolution of each table, and which of its rows are with guidance
 _TABLES: dict[str, tuple[int, Callable[[Row], bool]]] = {
     "fcdm_table03": (256, _never),
@@ -58,6 +62,8 @@ _TABLES: dict[str, tuple[int, Callable[[Row], bool]]] = {
     "fcdm_table17": (256, _always),
     "dico_table01": (256, _of_system),
     "dico_table02": (512, _of_system),
+    "mpdit_table01": (256, _marked),
+    "lightningdit_table03": (256, _marked),
 }
 
 

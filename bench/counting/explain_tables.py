@@ -91,7 +91,9 @@ def published(explanation: Explanation) -> list[tuple[str, str, str]]:
     gmacs = {counter: counted.macs_per_image / 1e9 for counter, counted in explanation.counted.items()}
     released = None
     if isinstance(case.latent_size, int) and case.res in (256, 512):
-        released = load.macs().get((case.model, case.latent_size))
+        released = load.macs().get((case.model, case.latent_size)) or load.macs_2026().get(
+            (case.model, case.latent_size)
+        )
         if (terms := load.dig_macs().get((case.model, case.latent_size))) is not None:
             # the release has an autograd.Function here, which tracers do not enter
             name = "torchprofile-meta less the down projections that the release hides"

@@ -18,11 +18,13 @@ from reports.markdown import BLANK, Columns, images, markdown
 from reports.published import Compared, Predicted
 from reports.selection import Evidence, gather
 
-# every table of both papers, with the resolution at which it is compared; FCDM's ablations and Table 2 and
+# every published table, with the resolution at which it is compared; FCDM's ablations and Table 2 and
 # DiCo's Tables 3 and 4 print none, and their MACs are those of 256 px
 TABLES = {
     **{f"fcdm_table{number:02}": 512 if number == 5 else 256 for number in range(1, 18)},
     **{f"dico_table{number:02}": 512 if number in (2, 9) else 256 for number in range(1, 10)},
+    **dict.fromkeys(("dico_table12", "dico_table13", "mpdit_table01"), 256),
+    **dict.fromkeys(("lightningdit_table02", "lightningdit_table03"), 256),
 }
 PRECISION = "torch-default"  # of the predicted column: what PyTorch does with fp32 unless told otherwise
 
