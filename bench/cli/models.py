@@ -41,14 +41,20 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
     return list(dict.fromkeys(found))
 
 
-def sizes_of(name: str, sizes: Sequence[Size]) -> list[Size]:
+def sizes_of(name: str, sizes: Sequence[Size], flag: str = "--model") -> list[Size]:
     """The sizes at which a model is taken: those given, or its own in place of the default ones.
 
     Its own is the size that it was published for, where that is not 256 px.
+
+    Raises:
+        UsageError: arguments of a user's model that no task has.
     """
     from models.registry import published_task
 
-    own = published_task(name).res
+    try:
+        own = published_task(name).res
+    except ValueError as error:
+        raise UsageError(f"{flag} {error}") from error
     if own != USUAL_RES and isinstance(sizes, DefaultSizes):
         return [own]
     return list(dict.fromkeys(sizes))
@@ -87,7 +93,9 @@ def meta_models(
 
     if weights is not None and len(names) != 1:
         raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
-    built = {(name, size): _on_meta(name, size, flag) for name in names for size in sizes_of(name, sizes)}
+    built = {
+        (name, size): _on_meta(name, size, flag) for name in names for size in sizes_of(name, sizes, flag)
+    }
     if weights is not None:
         try:
             read = read_weights(weights)
@@ -118,7 +126,7 @@ def check_models(
         meta_models(names, sizes, weights, flag)
         return
     for name in names:
-        for size in sizes_of(name, sizes):
+        for size in sizes_of(name, sizes, flag):
             _builds(name, size, flag)
 
 

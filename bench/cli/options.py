@@ -49,11 +49,13 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Parse, and add --model-args to the names of users' models."""
         parsed = super().parse_args(args, namespace)
+        if getattr(parsed, "task", None):
+            parsed.model_args = {**(parsed.model_args or {}), "task": parsed.task}
         if getattr(parsed, "model_args", None):
             try:
                 self._add_model_args(parsed)
             except ValueError as error:
-                self.error(f"--model-args: {error}")
+                self.error(f"{'--task' if parsed.task else '--model-args'}: {error}")
         return parsed
 
     def _add_model_args(self, parsed: argparse.Namespace) -> None:
@@ -174,6 +176,20 @@ def add_model_args(parser: Parser) -> None:
         metavar="K=V,...",
         help="keywords of your models: depth=12,width=384",
     )
+    parser.add_argument(
+        "--task", type=task_name, metavar="NAME", help="your models': sd-f8, f16d32, pixels:velocity"
+    )
+
+
+def task_name(text: str) -> str:
+    """A name of `models.task.named_task`."""
+    from models.task import named_task
+
+    try:
+        named_task(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def model_arguments(text: str) -> dict[str, Any]:

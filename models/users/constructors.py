@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from models.task import LATENTS, PIXELS, Task
+from models.task import LATENTS, PIXELS, Task, named_task
 from models.users.names import UnfitError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def task_of(given: Mapping[str, Any]) -> Task:
     """The task of a model with the given arguments: latents of 32 x 32 x 4, or for three channels pixels.
 
     Args:
-        given: replaces fields of the task. A size is that of the latent at 256 px, or of an image in px.
+        given: replaces fields of the task, or names it by "task" (see `named_task`). A size is that of the latent at 256 px, or of an image in px.
 
     Raises:
         ValueError: a value that no task has.
@@ -55,6 +55,8 @@ def task_of(given: Mapping[str, Any]) -> Task:
         if len(sides) > 2 or not all(isinstance(side, int) for side in sides):
             raise ValueError(f"{field}: must be a whole number, got {value!r}")
         fields[field] = value if len(sides) == 1 else tuple(sides)
+    if isinstance(named := given.get("task"), str):
+        return replace(named_task(named), **fields)
     task = replace(PIXELS if fields.get("in_channels") == 3 else LATENTS, **fields)
     if "latent_size" not in fields or task.factor == 1:
         return task
@@ -75,7 +77,11 @@ def call(constructor: Constructor, task: Task, given: Mapping[str, Any]) -> "nn.
     """
     known, takes_any = parameters(constructor)
     # at another size of the image than `task_of` assumes, a given size is the task's
-    given = {key: task.latent_size if key in SIDES and value else value for key, value in given.items()}
+    given = {
+        key: task.latent_size if key in SIDES and value else value
+        for key, value in given.items()
+        if not (key == "task" and isinstance(value, str))  # a name that `task_of` reads
+    }
     unknown = [key for key in given if key not in known]
     if unknown and not takes_any:
         names = ", ".join(known) or "none"

@@ -224,6 +224,19 @@ def test_networks_for_other_sizes_are_counted_at_their_own(capsys: pytest.Captur
     assert "pixels" in printed.out
 
 
+def test_a_task_is_given_to_users_models_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--model", "tests.tiny:Tiny", "--res", "64", "--format", "json", "--task"]
+    for task, space, latent in (("f16d32", "f16", 4), ("pixels:velocity", "pixels", 64), ("sd-f8", "f8", 8)):
+        assert run(flops.main, *asked, task) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert (row["space"], row["latent_size"]) == (space, latent)
+        assert task in row["model"]
+    assert run(flops.main, *asked, "f16") == 2
+    assert "--task: f16: no such task; known are sd-f8, f16d32, pixels" in capsys.readouterr().err
+    assert run(flops.main, "--model", "FCDM-S", "--task", "f16d32") == 2
+    assert "our backbones take none" in capsys.readouterr().err
+
+
 def test_models_refuses_a_file_of_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "models.jsonl"
     assert run(listing.main, "FCDM-S", "--out", str(path)) == 2
