@@ -35,7 +35,8 @@ def task_of(given: Mapping[str, Any]) -> Task:
     """The task of a model with the given arguments: latents of 32 x 32 x 4, or for three channels pixels.
 
     Args:
-        given: replaces fields of the task, or names it by "task" (see `named_task`). A size is that of the latent at 256 px, or of an image in px.
+        given: replaces fields of the task, or names it by "task" (see `named_task`). A size is that of the
+            latent at 256 px, or of an image in px.
 
     Raises:
         ValueError: a value that no task has.
