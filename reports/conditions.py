@@ -41,7 +41,7 @@ def setting_line(
         case = timing.case
         return (res is None or case.res == res) and (wanted is None or case.model in wanted)
 
-    chosen = [t for t in evidence.timings if t.setting == setting and is_wanted(t)]
+    chosen = [timing for timing in evidence.by_setting[setting] if is_wanted(timing)]
     environments = [timing.record.environment for timing in chosen]
     extra = []
     if any(environment.device_type == "cpu" for environment in environments):

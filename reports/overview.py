@@ -142,7 +142,7 @@ def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     marks = setting_marks(evidence)
     parts = ["## Images per second", READING]
     for setting, mark in marks.items():
-        found = [t for t in evidence.timings if t.setting == setting and isinstance(t.record, Throughput)]
+        found = [t for t in evidence.by_setting[setting] if isinstance(t.record, Throughput)]
         sizes = sorted({t.case.res for t in found}, key=_by_size)
         names = sorted({t.case.model for t in found}, key=order)
         columns: Columns = {"model": names}

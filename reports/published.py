@@ -46,6 +46,7 @@ READING = (
     "samples drawn here, if there are any. [r1], [r2], ... at a published number lead to a remark under its "
     "table: the papers contradict each other, or the number was probably copied from another source."
 )
+SETTINGS = 8  # maximum measured settings with columns in a table
 COUNTABLE = {
     *("gflops", "params_m", "params_as_printed", "training_zflops", "training_hours"),
     *("gflops_pct_of_dit", "gflops_pct_of_dico", "params_pct_of_dit_b2"),
@@ -95,14 +96,15 @@ class Compared:
 
     @cached_property
     def here(self) -> dict[Setting, str]:
-        """The settings with a timing of one of the models, if the table prints a speed."""
+        """At most SETTINGS settings, those with most of the models, if the table prints a speed."""
         if "throughput" not in self.table.columns:
             return {}
-        return {
-            setting: mark
-            for setting, mark in self.marks.items()
-            if any(self.evidence.timing(setting, *at) is not None for at in self._rows)
+        known = {
+            setting: sum(self.evidence.timing(setting, *at) is not None for at in self._rows)
+            for setting in self.marks
         }
+        most = sorted(filter(known.get, known), key=lambda setting: -known[setting])[:SETTINGS]
+        return {setting: mark for setting, mark in self.marks.items() if setting in most}
 
     @cached_property
     def references(self) -> list[int | None]:

@@ -43,7 +43,7 @@ class Timing:
     case: ThroughputCase
     record: Throughput | Skipped
 
-    @property
+    @cached_property
     def setting(self) -> Setting:
         return setting_of(self.case, self.record.environment)
 
@@ -71,9 +71,17 @@ class Evidence:
     def _timings(self) -> dict[tuple[Setting, str, Size], Timing]:
         return {(one.setting, one.case.model, one.case.res): one for one in self.timings}
 
+    @cached_property
+    def by_setting(self) -> dict[Setting, list[Timing]]:
+        """The timings of each setting, settings in order."""
+        found: dict[Setting, list[Timing]] = {}
+        for timing in self.timings:
+            found.setdefault(timing.setting, []).append(timing)
+        return {setting: found[setting] for setting in sorted(found)}
+
     @property
     def settings(self) -> tuple[Setting, ...]:
-        return tuple(sorted({timing.setting for timing in self.timings}))
+        return tuple(self.by_setting)
 
     def count(self, model: str, res: Size, counters: Sequence[str] = PAPERS_RULES) -> MacCount | None:
         """Find a model's count: from the first counter that has one, at the smallest batch."""

@@ -9,7 +9,6 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from bench.analysis.learning_curves import Interval, TrainingStudy, common_steps, loss_of_step
 from bench.stats import intervals
@@ -75,14 +74,21 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
     """Kendall's tau-b; 0 where one of the two is constant."""
     if len(set(a)) == 1 or len(set(b)) == 1:
         return 0.0
-    return float(stats.kendalltau(a, b).statistic)
+    one, other = (np.sign(np.subtract.outer(values, values)) for values in (a, b))
+    return float(np.sum(one * other) / math.sqrt(np.sum(one**2) * np.sum(other**2)))
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation, ties with their mean rank; 0 where one of the two is constant."""
     if len(set(a)) == 1 or len(set(b)) == 1:
         return 0.0
-    return float(stats.spearmanr(a, b).statistic)
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Ranks from 1; ties get their mean rank."""
+    signs = np.sign(np.subtract.outer(values, values))
+    return (signs.sum(axis=1) + len(values) + 1) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +135,9 @@ def correlation(
     means = [fmean(of_model) for of_model in losses]
     tau = kendall(means, numbers)
     known = _known_orders(losses)
-    ranks = stats.rankdata(numbers)
+    ranks = _ranks(numbers)
     differences = ranks[:, None] - ranks  # of the ranks, by pair
-    untied = stats.rankdata(numbers, "ordinal").tolist()
+    untied = (np.argsort(np.argsort(numbers, kind="stable")) + 1.0).tolist()
     null = _null_distribution(numbers)
     return RankCorrelation(
         models=models,

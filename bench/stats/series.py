@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import NormalDist
 
 FEWEST = 6  # samples; fewer bound no median at 95 %
@@ -48,6 +49,7 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     return ordered[rank], ordered[n - 1 - rank]
 
 
+@cache
 def _rank(n: int, confidence: float) -> int:
     """The largest k with P(Binomial(n, 1/2) <= k) <= (1 - confidence) / 2; -1 if there is none."""
     if n > EXACT:

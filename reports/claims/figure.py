@@ -1,5 +1,6 @@
 """The figure of the claims: published ratios beside measured ones."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import matplotlib
@@ -22,6 +23,7 @@ PARTS = (
     ("MACs", COUNTS),
     ("Steps of training", ("training steps/s", "training steps")),
 )
+DRAWN = 3  # maximum figures
 MARKS = {HOLDS: "#009E73", FAILS: "#D55E00", OPEN: "#999999"}  # colours by verdict
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30)
 
@@ -48,9 +50,11 @@ def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:
 
 
 def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
-    """Draw a figure for every device with measured ratios."""
+    """Draw a figure for each of the DRAWN devices with most measured ratios."""
     drawings = []
-    for device in devices(found):
+    counts = Counter(one.device for one in found if one.measured is not None)
+    most = sorted(devices(found), key=lambda device: -counts[device])[:DRAWN]
+    for device in sorted(most):
         shown = [one for one in found if one.measured is not None and one.device == device]
         if shown:
             with matplotlib.rc_context(STYLE):

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from reports.markdown import Picture
 from reports.naming import COLOURS as COLOURS
@@ -82,7 +83,7 @@ def label_points(
     renderer = canvas.get_renderer()
     scale = figure.dpi / 72  # pixels a point
     places = [(*axes.transData.transform((x, y)), area**0.5 / 2 * scale) for _, x, y, area in points]
-    taken = [Bbox([[x - r, y - r], [x + r, y + r]]) for x, y, r in places]
+    taken = np.asarray([(x - r, y - r, x + r, y + r) for x, y, r in places])
     dots = axes.transData.transform(np.asarray(obstacles, float).reshape(-1, 2))
 
     def crowd(i: int) -> float:
@@ -101,14 +102,14 @@ def label_points(
                 left = x + dx * reach * (0.7 if dx and dy else 1) - box.width * (0.5 - 0.5 * dx)
                 low = y + dy * reach * (0.7 if dx and dy else 1) - box.height * (0.5 - 0.5 * dy)
                 place = Bbox.from_bounds(left - 2, low - 1, box.width + 4, box.height + 2)
-                cost = sum(_shared(place, other) for j, other in enumerate(taken) if j != i) + gap * 0.01
+                cost = _shared(place, np.delete(taken, i, axis=0)) + gap * 0.01
                 inside = (dots > (place.x0 - 4, place.y0 - 4)) & (dots < (place.x1 + 4, place.y1 + 4))
                 cost += DOT * int(inside.all(axis=1).sum())
                 if best is None or cost < best[0]:
                     best = (cost, left, low)
         assert best is not None
         _, left, low = best
-        taken.append(Bbox.from_bounds(left, low, box.width, box.height))
+        taken = np.vstack([taken, (left, low, left + box.width, low + box.height)])
         far = (
             abs(left + box.width / 2 - x) > radius + box.width / 2 + 10 * scale
             or abs(low - y) > radius + 14 * scale
@@ -125,9 +126,11 @@ def label_points(
         )
 
 
-def _shared(a: Bbox, b: Bbox) -> float:
-    overlap = Bbox.intersection(a, b)
-    return 0.0 if overlap is None else overlap.width * overlap.height
+def _shared(place: Bbox, others: NDArray[np.float64]) -> float:
+    """The area that a box shares with others, rows of (left, low, right, high)."""
+    low, high = (place.x0, place.y0), (place.x1, place.y1)
+    sides = np.minimum(others[:, 2:], high) - np.maximum(others[:, :2], low)
+    return float(np.prod(np.maximum(sides, 0), axis=1).sum())
 
 
 def new_figure(width: float, height: float) -> Figure:
