@@ -54,7 +54,7 @@ def macs_2026() -> dict[tuple[str, int], tuple[int, int, int]]:
     MACs follow torchprofile's rules; products are what torch's counter sees.
     """
     return {
-        (entry["model"].replace("-4x", "/4x"), int(entry["latent"])): (
+        (entry["model"], int(entry["latent"])): (
             int(entry["params"]),
             int(entry["macs"]),
             int(entry["macs_products_only"]),

@@ -28,7 +28,8 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8)}  # marker and size; overlapping markers stay visible
+# marker and size; overlapping markers stay visible
+PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8), "MPDiT": ("^", 7)}
 DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
 
 
