@@ -26,6 +26,12 @@ class NoKernelError(MeasurementError):
     status = "no kernel"
 
 
+class NoWorkError(MeasurementError):
+    """No work explains the times: a cached or deferred output, or a time below the floor."""
+
+    status = "refused"
+
+
 class RecompiledError(MeasurementError):
     """torch.compile compiled during timing."""
 

@@ -70,6 +70,7 @@ def compare(
     read_clock_mhz: Callable[[], float | None] | None = None,
     calls_of_visit: tuple[int, ...] | None = None,
     settle: Callable[[], None] = lambda: None,
+    after_visit: Callable[[int], None] = lambda arm: None,
 ) -> Compared:
     """Time several calls in turn until the interval of each ratio to the first is as narrow as the margin.
 
@@ -80,6 +81,7 @@ def compare(
         clock: returns the time in seconds.
         synchronise: waits until the device has finished.
         read_clock_mhz: returns the device's clock, or None if unavailable; called outside the timed region.
+        after_visit: called with the arm after each visit, outside the timed region.
         calls_of_visit: of each arm, as in an earlier process; None: chosen from the warm-up.
         settle: called before each visit, outside the timed region.
 
@@ -110,6 +112,7 @@ def compare(
             made.order.append(arm)
             settle()
             made.visits_s.append(_visit(calls[arm], made.calls[arm], clock, synchronise))
+            after_visit(arm)
             if read_clock_mhz is not None:
                 made.clocks_mhz.append(read_clock_mhz())
         rounds = len(made.order) // (2 * len(calls))

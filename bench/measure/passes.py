@@ -1,8 +1,9 @@
 """Timing of passes or training steps in this process, for one model or several in turn."""
 
-import time
+import math
 from contextlib import ExitStack
 from dataclasses import replace
+from statistics import median
 
 from bench.machine import telemetry
 from bench.machine.failures import MeasurementError, failed_row, out_of_memory
@@ -10,10 +11,11 @@ from bench.measure import interleaved, timing
 from bench.measure.preflight import Allowance
 from bench.measure.prepared import PreparedModel, compiled_already, prepare, prepare_training
 from bench.measure.timing import Policy
-from bench.records.base import RECORDS, Case, Environment, Record, Skipped
+from bench.records.base import RECORDS, Case, Environment, ModelCase, Record, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
 from models.guard import remember
+from bench.stats import ratios
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of the warm-up, and of the timed part
@@ -69,10 +71,15 @@ def _suite(
         precision=case.precision_target,
         min_samples=LATENCY_SAMPLES if case.batch == 1 else Policy.min_samples,
     )
-    clock = time.perf_counter
+    clock = timing.CLOCK
     begin = clock()
     warm = timing.warm_up(model.call, policy, clock=clock, synchronise=model.synchronise)
-    between = monitor.between_passes if monitor else lambda: None
+
+    def between() -> None:
+        model.keep()
+        if monitor:
+            monitor.between_passes()
+
     if monitor:
         monitor.restart()
     samples = timing.sample(
@@ -91,6 +98,7 @@ def _suite(
             model.call, policy, spent_s=0.0, clock=clock, synchronise=model.synchronise, between=between
         )
         sustained = after.wall_s
+    model.verify(median(samples.wall_s))
     return _record_type(case)(
         case=case,
         environment=environment,
@@ -121,15 +129,17 @@ def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Rec
     Twenty warm-up passes, then twenty passes timed together by the wall clock without synchronisation: work
     still running on the device is not in the time. t and y have a batch of one (bench.measure.prepared).
     """
-    begin = time.perf_counter()
+    begin = timing.CLOCK()
     for _ in range(DICO_PASSES):
         model.call()
-    warm = time.perf_counter() - begin
-    begin = time.perf_counter()
+    warm = timing.CLOCK() - begin
+    begin = timing.CLOCK()
     for _ in range(DICO_PASSES):
         model.call()
-    seconds = time.perf_counter() - begin
+    seconds = timing.CLOCK() - begin
     model.synchronise()
+    model.keep()
+    model.verify(math.inf)  # the protocol's times are short by design
     return _record_type(case)(
         case=case,
         environment=environment,
@@ -169,6 +179,7 @@ def compare(
     monitor = telemetry.monitor(case.device)
     with ExitStack() as stack:
         models: list[PreparedModel] = []
+        checked: ModelCase | None = None  # the model whose times are being checked
         order = case.arms[::-1] if reverse else case.arms
         budget_s = case.process_budget_s
         try:
@@ -181,14 +192,18 @@ def compare(
                 compared = interleaved.compare(
                     [model.call for model in models],
                     interleaved.Policy(budget_s=budget_s, margin=case.precision_target),
-                    clock=time.perf_counter,
+                    clock=timing.CLOCK,
                     synchronise=models[0].synchronise,
                     read_clock_mhz=monitor.clock_mhz if monitor else None,
                     calls_of_visit=calls,
                     settle=remember(),  # an arm's own code may change the threads of all
+                    after_visit=lambda arm: models[arm].keep(),
                 )
+            for number, model in enumerate(models):
+                checked = case.arms[number]
+                model.verify(median(ratios.seconds_per_call(compared, number)))
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            failed = order[min(len(models), len(case.arms) - 1)]
+            failed = checked or order[min(len(models), len(case.arms) - 1)]
             row = skipped(case, environment, error)
             if row is None:
                 raise

@@ -1,5 +1,6 @@
 """A backbone prepared for repeated calls, with the settings of a case applied."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -13,9 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.machine import device
 from bench.machine.failures import NotFiniteError, RecompiledError
+from bench.measure import work_check
 from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
 from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import TrainStep, noise_of
+from bench.measure.work_check import CheckedPass, Inputs
 from bench.records.base import ModelCase, height_width
 from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
@@ -43,7 +46,10 @@ class PreparedModel:
     """A model on its device, with the call that is timed."""
 
     model: nn.Module
-    call: Callable[[], object]  # one denoising forward pass, or one training step
+    call: Callable[[], object]  # one denoising forward pass, or one training step; inputs rotate
+    keep: Callable[[], None]  # to be called after each timed pass or visit, outside the timed region
+    # to be called with the median seconds of a pass; raises NoWorkError if no work explains them
+    verify: Callable[[float], None]
     synchronise: Callable[[], None]
     device_timer: DeviceTimer | None
     build_s: float
@@ -84,11 +90,20 @@ def prepare(
     with ExitStack() as settings:
         enter(settings, case, model)
         settings.enter_context(torch.no_grad() if one_condition else torch.inference_mode())
-        _check(case, model, lambda: model(x[:1], t[:1], y[:1]), allowance, images=case.batch)
+        counted = work_check.CountedCall(model, lambda: model(x[:1], t[:1], y[:1]))
+        _check(case, model, counted, allowance, images=case.batch)
         called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.is_compiled else model
-        call: Callable[[], torch.Tensor] = lambda: called(x, t, y)  # noqa: E731 - may be replaced by a replay
-        compile_s = _first(call, case, "output")
-        yield _prepared(case, loaded, captured(call) if case.cuda_graphs else call, compile_s)
+        compile_s = _first(lambda: called(x, t, y), case, "output")
+        call: Callable[[Inputs], torch.Tensor] = lambda given: called(*given)  # noqa: E731 - may be a replay
+        if case.cuda_graphs:
+            call = replayed(lambda: called(x, t, y), (x, t, y))
+        checked = CheckedPass(call, [(x, t, y), *_more_inputs(case, loaded, x, t, y)], case.precision)
+
+        def verify(seconds: float) -> None:
+            checked.verify()
+            _require_time(case, seconds, counted)
+
+        yield _prepared(case, loaded, checked, compile_s, checked.keep, verify)
 
 
 @contextmanager
@@ -115,10 +130,12 @@ def prepare_training(
         with region():
             model(*(each[:1] for each in inputs))
 
+    counted = work_check.CountedCall(model, one_image)
+
     with ExitStack() as settings:
         enter(settings, case, model)
         images = case.batch * STEP_PASSES[case.checkpointing]
-        _check(case, model, one_image, allowance, images=images)
+        _check(case, model, counted, allowance, images=images)
         step = TrainStep(
             model,
             inputs,
@@ -127,7 +144,21 @@ def prepare_training(
             fused=True,
             call=torch.compile(model) if case.is_compiled else model,
         )
-        yield _prepared(case, loaded, step, _first(step, case, "loss"))
+        compile_s = _first(step, case, "loss")
+        pool = [inputs, *_more_inputs(case, loaded, *inputs)]
+        places = itertools.cycle(range(len(pool)))
+
+        def call() -> torch.Tensor:
+            step.inputs = pool[next(places)]
+            return step()
+
+        def verify(seconds: float) -> None:
+            with torch.no_grad(), region():
+                work_check.require_difference(*(model(*given) for given in pool[:2]))
+            work_check.require_change(model, step)
+            _require_time(case, seconds, counted)
+
+        yield _prepared(case, loaded, call, compile_s, lambda: None, verify)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +167,7 @@ class _LoadedModel:
 
     model: nn.Module
     task: Task
-    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # x, t and y
+    inputs: Inputs
     seconds: float
     matmul_tf32: bool
     conv_tf32: bool
@@ -172,6 +203,26 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedMo
     )
 
 
+def _more_inputs(case: ModelCase, loaded: _LoadedModel, *like: torch.Tensor) -> list[Inputs]:
+    """The other inputs of the pool, with the shapes, types and layouts of the first."""
+    more = []
+    for _ in range(work_check.POOL - 1):
+        drawn = make_inputs(loaded.task, case.batch, case.device, condition_width(loaded.model))
+        x, t, y = (torch.empty_like(one).copy_(new[: len(one)]) for one, new in zip(like, drawn, strict=True))
+        more.append((x, t, y))
+    return more
+
+
+def _require_time(case: ModelCase, seconds: float, counted: work_check.CountedCall) -> None:
+    work_check.require_time(
+        seconds,
+        counted.flops * case.batch,
+        on_cpu=case.device == "cpu",
+        threads=torch.get_num_threads(),
+        precision=case.precision,
+    )
+
+
 def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
     """Enter the settings of a case that apply while its model is called."""
     if case.checkpointing:
@@ -190,13 +241,15 @@ def _check(
     *,
     images: float,
 ) -> None:
-    """Call the model for one image, if that can reveal a failure of the case in advance."""
+    """Call the model for one image, which counts its FLOPs and may reveal a failure of the case."""
     with unchanged():
         if case.attention in KERNELS:
             with NamesMissingKernel():
                 one_image()
         if allowance is not None and case.device == "cpu":
             check_budget(model, one_image, allowance, images=images)
+        elif allowance is not None and case.attention not in KERNELS:
+            one_image()
 
 
 def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
@@ -210,12 +263,19 @@ def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> floa
 
 
 def _prepared(
-    case: ModelCase, loaded: _LoadedModel, call: Callable[[], object], compile_s: float | None
+    case: ModelCase,
+    loaded: _LoadedModel,
+    call: Callable[[], object],
+    compile_s: float | None,
+    keep: Callable[[], None],
+    verify: Callable[[float], None],
 ) -> PreparedModel:
     where = case.device
     return PreparedModel(
         model=loaded.model,
         call=call,
+        keep=keep,
+        verify=verify,
         synchronise=device.synchronise(where),
         device_timer=device.cuda_timer if where == "cuda" else None,
         build_s=loaded.seconds,
@@ -261,6 +321,24 @@ def compiled_so_far() -> CompiledSoFar:
     from torch._dynamo.utils import counters as counted  # takes 1 s to import
 
     return CompiledSoFar(frames=counted["frames"]["total"], graph_breaks=sum(counted["graph_break"].values()))
+
+
+def replayed(call: Callable[[], T], inputs: Inputs) -> Callable[[Inputs], T]:
+    """Capture one pass as a CUDA graph; returns a function that copies an input and replays the graph.
+
+    Args:
+        call: reads `inputs`.
+        inputs: that the graph reads.
+    """
+    replay = captured(call)
+
+    def function(given: Inputs) -> T:
+        for target, source in zip(inputs, given, strict=True):
+            if target is not source:
+                target.copy_(source)
+        return replay()
+
+    return function
 
 
 def captured(call: Callable[[], T]) -> Callable[[], T]:

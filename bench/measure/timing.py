@@ -3,12 +3,14 @@
 The clock, the device's synchronisation and its event timer are arguments, so that tests need no device.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.stats import intervals, series
 
 Clock = Callable[[], float]  # seconds, monotonic
+CLOCK: Clock = time.perf_counter  # bound before a user's module is imported, which may replace time's
 # runs a call between two device events; returns a function that returns the seconds after synchronisation
 DeviceTimer = Callable[[Callable[[], object]], Callable[[], float]]
 

@@ -22,7 +22,7 @@ def noise_of(x: Tensor, task: Task) -> Tensor:
 
 
 class TrainStep:
-    """A repeatable training step over one fixed batch.
+    """A repeatable training step over the batch `inputs`, which may be replaced between steps.
 
     The loss is the squared error of the noise only; a learned variance would add only tensors of the size of
     x. Weight decay is 0, and gradients are set to None after each step.
@@ -58,12 +58,12 @@ class TrainStep:
         )
         self._region = region
         self._call = model if call is None else call
-        self._inputs = inputs
+        self.inputs = inputs
         self._noise = noise
 
     def loss(self) -> Tensor:
         with self._region():
-            out = self._call(*self._inputs)
+            out = self._call(*self.inputs)
             return F.mse_loss(out[:, : self._noise.shape[1]], self._noise)
 
     def optimize(self) -> None:

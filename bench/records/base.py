@@ -201,7 +201,8 @@ class Record:
 class Skipped(Record):
     """A case of any kind without a result, with the reason; it remains a row of tables."""
 
-    status: str  # out of memory, crashed, timed out, error, not finite, no kernel, recompiled, over budget
+    # out of memory, crashed, timed out, error, not finite, no kernel, recompiled, over budget, refused
+    status: str
     reason: str
 
     @property
