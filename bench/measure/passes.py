@@ -14,8 +14,8 @@ from bench.measure.timing import Policy
 from bench.records.base import RECORDS, Case, Environment, ModelCase, Record, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
-from models.guard import remember
 from bench.stats import ratios
+from models.guard import remember
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
 DICO_PASSES = 20  # of the warm-up, and of the timed part
