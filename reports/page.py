@@ -11,6 +11,7 @@ from reports.claims import timed
 from reports.figures import macs_fid
 from reports.figures.plots import Drawing
 from reports.html import page as html
+from reports.html.rows import of_predictions
 from reports.markdown import harmless, with_contents
 from reports.sections import (
     convergence,
@@ -114,7 +115,8 @@ def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
         **{topic.file: _topic(topic, [text for text, _ in of_topics[topic.file]]) for topic in TOPICS},
     }
     texts = {name: harmless(with_contents(text)) for name, text in texts.items()}
-    texts[html.FILE] = html.render(distinct, remarks, found, judged.findings)
+    predicted = of_predictions(projection.predictions(distinct))
+    texts[html.FILE] = html.render(distinct, remarks, found, judged.findings, predicted)
     return Pages(texts=texts, drawings=drawings)
 
 

@@ -56,8 +56,6 @@ def render(
     printed = of_tables(load.tables())
     for row in printed:
         row.place += len(records)
-    for row in predictions:
-        row.place = -1
     rows = sorted([*measured, *printed, *predictions], key=_place)
     most = min(max(SAMPLES[0], TOTAL // max(1, len(records))), SAMPLES[1])
     sources = [_source(record, notes, most) for record in records]

@@ -7,6 +7,7 @@ from typing import Any
 from baselines import load
 from baselines.published import PublishedTable
 from bench.analysis.memory_fit import GIB
+from bench.analysis.projection.predictions import PassPrediction
 from bench.records.base import Record, Skipped, size_text
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
@@ -196,6 +197,31 @@ def _pairs(record: Comparison, row: Row) -> list[Row]:
             one.numbers, one.interval = {"ratio": record.ratio(arm, against)}, interval
             found.append(one)
     return found
+
+
+def of_predictions(predictions: Iterable[PassPrediction]) -> list[Row]:
+    """The rows of predicted passes; they have no source that a dialog could show."""
+    rows = []
+    for one in predictions:
+        case, numbers = one.work.case, {"rate": one.images_per_s, "ms": 1e3 * one.prediction.seconds}
+        if one.peak_bytes is not None:
+            numbers["gib"] = one.peak_bytes / GIB
+        row = Row(
+            model=case.model,
+            what="forward pass",
+            status=PREDICTED,
+            device=one.gpu,
+            res=size_text(case.res),
+            batch=str(case.batch),
+            precision=one.precision,
+            numbers=numbers,
+            interval=one.images_per_s_interval,
+            result=f"fits: {one.fits}",
+            view=SPEED,
+            place=-1,
+        )
+        rows.append(row)
+    return rows
 
 
 PUBLISHED_COLUMNS = {"params_m": "params", "gflops": "gmacs", "throughput": "rate", "fid": "fid"}

@@ -31,6 +31,13 @@ BATCH = 64
 PRECISIONS = ("bf16", "torch-default")
 
 
+def predictions(records: Sequence[Record]) -> list[PassPrediction]:
+    """The predicted passes of the section; empty without the operator costs of one of MODELS."""
+    costs = costs_in(records)
+    seen, _ = observations(usable(records)[0], records, costs)
+    return _cases(costs, projector(seen), memory_errors(records, costs))
+
+
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without the operator costs of one of MODELS."""
     costs = costs_in(records)
