@@ -14,6 +14,7 @@ from models.contract import make_inputs
 from models.fcdm import GlobalResponseNorm
 from models.layers.conditions import Condition, timestep_features
 from models.layers.modulation import ChannelNorm
+from models.mpdit import SpectralConv
 from models.registry import FAMILIES, family_of, find, printed, published_task, task_at
 from models.weights import official_name, randomise_zeros
 from tests.conftest import NARROW, SMALLEST, UNREAD
@@ -130,7 +131,17 @@ def filled(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     """The smallest model of a network for 16 x 16 latents, with no layer left at zero."""
     model = create(request.param, latent_size=16).eval()
     randomise_zeros(model)
+    with torch.no_grad():  # initial weights of unit variance, as published, amplify rounding errors
+        for module in model.modules():
+            if isinstance(module, SpectralConv):
+                module.real /= module.real[0].numel() ** 0.5
+                module.imaginary /= module.imaginary[0].numel() ** 0.5
     return request.param, model
+
+
+def assert_near(out: Tensor, wanted: Tensor) -> None:
+    """Equal to 1e-4 of the norm: MPDiT's initial weights amplify rounding errors of 1e-7 to 4e-5."""
+    assert (out - wanted).norm() < 1e-4 * wanted.norm()
 
 
 def test_rows_do_not_depend_on_their_batch(filled: tuple[str, nn.Module]) -> None:
@@ -139,7 +150,7 @@ def test_rows_do_not_depend_on_their_batch(filled: tuple[str, nn.Module]) -> Non
     with torch.no_grad():
         together = model(x, t, y)
         alone = torch.cat([model(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    assert_near(together, alone)
 
 
 def test_output_depends_on_image_timestep_and_label(filled: tuple[str, nn.Module]) -> None:
@@ -200,9 +211,7 @@ def test_channels_last_gives_the_same_output(filled: tuple[str, nn.Module]) -> N
     other.load_state_dict(model.state_dict())
     other.to(memory_format=torch.channels_last)
     with torch.no_grad():
-        torch.testing.assert_close(
-            other(x.to(memory_format=torch.channels_last), t, y), model(x, t, y), atol=1e-4, rtol=1e-4
-        )
+        assert_near(other(x.to(memory_format=torch.channels_last), t, y), model(x, t, y))
 
 
 def test_it_compiles_as_one_graph(smallest: str) -> None:
