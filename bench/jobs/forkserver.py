@@ -141,3 +141,7 @@ def main() -> int:
         os.write(ANSWERS, f"{pid}\n".encode())
         os.write(ANSWERS, f"{_wait_for(pid, wakes)}\n".encode())
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -36,9 +36,9 @@ NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 START = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
-from bench.jobs import forkserver
+import bench.jobs.forkserver as server
 del sys.path[0]
-raise SystemExit(forkserver.main())
+raise SystemExit(server.main())
 """
 TIME_LIMIT_S: ContextVar[float] = ContextVar("TIME_LIMIT_S", default=math.inf)  # of every worker
 HEADROOM = 0.9  # share of the free memory for a CPU case; the machine keeps the rest
