@@ -14,6 +14,7 @@ _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([KMB]?)")
 POWER = {"": 0, "K": 3, "M": 6, "B": 9}
 _OUR_NAMES = {
     "DiM-H": "DiM-H/2",
+    "SiT-XL": "SiT-XL/2",
     "DiG-XL/2-G": "DiG-XL/2",
     "MPDiT-B": "MPDiT-B/4x",
     "MPDiT-XL": "MPDiT-XL/4x",
@@ -113,7 +114,7 @@ def row_name(row: Row) -> str:
 def backbone_name(row: Row) -> str:
     """The name in this suite of the backbone in a row; tables may print another name."""
     name = row_name(row)
-    return {"DiM-H": "DiM-H/2", "SiT-XL": "SiT-XL/2"}.get(name, name)
+    return _OUR_NAMES.get(name, name)
 
 
 def tables() -> tuple[PublishedTable, ...]:
