@@ -18,9 +18,11 @@ const place = new Map(); // of a record's id
 const anchors = new Map(); // rows by deep link
 const rows = [...source.tBodies[0].rows].map((tr, at) => {
   const row = { at, n: +tr.dataset.n, view: tr.dataset.v, other: tr.dataset.o || "", old: tr.className === "old" };
-  heads.forEach((head, i) => { row[head.key] = tr.cells[i].textContent.trim(); });
+  let cell = tr.firstElementChild;
+  for (let anchor = cell.firstElementChild; anchor; anchor = anchor.nextElementSibling) anchors.set(anchor.id, row);
+  for (const head of heads) { row[head.key] = cell.textContent; cell = cell.nextElementSibling; }
+  row.date = row.date.trim();
   if (tr.id) place.set(tr.id, row);
-  for (const anchor of tr.cells[0].children) anchors.set(anchor.id, row);
   return row;
 });
 source.remove();
@@ -87,6 +89,9 @@ $("#record").addEventListener("click", (event) => { if (event.target === event.c
 $("#record").addEventListener("close", () => { if (place.has(decodeURIComponent(location.hash.slice(1)))) history.replaceState(null, "", location.pathname); });
 
 // the table
+let view = "speed";
+const allowed = (row) => (view === "all" || row.view === view) && (!row.old || $("#older").checked);
+const inView = (key) => (key === "interval" ? view === "all" || view === "speed" : !quantities.has(key) || view === "all" || quantities.get(key).views.includes(view));
 const texts = new Set(["model", "what", "status", "device", "res", "batch", "precision", "settings", "result"]);
 const lists = new Set(["what", "status", "device", "res", "batch", "precision"]);
 const widths = { model: 132, what: 132, status: 124, device: 180, res: 92, batch: 110, precision: 136, settings: 190, result: 240, interval: 150, date: 112 };
@@ -100,7 +105,7 @@ const grid = new Tabulator("#grid", {
   data: rows, index: "at", height: Math.min(640, window.innerHeight - 130), layout: "fitDataStretch", placeholder: "No row has all of this",
   columnDefaults: { headerSortTristate: true, headerMenu: menu, formatter: (cell) => escaped(cell.getValue()), headerTooltip: true },
   columns: heads.map(({ key, title }) => {
-    const column = { field: key, title, frozen: key === "model" && window.innerWidth > 500, minWidth: 64, width: widths[key] };
+    const column = { field: key, title, visible: inView(key), frozen: key === "model" && window.innerWidth > 500, minWidth: 64, width: widths[key] };
     if (key === "model") column.formatter = (cell) => element("a", { class: "model", href: "#", tabindex: "0" }, cell.getValue() || "–");
     if (key === "status") column.formatter = (cell) => element("span", { class: `chip ${cell.getValue()}` }, cell.getValue());
     if (lists.has(key)) {
@@ -114,6 +119,7 @@ const grid = new Tabulator("#grid", {
     if (quantities.has(key) || key === "res" || key === "batch") Object.assign(column, { sorter: "number", sorterParams: { alignEmptyValues: "bottom" } });
     return column;
   }),
+  initialFilter: allowed,
   rowFormatter: (row) => { if (row.getData().old) row.getElement().classList.add("old"); },
 });
 // words of a filter: every one must occur; * stands for any text
@@ -121,20 +127,16 @@ function matches(wanted, value) {
   if (wanted.includes("*")) return new RegExp(`^${wanted.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`, "i").test(value);
   return wanted.toLowerCase().split(/\s+/).every((word) => value.toLowerCase().includes(word));
 }
-let view = "speed";
 const ready = new Promise((done) => grid.on("tableBuilt", done));
-const allowed = (row) => (view === "all" || row.view === view) && (!row.old || $("#older").checked);
 function refresh() {
   grid.setFilter(allowed);
   grid.blockRedraw();
   for (const column of grid.getColumns()) {
-    const key = column.getField();
-    const wanted = key === "interval" ? view === "all" || view === "speed" : !quantities.has(key) || view === "all" || quantities.get(key).views.includes(view);
-    wanted ? column.show() : column.hide();
+    inView(column.getField()) ? column.show() : column.hide();
   }
   grid.restoreRedraw();
 }
-ready.then(refresh);
+ready.then(() => { $("#shown").textContent = `${grid.getDataCount("active").toLocaleString("en")} rows`; });
 grid.on("dataFiltered", (_, shown) => { $("#shown").textContent = `${shown.length.toLocaleString("en")} rows`; });
 grid.on("rowClick", (event, row) => { event.preventDefault(); open(row.getData()); });
 for (const button of $$("[data-view]")) button.onclick = () => {
@@ -293,9 +295,20 @@ function draw() {
 fill($("#x"), firstX, plotted);
 fill($("#y"), firstY, plotted);
 for (const id of ["#x", "#y", "#log"]) $(id).onchange = draw;
+const seen = new Set(); // sections are drawn when they come near
+const near = new IntersectionObserver((entries, observer) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    observer.unobserve(target);
+    seen.add(target.id);
+    if (target.id === "chart") { drawn = target.clientWidth; draw(); } else pair();
+  }
+}, { rootMargin: "600px" });
+near.observe($("#chart"));
+near.observe($("#pair"));
 let drawn = 0; // width of the last drawing: a new height, as of the line below, must not move the focus
 new ResizeObserver(() => {
-  if ($("#chart").clientWidth !== drawn) { drawn = $("#chart").clientWidth; requestAnimationFrame(draw); }
+  if (seen.has("chart") && $("#chart").clientWidth !== drawn) { drawn = $("#chart").clientWidth; requestAnimationFrame(draw); }
 }).observe($("#chart"));
 
 // side by side
@@ -333,8 +346,6 @@ function pair() {
   }
   $("#pair").replaceChildren(body.length ? table : "Neither has a number.");
 }
-pair();
-
 // claims
 for (const button of $$("[data-tone]")) button.onclick = () => {
   for (const one of $$("[data-tone]")) one.setAttribute("aria-pressed", String(one === button));
@@ -352,6 +363,8 @@ async function follow() {
   if (!anchors.has(wanted)) return;
   const row = anchors.get(wanted);
   await ready;
+  if (row.old) $("#older").checked = true;
+  $('[data-view="all"]').click();
   grid.clearHeaderFilter();
   grid.setHeaderFilterValue("model", row.model);
   grid.setHeaderFilterValue("res", row.res);
