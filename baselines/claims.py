@@ -36,7 +36,7 @@ class Claim:
     precision: str
     device: str
     stated: Published  # number in the text; blank if only cells give one
-    cells: str  # table:column:row or table:column:row:steps, joined by " / " and " * "
+    cells: str  # table:column:row or table:column:row:steps, joined by " / " and " * "; also constants
     headline: bool
     source: str
 
@@ -94,7 +94,9 @@ def _computed(cells: str) -> tuple[float, float, float]:
 
 
 def _cell(reference: str) -> tuple[float, float, float]:
-    """A printed number, such as fcdm_table03:gflops:FCDM-S, with its bounds by rounding."""
+    """A printed number, such as fcdm_table03:gflops:FCDM-S, with its bounds by rounding; or a constant."""
+    if reference.isdigit():
+        return float(reference), float(reference), float(reference)
     name, column = reference.split(":")[:2]
     for row in table(name).rows:
         whole = f"{name}:{column}:{row_name(row)}"

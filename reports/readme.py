@@ -3,7 +3,6 @@
 python -m reports.readme
 """
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.store.codec import read
+from reports.claims import timed
 from reports.figures import speed_fid
 from reports.figures.speed_fid import Row
 from reports.markdown import BLANK, Columns, markdown
@@ -68,13 +68,11 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
 
 
 def _interleaved(records: Sequence[Record], model: str) -> tuple[float, float, float] | None:
-    ratios, bounds = [], []
-    for record in comparisons(records):
-        if record.arms[0] == dit_of(model) and model in record.arms[1:]:
-            arm = record.arms.index(model)
-            ratios.append(record.ratio(arm))
-            bounds += [*(record.interval(arm) or ())]
-    return (statistics.median(ratios), min(bounds), max(bounds)) if bounds else None
+    """Mean ratio of the runs with its interval."""
+    for one in timed.speeds(timed.timings(comparisons(records)), model, dit_of(model), RES):
+        if one.how == timed.INTERLEAVED and one.interval is not None and not one.refused:
+            return one.value, *one.interval
+    return None
 
 
 def _setting(evidence: Evidence) -> Setting | None:
@@ -130,8 +128,8 @@ def conditions(records: Sequence[Record]) -> str:
         if isinstance(one, Ceiling) and one.environment.device == newest.environment.device
     }
     text += (
-        f"Measured: {newest.environment.device}, batch {newest.case.arms[0].batch}, eager; fp32 the median "
-        f"of {len(runs)} runs of interleaved rounds (`bench.versus`) and all that their 99 % intervals hold, "
+        f"Measured: {newest.environment.device}, batch {newest.case.arms[0].batch}, eager; fp32 the mean "
+        f"of {len(runs)} runs of interleaved rounds (`bench.versus`) with its 99 % interval over runs, "
         "bf16 from passes timed one model after another."
     )
     products = [ceilings.get((what, "fp32")) for what in ("convolution", "matmul")]

@@ -11,7 +11,7 @@ from baselines.published import Remark
 from bench.analysis import floors
 from bench.analysis.floors import PassFloor
 from bench.records.base import Environment, Record, height_width, size_text
-from reports.claims import figure, words
+from reports.claims import figure, libraries, words
 from reports.claims.commands import commands
 from reports.claims.figure import PARTS, macs_ratio
 from reports.claims.timed import Measured
@@ -56,7 +56,7 @@ def page(records: Sequence[Record]) -> Page:
     parts = ["# Verdicts on the papers' claims", _reading(), _tally(found)]
     parts += [drawing.picture.markdown for drawing in drawings]
     for heading, quantities in PARTS:
-        parts += [f"## {heading}", *_part(_of(found, quantities), quantities, evidence)]
+        parts += [f"## {heading}", *_part(_of(found, quantities), quantities, evidence, records)]
     parts += _shares(records)
     stamps = _stamps(found)
     if stamps["values"]:
@@ -75,7 +75,8 @@ def _reading() -> str:
     return (
         "Claims are in our words (baselines/claims.csv, with the cells of the tables behind every number). "
         "*Published* is the number as the text states it, or what the printed cells give. **Holds**: of a "
-        "count, it rounds to what is printed; of a measured ratio, its whole interval lies within "
+        "count, it rounds to what is printed, and nearly holds within 5 %; of a measured ratio, its whole "
+        "interval lies within "
         f"{100 * BAND:.0f} % of the published, or within its printed digits where they are coarser (4 times "
         "is 3.5 to 4.5). **Does not hold**: the whole interval lies outside. **Cannot tell**: it straddles "
         "an end of that band, there are too few samples, the machine was disturbed, or no case was visited "
@@ -87,21 +88,29 @@ def _reading() -> str:
         "where they drifted there is no verdict. A slow-down comes from bench.scaling, else from two sizes "
         "timed separately. Of a device's settings the one nearest to the published decides; brackets give "
         "the published setting if it differs; *other settings* are the lowest and the highest value of "
-        "the rest. Predictions have their own column and give no verdict. A device without a row for a claim "
-        "has no measurement for it."
+        f"the rest. *{libraries.MARK}*: two families are compared on a device whose rates of matrix products "
+        f"and of convolutions differ by more than {libraries.UNEQUAL:g} times, which decides the ratio too; "
+        "the ratio in bf16 stands beside it. Predictions have their own column and give no verdict. A device "
+        "without a row for a claim has no measurement for it."
     )
 
 
 def _tally(found: Sequence[Finding]) -> str:
     """Lines with the number of each verdict: of counts, and of measurements by device."""
     counted = [one for one in found if one.claim.quantity in COUNTS and one.counted is not None]
-    lines = [f"- Counted: {_verdicts(counted)}." if counted else ""]
+    lines = [f"- Counted, {_rows(counted)}: {_verdicts(counted)}." if counted else ""]
     for device in devices(found):
         of = [one for one in found if one.device == device]
-        lines.append(f"- Measured on {device}: {_verdicts(of)}.")
+        lines.append(f"- Measured on {device}, {_rows(of)}: {_verdicts(of)}.")
     open_claims = {one.claim.id for one in found if one.verdict in (UNMEASURED, UNCOUNTED)}
     lines.append(f"- Neither counted nor measured here: {len(open_claims)} of {len(load.claims())} claims.")
     return "\n".join(filter(None, lines))
+
+
+def _rows(of: Sequence[Finding]) -> str:
+    """A claim on a family of models has a row for each of them."""
+    claims = len({one.claim.id for one in of})
+    return f"{claims} claims" + (f" in {len(of)} rows" if len(of) > claims else "")
 
 
 def _verdicts(of: Sequence[Finding]) -> str:
@@ -138,7 +147,15 @@ def _summary(found: Sequence[Finding]) -> str:
 # parts of the page
 
 
-def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) -> list[str]:
+def _marked(one: Finding, rates: libraries.Rates) -> str:
+    """The verdict, marked where unequal libraries of the device decide it too."""
+    mark = libraries.decide(one.measured, one.model, one.reference, rates)
+    return f"{words.verdict_text(one)} ({libraries.MARK})" if mark else words.verdict_text(one)
+
+
+def _part(
+    of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence, records: Sequence[Record]
+) -> list[str]:
     remarks = load.remarks()
     touching = {one.claim.id: _remarks(one.claim, remarks) for one in of}
     columns: Columns = {
@@ -164,6 +181,12 @@ def _part(of: Sequence[Finding], quantities: Sequence[str], evidence: Evidence) 
         columns["setting (published)"] = [
             words.conditions_beside(one.measured, one.claim) if one.measured else BLANK for one in of
         ]
+        if "speed" in quantities:
+            rates = libraries.rates(records)
+            columns["in bf16"] = [libraries.in_bf16(one.others, one.measured) for one in of]
+            columns["matrix products and convolutions, GFLOP/s"] = [
+                libraries.text(one.measured, rates) for one in of
+            ]
         columns["other settings"] = [_range(one) for one in of]
         ratios = [macs_ratio(evidence, one) for one in of]
         columns["ratio of MACs"] = [BLANK if ratio is None else significant(ratio, 3) for ratio in ratios]

@@ -103,5 +103,7 @@ def predicted(verdicts: Sequence[Verdict]) -> str:
             cases = ", ".join(f"{one.case.precision} {_needed(one)}" for one in of)
             ends = " or ".join(dict.fromkeys(one.text for one in of))
             usable = f"{of[0].device.usable_bytes / GIB:.1f}"
-            texts.append(f"{ends} {how} checkpointing ({cases} of {usable} GiB)")
+            needed = max((one.needed_bytes for one in of if one.needed_bytes), default=None)
+            margin = f", margin x {of[0].device.usable_bytes / needed:.2f}" if needed else ""
+            texts.append(f"{ends} {how} checkpointing ({cases} of {usable} GiB{margin})")
     return "; ".join(texts) or BLANK

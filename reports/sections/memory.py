@@ -72,7 +72,7 @@ def _reading(cases: Sequence[Record]) -> str:
             " **Predicted** figures are sums of the sizes of live tensors; nothing ran. They exclude what "
             "kernels need within an operator and what the allocator loses; reserved memory is unknown."
         )
-    return text
+    return f"{text} {memory_fit.KNOWN_ERROR}"
 
 
 def _lines_reading() -> str:
@@ -102,8 +102,6 @@ def _claims_reading(verdicts: Sequence[Verdict]) -> str:
     for checkpointing in (True, False):
         texts = {verdict.text for verdict in verdicts if verdict.case.checkpointing == checkpointing}
         setting = "With" if checkpointing else "Without"
-        if texts == {"fits"}:
-            text += f" {setting} checkpointing every case fits."
-        elif texts == {"does not fit"}:
-            text += f" {setting} checkpointing no case fits."
-    return text
+        if len(texts) == 1:
+            text += f" {setting} checkpointing every case {min(texts)}."
+    return f"{text} {memory_fit.KNOWN_ERROR}"

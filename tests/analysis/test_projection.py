@@ -559,7 +559,7 @@ def test_fcdm_on_an_a100_cannot_have_been_fp32() -> None:
     made_by, _ = projector_of([])
     (judged,) = published.judge(made_by, passes.costs_in([work]), ["A100 SXM4 80GB"])
     assert judged.row.as_printed == "272.7"
-    assert judged.verdict.startswith("cannot be fp32; nearest ")
+    assert judged.verdict.startswith("not fp32 by direct algorithms at the rated clock; nearest ")
     assert [reading.is_impossible for reading in judged.readings] == [True, False, False]
 
 
@@ -575,7 +575,7 @@ def test_a_row_slightly_above_a_limit_is_marked(tmp_path: Path, capsys: pytest.C
         )
         row = published.published_rows()[0]
         verdicts[share] = published.Judged(row=row, gpu="a GPU", work=zoo()[0], readings=readings).verdict
-    assert verdicts[0.85].startswith("cannot be fp32")
+    assert verdicts[0.85].startswith("not fp32 by direct algorithms")
     assert verdicts[0.95].endswith("above the fp32 limit, within 10 % slack")
     assert "cannot be" not in verdicts[0.95]
     assert "limit" not in verdicts[1.05]
