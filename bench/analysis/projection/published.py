@@ -148,8 +148,8 @@ def judge(projector: Projector, costs: PassCosts, gpus: Sequence[str]) -> list[J
 LIMIT = (
     "At most is the limit of direct algorithms: ideal fusion at the peaks of rated clocks. A row that "
     f"exceeds it by more than {SLACK_TEXT}, the share of the time that timing without synchronisation may "
-    "miss, is not of that precision by direct algorithms. Winograd's 3x3 convolutions need 2.25 to 4 times fewer products "
-    "(DiC), and boosted clocks exceed rated ones by up to 8 %"
+    "miss, is not of that precision by direct algorithms. Winograd's 3x3 convolutions (DiC) need 2.25 to 4 "
+    "times fewer products, and boosted clocks exceed rated ones by up to 8 %"
 )
 CAVEAT = (
     "Published rows were not measured by this suite, and nothing is calibrated on them, but the prior for "
