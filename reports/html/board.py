@@ -12,6 +12,7 @@ from reports.claims import words
 from reports.claims.commands import commands
 from reports.claims.verdicts import (
     BAND,
+    COUNT_BAND,
     COUNTS,
     FAILS,
     HOLDS,
@@ -34,7 +35,7 @@ TONES = {
 TITLES = {
     "fails": "Does not hold",
     "open": "Cannot tell",
-    "nearly": "Holds within 10 %, not to its digits",
+    "nearly": "Holds within 5 %, not to its digits",
     "holds": "Holds",
     "none": "Not counted or measured here",
 }
@@ -123,6 +124,7 @@ def _rule(claim: Claim) -> str:
     low, high = band(claim)
     if claim.quantity in COUNTS:
         least, most = claim.bounds
+        low, high = claim.value * (1 - COUNT_BAND), claim.value * (1 + COUNT_BAND)
         return (
             f"Counted: holds from {least:.4g} to {most:.4g}, which round to the printed digits; "
             f"nearly holds from {low:.4g} to {high:.4g}."

@@ -610,7 +610,7 @@ def test_a_row_beyond_every_reading_says_only_what_it_cannot_be() -> None:
         for precision in published.PRECISIONS
     )
     judged = published.Judged(row=row, gpu="a GPU", work=zoo()[0], readings=readings)
-    assert judged.verdict == "cannot be fp32 or tf32 or torch-default"
+    assert judged.verdict == "not fp32 or tf32 or torch-default by direct algorithms at the rated clock"
 
 
 # names
