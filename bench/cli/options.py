@@ -165,7 +165,7 @@ def add_models(parser: Parser, default: str) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="a checkpoint of the one --model: .pt, .safetensors",
+        help="a checkpoint file of the one --model",
     )
 
 

@@ -27,7 +27,12 @@ def add_chain(parser: options.Parser) -> None:
         metavar="DECAY",
         help="an average of a checkpoint",
     )
-    chain.add_argument("--objective", choices=OBJECTIVES, help="default: the checkpoint's, else the model's")
+    chain.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        metavar="NAME",
+        help=f"{', '.join(OBJECTIVES)} (default: as trained)",
+    )
     chain.add_argument("--sampler", metavar="NAME", help="ancestral, ddim; sde, euler, heun; heun-euler")
     chain.add_argument(
         "--steps", type=options.positive_int, help=f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"

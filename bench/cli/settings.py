@@ -37,7 +37,7 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
         batch: default batch.
         cpu_batch: default on a CPU, filled in by the command; None: the same.
     """
-    on_cpu = "" if cpu_batch is None else f" on a GPU, {cpu_batch} on a CPU"
+    on_cpu = "" if cpu_batch is None else f", on a CPU {cpu_batch}"
     options.add_device(parser)
     group = parser.add_argument_group("settings, of which lists are combined")
     group.add_argument(
@@ -54,7 +54,7 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
         choices=options.PRECISIONS,
         default=["fp32"],
         metavar="NAME",
-        help=f"fp32 (default), {', '.join(options.PRECISIONS[1:])}",
+        help=f"fp32 (default) {' '.join(options.PRECISIONS[1:])}",
     )
     add_impl(group)
     add_engine(group)

@@ -71,7 +71,13 @@ def _add_data(group: Group) -> None:
 
 def _add_recipe(group: Group) -> None:
     rate, share = _number(0, math.inf, "0 or above"), _number(0, 1, "from 0 to below 1")
-    group.add_argument("--objective", choices=OBJECTIVES, default="iddpm", help="default: iddpm")
+    group.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default="iddpm",
+        metavar="NAME",
+        help=f"{', '.join(OBJECTIVES)} (default: iddpm)",
+    )
     group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
     group.add_argument(
         "--seeds",
