@@ -183,7 +183,7 @@ class Join(Split):
         self.share = nn.Parameter(torch.full((1,), 0.5))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]  # one input more
-        return torch.lerp(skip, super().forward(x), self.share)
+        return torch.lerp(skip, super().forward(x), self.share.type_as(skip))
 
 
 def cell_positions(height: int, width: int, device: torch.device) -> Tensor:
