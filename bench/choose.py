@@ -252,7 +252,7 @@ def _memory(text: str) -> memory_fit.Device:
 
 def _positive(text: str) -> float:
     try:
-        value = float(text)
+        value = options.number(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
