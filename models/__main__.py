@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from bench.cli import models, options, records
 from bench.tables.numbers import fixed, giga
 from bench.tables.table import Column, Table, unit
+from models.registry import is_plugin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,8 @@ TABLE = Table[Row](
 def _body(args: argparse.Namespace) -> int:
     records.check_table_output(args.out, args.force)
     names = models.model_names(args.models or None, default=["*"], flag="MODEL")
+    if own := [name for name in names if is_plugin(name)]:
+        raise options.UsageError(f"MODEL {own[0]}: is not of this suite; bench.flops counts a model of yours")
     notes = [
         f"{len(names)} models; one image; 1 MAC = 2 FLOPs; variants: python -m models '*@*'; "
         "small sizes of ours: python -m models '*-Ti*'"
