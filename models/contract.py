@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from models.guard import UsersCodeError, users_code
+from models.guard import UsersCodeError, describe, users_code
 from models.registry import find, implement, is_plugin
 from models.task import Task
 from models.users.calls import notes_of, sample_in
@@ -125,7 +125,9 @@ def check(name: str, task: Task, *, either_sigma: bool = False) -> nn.Module:
         try:
             model, x, out = _called(name, task, _real_device())
         except ValueError as on_real:
-            if str(on_real.__cause__) == str(on_meta.__cause__):  # not for the lack of values
+            if describe(on_real.__cause__ or on_real) == describe(
+                on_meta.__cause__ or on_meta
+            ):  # not for the lack of values
                 raise on_meta from on_meta.__cause__
             raise
         cause = on_meta.__cause__ or on_meta
