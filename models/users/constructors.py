@@ -76,6 +76,10 @@ def call(constructor: Constructor, task: Task, given: Mapping[str, Any]) -> "nn.
         UnfitError: arguments that it does not take, or others that it needs.
         whatever the constructor raises.
     """
+    from torch import nn
+
+    if isinstance(constructor, type) and constructor.__init__ is nn.Module.__init__ and not given:  # type: ignore[misc]
+        return constructor()
     known, takes_any = parameters(constructor)
     # at another size of the image than `task_of` assumes, a given size is the task's
     given = {

@@ -342,13 +342,13 @@ def test_jobs_for_a_sweep_are_visits_memory_and_counts() -> None:
         (["--out", "/"], "--out /: is a folder"),
         (
             ["--no-measure", "--compile", "on"],
-            "--compile: is an option of timing, and --no-measure times nothing",
+            "--engine: is an option of timing, and --no-measure times nothing",
         ),
         (["--no-measure", "--budget", "5"], "--budget: is an option of timing"),
         (["--no-measure", "--precision-target", "0.01"], "--precision-target: is an option of timing"),
         (["--no-measure", "--visits", "2"], "--visits: is an option of timing"),
         (["--no-measure", "--attention", "auto"], "--attention: is an option of timing"),
-        (["--no-measure", "--compile", "off"], "--compile: is an option of timing"),
+        (["--no-measure", "--compile", "off"], "--engine: is an option of timing"),
         (
             ["--no-measure", "--model", "FCDM-S", "--show", "sizes", "crossovers"],
             "--show crossovers: a cross-over needs two models, got --model FCDM-S",

@@ -146,7 +146,7 @@ def test_peaks_of_a_gpu_are_those_of_its_row() -> None:
         ("NVIDIA A100-SXM4-40GB", "A100 SXM4 40GB"),
         ("NVIDIA L40S", "L40S"),
         ("NVIDIA A100", None),
-        ("NVIDIA B200", None),
+        ("NVIDIA B200", "B200 SXM 180GB"),
         ("AMD EPYC (2 threads)", None),
         ("", None),
     ],

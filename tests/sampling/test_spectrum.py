@@ -228,7 +228,7 @@ def test_a_network_that_cannot_be_built_is_refused(
     argv = ["--model", f"tests.tiny:{factory}", "--weights", str(tmp_path / "some.pt"), "--data", "digits"]
     assert analyse.main(["spectrum", *argv, "--device", "cpu"]) == 2
     shown = capsys.readouterr().err
-    assert f"tests.tiny:{factory}: building it" in shown
+    assert f"tests.tiny:{factory}: raised " in shown
     assert message in shown
     assert shown.count("\n") == 1
 

@@ -482,7 +482,7 @@ def test_other_models_or_another_order_are_another_case() -> None:
         ("KilledWhenReal", "crashed", "SIGKILL"),
         ("AsksForTooMuch", "out of memory", "tests.tiny:AsksForTooMuch: "),
         ("TooLarge", "out of memory", "tests.tiny:TooLarge: "),
-        ("BrokenWhenReal", "error", "tests.tiny:BrokenWhenReal: building it"),
+        ("BrokenWhenReal", "error", "tests.tiny:BrokenWhenReal: raised RuntimeError"),
     ],
 )
 def test_a_comparison_that_fails_is_rows_with_the_reason(
