@@ -74,6 +74,10 @@ def _per_output(*_args: object, out_val: Tensor, **_kwargs: object) -> int:
     return out_val.numel()
 
 
+def _four_per_output(*_args: object, out_val: Tensor, **_kwargs: object) -> int:
+    return 4 * out_val.numel()
+
+
 def _per_output_if_affine(weight_at: int) -> Rule:
     def rule(*args: object, out_val: tuple[Tensor, ...], **_kwargs: object) -> int:
         return 0 if args[weight_at] is None else out_val[0].numel()
@@ -99,6 +103,7 @@ TORCHPROFILE_RULES: Mapping[Any, Rule] = {
     aten.mean: _per_output,
     aten.avg_pool2d: _per_output,
     aten._adaptive_avg_pool2d: _per_output,
+    aten.upsample_bilinear2d: _four_per_output,
     aten.native_layer_norm: _per_output_if_affine(2),
     aten.native_group_norm: _per_output_if_affine(1),
 }
