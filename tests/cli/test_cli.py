@@ -368,5 +368,10 @@ def test_the_commands_are_listed_most_used_first(capsys: pytest.CaptureFixture[s
     assert set(listed) == set(COMMANDS)
     assert list(listed)[:3] == ["models", "bench.flops", "bench.throughput"]
     assert listed["bench.throughput"].startswith("Time denoising passes or training steps")
-    assert run(list_commands, "flops") == 2
+    assert run(list_commands, "flop") == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_command_is_run_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(list_commands, "flops", "--model", "DiT-S/8", "--res", "64") == 0
+    assert "DiT-S/8" in capsys.readouterr().out
