@@ -227,7 +227,10 @@ def _arrays(path: Path, only: Sequence[str] | None) -> dict[str, Array]:
     if reason := why_not_regular(path):
         raise ValueError(f"{path}: {reason}")
     found = {}
-    with reading(path, "a whole .npz"), zipfile.ZipFile(path) as archive:
+    with reading(path, "a whole .npz"), path.open("rb") as opened:
+        if opened.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+            raise ValueError("it is a single array")
+        archive = zipfile.ZipFile(opened)
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if (only is None or name in only) and name != member.filename:

@@ -178,7 +178,7 @@ def test_missing_fashion_mnist_names_the_package(
         (["digits", "--from", "a.tgz"], "--from and --again work for fashion-mnist and cifar10 only"),
         (["digits", "--out", "a.jsonl"], "this command makes no records"),
         (["cifar10", "--from", "nowhere.tgz"], "nowhere.tgz: cannot be read: No such file"),
-        (["cifar10", "--from", "."], ".: cannot be read: Is a directory"),
+        (["cifar10", "--from", "."], ".: is a folder, not a file"),
     ],
 )
 def test_errors_are_one_line(
