@@ -188,6 +188,7 @@ def compare(
                 models.append(stack.enter_context(prepare(arm, None, allowance=allowance)))
             if reverse:
                 models.reverse()
+            settle = remember()  # an arm's own code may change the threads of all
             with compiled_already(case.arms[0]):
                 compared = interleaved.compare(
                     [model.call for model in models],
@@ -196,11 +197,12 @@ def compare(
                     synchronise=models[0].synchronise,
                     read_clock_mhz=monitor.clock_mhz if monitor else None,
                     calls_of_visit=calls,
-                    settle=remember(),  # an arm's own code may change the threads of all
+                    settle=settle,
                     after_visit=lambda arm: models[arm].keep(),
                 )
             for number, model in enumerate(models):
                 checked = case.arms[number]
+                settle()
                 model.verify(median(ratios.seconds_per_call(compared, number)))
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             failed = checked or order[min(len(models), len(case.arms) - 1)]
