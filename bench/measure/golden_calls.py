@@ -85,7 +85,10 @@ def build(name: str, golden: Reference) -> nn.Module:
 
 
 class _WithoutDraws(TorchFunctionMode):
-    """Context in which random initial values of weights are not drawn, which takes seconds for large ones."""
+    """Context in which Tensor.uniform_ and normal_ give 0: to draw takes seconds for large weights.
+
+    Memory as it was found would not do: nn.init.trunc_normal_ draws until all values are within its bounds.
+    """
 
     def __torch_function__(
         self,
@@ -95,7 +98,7 @@ class _WithoutDraws(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - of any function of torch
         if func in (Tensor.uniform_, Tensor.normal_):
-            return args[0]
+            return args[0].zero_()
         return func(*args, **(kwargs or {}))
 
 

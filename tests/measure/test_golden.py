@@ -81,6 +81,12 @@ def test_every_golden_file_has_its_model() -> None:
     assert golden_calls.names() == [name for name in (*names(), *names("*@*")) if name in known]
 
 
+def test_weights_that_are_not_drawn_are_zero_whatever_the_memory_held() -> None:
+    with golden_calls._WithoutDraws():
+        for draw in (Tensor.normal_, Tensor.uniform_, nn.init.xavier_uniform_, nn.init.trunc_normal_):
+            assert not draw(torch.full((8, 8), 5.0)).any()  # 5 is outside the bounds of trunc_normal_
+
+
 def test_a_back_end_has_its_models_golden_an_ablation_none() -> None:
     assert golden_calls.golden_of("DiG-S/2@torch") == "DiG-S/2"
     assert golden_calls.golden_of("DiT-XL/2") is None
