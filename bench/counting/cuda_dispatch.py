@@ -14,6 +14,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from models.layers.precision import types_kept
+
 aten = torch.ops.aten
 
 
@@ -82,11 +84,12 @@ class CudaRules(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - torch's own signature
         keywords = dict(kwargs or {})
         name = getattr(func, "__name__", "")
+        casts = self.autocast is not None and not types_kept.get()
         if func is F.scaled_dot_product_attention:
-            if self.autocast is not None:
+            if casts:
                 args, keywords = _each(self._lower, args), _each(self._lower, keywords)
             return fused_attention(*args, **keywords)
-        if self.autocast is None:
+        if not casts:
             return func(*args, **keywords)
         if name in TO_LOWER:
             return func(*_each(self._lower, args), **_each(self._lower, keywords))

@@ -1,14 +1,28 @@
 """Parts of a network that run in float32 whatever the rest computes in."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
+# on the meta device, which has no autocast: predictions that imitate it read this
+types_kept: ContextVar[bool] = ContextVar("types_kept", default=False)
+
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Context in which products on the device of x keep the type of their inputs."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+    return _keep_types() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+@contextmanager
+def _keep_types() -> Iterator[None]:
+    before = types_kept.set(True)
+    try:
+        yield
+    finally:
+        types_kept.reset(before)
 
 
 def widest(x: Tensor) -> torch.dtype:
