@@ -33,7 +33,8 @@ class Family:
     variants: Mapping[str, Factory]  # sizes as published: "FCDM-L"
     ablations: Mapping[str, Factory] = field(default_factory=dict)  # what a paper changed: "FCDM-L@k3"
     # "FCDM-Ti": a size in no paper, trained on a CPU in minutes. At 8 x 8 x 1 and 10 classes each has about
-    # 0.43 M parameters and 4.3 M MACs, within 15 % of each other; DiG, in steps of 64, within 20 %
+    # 0.43 M parameters and 4.3 M MACs, within 15 % of each other; DiG, in steps of 64, within 20 %, and DDT,
+    # whose decoder modulates each token
     small: Mapping[str, Factory] = field(default_factory=dict)
     # variants of another task or resolution than `task`
     tasks: Mapping[str, Task] = field(default_factory=dict)
