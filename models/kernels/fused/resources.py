@@ -36,6 +36,7 @@ class Resources:
     registers: int  # of a thread
     shared_bytes: int  # of a program
     spilled_bytes: int  # of a thread, in local memory
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,7 @@ def compiled(one: Compilation, dtype: torch.dtype, sm: int) -> Resources:
         registers=found["REG"],
         shared_bytes=made.metadata.shared,
         spilled_bytes=found["STACK"] + found["LOCAL"],
+        source=f"models.kernels.fused.resources with Triton {triton.__version__}",
     )
 
 
