@@ -19,6 +19,7 @@ from bench.cli import options, records
 from bench.cli.options import UsageError
 from bench.records.base import Record
 from bench.records.note import Note
+from bench.store.files import why_not_writable
 
 if TYPE_CHECKING:
     from reports.figures.plots import Drawing
@@ -31,6 +32,8 @@ def _body(args: argparse.Namespace) -> int:
         contents = records.read_contents(path, "--records ")
         found += contents.records
         notes += contents.notes
+    if reason := why_not_writable(args.out / "report.html"):  # no folder is made for a name refused later
+        raise UsageError(f"--out {args.out}: {reason}")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
