@@ -20,7 +20,7 @@ from bench.store.store import open_store
 from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("BENCH_KILLS", "2"))  # 20 in a long run
+KILLS = int(os.environ.get("BENCH_KILLS", "1"))  # 20 in a long run
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 SUITE = """
 [[run]]
@@ -96,16 +96,16 @@ def test_a_sweep_killed_at_any_moment_is_resumed(args: list[str]) -> None:
         )  # fmt: skip
         assert wait_for(partial(has_started, killed))
         if number == 0:
-            assert wait_for(lambda of=killed.pid: servers_and_workers(of)[1])
+            assert wait_for(lambda of=killed: servers_and_workers(of.pid)[1] or of.poll() is not None)
         else:
             time.sleep(draw.uniform(0, 4))
         started = [pid for group in servers_and_workers(killed.pid) for pid in group]
         killed.send_signal(sent := SIGNALS[number % len(SIGNALS)])
-        _, err = killed.communicate(timeout=30)
+        _, err = killed.communicate(timeout=300)
         if killed.returncode:
             assert killed.returncode == (-sent if sent == signal.SIGKILL else 128 + sent)
             assert sent == signal.SIGKILL or err.count("\n") == 1
-        assert wait_for(lambda of=started: not set(of) & processes().keys(), 5)
+        assert wait_for(lambda of=started: not set(of) & processes().keys(), 60)
         records = codec.read(out).records
         assert records[: len(before)] == before
         before = list(records)
@@ -118,12 +118,17 @@ def test_a_sweep_killed_at_any_moment_is_resumed(args: list[str]) -> None:
 
 @pytest.mark.parametrize("victim", ["worker", "server"])
 def test_a_killed_worker_or_server_loses_no_case(victim: str, args: list[str]) -> None:
-    def kill() -> None:
-        assert wait_for(lambda: servers_and_workers(os.getpid())[1])
+    def is_killed() -> bool:
         servers, workers = servers_and_workers(os.getpid())
-        os.kill((workers if victim == "worker" else servers)[0], signal.SIGKILL)
+        if not workers:
+            return False
+        try:
+            os.kill((workers if victim == "worker" else servers)[0], signal.SIGKILL)
+        except ProcessLookupError:  # ended since
+            return False
+        return True
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=wait_for, args=(is_killed,))
     killer.start()
     assert run(sweep.main, *args) == 0
     killer.join()
