@@ -1,7 +1,7 @@
 """Parts of a network that run in float32 whatever the rest computes in."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -13,7 +13,9 @@ types_kept: ContextVar[bool] = ContextVar("types_kept", default=False)
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Context in which products on the device of x keep the type of their inputs."""
-    return _keep_types() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+    if not x.is_meta:
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext() if torch.compiler.is_compiling() else _keep_types()  # no tracer follows a ContextVar
 
 
 @contextmanager
