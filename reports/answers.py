@@ -1,7 +1,7 @@
 """The answers at the head of the report: fastest, leanest, best published quality, memory of training.
 
 Models are compared within one setting and one letter of size only. Where the intervals of the best two
-overlap, and no interleaved comparison decides between them, the answer is that they cannot be told apart.
+overlap, and no interleaved comparison decides between them, the answer is "cannot tell".
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class Answer:
 
     where: str  # device, px, batch, precision, switches; and the letter of size
     question: str  # one of QUESTIONS
-    best: tuple[str, ...]  # one model, or those that cannot be told apart
+    best: tuple[str, ...]  # one model, or several between which nothing decides
     text: str  # the best models with their numbers and intervals
     status: str  # measured, counted, predicted, or two of published, measured and counted
     among: tuple[str, ...]  # all models that were compared

@@ -131,7 +131,7 @@ def _rule(claim: Claim) -> str:
         )
     return (
         f"Measured: holds if the whole interval lies from {low:.4g} to {high:.4g} ({100 * BAND:.0f} %, or "
-        "the printed digits), does not hold if all of it lies outside; else it cannot be told."
+        "the printed digits), does not hold if all of it lies outside; else: cannot tell."
     )
 
 

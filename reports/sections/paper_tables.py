@@ -26,7 +26,7 @@ TABLES = {
     **dict.fromkeys(("dico_table12", "dico_table13", "mpdit_table01"), 256),
     **dict.fromkeys(("lightningdit_table02", "lightningdit_table03"), 256),
 }
-PRECISION = "torch-default"  # of the predicted column: what PyTorch does with fp32 unless told otherwise
+PRECISION = "torch-default"  # of the predicted column: what PyTorch does with fp32 by default
 
 
 @dataclass(frozen=True, kw_only=True)
