@@ -1,7 +1,7 @@
 """The answers at the head of the report: fastest, leanest, best published quality, memory of training.
 
-Models are compared within one setting and one letter of size only. Where the intervals of the best two
-overlap, and no interleaved comparison decides between them, the answer is "cannot tell".
+Models are compared within one setting and one letter of size only. Where the best two differ by no more than
+processes do, and no interleaved comparison decides between them, the answer is "cannot tell".
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from bench.analysis.memory_fit import GIB
 from bench.records.base import Record, Size, height_width, size_text
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
+from bench.stats import processes
 from reports.claims import timed
 from reports.claims.timed import Timings
 from reports.markdown import gmacs, images, significant
@@ -88,14 +89,13 @@ def _fastest(where: str, question: str, group: Sequence[Throughput], timings: Ti
 
 
 def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bool:
-    """Whether interleaved rounds show it under this setting, or else the two intervals."""
+    """Whether interleaved rounds show it under this setting, or else the spread between processes."""
     setting = setting_of(best.case, best.environment)
     if timings is not None and one.case.work == "inference":
         for ratio in timed.interleaved(timings, best.case.model, one.case.model, best.case.res):
             if ratio.setting == setting and ratio.interval and not ratio.refused:
                 return ratio.interval[0] > 1
-    ours, theirs = best.images_per_s_interval, one.images_per_s_interval
-    return ours is not None and theirs is not None and theirs[1] < ours[0]
+    return processes.ratio_interval(best.by_process_s, one.by_process_s)[0] > 1
 
 
 def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -> list[Answer]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.records.base import Environment, Record, Skipped
 from bench.records.throughput import TimedPasses
+from bench.stats import processes
 from bench.store.codec import key
 from bench.tables.numbers import BLANK as BLANK
 from bench.tables.numbers import decimals, rounded
@@ -69,8 +70,14 @@ def stamp(environment: Environment) -> str:
     return f"torch {environment.torch}, commit {environment.commit[:12] or BLANK}, {environment.date[:10]}"
 
 
+BRACKETS = (
+    f"Brackets are 95 % intervals of the median over fresh processes; ‡ marks an interval {processes.ONE}, "
+    "which does not cover another process"
+)
+
+
 def images(timing: TimedPasses | Skipped | None) -> str:
-    """Images/s as the median with its 95 % interval, or the status of a case without a number."""
+    """Images/s, the median with its interval (`BRACKETS`), or the status of a case without a number."""
     if timing is None:
         return BLANK
     if isinstance(timing, Skipped):
@@ -80,7 +87,8 @@ def images(timing: TimedPasses | Skipped | None) -> str:
     if interval is None:
         return f"{rounded(rate)}{open_mark} (n = {len(timing.times_s)}, no interval)"
     places = decimals(rate)
-    return f"{rate:.{places}f}{open_mark} [{interval[0]:.{places}f}, {interval[1]:.{places}f}]"
+    alone = "‡" if timing.processes == 1 else ""
+    return f"{rate:.{places}f}{open_mark} [{interval[0]:.{places}f}, {interval[1]:.{places}f}]{alone}"
 
 
 _OURS = re.compile(r"<!-- records: [0-9a-f; ]* -->|\]\((?:#[\w-]+|(?:plots/)?[\w-]+\.(?:md|svg|html))\)")

@@ -8,7 +8,7 @@ from bench.records.throughput import Throughput
 from reports.answers import QUESTIONS, Answer, published_fid
 from reports.conditions import command, counted_line, per_image, setting_line
 from reports.figures.plots import Drawing
-from reports.markdown import BLANK, Columns, images, markdown, significant
+from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
 from reports.naming import order
 from reports.published import measured_ratio
 from reports.selection import OUR_RULES, Evidence, Setting, gather
@@ -65,8 +65,8 @@ def answers(found: Sequence[Answer]) -> str:
     }
     rest = f"\n\n{len(found) - len(shown)} more are in report.html." if len(found) > len(shown) else ""
     text = (
-        "Models of one size under one setting; *among* is their number. Brackets are 95 % intervals of the "
-        "median. *Cannot tell*: they overlap, or interleaved rounds do not decide."
+        f"Models of one size under one setting; *among* is their number. {BRACKETS}. *Cannot tell*: the "
+        "passes differ by no more than processes do, or interleaved rounds do not decide."
     )
     return f"## Answers\n\n{text}\n\n{markdown(columns, [one.records for one in shown])}{rest}"
 
@@ -162,8 +162,8 @@ def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 
 
 READING = (
-    "images/s is batch / median pass of one denoising call, model(x, t, y), not of a sampler. Brackets are "
-    "the 95 % interval of the median; † marks a case whose time budget ended before the interval was as "
+    "images/s is batch / median pass of one denoising call, model(x, t, y), not of a sampler. "
+    f"{BRACKETS}; † marks a case whose time budget ended before the interval was as "
     "narrow as requested. Compare images/s within a table only. Across devices compare the ratio to the DiT "
     "of the same size (÷ DiT), and even that moves with precision, batch and attention kernel."
 )

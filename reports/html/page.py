@@ -23,6 +23,7 @@ from reports.claims.verdicts import Finding
 from reports.html import board
 from reports.html.commands import command
 from reports.html.rows import QUANTITIES, STATUSES, VIEWS, Row, of_records, of_tables
+from reports.markdown import BRACKETS
 from reports.naming import COLOURS, order
 
 FILE = "report.html"
@@ -73,6 +74,7 @@ def render(
         anchors=_anchors(rows),
         names=names,
         interval=_interval,
+        brackets=BRACKETS,
         answers=answers,
         settings_of_answers=list(by_setting.items())[:MOST_CARDS],
         left_out=max(0, len(by_setting) - MOST_CARDS),

@@ -162,7 +162,7 @@ def _fill(row: Row, record: Record) -> None:
             row.interval = record.images_per_s_interval
             if record.joules_per_image is not None:
                 row.numbers["joules"] = record.joules_per_image
-            row.result = "; ".join(record.noise)
+            row.result = "; ".join([f"interval: {record.interval_covers}", *record.noise])
         case SamplingRun():
             row.numbers, row.interval = {"rate": record.images_per_s}, record.images_per_s_interval
             row.result = case.chain

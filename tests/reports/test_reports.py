@@ -16,8 +16,9 @@ from bench.records.base import Record, Skipped
 from bench.records.counts import CountCase, MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.store.codec import key, to_line
-from reports import overview, published
+from reports import answers, overview, published
 from reports.__main__ import main
+from reports.claims.timed import timings
 from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
 from reports.sections import paper_tables
@@ -204,7 +205,7 @@ def test_published_tables_prefer_torchprofiles_rules() -> None:
 def test_a_measured_cell_is_the_median_with_its_interval() -> None:
     table = columns(report(timed(case(), *SEVEN)), "## FCDM Table 1:")
     cell = table["images/s, measured here (M1)"][table["model"].index("FCDM-XL")]
-    assert cell == "242.4 [222.2, 266.7]"  # 8 images in 33, 36 and 30 ms
+    assert cell == "242.4 [222.2, 266.7]‡"  # 8 images in 33, 36 and 30 ms, of one process
 
 
 def test_too_few_samples_have_no_interval() -> None:
@@ -252,6 +253,18 @@ def test_the_newest_record_of_a_case_wins_in_any_order() -> None:
     assert "242.4 [222.2, 266.7]" in report(old, new, failed)
     assert "2 of them are older than another of the same case" in report(old, new, failed)
     assert "crashed" not in report(old, new, failed)
+
+
+@pytest.mark.parametrize(("slower", "processes", "best"), [(1.1, 1, 2), (1.5, 1, 1), (1.1, 3, 1)])
+def test_one_process_decides_only_what_processes_cannot(slower: float, processes: int, best: int) -> None:
+    each = tuple(0.03 * (1 + i % 2 / 100) for i in range(20))
+    starts = tuple(20 * i for i in range(1, processes))
+    records = [
+        replace(timed(case(model), *[by * s for s in each * processes]), process_starts=starts)
+        for model, by in (("FCDM-S", 1.0), ("DiC-S", slower))
+    ]
+    found = answers.answers(gather(records), timings(records), records)
+    assert [len(one.best) for one in found if one.question == answers.FASTEST] == [best]
 
 
 def test_remarks_follow_the_cells_they_are_about() -> None:
