@@ -70,12 +70,20 @@ def by_size(names: Sequence[str], sizes: Sequence[Size]) -> list[list[tuple[str,
 
 
 @cache
-def _note_other_size(name: str, size: Size) -> None:
+def _note_other_sizes(sized: tuple[tuple[str, Size], ...]) -> None:
+    """Name in one line the models that were published for another size; once in a command."""
     from models.registry import published_task
 
-    own = published_task(name).res
-    if size != own != USUAL_RES:
-        print(f"{name} was published for {size_text(own)} px; here at {size_text(size)} px", file=sys.stderr)
+    others = [(name, size) for name, size in sized if size != published_task(name).res != USUAL_RES]
+    if not others:
+        return
+    names = list(dict.fromkeys(name for name, _ in others))
+    here = ", ".join(dict.fromkeys(size_text(size) for _, size in others))
+    if len(names) == 1:
+        _say(f"{names[0]} was published for {size_text(published_task(names[0]).res)} px; here at {here} px")
+        return
+    own = ", ".join(f"{name} ({size_text(published_task(name).res)} px)" for name in names)
+    _say(f"published for another size, here at {here} px: {own}")
 
 
 def meta_models(
@@ -93,9 +101,9 @@ def meta_models(
 
     if weights is not None and len(names) != 1:
         raise UsageError(f"--weights {weights}: belongs to one --model, got {len(names)}: {', '.join(names)}")
-    built = {
-        (name, size): _on_meta(name, size, flag) for name in names for size in sizes_of(name, sizes, flag)
-    }
+    sized = _sized(names, sizes, flag)
+    built = {(name, size): _on_meta(name, size, flag) for name, size in sized}
+    _note_other_sizes(sized)
     if weights is not None:
         try:
             read = read_weights(weights)
@@ -125,9 +133,14 @@ def check_models(
     if weights is not None:
         meta_models(names, sizes, weights, flag)
         return
-    for name in names:
-        for size in sizes_of(name, sizes, flag):
-            _builds(name, size, flag)
+    sized = _sized(names, sizes, flag)
+    for name, size in sized:
+        _builds(name, size, flag)
+    _note_other_sizes(sized)
+
+
+def _sized(names: Sequence[str], sizes: Sequence[Size], flag: str) -> tuple[tuple[str, Size], ...]:
+    return tuple((name, size) for name in names for size in sizes_of(name, sizes, flag))
 
 
 def check_impl(names: Sequence[str], impls: Sequence[str], flag: str = "--impl") -> None:
@@ -162,7 +175,6 @@ def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
     from models.registry import is_plugin, task_at
     from models.users.calls import notes_of
 
-    _note_other_size(name, size)
     try:
         task = task_at(name, *height_width(size))
         if not is_plugin(name):
