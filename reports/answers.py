@@ -7,7 +7,7 @@ processes do, and no interleaved comparison decides between them, the answer is 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from baselines import load
+from bench.analysis import published_fid
 from bench.analysis.memory_fit import GIB
 from bench.records.base import Record, Size, height_width, size_text
 from bench.records.memory import Memory
@@ -22,7 +22,6 @@ from reports.selection import OUR_RULES, Evidence, Setting, latest, setting_of
 FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for its speed"
 STEP, MEMORY = "fastest training step", "least memory of training"
 QUESTIONS = (FASTEST, LEANEST, QUALITY, STEP, MEMORY)
-AT_400K = {256: "fcdm_table03", 512: "fcdm_table05"}  # published FID without guidance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,18 +119,6 @@ def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -
     ]
 
 
-def published_fid(res: Size) -> dict[str, float]:
-    """FID after 400K steps without guidance, by model, as FCDM's tables print it at this size."""
-    if not isinstance(res, int) or res not in AT_400K:
-        return {}
-    rows = load.table(AT_400K[res]).rows
-    return {
-        row["model"].as_printed: fid
-        for row in rows
-        if row["train_steps"].as_printed == "400K" and (fid := row["fid"].value) is not None
-    }
-
-
 def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
     """Names of the points (name, cost, cost) that no other point undercuts in both costs."""
     kept, least = [], float("inf")
@@ -144,8 +131,12 @@ def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
 
 def _quality(where: str, group: Sequence[Throughput], res: Size) -> list[Answer]:
     """The models of which no other one has both a lower published FID and a shorter pass."""
-    fids = published_fid(res)
-    known = [one for one in group if one.case.model in fids]
+    known = []
+    fids: dict[str, float] = {}
+    for one in group:
+        if (fid := published_fid.lowest(one.case.model, res, published_fid.AT_400K)) is not None:
+            known.append(one)
+            fids[one.case.model] = fid.value
     if not known:
         return []
     best = frontier([(one.case.model, one.median_s, fids[one.case.model]) for one in known])

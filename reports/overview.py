@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from baselines import load
 from bench.records.base import Record, Size, Skipped, height_width, size_text
 from bench.records.throughput import Throughput
-from reports.answers import QUESTIONS, Answer, published_fid
+from reports.answers import QUESTIONS, Answer
 from reports.conditions import command, counted_line, per_image, setting_line
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
@@ -100,11 +100,8 @@ def _headline(res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:
         columns[heading] = [images(t.record if t else None) for t in used[setting]]
         for source, timing in zip(sources, used[setting], strict=True):
             source += [timing.record] if timing else []
-    fids = published_fid(res)
-    columns["images/s, published"] = [
-        rows[name]["throughput"].as_printed or BLANK if name in rows else BLANK for name in names
-    ]
-    columns["FID, published"] = [f"{fids[name]:.2f}" if name in fids else BLANK for name in names]
+    for heading, key in (("images/s, published", "throughput"), ("FID, published", "fid")):
+        columns[heading] = [rows[name][key].as_printed or BLANK if name in rows else BLANK for name in names]
     table = load.table(HEADLINES[res])
     lines = [f"{table.paper} Table {table.number} is the source of the published columns: 400K steps."]
     lines += [f"{marks[setting]}: {setting}." for setting in shown]
