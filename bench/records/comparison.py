@@ -12,7 +12,7 @@ from bench.tables.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interleaved(Record):
+class Interleaved(processes.OverProcesses, Record):
     """Every visit of interleaved rounds over two or more arms, the reference first.
 
     Ratios compare speeds: reference time / arm time.
@@ -49,15 +49,6 @@ class Interleaved(Record):
     @property
     def rounds(self) -> int:
         return len(self.order) // (2 * len(self.calls))
-
-    @property
-    def processes(self) -> int:
-        return 1 + len(self.process_starts)
-
-    @property
-    def interval_covers(self) -> str:
-        """What the intervals cover: "within one process", or "5 processes"."""
-        return processes.coverage(self.processes)
 
     def times_s(self, arm: int) -> tuple[float, ...]:
         """Mean seconds of a call in each visit of an arm, in order."""

@@ -54,7 +54,7 @@ class ThroughputCase(PassCase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimedPasses(Record):
+class TimedPasses(processes.OverProcesses, Record):
     """Times of passes, with warm-up, noise and telemetry."""
 
     case: PassCase
@@ -83,15 +83,6 @@ class TimedPasses(Record):
     def by_process_s(self) -> tuple[Sequence[float], ...]:
         """The times of each process."""
         return processes.split(self.times_s, self.process_starts)
-
-    @property
-    def processes(self) -> int:
-        return 1 + len(self.process_starts)
-
-    @property
-    def interval_covers(self) -> str:
-        """What the intervals cover: "within one process", or "3 processes"."""
-        return processes.coverage(self.processes)
 
     @property
     def median_s(self) -> float:

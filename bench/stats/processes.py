@@ -24,6 +24,21 @@ Interval = tuple[float, float]
 Series = Sequence[float]
 
 
+class OverProcesses:
+    """What was sampled in one process, or in several fresh ones."""
+
+    process_starts: tuple[int, ...]  # index of the first sample of every process but the first
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.process_starts)
+
+    @property
+    def interval_covers(self) -> str:
+        """What the intervals cover: "within one process", or "3 processes"."""
+        return ONE if self.processes == 1 else f"{self.processes} processes"
+
+
 def split(values: Series, starts: Sequence[int]) -> tuple[Series, ...]:
     """Samples of each process.
 
@@ -44,11 +59,6 @@ def check(starts: Sequence[int], samples: int) -> None:
     ends = [0, *starts, samples]
     if any(begin >= end for begin, end in itertools.pairwise(ends)):
         raise ValueError(f"processes: need samples of each, got starts {tuple(starts)} of {samples} samples")
-
-
-def coverage(processes: int) -> str:
-    """What an interval covers: "within one process", or "3 processes"."""
-    return ONE if processes == 1 else f"{processes} processes"
 
 
 def middle(processes: Sequence[Series]) -> float:
