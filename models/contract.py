@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from models.draws import WithoutDraws
 from models.guard import UsersCodeError, describe, users_code
 from models.registry import find, implement, is_plugin
 from models.task import Task
@@ -19,14 +20,17 @@ _why_real: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 def build(name: str, task: Task, device: str = "meta", impl: str = "reference") -> nn.Module:
     """Build a backbone by name on a device; any failure of its factory becomes a one-line ValueError.
 
+    On the meta device no initial weights are drawn.
+
     Raises:
         ValueError: the name, the task, and what went wrong. Its cause is the original exception, which may
             be running out of memory.
     """
     factory = find(name)
+    draws = WithoutDraws() if device == "meta" else nullcontext()
     guard = users_code(name) if is_plugin(name) else nullcontext()
     try:
-        with guard, torch.device(device):
+        with guard, torch.device(device), draws:
             model = factory(task)
     except UsersCodeError:
         raise

@@ -1,11 +1,9 @@
 """Calls of networks with the inputs in baselines/golden; outputs compared with those of the released code."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from baselines import load
 from baselines.load import Golden as Reference
@@ -15,6 +13,7 @@ from bench.measure import passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
+from models.draws import WithoutDraws
 from models.layers.rotary import Rotary
 from models.registry import FAMILIES, create, family_of, implement, is_plugin, published_task
 from models.registry import names as all_names
@@ -74,7 +73,7 @@ def build(name: str, golden: Reference) -> nn.Module:
     # weights without a rule keep the model's initial values, from a second model
     own: dict[str, Tensor] = {}
     if ours.keys() - filled.keys():
-        with _WithoutDraws():  # only tables keep their values, and none of them is drawn
+        with WithoutDraws():  # only tables keep their values, and none of them is drawn
             own = create(name, latent_size=golden.x.shape[-1]).state_dict()
     weights = own | {ours[key]: torch.from_numpy(value) for key, value in filled.items()}
     model.load_state_dict(weights, assign=True)  # assigned: a copy would double the memory
@@ -82,24 +81,6 @@ def build(name: str, golden: Reference) -> nn.Module:
         if isinstance(module, Rotary):
             module.recompute()
     return model.eval()
-
-
-class _WithoutDraws(TorchFunctionMode):
-    """Context in which Tensor.uniform_ and normal_ give 0: to draw takes seconds for large weights.
-
-    Memory as it was found would not do: nn.init.trunc_normal_ draws until all values are within its bounds.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - of any function of torch
-        if func in (Tensor.uniform_, Tensor.normal_):
-            return args[0].zero_()
-        return func(*args, **(kwargs or {}))
 
 
 def sharpen(model: nn.Module, golden: Reference) -> None:

@@ -19,6 +19,7 @@ from bench.measure import golden_calls, prepared
 from bench.records.base import Environment, Record, Skipped
 from bench.records.golden import Deviation, Golden, GoldenCase
 from bench.store.codec import read
+from models.draws import WithoutDraws
 from models.registry import names
 from reports.sections.golden import section
 from tests.commands import run
@@ -82,7 +83,7 @@ def test_every_golden_file_has_its_model() -> None:
 
 
 def test_weights_that_are_not_drawn_are_zero_whatever_the_memory_held() -> None:
-    with golden_calls._WithoutDraws():
+    with WithoutDraws():
         for draw in (Tensor.normal_, Tensor.uniform_, nn.init.xavier_uniform_, nn.init.trunc_normal_):
             assert not draw(torch.full((8, 8), 5.0)).any()  # 5 is outside the bounds of trunc_normal_
 
