@@ -52,10 +52,14 @@ def of(case: Case) -> Environment:
 
 
 def _name(device: str, kind: str) -> str:
-    """Name of a GPU from the driver; of a CPU with the available threads, which may be a few of its cores."""
+    """Name of a GPU from the driver; of a CPU with its threads, perhaps a few of its cores, and vector instructions.
+
+    Virtual machines give processors of different generations one name; their instructions change every ratio.
+    """
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()} ({torch.get_num_threads()} threads)" if kind == "cpu" else ""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_name()} ({torch.get_num_threads()} threads, {instructions})" if kind == "cpu" else ""
 
 
 def _unit(device: str) -> str:
