@@ -27,7 +27,7 @@ class Entry:
 
     module: str
     attribute: str = "FAMILY"
-    color: str | None = None  # of Okabe and Ito's palette; None: grey
+    color: str | None = None  # Okabe and Ito's for the papers' families, then Tol's; None: grey
     recomputes: bool = False  # the release recomputes every block in the backward pass
     masks: bool = False  # training has a second pass, over masked tokens
 
@@ -55,15 +55,15 @@ ENTRIES = {
     "ADM-up": Entry("models.adm", "UPSAMPLERS"),
     "ADM-U": Entry("models.adm", "CASCADES"),
     "LDM": Entry("models.ldm"),
-    "LightningDiT": Entry("models.lightningdit"),
-    "DDT": Entry("models.ddt"),
+    "LightningDiT": Entry("models.lightningdit", color="#56B4E9"),
+    "DDT": Entry("models.ddt", color="#332288"),
     "ImprovedDiT": Entry("models.ddt", "IMPROVED"),
-    "MPDiT": Entry("models.mpdit"),
+    "MPDiT": Entry("models.mpdit", color="#882255"),
     "MPDiTv2": Entry("models.mpdit", "V2"),
-    "JiT": Entry("models.jit"),
-    "FlowDCN": Entry("models.flowdcn"),
-    "EDM2": Entry("models.edm2"),
-    "HDiT": Entry("models.hdit"),
+    "JiT": Entry("models.jit", color="#999933"),
+    "FlowDCN": Entry("models.flowdcn", color="#8C564B"),
+    "EDM2": Entry("models.edm2", color="#117733"),
+    "HDiT": Entry("models.hdit", color="#AA4499"),
 }
 
 

@@ -2,21 +2,26 @@
 
 import hashlib
 import re
+from functools import cache
 
 from models.registry import ENTRIES
 
 COLOURS = {name: entry.color for name, entry in ENTRIES.items() if entry.color}
-FAMILIES = tuple(COLOURS)  # families in the papers' comparisons
-SIZES = ("Ti", "S", "M", "B", "L", "XL", "H")
-_NAME = re.compile(r"([^@]+?)-(Ti|S|M|B|L|XL|H)\b")
+OTHER = "#666666"  # colour of families without their own
+FAMILIES = ("FCDM", "DiT", "DiCo", "DiC", "DiG")  # of the papers' comparisons
+SIZES = ("Ti", "XS", "S", "M", "B", "L", "XL", "XXL", "H")
+_NAME = re.compile(rf"([^@]+?)-({'|'.join(SIZES)})\b")
 
 
+@cache
 def family(model: str) -> str:
-    """The family, FCDM for FCDM-XL; the whole name if it has no size."""
-    match = _NAME.match(model)
-    return match[1] if match else model
+    """The family, FCDM for FCDM-XL and HDiT for HDiT-oxford-flowers; the whole name if it has none."""
+    if match := _NAME.match(model):
+        return match[1]
+    return max((name for name in ENTRIES if model.startswith(f"{name}-")), key=len, default=model)
 
 
+@cache
 def size(model: str) -> str:
     """The size, XL for FCDM-XL and DiT-XL/2; blank if the name has none."""
     match = _NAME.match(model)
@@ -29,6 +34,7 @@ def sizes_of(model: str) -> str:
     return f"{match[1]}-*{model[match.end() :]}" if match else model
 
 
+@cache
 def order(model: str) -> tuple[int, int, str]:
     """Sorting key: families in the registry's order, each from small to large; unknown families last."""
     name, letters = family(model), size(model)

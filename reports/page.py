@@ -20,6 +20,7 @@ from reports.sections import (
     golden,
     memory,
     notes,
+    paper_figures,
     paper_tables,
     projection,
     repeats,
@@ -86,8 +87,8 @@ TOPICS = (
     Topic(
         file="paper-tables.md",
         title="The papers' tables",
-        about="published cells with their counted and measured counterparts",
-        sections=(paper_tables.section,),
+        about="published cells and figures with their counted and measured counterparts",
+        sections=(paper_figures.section, paper_tables.section),
     ),
 )
 
@@ -152,8 +153,7 @@ def _report(
         "## Plots",
         *(picture.markdown for picture in chosen if picture),
         "## Pages",
-        "- [report.html](report.html): all records in one table with filters, plots, samples\n"
-        + "\n".join(links),
+        "\n".join(links),
         remarks,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

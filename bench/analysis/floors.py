@@ -8,7 +8,7 @@ from typing import Any
 from bench.analysis import roofline
 from bench.analysis.roofline import KINDS, Floor, Peaks
 from bench.records import ceiling
-from bench.records.base import Record, height_width
+from bench.records.base import Record, Size, height_width
 from bench.records.ceiling import Ceiling
 from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, NOISE, RES, SPACE
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
@@ -190,9 +190,15 @@ def measured_devices(records: Sequence[Record]) -> list[Peaks]:
 
 def every_floor(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
     """The floor of every counted inference pass, at every precision whose peaks are known."""
-    timed = [record for record in records if isinstance(record, TimedPasses)]
+    timed: dict[tuple[str, Size, int], list[Record]] = {}
+    for record in records:
+        if isinstance(record, TimedPasses):
+            case = record.case
+            timed.setdefault((case.model, case.res, case.batch), []).append(record)
     found = [
-        pass_floor(costs, precision, peaks, timed)
+        pass_floor(
+            costs, precision, peaks, timed.get((costs.case.model, costs.case.res, costs.case.batch), ())
+        )
         for costs in newest_costs(records)
         for precision in (("fp32", "tf32") if costs.case.precision == "fp32" else (costs.case.precision,))
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 from bench.records import telemetry
@@ -84,12 +85,12 @@ class TimedPasses(processes.OverProcesses, Record):
         """The times of each process."""
         return processes.split(self.times_s, self.process_starts)
 
-    @property
+    @cached_property
     def median_s(self) -> float:
         """Median pass; of several processes, the geometric mean of their medians."""
         return processes.middle(self.by_process_s)
 
-    @property
+    @cached_property
     def interval_s(self) -> tuple[float, float] | None:
         """95 % interval of the median pass, see `interval_covers`; None with too few samples.
 

@@ -11,6 +11,7 @@ describe the fit of the power law. Counts have no noise, and therefore no interv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from statistics import geometric_mean
 
@@ -140,8 +141,7 @@ def draws(curve: Curve, seed: int) -> Array:
     that sums of drifting points follow Student's t.
     """
     assert curve.drift is not None
-    freedom = curve.drift.freedom
-    scale = np.sqrt(freedom / np.random.default_rng(_POOL_SEED).chisquare(freedom, RESAMPLES))
+    scale = _scales(curve.drift.freedom)
     rng = np.random.default_rng(seed)
     columns = []
     for point in curve.points:
@@ -149,6 +149,13 @@ def draws(curve: Curve, seed: int) -> Array:
         noise = curve.drift.sd / math.sqrt(len(medians)) * rng.standard_normal(RESAMPLES)
         columns.append(sum(medians) / len(medians) + scale * noise)
     return np.stack(columns, axis=1)
+
+
+@cache
+def _scales(freedom: int) -> Array:
+    """The factor of the drift in every resample."""
+    scales: Array = np.sqrt(freedom / np.random.default_rng(_POOL_SEED).chisquare(freedom, RESAMPLES))
+    return scales
 
 
 def central(values: Array) -> Interval:

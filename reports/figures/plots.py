@@ -11,14 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from reports.markdown import Picture
 from reports.naming import COLOURS as COLOURS
+from reports.naming import OTHER as OTHER
 from reports.naming import family
 
-OTHER = "#666666"  # colour of families without their own
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "diffusion-backbone-bench",  # equal ids in every run
     "svg.fonttype": "none",  # text stays text
@@ -31,6 +30,10 @@ STYLE: dict[Any, Any] = {
 # marker and size; overlapping markers stay visible
 PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8), "MPDiT": ("^", 7)}
 DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
+# places of a name: the side of its point and the gap in points, the preferred ones first
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+GAPS = np.repeat([4.0, 9.0, 16.0, 25.0, 36.0], len(_SIDES))
+SIDES = np.tile(np.asarray(_SIDES, float), (len(GAPS) // len(_SIDES), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,7 @@ def label_points(
     """
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
+    probe = axes.text(0.5, 0.5, "", fontsize=8, transform=axes.transAxes)
     scale = figure.dpi / 72  # pixels a point
     places = [(*axes.transData.transform((x, y)), area**0.5 / 2 * scale) for _, x, y, area in points]
     taken = np.asarray([(x - r, y - r, x + r, y + r) for x, y, r in places])
@@ -93,23 +97,16 @@ def label_points(
 
     for i in sorted(range(len(points)), key=lambda i: (-crowd(i), i)):
         x, y, radius = places[i]
-        text = axes.text(0.5, 0.5, points[i][0], fontsize=8, transform=axes.transAxes)
-        box = text.get_window_extent(renderer)
-        text.remove()
-        best: tuple[float, float, float] | None = None
-        for gap in (4.0, 9.0, 16.0, 25.0, 36.0):  # points
-            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-                reach = radius + gap * scale
-                left = x + dx * reach * (0.7 if dx and dy else 1) - box.width * (0.5 - 0.5 * dx)
-                low = y + dy * reach * (0.7 if dx and dy else 1) - box.height * (0.5 - 0.5 * dy)
-                place = Bbox.from_bounds(left - 2, low - 1, box.width + 4, box.height + 2)
-                cost = _shared(place, np.delete(taken, i, axis=0)) + gap * 0.01
-                inside = (dots > (place.x0 - 4, place.y0 - 4)) & (dots < (place.x1 + 4, place.y1 + 4))
-                cost += DOT * int(inside.all(axis=1).sum())
-                if best is None or cost < best[0]:
-                    best = (cost, left, low)
-        assert best is not None
-        _, left, low = best
+        probe.set_text(points[i][0])
+        box = probe.get_window_extent(renderer)
+        extent, margin = np.asarray([box.width, box.height]), np.asarray([2, 1])
+        reach = (radius + GAPS * scale) * np.where(SIDES.all(axis=1), 0.7, 1.0)
+        lows = np.asarray([x, y]) + SIDES * reach[:, None] - extent * (0.5 - 0.5 * SIDES)
+        boxes = np.hstack([lows - margin, lows + extent + margin])
+        inside = (dots > boxes[:, None, :2] - 4) & (dots < boxes[:, None, 2:] + 4)
+        cost = _shared(boxes, np.delete(taken, i, axis=0)) + GAPS * 0.01
+        cost += DOT * inside.all(axis=2).sum(axis=1)
+        left, low = map(float, lows[cost.argmin()])
         taken = np.vstack([taken, (left, low, left + box.width, low + box.height)])
         far = (
             abs(left + box.width / 2 - x) > radius + box.width / 2 + 10 * scale
@@ -125,13 +122,14 @@ def label_points(
             va="bottom",
             arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if far else None,
         )
+    probe.remove()
 
 
-def _shared(place: Bbox, others: NDArray[np.float64]) -> float:
-    """The area that a box shares with others, rows of (left, low, right, high)."""
-    low, high = (place.x0, place.y0), (place.x1, place.y1)
-    sides = np.minimum(others[:, 2:], high) - np.maximum(others[:, :2], low)
-    return float(np.prod(np.maximum(sides, 0), axis=1).sum())
+def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The area that each box shares with all others; boxes are rows of (left, low, right, high)."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    areas: NDArray[np.float64] = np.maximum(sides, 0).prod(axis=2).sum(axis=1)
+    return areas
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -142,7 +140,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def settle(figure: Figure) -> None:
     """Lay the figure out once and round positions, since the solver's last bits differ between processes."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
+    engine.execute(figure)
     figure.set_layout_engine(None)  # with "none" every file would be drawn twice
     for axes in figure.axes:
         left, bottom, width, height = (round(float(edge), 6) for edge in axes.get_position().bounds)

@@ -23,7 +23,8 @@ from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_
 
 NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
 SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
-MORE_COLOURS = ("#56B4E9", "#882255", "#999933", "#332288", "#8C564B", "#666666")
+# of families without their own: paler than those
+MORE_COLOURS = ("#666666", "#7DA3C4", "#B98A8A", "#8DAE88", "#C0AE78", "#9C8CBB")
 
 Style = tuple[str, str]  # colour and shape
 Place = tuple[float, float]  # FLOP/byte and FLOP/s
@@ -192,7 +193,7 @@ def family_styles(families: Collection[str]) -> dict[str, Style]:
     used: Counter[str] = Counter()
     further = itertools.cycle(MORE_COLOURS)
     for name in families:
-        colour = COLOURS.get(name.partition("-*")[0]) or next(further)
+        colour = COLOURS.get(family(name)) or next(further)
         styles[name] = colour, SHAPES[used[colour] % len(SHAPES)]
         used[colour] += 1
     return styles
@@ -200,7 +201,7 @@ def family_styles(families: Collection[str]) -> dict[str, Style]:
 
 def _width(letters: str) -> float:
     """Diameter in points of a model's mark: larger for larger sizes, medium without a size."""
-    return 3.4 + 0.8 * (SIZES.index(letters) if letters in SIZES else 3)
+    return 3.4 + 0.6 * SIZES.index(letters if letters in SIZES else "B")
 
 
 def _tick(axis: Axis, low: float, high: float, unit: float) -> None:

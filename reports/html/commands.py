@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bench.records.base import Case, ModelCase, size_text
@@ -42,7 +43,15 @@ def _switches(case: ModelCase, *names: str) -> list[object]:
 
 
 def _passes(case: PassCase) -> list[object]:
-    return ["--work", case.work, "--device", case.device, "--precision", case.precision, *_switches(case)]
+    words: list[object] = ["--work", case.work, "--device", case.device, "--precision", case.precision]
+    words += _switches(case)
+    return words + ["--checkpointing", "off"] * (case.work == "training" and not case.checkpointing)
+
+
+def _effort(case: ThroughputCase | ComparisonCase, target: str) -> list[object]:
+    """The sampling budget; `target` is the option of the precision target, 0.01 by default."""
+    words: list[object] = ["--budget", f"{case.budget_s:g}s", "--processes", case.processes]
+    return words + [target, f"{case.precision_target:g}"] * (case.precision_target != 0.01)
 
 
 def _throughput(case: ThroughputCase) -> list[object]:
@@ -50,8 +59,7 @@ def _throughput(case: ThroughputCase) -> list[object]:
         "bench.throughput",
         *_sized(case),
         *_passes(case),
-        "--budget",
-        f"{case.budget_s:g}s",
+        *_effort(case, "--precision-target"),
     ]
     words += ["--soak", f"{case.soak_s:g}s"] if case.soak_s else []
     return [*words, *(["--protocol", case.protocol] if case.protocol != "suite" else [])]
@@ -72,9 +80,12 @@ def _scaling(case: ScalingCase) -> list[object]:
 
 def _versus(case: ComparisonCase) -> list[object]:
     first = case.arms[0]
-    words: list[object] = ["bench.versus", *(arm.model for arm in case.arms), "--res", size_text(first.res)]
+    impls = list(dict.fromkeys(arm.impl for arm in case.arms))  # each model runs under all of them
+    models = [arm.model for arm in case.arms[:: len(impls)]]
+    words: list[object] = ["bench.versus", *models, "--res", size_text(first.res)]
     words += ["--batch", first.batch, "--device", case.device, "--precision", first.precision]
-    return [*words, *_switches(first), "--budget", f"{case.budget_s:g}s"]
+    words += [*_switches(replace(first, impl="reference")), *["--impl", *impls] * (impls != ["reference"])]
+    return words + _effort(case, "--margin")
 
 
 def _memory(case: MemoryCase) -> list[object]:

@@ -1,10 +1,11 @@
 """report.html from its template: answers, results, plots, claims, and the packed records."""
 
 import base64
+import itertools
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -18,13 +19,14 @@ from baselines import load
 from bench.records.base import Record
 from bench.records.note import Note
 from bench.tables.numbers import rounded
+from models.registry import ENTRIES
 from reports.answers import Answer
 from reports.claims.verdicts import Finding
 from reports.html import board
 from reports.html.commands import command
 from reports.html.rows import QUANTITIES, STATUSES, VIEWS, Row, of_records, of_tables
 from reports.markdown import BRACKETS
-from reports.naming import COLOURS, order
+from reports.naming import COLOURS, FAMILIES, OTHER, family, order
 
 FILE = "report.html"
 FOLDER = Path(__file__).parent
@@ -88,12 +90,33 @@ def render(
         devices=sorted({row.device for row in measured if row.device}),
         chunks=_chunks(sources),
         chunk=CHUNK,
-        settings=_json({"colours": COLOURS, "chunk": CHUNK, "quantities": list(map(asdict, QUANTITIES))}),
+        settings=_json(
+            {
+                "styles": _styles({row.model for row in rows}),
+                "chunk": CHUNK,
+                "quantities": list(map(asdict, QUANTITIES)),
+            }
+        ),
         css=_inlined("vendor/tabulator.min.css", "templates/report.css"),
         libraries=[_inlined(f"vendor/{name}") for name in LIBRARIES],
         script=_inlined("templates/report.js"),
         licences=[(name, _text(f"vendor/{name}.LICENSE")) for name in ("d3", "plot", "tabulator")],
     )
+
+
+# shapes of points outside the families of the papers' comparisons, which have circles
+SYMBOLS = ("triangle", "square", "diamond", "star", "cross", "hexagon", "wye")
+
+
+def _styles(models: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Colour and shape of the points of each model."""
+    symbols = dict(
+        zip((name for name in ENTRIES if name not in FAMILIES), itertools.cycle(SYMBOLS), strict=False)
+    )
+    return {
+        model: (COLOURS.get(family(model), OTHER), symbols.get(family(model), "circle"))
+        for model in sorted(models)
+    }
 
 
 def _by_setting(answers: Sequence[Answer]) -> dict[str, list[Answer]]:

@@ -1,18 +1,21 @@
 """report.html: complete without scripts, hostile text, deep links, and its behaviour in a real browser."""
 
+import csv
 import hashlib
 import importlib
+import io
 import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from baselines import load
-from bench.records.base import Record
+from bench.records.base import Case, Record
 from bench.records.note import Note
 from reports import answers
 from reports.__main__ import main
@@ -21,7 +24,7 @@ from reports.claims import verdicts
 from reports.html import page as html
 from reports.html.commands import command
 from reports.selection import gather
-from tests.records.examples import RECORDS
+from tests.records.examples import COMPARISON, RECORDS, THROUGHPUT
 from tests.reports.test_reports import SEVEN, append, case, counted, skipped, timed
 
 if TYPE_CHECKING:
@@ -94,7 +97,25 @@ def test_a_command_is_one_that_its_parser_takes(record: Record) -> None:
         module = importlib.import_module(words[2])
         module.parser().parse_args(words[3:])
     else:
-        assert record.case.kind in ("quality", "sample", "picture", "spectrum", "channels")
+        assert record.case.kind in ("quality", "sample", "spectrum", "channels")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        replace(THROUGHPUT.case, processes=2, precision_target=0.03),
+        replace(THROUGHPUT.case, work="training"),
+        replace(COMPARISON.case, processes=4),
+        replace(
+            COMPARISON.case, arms=(COMPARISON.case.arms[0], replace(COMPARISON.case.arms[0], impl="fast"))
+        ),
+    ],
+    ids=("pass", "training step", "two models", "two implementations"),
+)
+def test_a_command_plans_the_case_of_its_record(case: Case) -> None:
+    words = shlex.split(command(case))
+    module = importlib.import_module(words[2])
+    assert module.plan(module.parser().parse_args(words[3:])) == [case]
 
 
 # in a browser
@@ -132,6 +153,7 @@ def test_the_table_sorts_filters_and_changes_columns(browser_page: tuple["Page",
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelectorAll('.tabulator-row').length === 6")
     assert HOSTILE in models(page)
+    assert page.locator("#records").count() == 0  # the table for readers without JavaScript
     page.locator('.tabulator-col[tabulator-field="rate"] .tabulator-col-title').click()
     assert models(page)[:3] == ["FCDM-S", "DiT-S/2", "DiC-S"]
     page.locator('[data-view="counts"]').click()
@@ -161,7 +183,7 @@ def test_axes_of_the_pareto_view_change_and_take_focus(browser_page: tuple["Page
     names = page.locator("#y option").all_inner_texts()
     quality = next(name for name in names if name.startswith("FID") and "Table 3, steps 400K" in name)
     page.select_option("#y", label=quality)
-    page.locator("#chart circle").first.focus()
+    page.locator("#chart .point > *").first.focus()
     assert page.locator("#tip").is_visible()
     spoken = page.locator("#point").inner_text()
     assert "FCDM-S; images/s: 242.4 [222.2, 266.7], measured; FID: 48.52, published" in spoken
@@ -177,6 +199,41 @@ def test_two_models_stand_side_by_side(browser_page: tuple["Page", list[str]]) -
     row = page.locator("#pair tr", has_text="images/s").filter(has_text="Some CPU").first.inner_text()
     assert "242.4 [222.2, 266.7]" in row
     assert "1.5" in row.split("\t")
+
+
+def test_copies_keys_themes_and_print(browser_page: tuple["Page", list[str]]) -> None:
+    page, _ = browser_page
+    page.locator('[data-view="speed"]').click()
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.locator('[data-copy="csv"]').click()
+    rows = list(csv.DictReader(io.StringIO(page.evaluate("copied"))))
+    (row,) = (one for one in rows if (one["model"], one["status"]) == ("FCDM-S", "measured"))
+    assert (row["images/s"], row["interval"], row["device"]) == ("242.4", "222.2 to 266.7", "Some CPU")
+    assert HOSTILE in {one["model"] for one in rows}
+    page.locator('[data-copy="latex"]').click()
+    head, *lines = page.evaluate("copied").splitlines()
+    assert head.startswith("\\begin{tabular}{l")
+    assert len(lines) == len(rows) + 5  # the headings, three rules and the end
+    assert any(line.startswith("FCDM-S & forward pass & measured & 256") for line in lines)
+
+    page.locator(".tabulator-row a.model").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] pre")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") == "model"
+
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.locator("#theme").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate(ground) != light
+    page.emulate_media(media="print")
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+    assert page.locator("#answers").is_visible()
+    assert not any(page.locator(one).first.is_visible() for one in ("nav", ".tools", "footer"))
+    page.emulate_media(media="screen")
+    page.locator("#theme").click()
+    assert page.evaluate(ground) == light
 
 
 def test_deep_links_lead_to_claims_rows_and_records(browser_page: tuple["Page", list[str]]) -> None:

@@ -21,7 +21,7 @@ from reports.__main__ import main
 from reports.claims.timed import timings
 from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
-from reports.sections import paper_tables
+from reports.sections import paper_figures, paper_tables
 from reports.selection import PAPERS_RULES, gather
 from tests.records.examples import ENVIRONMENT, OPERATORS, PASS, QUALITY, THROUGHPUT
 
@@ -163,9 +163,18 @@ def test_what_is_published_only_says_why() -> None:
     table = columns(report(), "## Published only")
     assert len(table["what"]) == len(paper_tables.PUBLISHED_ONLY)
     assert BLANK not in {*table["why"], *table["nearest here"]}
-    figure = columns(report(counted()), "## FCDM Figure 6")
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_figures_of_the_papers_have_counted_and_measured_numbers() -> None:
+    text, drawings = paper_figures.section([counted(), timed(case("DiCo-S", res=512), *SEVEN)])
+    assert [one.picture.name for one in drawings] == ["fcdm_figure06", "dico_figure03"]
+    figure = columns(text, "## FCDM Figure 6")
     assert figure["training ZMACs from the published"][figure["model"].index("FCDM-XL")] == "0.099"
     assert figure["training ZMACs from the counted"][figure["model"].index("FCDM-XL")] == "0.119"
+    figure = columns(text, "## DiCo Figure 3")
+    assert figure["ms an image, measured here (M1)"][figure["model"].index("DiCo-S")] == "4.125"
+    assert figure["lowest FID, published"][figure["model"].index("DiCo-XL")] == "2.53"
 
 
 def test_published_cells_keep_their_printed_text() -> None:
@@ -299,6 +308,11 @@ def test_models_pair_with_the_dit_of_their_size() -> None:
         "",
     ]
     assert (family("U-ViT-H/2"), size("U-ViT-H/2"), size("FCDM-L@na7")) == ("U-ViT", "H", "L")
+    assert (family("EDM2-XXL"), size("EDM2-XS-img64"), family("HDiT-oxford-flowers")) == (
+        "EDM2",
+        "XS",
+        "HDiT",
+    )
     assert sorted(("DiT-S/2", "FCDM-XL", "zoo:net", "FCDM-S"), key=order) == [
         "FCDM-S",
         "FCDM-XL",
@@ -420,7 +434,8 @@ def test_plots_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "plots/old.svg").write_text("")
     append(tmp_path / "a.jsonl", [counted()])
     assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path)]) == 0
-    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["macs_fid.svg"]
+    plots = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert plots == {"macs_fid.svg", "fcdm_figure06.svg", "dico_figure03.svg"}
 
 
 def test_the_report_is_short_and_counts_every_kind_of_record(tmp_path: Path) -> None:

@@ -11,24 +11,26 @@ const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
-// the rows, read from the table in the page
-const source = $("#records");
-const heads = $$("thead th", source).map((th) => ({ key: th.dataset.key, title: th.textContent }));
+// The rows, read from the table for readers without JavaScript. With JavaScript its markup is one text without
+// any element, which opens several times as fast; as all names in it are escaped, a "<" begins a tag of ours.
+const source = $("#rows").textContent;
+const ENTITIES = { lt: "<", gt: ">", amp: "&", "#34": '"', "#39": "'" };
+const plain = (text) => (text.includes("&") ? text.replace(/&(lt|gt|amp|#34|#39);/g, (_, name) => ENTITIES[name]) : text);
+const heads = [...source.matchAll(/<th data-key="(\w+)"[^>]*>([^<]*)/g)].map(([, key, title]) => ({ key, title }));
 const place = new Map(); // of a record's id
 const anchors = new Map(); // rows by deep link
-const rows = [...source.tBodies[0].rows].map((tr, at) => {
-  const row = { at, n: +tr.dataset.n, view: tr.dataset.v, other: tr.dataset.o || "", old: tr.className === "old" };
-  let cell = tr.firstElementChild;
-  for (let anchor = cell.firstElementChild; anchor; anchor = anchor.nextElementSibling) anchors.set(anchor.id, row);
-  for (const head of heads) { row[head.key] = cell.textContent; cell = cell.nextElementSibling; }
-  row.date = row.date.trim();
-  if (tr.id) place.set(tr.id, row);
+const rows = source.split("<tr").slice(2).map((text, at) => {
+  const [tag, ...cells] = text.split("<td>");
+  const of = Object.fromEntries([...tag.matchAll(/([\w-]+)="([^"]*)"/g)].map(([, name, value]) => [name, plain(value)]));
+  const row = { at, n: +of["data-n"], view: of["data-v"], other: of["data-o"] || "", old: of.class === "old" };
+  for (const [, id] of cells[0].matchAll(/<a id="([^"]*)"/g)) anchors.set(plain(id), row);
+  heads.forEach(({ key }, i) => { row[key] = plain(i ? cells[i] : cells[0].slice(cells[0].lastIndexOf(">") + 1)); });
+  row.date = row.date.slice(0, 10).trim();
+  if (of.id) place.set(of.id, row);
   return row;
 });
-source.remove();
 const numeric = (text) => (text === "" ? null : Number.parseFloat(text));
-const family = (model) => (/^([^@]+?)-(Ti|S|M|B|L|XL|H)\b/.exec(model) || [, model])[1];
-const colour = (model) => `light-dark(${settings.colours[family(model)] || "#777777"}, color-mix(in oklab, ${settings.colours[family(model)] || "#999999"} 72%, white))`;
+const colour = (model) => { const [of] = settings.styles[model]; return `light-dark(${of}, color-mix(in oklab, ${of} 62%, white))`; };
 
 // records, unpacked when one is opened
 const chunks = $$("script.chunk");
@@ -101,8 +103,18 @@ const menu = [
   { label: "Show all columns", action: (_, column) => column.getTable().getColumns().forEach((one) => one.show()) },
 ];
 const escaped = (text) => { const span = document.createElement("span"); span.textContent = text; return span; };
-const grid = new Tabulator("#grid", {
-  data: rows, index: "at", height: Math.min(640, window.innerHeight - 130), layout: "fitDataStretch", placeholder: "No row has all of this",
+let made; // the table, made when it comes near or is wanted
+function grid() {
+  if (made) return made;
+  made = new Tabulator("#grid", options());
+  made.built = new Promise((done) => made.on("tableBuilt", done));
+  made.built.then(() => { $("#shown").textContent = `${made.getDataCount("active").toLocaleString("en")} rows`; });
+  made.on("dataFiltered", (_, shown) => { $("#shown").textContent = `${shown.length.toLocaleString("en")} rows`; });
+  made.on("rowClick", (event, row) => { event.preventDefault(); open(row.getData()); });
+  return made;
+}
+const options = () => ({
+  data: rows, index: "at", height: $("#grid").clientHeight, layout: "fitDataStretch", placeholder: "No row has all of this",
   columnDefaults: { headerSortTristate: true, headerMenu: menu, formatter: (cell) => escaped(cell.getValue()), headerTooltip: true },
   columns: heads.map(({ key, title }) => {
     const column = { field: key, title, visible: inView(key), frozen: key === "model" && window.innerWidth > 500, minWidth: 64, width: widths[key] };
@@ -127,25 +139,23 @@ function matches(wanted, value) {
   if (wanted.includes("*")) return new RegExp(`^${wanted.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`, "i").test(value);
   return wanted.toLowerCase().split(/\s+/).every((word) => value.toLowerCase().includes(word));
 }
-const ready = new Promise((done) => grid.on("tableBuilt", done));
-function refresh() {
-  grid.setFilter(allowed);
-  grid.blockRedraw();
-  for (const column of grid.getColumns()) {
+async function refresh() {
+  await grid().built;
+  grid().setFilter(allowed);
+  grid().blockRedraw();
+  for (const column of grid().getColumns()) {
     inView(column.getField()) ? column.show() : column.hide();
   }
-  grid.restoreRedraw();
+  grid().restoreRedraw();
 }
-ready.then(() => { $("#shown").textContent = `${grid.getDataCount("active").toLocaleString("en")} rows`; });
-grid.on("dataFiltered", (_, shown) => { $("#shown").textContent = `${shown.length.toLocaleString("en")} rows`; });
-grid.on("rowClick", (event, row) => { event.preventDefault(); open(row.getData()); });
-for (const button of $$("[data-view]")) button.onclick = () => {
-  view = button.dataset.view;
-  for (const one of $$("[data-view]")) one.setAttribute("aria-pressed", String(one === button));
-  refresh();
-};
+function choose(name) {
+  view = name;
+  for (const one of $$("[data-view]")) one.setAttribute("aria-pressed", String(one.dataset.view === name));
+  return refresh();
+}
+for (const button of $$("[data-view]")) button.onclick = () => choose(button.dataset.view);
 $("#older").onchange = refresh;
-$("#clear").onclick = () => { grid.clearHeaderFilter(); grid.clearSort(); };
+$("#clear").onclick = () => { grid().clearHeaderFilter(); grid().clearSort(); };
 
 async function copyText(text, button) {
   const words = button.textContent;
@@ -160,11 +170,11 @@ async function copyText(text, button) {
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = words; }, 1200);
 }
-const asCsv = (cells) => cells.map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",");
+const asCsv = (cells) => cells.map((text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",");
 const asLatex = (cells) => `${cells.map((text) => text.replace(/\\/g, "\\textbackslash ").replace(/[&%#_${}]/g, "\\$&").replace(/[~^]/g, "\\$&{}")).join(" & ")} \\\\`;
 function copied(form) {
-  const columns = grid.getColumns().filter((one) => one.isVisible());
-  const data = grid.getData("active");
+  const columns = grid().getColumns().filter((one) => one.isVisible());
+  const data = grid().getData("active");
   const used = columns.filter((one) => data.some((row) => row[one.getField()] !== ""));
   const lines = [used.map((one) => one.getDefinition().title), ...data.map((row) => used.map((one) => row[one.getField()]))];
   if (form === "csv") return lines.map(asCsv).join("\n") + "\n";
@@ -259,7 +269,7 @@ function draw() {
       Plot.line(best, { x: (p) => p.x.value, y: (p) => p.y.value, stroke: "var(--ink)", strokeOpacity: 0.45, strokeWidth: 1.5, strokeDasharray: "5,4" }),
       Plot.link(points.filter((p) => p.x.low !== null), { x1: (p) => p.x.low, x2: (p) => p.x.high, y: (p) => p.y.value, y1: (p) => p.y.value, y2: (p) => p.y.value, stroke: (p) => colour(p.model), strokeWidth: 1.6 }),
       Plot.link(points.filter((p) => p.y.low !== null), { x1: (p) => p.x.value, x2: (p) => p.x.value, y1: (p) => p.y.low, y2: (p) => p.y.high, stroke: (p) => colour(p.model), strokeWidth: 1.6 }),
-      Plot.dot(points, { x: (p) => p.x.value, y: (p) => p.y.value, r: (p) => (front.has(p) ? 6.5 : 5), fill: (p) => colour(p.model), fillOpacity: (p) => (front.has(p) ? 1 : 0.8), stroke: "var(--card)", strokeWidth: 1.2, sort: null }),
+      Plot.dot(points, { x: (p) => p.x.value, y: (p) => p.y.value, symbol: (p) => settings.styles[p.model][1], r: (p) => (front.has(p) ? 6.5 : 5), fill: (p) => colour(p.model), fillOpacity: (p) => (front.has(p) ? 1 : 0.8), stroke: "var(--card)", strokeWidth: 1.2, sort: null, className: "point" }),
     ],
     r: { type: "identity" }, color: { type: "identity" }, opacity: { type: "identity" },
   });
@@ -268,28 +278,28 @@ function draw() {
   svg.setAttribute("aria-label", `${y.name} against ${x.name}`);
   chart.replaceChildren(svg, element("div", { id: "tip", hidden: "" }));
   const tip = $("#tip");
-  for (const circle of $$("circle", svg)) {
-    const p = points[circle.__data__];
+  for (const mark of $$(".point > *", svg)) {
+    const p = points[mark.__data__];
     const words = [`${x.title}: ${spoken(p.x)}, ${x.status}`, `${y.title}: ${spoken(p.y)}, ${y.status}`];
-    circle.setAttribute("tabindex", "0");
-    circle.setAttribute("role", "button");
-    circle.setAttribute("aria-label", `${p.model}; ${words.join("; ")}${front.has(p) ? "; on the frontier" : ""}`);
+    mark.setAttribute("tabindex", "0");
+    mark.setAttribute("role", "button");
+    mark.setAttribute("aria-label", `${p.model}; ${words.join("; ")}${front.has(p) ? "; on the frontier" : ""}`);
     const show = () => {
       tip.replaceChildren(element("strong", {}, p.model), ...words.flatMap((text) => [text, element("br")]), front.has(p) ? "on the frontier" : "");
       tip.hidden = false;
-      const [box, at] = [chart.getBoundingClientRect(), circle.getBoundingClientRect()];
+      const [box, at] = [chart.getBoundingClientRect(), mark.getBoundingClientRect()];
       const left = at.left - box.left + 14;
       tip.style.left = `${Math.max(4, left + tip.offsetWidth > box.width ? left - tip.offsetWidth - 24 : left)}px`;
       tip.style.top = `${Math.max(4, at.top - box.top - tip.offsetHeight - 6)}px`;
     };
     const hide = () => { tip.hidden = true; };
-    circle.addEventListener("mouseenter", show);
-    circle.addEventListener("mouseleave", hide);
-    circle.addEventListener("focus", () => { show(); $("#point").textContent = circle.getAttribute("aria-label"); });
-    circle.addEventListener("blur", hide);
+    mark.addEventListener("mouseenter", show);
+    mark.addEventListener("mouseleave", hide);
+    mark.addEventListener("focus", () => { show(); $("#point").textContent = mark.getAttribute("aria-label"); });
+    mark.addEventListener("blur", hide);
     const go = () => open(p.x.row.n >= 0 && p.x.row.status !== "published" ? p.x.row : p.y.row);
-    circle.addEventListener("click", go);
-    circle.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); go(); } });
+    mark.addEventListener("click", go);
+    mark.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); go(); } });
   }
 }
 fill($("#x"), firstX, plotted);
@@ -301,18 +311,18 @@ const near = new IntersectionObserver((entries, observer) => {
     if (!isIntersecting) continue;
     observer.unobserve(target);
     seen.add(target.id);
-    if (target.id === "chart") { drawn = target.clientWidth; draw(); } else pair();
+    if (target.id === "grid") grid();
+    else if (target.id === "chart") { drawn = target.clientWidth; draw(); } else pair();
   }
 }, { rootMargin: "600px" });
-near.observe($("#chart"));
-near.observe($("#pair"));
+for (const id of ["#grid", "#chart", "#pair"]) near.observe($(id));
 let drawn = 0; // width of the last drawing: a new height, as of the line below, must not move the focus
 new ResizeObserver(() => {
   if (seen.has("chart") && $("#chart").clientWidth !== drawn) { drawn = $("#chart").clientWidth; requestAnimationFrame(draw); }
 }).observe($("#chart"));
 
 // side by side
-const models = [...new Set(rows.map((row) => row.model))].filter((model) => model && rows.some((row) => row.model === model && [...quantities.keys()].some((key) => row[key])));
+const models = [...new Set(rows.filter((row) => row.model && [...quantities.keys()].some((key) => row[key])).map((row) => row.model))];
 for (const [id, wanted] of [["#a", "FCDM-XL"], ["#b", "DiT-XL/2"]]) {
   $(id).replaceChildren(...models.map((model) => element("option", {}, model)));
   if (models.includes(wanted)) $(id).value = wanted;
@@ -362,13 +372,12 @@ async function follow() {
   if (place.has(wanted)) { open(place.get(wanted)); return; }
   if (!anchors.has(wanted)) return;
   const row = anchors.get(wanted);
-  await ready;
   if (row.old) $("#older").checked = true;
-  $('[data-view="all"]').click();
-  grid.clearHeaderFilter();
-  grid.setHeaderFilterValue("model", row.model);
-  grid.setHeaderFilterValue("res", row.res);
-  if (row.precision && wanted.endsWith(`/${row.precision}`)) grid.setHeaderFilterValue("precision", row.precision);
+  await choose("all");
+  grid().clearHeaderFilter();
+  grid().setHeaderFilterValue("model", row.model);
+  grid().setHeaderFilterValue("res", row.res);
+  if (row.precision && wanted.endsWith(`/${row.precision}`)) grid().setHeaderFilterValue("precision", row.precision);
   $("#results").scrollIntoView();
 }
 window.addEventListener("hashchange", follow);

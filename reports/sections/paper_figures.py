@@ -1,0 +1,159 @@
+"""The papers' figures of numbers: where each is regenerated, FCDM's Figure 6 and DiCo's Figure 3."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from baselines import load
+from bench.analysis import training_cost
+from bench.analysis.training_cost import ZETTA
+from bench.records.base import Record, Skipped
+from bench.tables.numbers import significant
+from reports import overview
+from reports.conditions import per_image
+from reports.figures import paper_figures as figure
+from reports.figures.paper_figures import Pass, Training
+from reports.figures.plots import Drawing
+from reports.markdown import BLANK, Columns, images, markdown
+from reports.selection import Evidence, Setting, Timing, gather
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFigure:
+    """A figure of a paper, and where its numbers stand."""
+
+    figure: str
+    shows: str
+    here: str
+
+
+FIGURES = (
+    PaperFigure(figure="FCDM Figure 2, DiCo Figure 2", shows="FID against MACs", here="plot in report.md"),
+    PaperFigure(figure="FCDM Figure 5", shows="FID by step", here="FCDM Table 8; plot in training.md"),
+    PaperFigure(figure="FCDM Figure 6", shows="cost of a training, throughput", here="plot on this page"),
+    PaperFigure(figure="FCDM Figures 7, 8", shows="channels, spectra", here="published only, see the end"),
+    PaperFigure(figure="DiCo Figure 3", shows="time and FID at 512 px", here="plot on this page"),
+    PaperFigure(figure="DiCo Figures 5, 9", shows="channels, loss", here="published only, see the end"),
+    PaperFigure(figure="DiCo Figure 8", shows="FID by step", here="DiCo Table 7; plot in training.md"),
+)
+
+
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Write the section; without records only the published columns are filled."""
+    evidence = gather(records)
+    columns: Columns = {
+        "figure": [one.figure for one in FIGURES],
+        "shows": [one.shows for one in FIGURES],
+        "regenerated as": [one.here for one in FIGURES],
+    }
+    trained, training = _trainings(evidence)
+    timed, runtime = _runtimes(evidence)
+    return "\n\n".join([f"## Figures\n\n{markdown(columns)}", trained, timed]), [training, runtime]
+
+
+def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
+    """FCDM's Figure 6: the rows of its Table 4 with epochs and MACs."""
+    printed = load.table("fcdm_table04").rows
+    rows = [row for row in printed if row["train_epochs"].value and row["gflops"].value]
+    names = [load.backbone_name(row) for row in rows]
+    counts = [evidence.count(name, 256) for name in names]
+    seen = 3 * training_cost.STEPS_PER_EPOCH * training_cost.BATCH / ZETTA
+    drawn = [
+        Training(
+            model=name,
+            epochs=row["train_epochs"].as_printed,
+            cost=seen * (row["train_epochs"].value or 0.0) * (row["gflops"].value or 0.0) * 1e9,
+            counted=seen * (row["train_epochs"].value or 0.0) * count.macs_per_image if count else None,
+            images_per_s=row["throughput"].value,
+            fid=row["fid"].value or 0.0,
+        )
+        for name, row, count in zip(names, rows, counts, strict=True)
+    ]
+    drawing = figure.trainings(drawn)
+    columns: Columns = {
+        "model": names,
+        "epochs, published": [one.epochs for one in drawn],
+        "GMACs, published": [row["gflops"].as_printed for row in rows],
+        "GMACs, counted here": [per_image(count, count.macs if count else None) for count in counts],
+        "training ZMACs from the published": [f"{one.cost:.3f}" for one in drawn],
+        "training ZMACs from the counted": [
+            BLANK if one.counted is None else f"{one.counted:.3f}" for one in drawn
+        ],
+        "images/s, published": [row["throughput"].as_printed or BLANK for row in rows],
+        "FID, published": [row["fid"].as_printed for row in rows],
+    }
+    text = (
+        "The numbers of the figure from Table 4. A training is 3 x MACs of a forward pass x epochs x 5000 "
+        "steps x batch 256, the papers' unit, in zetta; an epoch of other batches has as many images. For "
+        "U-ViT, LDM and ADM that is our reading, as the figure prints no numbers."
+    )
+    head = "## FCDM Figure 6: cost of a training and throughput"
+    sources: list[list[Record]] = [[count] if count else [] for count in counts]
+    return "\n\n".join([head, text, drawing.picture.markdown, markdown(columns, sources)]), drawing
+
+
+def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
+    """DiCo's Figure 3: time of an image at 512 px, from the published throughput and from records."""
+    table = load.table("dico_table02")
+    rows = {load.backbone_name(row): row for row in table.rows if row["throughput"].value}
+    timed = sorted({one.case.model for one in evidence.timings if one.case.res == 512} - rows.keys())
+    names = [*rows, *timed]
+    columns: Columns = {
+        "model": names,
+        "ms an image from the published images/s": [
+            significant(_milliseconds(rows[n])) if n in rows else BLANK for n in names
+        ],
+    }
+    sources: list[list[Record]] = [[] for _ in names]
+    marks = overview.setting_marks(evidence)
+    by_setting = {setting: [evidence.timing(setting, name, 512) for name in names] for setting in marks}
+    for setting, found in by_setting.items():
+        if any(found):
+            rates = [one.images_per_s if one else None for one in found]
+            columns[f"ms an image, measured here ({marks[setting]})"] = [
+                BLANK if rate is None else significant(1e3 / rate) for rate in rates
+            ]
+            columns[f"images/s, measured here ({marks[setting]})"] = [
+                images(one.record if one else None) for one in found
+            ]
+            for source, one in zip(sources, found, strict=True):
+                source += [one.record] if one else []
+    fids = {name: _lowest_fid(name) for name in names}
+    columns["lowest FID, published"] = [fids[name].as_printed or BLANK for name in names]
+    points = [(n, _milliseconds(rows[n]), fid) for n in rows if (fid := fids[n].value) is not None]
+    device, passes = _drawn(by_setting)
+    drawing = figure.runtimes(points, device, passes)
+    text = (
+        "Batch 64 on an A100, if the conditions of the paper's Table 1 hold. The FID is the lowest of DiCo "
+        "Table 2, with guidance for systems without steps."
+    )
+    text += "".join(f" {marks[one]}: {one}." for one, found in by_setting.items() if any(found))
+    head = "## DiCo Figure 3: time at 512 px"
+    return "\n\n".join([head, text, drawing.picture.markdown, markdown(columns, sources)]), drawing
+
+
+def _drawn(by_setting: dict[Setting, list[Timing | None]]) -> tuple[str, dict[str, list[Pass]]]:
+    """The settings of one device that have most passes, in their order, and the device."""
+    passes = {setting: list(map(_pass, filter(None, found))) for setting, found in by_setting.items()}
+    timed = {setting: [one for one in of if one] for setting, of in passes.items()}
+    most = sorted((setting for setting, of in timed.items() if of), key=lambda one: (-len(timed[one]), one))
+    shown = sorted([one for one in most if one.device == most[0].device][: len(figure.SHAPES)])
+    return shown[0].device if shown else "", {one.but_device: timed[one] for one in shown}
+
+
+def _pass(timing: Timing) -> Pass | None:
+    if isinstance(timing.record, Skipped):
+        return None
+    rates = timing.record.images_per_s_interval
+    interval = rates and (1e3 / rates[1], 1e3 / rates[0])
+    return Pass(model=timing.case.model, ms=1e3 / timing.record.images_per_s, interval=interval)
+
+
+def _milliseconds(row: load.Row) -> float:
+    return 1e3 / (row["throughput"].value or float("inf"))
+
+
+def _lowest_fid(model: str) -> load.Published:
+    """The cell with the lowest FID of DiCo Table 2; a blank one without any."""
+    rows = [row["fid"] for row in load.table("dico_table02").rows if load.backbone_name(row) == model]
+    known = [cell for cell in rows if cell.value is not None]
+    return min(known, key=lambda cell: cell.value or 0.0, default=load.Published(value=None, as_printed=""))
