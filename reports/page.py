@@ -17,6 +17,7 @@ from reports.sections import (
     convergence,
     counters,
     depthwise,
+    fairness,
     golden,
     memory,
     notes,
@@ -57,8 +58,11 @@ TOPICS = (
     Topic(
         file="speed.md",
         title="Speed",
-        about="images/s under every setting, rooflines, repeats, golden outputs",
-        sections=(overview.speeds, roofline.section, depthwise.section, repeats.section, golden.section),
+        about="ranks and images/s under every setting, rooflines, repeats, golden outputs",
+        sections=(
+            *(fairness.section, overview.speeds, roofline.section, depthwise.section, repeats.section),
+            golden.section,
+        ),
     ),
     Topic(
         file="memory.md",
@@ -128,7 +132,8 @@ def _topic(topic: Topic, texts: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-FIRST = ("macs_fid", "claims", "scaling", "convergence")  # plots of the report by the start of their names
+# plots of the report by the start of their names
+FIRST = ("macs_fid", "fairness", "claims", "scaling", "convergence")
 
 
 def _report(

@@ -46,8 +46,8 @@ def ratio_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[f
     return interval and (math.exp(interval[0]), math.exp(interval[1]))
 
 
-def student_t(freedom: int, confidence: float = 0.95) -> float:
-    """Two-sided quantile of Student's t with `freedom` degrees of freedom."""
+def student_t(freedom: float, confidence: float = 0.95) -> float:
+    """Two-sided quantile of Student's t with `freedom` degrees of freedom, whole or not."""
     if freedom < 1 or not 0 < confidence < 1:
         raise ValueError(
             f"student_t: needs freedom >= 1 and confidence in (0, 1), got {freedom}, {confidence}"

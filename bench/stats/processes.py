@@ -8,6 +8,7 @@ their logarithms. One process has no such spread: its interval covers that proce
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, geometric_mean, median, variance
 
 from bench.stats.intervals import student_t
@@ -93,14 +94,55 @@ def log_interval(
     Returns:
         (low, high), or None for one process with too few samples.
     """
-    n = len(processes)
-    if n == 1:
+    if len(processes) == 1:
         return median_interval(processes[0], confidence)
+    found = log_mean(processes)
+    reach = math.hypot(found.reach(confidence), _z(confidence) * hour_sd)
+    return found.mean - reach, found.mean + reach
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMean:
+    """A mean of logarithms over processes or runs, with its squared standard error."""
+
+    mean: float
+    error2: float
+    freedom: float  # degrees of freedom of the error
+
+    def __neg__(self) -> "LogMean":
+        return replace(self, mean=-self.mean)
+
+    def reach(self, confidence: float) -> float:
+        """Half of the width of the interval."""
+        return student_t(self.freedom, confidence) * math.sqrt(self.error2)
+
+    def ratio_interval(self, confidence: float) -> Interval:
+        """Interval of exp(mean)."""
+        reach = self.reach(confidence)
+        return math.exp(self.mean - reach), math.exp(self.mean + reach)
+
+
+def log_mean(processes: Sequence[Series]) -> LogMean:
+    """The mean of the medians of two processes or more.
+
+    Args:
+        processes: logarithms of samples.
+    """
+    n = len(processes)
     medians = [median(samples) for samples in processes]
     within = fmean(standard_error(samples) ** 2 for samples in processes)
-    spread = student_t(n - 1, confidence) * math.sqrt(max(variance(medians), within) / n)
-    reach = math.hypot(spread, _z(confidence) * hour_sd)
-    return fmean(medians) - reach, fmean(medians) + reach
+    return LogMean(mean=fmean(medians), error2=max(variance(medians), within) / n, freedom=n - 1)
+
+
+def log_sum(parts: Sequence[LogMean]) -> LogMean:
+    """The sum of independent means; its degrees of freedom are Welch and Satterthwaite's."""
+    error2 = sum(part.error2 for part in parts)
+    squares = sum(part.error2**2 / part.freedom for part in parts)
+    return LogMean(
+        mean=sum(part.mean for part in parts),
+        error2=error2,
+        freedom=max(1.0, error2**2 / squares) if squares else min(part.freedom for part in parts),
+    )
 
 
 def ratio_interval(

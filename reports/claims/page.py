@@ -11,7 +11,7 @@ from baselines.published import Remark
 from bench.analysis import floors
 from bench.analysis.floors import PassFloor
 from bench.records.base import Environment, Record, height_width, size_text
-from reports.claims import figure, libraries, words
+from reports.claims import figure, libraries, limits, words
 from reports.claims.commands import commands
 from reports.claims.figure import PARTS, macs_ratio
 from reports.claims.timed import Measured
@@ -53,7 +53,12 @@ def page(records: Sequence[Record]) -> Page:
     found = findings(records)
     evidence = gather(records)
     drawings = figure.draw(found, evidence)
-    parts = ["# Verdicts on the papers' claims", _reading(), _tally(found)]
+    parts = [
+        "# Verdicts on the papers' claims",
+        _reading(),
+        _tally(found),
+        *filter(None, [limits.section(found)]),
+    ]
     parts += [drawing.picture.markdown for drawing in drawings]
     for heading, quantities in PARTS:
         parts += [f"## {heading}", *_part(_of(found, quantities), quantities, evidence, records)]
@@ -85,8 +90,9 @@ def _reading() -> str:
         "alone gives no verdict), "
         "else from two models timed separately under one setting (95 %, widened by the difference between "
         "visits of a case). Clocks that differed steadily, as under a power cap, are a remark beside it; "
-        "where they drifted there is no verdict. A slow-down comes from bench.scaling, else from two sizes "
-        "timed separately. Of a device's settings the one nearest to the published decides; brackets give "
+        "where they drifted there is no verdict. A slow-down comes from bench.scaling, else from "
+        "comparisons at two sizes (hours included), else from two sizes timed separately. Of the settings of "
+        "a device that give a verdict, the one nearest to the published decides; brackets give "
         "the published setting if it differs; *other settings* are the lowest and the highest value of "
         f"the rest. *{libraries.MARK}*: two families are compared on a device whose rates of matrix products "
         f"and of convolutions differ by more than {libraries.UNEQUAL:g} times, which decides the ratio too; "
@@ -129,7 +135,7 @@ def _summary(found: Sequence[Finding]) -> str:
         "px": [one.claim.res_px for one in shown],
         "published": [words.published(one.claim) for one in shown],
         "counted or measured": [words.value(one) for one in shown],
-        "device and setting": [words.where(one) for one in shown],
+        "device and setting (published)": [words.where(one) for one in shown],
     }
     parts = [
         "## The papers' claims by verdict",

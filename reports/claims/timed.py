@@ -1,31 +1,31 @@
 """Measured values behind verdicts: ratios of speeds, slow-downs, training steps per second.
 
-A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval by Student's t over processes, or
-over three runs or more), or from two models timed separately
-under one setting (95 % bootstrap of both medians, widened by the difference between visits of one case in the
-same records or in bench.scaling of the same work and device). Slow-downs come from bench.scaling, or from two
-sizes timed separately.
+A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval over processes or runs, see
+`bench.analysis.speed_ratios`), or from two models timed separately under one setting (95 % bootstrap of both
+medians, widened by the difference between visits of one case in the same records or in bench.scaling of the
+same work and device). A slow-down comes from bench.scaling; or from comparisons at two sizes: of one model
+the ratio of its times, widened by the difference between hours, of two models the quotient of their two
+interleaved ratios, in which hours cancel; or from two sizes timed separately.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from baselines.claims import Claim
-from bench.analysis import resolution, roofline
+from bench.analysis import resolution, roofline, speed_ratios
 from bench.records.base import Environment, Record, Size
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
-from bench.stats import intervals, power_law, processes, ratios
+from bench.stats import power_law, processes, ratios
 from bench.stats.power_law import Curve, Drift, Interval, Point
-from bench.store.codec import case_key
 from reports.naming import order
 from reports.selection import Setting, setting_of
 
-AS_RUNS = 3  # runs of a comparison that are compared as runs
 ONE_PROCESS = "one process says nothing of others"
-INTERLEAVED, STUDY, SEPARATE = "interleaved, 99 %", "bench.scaling, 95 %", "timed separately, 95 %"
+INTERLEAVED, STUDY = "interleaved, 99 %", "bench.scaling, 95 %"
+TWO_RUNS, SEPARATE = "two comparisons, 95 %", "timed separately, 95 %"
+METHODS = (INTERLEAVED, STUDY, TWO_RUNS, SEPARATE)  # the preferred first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +75,19 @@ class Timings:
 def timings(records: Iterable[Record]) -> Timings:
     """Group the timed records. Order and duplicates do not matter."""
     ordered = sorted(
-        {r.age: r for r in records if isinstance(r, Comparison | Throughput)}.values(),
-        key=lambda record: record.age,
+        {r.age: r for r in records if isinstance(r, Throughput)}.values(), key=lambda record: record.age
     )
-    compared: dict[tuple[str, str, str], list[Comparison]] = {}
     visits: dict[str, dict[tuple[Setting, str, Size], list[Throughput]]] = {}
     for record in ordered:
-        here, case = record.environment, record.case
-        if isinstance(record, Comparison):
-            compared.setdefault((case_key(case), here.device, here.torch), []).append(record)
-        else:
-            place = setting_of(record.case, here), record.case.model, record.case.res
-            visits.setdefault(record.case.work, {}).setdefault(place, []).append(record)
+        place = setting_of(record.case, record.environment), record.case.model, record.case.res
+        visits.setdefault(record.case.work, {}).setdefault(place, []).append(record)
     separate, steps = (_of_newest_code(visits.get(work, {})) for work in ("inference", "training"))
     points: dict[Setting, list[Point]] = {}
     for (setting, _, res), kept in separate.items():
         points.setdefault(setting, []).append(_point(res, kept))
     studies = resolution.studies(records)
     return Timings(
-        comparisons=tuple(tuple(compared[name]) for name in sorted(compared)),
+        comparisons=tuple(speed_ratios.by_case(r for r in records if isinstance(r, Comparison))),
         separate=separate,
         drifts={s: _drift(s, points[s], studies, "inference") for s in sorted(points)},
         studies=tuple(studies),
@@ -158,35 +152,20 @@ def interleaved(timed: Timings, model: str, reference: str, res: Size) -> list[M
 
 
 def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
-    """The mean ratio of all runs of a comparison, with Student's t over the runs, or over processes.
-
-    Three runs or more are compared as runs, since runs of other hours differ by more than the processes of
-    one; fewer by their processes. One process gives no verdict. Runs of other commits count too, since a
-    change of the suite rarely changes a pass; if it does, the interval is too wide and the section on repeats
-    shows it. Refused runs count only if there are no others.
-    """
-    sound = [run for run in runs if not ratios.why_refused(run, arm, against)] or runs[-1:]
+    """The mean ratio of all runs of a comparison (`speed_ratios`); one process in all gives no verdict."""
+    sound = speed_ratios.sound(runs, arm, against)
     values = [run.ratio(arm, against) for run in sound]
-    medians = [[intervals.median(logs) for logs in ratios.by_process(run, arm, against)] for run in sound]
-    if len(sound) == 1 or sum(map(len, medians)) == 1:
-        value, interval = values[-1], sound[-1].interval(arm, against)
-    else:
-        parts = medians if len(sound) < AS_RUNS else [[fmean(of)] for of in medians]
-        each = [[median] for of in parts for median in of]
-        bounds = processes.log_interval(each, ratios.CONFIDENCE)
-        assert bounds is not None
-        value = math.exp(fmean(one for (one,) in each))
-        interval = math.exp(bounds[0]), math.exp(bounds[1])
-    remarks = [ratios.clock_remark(sound[-1], arm, against)]
-    remarks += [f"{len(values)} runs gave {min(values):.3g} to {max(values):.3g}"] * (len(values) > 1)
     newest = sound[-1]
+    found = speed_ratios.pooled(sound, arm, against)
+    remarks = [ratios.clock_remark(newest, arm, against)]
+    remarks += [f"{len(values)} runs gave {min(values):.3g} to {max(values):.3g}"] * (len(values) > 1)
     return Measured(
-        value=value,
-        interval=interval,
+        value=math.exp(found.mean) if found else values[-1],
+        interval=found.ratio_interval(ratios.CONFIDENCE) if found else newest.interval(arm, against),
         how=INTERLEAVED,
         setting=setting_of(newest.case.arms[arm], newest.environment),
         records=tuple(sound),
-        refused=ratios.why_refused(newest, arm, against) or ONE_PROCESS * (sum(map(len, medians)) == 1),
+        refused=ratios.why_refused(newest, arm, against) or ONE_PROCESS * (found is None),
         remark="; ".join(filter(None, remarks)),
     )
 
@@ -198,7 +177,22 @@ def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measu
         found = power_law.growth(curves[0], *map(float, sizes))
         return found.ratio, found.interval
 
-    return _over_sizes(timed, (model,), sizes, growth)
+    found = _over_sizes(timed, (model,), sizes, growth)
+    for setting, (small, large) in _at_both_sizes(timed, (model,), sizes).items():
+        a, b = (speed_ratios.times_s(runs, [*runs[-1].arms].index(model)) for runs in (small, large))
+        device = large[-1].environment.device_type
+        ends = processes.ratio_interval(a, b, hour_sd=processes.HOUR_SD.get(device, 0.0))
+        found.append(
+            Measured(
+                value=processes.middle(b) / processes.middle(a),
+                interval=ends,
+                how=TWO_RUNS,
+                setting=setting,
+                records=(*small, *large),
+                refused=ONE_PROCESS * (min(_processes(small), _processes(large)) == 1),
+            )
+        )
+    return found
 
 
 def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple[int, ...]) -> list[Measured]:
@@ -208,7 +202,43 @@ def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple
     def growth(curves: Sequence[Curve]) -> tuple[float, Interval | None]:
         return power_law.growth_ratio(curves[0], curves[1], small, large)
 
-    return _over_sizes(timed, (model, reference), sizes, growth)
+    found = _over_sizes(timed, (model, reference), sizes, growth)
+    for setting, at_sizes in _at_both_sizes(timed, (model, reference), sizes).items():
+        arms = [(of.index(model), of.index(reference)) for of in ([*runs[-1].arms] for runs in at_sizes)]
+        speeds = [_of_runs(runs, *pair) for runs, pair in zip(at_sizes, arms, strict=True)]
+        logs = [speed_ratios.pooled(runs, *pair) for runs, pair in zip(at_sizes, arms, strict=True)]
+        found.append(
+            Measured(
+                value=speeds[0].value / speeds[1].value,
+                interval=processes.log_sum([logs[0], -logs[1]]).ratio_interval(ratios.CONFIDENCE)
+                if logs[0] and logs[1]
+                else None,
+                how=INTERLEAVED,
+                setting=setting,
+                records=(*speeds[0].records, *speeds[1].records),
+                refused=speeds[0].refused or speeds[1].refused,
+            )
+        )
+    return found
+
+
+def _at_both_sizes(
+    timed: Timings, models: tuple[str, ...], sizes: tuple[int, ...]
+) -> dict[Setting, list[Sequence[Comparison]]]:
+    """The newest comparison of some models at each of two sizes, under every setting that has both."""
+    found: dict[Setting, dict[Size, Sequence[Comparison]]] = {}
+    for runs in sorted(timed.comparisons, key=lambda runs: (_processes(runs) > 1, runs[-1].age)):
+        arms = {arm.model_and_impl: arm for arm in runs[-1].case.arms}
+        if all(model in arms for model in models) and arms[models[0]].res in sizes:
+            arm = arms[models[0]]
+            found.setdefault(setting_of(arm, runs[-1].environment), {})[arm.res] = runs
+    return {
+        setting: [of[res] for res in sizes] for setting, of in sorted(found.items()) if {*sizes} <= of.keys()
+    }
+
+
+def _processes(runs: Sequence[Comparison]) -> int:
+    return sum(run.processes for run in runs)
 
 
 def _over_sizes(

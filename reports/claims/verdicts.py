@@ -26,7 +26,7 @@ from bench.records.base import Record
 from bench.records.counts import MacCount
 from bench.stats.power_law import Interval
 from reports.claims import timed
-from reports.claims.timed import INTERLEAVED, SEPARATE, STUDY, Measured, Timings
+from reports.claims.timed import METHODS, Measured, Timings
 from reports.naming import size
 from reports.sections import memory
 from reports.selection import PAPERS_RULES, Evidence, gather
@@ -191,15 +191,15 @@ def _by_device(claim: Claim, model: str, reference: str, measured: Sequence[Meas
 
 
 def _far(claim: Claim, one: Measured) -> tuple[object, ...]:
-    """Sorting key: the distance of a setting from the published one, then the newest first."""
+    """Sorting key: values that give a verdict, by distance from the published setting, the newest first."""
     likely = _PRECISIONS[claim.precision]
     published = int(claim.batch.split()[0]) if claim.batch else 64
-    batch, how = abs(math.log(one.setting.batch / published)), (INTERLEAVED, STUDY, SEPARATE).index(one.how)
+    batch, how = abs(math.log(one.setting.batch / published)), METHODS.index(one.how)
     precision = likely.index(one.setting.precision)
     return (
         len(one.setting.switches),
         precision if claim.precision else 0,
-        one.interval is None,
+        one.interval is None or one.refused != "",
         # growth with size hardly depends on the batch, but needs alternating visits
         (batch, how) if claim.quantity == "speed" else (how, batch),
         precision,

@@ -21,13 +21,8 @@ def _with_interval(measured: Measured) -> str:
     return f"{measured.value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
-def _conditions(measured: Measured) -> str:
-    """Device, setting and remark of a measured value."""
-    return ", ".join(filter(None, (str(measured.setting), measured.remark)))
-
-
 def conditions_beside(measured: Measured, claim: Claim) -> str:
-    """Like `_conditions`, with the published conditions in brackets where they differ."""
+    """Device, setting and remark of a measured value; in brackets the published conditions that differ."""
     here = measured.setting
     said = (
         (here.device, claim.device, claim.device and claim.device in here.device),
@@ -40,7 +35,7 @@ def conditions_beside(measured: Measured, claim: Claim) -> str:
 
 def where(finding: Finding) -> str:
     if finding.measured is not None:
-        return _conditions(finding.measured)
+        return conditions_beside(finding.measured, finding.claim)
     return finding.device or ("counted" if finding.counted is not None else BLANK)
 
 

@@ -1,13 +1,16 @@
 """Small records that tests of analyses share, from the examples of every kind."""
 
+import random
 from dataclasses import replace
 from typing import Any
 
-from bench.records.base import Environment, Size
+from bench.records.base import Environment, ModelCase, Size
+from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
 from bench.records.scaling import ScalingCase, ScalingVisit
 from bench.records.throughput import Throughput, ThroughputCase
+from reports.naming import family
 from tests.records import examples
 from tests.records.examples import PASS
 
@@ -41,3 +44,51 @@ def memory(use: MemoryUse = USE, environment: Environment = META, **fields: Any)
 def res_fields(res: Size) -> dict[str, Any]:
     latent = res // 8 if isinstance(res, int) else (res[0] // 8, res[1] // 8)
     return {"res": res, "latent_size": latent}
+
+
+def compared(
+    speeds: dict[str, float],
+    environment: Environment = CPU,
+    *,
+    processes: int = 3,
+    spread: float = 0.0,
+    impls: tuple[str, ...] = ("reference",),
+    **fields: Any,  # noqa: ANN401
+) -> Comparison:
+    """One round of interleaved models in each process.
+
+    Args:
+        speeds: by "MODEL", and by "MODEL fast" for its other implementation.
+        spread: standard deviation between processes, as a share of a time.
+        impls: implementations in which every model takes part.
+    """
+    names = [(name, impl) for name in speeds if " " not in name for impl in impls]
+    arms = tuple(
+        ModelCase(
+            **{**examples.MODEL, **fields, "model": name, "family": family(name), "impl": impl},
+        )
+        for name, impl in names
+    )
+    draw = random.Random(repr(names))
+    rates = [speeds[name if impl == "reference" else f"{name} {impl}"] for name, impl in names]
+    seconds = [[(1 + draw.gauss(0, spread)) / rate for rate in rates] for _ in range(processes)]
+    order = [*range(len(arms)), *reversed(range(len(arms)))]
+    return replace(
+        examples.COMPARISON,
+        case=ComparisonCase(
+            device=environment.device_type,
+            arms=arms,
+            budget_s=60.0,
+            precision_target=0.01,
+            processes=processes,
+        ),
+        environment=environment,
+        order=tuple(order * processes),
+        visits_s=tuple(of[arm] for of in seconds for arm in order),
+        process_starts=tuple(range(1, processes)),
+        calls=(1,) * len(arms),
+        warmup_times_s=((0.1,),) * len(arms),
+        warmup_stationary=(True,) * len(arms),
+        build_s=(1.0,) * len(arms),
+        compile_s=(None,) * len(arms),
+    )

@@ -300,7 +300,7 @@ def test_steady_clocks_are_a_remark_and_drifting_ones_refuse() -> None:
     (stated,) = (cell for cell in columns(page.text, "## Speed")["setting (published)"] if "clock" in cell)
     assert stated.endswith(f", {told}")
     assert found.measured is not None
-    assert f"{found.measured.setting}, {told}" in page.summary
+    assert f"NVIDIA H200 (not stated), bf16 (not stated), batch 64, {told}" in page.summary
     drifting = tuple(1980.0 - (1 - arm) * i for i, arm in enumerate(compared.order))
     found = only([replace(compared, clocks_mhz=drifting)], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.verdict == OPEN
@@ -414,6 +414,47 @@ def test_slow_downs_of_families_and_relative_ones_are_judged() -> None:
     assert relative.measured is not None
     assert relative.measured.value == pytest.approx(4.2 / 3.9, rel=0.01)
     assert relative.measured.how == timed.STUDY
+
+
+def on_cpu(record: Comparison) -> Comparison:
+    return replace(record, environment=replace(H200, device="Some CPU", device_type="cpu"))
+
+
+def test_comparisons_at_two_sizes_judge_slow_downs() -> None:
+    small = interleaved({"DiT-XL/2": 1, "FCDM-XL": 1.2})
+    large = interleaved({"DiT-XL/2": 1 / 4.2, "FCDM-XL": 1.2 / 4}, res=512)
+    assert only([small, large], "fcdm-slowdown-of-dit").verdict == HOLDS
+    assert only([small, large], "fcdm-slowdown-of-fcdm").verdict == FAILS
+    relative = only([small, large], "fcdm-slowdown-dit-over-fcdm").measured
+    assert relative is not None
+    assert (relative.how, relative.value) == (timed.INTERLEAVED, pytest.approx(1.05, rel=0.01))
+    # hours of a shared CPU widen the slow-down of one model and cancel in that of two
+    found = [
+        only([on_cpu(small), on_cpu(large)], f"fcdm-slowdown-{of}") for of in ("of-dit", "dit-over-fcdm")
+    ]
+    assert [one.verdict for one in found] == [OPEN, FAILS]
+    alone = [interleaved({"DiT-XL/2": 1, "FCDM-XL": 1.2}, processes=1), large]
+    assert only(alone, "fcdm-slowdown-of-fcdm").verdict == OPEN
+
+
+def test_a_setting_without_a_verdict_leaves_it_to_the_next() -> None:
+    farther = interleaved({"DiT-XL/2": 1, "FCDM-XL": 3.39})
+    arms = tuple(replace(arm, batch=4) for arm in farther.case.arms)
+    farther = replace(farther, case=replace(farther.case, arms=arms))
+    nearer = interleaved({"DiT-XL/2": 1, "FCDM-XL": 1.6}, processes=1)
+    found = only([nearer, farther], "fcdm-speed-fcdm-xl-dit-xl-256")
+    assert (found.verdict, [one.setting.batch for one in found.others]) == (HOLDS, [64])
+
+
+def test_the_page_says_what_a_cpu_cannot_answer() -> None:
+    heading = "## What a CPU answers"
+    assert heading not in claims.page([interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6})]).text
+    text = claims.page([on_cpu(interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6}, precision="fp32"))]).text
+    table = columns(text, heading)
+    assert table["on a CPU: does not hold"] == ["-", "2", "-", "-"]
+    assert "2 claims of speed are judged on CPUs alone: Some CPU. The papers measured them on" in text
+    assert "A100, batch 64 (DiCo)" in text
+    assert "No CPU answers 2 claims: whether a training step fits a GPU" in text
 
 
 def test_a_slow_down_whose_batch_shrank_names_both_batches() -> None:

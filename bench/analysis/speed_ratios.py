@@ -1,0 +1,133 @@
+"""Ratios of speeds from all runs of a comparison, with intervals over processes or over runs. No torch.
+
+Three runs or more are compared as runs, since runs of other hours differ by more than the processes of one;
+fewer by their processes. One process in all says nothing of others. Runs of other commits count too, since a
+change of the suite rarely changes a pass; if it does, the interval is too wide and the report's section on
+repeats shows it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TypeVar
+
+from bench.records.base import Record
+from bench.records.comparison import Comparison
+from bench.records.throughput import Throughput
+from bench.stats import intervals, processes, ratios
+from bench.stats.processes import Interval, LogMean, Series
+from bench.store.codec import case_key
+
+AS_RUNS = 3  # runs that are compared as runs
+
+R = TypeVar("R", bound=Record)
+
+
+def by_case(records: Iterable[R]) -> list[tuple[R, ...]]:
+    """All runs of each case on a device with a version of torch, the newest last; records in any order."""
+    found: dict[tuple[str, str, str], dict[tuple[str, str], R]] = {}
+    for record in sorted(records, key=lambda one: one.age):
+        here = record.environment
+        found.setdefault((case_key(record.case), here.device, here.torch), {})[record.age] = record
+    return [tuple(found[name].values()) for name in sorted(found)]
+
+
+def sound(runs: Sequence[Comparison], arm: int, against: int) -> Sequence[Comparison]:
+    """The runs in which the clocks of two arms did not drift apart, or the newest if they did in all."""
+    return [run for run in runs if not ratios.why_refused(run, arm, against)] or runs[-1:]
+
+
+def pooled(runs: Sequence[Comparison], arm: int, against: int) -> LogMean | None:
+    """log(speed of `arm` / speed of `against`) over all sound runs; None for one process in all."""
+    logs = [ratios.by_process(run, arm, against) for run in sound(runs, arm, against)]
+    series = _independent(logs, lambda of_run: fmean(map(intervals.median, of_run)))
+    return processes.log_mean(series) if len(series) > 1 else None
+
+
+def separate(ours: Sequence[Throughput], theirs: Sequence[Throughput]) -> tuple[float, Interval]:
+    """Speed of one model / speed of another, timed one after the other, with the interval over processes.
+
+    Args:
+        ours, theirs: all runs of a case each.
+    """
+    a, b = (_independent([run.by_process_s for run in runs], processes.middle) for runs in (ours, theirs))
+    return processes.middle(b) / processes.middle(a), processes.ratio_interval(a, b, ratios.CONFIDENCE)
+
+
+def times_s(runs: Sequence[Comparison], arm: int) -> list[Series]:
+    """The times of an arm over all runs: of each process, or the middle of each run."""
+    return _independent([run.by_process_s(arm) for run in runs], processes.middle)
+
+
+def _independent(
+    runs: Sequence[Sequence[Series]], middle: Callable[[Sequence[Series]], float]
+) -> list[Series]:
+    """Independent series: each process of few runs, or the middle of each of AS_RUNS or more."""
+    if len(runs) < AS_RUNS:
+        return [series for of_run in runs for series in of_run]
+    return [[middle(of_run)] for of_run in runs]
+
+
+# through shared models
+
+Node = tuple[str, str]  # model and implementation
+
+
+@dataclass(frozen=True)
+class Group:
+    """All runs of one interleaved comparison."""
+
+    runs: tuple[Comparison, ...]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple((arm.model, arm.impl) for arm in self.runs[-1].case.arms)
+
+    @property
+    def processes(self) -> int:
+        return sum(run.processes for run in self.runs)
+
+    def log_ratio(self, one: Node, other: Node) -> LogMean | None:
+        """log(speed of one / speed of other); None within one process, or where clocks drifted apart."""
+        arms = self.nodes.index(one), self.nodes.index(other)
+        newest = sound(self.runs, *arms)[-1]
+        return None if ratios.why_refused(newest, *arms) else pooled(self.runs, *arms)
+
+
+@dataclass(frozen=True)
+class Chained:
+    """log(speed of one model / speed of another), and the comparisons that it comes from."""
+
+    log: LogMean
+    groups: tuple[Group, ...]  # one if both models took part in it
+
+
+def chained(groups: Sequence[Group], one: Node, other: Node) -> Chained | None:
+    """The ratio of two models in one comparison, or through models that few comparisons share.
+
+    Args:
+        groups: comparisons under one setting, the preferred first; the first with both models decides alone.
+        one, other: model and implementation.
+    """
+    for group in groups:
+        if {one, other} <= {*group.nodes} and (log := group.log_ratio(one, other)):
+            return Chained(log, (group,))
+    paths: dict[Node, Chained | None] = {one: None}
+    front = [one]
+    while front and other not in paths:
+        reached: dict[Node, Chained | None] = {}
+        for node in front:
+            for group in groups:
+                new = [n for n in group.nodes if n not in paths and n not in reached and node in group.nodes]
+                for to in new:
+                    if step := group.log_ratio(node, to):
+                        reached[to] = _extended(paths[node], step, group)
+        paths |= reached
+        front = list(reached)
+    return paths.get(other)
+
+
+def _extended(path: Chained | None, step: LogMean, group: Group) -> Chained:
+    if path is None:
+        return Chained(step, (group,))
+    return Chained(processes.log_sum([path.log, step]), (*path.groups, group))

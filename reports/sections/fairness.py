@@ -1,0 +1,225 @@
+"""The report's section on fairness: ranks of families by speed under every setting, and what changes them."""
+
+from collections.abc import Callable, Sequence
+
+from bench.analysis import fairness, rank_changes
+from bench.analysis.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks, Ranks, Setting
+from bench.analysis.rank_changes import Pair, PublishedRanks, Reversal, Stability
+from bench.records.base import Record
+from reports.figures import ranks as figure
+from reports.figures.plots import Drawing
+from reports.markdown import BLANK, Columns, markdown, sentence
+from reports.naming import SIZES
+
+NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
+
+
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Write the section; empty where no two families of a size were compared. Records may be in any order."""
+    measured = sorted(fairness.rankings(records), key=_size)
+    if not measured:
+        return "", []
+    families = {name for one in measured for name in one.speeds}
+    sizes = {one.size for one in measured}
+    printed = [
+        rank_changes.among(one, families)
+        for one in sorted(rank_changes.published(), key=_size)
+        if one.size in sizes and len(families & {*one.speeds}) > 1
+    ]
+    by_device: dict[str, list[MeasuredRanks]] = {}
+    for one in measured:
+        by_device.setdefault(one.setting.device, []).append(one)
+    bases = {device: rank_changes.baseline(of) for device, of in by_device.items()}
+    drawings = [
+        figure.draw(bases[device], of, printed, sentence(_on_device(of))) for device, of in by_device.items()
+    ]
+    parts = ["## Ranks by speed under every setting", _reading()]
+    parts.append("\n".join(f"- {line}" for line in answers(by_device, bases, printed)))
+    parts += [drawing.picture.markdown for drawing in drawings]
+    parts.append(_table(measured, printed, bases, sorted(families, key=fairness.place)))
+    return "\n\n".join(parts), drawings
+
+
+def _size(one: Ranks) -> tuple[int, str]:
+    return SIZES.index(one.size) if one.size in SIZES else len(SIZES), one.size
+
+
+def _reading() -> str:
+    return (
+        "Whether the order of two families of one size depends on the setting. A rank is one more than the "
+        "number of families that are faster for certain: the 99 % interval of the ratio of speeds, over "
+        "processes or runs, lies on one side of 1. `2=` is a tie: another family of the row is not separated "
+        f"from this one. Ratios are *{INTERLEAVED}* (bench.versus, two processes or more), *{CHAINED}* "
+        f"(products of ratios of such comparisons), or *{SEPARATE}*. Devices are never mixed. Each interval "
+        "has 99 %, so of a hundred pairs of equal speed one is ordered by chance. *Published* rows rank the "
+        "printed throughputs, which have no intervals; † is a number that is probably another paper's, so "
+        "that the row mixes devices."
+    )
+
+
+# the answer
+
+
+def answers(
+    by_device: dict[str, list[MeasuredRanks]], bases: dict[str, Setting], printed: Sequence[PublishedRanks]
+) -> list[str]:
+    """What keeps its order: on each device, against each paper, and between devices."""
+    lines = []
+    for device, of in by_device.items():
+        reversals = _reversals(rank_changes.stability(of), lambda one: one.but_device)
+        lines.append(f"**{device}**, baseline {bases[device].but_device}: {_on_device(of)}{reversals}")
+        lines += _against_papers(device, bases[device], of, printed)
+    by_setting: dict[str, list[MeasuredRanks]] = {}
+    for one in (one for of in by_device.values() for one in of):
+        by_setting.setdefault(one.setting.but_device, []).append(one)
+    for words, of in by_setting.items():
+        found = rank_changes.stability(of)
+        if len(by_device) > 1 and found.pairs:
+            told = f"{_counts(found, 'on each')}{_reversals(found, lambda one: one.device)}"
+            lines.append(f"The same setting on several devices, {words}: {told}")
+    return lines
+
+
+def _on_device(of: Sequence[MeasuredRanks]) -> str:
+    found = rank_changes.stability(of)
+    if not found.pairs:
+        return "every pair was measured under one setting only"
+    return _counts(found, "under every setting measured")
+
+
+def _counts(found: Stability, everywhere: str) -> str:
+    return (
+        f"of {_pairs(found.pairs)}, {len(found.kept)} {_verb(found.kept, 'keeps its', 'keep their')} order "
+        f"{everywhere}, {len(found.tied)} {_verb(found.tied, 'ties', 'tie')} in at least one without a "
+        f"reversal, {len(found.open)} {_verb(found.open, 'ties', 'tie')} in all, {len(found.reversed)} "
+        f"{_verb(found.reversed, 'is', 'are')} reversed for certain"
+    )
+
+
+def _verb(of: Sequence[object], one: str, several: str) -> str:
+    return one if len(of) == 1 else several
+
+
+def _pairs(count: int) -> str:
+    return f"{count} pair{'s' * (count != 1)}"
+
+
+def _reversals(found: Stability, words: Callable[[Setting], str]) -> str:
+    return _named([_reversal(one, words) for one in found.reversed])
+
+
+def _named(reversals: Sequence[str]) -> str:
+    shown = "; ".join(reversals[:NAMED])
+    more = f"; and {len(reversals) - NAMED} more" if len(reversals) > NAMED else ""
+    return f": {shown}{more}." if shown else "."
+
+
+def _reversal(one: Reversal, words: Callable[[Setting], str]) -> str:
+    a, b = one.pair
+    first, second = (_listed(list(map(words, of))) for of in (one.first_faster, one.second_faster))
+    return f"{a}-{one.size} is faster than {b}-{one.size} at {first}, slower at {second}"
+
+
+def _listed(settings: Sequence[str]) -> str:
+    shown = " and ".join(f"({words})" for words in settings[:LISTED])
+    return f"{shown} and {len(settings) - LISTED} more" if len(settings) > LISTED else shown
+
+
+def _against_papers(
+    device: str, base: Setting, of: Sequence[MeasuredRanks], printed: Sequence[PublishedRanks]
+) -> list[str]:
+    """One line for each paper and resolution: printed pairs against the setting nearest to the baseline."""
+    lines = []
+    for paper, res in sorted({(one.paper, one.res) for one in printed}):
+        changed: dict[str, list[str]] = {"kept": [], "tied": [], "reversed": []}
+        wheres: list[Setting] = []
+        for theirs in (one for one in printed if (one.paper, one.res) == (paper, res)):
+            ours = min(
+                (one for one in of if one.size == theirs.size and one.setting.res == res),
+                key=lambda one: (one.setting != base, one.setting.place),
+                default=None,
+            )
+            if ours is None:
+                continue
+            found = rank_changes.changes(theirs, ours)
+            wheres += [ours.setting] if found.kept or found.tied or found.reversed else []
+            for name, pairs in changed.items():
+                pairs += [_pair(pair, theirs.size) for pair in getattr(found, name)]
+        total = sum(map(len, changed.values()))
+        if total:
+            where = " or ".join(dict.fromkeys(setting.but_device for setting in wheres))
+            stated = next(one for one in printed if (one.paper, one.res) == (paper, res)).device
+            lines.append(
+                f"{paper}'s order at {res} px ({stated or 'device not stated'}) against {device}, {where}: "
+                f"of {_pairs(total)} printed and measured, {len(changed['kept'])} "
+                f"{_verb(changed['kept'], 'keeps its', 'keep their')} order, {len(changed['tied'])} "
+                f"{_verb(changed['tied'], 'ties', 'tie')} here, {len(changed['reversed'])} "
+                f"{_verb(changed['reversed'], 'is', 'are')} reversed"
+                f"{_named(changed['reversed'])}"
+            )
+    return lines
+
+
+def _pair(pair: Pair, size: str) -> str:
+    return f"{pair[0]}-{size} over {pair[1]}-{size}"
+
+
+# the table
+
+
+def _table(
+    measured: Sequence[MeasuredRanks],
+    printed: Sequence[PublishedRanks],
+    bases: dict[str, Setting],
+    families: Sequence[str],
+) -> str:
+    rows: list[tuple[Ranks, str, str, str, Sequence[Record]]] = []
+    for size in dict.fromkeys(one.size for one in measured):
+        for theirs in (one for one in printed if one.size == size):
+            where = f"published, {theirs.source}"
+            rows.append(
+                (theirs, where, f"{theirs.res} px, {theirs.device or 'device not stated'}", BLANK, ())
+            )
+        of_size = [one for one in measured if one.size == size]
+        for ours in sorted(
+            of_size, key=lambda one: (one.setting != bases[one.setting.device], one.setting.place)
+        ):
+            base = bases[ours.setting.device]
+            before = next((o for o in of_size if o.setting == base), None)
+            setting = ours.setting.but_device
+            rows.append((ours, ours.setting.device, setting, _changes(before, ours), ours.records))
+    columns: Columns = {
+        "size": [one.size for one, *_ in rows],
+        "device or paper": [where for _, where, *_ in rows],
+        "setting": [setting for _, _, setting, *_ in rows],
+        **{name: [_cell(one, name) for one, *_ in rows] for name in families},
+        "pairs against the baseline": [changed for *_, changed, _ in rows],
+        "ratios": [", ".join(one.methods) if isinstance(one, MeasuredRanks) else BLANK for one, *_ in rows],
+    }
+    return markdown(columns, [records for *_, records in rows])
+
+
+def _cell(one: Ranks, family: str) -> str:
+    copied = "†" if isinstance(one, PublishedRanks) and family in one.copied else ""
+    return f"{one.text(family)}{copied}" or BLANK
+
+
+def _changes(before: MeasuredRanks | None, ours: MeasuredRanks) -> str:
+    if before is None:
+        return BLANK
+    if before is ours:
+        return "baseline"
+    found = rank_changes.changes(before, ours)
+    words = [
+        f"{len(pairs)} {name}"
+        for name, pairs in (
+            ("kept", found.kept),
+            ("now a tie", found.tied),
+            ("no longer a tie", found.parted),
+            ("ties in both", found.open),
+        )
+        if pairs
+    ]
+    reversed_pairs = [_pair(pair, ours.size) for pair in found.reversed]
+    words += [f"**{len(reversed_pairs)} reversed** ({', '.join(reversed_pairs)})"] if reversed_pairs else []
+    return ", ".join(words) or BLANK
