@@ -52,7 +52,7 @@ def of(case: Case) -> Environment:
 
 
 def _name(device: str, kind: str) -> str:
-    """Name of a GPU from the driver; of a CPU with its threads, perhaps a few of its cores, and vector instructions.
+    """Name of a GPU from the driver; of a CPU with its threads, cores if only some, and vector instructions.
 
     Virtual machines give processors of different generations one name; their instructions change every ratio.
     """

@@ -56,8 +56,8 @@ def _lines(found: Sequence[Finding]) -> list[str]:
         f"- {len(alone)} claims of speed are judged on CPUs alone: {devices}. The papers measured them on "
         f"{_published(alone.values())}. The verdict says whether the printed ratio is found on this CPU; it "
         "neither confirms nor refutes the number on the paper's device. A CPU has no TF32, which torch "
-        "allows in convolutions and not in matrix products by default, and neither FlashAttention-2 nor Flash "
-        "Linear Attention, with which the papers ran DiT and DiG."
+        "allows in convolutions and not in matrix products by default, and neither FlashAttention-2 nor "
+        "Flash Linear Attention, with which the papers ran DiT and DiG."
     ]
     for quantity, reason in BEYOND.items():
         count = sum(claim.quantity == quantity for claim in load.claims())
