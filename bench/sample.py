@@ -1,8 +1,7 @@
 """Draw whole samples, timed, and compare files of samples with real images.
 
-python -m bench.sample --model FCDM-S DiT-S/2 --steps 25 --batch 4
+python -m bench.sample --model FCDM-S DiT-S/2 --steps 25 --batch 4 --autoencoder sd-f8
 python -m bench.sample --weights runs/DiT-S --ema 0.9999 --n 64 --out-dir samples/dit
-python -m bench.sample --model SiT-S/2 --objective flow --sampler heun --steps 50 --guidance 1
 python -m bench.sample --compare samples/dit/samples-64x32x32x3.npz --reference cifar10
 """
 
@@ -15,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from bench.cli import models, options, records, sampling_options, settings
 from bench.cli.progress import progress
 from bench.jobs.job import Job, in_worker
-from bench.records import quality, sampling
+from bench.records import pictures, quality, sampling
 from bench.records.base import ModelCase, Record, size_text
+from bench.records.pictures import PictureCase, PictureRun
 from bench.records.sampling import SamplingCase
+from bench.tables.table import Table
 
 if TYPE_CHECKING:
     from bench.sampling.chains import Source
     from bench.training.checkpoint import State
+    from models.task import Task
 
 MODELS = ("FCDM-S",)
 TIMEOUT_S = 7 * 24 * 3600.0
@@ -52,6 +54,7 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     """
     if any(args.cuda_graphs):
         raise options.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
+    sampling_options.check_decoding(args)
     device = settings.device_of(args)
     args.batch = args.batch or [sampling_options.default_batch(device)]
     weights = _weights(args)
@@ -180,15 +183,6 @@ def _case(
             raise options.UsageError(
                 f"--classes {label}: {name} has classes 0 to {task.num_classes - 1} here"
             )
-    case = SamplingCase(
-        **fields,
-        **chain,
-        guidance=args.guidance,
-        guided_channels=guided or min(sampling_options.GUIDED, task.in_channels),
-        images=args.n or fields["batch"],
-        seed=args.seed,
-        classes=tuple(args.classes),
-    )
     source = chains.Source(
         weights=weights.path,
         trained_here=trained_here,
@@ -196,7 +190,28 @@ def _case(
         decoder=args.decoder,
         folder=args.out_dir,
     )
+    described = {
+        **fields,
+        **chain,
+        "guidance": args.guidance,
+        "guided_channels": guided or min(sampling_options.GUIDED, task.in_channels),
+        "images": args.n or fields["batch"],
+        "seed": args.seed,
+        "classes": tuple(args.classes),
+    }
+    if args.autoencoder is None:
+        return SamplingCase(**described), source
+    case = PictureCase(**described, autoencoder=args.autoencoder)
+    _check_space(case, task, source)
     return case, source
+
+
+def _check_space(case: PictureCase, task: "Task", source: "Source") -> None:
+    from bench.sampling import autoencoder, chains
+
+    space = "pixels" if chains.draws_images(case, source) else task.space
+    if (reason := autoencoder.why_not(case.autoencoder, case.model, space)) is not None:
+        raise options.UsageError(f"--autoencoder {case.autoencoder}: {reason}")
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
@@ -209,9 +224,11 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 def _job(case: SamplingCase, source: "Source") -> Job:
     inputs: dict[str, Any] = asdict(source)
     inputs = {name: str(value) if isinstance(value, Path) else value for name, value in inputs.items()}
-    return in_worker(
-        "bench.sampling.chains:measure", case, estimate_s=TYPICAL_S, timeout_s=TIMEOUT_S, **inputs
-    )
+    measure = "bench.sampling.chains:measure"
+    if isinstance(case, PictureCase):
+        measure = "bench.sampling.autoencoder:measure"
+        inputs = {name: inputs[name] for name in ("weights", "trained_here", "ema")}
+    return in_worker(measure, case, estimate_s=TYPICAL_S, timeout_s=TIMEOUT_S, **inputs)
 
 
 def _into_folder(job: Job, source: "Source", args: argparse.Namespace) -> tuple[list[Record], list[str]]:
@@ -252,17 +269,6 @@ def _into_folder(job: Job, source: "Source", args: argparse.Namespace) -> tuple[
 
 
 def _draw(args: argparse.Namespace) -> int:
-    if args.decoder is not None:
-        from bench.sampling import chains
-
-        try:
-            chains.decoder_of(args.decoder)
-        except ValueError as error:
-            raise options.UsageError(f"--decoder {error}") from error
-        if args.out_dir is None:
-            raise options.UsageError(
-                f"--decoder {args.decoder}: belongs to --out-dir; without it nothing is kept"
-            )
     planned = plan(args)
     if args.out_dir is not None:
         ((case, source),) = planned
@@ -273,7 +279,10 @@ def _draw(args: argparse.Namespace) -> int:
     if any(case.weights == "random" for case, _ in planned):
         notes.append("weights are random: the speed is real, the images are noise; --weights gives others")
     notes.append(f"{results[0].environment.describe()}; median of whole chains")
-    records.show(sampling.TABLE, results, notes, args)
+    decoded = [result for result in results if isinstance(result, PictureRun)]
+    notes += dict.fromkeys(map(pictures.about_decoder, decoded))
+    table: Table[Any] = sampling.TABLE if args.autoencoder is None else pictures.TABLE
+    records.show(table, results, notes, args)
     return 0
 
 

@@ -1,8 +1,10 @@
 """Options for drawing samples and for comparing files of samples."""
 
+import argparse
 from pathlib import Path
 
 from bench.cli import options
+from bench.records.pictures import AUTOENCODERS
 from bench.records.training import OBJECTIVES
 
 CPU_BATCH, CPU_STEPS = 4, 25
@@ -59,6 +61,12 @@ def add_chain(parser: options.Parser) -> None:
     )
     chain.add_argument("--out-dir", type=Path, metavar="DIR", help="write samples there (default: only time)")
     chain.add_argument("--decoder", metavar="PKG.MOD:FACTORY", help="makes images of latents, untimed")
+    chain.add_argument(
+        "--autoencoder",
+        choices=AUTOENCODERS,
+        metavar="NAME",
+        help="sd-f8: decodes too, stages timed",
+    )
 
 
 def add_comparison(parser: options.Parser) -> None:
@@ -82,3 +90,35 @@ def add_comparison(parser: options.Parser) -> None:
     compare.add_argument(
         "--compared", type=options.positive_int, default=10_000, metavar="N", help="default: 10000"
     )
+
+
+def check_decoding(args: argparse.Namespace) -> None:
+    """Refuse a decoder that cannot be imported, and options that do not go together.
+
+    Raises:
+        UsageError: --decoder without --out-dir, or --autoencoder with --decoder, --out-dir or --attention.
+    """
+    if args.autoencoder is not None:
+        for flag, value in (("--decoder", args.decoder), ("--out-dir", args.out_dir)):
+            if value is not None:
+                raise options.UsageError(
+                    f"--autoencoder {args.autoencoder}: is timed only, its images are noise; "
+                    f"leave out {flag} {value}"
+                )
+        for attention in args.attention:
+            if attention != "auto":
+                raise options.UsageError(
+                    f"--attention {attention}: torch chooses the kernels with --autoencoder; leave it out"
+                )
+    if args.decoder is None:
+        return
+    from bench.sampling import chains
+
+    try:
+        chains.decoder_of(args.decoder)
+    except ValueError as error:
+        raise options.UsageError(f"--decoder {error}") from error
+    if args.out_dir is None:
+        raise options.UsageError(
+            f"--decoder {args.decoder}: belongs to --out-dir; without it nothing is kept"
+        )

@@ -2,8 +2,8 @@
 
 import importlib
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,19 +228,10 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
     if not missing and not times:
         reason = f"all samples were in {folder} already, made by other code or on another device"
         return Skipped(case=case, environment=environment, status="not timed", reason=reason)
-    begin = time.perf_counter()
-    model, task = _load(case, source)
-    device.synchronise(case.device)()
-    build_s = time.perf_counter() - begin
     decode = None if source.decoder is None else decoder_of(source.decoder)()
     images = source.decoder is not None or draws_images(case, source)
     first_s = 0.0
-    with ExitStack() as settings:
-        prepared.enter(settings, case, model)
-        settings.enter_context(torch.no_grad())
-        settings.enter_context(_autocast(case))
-        called = torch.compile(model) if case.is_compiled else model
-        drawer = Drawer(case, _laid_out(case, called), task, condition_width(model))
+    with ready(case, source) as (drawer, build_s), ExitStack() as settings:
         if missing:
             first_s = drawer.warm_up()
         settings.enter_context(prepared.compiled_already(case))
@@ -271,6 +262,25 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
         conv_tf32=conv_tf32,
         telemetry=readings,
     )
+
+
+@contextmanager
+def ready(case: SamplingCase, source: Source) -> Iterator[tuple[Drawer, float]]:
+    """Context manager that builds the network and applies the settings of its case.
+
+    Yields:
+        A drawer, and the seconds that building took.
+    """
+    begin = time.perf_counter()
+    model, task = _load(case, source)
+    device.synchronise(case.device)()
+    build_s = time.perf_counter() - begin
+    with ExitStack() as settings:
+        prepared.enter(settings, case, model)
+        settings.enter_context(torch.no_grad())
+        settings.enter_context(_autocast(case))
+        called = torch.compile(model) if case.is_compiled else model
+        yield Drawer(case, _laid_out(case, called), task, condition_width(model)), build_s
 
 
 def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:

@@ -138,7 +138,7 @@ def _view(record: Record) -> str:
         **dict.fromkeys(("throughput", "scaling", "versus", "latency"), SPEED),
         **dict.fromkeys(("flops", "operators"), COUNTS),
         **dict.fromkeys(("memory",), MEMORY),
-        **dict.fromkeys(("convergence", "quality", "sample"), TRAINING),
+        **dict.fromkeys(("convergence", "quality", "sample", "picture"), TRAINING),
     }.get(record.case.kind, "")
 
 

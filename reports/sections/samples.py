@@ -1,25 +1,31 @@
-"""The report's section on samples: the speed of sampling, and distances from real images."""
+"""The report's section on samples: speed of sampling and of whole pictures, distances from real images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from bench.records import quality, sampling
+from bench.records import pictures, quality, sampling
 from bench.records.base import Record
+from bench.records.pictures import PictureRatio, PictureRun
 from bench.records.quality import Quality
 from bench.records.sampling import SamplingRun
 from bench.store.codec import newest
 from reports.figures.plots import Drawing
-from reports.markdown import stamp, table
+from reports.markdown import sentence, stamp, table
+from reports.naming import dit_of, order
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without records of samples. The newest record of a case counts."""
-    chains = newest(record for record in records if isinstance(record, SamplingRun))
+    chains = newest(record for record in records if type(record) is SamplingRun)
+    decoded = newest(record for record in records if isinstance(record, PictureRun))
     sets = newest(record for record in records if isinstance(record, Quality))
     parts = []
     if chains:
         chains.sort(key=lambda r: (r.case.objective, r.case.sampler, r.case.steps, r.case.model))
         parts += ["### Speed of whole sampling", _about_speed(chains), table(sampling.TABLE, chains)]
         parts += [_stamps(chains)]
+    if decoded:
+        parts += ["### Whole pictures", *_pictures(decoded)]
     if sets:
         sets.sort(key=lambda r: (r.case.distance, r.case.reference, r.case.samples))
         parts += ["### Quality of samples", ABOUT_QUALITY, table(quality.TABLE, sets), _stamps(sets)]
@@ -35,6 +41,47 @@ def _about_speed(chains: Sequence[SamplingRun]) -> str:
     if any(chain.case.weights == "random" for chain in chains):
         text += " Random weights give the same speed as trained ones; their images are noise."
     return text
+
+
+ABOUT_PICTURES = (
+    "Time from before the noise of a batch is drawn until its images are decoded. Each stage is timed with "
+    "the device synchronised, and its share is that of the time of all chains: labels and all noise; passes "
+    "of the network, over twice the batch with guidance; the decoder. The rest is the sampler's arithmetic."
+)
+ABOUT_RATIOS = (
+    "Ratios of speeds to the DiT of the same size, above 1 where the model is faster: of the passes alone, "
+    "and of whole pictures, to which both models add the same decoder. The models were timed one after "
+    "another, not in interleaved rounds: the 95 % intervals have the spread between processes (8 %), and a "
+    "network's ratio from `bench.versus` is more exact. Both ratios of a row come from the same chains, so "
+    "their difference is more certain than either."
+)
+
+
+def _pictures(decoded: Sequence[PictureRun]) -> list[str]:
+    """Shares of the stages, and the ratios of models that share a setting."""
+    ordered = sorted(
+        decoded, key=lambda r: (r.environment.device, r.case.settings, order(r.case.model), r.age)
+    )
+    decoders = dict.fromkeys(sentence(pictures.about_decoder(run)) for run in ordered)
+    parts = [" ".join([ABOUT_PICTURES, *decoders]), table(pictures.TABLE, ordered), _stamps(ordered)]
+    ratios = _ratios(ordered)
+    return [*parts, ABOUT_RATIOS, table(pictures.RATIOS, ratios)] if ratios else parts
+
+
+def _ratios(decoded: Sequence[PictureRun]) -> list[PictureRatio]:
+    """Every model over the DiT of its size with the same settings, device and torch."""
+
+    def under(run: PictureRun, model: str) -> tuple[object, ...]:
+        case = replace(run.case, model=model, family="", weights="")
+        return case, run.environment.device, run.environment.torch
+
+    known = {under(run, run.case.model): run for run in decoded}
+    found = []
+    for run in decoded:
+        reference = known.get(under(run, dit_of(run.case.model)))
+        if reference is not None and reference is not run:
+            found.append(PictureRatio(run=run, reference=reference))
+    return found
 
 
 ABOUT_QUALITY = (

@@ -1,5 +1,6 @@
 """One record of every kind, for tests."""
 
+from dataclasses import asdict
 from typing import Any
 
 from bench.records.base import Environment, ModelCase, Skipped
@@ -11,6 +12,7 @@ from bench.records.golden import Deviation, Golden, GoldenCase
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.records.note import Note
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
+from bench.records.pictures import PictureCase, PictureRun
 from bench.records.probes import ChannelCase, ChannelScores, Probe, Scores, Spectrum, SpectrumCase
 from bench.records.profile import Profile, ProfileCase
 from bench.records.quality import Quality, QualityCase
@@ -260,6 +262,23 @@ SAMPLING = SamplingRun(
     conv_tf32=False,
     telemetry=None,
 )
+PICTURE = PictureRun(
+    case=PictureCase(**asdict(SAMPLING.case), autoencoder="sd-f8"),
+    environment=ENVIRONMENT,
+    passes=2,
+    times_s=(4.0, 5.0),
+    build_s=1.0,
+    compile_s=None,
+    matmul_tf32=False,
+    conv_tf32=False,
+    telemetry=None,
+    noise_s=(0.25, 0.25),
+    passes_s=((0.5, 1.0), (1.0, 1.0)),
+    decoder_s=(2.0, 2.5),
+    decoder_params=49_490_199,
+    decoder_macs=310_000_000_000,
+    diffusers="0.42.1",
+)
 QUALITY = Quality(
     case=QualityCase(
         device="cpu",
@@ -309,5 +328,5 @@ TELEMETRY = Telemetry(
 )
 RECORDS = (
     *(THROUGHPUT, VISIT, COUNT, SKIPPED, OPERATORS, CEILING, PROFILE, COMPARISON, DEPTHWISE, MEMORY),
-    *(TRAINING, SPECTRUM, CHANNELS, SAMPLING, QUALITY, GOLDEN),
+    *(TRAINING, SPECTRUM, CHANNELS, SAMPLING, PICTURE, QUALITY, GOLDEN),
 )

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from reports.sections.samples import section
-from tests.records.examples import QUALITY, SAMPLING, SKIPPED, THROUGHPUT
+from tests.records.examples import PICTURE, QUALITY, SAMPLING, SKIPPED, THROUGHPUT
 
 
 def lines(text: str, word: str) -> list[str]:
@@ -59,3 +59,30 @@ def test_samples_are_shown_with_how_they_were_made() -> None:
     known = replace(QUALITY, case=replace(QUALITY.case, samples="b.npz sha256:89ab", made=made))
     text, _ = section([QUALITY, known])
     assert f"| {made} |" in lines(text, "b.npz")[0]
+
+
+def test_pictures_show_shares_and_the_ratio_to_dit() -> None:
+    dit = replace(
+        PICTURE,
+        case=replace(PICTURE.case, model="DiT-S/2", family="DiT"),
+        times_s=(5.0, 6.0),
+        passes_s=((1.5, 1.5), (1.5, 1.5)),
+        decoder_s=(1.5, 2.0),
+    )
+    text, _ = section([dit, PICTURE])
+    shares, ratio = map(cells, lines(text, "FCDM-S"))
+    assert shares[8:10] == ["0.8889", "-"]  # images/s, no interval of two chains
+    assert shares[12:16] == ["5.56", "38.9", "50.0", "5.56"]
+    assert ratio[:2] == ["FCDM-S", "DiT-S/2"]
+    assert ratio[5] == "1.714"  # 3 s / 1.75 s of the network alone
+    assert ratio[7] == "1.222"  # 5.5 s / 4.5 s of whole pictures
+    assert "not in interleaved rounds" in text
+    assert "49,490,199 parameters" in text
+    assert "Speed of whole sampling" not in text
+
+
+def test_pictures_of_other_settings_have_no_ratio() -> None:
+    case = replace(PICTURE.case, model="DiT-S/2", family="DiT")
+    for other in (replace(case, steps=10), replace(case, precision="bf16"), replace(case, model="DiT-B/2")):
+        text, _ = section([replace(PICTURE, case=other), PICTURE])
+        assert len(lines(text, "FCDM-S")) == 1

@@ -16,8 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench import sample
 from bench.cli.options import UsageError
 from bench.datasets import images
-from bench.jobs import worker
-from bench.records.base import Case, Environment, Record, Skipped
+from bench.records.base import Skipped
 from bench.records.quality import Quality
 from bench.records.sampling import SamplingCase, SamplingRun
 from bench.sampling import chains, features, sample_folder
@@ -32,28 +31,6 @@ from tests.tiny import Tiny
 from tests.training.test_checkpoint import IDENTITY, state_at
 
 TINY = ["--model", "tests.tiny:Tiny", "--res", "64", "--steps", "4", "--batch", "4", "--device", "cpu"]
-
-
-@pytest.fixture
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw in this process: a worker takes seconds to start."""
-
-    def measured(
-        measure: str,
-        case: Case,
-        environment: Environment,
-        timeout_s: float,
-        memory_bytes: int | None = None,
-        **inputs: Any,  # noqa: ANN401 - as of worker.run
-    ) -> Record:
-        assert measure == "bench.sampling.chains:measure"
-        assert isinstance(case, SamplingCase)
-        held = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        result = chains.measure(case, environment, **inputs)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = held
-        return result
-
-    monkeypatch.setattr(worker, "run", measured)
 
 
 here = pytest.mark.usefixtures("_here")

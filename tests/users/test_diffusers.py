@@ -1,15 +1,18 @@
 """Networks of diffusers by class and by config.json."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.sampling import autoencoder
 from models.contract import build, check
 from models.registry import printed, published_task
 from models.task import LATENTS, PIXELS, Task
 from models.users.calls import notes_of
+from tests.records.examples import PICTURE
 
 BLOCKS = (
     "block_out_channels=(32,64),down_block_types=(DownBlock2D,DownBlock2D),"
@@ -61,3 +64,22 @@ def test_networks_of_diffusers_are_built_and_called(tmp_path: Path) -> None:
         assert out.shape[2:] == (8, 8)
     with pytest.raises(ValueError, match="did you mean DiTTransformer2DModel"):
         build("diffusers:DiTTransformer2D", LATENTS)
+
+
+def test_the_decoder_of_pictures_has_the_published_shape() -> None:
+    pytest.importorskip("diffusers")
+    params, macs = autoencoder.count(PICTURE.case)
+    assert params == 49_490_179 + 4 * 4 + 4  # Stable Diffusion's decoder, and the 1x1 convolution before it
+    assert 310e9 < macs < 312e9
+
+
+def test_pictures_have_the_precision_and_layout_of_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    narrow = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+    monkeypatch.setitem(autoencoder.SHAPES, "sd-f8", {**autoencoder.SHAPES["sd-f8"], **narrow})
+    decode = autoencoder.decoder_of(replace(PICTURE.case, precision="bf16", channels_last=True))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        images = decode(torch.zeros(2, 4, 4, 8))
+    assert images.shape == (2, 3, 32, 64)
+    assert images.dtype == torch.bfloat16
+    assert images.is_contiguous(memory_format=torch.channels_last)
