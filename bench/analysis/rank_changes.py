@@ -1,6 +1,6 @@
 """What changes between rankings: baselines, pairs that keep their order, published rankings. No torch."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -20,13 +20,14 @@ class PublishedRanks(Ranks):
 
     paper: str
     res: int  # px
-    tables: tuple[int, ...]
+    tables: Mapping[str, int]  # number of the table, by family
     device: str  # as stated for the throughput; blank if not
     copied: frozenset[str]  # families whose number is probably another paper's, so of another device
 
     @property
     def source(self) -> str:
-        return f"{self.paper} Table{'s' * (len(self.tables) > 1)} {', '.join(map(str, self.tables))}"
+        tables = sorted({self.tables[family] for family in self.speeds})
+        return f"{self.paper} Table{'s' * (len(tables) > 1)} {', '.join(map(str, tables))}"
 
 
 @dataclass(kw_only=True)
@@ -34,7 +35,7 @@ class _Printed:
     """The throughput that one paper prints for the models of one size."""
 
     images_per_s: dict[str, float] = field(default_factory=dict)
-    tables: set[int] = field(default_factory=set)
+    tables: dict[str, int] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
     copied: set[str] = field(default_factory=set)
 
@@ -58,7 +59,7 @@ def published() -> tuple[PublishedRanks, ...]:
             if family in printed.images_per_s:
                 continue
             printed.images_per_s[family] = value
-            printed.tables.add(table.number)
+            printed.tables[family] = table.number
             printed.devices.add(table.device)
             if load.taken_over(table.id, "throughput", row):
                 printed.copied.add(family)
@@ -87,7 +88,7 @@ def _published(paper: str, res: int, size: str, printed: _Printed) -> PublishedR
         faster=frozenset((a, b) for a in rates for b in rates if rates[a] > rates[b]),
         paper=paper,
         res=res,
-        tables=tuple(sorted(printed.tables)),
+        tables=printed.tables,
         device=" or ".join(sorted(printed.devices - {""})),
         copied=frozenset(printed.copied),
     )

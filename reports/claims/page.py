@@ -87,7 +87,7 @@ def _reading() -> str:
         "an end of that band, there are too few samples, the machine was disturbed, or no case was visited "
         "twice, so that the difference between visits is unknown. A ratio of speeds comes from interleaved "
         "rounds (bench.versus, 99 % interval over processes, of three runs or more over runs; one process "
-        "alone gives no verdict), "
+        "alone gives no verdict), else from products of such ratios through shared models, "
         "else from two models timed separately under one setting (95 %, widened by the difference between "
         "visits of a case). Clocks that differed steadily, as under a power cap, are a remark beside it; "
         "where they drifted there is no verdict. A slow-down comes from bench.scaling, else from "

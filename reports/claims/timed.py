@@ -10,10 +10,11 @@ interleaved ratios, in which hours cancel; or from two sizes timed separately.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from baselines.claims import Claim
 from bench.analysis import resolution, roofline, speed_ratios
+from bench.analysis.speed_ratios import Group
 from bench.records.base import Environment, Record, Size
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
@@ -23,9 +24,10 @@ from reports.naming import order
 from reports.selection import Setting, setting_of
 
 ONE_PROCESS = "one process says nothing of others"
-INTERLEAVED, STUDY = "interleaved, 99 %", "bench.scaling, 95 %"
+INTERLEAVED, CHAINED = "interleaved, 99 %", "interleaved, through shared models, 99 %"
+STUDY = "bench.scaling, 95 %"
 TWO_RUNS, SEPARATE = "two comparisons, 95 %", "timed separately, 95 %"
-METHODS = (INTERLEAVED, STUDY, TWO_RUNS, SEPARATE)  # the preferred first
+METHODS = (INTERLEAVED, CHAINED, STUDY, TWO_RUNS, SEPARATE)  # the preferred first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +144,47 @@ def speeds(timed: Timings, model: str, reference: str, res: Size) -> list[Measur
 
 
 def interleaved(timed: Timings, model: str, reference: str, res: Size) -> list[Measured]:
-    """The ratios of speeds of two models at a size that interleaved rounds give."""
+    """The ratios of speeds of two models at a size that interleaved rounds give.
+
+    Models that took part in no comparison together are compared through models that both were compared with,
+    if they were so under the same setting.
+    """
     found = []
+    settings: dict[Setting, None] = {}
     for runs in timed.comparisons:
-        names = list(runs[-1].arms)
-        if runs[-1].case.arms[0].res == res and model in names and reference in names:
-            found.append(_of_runs(runs, names.index(model), names.index(reference)))
+        names, newest = list(runs[-1].arms), runs[-1]
+        if newest.case.arms[0].res == res and model in names:
+            settings[setting_of(newest.case.arms[names.index(model)], newest.environment)] = None
+            if reference in names:
+                found.append(_of_runs(runs, names.index(model), names.index(reference)))
+    decided = {one.setting for one in found}
+    for setting in settings:
+        if setting not in decided:
+            found += _chained(timed, setting, model, reference, res)
     return found
+
+
+def _chained(timed: Timings, setting: Setting, model: str, reference: str, res: Size) -> list[Measured]:
+    groups = [
+        Group(runs)
+        for runs in timed.comparisons
+        for arm in runs[-1].case.arms[:1]
+        if arm.res == res and setting_of(replace(arm, impl="reference"), runs[-1].environment) == setting
+    ]
+    groups.sort(key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
+    ratio = speed_ratios.chained(groups, (model, "reference"), (reference, "reference"))
+    if ratio is None:
+        return []
+    return [
+        Measured(
+            value=math.exp(ratio.log.mean),
+            interval=ratio.log.ratio_interval(ratios.CONFIDENCE),
+            how=CHAINED,
+            setting=setting,
+            records=tuple(run for group in ratio.groups for run in group.runs),
+            refused="",
+        )
+    ]
 
 
 def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:

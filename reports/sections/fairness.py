@@ -11,6 +11,7 @@ from reports.figures.plots import Drawing
 from reports.markdown import BLANK, Columns, markdown, sentence
 from reports.naming import SIZES
 
+DRAWN = 3  # maximum devices with a figure, those with most ranks
 NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
 
 
@@ -26,18 +27,26 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         for one in sorted(rank_changes.published(), key=_size)
         if one.size in sizes and len(families & {*one.speeds}) > 1
     ]
-    by_device: dict[str, list[MeasuredRanks]] = {}
-    for one in measured:
-        by_device.setdefault(one.setting.device, []).append(one)
+    by_device = _by_device(measured)
     bases = {device: rank_changes.baseline(of) for device, of in by_device.items()}
     drawings = [
-        figure.draw(bases[device], of, printed, sentence(_on_device(of))) for device, of in by_device.items()
+        figure.draw(bases[device], of, printed, sentence(_on_device(of)))
+        for device, of in [*by_device.items()][:DRAWN]
     ]
     parts = ["## Ranks by speed under every setting", _reading()]
     parts.append("\n".join(f"- {line}" for line in answers(by_device, bases, printed)))
     parts += [drawing.picture.markdown for drawing in drawings]
     parts.append(_table(measured, printed, bases, sorted(families, key=fairness.place)))
     return "\n\n".join(parts), drawings
+
+
+def _by_device(measured: Sequence[MeasuredRanks]) -> dict[str, list[MeasuredRanks]]:
+    """The rankings of every device, that with most ranks first."""
+    found: dict[str, list[MeasuredRanks]] = {}
+    for one in measured:
+        found.setdefault(one.setting.device, []).append(one)
+    most = sorted(found, key=lambda device: (-sum(len(one.speeds) for one in found[device]), device))
+    return {device: found[device] for device in most}
 
 
 def _size(one: Ranks) -> tuple[int, str]:
@@ -154,7 +163,7 @@ def _against_papers(
                 f"of {_pairs(total)} printed and measured, {len(changed['kept'])} "
                 f"{_verb(changed['kept'], 'keeps its', 'keep their')} order, {len(changed['tied'])} "
                 f"{_verb(changed['tied'], 'ties', 'tie')} here, {len(changed['reversed'])} "
-                f"{_verb(changed['reversed'], 'is', 'are')} reversed"
+                f"{_verb(changed['reversed'], 'is', 'are')} reversed here"
                 f"{_named(changed['reversed'])}"
             )
     return lines

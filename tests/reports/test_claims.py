@@ -278,6 +278,16 @@ def test_two_arms_are_compared_whichever_was_the_reference() -> None:
     assert found.measured.interval[1] > 1.7 * 0.998
 
 
+def test_two_models_are_compared_through_one_they_share() -> None:
+    apart_s = [interleaved({"DiT-XL/2": 1, "DiCo-XL": 2.0}), interleaved({"U-ViT-H/2": 0.7, "DiT-XL/2": 1})]
+    found = only(apart_s, "dico-speed-dico-xl-u-vit-h-256")
+    assert found.measured is not None
+    assert (found.verdict, found.measured.how) == (HOLDS, timed.CHAINED)
+    assert found.measured.value == pytest.approx(2 / 0.7, rel=0.01)
+    other = interleaved({"U-ViT-H/2": 0.7, "DiT-XL/2": 1}, precision="fp32")
+    assert only([apart_s[0], other], "dico-speed-dico-xl-u-vit-h-256").verdict == UNMEASURED
+
+
 def test_a_published_precision_decides_before_the_method() -> None:
     records = [
         interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.9}, precision="bf16"),
