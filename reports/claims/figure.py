@@ -54,7 +54,7 @@ def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
     drawings = []
     counts = Counter(one.device for one in found if one.measured is not None)
     most = sorted(devices(found), key=lambda device: -counts[device])[:DRAWN]
-    for device in sorted(most):
+    for device in most:
         shown = [one for one in found if one.measured is not None and one.device == device]
         if shown:
             with matplotlib.rc_context(STYLE):

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.analysis.fairness import MeasuredRanks, Ranks, Setting, place
@@ -116,7 +117,7 @@ def _panel(
             )  # fmt: skip
             axes.text(
                 x, y, ranks.text(name), ha="center", va="center_baseline", fontsize=7, weight="bold",
-                color=colour if printed else "white", zorder=4,
+                color=colour if printed else "#222222" if _is_light(colour) else "white", zorder=4,
             )  # fmt: skip
             axes.text(
                 x + 0.17, y, f"{ranks.speeds[name]:.2f}", ha="left", va="center", fontsize=6.5,
@@ -133,6 +134,11 @@ def _panel(
     axes.tick_params(axis="x", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _is_light(colour: str) -> bool:
+    red, green, blue = to_rgb(colour)
+    return 0.3 * red + 0.59 * green + 0.11 * blue > 0.55
 
 
 def _brackets(axes: Axes, at: float, ranks: Ranks) -> None:

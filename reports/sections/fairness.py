@@ -20,12 +20,13 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     measured = sorted(fairness.rankings(records), key=_size)
     if not measured:
         return "", []
-    families = {name for one in measured for name in one.speeds}
-    sizes = {one.size for one in measured}
+    families: dict[str, set[str]] = {}  # by size
+    for one in measured:
+        families.setdefault(one.size, set()).update(one.speeds)
     printed = [
-        rank_changes.among(one, families)
-        for one in sorted(rank_changes.published(), key=_size)
-        if one.size in sizes and len(families & {*one.speeds}) > 1
+        rank_changes.among(theirs, families[theirs.size])
+        for theirs in sorted(rank_changes.published(), key=_size)
+        if len(families.get(theirs.size, set()) & {*theirs.speeds}) > 1
     ]
     by_device = _by_device(measured)
     bases = {device: rank_changes.baseline(of) for device, of in by_device.items()}
@@ -36,7 +37,9 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     parts = ["## Ranks by speed under every setting", _reading()]
     parts.append("\n".join(f"- {line}" for line in answers(by_device, bases, printed)))
     parts += [drawing.picture.markdown for drawing in drawings]
-    parts.append(_table(measured, printed, bases, sorted(families, key=fairness.place)))
+    parts.append(
+        _table(measured, printed, bases, sorted(set().union(*families.values()), key=fairness.place))
+    )
     return "\n\n".join(parts), drawings
 
 
