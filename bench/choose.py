@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from baselines import load
-from bench.analysis import choice, memory_fit, published_fid, roofline
+from bench.analysis import choice, memory_fit, memory_ratios, published_fid, roofline
 from bench.analysis.choice import MEASURED, PREDICTED, Candidate, Figure, Limits
 from bench.analysis.projection.passes import PassKey, key_of, pass_key, usable
 from bench.analysis.projection.predictions import MemoryErrors, measured_memory
@@ -201,6 +201,9 @@ def _body(args: argparse.Namespace) -> int:
     kept = [row.candidate for row in rows if row.is_kept]
     if any(one.images_per_s and one.images_per_s.status == PREDICTED for one in kept):
         lines.append(f"predicted, not measured; {knowledge.predictor[0].describe()}")
+    if any(one.peak_bytes and one.peak_bytes.status == PREDICTED for one in kept):
+        of_work = [peak for peak in memory_ratios.measured_peaks(known) if peak.case.work == args.work]
+        lines += memory_ratios.describe(of_work)
     records.emit(text, [*lines, *_remarks(kept), *notes], args.out)
     return 0
 

@@ -2,10 +2,10 @@
 
     python -m bench.memory --model FCDM-XL DiT-XL/2 --precision bf16 --batch 256
     python -m bench.memory --model FCDM-XL --work training --fits "RTX 4090" 24GiB --find-max-batch
-    python -m bench.memory --device cuda meta --model FCDM-XL --batch 64 128 256 --out memory.jsonl
+    python -m bench.memory --device cpu meta --model FCDM-S DiT-S/2 --batch 1 4 --out memory.jsonl
     python -m bench.memory --claims
 
-Measured on a GPU; predicted from tensor sizes without one. Method: docs/memory.md
+Measured on a GPU or a CPU; predicted from tensor sizes on any machine. Method: docs/memory.md
 """
 
 import argparse
@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from bench.analysis import memory_fit
+from bench.analysis import memory_fit, memory_ratios
 from bench.analysis.memory_fit import GIB, BatchLimit, Device
 from bench.cli import models, options, records, settings
 from bench.jobs.job import Job
@@ -27,10 +27,12 @@ from bench.tables.table import Table
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 RES = options.DefaultSizes([256])
 BATCHES = (64, 128, 256)
+CPU_BATCHES = (1, 4)
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 would need a scaled loss
 CLAIM_PRECISIONS = ("bf16", "tf32", "fp32")
 WORK = ("inference", "training")
 _NOT_WITH_CLAIMS = ("model", "res", "batch", "work", "checkpointing", "fits", "find_max_batch")
+_NOT_ON_A_CPU = ("claims", "fits", "find_max_batch")
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
@@ -52,7 +54,10 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
             for device in devices
             for case in _claim_cases(device, args.precision or CLAIM_PRECISIONS, args.reserve)
         ]
-    names = models.model_names(args.model, default=MODELS)
+    default_models, default_batches = (
+        (settings.CPU_MODELS, CPU_BATCHES) if "cpu" in devices else (MODELS, BATCHES)
+    )
+    names = models.model_names(args.model, default=default_models)
     models.check_models(names, args.res or RES, weights=None)
     # checkpointing has no effect in inference
     steps = [
@@ -62,7 +67,7 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
     ]
     sized = [(name, res) for name in names for res in models.sizes_of(name, args.res or RES)]
     products = itertools.product(
-        sized, devices, args.precision or PRECISIONS[:1], steps, args.batch or BATCHES
+        sized, devices, args.precision or PRECISIONS[:1], steps, args.batch or default_batches
     )
     return [
         MemoryCase(
@@ -103,8 +108,13 @@ def _devices(args: argparse.Namespace) -> list[str]:
     devices = list(dict.fromkeys(args.device or ["cuda" if device.default() == "cuda" else "meta"]))
     if "cuda" in devices and device.default() != "cuda":
         raise options.UsageError("--device cuda: torch sees no CUDA device; --device meta predicts")
-    for precision in args.precision or ():
-        if "cuda" in devices and (reason := device.why_not("cuda", precision)) is not None:
+    for name in _NOT_ON_A_CPU:
+        if "cpu" in devices and getattr(args, name) not in (None, False):
+            raise options.UsageError(
+                f"--{name.replace('_', '-')}: is about a GPU's memory, got --device cpu; meta predicts"
+            )
+    for where, precision in itertools.product(devices, args.precision or ()):
+        if where != "meta" and (reason := device.why_not(where, precision)) is not None:
             raise options.UsageError(reason)
     return devices
 
@@ -227,10 +237,18 @@ def _notes(found: Sequence[Record], args: argparse.Namespace, wants_limits: bool
         f"GiB are 2**30 bytes; {found[0].environment.describe()}; training: float32 parameters, gradients, "
         "AdamW moments and EMA; bf16 by autocast"
     ]
-    if any(isinstance(record.case, MemoryCase) and record.case.is_predicted for record in found):
+    cases = [record.case for record in found if isinstance(record.case, MemoryCase)]
+    if any(case.device == "cpu" for case in cases):
+        notes.append(
+            "measured on a CPU: bytes of torch's allocator, with temporaries within operators; process: peak "
+            "resident memory, with Python, torch and its profiler"
+        )
+    if any(case.is_predicted for case in cases):
         notes.append(
             "predicted from the sizes of tensors; excludes workspaces of kernels and losses of the allocator"
         )
+        known = [*records.suite_records(MemoryCase.kind), *found]
+        notes += memory_ratios.describe(memory_ratios.measured_peaks(known)) or [memory_ratios.OUTSIDE]
     if args.claims or wants_limits:
         notes.append(
             f"usable is the nominal size minus {args.reserve / GIB:g} GiB for the driver and the CUDA context"
@@ -252,13 +270,14 @@ def _reserve(text: str) -> int:
 
 def parser() -> options.Parser:
     made = options.parser("bench.memory", __doc__)
-    options.add_models(made, default=" ".join(MODELS))
+    options.add_models(made, default=f"{' '.join(MODELS)}, on a CPU {' '.join(settings.CPU_MODELS)}")
     options.add_res(made, default=RES)
     made.add_argument(
         "--batch",
         nargs="+",
         type=options.positive_int,
-        help=f"images (default: {' '.join(map(str, BATCHES))}); several values of settings are combined",
+        help=f"images (default: {' '.join(map(str, BATCHES))}, on a CPU {' '.join(map(str, CPU_BATCHES))}); "
+        "several values of settings are combined",
     )
     made.add_argument("--precision", nargs="+", choices=PRECISIONS, help="default: fp32")
     made.add_argument("--work", nargs="+", choices=WORK, help="default: both")
@@ -266,8 +285,8 @@ def parser() -> options.Parser:
     made.add_argument(
         "--device",
         nargs="+",
-        choices=("cuda", "meta"),
-        help="cuda measures, meta predicts (default: cuda if torch sees a GPU, else meta)",
+        choices=("cuda", "cpu", "meta"),
+        help="cuda and cpu measure, meta predicts (default: cuda if torch sees a GPU, else meta)",
     )
     made.add_argument(
         "--fits",

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.analysis import roofline
+from bench.analysis import memory_ratios, roofline
 from bench.analysis.projection.passes import PassKey, pass_key
 from bench.analysis.projection.predictions import TABLE, PassPrediction
 from bench.analysis.projection.projector import DEVICE_NAMES, Projector
@@ -92,6 +92,8 @@ def _body(args: argparse.Namespace) -> int:
             ]
     rows.sort(key=lambda row: list(gpus).index(row.gpu))
     notes += [errors.describe(work) for work in dict.fromkeys(args.work)] + lacking
+    peaks = memory_ratios.measured_peaks(known)
+    notes += memory_ratios.describe([peak for peak in peaks if peak.case.work in args.work])
     records.show(TABLE, rows, [*notes, *_notes(made, gpus, unused), _origin(rows)], args)
     return 0
 

@@ -17,11 +17,6 @@ from bench.tables.table import Column, Table, unit
 
 GIB = 2**30
 MIB = 2**20
-KNOWN_ERROR = (
-    "A prediction sums the live tensors; workspaces and fragmentation come on top. One outside measurement, "
-    "DiT-XL/2 at batch 128 with checkpointing in fast-DiT's README (27,485 MB on an A100), is 1.67 times its "
-    "prediction: a smaller margin is not safe."
-)
 MIN_BATCHES = 3  # a line through two points always fits
 RESERVE_BYTES = GIB  # reserved of a device's nominal size: driver and CUDA context, about half each
 NONLINEAR = 0.01  # residual / largest peak above which the fit counts as nonlinear
@@ -314,6 +309,7 @@ def verdicts(records: Sequence[Record], reserve_bytes: int = RESERVE_BYTES) -> l
                 isinstance(case, MemoryCase)
                 and (case.model, case.res, case.batch) == (claim.model, claim.res, claim.batch)
                 and case.work == "training"
+                and case.device != "cpu"  # says nothing of a GPU
                 and case.limit_bytes in (None, gpu.usable_bytes)
             ):
                 found.append(Verdict(claim=claim, device=gpu, memory=record))

@@ -87,7 +87,7 @@ class Sized:
     @property
     def passes_bytes(self) -> float | None:
         """Peak bytes of the passes per image."""
-        return passes_bytes(self.use) / self.batch if self.use else None
+        return self.use.passes_bytes / self.batch if self.use else None
 
     @property
     def memory_method(self) -> str | None:
@@ -108,14 +108,6 @@ class Sized:
             return Point(side=self.side, visits=self.visits) if self.timed else None
         value = {"MACs": self.macs, "bytes": self.eager_bytes, "memory": self.passes_bytes}[cost]
         return power_law.counted(self.side, value) if value else None
-
-
-def passes_bytes(use: MemoryUse) -> int:
-    """The peak of the passes minus the tensors that exist before them.
-
-    Gradients are included: where they and not the activations make the peak, nothing would remain otherwise.
-    """
-    return use.passes_peak_bytes - use.parameters_bytes - use.optimizer_bytes - use.ema_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

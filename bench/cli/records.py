@@ -12,7 +12,7 @@ from bench.cli.progress import progress
 from bench.jobs import runner
 from bench.jobs.job import Job
 from bench.records.base import Record, StoreError
-from bench.store.codec import Contents, read
+from bench.store.codec import Contents, parse, read
 from bench.store.files import whole, why_not_writable
 from bench.store.store import REPORTED, Store, open_store
 from bench.tables.render import render
@@ -106,6 +106,16 @@ def suite_files() -> list[Path]:
     from baselines import load
 
     return sorted(load.MEASURED.glob("**/*.jsonl"))
+
+
+def suite_records(kind: str) -> list[Record]:
+    """The project's measured records of one kind; the lines of other kinds are not decoded."""
+    found: list[Record] = []
+    for path in suite_files():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        of_kind = [line for line in lines if f'"kind": "{kind}"' in line]
+        found += parse("".join(of_kind), str(path)).records
+    return [record for record in found if record.case.kind == kind]
 
 
 def read_contents(path: Path, flag: str = "") -> Contents:

@@ -1,4 +1,4 @@
-"""Peak memory of one case: measured in a worker on CUDA, predicted in this process on meta."""
+"""Peak memory of one case: measured in a worker on CUDA or a CPU, predicted in this process on meta."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,6 +12,7 @@ from bench.records.memory import MemoryCase
 
 TIMEOUT_S = 600.0  # of a worker
 TYPICAL_S = 3.0
+CPU_TYPICAL_S = 30.0  # two steps of an S or B size
 
 
 def job(case: MemoryCase) -> Job:
@@ -19,7 +20,7 @@ def job(case: MemoryCase) -> Job:
         case=case,
         environment=environment.of(case),
         measure=partial(result_of, case),
-        estimate_s=TYPICAL_S,
+        estimate_s=CPU_TYPICAL_S if case.device == "cpu" else TYPICAL_S,
     )
 
 

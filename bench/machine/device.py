@@ -91,6 +91,13 @@ def free_host_bytes() -> int | None:
     return min(limits) if limits else None
 
 
+def resident_peak_bytes() -> int | None:
+    """Peak resident memory of this process, with Python and torch's libraries; None outside Linux."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
 def cuda_bytes(device: str) -> int:
     """Memory of a CUDA device visible to torch: its nominal size less the driver's share."""
     return torch.cuda.get_device_properties(device).total_memory

@@ -7,7 +7,6 @@ contiguous copies of inputs).
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -77,34 +76,6 @@ class LiveBytes(TorchDispatchMode):
             self.live_bytes -= self._live.pop(key)[1]
 
         return forget
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A point of a computation: its phase, and the bytes of the existing gradients."""
-
-    phase: str
-    gradients_bytes: int
-
-
-class PeakWatch:
-    """Finds the phase of a peak by reading the peak between the phases of a computation.
-
-    Args:
-        read_peak: returns the peak so far of an allocator or of LiveBytes.
-    """
-
-    def __init__(self, read_peak: Callable[[], int]) -> None:
-        self.read_peak = read_peak
-        self.peak_bytes = 0
-        self.now = self.peak_at = Moment("before", 0)
-
-    def begin(self, phase: str, gradients_bytes: int) -> None:
-        """Start a phase; if the peak has risen, it was in the previous phase."""
-        peak = self.read_peak()
-        if peak > self.peak_bytes:
-            self.peak_bytes, self.peak_at = peak, self.now
-        self.now = Moment(phase, gradients_bytes)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

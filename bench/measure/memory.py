@@ -1,18 +1,18 @@
-"""Peak memory of an inference pass or a training step, measured on CUDA or predicted on meta."""
+"""Peak memory of an inference pass or a training step, measured on CUDA or a CPU, or predicted on meta."""
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device
-from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes, PeakWatch
+from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
+from bench.measure.sections import CounterMarks, Marks, Section, cpu_allocator
 from bench.measure.train_step import Region, TrainStep, noise_of
 from bench.records.base import Environment, height_width
 from bench.records.memory import Memory, MemoryCase, MemoryUse
@@ -25,7 +25,7 @@ Build = Callable[[], nn.Module]
 
 
 def measure(case: MemoryCase, environment: Environment) -> Memory:
-    """Measure one case on CUDA, in a fresh process, or predict it on meta.
+    """Measure one case on CUDA or a CPU, in a fresh process, or predict it on meta.
 
     Raises:
         torch.OutOfMemoryError: or another allocation error: the device or the limit is too small.
@@ -37,21 +37,11 @@ def measure(case: MemoryCase, environment: Environment) -> Memory:
 
     if case.is_predicted:
         use = predict(model, task, case.batch, case.precision, case.work, case.checkpointing)
+    elif case.device == "cpu":
+        use = _on_cpu(model, task, case)
     else:
         use = _on_cuda(model, task, case)
     return Memory(case=case, environment=environment, use=use)
-
-
-class ByteCounter(Protocol):
-    """Counts bytes: the allocator of a device, or LiveBytes."""
-
-    @property
-    def live_bytes(self) -> int: ...
-
-    @property
-    def peak_bytes(self) -> int: ...
-
-    def reset_peak(self) -> None: ...
 
 
 class CudaAllocator:
@@ -89,10 +79,21 @@ def predict(make: Build, task: Task, batch: int, precision: str, work: str, chec
         return CudaRules(autocast)
 
     counter = LiveBytes("meta", CUDA_BLOCK_BYTES)
+    marks = CounterMarks(counter)
     with counter:
         if work == "inference":
-            return inference(make, task, batch, precision, "meta", counter, region)
-        return training(make, task, batch, "meta", counter, region, region if checkpointing else None)
+            inference(make, task, batch, precision, "meta", marks, region)
+        else:
+            training(make, task, batch, "meta", marks, region, region if checkpointing else None)
+    return use_of(marks.sections)
+
+
+def _on_cpu(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
+    """Run on the CPU and follow torch's allocator. The process must be fresh: its resident peak counts."""
+    with cpu_allocator() as marks:
+        _run(make, task, case, marks)
+        process_bytes = device.resident_peak_bytes()
+    return replace(use_of(marks.sections), process_bytes=process_bytes)
 
 
 def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
@@ -102,21 +103,30 @@ def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
         total = torch.cuda.get_device_properties(on).total_memory
         # by index: this function does not accept "cuda"; without an index it uses the current device
         torch.cuda.set_per_process_memory_fraction(min(1.0, case.limit_bytes / total), torch.device(on).index)
+    marks = CounterMarks(CudaAllocator(on))
+    _run(make, task, case, marks)
+    return replace(
+        use_of(marks.sections),
+        reserved_bytes=torch.cuda.max_memory_reserved(on),
+        process_bytes=_process_bytes(on),
+    )
+
+
+def _run(make: Build, task: Task, case: MemoryCase, marks: Marks) -> None:
+    """Run the pass or the steps of a case on its device."""
     device.set_precision(case.precision)
     autocast = case.precision == "bf16" and case.work == "training"
 
     def region() -> AbstractContextManager[object]:
-        return torch.autocast("cuda", torch.bfloat16) if autocast else nullcontext()
+        return torch.autocast(case.device, torch.bfloat16) if autocast else nullcontext()
 
     torch.manual_seed(0)
-    counter = CudaAllocator(on)
     if case.work == "inference":
-        use = inference(make, task, case.batch, case.precision, on, counter, region)
+        inference(make, task, case.batch, case.precision, case.device, marks, region)
     else:
         # torch restores autocast around a recomputation
         recomputation = nullcontext if case.checkpointing else None
-        use = training(make, task, case.batch, on, counter, region, recomputation)
-    return replace(use, reserved_bytes=torch.cuda.max_memory_reserved(on), process_bytes=_process_bytes(on))
+        training(make, task, case.batch, case.device, marks, region, recomputation)
 
 
 def inference(
@@ -125,33 +135,22 @@ def inference(
     batch: int,
     precision: str,
     on: str,
-    counter: ByteCounter,
+    marks: Marks,
     region: Region,
-) -> MemoryUse:
+) -> None:
     """One denoising pass as in bench.throughput: weights and x in the given precision."""
-    before = counter.live_bytes
     dtype = device.DTYPES[precision]
+    marks.begin("model")
     model = make().to(dtype).eval()
-    parameters = counter.live_bytes - before
+    marks.begin("inputs")
     x, t, y = make_inputs(task, batch, on, condition_width(model))
     x = x.to(dtype)
     with torch.inference_mode(), region():
         if on != "meta":
             model(x, t, y)  # allocates the persistent workspaces of libraries
-        counter.reset_peak()
+        marks.begin("forward")
         model(x, t, y)
-    return MemoryUse(
-        passes_peak_bytes=counter.peak_bytes,
-        passes_peak_phase="forward",
-        passes_gradients_bytes=0,
-        update_peak_bytes=None,
-        parameters_bytes=parameters,
-        gradients_bytes=0,
-        optimizer_bytes=0,
-        ema_bytes=0,
-        reserved_bytes=None,
-        process_bytes=None,
-    )
+    marks.begin("end")
 
 
 def training(
@@ -159,96 +158,87 @@ def training(
     task: Task,
     batch: int,
     on: str,
-    counter: ByteCounter,
+    marks: Marks,
     region: Region,
     around_recomputation: Region | None,
-) -> MemoryUse:
-    """One training step in steady state: it starts with the optimizer's moments and without gradients.
+) -> None:
+    """Two training steps, of which the second is in steady state: it starts with the optimizer's moments.
+
+    A prediction needs no second step: its passes hold the memory of the first and the moments (`use_of`).
 
     Args:
         make, task, batch: as in `predict`.
         on: the device.
-        counter: of the device's bytes.
+        marks: of its memory.
         region: context of the forward pass and the loss.
         around_recomputation: context of a block's recomputation; None: no checkpointing.
     """
-    before = counter.live_bytes
+    marks.begin("model")
     model = make().train()
-    parameters = counter.live_bytes - before
+    marks.begin("inputs")
     inputs = make_inputs(task, batch, on, condition_width(model))
     noise = noise_of(inputs[0], task)
-    before = counter.live_bytes
+    marks.begin("ema")
     # not fused: torch's default on CUDA, used by the releases
     step = TrainStep(model, inputs, noise, region, fused=False)
-    ema_bytes = counter.live_bytes - before
-    watched = _WatchedStep(step, counter)
+    marks.begin("ready")
+    marked = _MarkedStep(step, marks)
     wrapped = nullcontext() if around_recomputation is None else checkpointed(model, around_recomputation)
     with wrapped:
-        # the first step allocates the moments of the parameters that get a gradient
-        first = steady = watched.run()
-        if on != "meta":
-            steady = watched.run()
-    # a prediction needs no second step: its passes hold the memory of the first plus the moments
-    moments = first.optimizer_bytes if steady is first else 0
-    return MemoryUse(
-        passes_peak_bytes=steady.watch.peak_bytes + moments,
-        passes_peak_phase=steady.watch.peak_at.phase,
-        passes_gradients_bytes=steady.watch.peak_at.gradients_bytes,
-        update_peak_bytes=steady.update_peak_bytes,
-        parameters_bytes=parameters,
-        gradients_bytes=steady.gradients_bytes,
-        optimizer_bytes=first.optimizer_bytes,
-        ema_bytes=ema_bytes,
-        reserved_bytes=None,
-        process_bytes=None,
-    )
+        for _ in range(1 if on == "meta" else 2):
+            marked.run()
+    marks.begin("end")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _StepPeaks:
-    """Bytes of one training step."""
+class _MarkedStep:
+    """A repeatable training step with marks at its phases and at every gradient."""
 
-    watch: PeakWatch  # of both passes
-    gradients_bytes: int  # of all gradients
-    optimizer_bytes: int  # persistent state of the optimizer
-    update_peak_bytes: int
-
-
-class _WatchedStep:
-    """A repeatable training step with a PeakWatch."""
-
-    def __init__(self, step: TrainStep, counter: ByteCounter) -> None:
+    def __init__(self, step: TrainStep, marks: Marks) -> None:
         self.step = step
-        self.counter = counter
-        self.gradients = 0
-        self.watch = PeakWatch(lambda: counter.peak_bytes)
+        self.marks = marks
+        self.gradients_bytes = 0
         for p in step.trained:
             p.register_post_accumulate_grad_hook(self._accumulated)
 
     def _accumulated(self, p: Tensor) -> None:
         assert p.grad is not None
-        self.gradients += p.grad.untyped_storage().nbytes()
-        self.watch.begin("backward", self.gradients)
+        self.gradients_bytes += p.grad.untyped_storage().nbytes()
+        self.marks.begin("backward", self.gradients_bytes)
 
-    def run(self) -> _StepPeaks:
-        self.gradients = 0
-        self.counter.reset_peak()
-        self.watch = watch = PeakWatch(lambda: self.counter.peak_bytes)
-        watch.begin("forward", 0)
+    def run(self) -> None:
+        self.gradients_bytes = 0
+        self.marks.begin("forward")
         loss = self.step.loss()
-        watch.begin("backward", 0)
+        self.marks.begin("backward")
         loss.backward()
-        watch.begin("update", self.gradients)
-        self.counter.reset_peak()
-        before = self.counter.live_bytes
+        self.marks.begin("update", self.gradients_bytes)
         self.step.optimize()
-        made = self.counter.live_bytes - before
+        self.marks.begin("average", self.gradients_bytes)
         self.step.average()
-        update_peak = self.counter.peak_bytes
+        self.marks.begin("clear", self.gradients_bytes)
         self.step.clear()
-        return _StepPeaks(
-            watch=watch, gradients_bytes=self.gradients, optimizer_bytes=made, update_peak_bytes=update_peak
-        )
+
+
+def use_of(sections: Sequence[Section]) -> MemoryUse:
+    """The memory of the last pass or step among the sections of `inference` or `training`."""
+    begins = {section.name: section.begin_bytes for section in reversed(sections)}  # the first of each name
+    starts = [index for index, section in enumerate(sections) if section.name == "forward"]
+    last = sections[starts[-1] :]
+    highest = max((s for s in last if s.name in ("forward", "backward")), key=lambda s: s.peak_bytes)
+    updates = [s for s in last if s.name in ("update", "average")]
+    moments = begins["average"] - begins["update"] if updates else 0
+    return MemoryUse(
+        passes_peak_bytes=highest.peak_bytes + (moments if len(starts) == 1 else 0),
+        passes_peak_phase=highest.name,
+        passes_gradients_bytes=highest.gradients_bytes,
+        update_peak_bytes=max((s.peak_bytes for s in updates), default=None),
+        parameters_bytes=begins["inputs"] - begins["model"],
+        gradients_bytes=max((s.gradients_bytes for s in updates), default=0),
+        optimizer_bytes=moments,
+        ema_bytes=begins["ready"] - begins["ema"] if updates else 0,
+        reserved_bytes=None,
+        process_bytes=None,
+    )
 
 
 def _process_bytes(on: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Peak memory of an inference pass or a training step, measured on a GPU or predicted."""
+"""Peak memory of an inference pass or a training step, measured on a GPU or a CPU, or predicted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class MemoryUse:
     gradients_bytes: int  # of all gradients after the backward pass
     optimizer_bytes: int
     ema_bytes: int
-    reserved_bytes: int | None  # peak of the allocator's reserved memory; None: unknown
-    process_bytes: int | None  # of the process, counted by the driver; None: unknown
+    reserved_bytes: int | None  # peak of the CUDA allocator's reserved memory; None: unknown
+    process_bytes: int | None  # of the process: by the driver, on a CPU its resident peak; None: unknown
 
     def __post_init__(self) -> None:
         if min(self.passes_peak_bytes, self.update_peak_bytes or 0) < 0:
@@ -66,6 +66,15 @@ class MemoryUse:
         """Remaining bytes at the peak: activations, casts of weights, temporaries, inputs."""
         persistent = self.parameters_bytes + self.optimizer_bytes + self.ema_bytes
         return self.peak_bytes - persistent - self.gradients_at_peak_bytes
+
+    @property
+    def passes_bytes(self) -> int:
+        """The peak of the passes minus the tensors that exist before them.
+
+        Gradients are included: where they and not the activations make the peak, nothing would remain
+        otherwise.
+        """
+        return self.passes_peak_bytes - self.parameters_bytes - self.optimizer_bytes - self.ema_bytes
 
 
 @register

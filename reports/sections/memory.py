@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from bench.analysis import memory_fit
+from bench.analysis import memory_fit, memory_ratios
 from bench.analysis.memory_fit import BatchLimit, Verdict
+from bench.analysis.memory_ratios import MeasuredPeak
 from bench.records.base import Record, size_text
-from bench.records.memory import TABLE, MemoryCase
+from bench.records.memory import TABLE, Memory, MemoryCase
 from bench.tables.render import render
 from reports.figures.plots import Drawing
 
@@ -19,13 +20,22 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     cases = newest(records)
     if not cases:
         return "", []
+    measured = memory_ratios.measured_peaks(cases)
+    compared = [peak for peak in measured if peak.predicted or peak.case.device == "cpu"]
     shown = [
         record
         for record in cases
-        if (case := _case(record)).limit_bytes is None and case.batch.bit_count() == 1
+        if not _is_cpu_peak(record)
+        and (case := _case(record)).limit_bytes is None
+        and case.batch.bit_count() == 1
     ]
-    parts = ["## Memory", _reading(cases), "### Peak memory, GiB", render(TABLE, shown, "md").strip()]
-    if lines := _lines(cases):
+    parts = ["## Memory", _reading(cases), memory_ratios.errors_text(measured)]
+    if shown:
+        parts += ["### Peak memory, GiB", render(TABLE, shown, "md").strip()]
+    if compared:
+        title = f"### {memory_ratios.TABLE.title}"
+        parts += [title, _ratios_reading(compared), render(memory_ratios.TABLE, compared, "md").strip()]
+    if lines := _lines([record for record in cases if _case(record).device != "cpu"]):
         table = memory_fit.limits_by_device([memory_fit.device(name) for name in DEVICES])
         parts += ["### Largest batch", _lines_reading(), render(table, lines, "md").strip()]
     if verdicts := memory_fit.verdicts(cases):
@@ -52,6 +62,10 @@ def _case(record: Record) -> MemoryCase:
     return record.case
 
 
+def _is_cpu_peak(record: Record) -> bool:
+    return isinstance(record, Memory) and record.case.device == "cpu"
+
+
 def _setting(record: Record) -> Setting:
     case = _case(record)
     res, device = size_text(case.res), "" if case.is_predicted else record.environment.device
@@ -65,14 +79,28 @@ def _reading(cases: Sequence[Record]) -> str:
         "moments and the EMA are float32, bf16 is autocast, and gradients are set to None after each step. "
         "Gradients are those that exist at the peak; activations are the rest of the peak. Averaging "
         "gradients across GPUs is not included, except where *DDP buckets* says so. The first table shows "
-        "batches that are powers of two; the lines use all batches."
+        "batches that are powers of two, without peaks measured on a CPU; the lines use all batches."
     )
     if any(_case(case).is_predicted for case in cases):
         text += (
             " **Predicted** figures are sums of the sizes of live tensors; nothing ran. They exclude what "
             "kernels need within an operator and what the allocator loses; reserved memory is unknown."
         )
-    return f"{text} {memory_fit.KNOWN_ERROR}"
+    return text
+
+
+def _ratios_reading(compared: Sequence[MeasuredPeak]) -> str:
+    text = (
+        "Every measured peak, with the prediction of the same case. *Of the passes alone* is the ratio "
+        "without parameters, moments and EMA, which a prediction knows exactly."
+    )
+    if any(peak.case.device == "cpu" for peak in compared):
+        text += (
+            " On a CPU the peak is that of torch's allocator, with temporaries within operators; a "
+            "prediction is for a GPU in the same precision. *Process* is the peak resident memory of the "
+            "process, with Python and torch."
+        )
+    return text
 
 
 def _lines_reading() -> str:
@@ -104,4 +132,4 @@ def _claims_reading(verdicts: Sequence[Verdict]) -> str:
         setting = "With" if checkpointing else "Without"
         if len(texts) == 1:
             text += f" {setting} checkpointing every case {min(texts)}."
-    return f"{text} {memory_fit.KNOWN_ERROR}"
+    return f"{text} *Probably*: predicted, with the errors at the head of this section."

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench.analysis import roofline
+from bench.analysis import memory_ratios, roofline
 from bench.analysis.projection import published
 from bench.analysis.projection.calibrate import Prediction, Share
 from bench.analysis.projection.formula import why_not
@@ -50,7 +50,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         return "", []
     parts = [
         "## Predicted for GPUs",
-        _reading(made, errors, cases),
+        _reading(made, _memory_text(records, errors), cases),
         *(
             text
             for gpu in GPUS
@@ -104,7 +104,13 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _reading(made: Projector, errors: MemoryErrors, cases: Sequence[PassPrediction]) -> str:
+def _memory_text(records: Sequence[Record], errors: MemoryErrors) -> str:
+    """What is known of the errors of predicted memory of inference, in sentences."""
+    peaks = [peak for peak in memory_ratios.measured_peaks(records) if peak.case.work == "inference"]
+    return " ".join(map(_sentence, [errors.describe("inference"), *memory_ratios.describe(peaks)]))
+
+
+def _reading(made: Projector, memory: str, cases: Sequence[PassPrediction]) -> str:
     environments = [case.work.environment for case in cases]
     stamps = ", ".join(sorted({f"torch {e.torch}, commit {e.commit or BLANK}" for e in environments}))
     return (
@@ -113,7 +119,7 @@ def _reading(made: Projector, errors: MemoryErrors, cases: Sequence[PassPredicti
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). *At most* are the rates "
         "at the full peaks: of an eager pass, which bounds the interval, and with ideal fusion. "
         f"torch-default is fp32 with TF32 in convolutions only. Basis: {made.describe()}. "
-        f"{_sentence(made.describe_coverage())} {_sentence(errors.describe('inference'))} Work counted with "
+        f"{_sentence(made.describe_coverage())} {memory} Work counted with "
         f"{stamps}, {max(e.date for e in environments)}."
     )
 
