@@ -7,12 +7,13 @@ parameters, gradients, moments and activations. Imports no torch.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bench.records import columns, memory
 from bench.records.base import Record, size_text
 from bench.records.memory import Memory, MemoryCase
 from bench.stats import intervals
-from bench.tables.numbers import rounded
+from bench.tables.numbers import fixed
 from bench.tables.table import Column, Table
 
 OUTSIDE = (
@@ -89,14 +90,14 @@ def _sentence(device: str, work: str, group: Sequence[MeasuredPeak]) -> str:
     return (
         f"measured / predicted peak of {work} on {device}: {_spread([ratio for ratio, _ in ratios])} "
         f"in {len(ratios)} cases of {', '.join(sorted({peak.case.model for peak in group}))}; "
-        f"farthest from 1: {of.case.model} {of.case.settings}, {rounded(farthest, 3)}; "
+        f"farthest from 1: {of.case.model} {of.case.settings}, {fixed(3, farthest)}; "
         f"without parameters, moments and EMA: {_spread(passes)}"
     )
 
 
 def _spread(ratios: Sequence[float]) -> str:
-    low, high = rounded(min(ratios), 3), rounded(max(ratios), 3)
-    return f"median {rounded(intervals.median(ratios), 3)}, {low} to {high}"
+    low, middle, high = (fixed(3, ratio) for ratio in (min(ratios), intervals.median(ratios), max(ratios)))
+    return f"median {middle}, {low} to {high}"
 
 
 def errors_text(found: Sequence[MeasuredPeak]) -> str:
@@ -110,9 +111,7 @@ def errors_text(found: Sequence[MeasuredPeak]) -> str:
 
 
 def _ratio(heading: str, field: str) -> Column[MeasuredPeak]:
-    return Column(
-        heading, lambda r: getattr(r, field), lambda ratio: rounded(ratio, 3) if ratio else "-", key=field
-    )
+    return Column(heading, lambda r: getattr(r, field), partial(fixed, 3), key=field)
 
 
 TABLE = Table[MeasuredPeak](
