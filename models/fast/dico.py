@@ -1,11 +1,12 @@
 """DiCo's block: channel attention on the way into the last product, gates and residuals in one operator."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import dico
 from models.fast.layout import expanded, image, pixels
 from models.kernels.norm_modulate import norm_modulate
+from models.kernels.packed import convolution, linear
 
 
 class Block(dico.Block):
@@ -14,6 +15,17 @@ class Block(dico.Block):
         x = pixels(x)
         h = self.mixer(image(norm_modulate(x, shift1, scale1, self.norm1.eps)))
         x = torch.addcmul(x, expanded(gate1), pixels(h))
-        h = self.expand(image(norm_modulate(x, shift2, scale2, self.norm2.eps)))
-        h = self.contract(self.activation(h))
-        return image(torch.addcmul(x, expanded(gate2), pixels(h)))
+        h = norm_modulate(x, shift2, scale2, self.norm2.eps)  # (N, H, W, D)
+        if isinstance(self.activation, nn.GELU):
+            h = image(linear(h, self.expand.weight, self.expand.bias, gelu="none"))
+        else:
+            h = self.activation(self.expand(image(h)))
+        return image(torch.addcmul(x, expanded(gate2), pixels(self.contract(h))))
+
+
+class ConvModule(dico.ConvModule):
+    def forward(self, h: Tensor) -> Tensor:
+        if not isinstance(self.activation, nn.GELU):
+            return super().forward(h)
+        h = convolution(self.depthwise, self.mix_in(h), gelu=True)
+        return self.mix_out(self.attention(h))

@@ -1,10 +1,10 @@
 """Transformer blocks: norm with modulation, and gate with residual, are one operator each."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.kernels.norm_modulate import norm_modulate
+from models.kernels.packed import linear
 from models.layers import transformer
 
 
@@ -18,7 +18,8 @@ def forward(block: transformer.TransformerBlock, x: Tensor, c: Tensor) -> Tensor
     shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation(c)  # each (N, D)
     h = block.attention(_norm_modulate(x, shift1, scale1, block.norm1.eps))
     x = torch.addcmul(x, gate1[:, None], h)
-    h = F.gelu(block.expand(_norm_modulate(x, shift2, scale2, block.norm2.eps)), approximate="tanh")
+    h = _norm_modulate(x, shift2, scale2, block.norm2.eps)
+    h = linear(h, block.expand.weight, block.expand.bias, gelu="tanh")
     return torch.addcmul(x, gate2[:, None], block.contract(h))
 
 

@@ -4,13 +4,17 @@ A weight is reordered when it is first used, and again after it has changed. The
 memory as the weights.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
+
+Gelu = Literal["none", "tanh"]  # exact, or by tanh
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,57 @@ def packed(weight: Tensor, reorder: Callable[[Tensor], Tensor]) -> Tensor:
     return found.weight
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """torch.nn.functional.linear: (..., D), (D_out, D) or the weight of a 1x1 convolution -> (..., D_out)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: Gelu | None = None) -> Tensor:
+    """torch.nn.functional.linear, then GELU.
+
+    Args:
+        x: (..., D).
+        weight: (D_out, D), or of a 1x1 convolution.
+        bias: (D_out,).
+        gelu: `approximate` of torch.nn.functional.gelu; None: no GELU.
+
+    Returns:
+        (..., D_out)
+    """
     if not can_pack(x, weight):
-        return F.linear(x, weight.flatten(1), bias)
+        product = F.linear(x, weight.flatten(1), bias)
+        return product if gelu is None else F.gelu(product, approximate=gelu)
     rows = x.numel() // x.shape[-1]
     reordered = packed(
         weight, lambda given: torch.ops.mkldnn._reorder_linear_weight(given.flatten(1).contiguous(), rows)
     )
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, bias, "none", [], "")
-    return product
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, bias, "none", [], "")
+    if gelu is None:
+        return out
+    return F.gelu(out) if gelu == "none" else _gelu_tanh(out)
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by tanh as x * sigmoid(2 z): half the time of torch's on a CPU."""
+    twice = 2 * math.sqrt(2 / math.pi)
+    z = torch.addcmul(x.new_full((1,), twice), x, x, value=0.044715 * twice)
+    return z.mul_(x).sigmoid_().mul_(x)
+
+
+def convolution(layer: nn.Conv2d, x: Tensor, *, gelu: bool = False) -> Tensor:
+    """A convolution of a channels-last image, then GELU: (N, C, H, W) -> (N, C_out, H_out, W_out).
+
+    oneDNN computes GELU before a value is written. Behind a depthwise convolution that is faster than F.gelu;
+    behind a product it is slower.
+    """
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros" or not can_pack(x, layer.weight):
+        out = layer._conv_forward(x, layer.weight, layer.bias)
+        return F.gelu(out) if gelu else out
+    size = list(x.shape)
+    place = (list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups)
+    reordered = packed(
+        layer.weight,
+        lambda given: torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg] # stub lacks size
+            given.to_mkldnn(), *place, size
+        ),
+    )
+    after = ("gelu", [], "none") if gelu else ("none", [], "")
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x.contiguous(memory_format=torch.channels_last), reordered, layer.bias, *place, *after
+    )
+    return out
