@@ -34,8 +34,8 @@ def jobs(args: argparse.Namespace) -> list[Job]:
         in_worker(
             "bench.measure.golden_calls:measure",
             case,
-            estimate_s=TYPICAL_S[case.is_compiled],
-            timeout_s=TIMEOUT_S[case.is_compiled],
+            estimate_s=TYPICAL_S[case.engine != "eager"],
+            timeout_s=TIMEOUT_S[case.engine != "eager"],
         )
         for case in _cases(args)
     ]

@@ -2,7 +2,7 @@
 
     python -m bench.roofline --model FCDM-XL DiT-XL/2 --precision bf16 --device-peaks "H200 SXM5 141GB" here
     python -m bench.roofline --model FCDM-S DiT-S/2 --batch 4 --by kind --profile
-    python -m bench.roofline --model FCDM-XL --by module --device-peaks none
+    python -m bench.roofline --model FCDM-S --batch 4 --trace pass.json
     python -m bench.roofline --measure-ceilings --out records.jsonl
 
 Floors are computed from operators and peaks, not measured. Method: docs/roofline.md
@@ -10,6 +10,7 @@ Floors are computed from operators and peaks, not measured. Method: docs/rooflin
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis import floors, roofline
@@ -45,6 +46,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that contradict each other or the device."""
+    args.profile = args.profile or args.trace is not None
     if args.weights:
         raise options.UsageError(
             f"--weights {args.weights}: weights change no size and no floor; leave it out"
@@ -102,18 +104,21 @@ def _profile_jobs(args: argparse.Namespace) -> list[Job]:
     """Profiles of every pass under torch's default settings."""
     from bench.jobs.roofline import profile_job
 
-    return [
-        profile_job(
-            ProfileCase(
-                **sized_fields(name, res, _device(args)),
-                batch=args.batch,
-                precision=precision,
-                by=args.by or "kind",
-            )
+    cases = [
+        ProfileCase(
+            **sized_fields(name, res, _device(args)),
+            batch=args.batch,
+            precision=precision,
+            by=args.by or "kind",
         )
         for name, res in _models(args)
         for precision in _precisions(args)
     ]
+    if args.trace is not None and len(cases) != 1:
+        raise options.UsageError(
+            f"--trace {args.trace}: is of one pass, got {len(cases)}; name one --model, --res and --precision"
+        )
+    return [profile_job(case, args.trace) for case in cases]
 
 
 def _ceiling_jobs(args: argparse.Namespace, precisions: Sequence[str]) -> list[Job]:
@@ -171,6 +176,7 @@ def _measured(
 
 def _body(args: argparse.Namespace) -> int:
     check_output(args.out, args.force)
+    check_output(args.trace, args.force, "--trace")
     _check(args)
     if args.measure_ceilings:
         found, notes = run_jobs(jobs(args), args.out, force=args.force)
@@ -183,12 +189,13 @@ def _body(args: argparse.Namespace) -> int:
     sold = _sold(args, here)
     records = known_records(args.records)
     planned = _operator_jobs(args)
+    to_profile = _profile_jobs(args) if args.profile else []
     uses_here = args.device_peaks is None or HERE in args.device_peaks
     measured, notes = _measured(args, here, records) if uses_here else ([], [])
     roofs = [*sold, *measured] or [NO_PEAKS]
     counted, found_notes = run_jobs(planned, args.out, force=args.force)
-    to_profile = _profile_jobs(args) if args.profile else []
-    profiled, profile_notes = run_jobs(to_profile, args.out, force=args.force)
+    # a trace is of a pass that runs now
+    profiled, profile_notes = run_jobs(to_profile, args.out, force=args.force or args.trace is not None)
     costs = [cost for cost in counted if isinstance(cost, OperatorCosts)]
     passes = [
         floors.pass_floor(cost, precision, peaks, records)
@@ -289,6 +296,12 @@ def parser() -> options.Parser:
     made.add_argument("--by", choices=("kind", "module", "op"), help="a row for every part of a pass")
     made.add_argument(
         "--profile", action="store_true", help="run the passes on this device under torch.profiler"
+    )
+    made.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="with --profile, of one model: a trace of one pass, for ui.perfetto.dev (.json, .json.gz)",
     )
     made.add_argument(
         "--device-peaks",

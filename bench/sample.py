@@ -55,6 +55,8 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     if any(args.cuda_graphs):
         raise options.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
     sampling_options.check_decoding(args)
+    if "aoti" in args.engine:
+        raise options.UsageError("--engine aoti: a chain has calls of two shapes; compile would work")
     device = settings.device_of(args)
     args.batch = args.batch or [sampling_options.default_batch(device)]
     weights = _weights(args)

@@ -93,7 +93,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     args = argparse.Namespace(**{**vars(args), **defaults})
     device = settings.device_of(args)
     if "training" in args.work:
-        settings.check_training(args.cuda_graphs, args.precision)
+        settings.check_training(args.cuda_graphs, args.precision, args.engine)
     on_cpu = device == "cpu" and not args.no_measure
     args.res = list(dict.fromkeys(args.res or (CPU_RES if on_cpu else CUDA_RES)))
     if len({resolution.side_of(res) for res in args.res}) < 2:

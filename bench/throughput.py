@@ -87,7 +87,7 @@ def _check(args: argparse.Namespace) -> None:
         raise options.UsageError("--protocol dico: was not run under --cuda-graphs; leave one of them out")
     if args.work == "inference":
         return
-    settings.check_training(args.cuda_graphs, args.precision)
+    settings.check_training(args.cuda_graphs, args.precision, args.engine)
     if set(args.protocol) != {"suite"}:
         raise options.UsageError("--protocol dico: is a protocol of inference; leave it out")
 

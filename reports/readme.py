@@ -10,15 +10,14 @@ from baselines import load
 from bench.records.base import Record
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
-from bench.records.throughput import Throughput
 from bench.store.codec import read
 from reports.claims import timed
+from reports.claims.timed import Measured
 from reports.figures import speed_fid
 from reports.figures.speed_fid import Row
 from reports.markdown import BLANK, Columns, markdown
 from reports.naming import dit_of
-from reports.published import measured_ratio
-from reports.selection import Evidence, Setting, gather
+from reports.selection import gather
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -37,6 +36,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
         for row in load.table(TABLE).rows
         if row["train_steps"].as_printed == "400K"
     }
+    by_device = measured(records)
     found = []
     for model in MODELS:
         count, row, dit = evidence.count(model, RES), printed[model], printed[dit_of(model)]
@@ -49,42 +49,41 @@ def rows(records: Sequence[Record]) -> list[Row]:
                 published_gmacs=row["gflops"].as_printed,
                 published_fid=row["fid"].value,
                 published_ratio=speed / reference if speed and reference else None,
-                interleaved=_interleaved(records, model),
-                separate=_separate(evidence, model),
+                measured={
+                    device: (one.value, *one.interval)
+                    for device, ratios in by_device.items()
+                    if (one := ratios.get(model)) is not None and one.interval is not None
+                },
             )
         )
     return found
 
 
+def measured(records: Sequence[Record]) -> dict[str, dict[str, Measured]]:
+    """By device, the ratio of each model's speed to its DiT's, at the batch with the most models."""
+    timings = timed.timings(comparisons(records))
+    found: dict[str, dict[int, dict[str, Measured]]] = {}
+    for model in MODELS:
+        for one in timed.interleaved(timings, model, dit_of(model), RES) if model != dit_of(model) else ():
+            if one.interval is not None and not one.refused:
+                setting = one.setting
+                found.setdefault(setting.device, {}).setdefault(setting.batch, {})[model] = one
+    return {
+        device: max((by_batch[batch] for batch in sorted(by_batch)), key=len)
+        for device, by_batch in sorted(found.items())
+    }
+
+
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """Interleaved runs in fp32 against a DiT at RES."""
+    """Interleaved runs of reference networks against a DiT at RES, eager, in fp32."""
     return [
         record
         for record in records
         if isinstance(record, Comparison)
         and record.case.arms[0].model.startswith("DiT-")
-        and (record.case.arms[0].res, record.case.arms[0].precision) == (RES, "fp32")
+        and {(arm.res, arm.precision, arm.nondefault_settings) for arm in record.case.arms}
+        == {(RES, "fp32", ())}
     ]
-
-
-def _interleaved(records: Sequence[Record], model: str) -> tuple[float, float, float] | None:
-    """Mean ratio of the runs with its interval."""
-    for one in timed.speeds(timed.timings(comparisons(records)), model, dit_of(model), RES):
-        if one.how == timed.INTERLEAVED and one.interval is not None and not one.refused:
-            return one.value, *one.interval
-    return None
-
-
-def _setting(evidence: Evidence) -> Setting | None:
-    """The bf16 setting of most timings at RES with default switches."""
-    timed = [t for t in evidence.timings if t.case.res == RES and isinstance(t.record, Throughput)]
-    found = [t.setting for t in timed if t.setting.precision == "bf16" and not t.setting.switches]
-    return max(sorted(set(found)), key=found.count) if found else None
-
-
-def _separate(evidence: Evidence, model: str) -> float | None:
-    setting = _setting(evidence)
-    return measured_ratio(evidence, setting, model, RES) if setting and model != dit_of(model) else None
 
 
 def table(records: Sequence[Record]) -> str:
@@ -94,6 +93,12 @@ def table(records: Sequence[Record]) -> str:
     def number(value: float | None, digits: int) -> str:
         return BLANK if value is None else f"{value:.{digits}f}"
 
+    def ratio(row: Row, device: str) -> str:
+        if row.model == dit_of(row.model):
+            return "1"
+        value = row.measured.get(device)
+        return BLANK if value is None else f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]"
+
     columns: Columns = {
         "model": [row.model for row in found],
         "params M, counted": [number(row.params_m, 1) for row in found],
@@ -101,45 +106,40 @@ def table(records: Sequence[Record]) -> str:
         "GMACs, counted": [number(row.gmacs, 3) for row in found],
         "FID, published": [number(row.published_fid, 2) for row in found],
         "speed ÷ DiT, published": [number(row.published_ratio, 2) for row in found],
-        "÷ DiT, measured fp32": [
-            BLANK
-            if row.interleaved is None
-            else f"{row.interleaved[0]:.2f} [{row.interleaved[1]:.2f}, {row.interleaved[2]:.2f}]"
-            for row in found
-        ],
-        "÷ DiT, measured bf16": [number(row.separate, 2) for row in found],
+        **{
+            f"÷ DiT, measured: {device}": [ratio(row, device) for row in found]
+            for device in measured(records)
+        },
     }
     return f"{markdown(columns)}\n\n{conditions(records)}"
 
 
 def conditions(records: Sequence[Record]) -> str:
     """What the numbers of the table are, in one paragraph."""
-    runs = comparisons(records)
     text = (
         "Images of 256 px. Published: FCDM Table 3, 400K steps, no guidance, batch 64, GPU not stated. "
         "Counted by the rules of torchprofile, which the papers used; their FLOPs are MACs, 1 MAC = 2 FLOPs. "
     )
-    if not runs:
+    by_device = measured(records)
+    if not by_device:
         return f"{text}Nothing is measured yet."
-    newest = max(runs, key=lambda run: run.environment.date)
-    ceilings = {
-        (one.case.what, one.case.precision): one.per_s / 1e9
-        for one in sorted(records, key=lambda one: one.environment.date)
-        if isinstance(one, Ceiling) and one.environment.device == newest.environment.device
-    }
     text += (
-        f"Measured: {newest.environment.device}, batch {newest.case.arms[0].batch}, eager; fp32 the mean "
-        f"of {len(runs)} runs of interleaved rounds (`bench.versus`) with its 99 % interval over runs, "
-        "bf16 from passes timed one model after another."
+        "Measured in fp32, eager, in interleaved rounds (`bench.versus`), with 99 % intervals over processes "
+        "or runs"
     )
-    products = [ceilings.get((what, "fp32")) for what in ("convolution", "matmul")]
-    if all(products):
-        convolution, matmul = (f"{rate:.0f}" for rate in products if rate)
-        text += (
-            f" In fp32 this CPU's convolutions reach {convolution} GFLOP/s and its matrix products {matmul}: "
-            "that favours convolutional networks, and no GPU is measured yet."
-        )
-    return text
+    ceilings = {
+        (one.environment.device, one.case.what, one.case.precision): one.per_s / 1e9
+        for one in sorted(records, key=lambda one: one.environment.date)
+        if isinstance(one, Ceiling)
+    }
+    for device, ratios in by_device.items():
+        batches = {one.setting.batch for one in ratios.values()}
+        text += f"; {device}: batch {min(batches)}"
+        rates = [ceilings.get((device, what, "fp32")) for what in ("convolution", "matmul")]
+        if all(rates):
+            convolution, matmul = (f"{rate:.0f}" for rate in rates if rate)
+            text += f", convolutions reach {convolution} GFLOP/s and matrix products {matmul}"
+    return text + ". The ratios are those of these CPUs: no GPU is measured yet."
 
 
 def block(records: Sequence[Record]) -> str:

@@ -35,7 +35,7 @@ def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[lis
     return list(results.records), notes
 
 
-def check_output(out: Path | None, force: bool) -> None:
+def check_output(out: Path | None, force: bool, flag: str = "--out") -> None:
     """Refuse an --out that is not writable or would be overwritten, before measuring; nothing is made.
 
     Raises:
@@ -44,9 +44,11 @@ def check_output(out: Path | None, force: bool) -> None:
     if out is None:
         return
     if reason := why_not_writable(out):
-        raise UsageError(f"--out {out}: {reason}")
-    if not keeps_records(out) and not force and out.exists() and out.stat().st_size:
-        raise UsageError(f"--out {out}: exists; name another file, or one ending in .jsonl, or add --force")
+        raise UsageError(f"{flag} {out}: {reason}")
+    takes_records = flag == "--out"
+    if not (takes_records and keeps_records(out)) and not force and out.exists() and out.stat().st_size:
+        other = "another file, or one ending in .jsonl," if takes_records else "another file"
+        raise UsageError(f"{flag} {out}: exists; name {other} or add --force")
 
 
 def check_table_output(out: Path | None, force: bool, what: str = "this command") -> None:

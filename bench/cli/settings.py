@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import models, options
-from bench.records.base import ModelCase, Size, height_width
+from bench.records.base import ENGINES, ModelCase, Size, height_width
 from models.registry import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ MOST_PROCESSES = 99
 LEAST_PROCESS_S = 1.0  # budget of a model in a process below which the default is one process
 TYPICAL_STARTUP_S = 5.0
 COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
-ENGINES = ("eager", "compile")
 ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
@@ -91,7 +90,7 @@ def add_engine(group: argparse._ActionsContainer) -> None:
         choices=ENGINES,
         default=["eager"],
         metavar="NAME",
-        help="eager (default), compile; or --compile",
+        help="eager (default), compile (or --compile), aoti: compiled ahead of time",
     )
     group.add_argument(
         "--compile",
@@ -111,7 +110,7 @@ class _Compile(argparse.Action):
         values: Any,  # noqa: ANN401 - argparse's own signature
         option_string: str | None = None,
     ) -> None:
-        namespace.engine = [ENGINES[on] for on in values or [True]]
+        namespace.engine = ["compile" if on else "eager" for on in values or [True]]
 
 
 def add_options(
@@ -204,7 +203,7 @@ def processes_of(asked: int | None, usual: int, budget_s: float, models: int = 1
 
 def startup_s(case: ModelCase) -> float:
     """Typical seconds for building and compiling a model."""
-    return TYPICAL_STARTUP_S + COMPILE_S * case.is_compiled
+    return TYPICAL_STARTUP_S + COMPILE_S * (case.engine != "eager")
 
 
 def device_of(args: argparse.Namespace) -> str:
@@ -263,7 +262,9 @@ def sized_fields(model: str, res: Size, device: str) -> dict[str, Any]:
     }
 
 
-def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> None:
+def check_training(
+    cuda_graphs: Sequence[bool], precisions: Sequence[str], engines: Sequence[str] = ()
+) -> None:
     """Refuse settings that a training step does not support.
 
     Raises:
@@ -273,6 +274,8 @@ def check_training(cuda_graphs: Sequence[bool], precisions: Sequence[str]) -> No
         raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
     if "fp16" in precisions:
         raise options.UsageError("--precision fp16: training in it would need a scaled loss; bf16 would work")
+    if "aoti" in engines:
+        raise options.UsageError("--engine aoti: computes no gradients; compile would work")
 
 
 def check_graphs(cuda_graphs: Sequence[bool], where: str) -> None:

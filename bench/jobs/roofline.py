@@ -1,6 +1,7 @@
 """Jobs of the roofline: operator costs in this process, ceilings and profiles in workers."""
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.jobs.job import Job, in_worker
@@ -51,6 +52,12 @@ def ceiling_job(case: CeilingCase, budget_s: float) -> Job:
     )
 
 
-def profile_job(case: ProfileCase) -> Job:
-    """Profile the passes of one model."""
-    return in_worker("bench.measure.profiler:measure", case, estimate_s=PROFILE_S, timeout_s=MAX_PROFILE_S)
+def profile_job(case: ProfileCase, trace: Path | None = None) -> Job:
+    """Profile the passes of one model; `trace` is a file for the trace of one of them."""
+    return in_worker(
+        "bench.measure.profiler:measure",
+        case,
+        estimate_s=PROFILE_S,
+        timeout_s=MAX_PROFILE_S,
+        trace=None if trace is None else str(trace.resolve()),
+    )

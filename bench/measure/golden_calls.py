@@ -1,6 +1,7 @@
 """Calls of networks with the inputs in baselines/golden; outputs compared with those of the released code."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from baselines import load
 from baselines.load import Golden as Reference
 from bench.machine import device
 from bench.machine.failures import NotFiniteError
-from bench.measure import passes, prepared
+from bench.measure import engine, passes, prepared
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
@@ -139,8 +140,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         x = x.to(memory_format=torch.channels_last)
     static = x.clone(), t.clone(), y.clone()  # input memory of every call, as CUDA graphs require
-    compiled = torch.compile(model) if case.is_compiled else model
-    call: Callable[[], Tensor] = lambda: compiled(*static)  # noqa: E731 - may be replaced by a replay
+    call: Callable[[], Tensor] = partial(engine.network(case, model, static), *static)
 
     def output_of(values: Inputs, name: str) -> Tensor:
         for old, new in zip(static, values, strict=True):
@@ -162,7 +162,12 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
         within = tolerance(case.precision, case.device, golden.released_error(name))
         if name == "out_n":
             sharpen(model, golden)
-        elif case.is_compiled or case.cuda_graphs:
+            if case.engine == "aoti":  # holds a copy of the weights
+                call = partial(engine.network(case, model, static), *static)
+                if case.cuda_graphs:
+                    with torch.inference_mode():
+                        call = prepared.captured(call)
+        elif case.engine != "eager" or case.cuda_graphs:
             others = other_inputs(x, t, y, published_task(case.model).time)
             with torch.inference_mode():
                 eager = model(*others)

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.machine import device
 from bench.machine.failures import NotFiniteError, RecompiledError
-from bench.measure import work_check
+from bench.measure import engine, work_check
 from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
 from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import TrainStep, noise_of
@@ -92,8 +92,10 @@ def prepare(
         settings.enter_context(torch.no_grad() if one_condition else torch.inference_mode())
         counted = work_check.CountedCall(model, lambda: model(x[:1], t[:1], y[:1]))
         _check(case, model, counted, allowance, images=case.batch)
-        called: nn.Module | Callable[..., torch.Tensor] = torch.compile(model) if case.is_compiled else model
-        compile_s = _first(lambda: called(x, t, y), case, "output")
+        begin = time.perf_counter()
+        called = engine.network(case, model, (x, t, y))
+        _first(lambda: called(x, t, y), case, "output")
+        compile_s = _compile_s(case, begin)
         call: Callable[[Inputs], torch.Tensor] = lambda given: called(*given)  # noqa: E731 - may be a replay
         if case.cuda_graphs:
             call = replayed(lambda: called(x, t, y), (x, t, y))
@@ -142,9 +144,11 @@ def prepare_training(
             noise_of(inputs[0], loaded.task),
             region,
             fused=True,
-            call=torch.compile(model) if case.is_compiled else model,
+            call=engine.network(case, model, inputs),
         )
-        compile_s = _first(step, case, "loss")
+        begin = time.perf_counter()
+        _first(step, case, "loss")
+        compile_s = _compile_s(case, begin)
         pool = [inputs, *_more_inputs(case, loaded, *inputs)]
         places = itertools.cycle(range(len(pool)))
 
@@ -252,14 +256,17 @@ def _check(
             one_image()
 
 
-def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> float | None:
-    """Call once and require a finite output; returns the seconds if torch.compile ran."""
-    begin = time.perf_counter()
+def _compile_s(case: ModelCase, begin: float) -> float | None:
+    """Seconds of compiling and the first call; None where nothing compiles."""
+    return None if case.engine == "eager" else time.perf_counter() - begin
+
+
+def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> None:
+    """Call once and require a finite output."""
     with unchanged():
         finite = bool(torch.isfinite(call()).all())
     if not finite:
         raise NotFiniteError(f"the {what} in {case.precision} holds inf or NaN")
-    return time.perf_counter() - begin if case.is_compiled else None
 
 
 def _prepared(

@@ -125,12 +125,20 @@ def marked(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def measure(case: ProfileCase, environment: Environment) -> Record:
-    """Profile a few denoising passes of a case in this process."""
+def measure(case: ProfileCase, environment: Environment, trace: str | None = None) -> Record:
+    """Profile a few denoising passes of a case in this process.
+
+    Args:
+        case: what is called.
+        environment: of the record.
+        trace: file for a trace of one more pass, in the JSON that Perfetto and Chrome read; None: none.
+    """
     by_module = case.by == "module"
     try:
         with prepare(case, None) as ready, marked(ready.model) if by_module else nullcontext():
             passes = [_pass(ready, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
+            if trace is not None:
+                _profiled(ready, case.device)[0].export_chrome_trace(trace)
         return record_of(case, environment, passes[WARM_UP:])
     except (RuntimeError, MemoryError) as error:
         row = skipped(case, environment, error)
@@ -141,17 +149,22 @@ def measure(case: ProfileCase, environment: Environment) -> Record:
 
 def _pass(ready: PreparedModel, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:
     """Seconds of one pass by part, and its wall-clock seconds."""
-    cuda = where == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    profiled, wall_s = _profiled(ready, where)
+    events = profiled.events()
+    assert events is not None
+    return seconds_of(events, wall_s, cuda=where == "cuda", by_module=by_module), wall_s
+
+
+def _profiled(ready: PreparedModel, where: str) -> tuple[profile, float]:
+    """The profile of one pass, and its wall-clock seconds."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if where == "cuda" else [])]
     ready.synchronise()
     with profile(activities=activities, record_shapes=True) as profiled:
         begin = time.perf_counter()
         ready.call()
         ready.synchronise()
         wall_s = time.perf_counter() - begin
-    events = profiled.events()
-    assert events is not None
-    return seconds_of(events, wall_s, cuda=cuda, by_module=by_module), wall_s
+    return profiled, wall_s
 
 
 def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module: bool) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 # a field that may be undefined; a file with NaN or infinity in any other field is refused
 FloatOrNaN = Annotated[float, "or NaN"]
 Size = int | tuple[int, int]  # the side of a square, or (height, width)
+ENGINES = {"eager": "eager", "compile": "torch.compile", "aoti": "AOTInductor"}  # in words
 
 
 class StoreError(ValueError):
@@ -137,7 +138,7 @@ class ModelCase(SizedCase):
 
     precision: str  # fp32 (no TF32 anywhere), tf32, torch-default (TF32 in convolutions only), bf16, fp16
     impl: str = "reference"  # reference, or fast: models.fast
-    engine: str = "eager"  # eager, or compile: torch.compile
+    engine: str = "eager"  # eager, compile: torch.compile, or aoti: AOTInductor
     cuda_graphs: bool = False
     channels_last: bool = False
     attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
@@ -150,6 +151,7 @@ class ModelCase(SizedCase):
 
     @property
     def is_compiled(self) -> bool:
+        """Whether torch.compile runs, which may compile again at a later call."""
         return self.engine == "compile"
 
     @property
@@ -161,7 +163,7 @@ class ModelCase(SizedCase):
     def nondefault_settings(self) -> tuple[str, ...]:
         """Settings that differ from their defaults, in words."""
         words = [f"{self.impl} implementation"] * (self.impl != "reference")
-        words += ["torch.compile"] * self.is_compiled + ["CUDA graphs"] * self.cuda_graphs
+        words += [ENGINES[self.engine]] * (self.engine != "eager") + ["CUDA graphs"] * self.cuda_graphs
         words += ["channels last"] * self.channels_last + ["checkpointing"] * self.checkpointing
         return (*words, *[f"{self.attention} attention"] * (self.attention != "auto"))
 

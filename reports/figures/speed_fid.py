@@ -1,6 +1,7 @@
 """The figure of README.md: speed as a multiple of DiT's against published FID, with measured points."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, label_points, new_figure, saved
+
+MARKERS = "osD^v"  # by device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +24,7 @@ class Row:
     published_gmacs: str
     published_fid: float | None  # after 400K steps, without guidance
     published_ratio: float | None  # speed, as a multiple of that of the DiT of equal size
-    interleaved: tuple[float, float, float] | None  # median over runs, and all that a run's interval holds
-    separate: float | None  # the same ratio in bf16, from passes timed one model after another
+    measured: Mapping[str, tuple[float, float, float]]  # by device, the same ratio and its interval
 
 
 def draw(rows: Sequence[Row]) -> Drawing:
@@ -32,6 +34,8 @@ def draw(rows: Sequence[Row]) -> Drawing:
         axes = figure.add_subplot()
         axes.set_yscale("log")
         labels, marks = [], []
+        devices = sorted({device for row in rows for device in row.measured})
+        marker_of = dict(zip(devices, itertools.cycle(MARKERS), strict=False))
         for row in rows:
             if row.published_fid is None or row.published_ratio is None:
                 continue
@@ -41,16 +45,12 @@ def draw(rows: Sequence[Row]) -> Drawing:
                 markersize=7, zorder=3,
             )  # fmt: skip
             labels.append((row.model, row.published_ratio, row.published_fid, 49.0))
-            if row.interleaved:
-                value, low, high = row.interleaved
+            for device, (value, low, high) in row.measured.items():
                 axes.errorbar(
-                    value, row.published_fid, xerr=[[value - low], [high - value]], fmt="o", color=colour,
-                    markersize=7, capsize=3, zorder=2,
+                    value, row.published_fid, xerr=[[value - low], [high - value]], color=colour,
+                    fmt=marker_of[device], markersize=6, capsize=3, zorder=2,
                 )  # fmt: skip
                 marks += [(value, row.published_fid), (low, row.published_fid), (high, row.published_fid)]
-            if row.separate:
-                axes.plot(row.separate, row.published_fid, "D", color=colour, markersize=5, zorder=2)
-                marks.append((row.separate, row.published_fid))
         axes.yaxis.set_major_locator(FixedLocator([10, 15, 20, 30, 50, 70]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -58,15 +58,14 @@ def draw(rows: Sequence[Row]) -> Drawing:
         axes.set_ylabel("published FID after 400K steps, log scale")
         axes.grid(color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_xlim(0.8, 3.8)
+        axes.set_xlim(0.6, 3.8)
         figure.legend(
             handles=[
                 _mark("published", marker="o", markerfacecolor="white", markeredgecolor=OTHER),
-                _mark("measured, fp32", marker="o", color=OTHER),
-                _mark("measured, bf16", marker="D", color=OTHER, markersize=5),
+                *(_mark(device, marker=marker_of[device], color=OTHER) for device in devices),
             ],
             loc="outside upper center",
-            ncols=3,
+            ncols=1 + len(devices),
             frameon=False,
             fontsize=8,
         )
@@ -75,7 +74,7 @@ def draw(rows: Sequence[Row]) -> Drawing:
             "speed_fid",
             figure,
             "Speed against published FID",
-            "Hollow: published. Filled: measured on the CPU of the table, with the range of its runs.",
+            "Hollow: published. Filled: measured on the CPUs of the table, with their 99 % intervals.",
         )
 
 

@@ -36,7 +36,7 @@ def _sized(case: Any) -> list[object]:  # noqa: ANN401 - a SizedCase of any kind
 
 def _switches(case: ModelCase, *names: str) -> list[object]:
     words: list[object] = ["--impl", case.impl] if case.runs_fast else []
-    words += ["--engine", case.engine] * case.is_compiled
+    words += ["--engine", case.engine] * (case.engine != "eager")
     for name in names or SWITCHES:
         words += [f"--{name.replace('_', '-')}", "on"] * getattr(case, name)
     return [*words, *(["--attention", case.attention] if case.attention != "auto" else [])]

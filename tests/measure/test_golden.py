@@ -164,6 +164,23 @@ def test_graph_breaks_and_recompilations_are_counted(
     assert found.verdict == verdict
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch in itself
+def test_a_network_compiled_ahead_of_time_is_reproduced(
+    small: Callable[[type[Small]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exported program is called as it is: compiling it takes a minute."""
+    small(Small)
+    monkeypatch.setattr(
+        torch._inductor, "aoti_compile_and_package", lambda program, package_path: program.module()
+    )
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda package: package)
+    found = measured("--model", S_MODEL, "--precision", "fp32", "--engine", "aoti")
+    assert [one.output for one in found.deviations] == ["other inputs", "out"]
+    assert 0 <= max(one.error for one in found.deviations) < 1e-6
+    assert found.graph_breaks is None
+    assert found.verdict == "reproduced"
+
+
 def test_a_graph_that_ignores_new_inputs_is_not_reproduced(
     small: Callable[[type[Small]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

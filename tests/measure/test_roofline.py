@@ -11,8 +11,10 @@ from baselines import gpus
 from bench.analysis import floors, roofline
 from bench.analysis.floors import PartFloor, PassFloor
 from bench.analysis.roofline import Floor, Peaks
+from bench.cli.settings import sized_fields
 from bench.jobs import worker
 from bench.machine import environment
+from bench.measure import profiler
 from bench.records.base import Environment, Record
 from bench.records.ceiling import Ceiling, CeilingCase
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
@@ -414,6 +416,14 @@ def test_without_peaks_only_counts_are_shown(capsys: pytest.CaptureFixture[str])
     assert "floor" not in printed.out
 
 
+def test_a_trace_holds_the_operators_of_one_pass(tmp_path: Path) -> None:
+    file = tmp_path / "pass.json"
+    case = ProfileCase(**sized_fields("tests.tiny:Tiny", 64, "cpu"), batch=1, precision="fp32", by="kind")
+    assert isinstance(profiler.measure(case, ENVIRONMENT, trace=str(file)), Profile)
+    events = [event["name"] for event in json.loads(file.read_text())["traceEvents"] if event.get("name")]
+    assert events.count("aten::conv2d") == 2  # of Tiny
+
+
 def test_a_sweep_gets_counts_and_profiles() -> None:
     args = ["--model", "FCDM-S", "DiT-S/2", "--batch", "4", "--profile", "--device", "cpu"]
     found = jobs_of(parser().parse_args(args))
@@ -432,6 +442,8 @@ def test_a_sweep_gets_counts_and_profiles() -> None:
         (["--precision", "int8"], "--precision: invalid choice: 'int8'"),
         (["--batch", "0"], "--batch: must be a whole number of at least 1"),
         (["--model", "FCDM-S", "--weights", __file__], "and no floor; leave it out"),
+        (["--model", "FCDM-S", "--trace", __file__], f"--trace {__file__}: exists; name another file"),
+        (["--model", "FCDM-S", "DiT-S/2", "--trace", "new.json"], "--trace new.json: is of one pass, got 2"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
