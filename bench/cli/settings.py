@@ -90,7 +90,7 @@ def add_engine(group: argparse._ActionsContainer) -> None:
         choices=ENGINES,
         default=["eager"],
         metavar="NAME",
-        help="eager (default), compile (or --compile), aoti: compiled ahead of time",
+        help="eager (default), compile or --compile, aoti",
     )
     group.add_argument(
         "--compile",

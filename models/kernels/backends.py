@@ -59,9 +59,10 @@ def require_same(what: str, *given: Tensor) -> None:
     Raises:
         ValueError: names the types or the devices.
     """
-    for kind in ("device",) if autocasts(given[0]) else ("dtype", "device"):
-        found = [str(getattr(one, kind)).removeprefix("torch.") for one in given]
-        if len(set(found)) > 1:
+    first = given[0]
+    for kind in ("device",) if autocasts(first) else ("dtype", "device"):
+        if any(getattr(one, kind) != getattr(first, kind) for one in given):
+            found = (str(getattr(one, kind)).removeprefix("torch.") for one in given)
             raise ValueError(f"{what}: all must have the same {kind}, got {', '.join(found)}")
 
 

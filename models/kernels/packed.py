@@ -90,8 +90,8 @@ def convolution(layer: nn.Conv2d, x: Tensor, *, gelu: bool = False) -> Tensor:
     behind a product it is slower.
     """
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros" or not can_pack(x, layer.weight):
-        out = layer._conv_forward(x, layer.weight, layer.bias)
-        return F.gelu(out) if gelu else out
+        plain = layer._conv_forward(x, layer.weight, layer.bias)
+        return F.gelu(plain) if gelu else plain
     size = list(x.shape)
     place = (list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups)
     reordered = packed(
@@ -100,7 +100,7 @@ def convolution(layer: nn.Conv2d, x: Tensor, *, gelu: bool = False) -> Tensor:
             given.to_mkldnn(), *place, size
         ),
     )
-    after = ("gelu", [], "none") if gelu else ("none", [], "")
+    after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
     out: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x.contiguous(memory_format=torch.channels_last), reordered, layer.bias, *place, *after
     )
