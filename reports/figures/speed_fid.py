@@ -58,7 +58,7 @@ def draw(rows: Sequence[Row]) -> Drawing:
         axes.set_ylabel("published FID after 400K steps, log scale")
         axes.grid(color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_xlim(0.6, 3.8)
+        axes.set_xlim(0.3, 3.8)
         figure.legend(
             handles=[
                 _mark("published", marker="o", markerfacecolor="white", markeredgecolor=OTHER),
