@@ -106,7 +106,10 @@ def about_decoder(run: PictureRun) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRatio:
-    """Ratio of the speeds of two models, of their networks alone and of whole pictures."""
+    """Ratio of the speeds of two models, of their networks alone and of whole pictures.
+
+    The decoder does the same work for both models, and counts with the median of the chains of both.
+    """
 
     run: PictureRun
     reference: PictureRun
@@ -124,12 +127,16 @@ class PictureRatio:
     @property
     def whole(self) -> float:
         """Pictures a second / pictures a second of the reference."""
-        return self.reference.median_s / self.run.median_s
+        return median(self._whole_s(self.reference)) / median(self._whole_s(self.run))
 
     @property
     def whole_interval(self) -> Interval:
         """95 %, with the spread between processes."""
-        return processes.ratio_interval([self.run.times_s], [self.reference.times_s])
+        return processes.ratio_interval([self._whole_s(self.run)], [self._whole_s(self.reference)])
+
+    def _whole_s(self, run: PictureRun) -> list[float]:
+        decoder_s = median((*self.run.decoder_s, *self.reference.decoder_s))
+        return [time - own + decoder_s for time, own in zip(run.times_s, run.decoder_s, strict=True)]
 
 
 def _ratio(value: float) -> str:

@@ -10,7 +10,7 @@ from bench.records.quality import Quality
 from bench.records.sampling import SamplingRun
 from bench.store.codec import newest
 from reports.figures.plots import Drawing
-from reports.markdown import sentence, stamp, table
+from reports.markdown import stamp, table
 from reports.naming import dit_of, order
 
 
@@ -50,10 +50,9 @@ ABOUT_PICTURES = (
 )
 ABOUT_RATIOS = (
     "Ratios of speeds to the DiT of the same size, above 1 where the model is faster: of the passes alone, "
-    "and of whole pictures, to which both models add the same decoder. The models were timed one after "
-    "another, not in interleaved rounds: the 95 % intervals have the spread between processes (8 %), and a "
-    "network's ratio from `bench.versus` is more exact. Both ratios of a row come from the same chains, so "
-    "their difference is more certain than either."
+    "and of whole pictures. The decoder does the same work for both models and counts with the median of the "
+    "chains of both. The models were timed one after another, not in interleaved rounds: the 95 % intervals "
+    "have the spread between processes (8 %), and a network's ratio from `bench.versus` is more exact."
 )
 
 
@@ -62,7 +61,7 @@ def _pictures(decoded: Sequence[PictureRun]) -> list[str]:
     ordered = sorted(
         decoded, key=lambda r: (r.environment.device, r.case.settings, order(r.case.model), r.age)
     )
-    decoders = dict.fromkeys(sentence(pictures.about_decoder(run)) for run in ordered)
+    decoders = dict.fromkeys(f"{pictures.about_decoder(run)}." for run in ordered)
     parts = [" ".join([ABOUT_PICTURES, *decoders]), table(pictures.TABLE, ordered), _stamps(ordered)]
     ratios = _ratios(ordered)
     return [*parts, ABOUT_RATIOS, table(pictures.RATIOS, ratios)] if ratios else parts

@@ -75,7 +75,7 @@ def test_pictures_show_shares_and_the_ratio_to_dit() -> None:
     assert shares[12:16] == ["5.56", "38.9", "50.0", "5.56"]
     assert ratio[:2] == ["FCDM-S", "DiT-S/2"]
     assert ratio[5] == "1.714"  # 3 s / 1.75 s of the network alone
-    assert ratio[7] == "1.222"  # 5.5 s / 4.5 s of whole pictures
+    assert ratio[7] == "1.353"  # 5.75 s / 4.25 s of whole pictures, with 2 s of a decoder for both
     assert "not in interleaved rounds" in text
     assert "49,490,199 parameters" in text
     assert "Speed of whole sampling" not in text
