@@ -40,7 +40,10 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     """Ceilings with --measure-ceilings; otherwise operator counts, with --profile profiles too."""
     _check(args)
     if args.measure_ceilings:
-        return _ceiling_jobs(args, args.precision or ceiling.PRECISIONS[_device(args)])
+        from bench.machine import device
+
+        where = _device(args)
+        return _ceiling_jobs(args, args.precision or device.in_hardware(where, ceiling.PRECISIONS[where]))
     return [*_operator_jobs(args), *(_profile_jobs(args) if args.profile else [])]
 
 

@@ -1,7 +1,7 @@
 """Synchronisation, event timing, precision switches and memory of a device."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,12 @@ DTYPES = {
 
 def default() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def in_hardware(where: str, precisions: Sequence[str]) -> list[str]:
+    """Those of some precisions that are not emulated: all, but for bf16 on a CPU without its instructions."""
+    emulates = where == "cpu" and not has_bf16_instructions()
+    return [precision for precision in precisions if not (emulates and precision == "bf16")]
 
 
 def has_bf16_instructions() -> bool:

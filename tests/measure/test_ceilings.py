@@ -9,10 +9,10 @@ import pytest
 from bench import roofline
 from bench.analysis import floors
 from bench.jobs import worker
-from bench.machine import environment
+from bench.machine import device, environment
 from bench.measure import ceilings
 from bench.records.base import Environment, Record, Skipped
-from bench.records.ceiling import PRECISIONS, Ceiling, CeilingCase, cases
+from bench.records.ceiling import Ceiling, CeilingCase, cases
 from bench.store.codec import read
 from bench.tables.render import render
 from tests.commands import run
@@ -135,9 +135,13 @@ def test_a_ceiling_is_measured_in_a_worker_of_its_own() -> None:
     assert found.size in ceilings.SIDES["cpu"]
 
 
-def test_a_sweep_gets_a_job_for_every_ceiling() -> None:
+@pytest.mark.parametrize(("has_bf16", "precisions"), [(True, ["fp32", "bf16"]), (False, ["fp32"])])
+def test_a_sweep_gets_a_job_for_every_ceiling_of_the_device(
+    has_bf16: bool, precisions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bf16_instructions", lambda: has_bf16)
     jobs = roofline.jobs(roofline.parser().parse_args(list(HERE)))
-    assert [job.case for job in jobs] == cases("cpu", PRECISIONS["cpu"])
+    assert [job.case for job in jobs] == cases("cpu", precisions)
 
 
 @pytest.mark.parametrize(
