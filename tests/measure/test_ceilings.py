@@ -94,6 +94,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(ceilings, "SIDES", {"cpu": (8, 16)})
     monkeypatch.setattr(ceilings, "COPIED", {"cpu": 2**12})
     monkeypatch.setattr(worker, "run", measure)
+    monkeypatch.setattr(device, "has_bf16_instructions", lambda: True)
     return measured
 
 
