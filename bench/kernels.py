@@ -1,8 +1,9 @@
-"""Speeds of implementations of depthwise convolutions, and of what follows them, and the roofline floor.
+"""Speeds of implementations of a model's convolutions and products, and the roofline floor.
 
     python -m bench.kernels
     python -m bench.kernels --res 256 --precision bf16 --operation conv --out records.jsonl
-    python -m bench.kernels --kernel-size 3 5 7 9 31 --res 256 --budget 10
+    python -m bench.kernels --model FCDM-S --operation gelu-product scaled-product shuffled-product
+    python -m bench.kernels --operation conv --kernel-size 3 5 7 9 31 --res 256 --budget 10
     python -m bench.kernels --model DiCo-XL --device cuda --precision bf16
 
 Widths, sides and kernel sizes are those of the model. Every output is checked against float64 before timing.
@@ -11,10 +12,10 @@ Method and implementations: docs/kernels.md
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from bench.analysis import depthwise, roofline
-from bench.analysis.depthwise import NOT_HERE, PRECISIONS
+from bench.analysis import kernels, roofline
+from bench.analysis.kernels import NOT_HERE, PRECISIONS
 from bench.analysis.roofline import Peaks
 from bench.cli import options, settings
 from bench.cli.models import meta_models, model_names
@@ -22,11 +23,17 @@ from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.jobs import timed
 from bench.jobs.job import Job, in_worker
 from bench.records.base import Record, height_width
-from bench.records.depthwise import DepthwiseCase, OperatorComparison
+from bench.records.kernels import (
+    DEPTHWISE,
+    OPERATIONS,
+    DepthwiseCase,
+    KernelCase,
+    OperatorComparison,
+    ProductCase,
+)
 from bench.tables.numbers import milliseconds
 
 MODEL = "FCDM-XL"
-OPERATIONS = ("conv", "block")
 DEFAULT_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
 BATCH = {"cpu": 4, "cuda": 64}
 BUDGET_S = {"cpu": 20.0, "cuda": 6.0}
@@ -37,7 +44,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     """Jobs of every operation, layer and setting, ordered by image size."""
     return [
         in_worker(
-            "bench.measure.depthwise:measure",
+            "bench.measure.kernels:measure",
             case,
             estimate_s=settings.TYPICAL_STARTUP_S + COMPILE_S + case.budget_s,
             timeout_s=timed.MAX_STARTUP_S + 4 * case.budget_s,
@@ -46,49 +53,50 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     ]
 
 
-def _cases(args: argparse.Namespace) -> list[DepthwiseCase]:
+def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
     """Cases of every combination of settings.
 
     Raises:
         UsageError: invalid names, sizes or settings.
     """
     from bench.machine import device
-    from bench.measure.depthwise import layers
+    from bench.measure.kernels import layers
     from models.registry import task_at
 
     where = args.device or device.default()
     precisions = dict.fromkeys(args.precision or DEFAULT_PRECISIONS[where])
+    operations = dict.fromkeys(args.operation)
     for precision in precisions:
         if (reason := device.why_not(where, precision)) is not None:
             raise options.UsageError(reason)
         if precision == "fp16" and where == "cpu":
             raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
-    cases: list[DepthwiseCase] = []
+    if args.kernel_size and not operations.keys() & set(DEPTHWISE):
+        raise options.UsageError(f"--kernel-size: is of {' and '.join(DEPTHWISE)}; add one to --operation")
     names = model_names(args.model, default=[MODEL])
     for (name, res), model in meta_models(names, args.res, None).items():
         found = layers(model, task_at(name, *height_width(res)))
-        if not found:
-            raise options.UsageError(f"--model {name}: has no depthwise convolution; {MODEL} has")
-        product = itertools.product(
-            dict.fromkeys(args.batch or [BATCH[where]]), precisions, dict.fromkeys(args.operation), found
-        )
-        cases += [
-            DepthwiseCase(
-                **settings.sized_fields(name, res, where),
-                batch=batch,
-                precision=precision,
-                operation=operation,
-                kernel=kernel,
-                channels=layer.channels,
-                image_size=layer.image_size,
-                calls_per_pass=layer.calls_per_pass,
-                budget_s=args.budget or BUDGET_S[where],
-                precision_target=args.margin,
-            )
-            for batch, precision, operation, layer in product
-            for kernel in dict.fromkeys(args.kernel_size or [layer.kernel])
-        ]
-    return cases
+        if not operations.keys() & found.keys():
+            raise options.UsageError(f"--model {name}: has none of {', '.join(operations)}; {MODEL} has")
+        product = itertools.product(dict.fromkeys(args.batch or [BATCH[where]]), precisions, operations)
+        for batch, precision, operation in product:
+            for layer in found.get(operation, ()):
+                fields = {
+                    **settings.sized_fields(name, res, where),
+                    "batch": batch,
+                    "precision": precision,
+                    "operation": operation,
+                    "channels": layer.channels,
+                    "image_size": layer.image_size,
+                    "calls_per_pass": layer.calls_per_pass,
+                    "budget_s": args.budget or BUDGET_S[where],
+                    "precision_target": args.margin,
+                }
+                if operation not in DEPTHWISE:
+                    yield ProductCase(**fields, out_channels=layer.out_channels)
+                    continue
+                for kernel in dict.fromkeys(args.kernel_size or [layer.kernel]):
+                    yield DepthwiseCase(**fields, kernel=kernel)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -96,27 +104,26 @@ def _body(args: argparse.Namespace) -> int:
     known = known_records(args.records)
     found, notes = run_jobs(jobs(args), args.out, force=args.force)
     peaks = roofline.measured_peaks(known, found[0].environment.device)
-    rows: list[depthwise.Line | Record] = []
+    rows: list[kernels.Line | Record] = []
     for record in found:
-        rows += depthwise.lines(record, peaks) if isinstance(record, OperatorComparison) else [record]
+        rows += kernels.lines(record, peaks) if isinstance(record, OperatorComparison) else [record]
     if args.format not in ("json", "csv"):
         # half of the implementations cannot run on a CPU: a note names them once
-        absent = [row for row in rows if isinstance(row, depthwise.Line) and row.status == NOT_HERE]
+        absent = [row for row in rows if isinstance(row, kernels.Line) and row.status == NOT_HERE]
         rows = [row for row in rows if row not in absent]
         reasons = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in absent)
         notes += [f"not here: {reason}" for reason in reasons]
-    show(depthwise.TABLE, rows, [*notes, *_notes(found, peaks)], args)
+    show(kernels.TABLE, rows, [*notes, *_notes(found, peaks)], args)
     return 0
 
 
 def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:
     notes = []
-    for total in depthwise.pass_sums(found):
+    for total in kernels.pass_sums(found):
         case = total.case
         times = ", ".join(f"{name} {milliseconds(s)}" for name, s in total.seconds.items())
         notes.append(
-            f"all {case.operation} {case.kernel}x{case.kernel} of one pass of {case.model}, {case.settings}, "
-            f"in ms: {times}"
+            f"all {case.operation_name} of one pass of {case.model}, {case.settings}, in ms: {times}"
         )
     command = "python -m bench.roofline --measure-ceilings"
     floors = f"floors: {peaks.source}" if peaks else f"no ceilings of this device: {command}"
@@ -156,17 +163,20 @@ def parser() -> options.Parser:
         nargs="+",
         choices=OPERATIONS,
         default=list(OPERATIONS),
-        help="conv: with its bias; block: norm, shift and scale behind it, as in FCDM (default: both)",
+        metavar="NAME",
+        help="conv: depthwise; block: with norm, shift and scale behind it; gelu-product: GELU and norms "
+        "behind a product; scaled-product: scale and shift before it, gate and residual behind; "
+        "shuffled-product: of an upsampled image and its skip (default: those that the model has)",
     )
     made.add_argument(
         "--kernel-size",
         nargs="+",
         type=odd,
         metavar="K",
-        help=f"side of the window (default: the model's own){several}",
+        help=f"window of conv and block (default: the model's own){several}",
     )
     default = f"{BUDGET_S['cuda']:g}s on a GPU, {BUDGET_S['cpu']:g}s on a CPU"
-    settings.add_stopping(made, default, "nchw's")
+    settings.add_stopping(made, default, "the reference's")
     options.add_records(made, "with ceilings of this device")
     options.add_output(made)
     return made

@@ -16,9 +16,9 @@ from reports.markdown import harmless, with_contents
 from reports.sections import (
     convergence,
     counters,
-    depthwise,
     fairness,
     golden,
+    kernels,
     memory,
     notes,
     paper_figures,
@@ -60,7 +60,7 @@ TOPICS = (
         title="Speed",
         about="ranks and images/s under every setting, rooflines, repeats, golden outputs",
         sections=(
-            *(fairness.section, overview.speeds, roofline.section, depthwise.section, repeats.section),
+            *(fairness.section, overview.speeds, roofline.section, kernels.section, repeats.section),
             golden.section,
         ),
     ),

@@ -9,8 +9,8 @@ from bench.records.base import Case, ModelCase, size_text
 from bench.records.ceiling import CeilingCase
 from bench.records.comparison import ComparisonCase
 from bench.records.counts import CountCase
-from bench.records.depthwise import DepthwiseCase
 from bench.records.golden import GoldenCase
+from bench.records.kernels import DepthwiseCase, ProductCase
 from bench.records.memory import MemoryCase
 from bench.records.operators import OperatorCase
 from bench.records.profile import ProfileCase
@@ -115,6 +115,10 @@ _COMMANDS: dict[type[Case], Callable[[Any], list[object]]] = {
     DepthwiseCase: lambda case: [
         *("bench.kernels", *_sized(case), "--device", case.device, "--precision", case.precision),
         *("--operation", case.operation, "--kernel-size", case.kernel),
+    ],
+    ProductCase: lambda case: [
+        *("bench.kernels", *_sized(case), "--device", case.device, "--precision", case.precision),
+        *("--operation", case.operation),
     ],
     CeilingCase: lambda case: ["bench.roofline", "--device", case.device, "--measure-ceilings"],
     OperatorCase: lambda case: [

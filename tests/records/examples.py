@@ -7,8 +7,14 @@ from bench.records.base import Environment, ModelCase, Skipped
 from bench.records.ceiling import Ceiling, CeilingCase
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.counts import CountCase, MacCount
-from bench.records.depthwise import CheckedImplementation, DepthwiseCase, OperatorComparison
 from bench.records.golden import Deviation, Golden, GoldenCase
+from bench.records.kernels import (
+    CheckedImplementation,
+    DepthwiseCase,
+    DepthwiseComparison,
+    ProductCase,
+    ProductComparison,
+)
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.records.note import Note
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
@@ -146,7 +152,7 @@ COMPARISON = Comparison(
     conv_tf32=False,
     **ROUNDS,
 )
-DEPTHWISE = OperatorComparison(
+DEPTHWISE = DepthwiseComparison(
     case=DepthwiseCase(
         **MODEL,
         operation="conv",
@@ -163,6 +169,22 @@ DEPTHWISE = OperatorComparison(
         CheckedImplementation(name="compiled", ran="inductor", status="ok", reason="", error=1e-7),
         CheckedImplementation(name="triton", ran="", status="not here", reason="needs CUDA", error=None),
     ),
+    inputs=2,
+    **ROUNDS,
+)
+PRODUCT = ProductComparison(
+    case=ProductCase(
+        **MODEL,
+        operation="gelu-product",
+        channels=128,
+        out_channels=384,
+        image_size=32,
+        calls_per_pass=4,
+        budget_s=10.0,
+        precision_target=0.02,
+    ),
+    environment=ENVIRONMENT,
+    implementations=DEPTHWISE.implementations,
     inputs=2,
     **ROUNDS,
 )
@@ -327,6 +349,6 @@ TELEMETRY = Telemetry(
     held_back=(),
 )
 RECORDS = (
-    *(THROUGHPUT, VISIT, COUNT, SKIPPED, OPERATORS, CEILING, PROFILE, COMPARISON, DEPTHWISE, MEMORY),
-    *(TRAINING, SPECTRUM, CHANNELS, SAMPLING, PICTURE, QUALITY, GOLDEN),
+    *(THROUGHPUT, VISIT, COUNT, SKIPPED, OPERATORS, CEILING, PROFILE, COMPARISON, DEPTHWISE, PRODUCT),
+    *(MEMORY, TRAINING, SPECTRUM, CHANNELS, SAMPLING, PICTURE, QUALITY, GOLDEN),
 )

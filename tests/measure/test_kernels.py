@@ -1,4 +1,4 @@
-"""Implementations of depthwise convolutions: comparison, correctness check, records, report."""
+"""Implementations of a model's operations: comparison, correctness check, records, report."""
 
 import json
 import random
@@ -15,21 +15,34 @@ from torch import Tensor
 
 from bench import kernels
 from bench.analysis import agreement, roofline
-from bench.analysis import depthwise as analysis
+from bench.analysis import kernels as analysis
 from bench.jobs import worker
 from bench.machine import environment
-from bench.measure import depthwise as measuring
-from bench.measure.depthwise import IMPLEMENTATIONS, Layer, Operands
+from bench.measure import depthwise, implementations, products
+from bench.measure import kernels as measuring
+from bench.measure.implementations import Call, Draws, Implementation, Operands, Output, error, tensors
+from bench.measure.kernels import OPERATIONS, Layer
 from bench.records.base import Environment, Record, Skipped, StoreError, height_width
 from bench.records.ceiling import Ceiling, CeilingCase
-from bench.records.depthwise import CheckedImplementation, DepthwiseCase, OperatorComparison
+from bench.records.kernels import (
+    DEPTHWISE,
+    PRODUCTS,
+    CheckedImplementation,
+    DepthwiseCase,
+    DepthwiseComparison,
+    KernelCase,
+    ProductCase,
+    ProductComparison,
+)
 from bench.store.codec import from_dict, key, read, to_dict, to_line
 from bench.tables.render import render
+from models import fcdm
 from models.contract import build
+from models.layers.unet import Up
 from models.registry import task_at
-from reports.sections.depthwise import section
+from reports.sections.kernels import section
 from tests.commands import run
-from tests.records.examples import ENVIRONMENT, MODEL, SKIPPED
+from tests.records.examples import ENVIRONMENT, MODEL, PRODUCT, SKIPPED
 
 SMALL = DepthwiseCase(
     **{**MODEL, "batch": 2},
@@ -41,36 +54,53 @@ SMALL = DepthwiseCase(
     budget_s=0.2,
     precision_target=0.01,
 )
+PRODUCT_CASE = ProductCase(
+    **{**MODEL, "batch": 2},
+    operation="gelu-product",
+    channels=6,
+    out_channels=10,
+    image_size=(6, 4),
+    calls_per_pass=2,
+    budget_s=0.2,
+    precision_target=0.01,
+)
 
 # torch's names of its convolutions; which of them it takes in bf16 depends on the CPU's instructions
 KERNELS = torch._C._ConvBackend.__members__  # type: ignore[attr-defined]
+TORCH = [
+    *((operation, name) for operation in DEPTHWISE for name in ("nchw", "channels-last")),
+    *((operation, name) for operation in PRODUCTS for name in ("eager", "fast")),
+]
 
 
-def case(operation: str = "conv", precision: str = "fp32") -> DepthwiseCase:
-    return replace(SMALL, operation=operation, precision=precision)
+def case(operation: str = "conv", precision: str = "fp32") -> KernelCase:
+    small = SMALL if operation in DEPTHWISE else PRODUCT_CASE
+    return replace(small, operation=operation, precision=precision)
 
 
 @pytest.fixture(autouse=True)
 def _few_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     # three inputs of the small layer: more than one, and none of the megabytes that time needs
-    monkeypatch.setattr(measuring, "ROTATED", {"cpu": 3 * 2 * 6 * 5 * 7 * 4})
+    monkeypatch.setattr(implementations, "ROTATED", {"cpu": 3 * 2 * 6 * 5 * 7 * 4})
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile is left out: it takes seconds."""
-    monkeypatch.delitem(IMPLEMENTATIONS, "compiled")
+    for one in OPERATIONS.values():
+        monkeypatch.delitem(one.implementations, "compiled")
 
 
-def changed(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], Tensor]) -> None:
-    """Change the output of an implementation."""
-    right = IMPLEMENTATIONS[name]
+def changed(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Any], Output]) -> None:
+    """Change the output of an implementation of the convolution."""
+    of = OPERATIONS["conv"].implementations
+    right = of[name]
 
-    def make(given: Operands, operation: str) -> measuring.Call:
-        call = right.make(given, operation)
+    def make(given: Operands) -> Call:
+        call = right.make(given)
         return lambda i: change(call(i))
 
-    monkeypatch.setitem(IMPLEMENTATIONS, name, replace(right, make=make))
+    monkeypatch.setitem(of, name, replace(right, make=make))
 
 
 # what is compared
@@ -78,97 +108,173 @@ def changed(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor
 
 @pytest.mark.parametrize(("res", "sides"), [(256, (32, 16, 8)), ((256, 512), ((32, 64), (16, 32), (8, 16)))])
 def test_widths_sides_and_calls_are_those_of_the_model(
-    res: int | tuple[int, int], sides: tuple[int, ...]
+    res: int | tuple[int, int], sides: tuple[Any, ...]
 ) -> None:
     task = task_at("FCDM-XL", *height_width(res))
     found = measuring.layers(build("FCDM-XL", task), task)
-    assert found == [
-        Layer(channels=channels, image_size=side, kernel=7, calls_per_pass=calls)
-        for channels, side, calls in zip((512, 1024, 2048), sides, (6, 12, 12), strict=True)
-    ]
+
+    def layer(channels: int, out_channels: int, level: int, calls: int, kernel: int = 1) -> Layer:
+        return Layer(
+            channels=channels,
+            out_channels=out_channels,
+            image_size=sides[level],
+            kernel=kernel,
+            calls_per_pass=calls,
+        )
+
+    levels = ((512, 0, 6), (1024, 1, 12), (2048, 2, 12))
+    depthwise_layers = [layer(width, width, level, calls, 7) for width, level, calls in levels]
+    assert found == {
+        "conv": depthwise_layers,
+        "block": depthwise_layers,
+        "gelu-product": [layer(width, 3 * width, level, calls) for width, level, calls in levels],
+        "scaled-product": [layer(3 * width, width, level, calls) for width, level, calls in levels],
+        "shuffled-product": [layer(2048, 1024, 1, 1), layer(1024, 512, 0, 1)],
+    }
 
 
-def test_a_model_without_such_convolutions_has_none() -> None:
-    task = task_at("DiC-S", 256, 256)
-    assert measuring.layers(build("DiC-S", task), task) == []
+@pytest.mark.parametrize(
+    ("model", "operations"),
+    [
+        ("DiC-S", set()),
+        ("DiCo-S", {"conv", "block", "shuffled-product"}),
+        ("FCDM-S@nogrn", {"conv", "block", "gelu-product", "shuffled-product"}),
+    ],
+)
+def test_operations_are_those_that_the_model_has(model: str, operations: set[str]) -> None:
+    task = task_at(model, 256, 256)
+    assert set(measuring.layers(build(model, task), task)) == operations
+
+
+def depthwise_operands(precision: torch.dtype, kernel: int, **changes: int) -> depthwise.DepthwiseOperands:
+    return depthwise.draw(replace(SMALL, kernel=kernel, **changes), Draws(precision, "cpu"))
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 7])
 def test_the_check_is_the_operation_in_float64(kernel: int) -> None:
-    given = measuring.operands(2, 6, (5, 7), kernel, torch.bfloat16, "cpu")
-    conv = F.conv2d(
-        given.xs[0].double(), given.weight.double(), given.bias.double(), padding=kernel // 2, groups=6
-    )
-    torch.testing.assert_close(measuring.exact(given, "conv"), conv)
+    given = depthwise_operands(torch.bfloat16, kernel)
+    (x,) = given.inputs[0]
+    conv = F.conv2d(x.double(), given.weight.double(), given.bias.double(), padding=kernel // 2, groups=6)
+    torch.testing.assert_close(depthwise.exact_conv(given), conv)
     normed = F.layer_norm(conv.permute(0, 2, 3, 1), (6,), eps=1e-6).permute(0, 3, 1, 2)
     block = normed * (1 + given.scale.double()[:, :, None, None]) + given.shift.double()[:, :, None, None]
-    torch.testing.assert_close(measuring.exact(given, "block"), block)
+    torch.testing.assert_close(depthwise.exact_block(given), block)
 
 
-def test_the_check_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = measuring.operands(3, 6, 5, 3, torch.float32, "cpu")
-    whole = measuring.exact(given, "block")
-    monkeypatch.setattr(measuring, "CHUNK", 1)
-    assert torch.equal(measuring.exact(given, "block"), whole)
+def product_operands(operation: str) -> products.ProductOperands:
+    return products.draw(replace(PRODUCT_CASE, operation=operation), Draws(torch.float64, "cpu"))
+
+
+def test_the_checks_of_products_are_the_modules_of_the_network() -> None:
+    given = product_operands("scaled-product")
+    response = fcdm.GlobalResponseNorm(6).double()
+    (x, residual), weight, bias = given.inputs[0], given.weight, given.bias
+    norm = torch.linalg.vector_norm(x, dim=(2, 3))
+    given = replace(given, share=norm / (norm.mean(dim=1, keepdim=True) + response.eps))
+    gamma, beta = (one.view(1, 6, 1, 1) for one in (given.gamma, given.beta))
+    response.load_state_dict({"gamma": gamma, "beta": beta})
+    h = F.conv2d(response(x), weight, bias)
+    (exact,) = tensors(products.exact_scaled(given))
+    torch.testing.assert_close(exact, residual + given.gate[..., None, None] * h)
+
+    given = product_operands("gelu-product")
+    h, norms = tensors(products.exact_gelu(given))
+    torch.testing.assert_close(h, F.gelu(F.conv2d(given.inputs[0][0], given.weight, given.bias)))
+    torch.testing.assert_close(norms, torch.linalg.vector_norm(h, dim=(2, 3)))
+
+    given, up = product_operands("shuffled-product"), Up(12, 3)
+    up.conv = torch.nn.Identity()  # type: ignore[assignment] # what remains is the shuffle
+    x, skip = given.inputs[0]
+    (exact,) = tensors(products.exact_shuffled(given))
+    torch.testing.assert_close(exact, F.conv2d(torch.cat([up(x), skip], dim=1), given.weight, given.bias))
+
+
+@pytest.mark.parametrize("operation", ["block", *PRODUCTS])
+def test_the_check_is_the_same_in_parts(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, whole = measuring.draw(case(operation))
+    monkeypatch.setattr(implementations, "CHUNK", 1)
+    off = error(OPERATIONS[operation].exact(given), whole)
+    assert off is not None
+    assert off < 1e-14
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("operation", kernels.OPERATIONS)
-@pytest.mark.parametrize("name", ["nchw", "channels-last"])
+@pytest.mark.parametrize(("operation", "name"), TORCH)
 def test_an_implementation_works_through_every_input(
     name: str, operation: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outs: list[Tensor] = []
+    outs: list[Output] = []
+    of = OPERATIONS[operation]
+    right = of.implementations[name]
 
-    def keep(out: Tensor) -> Tensor:
-        outs.append(out)
-        return out
+    def make(given: Operands) -> Call:
+        call = right.make(given)
 
-    changed(monkeypatch, name, keep)
+        def kept(i: int) -> Output:
+            outs.append(call(i))
+            return outs[-1]
+
+        return kept
+
+    monkeypatch.setitem(of.implementations, name, replace(right, make=make))
     given, exact = measuring.draw(case(operation, precision))
-    assert len(given.xs) == len(given.xs_last) == (3 if precision == "fp32" else 6)
-    found, call = measuring.prepare(name, given, exact, operation, precision)
-    assert found.status == "ok"
-    assert found.ran in KERNELS
-    assert found.error is not None
-    assert 0 < found.error < measuring.TOLERANCE[precision]
-    assert call is not None
-    outs.clear()
-    call()
-    assert len(outs) == len(given.xs)
+    assert len(given.inputs) == len(given.inputs_last) > 1
+    with torch.inference_mode():
+        found, call = implementations.prepare(name, of.implementations, given, exact, precision)
+        assert (found.status, found.reason) == ("ok", "")
+        assert found.ran in KERNELS or name == "fast"
+        assert found.error is not None
+        assert 0 < found.error < implementations.TOLERANCE[precision]
+        assert call is not None
+        outs.clear()
+        call()
+    assert len(outs) == len(given.inputs)
     for i, out in enumerate(outs):
-        assert out.shape == (2, 6, 5, 7)
-        exact = measuring.exact(replace(given, xs=given.xs[i:]), operation)
-        assert float((out - exact).norm() / exact.norm()) < measuring.TOLERANCE[precision]
+        off = error(out, of.exact(replace(given, inputs=given.inputs[i:])))
+        assert off is not None
+        assert off < implementations.TOLERANCE[precision]
 
 
-@pytest.mark.parametrize("operation", kernels.OPERATIONS)
-def test_the_triton_implementation_is_right(operation: str) -> None:
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [*((operation, "triton") for operation in OPERATIONS), ("block", "triton-fused")],
+)
+def test_the_triton_implementation_is_right(operation: str, name: str) -> None:
     pytest.importorskip("triton")
     given, exact = measuring.draw(case(operation))
-    off = measuring.error(IMPLEMENTATIONS["triton"].make(given, operation)(1), exact)
+    of = OPERATIONS[operation]
+    out = of.implementations[name].make(given)(1)
+    off = error(out, exact)
     assert off is not None
-    assert off > 0.1  # the second input is another one
-    exact = measuring.exact(replace(given, xs=given.xs[1:]), operation)
-    off = measuring.error(IMPLEMENTATIONS["triton"].make(given, operation)(1), exact)
+    assert off > 0.01  # the second input is another one
+    off = error(out, of.exact(replace(given, inputs=given.inputs[1:])))
     assert off is not None
     assert off < 1e-6
 
 
 def test_unavailable_implementation_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    reasons = {name: one.why_not("cpu", 7) for name, one in IMPLEMENTATIONS.items()}
-    cuda = ["nchw-cudnn", "channels-last-searched", "triton", "triton-fused"]
-    assert {name for name, reason in reasons.items() if reason} == set(cuda)
-    assert {reasons[name] for name in cuda} == {"runs on CUDA only"}
-    assert "up to 9" in IMPLEMENTATIONS["triton"].why_not("cuda", 31)
-    monkeypatch.setattr(measuring, "has_switch", lambda: False)
-    assert f"torch {torch.__version__} has no switch" in IMPLEMENTATIONS["nchw-cudnn"].why_not("cuda", 7)
+    conv, block, gelu = (OPERATIONS[name].implementations for name in ("conv", "block", "gelu-product"))
+
+    def reasons(of: dict[str, Implementation[Any]], where: str) -> dict[str, str]:
+        found = {name: one.why_not(where, 7) for name, one in of.items()}
+        return {name: reason for name, reason in found.items() if reason}
+
+    cuda = "runs on CUDA only"
+    assert reasons(conv, "cpu") == dict.fromkeys(("nchw-cudnn", "channels-last-searched", "triton"), cuda)
+    assert reasons(block, "cpu") == dict.fromkeys(("triton", "triton-fused"), cuda)
+    assert reasons(gelu, "cpu") == {"triton": cuda}
+    for module in (depthwise, products):
+        monkeypatch.setattr(module, "why_no_triton", lambda: "")
+    assert reasons(gelu, "cuda") == {"fast": "is triton on CUDA"}
+    assert "up to 9" in conv["triton"].why_not("cuda", 31)
+    monkeypatch.setattr(depthwise, "has_switch", lambda: False)
+    assert f"torch {torch.__version__} has no switch" in conv["nchw-cudnn"].why_not("cuda", 7)
 
 
-@pytest.mark.skipif(not measuring.has_switch(), reason="this torch has no switch")
+@pytest.mark.skipif(not depthwise.has_switch(), reason="this torch has no switch")
 def test_cudnn_switch_is_restored() -> None:
     before = torch.backends.cudnn.depthwise_kernel
-    with measuring.switched("depthwise_kernel", "native"):
+    with depthwise.switched("depthwise_kernel", "native"):
         assert torch.backends.cudnn.depthwise_kernel == "native"
     assert torch.backends.cudnn.depthwise_kernel == before
 
@@ -181,11 +287,11 @@ def test_cudnn_switch_is_restored() -> None:
 def test_a_wrong_output_is_a_row_and_not_timed(
     change: Callable[[Tensor], Tensor], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    triton = replace(IMPLEMENTATIONS["channels-last"])
-    monkeypatch.setitem(IMPLEMENTATIONS, "triton", triton)
+    of = OPERATIONS["conv"].implementations
+    monkeypatch.setitem(of, "triton", replace(of["channels-last"]))
     changed(monkeypatch, "channels-last", change)
     found = measuring.measure(case(), ENVIRONMENT)
-    assert isinstance(found, OperatorComparison)
+    assert isinstance(found, DepthwiseComparison)
     by_name = {one.name: one for one in found.implementations}
     assert by_name["channels-last"].status == "wrong"
     assert by_name["channels-last"].ran in KERNELS
@@ -200,7 +306,7 @@ def test_nothing_is_compared_without_a_second_implementation(
     changed(monkeypatch, "channels-last", lambda out: out + 1)
     found = measuring.measure(case(), ENVIRONMENT)
     assert isinstance(found, Skipped)
-    assert (found.status, "nothing beside nchw: nchw-cudnn: runs on" in found.reason) == ("not timed", True)
+    assert (found.status, "nothing beside nchw: channels-last: the" in found.reason) == ("not timed", True)
     changed(monkeypatch, "nchw", lambda out: out + 1)
     found = measuring.measure(case(), ENVIRONMENT)
     assert isinstance(found, Skipped)
@@ -210,18 +316,26 @@ def test_nothing_is_compared_without_a_second_implementation(
 def test_an_implementation_that_fails_is_a_row() -> None:
     given, exact = measuring.draw(case())
     broken = replace(given, weight=given.weight[:4])  # six channels
-    found, call = measuring.prepare("nchw", broken, exact, "conv", "fp32")
+    of = OPERATIONS["conv"].implementations
+    found, call = implementations.prepare("nchw", of, broken, exact, "fp32")
     assert (found.status, call) == ("error", None)
     assert "groups" in found.reason
 
 
+def test_one_output_of_two_is_enough_to_be_wrong() -> None:
+    one, other = torch.ones(3).double(), torch.tensor([1.0, 2.0, 2.0]).double()
+    assert error((one, other), (one, other)) == 0
+    assert error((one, 1.5 * other), (one, other)) == pytest.approx(0.5)
+    assert error((one, other / 0), (one, other)) is None
+
+
 def test_each_case_is_compared_in_a_worker() -> None:
     here = environment.gather("cpu", "")
-    larger = replace(case(), channels=64, image_size=16)
-    found = worker.run("bench.measure.depthwise:measure", larger, here, 120)
-    assert isinstance(found, OperatorComparison), found
-    assert found.arms == ("nchw", "channels-last", "compiled")
-    assert found.inputs == measuring.MAX_INPUTS
+    larger = replace(case("gelu-product"), channels=64, image_size=16)
+    found = worker.run("bench.measure.kernels:measure", larger, here, 120)
+    assert isinstance(found, ProductComparison), found
+    assert found.arms == ("eager", "fast", "compiled")
+    assert found.inputs == implementations.MAX_INPUTS
     assert found.rounds >= 1
 
 
@@ -239,12 +353,12 @@ FOUND = (
 )
 
 
-def made(**changes: Any) -> OperatorComparison:  # noqa: ANN401 - fields of the case
+def made(**changes: Any) -> DepthwiseComparison:  # noqa: ANN401 - fields of the case
     """Ten rounds; Triton takes half the time."""
     known = {"model": "FCDM-XL", "precision": "bf16", "kernel": 7, "channels": 4, "image_size": (3, 5)}
     asked = replace(SMALL, **{**known, "calls_per_pass": 3, **changes})
     draw = random.Random(asked.channels)
-    return OperatorComparison(
+    return DepthwiseComparison(
         case=asked,
         environment=ENVIRONMENT,
         implementations=FOUND,
@@ -273,6 +387,19 @@ def test_times_are_of_one_operation_and_ratios_to_the_first() -> None:
     assert one.median_s(1) == pytest.approx(0.1, rel=0.01)
     assert one.ratio(1) == pytest.approx(2, rel=0.01)
     assert (one.verdict(1), one.rounds) == ("faster within one process", 10)
+
+
+def test_a_product_has_its_flops_and_least_bytes() -> None:
+    pixels, C, D = 2 * 6 * 4, 6, 10
+    product = PRODUCT_CASE
+    assert product.operation_label == "gelu-product, 6 to 10 channels, 6x4"
+    assert product.flops == 2 * pixels * C * D
+    plain = pixels * (C + D) + (C + 1) * D
+    assert product.least_bytes == 4 * (plain + 2 * D)
+    assert replace(product, precision="bf16").least_bytes == 2 * plain + 4 * 2 * D
+    assert replace(product, operation="shuffled-product").least_bytes == 4 * plain
+    residual, vectors = pixels * D, 2 * (C + D) + C
+    assert replace(product, operation="scaled-product").least_bytes == 4 * (plain + residual + vectors)
 
 
 def test_record_round_trips_and_is_found_by_its_case() -> None:
@@ -318,8 +445,8 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command gets records without measuring; the operations that it asked for, in order."""
     asked: list[str] = []
 
-    def answer(function: str, case: DepthwiseCase, environment: Environment, timeout_s: float) -> Record:
-        assert function == "bench.measure.depthwise:measure"
+    def answer(function: str, case: KernelCase, environment: Environment, timeout_s: float) -> Record:
+        assert function == "bench.measure.kernels:measure"
         assert timeout_s > case.budget_s
         asked.append(case.operation_label)
         if case.channels == 1024:
@@ -339,7 +466,7 @@ def test_the_command_shows_all_and_measures_nothing_twice(
     out = tmp_path / "depthwise.jsonl"
     assert run(kernels.main, *ASKED, "--out", str(out), "--format", "json") == 0
     sides = {512: 32, 1024: 16, 2048: 8}
-    assert canned == [f"conv, 7x7, {c} channels, {side}x{side}" for c, side in sides.items()]
+    assert canned == [f"conv 7x7, {c} channels, {side}x{side}" for c, side in sides.items()]
     rows = json.loads(capsys.readouterr().out)
     assert len({frozenset(row) for row in rows}) == 1
     assert [row["status"] for row in rows] == [
@@ -348,7 +475,7 @@ def test_the_command_shows_all_and_measures_nothing_twice(
     assert rows[3]["ratio"] == pytest.approx(2, rel=0.01)
     assert rows[3]["elements_per_s"] == pytest.approx(4 * 32 * 32 * 512 / rows[3]["median_s"])
     assert rows[2]["median_s"] is None
-    assert [type(one) for one in read(out).records] == [OperatorComparison, Skipped, OperatorComparison]
+    assert [type(one) for one in read(out).records] == [DepthwiseComparison, Skipped, DepthwiseComparison]
 
     canned.clear()
     assert run(kernels.main, *ASKED, "--out", str(out)) == 0
@@ -377,7 +504,7 @@ def test_a_refused_verdict_has_its_reason() -> None:
 
 def test_windows_replace_those_of_the_model(canned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(kernels.main, *ASKED, "--kernel-size", "3", "31", "3") == 0
-    assert [label.split(", ")[1] for label in canned] == ["3x3", "31x31"] * 3
+    assert [label.split(", ")[0] for label in canned] == ["conv 3x3", "conv 31x31"] * 3
     printed = capsys.readouterr().err
     assert "all conv 31x31 of one pass of FCDM-XL, 256 px, batch 4, fp32, in ms: nchw" in printed
 
@@ -413,8 +540,8 @@ def ceiling(here: Environment, work: int) -> Ceiling:
 
 def test_a_sweep_gets_a_job_for_every_case() -> None:
     jobs = kernels.jobs(kernels.parser().parse_args(["--device", "cpu", "--budget", "5"]))
-    assert len({job.case.name for job in jobs}) == len(jobs) == 2 * 2 * 2 * 3
-    assert jobs[0].case.label == "conv, 7x7, 512 channels, 32x32, FCDM-XL 256 px, batch 4, fp32"
+    assert len({job.case.name for job in jobs}) == len(jobs) == 2 * 2 * (4 * 3 + 2)
+    assert jobs[0].case.label == "conv 7x7, 512 channels, 32x32, FCDM-XL 256 px, batch 4, fp32"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +549,14 @@ def test_a_sweep_gets_a_job_for_every_case() -> None:
     [
         (["--kernel-size", "4"], "--kernel-size: must be odd, got 4; 5 would work"),
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
-        (["--model", "DiC-S"], "--model DiC-S: has no depthwise convolution; FCDM-XL has"),
+        (
+            ["--model", "DiC-S"],
+            "--model DiC-S: has none of conv, block, gelu-product, scaled-product, shuffled-product",
+        ),
+        (
+            ["--operation", "gelu-product", "--kernel-size", "3"],
+            "--kernel-size: is of conv and block; add one",
+        ),
         (["--device", "cpu", "--precision", "tf32"], "--precision tf32: only a CUDA device has it"),
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16: is measured on CUDA only"),
         (["--res", "264"], "multiple of"),
@@ -452,6 +586,7 @@ def test_section_is_empty_without_comparisons() -> None:
     assert section([SKIPPED]) == ("", [])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_section_has_times_ratios_and_sums() -> None:
     text, _ = section(COMPARISONS)
     timed = [line for line in text.splitlines() if line.startswith("| FCDM-XL") and "| Triton" in line]
@@ -464,11 +599,13 @@ def test_the_section_has_times_ratios_and_sums() -> None:
     assert f"| {1e3 * sum(3 * made(channels=c).median_s(0) for c in (4, 8)):,.0f}" in sums
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_only_the_newest_record_of_a_case_counts() -> None:
     older = replace(COMPARISONS[0], environment=replace(ENVIRONMENT, date="2025-01-01T00:00:00Z"))
     assert section([*reversed(COMPARISONS), older]) == section(COMPARISONS)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_floors_in_the_report_are_those_of_measured_ceilings() -> None:
     copy = ceiling(ENVIRONMENT, 10**3)
     text, _ = section([made(), copy])
@@ -476,3 +613,30 @@ def test_floors_in_the_report_are_those_of_measured_ceilings() -> None:
     least_bytes = made().case.least_bytes
     assert analysis.floors_s(made().case, peaks) == (least_bytes / 1e3, None)
     assert f"| {100 * least_bytes / 1e3 / made().median_s(0):.1f} |" in re.sub(" +", " ", text)
+
+
+def test_products_are_held_to_the_ceiling_of_their_precision() -> None:
+    copy = ceiling(ENVIRONMENT, 10**3)
+    fast = replace(copy, case=replace(copy.case, what="matmul", precision="bf16"), work=10**9)
+    peaks = roofline.measured_peaks([copy, fast], ENVIRONMENT.device)
+    product, depthwise = replace(PRODUCT_CASE, precision="bf16"), made(precision="bf16").case
+    by_bytes = product.least_bytes / 1e3
+    assert analysis.floors_s(product, peaks) == (by_bytes, product.flops / 1e9)
+    assert analysis.floor_s(product, peaks) == by_bytes
+    assert analysis.floor_s(depthwise, peaks) is None  # no ceiling of fp32
+
+
+def test_the_figure_has_a_panel_for_each_operation_and_its_floor() -> None:
+    product = replace(PRODUCT, environment=ENVIRONMENT, case=replace(PRODUCT.case, model="FCDM-XL", batch=2))
+    copy = ceiling(ENVIRONMENT, 10**3)
+    roof = replace(copy, case=replace(copy.case, what="matmul"), work=10**5)
+    text, (drawing, *others) = section([made(precision="fp32"), product, copy, roof])
+    assert not others
+    assert drawing.picture.markdown in text
+    svg = drawing.svg.decode()
+    assert all(f">{word}<" in svg for word in ("conv 7x7", "gelu-product", "nchw", "triton", "128→384"))
+    assert ">floor (computed)<" in svg
+    case = made(precision="fp32").case
+    assert f">{100 * case.least_bytes / 1e3 / made(precision='fp32').median_s(1):.0f} %<" in svg
+    _, (drawing,) = section([made()])
+    assert "floor" not in drawing.svg.decode() + drawing.picture.caption

@@ -1,4 +1,4 @@
-"""Comparisons of depthwise operators: distance from the floors, sums over a pass, tables. No torch."""
+"""Implementations of an operation compared: distance from the floors, sums over a pass, tables. No torch."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,7 +19,13 @@ from bench.records.columns import (
     SPACE,
     size,
 )
-from bench.records.depthwise import CheckedImplementation, DepthwiseCase, OperatorComparison
+from bench.records.kernels import (
+    OPERATIONS,
+    CheckedImplementation,
+    DepthwiseCase,
+    KernelCase,
+    OperatorComparison,
+)
 from bench.stats import ratios
 from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
 from bench.tables.table import Column, Table, unit
@@ -37,7 +43,7 @@ class Line:
     peaks: Peaks | None  # of the device
 
     @property
-    def case(self) -> DepthwiseCase:
+    def case(self) -> KernelCase:
         return self.record.case
 
     @property
@@ -104,10 +110,23 @@ def lines(record: OperatorComparison, peaks: Peaks | None) -> list[Line]:
     return [Line(record=record, implementation=one, peaks=peaks) for one in record.implementations]
 
 
-def floors_s(case: DepthwiseCase, peaks: Peaks | None) -> tuple[float | None, float | None]:
-    """Minimum seconds of one operation by its bytes, and by its FLOPs in fp32; None without a ceiling."""
-    bandwidth, fp32 = (peaks.bytes_per_s, peaks.fp32) if peaks else (None, None)
-    return case.least_bytes / bandwidth if bandwidth else None, case.flops / fp32 if fp32 else None
+def floors_s(case: KernelCase, peaks: Peaks | None) -> tuple[float | None, float | None]:
+    """Minimum seconds of one operation by its bytes, and by its FLOPs; None without a ceiling.
+
+    Depthwise convolutions are held to the ceiling of fp32: tensor cores sum over channels.
+    """
+    if peaks is None:
+        return None, None
+    is_depthwise = isinstance(case, DepthwiseCase)
+    peak = peaks.fp32 if is_depthwise else peaks.flops_per_s(case.precision, "linear")
+    bandwidth = peaks.bytes_per_s
+    return case.least_bytes / bandwidth if bandwidth else None, case.flops / peak if peak else None
+
+
+def floor_s(case: KernelCase, peaks: Peaks | None) -> float | None:
+    """The larger of the two floors; None if either is unknown."""
+    by_bytes, by_flops = floors_s(case, peaks)
+    return None if by_bytes is None or by_flops is None else max(by_bytes, by_flops)
 
 
 _giga = unit(significant, 1e-9)
@@ -123,7 +142,7 @@ def _error(value: float | None) -> str:
 
 
 TABLE = Table[Line](
-    title="Depthwise convolutions by implementation",
+    title="Kernels by implementation",
     columns=(
         MODEL,
         FAMILY,
@@ -133,8 +152,9 @@ TABLE = Table[Line](
         BATCH,
         PRECISION,
         Column("operation", lambda r: r.case.operation, of_case=True),
-        Column("K", lambda r: r.case.kernel, str, key="kernel", of_case=True),
+        Column("K", lambda r: r.case.window, str, key="kernel", of_case=True),
         Column("channels", lambda r: r.case.channels, str, of_case=True),
+        Column("channels out", lambda r: r.case.out_width, str, key="out_channels", of_case=True),
         Column("side", lambda r: size(r.case.image_size), str, key="size", of_case=True),
         Column("calls_per_pass", lambda r: r.case.calls_per_pass, of_case=True, raw=True),
         Column("implementation", lambda r: r.implementation.name),
@@ -157,7 +177,7 @@ TABLE = Table[Line](
             "flops_floor_share",
             optional=True,
         ),
-        Column("speed, x nchw", lambda r: r.ratio, partial(fixed, 3), key="ratio"),
+        Column("speed, x reference", lambda r: r.ratio, partial(fixed, 3), key="ratio"),
         Column("99 % interval", lambda r: r.ratio_interval, interval, key="ratio_interval"),
         Column("verdict", lambda r: ": ".join(filter(None, (r.verdict, r.reason)))),
         Column("rel. error", lambda r: r.implementation.error, _error, "error"),
@@ -187,7 +207,7 @@ class PassSum:
     seconds: dict[str, float]  # by implementation; only those timed at every size
 
     @property
-    def case(self) -> DepthwiseCase:
+    def case(self) -> KernelCase:
         return self.records[0].case
 
     @property
@@ -202,7 +222,7 @@ def pass_sums(records: Iterable[Record]) -> list[PassSum]:
         if isinstance(one, OperatorComparison):
             case = one.case
             setting = (case.model, case.res, case.batch, case.precision, one.environment.device)
-            groups[*setting, case.operation, case.kernel].append(one)
+            groups[*setting, case.operation_name].append(one)
     found = []
     for group in groups.values():
         sums: defaultdict[str, list[float]] = defaultdict(list)
@@ -222,14 +242,13 @@ def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
         return Column(f"{name}, ms", lambda r: r.seconds.get(name), milliseconds, key=name)
 
     return Table(
-        title="All depthwise operations of one pass",
+        title="All calls of one pass",
         columns=(
             MODEL,
             RES,
             BATCH,
             PRECISION,
-            Column("operation", lambda r: r.case.operation),
-            Column("K", lambda r: r.case.kernel, str),
+            Column("operation", lambda r: r.case.operation_name),
             *map(column, names),
             Column("device", lambda r: r.environment.device),
         ),
@@ -252,9 +271,10 @@ def _place(one: OperatorComparison) -> tuple[object, ...]:
         height_width(case.res),
         case.batch,
         PRECISIONS.index(case.precision),
-        case.operation != "conv",
-        case.kernel,
+        OPERATIONS.index(case.operation),
+        case.window,
         case.channels,
+        case.out_width,
         height_width(case.image_size),
         environment.torch,
     )

@@ -1,0 +1,149 @@
+"""Operations of a model by their sizes, and the comparison of an operation's implementations."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.machine import device, telemetry
+from bench.measure import depthwise, interleaved, products
+from bench.measure.implementations import Draws, Operands, Operation, Output, prepare
+from bench.records.base import Environment, Record, Size, Skipped
+from bench.records.kernels import DepthwiseCase, DepthwiseComparison, KernelCase, ProductComparison
+from models import fcdm
+from models.contract import condition_width, device_of, make_inputs
+from models.layers.unet import UNet
+from models.task import Task
+
+OPERATIONS: dict[str, Operation[Any]] = {**depthwise.OPERATIONS, **products.OPERATIONS}
+VISIT_S = {"cpu": 0.05, "cuda": 0.01}  # a graph replay is launched in about 10 us, asynchronously
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A convolution of a model at one size."""
+
+    channels: int
+    out_channels: int
+    image_size: Size
+    kernel: int
+    calls_per_pass: int
+
+
+def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
+    """The layers of a model that an operation computes, by operation, found in a pass.
+
+    Args:
+        model: on the meta device.
+        task: gives the shapes of the inputs.
+
+    Returns:
+        Each distinct size once, in the order of the first calls.
+    """
+    calls: dict[str, Counter[Layer]] = {}
+
+    def record(operation: str, module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        H, W = out.shape[2:]
+        if inputs[0].shape[2:] != (H, W):
+            return
+        layer = Layer(
+            channels=module.in_channels,
+            out_channels=module.out_channels,
+            image_size=H if H == W else (H, W),
+            kernel=module.kernel_size[0],
+            calls_per_pass=0,
+        )
+        calls.setdefault(operation, Counter())[layer] += 1
+
+    hooks = [
+        convolution.register_forward_hook(partial(record, operation))
+        for operation, convolution in _operations(model)
+    ]
+    with torch.no_grad():
+        model.eval()(*make_inputs(task, 1, device_of(model), condition_width(model)))
+    for hook in hooks:
+        hook.remove()
+    return {
+        operation: [replace(layer, calls_per_pass=count) for layer, count in found.items()]
+        for operation, found in calls.items()
+    }
+
+
+def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Operations, each with the convolution in it; those of products as models.fast replaces them."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and _is_depthwise(module):
+            yield "conv", module
+            yield "block", module
+        elif isinstance(module, fcdm.Block):
+            yield "gelu-product", module.expand
+            if isinstance(module.response, fcdm.GlobalResponseNorm):
+                yield "scaled-product", module.contract
+        elif isinstance(module, UNet):
+            yield "shuffled-product", module.fuse2
+            yield "shuffled-product", module.fuse1
+
+
+def _is_depthwise(convolution: nn.Conv2d) -> bool:
+    K = convolution.kernel_size[0]
+    is_odd_square = K % 2 == 1 and convolution.kernel_size == (K, K) and convolution.dilation == (1, 1)
+    return is_odd_square and convolution.groups == convolution.in_channels == convolution.out_channels > 1
+
+
+def draw(case: KernelCase) -> tuple[Operands, Output]:
+    """Draw the operands of a case and compute the exact output of the first input; sets the TF32 switches."""
+    device.set_precision(case.precision)
+    operation = OPERATIONS[case.operation]
+    given = operation.draw(case, Draws(device.DTYPES[case.precision], case.device))
+    with torch.inference_mode():
+        return given, operation.exact(given)
+
+
+def measure(case: KernelCase, environment: Environment) -> Record:
+    """Check and compare the implementations of a case in this process.
+
+    Returns:
+        A comparison; or Skipped if the reference, or every other implementation, cannot be timed.
+    """
+    given, exact = draw(case)
+    implementations = OPERATIONS[case.operation].implementations
+    with torch.inference_mode():
+        ready = [prepare(name, implementations, given, exact, case.precision) for name in implementations]
+        del exact
+        found, calls = tuple(result for result, _ in ready), [call for _, call in ready if call]
+        first, *others = found
+        if first.status != "ok":
+            reason = f"{first.name}: {first.reason}"
+            return Skipped(case=case, environment=environment, status=first.status, reason=reason)
+        if len(calls) < 2:
+            reason = "; ".join(f"{result.name}: {result.reason}" for result in others)
+            reason = f"nothing beside {first.name}: {reason}"
+            return Skipped(case=case, environment=environment, status="not timed", reason=reason)
+        monitor = telemetry.monitor(case.device)
+        compared = interleaved.compare(
+            calls,
+            interleaved.Policy(
+                budget_s=case.budget_s,
+                margin=case.precision_target,
+                min_visit_s=VISIT_S[case.device],
+                min_warmup_s=min(0.5, case.budget_s / 20),
+            ),
+            clock=time.perf_counter,
+            synchronise=device.synchronise(case.device),
+            read_clock_mhz=monitor.clock_mhz if monitor else None,
+        )
+    made: type[Any] = DepthwiseComparison if isinstance(case, DepthwiseCase) else ProductComparison
+    comparison: Record = made(
+        case=case,
+        environment=environment,
+        implementations=found,
+        inputs=len(given.inputs),
+        **compared.fields(case.precision_target),
+    )
+    return comparison

@@ -1,0 +1,54 @@
+"""The report's section on kernels: implementations of an operation compared with each other and the floor."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from bench.analysis import kernels, roofline
+from bench.analysis.kernels import NOT_HERE
+from bench.records.base import Record
+from bench.records.kernels import OperatorComparison
+from reports.figures import kernels as figure
+from reports.figures.plots import Drawing
+from reports.markdown import table
+
+TEXT = (
+    "The reference of the ratios is what a network runs by default, on contiguous images: *nchw* of the "
+    "depthwise operations, *eager* of the products; above 1 an implementation is faster. *conv* is a "
+    "depthwise convolution with its bias; *block* adds layer norm, shift and scale. *gelu-product* is FCDM's "
+    "first product over the channels with GELU and norms over the image, *scaled-product* its second with "
+    "the response norm before it and gate and residual behind it, *shuffled-product* the product of an "
+    "upsampled image and its skip. Interleaved rounds; median visit with its 95 % interval, ratio of speeds "
+    "with its 99 % interval. The floors are the least bytes at the measured copy ceiling, and the FLOPs (1 "
+    "MAC = 2 FLOPs) at the measured ceiling of products, for depthwise convolutions that of fp32, with the zeros "
+    "around the image included; what precedes and follows a convolution or product counts as no FLOPs."
+)
+
+
+def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+    """Write the section from the newest records, in any order; empty without records of its kinds."""
+    found = kernels.newest(records)
+    if not found:
+        return "", []
+    devices = dict.fromkeys(one.environment.device for one in found)
+    peaks = {device: roofline.measured_peaks(records, device) for device in devices}
+    lines = [line for one in found for line in kernels.lines(one, peaks[one.environment.device])]
+    absent = dict.fromkeys(
+        f"- {line.implementation.name} on {line.environment.device}, torch {line.environment.torch}: "
+        f"{line.reason}"
+        for line in lines
+        if line.status == NOT_HERE
+    )
+    lines = [line for line in lines if line.status != NOT_HERE]
+    sums = kernels.pass_sums(found)
+    groups: defaultdict[figure.Setting, list[OperatorComparison]] = defaultdict(list)
+    for one in found:
+        groups[figure.setting(one)].append(one)
+    drawings = [figure.draw(of, peaks[of[0].environment.device]) for of in groups.values()]
+    parts = [f"## {kernels.TABLE.title}", TEXT, *(drawing.picture.markdown for drawing in drawings)]
+    parts.append(table(kernels.TABLE, lines))
+    parts += ["Implementations that cannot run:", "\n".join(absent)] if absent else []
+    parts += [
+        "All of them in one pass of the model: medians times the calls of each size.",
+        table(kernels.sums_table(sums), sums),
+    ]
+    return "\n\n".join(parts), drawings
