@@ -19,8 +19,8 @@ TEXT = (
     "the response norm before it and gate and residual behind it, *shuffled-product* the product of an "
     "upsampled image and its skip. Interleaved rounds; median visit with its 95 % interval, ratio of speeds "
     "with its 99 % interval. The floors are the least bytes at the measured copy ceiling, and the FLOPs (1 "
-    "MAC = 2 FLOPs) at the measured ceiling of products, for depthwise convolutions that of fp32, with the zeros "
-    "around the image included; what precedes and follows a convolution or product counts as no FLOPs."
+    "MAC = 2 FLOPs) at the measured ceiling of products, for depthwise convolutions that of fp32, with the "
+    "zeros around the image included; what precedes and follows a convolution or product counts as no FLOPs."
 )
 
 
