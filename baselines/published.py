@@ -72,13 +72,22 @@ class Remark:
 
     def touches(self, table: str, column: str, row: Row) -> bool:
         """Whether the remark is on this column of this row."""
+        patterns = _patterns(self.cells, table, column)
+        if not patterns:
+            return False
         name = row_name(row)
         steps = row["train_steps"].as_printed if "train_steps" in row else ""
         return any(
             fnmatchcase(cell, pattern)
-            for pattern in self.cells
+            for pattern in patterns
             for cell in (f"{table}:{column}:{name}", f"{table}:{column}:{name}:{steps}")
         )
+
+
+@cache
+def _patterns(cells: tuple[str, ...], table: str, column: str) -> tuple[str, ...]:
+    """The patterns of a remark for a column of a table."""
+    return tuple(one for one in cells if fnmatchcase(f"{table}:{column}", ":".join(one.split(":")[:2])))
 
 
 @dataclass(frozen=True, kw_only=True)

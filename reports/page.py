@@ -107,7 +107,7 @@ class Pages:
 
 def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
     """Write every page and draw its plots. Records may be in any order; equal ones count once."""
-    distinct = list({one.age: one for one in sorted(records, key=lambda one: one.age)}.values())
+    distinct = tuple({one.age: one for one in sorted(records, key=lambda one: one.age)}.values())
     evidence = gather(distinct)
     found = answers.answers(evidence, timed.timings(distinct), distinct)
     judged = claims.page(distinct)

@@ -1,8 +1,8 @@
 """Selection of the records in the report: the newest of each case, counts by model, timings by setting."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TypeVar
 
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped
@@ -12,6 +12,7 @@ from bench.records.throughput import Throughput, ThroughputCase
 from bench.tables.table import Row, Table
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 # counters in order of preference
 PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # compared with published counts
@@ -107,7 +108,23 @@ def setting_of(case: ModelCase, environment: Environment) -> Setting:
     )
 
 
-def gather(records: Iterable[Record]) -> Evidence:
+def remembered(of_records: Callable[[Sequence[Record]], T]) -> Callable[[Sequence[Record]], T]:
+    """Keep the result for the last tuple of records: the sections of a report share it."""
+    last: list[tuple[Sequence[Record], T]] = []
+
+    @wraps(of_records)
+    def found(records: Sequence[Record]) -> T:
+        if not isinstance(records, tuple):  # a list may change
+            return of_records(records)
+        if not last or last[0][0] is not records:
+            last[:] = [(records, of_records(records))]
+        return last[0][1]
+
+    return found
+
+
+@remembered
+def gather(records: Sequence[Record]) -> Evidence:
     """Keep the newest count and forward pass of each case, by date, then by content."""
     counts = [record for record in records if isinstance(record, MacCount)]
     timed = [

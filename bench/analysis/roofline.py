@@ -102,8 +102,9 @@ def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floo
     if peaks.bytes_per_s is None:
         return None
     compute = memory = 0.0
+    peak_of = {kind: peaks.flops_per_s(precision, kind) for kind in {part.kind for part in costs.parts}}
     for part in costs.parts:
-        peak = peaks.flops_per_s(precision, part.kind)
+        peak = peak_of[part.kind]
         if part.macs and peak is None:
             return None
         flops_s = 2 * part.macs / peak if part.macs and peak else 0.0

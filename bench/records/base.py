@@ -5,7 +5,7 @@ raw samples; statistics are properties. Units are in field names: seconds (_s), 
 """
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -57,6 +57,13 @@ class Environment:
 INCIDENTAL = ("commit", "date", "platform", "python", "unit")
 
 
+def _json(value: Any) -> Any:  # noqa: ANN401 - a field of a case
+    """A field as a JSON value, several times as fast as `asdict` of the case."""
+    if isinstance(value, tuple):
+        return tuple(map(_json, value))
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A measurement or count to perform. Subclasses name their kind and add typed fields."""
@@ -98,7 +105,7 @@ class Case:
         Args:
             effort: include the sampling budget.
         """
-        named = asdict(self)
+        named = {field.name: _json(getattr(self, field.name)) for field in fields(self)}
         if not effort:
             for field in self.effort:
                 named.pop(field, None)

@@ -11,7 +11,7 @@ describe the fit of the power law. Counts have no noise, and therefore no interv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from statistics import geometric_mean
 
@@ -134,6 +134,7 @@ def _rank(uniform: Array, n: int) -> NDArray[np.int64]:
     return (uniform * n).astype(int).clip(max=n - 1)
 
 
+@lru_cache(maxsize=64)  # 10 to 40 MB
 def draws(curve: Curve, seed: int) -> Array:
     """Resampled log(cost) of a resamplable curve: (resamples, points); seeded.
 
@@ -148,7 +149,9 @@ def draws(curve: Curve, seed: int) -> Array:
         medians = [np.log(resampled_medians(visit, rng)) for visit in point.visits]
         noise = curve.drift.sd / math.sqrt(len(medians)) * rng.standard_normal(RESAMPLES)
         columns.append(sum(medians) / len(medians) + scale * noise)
-    return np.stack(columns, axis=1)
+    drawn = np.stack(columns, axis=1)
+    drawn.flags.writeable = False
+    return drawn
 
 
 @cache

@@ -245,14 +245,15 @@ def _object(cls: type) -> Decoder:
     return read
 
 
+_SOFTWARE = tuple(field.name for field in fields(Environment) if field.name not in INCIDENTAL)
+
+
 def key(case: Case, environment: Environment) -> str:
     """Key of a case on a device with its software, independent of date and result.
 
     The hash of the sources replaces commit and date.
     """
-    software = asdict(environment)
-    for field in INCIDENTAL:
-        del software[field]
+    software = {name: getattr(environment, name) for name in _SOFTWARE}
     return _digest([case.identity(effort=True), software])
 
 

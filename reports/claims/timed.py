@@ -9,7 +9,7 @@ interleaved ratios, in which hours cancel; or from two sizes timed separately.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from baselines.claims import Claim
@@ -21,7 +21,7 @@ from bench.records.throughput import Throughput
 from bench.stats import power_law, processes, ratios
 from bench.stats.power_law import Curve, Drift, Interval, Point
 from reports.naming import order
-from reports.selection import Setting, setting_of
+from reports.selection import Setting, remembered, setting_of
 
 ONE_PROCESS = "one process says nothing of others"
 INTERLEAVED, CHAINED = "interleaved, 99 %", "interleaved, through shared models, 99 %"
@@ -74,7 +74,8 @@ class Timings:
         return tuple(visit for case in cases for visit in self.separate[case])
 
 
-def timings(records: Iterable[Record]) -> Timings:
+@remembered
+def timings(records: Sequence[Record]) -> Timings:
     """Group the timed records. Order and duplicates do not matter."""
     ordered = sorted(
         {r.age: r for r in records if isinstance(r, Throughput)}.values(), key=lambda record: record.age

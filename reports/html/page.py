@@ -18,11 +18,10 @@ from markupsafe import Markup
 from baselines import load
 from bench.records.base import Record
 from bench.records.note import Note
-from bench.tables.numbers import rounded
 from models.registry import ENTRIES
 from reports.answers import Answer
 from reports.claims.verdicts import Finding
-from reports.html import board
+from reports.html import board, table
 from reports.html.commands import command
 from reports.html.rows import QUANTITIES, STATUSES, VIEWS, Row, of_records, of_tables
 from reports.markdown import BRACKETS
@@ -72,10 +71,7 @@ def render(
     return _template().render(
         quantities=QUANTITIES,
         views=VIEWS,
-        rows=rows,
-        anchors=_anchors(rows),
-        names=names,
-        interval=_interval,
+        body=table.body(rows, names, _anchors(rows)),
         brackets=BRACKETS,
         answers=answers,
         settings_of_answers=list(by_setting.items())[:MOST_CARDS],
@@ -186,10 +182,6 @@ def _anchors(rows: Sequence[Row]) -> dict[int, list[str]]:
     return by_row
 
 
-def _interval(row: Row) -> str:
-    return "" if row.interval is None else f"{rounded(row.interval[0])} to {rounded(row.interval[1])}"
-
-
 # records in the page
 
 
@@ -226,18 +218,22 @@ def _fields(cls: Any) -> tuple[str, ...]:  # noqa: ANN401 - a class
     return tuple(one.name for one in fields(cls)) if is_dataclass(cls) else ()
 
 
+_PLAIN = {str, int, bool, type(None)}
+
+
 def _short(value: Any, most: int) -> Any:  # noqa: ANN401 - JSON
     """A record as JSON: numbers to DIGITS significant digits, and at most so many samples of a kind."""
-    if isinstance(value, float):
+    cls: Any = type(value)
+    if cls in _PLAIN:
+        return value
+    if cls is float:
         return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, list | tuple):
+    if cls in (list, tuple):
         if len(value) > most and isinstance(value[0], int | float):
             value = [value[round(i * (len(value) - 1) / (most - 1))] for i in range(most)]
-        return [_short(inner, most) for inner in value]
-    cls: Any = type(value)
-    if names := _fields(cls):
-        return {name: _short(getattr(value, name), most) for name in names}
-    return value
+        return [inner if type(inner) in _PLAIN else _short(inner, most) for inner in value]
+    found = {name: getattr(value, name) for name in _fields(cls)}
+    return {name: one if type(one) in _PLAIN else _short(one, most) for name, one in found.items()}
 
 
 def _chunks(sources: Sequence[dict[str, Any]]) -> list[str]:

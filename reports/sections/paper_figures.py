@@ -14,7 +14,11 @@ from reports.figures import paper_figures as figure
 from reports.figures.paper_figures import Pass, Training
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, Columns, images, markdown
+from reports.naming import order
+from reports.published import SETTINGS
 from reports.selection import Evidence, Setting, Timing, gather
+
+DRAWN = 16  # maximum models of measured passes in a figure, the papers' first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +109,19 @@ def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
     }
     sources: list[list[Record]] = [[] for _ in names]
     marks = overview.setting_marks(evidence)
-    by_setting = {setting: [evidence.timing(setting, name, 512) for name in names] for setting in marks}
+    every = {setting: [evidence.timing(setting, name, 512) for name in names] for setting in marks}
+    most = sorted(every, key=lambda setting: -sum(map(bool, every[setting])))[:SETTINGS]
+    by_setting = {setting: found for setting, found in every.items() if setting in most and any(found)}
     for setting, found in by_setting.items():
-        if any(found):
-            rates = [one.images_per_s if one else None for one in found]
-            columns[f"ms an image, measured here ({marks[setting]})"] = [
-                BLANK if rate is None else significant(1e3 / rate) for rate in rates
-            ]
-            columns[f"images/s, measured here ({marks[setting]})"] = [
-                images(one.record if one else None) for one in found
-            ]
-            for source, one in zip(sources, found, strict=True):
-                source += [one.record] if one else []
+        rates = [one.images_per_s if one else None for one in found]
+        columns[f"ms an image, measured here ({marks[setting]})"] = [
+            BLANK if rate is None else significant(1e3 / rate) for rate in rates
+        ]
+        columns[f"images/s, measured here ({marks[setting]})"] = [
+            images(one.record if one else None) for one in found
+        ]
+        for source, one in zip(sources, found, strict=True):
+            source += [one.record] if one else []
     fids = {name: _lowest_fid(name) for name in names}
     columns["lowest FID, published"] = [fids[name].as_printed or BLANK for name in names]
     points = [(n, _milliseconds(rows[n]), fid) for n in rows if (fid := fids[n].value) is not None]
@@ -126,7 +131,7 @@ def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
         "Batch 64 on an A100, if the conditions of the paper's Table 1 hold. The FID is the lowest of DiCo "
         "Table 2, with guidance for systems without steps."
     )
-    text += "".join(f" {marks[one]}: {one}." for one, found in by_setting.items() if any(found))
+    text += "".join(f" {marks[one]}: {one}." for one in by_setting)
     head = "## DiCo Figure 3: time at 512 px"
     return "\n\n".join([head, text, drawing.picture.markdown, markdown(columns, sources)]), drawing
 
@@ -134,7 +139,8 @@ def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
 def _drawn(by_setting: dict[Setting, list[Timing | None]]) -> tuple[str, dict[str, list[Pass]]]:
     """The settings of one device that have most passes, in their order, and the device."""
     passes = {setting: list(map(_pass, filter(None, found))) for setting, found in by_setting.items()}
-    timed = {setting: [one for one in of if one] for setting, of in passes.items()}
+    names = sorted({one.model for of in passes.values() for one in of if one}, key=order)[:DRAWN]
+    timed = {setting: [one for one in of if one and one.model in names] for setting, of in passes.items()}
     most = sorted((setting for setting, of in timed.items() if of), key=lambda one: (-len(timed[one]), one))
     shown = sorted([one for one in most if one.device == most[0].device][: len(figure.SHAPES)])
     return shown[0].device if shown else "", {one.but_device: timed[one] for one in shown}

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from baselines import load
 from bench.analysis import roofline
 from bench.analysis.projection.formula import why_not
-from bench.analysis.projection.passes import costs_in, observations, pass_key, usable
-from bench.analysis.projection.projector import projector
+from bench.analysis.projection.passes import costs_in, pass_key
 from bench.analysis.projection.published import BATCH, GPU
 from bench.records.base import Record
 from bench.tables.numbers import significant
@@ -15,6 +14,7 @@ from reports import overview, published
 from reports.figures.plots import Drawing
 from reports.markdown import Columns, markdown
 from reports.published import Compared, Predicted
+from reports.sections.projection import calibrated
 from reports.selection import gather
 
 # every published table, with the resolution at which it is compared; FCDM's ablations and Table 2 and
@@ -123,7 +123,7 @@ def predictions(records: Sequence[Record]) -> Predicted:
     peaks = roofline.of_gpu(GPU)
     if not costs.operators or why_not(peaks, [PRECISION]) is not None:
         return lambda model, res: ""
-    made = projector(observations(usable(records)[0], records, costs)[0])
+    _, made, _ = calibrated(records)
 
     def text(model: str, res: int) -> str:
         work = costs.work(pass_key(model, res, BATCH, PRECISION, "inference"))

@@ -1,6 +1,7 @@
 """The report's section on GPUs that were not measured: predictions, their errors, and published rows."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench.tables.numbers import BLANK, significant
 from bench.tables.render import render
 from bench.tables.table import Column, Table
 from reports.figures.plots import Drawing
+from reports.selection import remembered
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM5 141GB")
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
@@ -33,17 +35,22 @@ PRECISIONS = ("bf16", "torch-default")
 
 def predictions(records: Sequence[Record]) -> list[PassPrediction]:
     """The predicted passes of the section; empty without the operator costs of one of MODELS."""
+    costs, made, _ = calibrated(records)
+    return _cases(costs, made, memory_errors(records, costs))
+
+
+@remembered
+def calibrated(records: Sequence[Record]) -> tuple[PassCosts, Projector, Counter[str]]:
+    """The costs of passes, the calibration on the timed ones, and the number of unused timings by reason."""
     costs = costs_in(records)
-    seen, _ = observations(usable(records)[0], records, costs)
-    return _cases(costs, projector(seen), memory_errors(records, costs))
+    timed, unused = usable(records)
+    seen, lacking = observations(timed, records, costs)
+    return costs, projector(seen), unused + lacking
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without the operator costs of one of MODELS."""
-    costs = costs_in(records)
-    timed, unused = usable(records)
-    seen, lacking = observations(timed, records, costs)
-    made = projector(seen)
+    costs, made, unused = calibrated(records)
     errors = memory_errors(records, costs)
     cases = _cases(costs, made, errors)
     if not cases:
@@ -63,8 +70,8 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         parts.append(f"{_sentence(priors)}")
     if made.held_out:
         parts += ["### Held-out passes", LEFT_OUT, _coverage(made), _table(HELD_OUT, made.held_out)]
-    if others := unused + lacking:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in others.most_common())
+    if unused:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in unused.most_common())
         parts.append(f"Measured passes that do not calibrate: {reasons}.")
     if judged := published.judge(made, costs, [published.GPU]):
         parts += [

@@ -1,0 +1,44 @@
+"""The rows of the results table as markup, which the script of the page reads as text."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from markupsafe import Markup, escape
+
+from bench.tables.numbers import rounded
+from reports.html.rows import QUANTITIES, Row
+
+
+def body(rows: Sequence[Row], names: Mapping[int, str], anchors: Mapping[int, Sequence[str]]) -> Markup:
+    """A line for each row; all texts are escaped, so that a "<" begins a tag.
+
+    Args:
+        rows: in order.
+        names: ids of records by the position of their first row.
+        anchors: names of deep links by position.
+    """
+    lines = [_line(row, names.get(at, ""), anchors.get(at, ())) for at, row in enumerate(rows)]
+    return Markup("\n".join(lines))
+
+
+def _line(row: Row, name: str, anchors: Sequence[str]) -> str:
+    tag = f' id="{name}"' if name else ""
+    tag += f' data-n="{row.place}" data-v="{row.view}"'
+    tag += f' data-o="{_escaped(row.other)}"' if row.other else ""
+    tag += "" if row.is_newest else ' class="old"'
+    links = "".join(f'<a id="{_escaped(anchor)}"></a>' for anchor in anchors)
+    numbers: list[str] = []
+    for one in QUANTITIES:
+        numbers += [row.text(one.key)] + [_interval(row)] * (one.key == "rate")
+    cells = (row.model, row.what, row.status, row.res, row.batch, row.precision, *numbers)
+    texts = map(_escaped, (*cells, row.device, row.settings, row.result, row.date))
+    return f"<tr{tag}><td>{links}{'<td>'.join(texts)}"
+
+
+@lru_cache(maxsize=4096)
+def _escaped(text: str) -> str:
+    return str(escape(text))
+
+
+def _interval(row: Row) -> str:
+    return "" if row.interval is None else f"{rounded(row.interval[0])} to {rounded(row.interval[1])}"
