@@ -98,6 +98,7 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
 
 def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence) -> None:
     values: list[float] = []
+    widest = max(map(_verdict, rows), key=len)  # the layout makes room for it alone, and so for all
     for at, one in enumerate(rows):
         measured, claimed = one.measured, one.claim.value
         assert measured is not None
@@ -119,7 +120,7 @@ def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence
         values += [] if expected is None else [expected]
         axes.text(
             1.012, at, _verdict(one), transform=axes.get_yaxis_transform(), va="center", fontsize=7.5,
-            color=MARKS[one.verdict],
+            color=MARKS[one.verdict], in_layout=_verdict(one) == widest,
         )  # fmt: skip
     axes.set_xscale("log")
     least, most = min(values) / 1.12, max(values) * 1.12

@@ -1,6 +1,7 @@
 """The report's section on fairness: ranks of families by speed under every setting, and what changes them."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from bench.analysis import fairness, rank_changes
 from bench.analysis.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks, Ranks, Setting
@@ -12,6 +13,7 @@ from reports.markdown import BLANK, Columns, markdown, sentence
 from reports.naming import SIZES
 
 DRAWN = 3  # maximum devices with a figure, those with most ranks
+MARKS = 200  # maximum marks in a figure
 NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
 
 
@@ -30,10 +32,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     ]
     by_device = _by_device(measured)
     bases = {device: rank_changes.baseline(of) for device, of in by_device.items()}
-    drawings = [
-        figure.draw(bases[device], of, printed, sentence(_on_device(of)))
-        for device, of in [*by_device.items()][:DRAWN]
-    ]
+    drawings = [_drawing(bases[device], of, printed) for device, of in [*by_device.items()][:DRAWN]]
     parts = ["## Ranks by speed under every setting", _reading()]
     parts.append("\n".join(f"- {line}" for line in answers(by_device, bases, printed)))
     parts += [drawing.picture.markdown for drawing in drawings]
@@ -41,6 +40,17 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         _table(measured, printed, bases, sorted(set().union(*families.values()), key=fairness.place))
     )
     return "\n\n".join(parts), drawings
+
+
+def _drawing(base: Setting, of: Sequence[MeasuredRanks], printed: Sequence[PublishedRanks]) -> Drawing:
+    """Draw the rankings of a device: the baseline's, then those of most families, up to MARKS marks."""
+    ranked = sorted(of, key=lambda one: (one.setting != base, -len(one.speeds)))
+    sums = accumulate(len(one.speeds) for one in ranked)
+    kept = [one for one, marks in zip(ranked, sums, strict=True) if marks <= MARKS] or ranked[:1]
+    finding = sentence(_on_device(of))
+    if len(kept) < len(of):
+        finding += f" Drawn are {len(kept)} of {len(of)} rankings, those of most families."
+    return figure.draw(base, [one for one in of if one in kept], printed, finding)
 
 
 def _by_device(measured: Sequence[MeasuredRanks]) -> dict[str, list[MeasuredRanks]]:
