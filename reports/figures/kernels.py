@@ -85,10 +85,9 @@ def _panel(axes: Axes, name: str, of: Sequence[OperatorComparison], peaks: Peaks
     labels = []
     for place, one in enumerate(of):
         times = {arm: 1e3 * one.median_s(i) for i, arm in enumerate(one.arms)}
-        shift = 0.5 / len(MARKS)
         for i, (arm, ms) in enumerate(times.items()):
             colour, marker = MARKS.get(arm, OTHER_MARK)
-            at = place + shift * (i - (len(times) - 1) / 2)
+            at = place + 0.66 * ((i + 0.5) / len(times) - 0.5)
             axes.plot(at, ms, marker, color=colour, markersize=6, markeredgecolor="white", zorder=3)
         reached += times.values()
         label = _label(one.case)
