@@ -177,6 +177,8 @@ def test_a_row_opens_its_record_by_click_and_key(browser_page: tuple["Page", lis
 
 def test_axes_of_the_pareto_view_change_and_take_focus(browser_page: tuple["Page", list[str]]) -> None:
     page, _ = browser_page
+    page.locator("#pareto").scroll_into_view_if_needed()
+    page.wait_for_selector("#chart .point")
     names = page.locator("#x option").all_inner_texts()
     speed = next(name for name in names if name.startswith("images/s, measured: 256 px, Some CPU, batch 8"))
     page.select_option("#x", label=speed)

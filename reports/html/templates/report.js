@@ -13,22 +13,29 @@ const element = (name, attributes = {}, ...children) => {
 
 // The rows, read from the table for readers without JavaScript. With JavaScript its markup is one text without
 // any element, which opens several times as fast; as all names in it are escaped, a "<" begins a tag of ours.
-const source = $("#rows").textContent;
+// They are read when the table, a plot or a link first needs them.
 const ENTITIES = { lt: "<", gt: ">", amp: "&", "#34": '"', "#39": "'" };
 const plain = (text) => (text.includes("&") ? text.replace(/&(lt|gt|amp|#34|#39);/g, (_, name) => ENTITIES[name]) : text);
-const heads = [...source.matchAll(/<th data-key="(\w+)"[^>]*>([^<]*)/g)].map(([, key, title]) => ({ key, title }));
+const heads = [];
+const rows = [];
 const place = new Map(); // of a record's id
 const anchors = new Map(); // rows by deep link
-const rows = source.split("<tr").slice(2).map((text, at) => {
+function read() {
+  if (rows.length) return;
+  const [, head, ...lines] = $("#rows").textContent.split("<tr");
+  for (const [, key, title] of head.matchAll(/<th data-key="(\w+)"[^>]*>([^<]*)/g)) heads.push({ key, title });
+  lines.forEach((text, at) => rows.push(rowOf(text, at)));
+}
+function rowOf(text, at) {
   const [tag, ...cells] = text.split("<td>");
   const of = Object.fromEntries([...tag.matchAll(/([\w-]+)="([^"]*)"/g)].map(([, name, value]) => [name, plain(value)]));
   const row = { at, n: +of["data-n"], view: of["data-v"], other: of["data-o"] || "", old: of.class === "old" };
   for (const [, id] of cells[0].matchAll(/<a id="([^"]*)"/g)) anchors.set(plain(id), row);
   heads.forEach(({ key }, i) => { row[key] = plain(i ? cells[i] : cells[0].slice(cells[0].lastIndexOf(">") + 1)); });
-  row.date = row.date.slice(0, 10).trim();
+  row.date = row.date.split("\n")[0];
   if (of.id) place.set(of.id, row);
   return row;
-});
+}
 const numeric = (text) => (text === "" ? null : Number.parseFloat(text));
 const colour = (model) => { const [of] = settings.styles[model]; return `light-dark(${of}, color-mix(in oklab, ${of} 62%, white))`; };
 
@@ -106,6 +113,7 @@ const escaped = (text) => { const span = document.createElement("span"); span.te
 let made; // the table, made when it comes near or is wanted
 function grid() {
   if (made) return made;
+  read();
   made = new Tabulator("#grid", options());
   made.built = new Promise((done) => made.on("tableBuilt", done));
   made.built.then(() => { $("#shown").textContent = `${made.getDataCount("active").toLocaleString("en")} rows`; });
@@ -186,8 +194,18 @@ for (const button of $$("[data-copy]")) button.onclick = () => copyText(copied(b
 
 // series: the numbers of one quantity under one setting, by model; the newest counts
 const series = new Map();
-for (const row of rows) {
-  if (!row.model) continue;
+let ordered = []; // those of most models first
+let plotted = []; // those of several models
+function collect() {
+  if (ordered.length) return;
+  read();
+  for (const row of rows) add(row);
+  ordered = [...series.values()].sort((a, b) => b.points.size - a.points.size);
+  plotted = ordered.filter((one) => one.points.size > 1);
+  offer();
+}
+function add(row) {
+  if (!row.model) return;
   for (const [key, { title, better }] of quantities) {
     const value = numeric(row[key]);
     if (value === null || key === "ratio" || (row.what === "quality")) continue;
@@ -206,7 +224,6 @@ for (const row of rows) {
     if (!old || old.row.date <= row.date) series.get(name).points.set(row.model, { value, low, high, row });
   }
 }
-const ordered = [...series.values()].sort((a, b) => b.points.size - a.points.size);
 
 // Pareto
 function fill(select, chosen, options) {
@@ -218,11 +235,19 @@ function fill(select, chosen, options) {
   }));
   if (chosen) select.value = chosen.name;
 }
-const plotted = ordered.filter((one) => one.points.size > 1);
 const shared = (a, b) => [...a.points.keys()].filter((model) => b.points.has(model)).length;
-const fids = plotted.filter((one) => one.key === "fid");
-const firstY = fids.find((one) => one.setting.includes("400K") && one.setting.includes("256")) || fids[0] || plotted[0];
-const firstX = firstY && plotted.filter((one) => one.key === "gmacs" && one.res === firstY.res).sort((a, b) => (b.status === "counted") - (a.status === "counted") || shared(b, firstY) - shared(a, firstY))[0] || plotted[0];
+function offer() { // the axes and the models to choose
+  const fids = plotted.filter((one) => one.key === "fid");
+  const firstY = fids.find((one) => one.setting.includes("400K") && one.setting.includes("256")) || fids[0] || plotted[0];
+  const firstX = firstY && plotted.filter((one) => one.key === "gmacs" && one.res === firstY.res).sort((a, b) => (b.status === "counted") - (a.status === "counted") || shared(b, firstY) - shared(a, firstY))[0] || plotted[0];
+  fill($("#x"), firstX, plotted);
+  fill($("#y"), firstY, plotted);
+  const models = [...new Set(rows.filter((row) => row.model && [...quantities.keys()].some((key) => row[key])).map((row) => row.model))];
+  for (const [id, wanted] of [["#a", "FCDM-XL"], ["#b", "DiT-XL/2"]]) {
+    $(id).replaceChildren(...models.map((model) => element("option", {}, model)));
+    if (models.includes(wanted)) $(id).value = wanted;
+  }
+}
 const round = (value) => (value >= 1000 ? value.toFixed(0) : String(Number(value.toPrecision(4))));
 const spoken = (point) => (point.low === null ? round(point.value) : `${round(point.value)} [${round(point.low)}, ${round(point.high)}]`);
 function frontier(points, x, y) {
@@ -302,8 +327,6 @@ function draw() {
     mark.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); go(); } });
   }
 }
-fill($("#x"), firstX, plotted);
-fill($("#y"), firstY, plotted);
 for (const id of ["#x", "#y", "#log"]) $(id).onchange = draw;
 const seen = new Set(); // sections are drawn when they come near
 const near = new IntersectionObserver((entries, observer) => {
@@ -311,8 +334,9 @@ const near = new IntersectionObserver((entries, observer) => {
     if (!isIntersecting) continue;
     observer.unobserve(target);
     seen.add(target.id);
-    if (target.id === "grid") grid();
-    else if (target.id === "chart") { drawn = target.clientWidth; draw(); } else pair();
+    if (target.id === "grid") { grid(); continue; }
+    collect();
+    if (target.id === "chart") { drawn = target.clientWidth; draw(); } else pair();
   }
 }, { rootMargin: "600px" });
 for (const id of ["#grid", "#chart", "#pair"]) near.observe($(id));
@@ -322,12 +346,7 @@ new ResizeObserver(() => {
 }).observe($("#chart"));
 
 // side by side
-const models = [...new Set(rows.filter((row) => row.model && [...quantities.keys()].some((key) => row[key])).map((row) => row.model))];
-for (const [id, wanted] of [["#a", "FCDM-XL"], ["#b", "DiT-XL/2"]]) {
-  $(id).replaceChildren(...models.map((model) => element("option", {}, model)));
-  if (models.includes(wanted)) $(id).value = wanted;
-  $(id).onchange = pair;
-}
+for (const id of ["#a", "#b"]) $(id).onchange = pair;
 function pair() {
   const [a, b] = [$("#a").value, $("#b").value];
   const body = [];
@@ -369,6 +388,7 @@ async function follow() {
   if (!wanted) return;
   const claim = /^claim-\d+$/.test(wanted) && document.getElementById(wanted);
   if (claim) { claim.open = true; claim.parentElement.hidden = false; claim.scrollIntoView({ block: "center" }); claim.querySelector("summary").focus({ preventScroll: true }); return; }
+  read();
   if (place.has(wanted)) { open(place.get(wanted)); return; }
   if (!anchors.has(wanted)) return;
   const row = anchors.get(wanted);
