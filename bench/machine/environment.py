@@ -59,7 +59,9 @@ def _name(device: str, kind: str) -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
     instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{_cpu_name()} ({torch.get_num_threads()} threads, {instructions})" if kind == "cpu" else ""
+    threads = torch.get_num_threads()
+    noun = "thread" if threads == 1 else "threads"
+    return f"{_cpu_name()} ({threads} {noun}, {instructions})" if kind == "cpu" else ""
 
 
 def _unit(device: str) -> str:

@@ -329,10 +329,12 @@ def test_one_output_of_two_is_enough_to_be_wrong() -> None:
     assert error((one, other / 0), (one, other)) is None
 
 
-def test_each_case_is_compared_in_a_worker() -> None:
-    here = environment.gather("cpu", "")
-    larger = replace(case("gelu-product"), channels=64, image_size=16)
-    found = worker.run("bench.measure.kernels:measure", larger, here, 120)
+def test_a_product_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without compiling, which takes seconds."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(implementations, "ROTATED", {"cpu": 2**25})
+    larger = replace(case("gelu-product"), channels=64, image_size=16, budget_s=0.5)
+    found = measuring.measure(larger, ENVIRONMENT)
     assert isinstance(found, ProductComparison), found
     assert found.arms == ("eager", "fast", "compiled")
     assert found.inputs == implementations.MAX_INPUTS
