@@ -9,8 +9,10 @@ import functools
 import hashlib
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
+
+from models.registry import ENTRIES
 
 ROOT = Path(__file__).resolve().parents[2]
 DECIDING = ("counting", "measure", "training", "sampling", "datasets")  # rooms of bench
@@ -33,21 +35,27 @@ def deciding(module: str | None, *, fast: bool = False) -> set[Path]:
         fast: models.fast computes it.
     """
     files = {path for room in DECIDING for path in (ROOT / "bench" / room).rglob("*.py")}
+    others = {_file(entry.module) for entry in ENTRIES.values()}
     for path in files.copy():
-        files |= _closure(path)
+        files |= _closure(path, without=others)
     for name in filter(None, (module, "models.fast" if fast else None)):
         files |= _closure(_file(name))
     return files
 
 
-def _closure(path: Path | None) -> set[Path]:
-    """Files of models/ among a file and its imports, however deep; the list of names decides nothing."""
+def _closure(path: Path | None, without: Set[Path | None] = frozenset()) -> set[Path]:
+    """Files of models/ among a file and its imports, however deep; the list of names decides nothing.
+
+    Args:
+        path: of the file.
+        without: files that are not followed: a backbone's module decides the numbers of that backbone alone.
+    """
     names = ROOT / "models" / "registry.py"
     found: set[Path] = set()
     waiting = [path]
     while waiting:
         path = waiting.pop()
-        if path is not None and path not in found and path != names:
+        if path is not None and path not in found and path != names and path not in without:
             found.add(path)
             waiting += [_file(name) for name in _read(path)[1]]
     return {path for path in found if path.is_relative_to(ROOT / "models")}

@@ -396,7 +396,9 @@ PROFILED = ("--profile", "--device", "cpu")
 def test_every_row_of_a_disturbed_profile_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(worker, "run", lambda _, case, now, *__: replace(disturbed(case), environment=now))
+    monkeypatch.setattr(
+        worker, "run", lambda _, case, now, *__, **___: replace(disturbed(case), environment=now)
+    )
     assert run(roofline.main, *TINY, *PROFILED) == 0
     printed = capsys.readouterr()
     header, _, *lines = printed.out.splitlines()
@@ -453,7 +455,7 @@ def test_a_profile_that_failed_is_a_note(
     def skipped(case: ProfileCase) -> Skipped:
         return Skipped(case=case, environment=ENVIRONMENT, status="out of memory", reason="no room")
 
-    monkeypatch.setattr(worker, "run", lambda _, case, *__: skipped(case))
+    monkeypatch.setattr(worker, "run", lambda _, case, *__, **___: skipped(case))
     assert run(roofline.main, *TINY, *PROFILED) == 0
     printed = capsys.readouterr()
     assert "not profiled: by kind tests.tiny:Tiny 64 px, batch 2, fp32: out of memory: no room" in printed.err
