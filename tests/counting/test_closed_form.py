@@ -20,8 +20,13 @@ SIZES = [(1024, 1024), (256, 512)]
 
 
 def assert_exact(name: str, height: int, width: int, batch: int = 1) -> None:
+    """Count a pass, whose output must have the shape that the task asks for."""
     task = task_at(name, height, width)
-    traced = counters.count_side_by_side(build(name, task), task, batch).counts
+    model = build(name, task)
+    shapes = set()
+    model.register_forward_hook(lambda _model, _inputs, out: shapes.add(tuple(out.shape)))
+    traced = counters.count_side_by_side(model, task, batch).counts
+    assert shapes == {(batch, task.out_channels, task.height, task.width)}
     terms = closed_form.count(name, task, batch)
     assert terms is not None
     macs = sum(terms.torch.values())

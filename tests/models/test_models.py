@@ -70,13 +70,13 @@ def test_parameters_equal_the_release_in_name_shape_and_number(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "res"),
     [
-        *((name, (256, 256)) for name in BACKBONES),
         *((next(iter(family.variants)), (512, 512)) for family in FAMILIES.values()),
         *((next(iter(family.variants)), (128, 192)) for family in FAMILIES.values()),
     ],
     ids=str,
 )
 def test_output_has_the_shape_that_the_task_asks_for(name: str, res: tuple[int, int]) -> None:
+    """At 256 px tests/counting/test_closed_form.py sees the output of every backbone."""
     task = task_at(name, *res)
     out = meta(name, **vars(task))(*inputs(task, device="meta"))
     assert out.shape == (2, task.out_channels, task.height, task.width)
