@@ -60,18 +60,26 @@ def rows(records: Sequence[Record]) -> list[Row]:
 
 
 def measured(records: Sequence[Record]) -> dict[str, dict[str, Measured]]:
-    """By device, the ratio of each model's speed to its DiT's, at the batch with the most models."""
+    """By device, the ratio of each model's speed to its DiT's, at the batch with the most models.
+
+    Of several comparisons the one of most processes counts.
+    """
     timings = timed.timings(comparisons(records))
     found: dict[str, dict[int, dict[str, Measured]]] = {}
     for model in MODELS:
         for one in timed.interleaved(timings, model, dit_of(model), RES) if model != dit_of(model) else ():
             if one.interval is not None and not one.refused:
                 setting = one.setting
-                found.setdefault(setting.device, {}).setdefault(setting.batch, {})[model] = one
+                here = found.setdefault(setting.device, {}).setdefault(setting.batch, {})
+                here[model] = max(here.get(model, one), one, key=_processes)
     return {
         device: max((by_batch[batch] for batch in sorted(by_batch)), key=len)
         for device, by_batch in sorted(found.items())
     }
+
+
+def _processes(one: Measured) -> int:
+    return sum(len(record.by_process_s(0)) for record in one.records if isinstance(record, Comparison))
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
