@@ -97,8 +97,8 @@ def answers(
     for words, of in by_setting.items():
         found = rank_changes.stability(of)
         if len(by_device) > 1 and found.pairs:
-            told = f"{_counts(found, 'on each')}{_reversals(found, lambda one: one.device)}"
-            lines.append(f"The same setting on several devices, {words}: {told}")
+            changes = f"{_counts(found, 'on each')}{_reversals(found, lambda one: one.device)}"
+            lines.append(f"The same setting on several devices, {words}: {changes}")
     return lines
 
 

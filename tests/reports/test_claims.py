@@ -306,11 +306,11 @@ def test_steady_clocks_are_a_remark_and_drifting_ones_refuse() -> None:
     found = only([capped], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.verdict == HOLDS
     page = claims.page([capped])
-    told = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
+    remark = "clock +10.0 %, 1980 MHz against 1800 MHz of the reference"
     (stated,) = (cell for cell in columns(page.text, "## Speed")["setting (published)"] if "clock" in cell)
-    assert stated.endswith(f", {told}")
+    assert stated.endswith(f", {remark}")
     assert found.measured is not None
-    assert f"NVIDIA H200 (not stated), bf16 (not stated), batch 64, {told}" in page.summary
+    assert f"NVIDIA H200 (not stated), bf16 (not stated), batch 64, {remark}" in page.summary
     drifting = tuple(1980.0 - (1 - arm) * i for i, arm in enumerate(compared.order))
     found = only([replace(compared, clocks_mhz=drifting)], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.verdict == OPEN
@@ -561,10 +561,10 @@ def test_the_setting_with_the_fewest_switches_decides() -> None:
     found = only([compiled, small, larger], "fcdm-speed-fcdm-xl-dit-xl-256")
     decided = [one.setting for one in filter(None, (found.measured, *found.others))]
     assert [(one.batch, len(one.switches)) for one in decided] == [(8, 0), (4, 0), (64, 2)]
-    (told,) = (
+    (heading,) = (
         c for c in columns(claims.page([compiled]).text, "## Speed")["setting (published)"] if "bf16" in c
     )
-    assert told.endswith(", torch.compile, channels last")
+    assert heading.endswith(", torch.compile, channels last")
 
 
 def test_steps_a_second_are_judged_on_their_own_gpu_only() -> None:
