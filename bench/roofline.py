@@ -44,22 +44,21 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
         where = _device(args)
         return _ceiling_jobs(args, args.precision or device.in_hardware(where, ceiling.PRECISIONS[where]))
-    return [*_operator_jobs(args), *(_profile_jobs(args) if args.profile else [])]
+    return [*_operator_jobs(args), *(_profile_jobs(args) if _profiles(args) else [])]
 
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that contradict each other or the device."""
-    args.profile = args.profile or args.trace is not None
     if args.weights:
         raise options.UsageError(
             f"--weights {args.weights}: weights change no size and no floor; leave it out"
         )
-    if args.profile and (args.by == "op" or args.work != "inference"):
+    if _profiles(args) and (args.by == "op" or args.work != "inference"):
         raise options.UsageError(
             f"--profile: goes with --by kind or module and --work inference, got --by {args.by} "
             f"--work {args.work}"
         )
-    if args.measure_ceilings or args.profile:
+    if args.measure_ceilings or _profiles(args):
         from bench.machine import device
 
         where = _device(args)
@@ -70,6 +69,11 @@ def _check(args: argparse.Namespace) -> None:
                 raise options.UsageError(
                     f"--precision {precision}: has no ceiling on {where}; {', '.join(known)} have"
                 )
+
+
+def _profiles(args: argparse.Namespace) -> bool:
+    """Whether passes run under the profiler: a trace is of one of them."""
+    return args.profile or args.trace is not None
 
 
 def _device(args: argparse.Namespace) -> str:
@@ -83,7 +87,7 @@ def _precisions(args: argparse.Namespace) -> list[str]:
 
 
 def _models(args: argparse.Namespace) -> "dict[tuple[str, Size], nn.Module]":
-    default = PARTS_OF if args.by or args.profile else ["*"]
+    default = PARTS_OF if args.by or _profiles(args) else ["*"]
     return meta_models(model_names(args.model, default=default), args.res, None)
 
 
@@ -192,7 +196,7 @@ def _body(args: argparse.Namespace) -> int:
     sold = _sold(args, here)
     records = known_records(args.records)
     planned = _operator_jobs(args)
-    to_profile = _profile_jobs(args) if args.profile else []
+    to_profile = _profile_jobs(args) if _profiles(args) else []
     uses_here = args.device_peaks is None or HERE in args.device_peaks
     measured, notes = _measured(args, here, records) if uses_here else ([], [])
     roofs = [*sold, *measured] or [NO_PEAKS]
@@ -209,7 +213,7 @@ def _body(args: argparse.Namespace) -> int:
     ]
     failed = [record for record in counted if isinstance(record, Skipped)]
     notes += [*found_notes, *profile_notes, *(_notes(costs[0], roofs, _precisions(args)) if costs else [])]
-    if args.by or args.profile:
+    if args.by or _profiles(args):
         by = args.by or "kind"
         profiles = [_profile(floor, by, here, profiled, records) for floor in passes]
         pairs = zip(passes, profiles, strict=True)

@@ -3,7 +3,7 @@
 python -m reports.readme
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from baselines import load
@@ -27,16 +27,22 @@ MODELS = ("DiT-S/2", "DiC-S", "DiCo-S", "FCDM-S", "DiT-XL/2", "DiC-XL", "DiCo-XL
 TABLE = "fcdm_table03"
 RES = 256
 
+ByDevice = Mapping[str, Mapping[str, Measured]]  # device -> model -> ratio
 
-def rows(records: Sequence[Record]) -> list[Row]:
-    """The rows of MODELS, in order."""
+
+def rows(records: Sequence[Record], by_device: ByDevice) -> list[Row]:
+    """The rows of MODELS, in order.
+
+    Args:
+        records: of the suite.
+        by_device: result of `measured` for them.
+    """
     evidence = gather(records)
     printed = {
         row["model"].as_printed: row
         for row in load.table(TABLE).rows
         if row["train_steps"].as_printed == "400K"
     }
-    by_device = measured(records)
     found = []
     for model in MODELS:
         count, row, dit = evidence.count(model, RES), printed[model], printed[dit_of(model)]
@@ -59,7 +65,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
     return found
 
 
-def measured(records: Sequence[Record]) -> dict[str, dict[str, Measured]]:
+def measured(records: Sequence[Record]) -> ByDevice:
     """By device, the ratio of each model's speed to its DiT's, at the batch with the most models.
 
     Of several comparisons the one of most processes counts.
@@ -79,7 +85,7 @@ def measured(records: Sequence[Record]) -> dict[str, dict[str, Measured]]:
 
 
 def _processes(one: Measured) -> int:
-    return sum(len(record.by_process_s(0)) for record in one.records if isinstance(record, Comparison))
+    return sum(record.processes for record in one.records if isinstance(record, Comparison))
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
@@ -96,7 +102,8 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
 
 def table(records: Sequence[Record]) -> str:
     """The table with its conditions."""
-    found = rows(records)
+    by_device = measured(records)
+    found = rows(records, by_device)
 
     def number(value: float | None, digits: int) -> str:
         return BLANK if value is None else f"{value:.{digits}f}"
@@ -114,21 +121,17 @@ def table(records: Sequence[Record]) -> str:
         "GMACs, counted": [number(row.gmacs, 3) for row in found],
         "FID, published": [number(row.published_fid, 2) for row in found],
         "speed ÷ DiT, published": [number(row.published_ratio, 2) for row in found],
-        **{
-            f"÷ DiT, measured: {device}": [ratio(row, device) for row in found]
-            for device in measured(records)
-        },
+        **{f"÷ DiT, measured: {device}": [ratio(row, device) for row in found] for device in by_device},
     }
-    return f"{markdown(columns)}\n\n{conditions(records)}"
+    return f"{markdown(columns)}\n\n{conditions(records, by_device)}"
 
 
-def conditions(records: Sequence[Record]) -> str:
+def conditions(records: Sequence[Record], by_device: ByDevice) -> str:
     """What the numbers of the table are, in one paragraph."""
     text = (
         "Images of 256 px. Published: FCDM Table 3, 400K steps, no guidance, batch 64, GPU not stated. "
         "Counted by the rules of torchprofile, which the papers used; their FLOPs are MACs, 1 MAC = 2 FLOPs. "
     )
-    by_device = measured(records)
     if not by_device:
         return f"{text}Nothing is measured yet."
     text += (
@@ -142,7 +145,8 @@ def conditions(records: Sequence[Record]) -> str:
     }
     for device, ratios in by_device.items():
         batches = {one.setting.batch for one in ratios.values()}
-        text += f"; {device}: batch {min(batches)}"
+        date = max(one.environment.date for one in ratios.values())[:10]
+        text += f"; {device}: batch {min(batches)}, {date}"
         rates = [ceilings.get((device, what, "fp32")) for what in ("convolution", "matmul")]
         if all(rates):
             convolution, matmul = (f"{rate:.0f}" for rate in rates if rate)
@@ -165,7 +169,7 @@ def main() -> None:
     text = README.read_text(encoding="utf-8")
     head, _, rest = text.partition(START)
     README.write_text(head + block(records) + rest.partition(END)[2], encoding="utf-8")
-    PLOT.write_bytes(speed_fid.draw(rows(records)).svg)
+    PLOT.write_bytes(speed_fid.draw(rows(records, measured(records))).svg)
 
 
 if __name__ == "__main__":

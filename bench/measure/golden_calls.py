@@ -122,10 +122,7 @@ def measure(case: GoldenCase, environment: Environment) -> Record:
     try:
         return _compare(case, environment)
     except (RuntimeError, ArithmeticError, MemoryError) as failure:
-        row = passes.skipped(case, environment, failure)
-        if row is None:
-            raise
-        return row
+        return passes.skipped_or_raised(case, environment, failure)
 
 
 def _compare(case: GoldenCase, environment: Environment) -> Golden:

@@ -50,16 +50,21 @@ def measure(case: PassCase, environment: Environment, *, weights: str | None) ->
         with ready as model, compiled_already(case):
             return _dico(case, environment, model) if is_dico else _suite(case, environment, model, monitor)
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-        row = skipped(case, environment, error)
-        if row is None:
-            raise
-        return row
+        return skipped_or_raised(case, environment, error)
 
 
 def skipped(case: Case, environment: Environment, error: Exception) -> Skipped | None:
     """Skipped record of a known kind of failure; None for any other error."""
     known = out_of_memory(error) is not None or isinstance(error, MeasurementError)
     return failed_row(case, environment, error) if known else None
+
+
+def skipped_or_raised(case: Case, environment: Environment, error: Exception) -> Skipped:
+    """As `skipped`; any other error is raised."""
+    row = skipped(case, environment, error)
+    if row is None:
+        raise error
+    return row
 
 
 def _suite(
@@ -206,9 +211,7 @@ def compare(
                 model.verify(median(ratios.seconds_per_call(compared, number)))
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             failed = checked or order[min(len(models), len(case.arms) - 1)]
-            row = skipped(case, environment, error)
-            if row is None:
-                raise
+            row = skipped_or_raised(case, environment, error)
             return replace(row, reason=f"{failed.model}: {row.reason}")
     return Comparison(
         case=case,

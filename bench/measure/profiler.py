@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from bench.analysis.roofline import KINDS
 from bench.counting.dispatch import starred
 from bench.counting.kernels import kind_of, names
-from bench.measure.passes import skipped
+from bench.measure.passes import skipped_or_raised
 from bench.measure.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
 from bench.records.profile import REST, Profile, ProfileCase
@@ -141,10 +141,7 @@ def measure(case: ProfileCase, environment: Environment, trace: str | None = Non
                 _profiled(ready, case.device)[0].export_chrome_trace(trace)
         return record_of(case, environment, passes[WARM_UP:])
     except (RuntimeError, MemoryError) as error:
-        row = skipped(case, environment, error)
-        if row is None:
-            raise
-        return row
+        return skipped_or_raised(case, environment, error)
 
 
 def _pass(ready: PreparedModel, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:

@@ -133,10 +133,7 @@ def measure(
     try:
         return _time(case, environment, source)
     except (RuntimeError, ArithmeticError, MemoryError) as error:
-        row = passes.skipped(case, environment, error)
-        if row is None:
-            raise
-        return row
+        return passes.skipped_or_raised(case, environment, error)
 
 
 def _time(case: PictureCase, environment: Environment, source: chains.Source) -> PictureRun:
@@ -204,11 +201,9 @@ def decoder_of(case: PictureCase) -> Callable[[Tensor], Tensor]:
 def _warm_up(case: PictureCase, decode: Callable[[Tensor], Tensor]) -> float:
     """Decode once as a chain does; return the seconds, which may include compiling."""
     latents = torch.zeros(_latents(case, case.batch), device=case.device)
-    synchronise = device.synchronise(case.device)
-    begin = time.perf_counter()
-    decode(latents)
-    synchronise()
-    return time.perf_counter() - begin
+    watch = Stopwatch(device.synchronise(case.device))
+    watch.timed(decode)(latents)
+    return watch.seconds[0]
 
 
 def _chain(

@@ -205,10 +205,7 @@ def measure(
     try:
         return _draw(case, environment, source)
     except (RuntimeError, ArithmeticError, MemoryError) as error:
-        row = passes.skipped(case, environment, error)
-        if row is None:
-            raise
-        return row
+        return passes.skipped_or_raised(case, environment, error)
 
 
 def _draw(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:

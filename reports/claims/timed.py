@@ -226,7 +226,7 @@ def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measu
                 how=TWO_RUNS,
                 setting=setting,
                 records=(*small, *large),
-                refused=ONE_PROCESS * (min(_processes(small), _processes(large)) == 1),
+                refused=ONE_PROCESS * (min(Group(small).processes, Group(large).processes) == 1),
             )
         )
     return found
@@ -261,10 +261,10 @@ def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple
 
 def _at_both_sizes(
     timed: Timings, models: tuple[str, ...], sizes: tuple[int, ...]
-) -> dict[Setting, list[Sequence[Comparison]]]:
+) -> dict[Setting, list[tuple[Comparison, ...]]]:
     """The newest comparison of some models at each of two sizes, under every setting that has both."""
-    found: dict[Setting, dict[Size, Sequence[Comparison]]] = {}
-    for runs in sorted(timed.comparisons, key=lambda runs: (_processes(runs) > 1, runs[-1].age)):
+    found: dict[Setting, dict[Size, tuple[Comparison, ...]]] = {}
+    for runs in sorted(timed.comparisons, key=lambda runs: (Group(runs).processes > 1, runs[-1].age)):
         arms = {arm.model_and_impl: arm for arm in runs[-1].case.arms}
         if all(model in arms for model in models) and arms[models[0]].res in sizes:
             arm = arms[models[0]]
@@ -272,10 +272,6 @@ def _at_both_sizes(
     return {
         setting: [of[res] for res in sizes] for setting, of in sorted(found.items()) if {*sizes} <= of.keys()
     }
-
-
-def _processes(runs: Sequence[Comparison]) -> int:
-    return sum(run.processes for run in runs)
 
 
 def _over_sizes(
