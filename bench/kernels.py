@@ -64,7 +64,7 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
     from models.registry import task_at
 
     where = args.device or device.default()
-    precisions = dict.fromkeys(args.precision or DEFAULT_PRECISIONS[where])
+    precisions = dict.fromkeys(args.precision or device.in_hardware(where, DEFAULT_PRECISIONS[where]))
     operations = dict.fromkeys(args.operation)
     for precision in precisions:
         if (reason := device.why_not(where, precision)) is not None:
@@ -156,7 +156,7 @@ def parser() -> options.Parser:
         "--precision",
         nargs="+",
         choices=PRECISIONS,
-        help=f"default: fp32 bf16 on a CPU, fp32 tf32 bf16 on CUDA{several}",
+        help=f"default: fp32 tf32 bf16, as far as the device has them{several}",
     )
     made.add_argument(
         "--operation",

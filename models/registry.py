@@ -165,6 +165,11 @@ def _known_changes(base: str, change: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(f'{base}@{other}' for other in close)}? {listed}" if close else listed
 
 
+def family_place(family: str) -> int:
+    """The place of a family in the order of the registry; unknown ones come last."""
+    return [*ENTRIES].index(family) if family in ENTRIES else len(ENTRIES)
+
+
 def family_of(name: str) -> str:
     """The family of one of our backbones by its published name; a user's file or class is one of its own."""
     return _family_names().get(name) or name.partition("(")[0].partition(":")[0]

@@ -4,7 +4,7 @@ import hashlib
 import re
 from functools import cache
 
-from models.registry import ENTRIES
+from models.registry import ENTRIES, family_place
 
 COLOURS = {name: entry.color for name, entry in ENTRIES.items() if entry.color}
 OTHER = "#666666"  # colour of families without their own
@@ -39,7 +39,7 @@ def order(model: str) -> tuple[int, int, str]:
     """Sorting key: families in the registry's order, each from small to large; unknown families last."""
     name, letters = family(model), size(model)
     return (
-        [*ENTRIES].index(name) if name in ENTRIES else len(ENTRIES),
+        family_place(name),
         SIZES.index(letters) if letters in SIZES else len(SIZES),
         model,
     )

@@ -19,7 +19,7 @@ from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import ratios
 from bench.store import codec
-from models.registry import ENTRIES
+from models.registry import family_place
 
 INTERLEAVED, CHAINED, SEPARATE = "interleaved", "interleaved, through shared models", "timed separately"
 REFERENCE = "DiT"  # of the ratios that are shown, where it was measured
@@ -102,7 +102,7 @@ class MeasuredRanks(Ranks):
 
 def place(family: str) -> tuple[int, str]:
     """Sorting key of families: the order of the registry, others last."""
-    return [*ENTRIES].index(family) if family in ENTRIES else len(ENTRIES), family
+    return family_place(family), family
 
 
 def size_of(model: str, family: str) -> str:

@@ -17,7 +17,7 @@ from bench import kernels
 from bench.analysis import agreement, roofline
 from bench.analysis import kernels as analysis
 from bench.jobs import worker
-from bench.machine import environment
+from bench.machine import device, environment
 from bench.measure import depthwise, implementations, products
 from bench.measure import kernels as measuring
 from bench.measure.implementations import Call, Draws, Implementation, Operands, Output, error, tensors
@@ -540,9 +540,13 @@ def ceiling(here: Environment, work: int) -> Ceiling:
     return Ceiling(case=case, environment=here, size=1, work=work, times_s=(1.0,))
 
 
-def test_a_sweep_gets_a_job_for_every_case() -> None:
+@pytest.mark.parametrize(("has_bf16", "precisions"), [(True, 2), (False, 1)])
+def test_a_sweep_gets_a_job_for_every_case(
+    has_bf16: bool, precisions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bf16_instructions", lambda: has_bf16)
     jobs = kernels.jobs(kernels.parser().parse_args(["--device", "cpu", "--budget", "5"]))
-    assert len({job.case.name for job in jobs}) == len(jobs) == 2 * 2 * (4 * 3 + 2)
+    assert len({job.case.name for job in jobs}) == len(jobs) == precisions * 2 * (4 * 3 + 2)
     assert jobs[0].case.label == "conv 7x7, 512 channels, 32x32, FCDM-XL 256 px, batch 4, fp32"
 
 
