@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +20,9 @@ from bench.counting.cuda_dispatch import CudaRules, fused_attention
 from bench.jobs import memory as memory_jobs
 from bench.jobs import worker
 from bench.machine import environment
-from bench.measure.live_bytes import LiveBytes
-from bench.measure.memory import measure, predict
+from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
+from bench.measure.memory import measure, predict, training, use_of
+from bench.measure.sections import CounterMarks, cpu_allocator
 from bench.records.base import Skipped
 from bench.records.memory import TABLE, Memory, MemoryCase, MemoryUse
 from bench.store.codec import from_dict, read, to_line
@@ -140,6 +142,25 @@ def step_peak(model: nn.Module, x: Tensor) -> int:
     with live:
         model(x).sin().sum().backward()
     return live.peak_bytes
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's profiler warns of its own deprecations
+def test_live_bytes_agree_with_torchs_allocator() -> None:
+    torch.manual_seed(0)
+    model, x = Stack(3), torch.randn(2048, 64)
+    before = sum(p.untyped_storage().nbytes() for p in model.parameters()) + x.untyped_storage().nbytes()
+    model(x).sin().sum().backward()  # warm-up: one-time allocations
+    model.zero_grad()
+    with cpu_allocator() as marks:
+        marks.begin("step")
+        model(x).sin().sum().backward()
+        marks.begin("end")
+    (step,) = marks.sections
+    model.zero_grad()
+    followed = step_peak(model, x)
+    model.zero_grad()
+    assert step_peak(model.to("meta"), x.to("meta")) == followed
+    assert followed == pytest.approx(before + step.peak_bytes, rel=0.01)
 
 
 def test_checkpointing_keeps_inputs_and_one_block() -> None:
@@ -279,6 +300,22 @@ def test_parts_of_a_training_step_add_up(smallest: str) -> None:
     parts = use.parameters_bytes + use.gradients_at_peak_bytes + use.optimizer_bytes + use.ema_bytes
     assert parts + use.activations_bytes == use.peak_bytes
     assert (use.reserved_bytes, use.process_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["FCDM-S", "DiCo-S", "DiC-S"])  # DiT's attention is another kernel on a CPU
+def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
+    task = task_at(name, 64, 64)
+    counter = LiveBytes("cpu", CUDA_BLOCK_BYTES)
+    marks = CounterMarks(counter)
+    with counter:
+        training(lambda: build(name, task, device="cpu"), task, 2, "cpu", marks, nullcontext, nullcontext)
+    real = use_of(marks.sections)
+    use = predicted(name, 2, "fp32", checkpointing=True, res=64)
+    assert use.parameters_bytes == real.parameters_bytes
+    assert use.gradients_bytes == real.gradients_bytes
+    assert use.passes_peak_phase == real.passes_peak_phase
+    assert use.passes_peak_bytes == pytest.approx(real.passes_peak_bytes, rel=1e-3)
+    assert use.update_peak_bytes == pytest.approx(real.update_peak_bytes, rel=1e-3)
 
 
 def test_peak_of_the_update_is_independent_of_the_batch() -> None:
