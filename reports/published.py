@@ -263,9 +263,9 @@ def _share(compared: Compared, column: str, head: str) -> Columns:
 def _training(compared: Compared, column: str, head: str) -> Columns:
     """The cost of a training in the papers' unit, from the counted MACs."""
     epochs = [row["train_epochs"].value for row in compared.table.rows]
-    images_seen = training_cost.STEPS_PER_EPOCH * training_cost.BATCH
+    zetta, images = training_cost.papers_zetta, training_cost.IMAGES_PER_EPOCH
     cells = [
-        BLANK if count is None or of is None else f"{3 * count.macs_per_image * of * images_seen / 1e21:.4f}"
+        BLANK if count is None or of is None else f"{zetta(count.macs_per_image, of * images):.4f}"
         for count, of in zip(compared.counts, epochs, strict=True)
     ]
     return {f"{head}, counted here": cells}
@@ -285,7 +285,9 @@ def _hours(compared: Compared, column: str, head: str) -> Columns:
         flops.append(total)
         rates.append(total / (hours * 3600 * number) if total and hours and number else None)
     return {
-        "training ZFLOPs, counted here": [BLANK if v is None else significant(v / 1e21) for v in flops],
+        "training ZFLOPs, counted here": [
+            BLANK if v is None else significant(v / training_cost.ZETTA) for v in flops
+        ],
         "TFLOP/s a GPU: counted FLOPs / published hours": [
             BLANK if v is None else f"{v / 1e12:.1f}" for v in rates
         ],

@@ -24,6 +24,7 @@ RES = 256  # px, of all rows of the table
 BATCH = 256
 STEPS = 400_000  # default of a training that is in no table
 STEPS_PER_EPOCH = 5000  # ImageNet, 1.28 million images, batch 256
+IMAGES_PER_EPOCH = STEPS_PER_EPOCH * BATCH
 PAPERS_COUNTERS = ("torchprofile-meta", "torchprofile")  # by preference; the papers' MACs follow these rules
 COUNTERS = ("torch", "torchprofile-meta")  # the counters that a cost needs
 
@@ -61,12 +62,12 @@ class Cost:
     def from_printed(self) -> float | None:
         """Zetta-MACs in the papers' unit, from the MACs that the table prints."""
         macs = self.training.printed_macs
-        return None if macs is None else papers_zetta(macs, self.training)
+        return None if macs is None else papers_zetta(macs, self.training.images)
 
     @property
     def from_counted(self) -> float | None:
         """Zetta-MACs in the papers' unit, from the counted MACs."""
-        return None if self.macs is None else papers_zetta(self.macs, self.training)
+        return None if self.macs is None else papers_zetta(self.macs, self.training.images)
 
     def flops(self, recomputing: bool) -> float | None:
         """FLOPs of the forward and backward passes of all steps."""
@@ -92,9 +93,9 @@ class Cost:
         )
 
 
-def papers_zetta(macs: float, training: Training) -> float:
-    """Cost in the papers' unit, in zetta."""
-    return 3 * macs * training.images / ZETTA
+def papers_zetta(macs: float, images: float) -> float:
+    """Cost in the papers' unit, in zetta: 3 x MACs of one image's forward pass x images."""
+    return 3 * macs * images / ZETTA
 
 
 def rounds_to(value: float, printed: Published) -> bool:

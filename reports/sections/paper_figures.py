@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from baselines import load
 from bench.analysis import training_cost
-from bench.analysis.training_cost import ZETTA
 from bench.records.base import Record, Skipped
 from bench.tables.numbers import significant
 from reports import overview
@@ -60,17 +59,17 @@ def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
     rows = [row for row in printed if row["train_epochs"].value and row["gflops"].value]
     names = [load.backbone_name(row) for row in rows]
     counts = [evidence.count(name, 256) for name in names]
-    seen = 3 * training_cost.STEPS_PER_EPOCH * training_cost.BATCH / ZETTA
+    images_seen = [(row["train_epochs"].value or 0.0) * training_cost.IMAGES_PER_EPOCH for row in rows]
     drawn = [
         Training(
             model=name,
             epochs=row["train_epochs"].as_printed,
-            cost=seen * (row["train_epochs"].value or 0.0) * (row["gflops"].value or 0.0) * 1e9,
-            counted=seen * (row["train_epochs"].value or 0.0) * count.macs_per_image if count else None,
+            cost=training_cost.papers_zetta((row["gflops"].value or 0.0) * 1e9, seen),
+            counted=training_cost.papers_zetta(count.macs_per_image, seen) if count else None,
             images_per_s=row["throughput"].value,
             fid=row["fid"].value or 0.0,
         )
-        for name, row, count in zip(names, rows, counts, strict=True)
+        for name, row, count, seen in zip(names, rows, counts, images_seen, strict=True)
     ]
     drawing = figure.trainings(drawn)
     columns: Columns = {
