@@ -157,14 +157,17 @@ def _quality(where: str, group: Sequence[Throughput], res: Size) -> list[Answer]
 
 
 def _memory(records: Sequence[Record]) -> list[Answer]:
-    """The least peak of a training step in every setting with several models of one size."""
-    groups: dict[tuple[object, ...], list[Memory]] = {}
+    """The least peak of a training step in every setting with several models of one size.
+
+    The largest batches come first: at small ones parameters and moments decide.
+    """
+    groups: dict[tuple[int, str], list[Memory]] = {}
     for one in latest(record for record in records if isinstance(record, Memory)):
         case = one.case
         if case.work == "training" and case.limit_bytes is None:
             words = (one.environment.device, case.settings, size(case.model), case.is_predicted)
-            groups.setdefault((height_width(case.res), case.batch, *words), []).append(one)
-    return [_least_memory(groups[name]) for name in sorted(groups, key=repr)]
+            groups.setdefault((-case.batch, repr((height_width(case.res), *words))), []).append(one)
+    return [_least_memory(groups[name]) for name in sorted(groups)]
 
 
 def _least_memory(group: Sequence[Memory]) -> Answer:
