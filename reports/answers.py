@@ -13,10 +13,11 @@ from bench.records.base import Record, Size, height_width, size_text
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
 from bench.stats import processes
+from bench.tables.numbers import with_interval
 from reports.claims import timed
-from reports.claims.timed import Timings
+from reports.claims.timed import Measured, Timings
 from reports.markdown import gmacs, images, significant
-from reports.naming import order, size
+from reports.naming import family, order, size
 from reports.selection import OUR_RULES, Evidence, Setting, latest, setting_of
 
 FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for its speed"
@@ -34,13 +35,19 @@ class Answer:
     text: str  # the best models with their numbers and intervals
     status: str  # measured, counted, predicted, or two of published, measured and counted
     among: tuple[str, ...]  # all models that were compared
-    records: tuple[Record, ...]
+    records: tuple[Record, ...]  # one for each of `among`
 
 
 def answers(evidence: Evidence, timings: Timings, records: Sequence[Record]) -> list[Answer]:
-    """Every answer that the records give, grouped by setting, measured settings first."""
+    """Every answer that the records give, grouped by setting: interleaved rounds first, predictions last."""
     passes = _by_setting(t.record for t in evidence.timings if isinstance(t.record, Throughput))
     found: list[Answer] = []
+    for (setting, res, letters), names in _interleaved(timings).items():
+        if (setting, res, letters) in passes:
+            continue
+        where = _where(setting, res, letters)
+        if (first := _first_of_rounds(where, setting, res, names, timings)) is not None:
+            found += [first, *_leanest(where, names, res, evidence)]
     for (setting, res, letters), group in passes.items():
         where = _where(setting, res, letters)
         found.append(_fastest(where, FASTEST, group, timings))
@@ -95,6 +102,57 @@ def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bo
             if ratio.setting == setting and ratio.interval and not ratio.refused:
                 return ratio.interval[0] > 1
     return processes.ratio_interval(best.by_process_s, one.by_process_s)[0] > 1
+
+
+def _interleaved(timings: Timings) -> dict[Group, list[str]]:
+    """The models that interleaved rounds compare, by setting and letter of size."""
+    groups: dict[Group, set[str]] = {}
+    for newest in (runs[-1] for runs in timings.comparisons):
+        for arm in newest.case.arms:
+            group = setting_of(arm, newest.environment), arm.res, size(arm.model)
+            groups.setdefault(group, set()).add(arm.model)
+    ranked = sorted(groups, key=lambda group: (group[0], height_width(group[1]), group[2]))
+    return {group: sorted(groups[group], key=order) for group in ranked}
+
+
+def _first_of_rounds(
+    where: str, setting: Setting, res: Size, names: Sequence[str], timings: Timings
+) -> Answer | None:
+    """The fastest model by interleaved rounds, with its speed as a multiple of that of a reference."""
+
+    def ratio(model: str, other: str) -> Measured | None:
+        found = timed.interleaved(timings, model, other, res)
+        return timed.most_repeated(one for one in found if one.setting == setting)
+
+    reference = next((name for name in names if family(name) == "DiT"), names[0])
+    known = {name: one for name in names if name != reference and (one := ratio(name, reference)) is not None}
+    if not known:
+        return None
+    of_reference = next(iter(known.values()))
+    speeds = {reference: 1.0, **{name: one.value for name, one in known.items()}}
+    ranked = sorted(speeds, key=lambda name: (-speeds[name], order(name)))
+    best = ranked[:1]
+    for name in ranked[1:]:
+        found = ratio(ranked[0], name)
+        if found is not None and found.interval is not None and found.interval[0] > 1:
+            break
+        best.append(name)
+
+    def words(name: str) -> str:
+        if name == reference:
+            return f"{name} (1)"
+        return f"{name} {with_interval(speeds[name], known[name].interval)}"
+
+    text = f"{_listed(map(words, best))} times the speed of {reference}, 99 % intervals over processes"
+    return Answer(
+        where=where,
+        question=FASTEST,
+        best=tuple(best),
+        text=text,
+        status="measured",
+        among=tuple(ranked),
+        records=tuple(known.get(name, of_reference).records[-1] for name in ranked),
+    )
 
 
 def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -> list[Answer]:

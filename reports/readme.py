@@ -17,7 +17,7 @@ from reports.figures import speed_fid
 from reports.figures.speed_fid import Row
 from reports.markdown import BLANK, Columns, markdown
 from reports.naming import dit_of
-from reports.selection import gather
+from reports.selection import Setting, gather
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -72,20 +72,17 @@ def measured(records: Sequence[Record]) -> ByDevice:
     """
     timings = timed.timings(comparisons(records))
     found: dict[str, dict[int, dict[str, Measured]]] = {}
-    for model in MODELS:
-        for one in timed.interleaved(timings, model, dit_of(model), RES) if model != dit_of(model) else ():
-            if one.interval is not None and not one.refused:
-                setting = one.setting
-                here = found.setdefault(setting.device, {}).setdefault(setting.batch, {})
-                here[model] = max(here.get(model, one), one, key=_processes)
+    for model in (model for model in MODELS if model != dit_of(model)):
+        ratios: dict[Setting, list[Measured]] = {}
+        for one in timed.interleaved(timings, model, dit_of(model), RES):
+            ratios.setdefault(one.setting, []).append(one)
+        for setting, of_setting in ratios.items():
+            if (ratio := timed.most_repeated(of_setting)) is not None:
+                found.setdefault(setting.device, {}).setdefault(setting.batch, {})[model] = ratio
     return {
         device: max((by_batch[batch] for batch in sorted(by_batch)), key=len)
         for device, by_batch in sorted(found.items())
     }
-
-
-def _processes(one: Measured) -> int:
-    return sum(record.processes for record in one.records if isinstance(record, Comparison))
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:

@@ -9,7 +9,7 @@ interleaved ratios, in which hours cancel; or from two sizes timed separately.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from baselines.claims import Claim
@@ -163,6 +163,16 @@ def interleaved(timed: Timings, model: str, reference: str, res: Size) -> list[M
         if setting not in decided:
             found += _chained(timed, setting, model, reference, res)
     return found
+
+
+def most_repeated(found: Iterable[Measured]) -> Measured | None:
+    """Of the interleaved ratios of two models, the one of most processes that gives a verdict."""
+    sound = [one for one in found if one.interval is not None and not one.refused]
+    return max(sound, key=_processes, default=None)
+
+
+def _processes(one: Measured) -> int:
+    return sum(record.processes for record in one.records if isinstance(record, Comparison))
 
 
 def _chained(timed: Timings, setting: Setting, model: str, reference: str, res: Size) -> list[Measured]:

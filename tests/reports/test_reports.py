@@ -23,6 +23,7 @@ from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
 from reports.sections import paper_figures, paper_tables
 from reports.selection import PAPERS_RULES, gather
+from tests.analysis.builders import compared
 from tests.records.examples import ENVIRONMENT, OPERATORS, PASS, QUALITY, THROUGHPUT
 
 CPU = replace(ENVIRONMENT, device="Some CPU", commit="abc1234", date="2026-01-02T03:04:05+00:00")
@@ -274,6 +275,21 @@ def test_one_process_decides_only_what_processes_cannot(slower: float, processes
     ]
     found = answers.answers(gather(records), timings(records), records)
     assert [len(one.best) for one in found if one.question == answers.FASTEST] == [best]
+
+
+def test_interleaved_rounds_answer_where_no_pass_was_timed_alone() -> None:
+    def fastest(*records: Record) -> list[answers.Answer]:
+        found = answers.answers(gather(records), timings(records), records)
+        return [one for one in found if one.question == answers.FASTEST]
+
+    (decided,) = fastest(compared({"DiT-S/2": 1, "FCDM-S": 1.5, "DiCo-S": 1.2}, spread=0.01))
+    assert (decided.best, decided.among) == (("FCDM-S",), ("FCDM-S", "DiCo-S", "DiT-S/2"))
+    assert len(decided.records) == 3
+    assert re.fullmatch(r"FCDM-S 1\.\d+ \[1\..*\] times the speed of DiT-S/2, .*", decided.text)
+    (open_,) = fastest(compared({"DiT-S/2": 1, "FCDM-S": 1.5, "DiCo-S": 1.49}, spread=0.05))
+    assert {*open_.best} >= {"FCDM-S", "DiCo-S"}
+    assert open_.text.startswith("cannot tell ")
+    assert fastest(compared({"DiT-S/2": 1, "FCDM-S": 1.5}, processes=1)) == []
 
 
 def test_remarks_follow_the_cells_they_are_about() -> None:
