@@ -4,7 +4,7 @@ Models are compared within one setting and one letter of size only. Where the be
 processes do, and no interleaved comparison decides between them, the answer is "cannot tell".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.analysis import published_fid
@@ -13,15 +13,15 @@ from bench.records.base import Record, Size, height_width, size_text
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
 from bench.stats import processes
-from bench.tables.numbers import with_interval
 from reports.claims import timed
 from reports.claims.timed import Measured, Timings
-from reports.markdown import gmacs, images, significant
+from reports.markdown import gmacs, images, ratio_text, significant
 from reports.naming import family, order, size
 from reports.selection import OUR_RULES, Evidence, Setting, latest, setting_of
 
 FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for its speed"
 STEP, MEMORY = "fastest training step", "least memory of training"
+OF_ROUNDS = "99 % intervals over processes"
 QUESTIONS = (FASTEST, LEANEST, QUALITY, STEP, MEMORY)
 
 
@@ -40,19 +40,22 @@ class Answer:
 
 def answers(evidence: Evidence, timings: Timings, records: Sequence[Record]) -> list[Answer]:
     """Every answer that the records give, grouped by setting: interleaved rounds first, predictions last."""
-    passes = _by_setting(t.record for t in evidence.timings if isinstance(t.record, Throughput))
+    passes = _by_setting(t.passes for t in evidence.timings if isinstance(t.passes, Throughput))
     found: list[Answer] = []
     for (setting, res, letters), names in _interleaved(timings).items():
         if (setting, res, letters) in passes:
             continue
         where = _where(setting, res, letters)
-        if (first := _first_of_rounds(where, setting, res, names, timings)) is not None:
-            found += [first, *_leanest(where, names, res, evidence)]
+        if (rounds := _rounds(setting, res, names, timings)) is not None:
+            found += [_first_of_rounds(where, rounds), *_leanest(where, names, res, evidence)]
+            found += _quality_of_rounds(where, rounds, res)
     for (setting, res, letters), group in passes.items():
         where = _where(setting, res, letters)
         found.append(_fastest(where, FASTEST, group, timings))
         found += _leanest(where, [one.case.model for one in group], res, evidence)
-        found += _quality(where, group, res)
+        costs = {one.case.model: one.median_s for one in group}
+        words = {one.case.model: f"{images(one)} images/s" for one in group}
+        found += _quality(where, res, costs, words, {one.case.model: one for one in group})
     steps = [r for r in records if isinstance(r, Throughput) and r.case.work == "training"]
     for (setting, res, letters), group in _by_setting(latest(steps)).items():
         found.append(_fastest(_where(setting, res, letters), STEP, group, None))
@@ -98,8 +101,9 @@ def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bo
     """Whether interleaved rounds show it under this setting, or else the spread between processes."""
     setting = setting_of(best.case, best.environment)
     if timings is not None and one.case.work == "inference":
-        for ratio in timed.interleaved(timings, best.case.model, one.case.model, best.case.res):
-            if ratio.setting == setting and ratio.interval and not ratio.refused:
+        ratios = timed.interleaved_under(timings, setting, best.case.model, one.case.model, best.case.res)
+        for ratio in ratios:
+            if ratio.interval and not ratio.refused:
                 return ratio.interval[0] > 1
     return processes.ratio_interval(best.by_process_s, one.by_process_s)[0] > 1
 
@@ -115,20 +119,36 @@ def _interleaved(timings: Timings) -> dict[Group, list[str]]:
     return {group: sorted(groups[group], key=order) for group in ranked}
 
 
-def _first_of_rounds(
-    where: str, setting: Setting, res: Size, names: Sequence[str], timings: Timings
-) -> Answer | None:
-    """The fastest model by interleaved rounds, with its speed as a multiple of that of a reference."""
+@dataclass(frozen=True, kw_only=True)
+class _Rounds:
+    """Speeds of models by interleaved rounds, as multiples of that of a reference."""
 
+    reference: str
+    ratios: Mapping[str, Measured]  # to the reference, by model
+    ranked: Sequence[str]  # the fastest first, the reference among them
+    best: Sequence[str]  # the fastest, and those that no interval separates from it
+
+    def speed(self, name: str) -> float:
+        return self.ratios[name].value if name in self.ratios else 1.0
+
+    def text(self, name: str) -> str:
+        if name == self.reference:
+            return "1"
+        return ratio_text(self.ratios[name].value, self.ratios[name].interval)
+
+    def record(self, name: str) -> Record:
+        of_reference = next(iter(self.ratios.values()))
+        return self.ratios.get(name, of_reference).records[-1]
+
+
+def _rounds(setting: Setting, res: Size, names: Sequence[str], timings: Timings) -> _Rounds | None:
     def ratio(model: str, other: str) -> Measured | None:
-        found = timed.interleaved(timings, model, other, res)
-        return timed.most_repeated(one for one in found if one.setting == setting)
+        return timed.most_repeated(timed.interleaved_under(timings, setting, model, other, res))
 
     reference = next((name for name in names if family(name) == "DiT"), names[0])
     known = {name: one for name in names if name != reference and (one := ratio(name, reference)) is not None}
     if not known:
         return None
-    of_reference = next(iter(known.values()))
     speeds = {reference: 1.0, **{name: one.value for name, one in known.items()}}
     ranked = sorted(speeds, key=lambda name: (-speeds[name], order(name)))
     best = ranked[:1]
@@ -137,22 +157,27 @@ def _first_of_rounds(
         if found is not None and found.interval is not None and found.interval[0] > 1:
             break
         best.append(name)
+    return _Rounds(reference=reference, ratios=known, ranked=ranked, best=best)
 
-    def words(name: str) -> str:
-        if name == reference:
-            return f"{name} (1)"
-        return f"{name} {with_interval(speeds[name], known[name].interval)}"
 
-    text = f"{_listed(map(words, best))} times the speed of {reference}, 99 % intervals over processes"
+def _first_of_rounds(where: str, rounds: _Rounds) -> Answer:
+    listed = _listed(f"{name} {rounds.text(name)}" for name in rounds.best)
     return Answer(
         where=where,
         question=FASTEST,
-        best=tuple(best),
-        text=text,
+        best=tuple(rounds.best),
+        text=f"{listed} times the speed of {rounds.reference}, {OF_ROUNDS}",
         status="measured",
-        among=tuple(ranked),
-        records=tuple(known.get(name, of_reference).records[-1] for name in ranked),
+        among=tuple(rounds.ranked),
+        records=tuple(map(rounds.record, rounds.ranked)),
     )
+
+
+def _quality_of_rounds(where: str, rounds: _Rounds, res: Size) -> list[Answer]:
+    costs = {name: 1 / rounds.speed(name) for name in rounds.ranked}
+    words = {name: f"{rounds.text(name)} times the speed of {rounds.reference}" for name in rounds.ranked}
+    records = {name: rounds.record(name) for name in rounds.ranked}
+    return _quality(where, res, costs, words, records, f", {OF_ROUNDS}")
 
 
 def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -> list[Answer]:
@@ -187,29 +212,40 @@ def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
     return kept
 
 
-def _quality(where: str, group: Sequence[Throughput], res: Size) -> list[Answer]:
-    """The models of which no other one has both a lower published FID and a shorter pass."""
-    known = []
+def _quality(
+    where: str,
+    res: Size,
+    costs: Mapping[str, float],
+    words: Mapping[str, str],
+    records: Mapping[str, Record],
+    end: str = "",
+) -> list[Answer]:
+    """The models of which no other one has both a lower published FID and a shorter pass.
+
+    Args:
+        where: words of the setting.
+        res: of the images, px.
+        costs: time of a pass by model, in any unit.
+        words: the speed of each model.
+        records: of each model.
+        end: last words of the answer.
+    """
     fids: dict[str, float] = {}
-    for one in group:
-        if (fid := published_fid.lowest(one.case.model, res, published_fid.AT_400K)) is not None:
-            known.append(one)
-            fids[one.case.model] = fid.value
-    if not known:
+    for model in costs:
+        if (fid := published_fid.lowest(model, res, published_fid.AT_400K)) is not None:
+            fids[model] = fid.value
+    if not fids:
         return []
-    best = frontier([(one.case.model, one.median_s, fids[one.case.model]) for one in known])
-    shown = [one for one in known if one.case.model in best]
-    shown.sort(key=lambda one: fids[one.case.model])
-    numbers = (f"{one.case.model} FID {fids[one.case.model]:.2f} at {images(one)} images/s" for one in shown)
+    best = sorted(frontier([(model, costs[model], fids[model]) for model in fids]), key=fids.__getitem__)
     return [
         Answer(
             where=where,
             question=QUALITY,
-            best=tuple(one.case.model for one in shown),
-            text=", then ".join(numbers),
+            best=tuple(best),
+            text=", then ".join(f"{model} FID {fids[model]:.2f} at {words[model]}" for model in best) + end,
             status="published FID, measured speed",
-            among=tuple(one.case.model for one in known),
-            records=tuple(known),
+            among=tuple(fids),
+            records=tuple(records[model] for model in fids),
         )
     ]
 

@@ -42,7 +42,7 @@ def setting_line(
         return (res is None or case.res == res) and (wanted is None or case.model in wanted)
 
     chosen = [timing for timing in evidence.by_setting[setting] if is_wanted(timing)]
-    environments = [timing.record.environment for timing in chosen]
+    environments = [record.environment for timing in chosen for record in timing.records]
     extra = []
     if any(environment.device_type == "cpu" for environment in environments):
         extra.append(f"threads {_listed(str(e.threads) for e in environments)}")

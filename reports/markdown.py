@@ -4,10 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bench.records.base import Environment, Record, Skipped
-from bench.records.throughput import TimedPasses
 from bench.stats import processes
 from bench.store.codec import key
 from bench.tables.numbers import BLANK as BLANK
@@ -76,7 +75,27 @@ BRACKETS = (
 )
 
 
-def images(timing: TimedPasses | Skipped | None) -> str:
+def ratio_text(value: float, interval: tuple[float, float] | None) -> str:
+    """1.06 [0.92, 1.22], or the number alone without an interval."""
+    return f"{value:.2f}" if interval is None else f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+class Timed(Protocol):
+    """Passes of a model: of one record, or of all runs of a comparison."""
+
+    @property
+    def images_per_s(self) -> float: ...
+    @property
+    def images_per_s_interval(self) -> tuple[float, float] | None: ...
+    @property
+    def times_s(self) -> tuple[float, ...]: ...
+    @property
+    def unmet(self) -> tuple[str, ...]: ...
+    @property
+    def processes(self) -> int: ...
+
+
+def images(timing: Timed | Skipped | None) -> str:
     """Images/s, the median with its interval (`BRACKETS`), or the status of a case without a number."""
     if timing is None:
         return BLANK

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from baselines import load
 from bench.records.base import Record, Size, Skipped, height_width, size_text
-from bench.records.throughput import Throughput
 from reports.answers import QUESTIONS, Answer
+from reports.claims.timed import Timings, timings
 from reports.conditions import command, counted_line, per_image, setting_line
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
-from reports.naming import order
+from reports.naming import dit_of, order
 from reports.published import measured_ratio
 from reports.selection import OUR_RULES, Evidence, Setting, gather
 
@@ -71,12 +71,13 @@ def answers(found: Sequence[Answer]) -> str:
     return f"## Answers\n\n{text}\n\n{markdown(columns, [one.records for one in shown])}{rest}"
 
 
-def headlines(evidence: Evidence, marks: dict[Setting, str]) -> str:
+def headlines(evidence: Evidence, known: Timings) -> str:
     """Counts, speeds and published numbers of the papers' families, one table for each resolution."""
-    return "\n\n".join(_headline(res, evidence, marks) for res in HEADLINES)
+    return "\n\n".join(_headline(res, evidence, known) for res in HEADLINES)
 
 
-def _headline(res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:
+def _headline(res: int, evidence: Evidence, known: Timings) -> str:
+    marks = setting_marks(evidence)
     rows = {
         row["model"].as_printed: row
         for row in load.table(HEADLINES[res]).rows
@@ -92,19 +93,22 @@ def _headline(res: int, evidence: Evidence, marks: dict[Setting, str]) -> str:
         "params, M, counted": [significant(c.params / 1e6) if c else BLANK for c in counts],
         "GMACs, counted": [per_image(c, c.macs if c else None) for c in counts],
     }
-    used = {setting: [evidence.timing(setting, name, res) for name in names] for setting in marks}
-    most = sorted(used, key=lambda setting: -sum(map(bool, used[setting])))[:MEASURED]
-    shown = [setting for setting in marks if setting in most and any(used[setting])]
+    shown = evidence.fullest([(name, res) for name in names], MEASURED)
     for setting in shown:
-        heading = f"images/s, measured ({marks[setting]})"
-        columns[heading] = [images(t.record if t else None) for t in used[setting]]
-        for source, timing in zip(sources, used[setting], strict=True):
-            source += [timing.record] if timing else []
+        mark, found = marks[setting], [evidence.timing(setting, name, res) for name in names]
+        columns[f"images/s, measured ({mark})"] = [images(t.passes if t else None) for t in found]
+        columns[f"÷ DiT, measured ({mark})"] = [
+            measured_ratio(evidence, known, setting, name, res, dit_of(name)) for name in names
+        ]
+        for source, timing in zip(sources, found, strict=True):
+            source += timing.records if timing else []
     for heading, key in (("images/s, published", "throughput"), ("FID, published", "fid")):
         columns[heading] = [rows[name][key].as_printed or BLANK if name in rows else BLANK for name in names]
     table = load.table(HEADLINES[res])
     lines = [f"{table.paper} Table {table.number} is the source of the published columns: 400K steps."]
     lines += [f"{marks[setting]}: {setting}." for setting in shown]
+    if any(setting.is_interleaved for setting in shown):
+        lines.append(INTERLEAVED)
     return f"## Backbones at {res} px\n\n{' '.join(lines)}\n\n{markdown(columns, sources)}"
 
 
@@ -139,36 +143,40 @@ def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     marks = setting_marks(evidence)
     parts = ["## Images per second", READING]
     for setting, mark in marks.items():
-        found = [t for t in evidence.by_setting[setting] if isinstance(t.record, Throughput)]
+        found = [t for t in evidence.by_setting[setting] if not isinstance(t.passes, Skipped)]
         sizes = sorted({t.case.res for t in found}, key=_by_size)
         names = sorted({t.case.model for t in found}, key=order)
         columns: Columns = {"model": names}
         for res in sizes:
-            timings = [evidence.timing(setting, name, res) for name in names]
-            columns[f"images/s at {size_text(res)} px"] = [images(t.record if t else None) for t in timings]
+            at_size = [evidence.timing(setting, name, res) for name in names]
+            columns[f"images/s at {size_text(res)} px"] = [images(t.passes if t else None) for t in at_size]
             columns[f"÷ DiT at {size_text(res)} px"] = [
-                BLANK if ratio is None else f"{ratio:.2f}"
-                for ratio in (measured_ratio(evidence, setting, name, res) for name in names)
+                measured_ratio(evidence, timings(records), setting, name, res, dit_of(name)) for name in names
             ]
         if found:
-            sources = [[t.record for t in found if t.case.model == name] for name in names]
+            sources = [[r for t in found if t.case.model == name for r in t.records] for name in names]
             line = setting_line(setting, evidence)
             parts += [f"### {mark}: {setting}", line, markdown(columns, sources)]
     parts.append(_without_number(evidence, marks))
     return "\n\n".join(filter(None, parts)), []
 
 
+INTERLEAVED = (
+    "*Interleaved* times are from rounds with other models (bench.versus); their ratios are those of the "
+    "rounds, with 99 % intervals, and no column mixes them with models timed alone."
+)
 READING = (
     "images/s is batch / median pass of one denoising call, model(x, t, y), not of a sampler. "
     f"{BRACKETS}; † marks a case whose time budget ended before the interval was as "
     "narrow as requested. Compare images/s within a table only. Across devices compare the ratio to the DiT "
-    "of the same size (÷ DiT), and even that moves with precision, batch and attention kernel."
+    "of the same size (÷ DiT), and even that moves with precision, batch and attention kernel. "
+    f"{INTERLEAVED}"
 )
 
 
 def _without_number(evidence: Evidence, marks: dict[Setting, str]) -> str:
     """The cases that failed, with their reasons."""
-    skipped = [(t, t.record) for t in evidence.timings if isinstance(t.record, Skipped)]
+    skipped = [(t, t.passes) for t in evidence.timings if isinstance(t.passes, Skipped)]
     if not skipped:
         return ""
     skipped.sort(key=lambda s: (order(s[0].case.model), height_width(s[0].case.res), s[1].reason))

@@ -109,13 +109,14 @@ def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
     """Write every page and draw its plots. Records may be in any order; equal ones count once."""
     distinct = tuple({one.age: one for one in sorted(records, key=lambda one: one.age)}.values())
     evidence = gather(distinct)
-    found = answers.answers(evidence, timed.timings(distinct), distinct)
+    known = timed.timings(distinct)
+    found = answers.answers(evidence, known, distinct)
     judged = claims.page(distinct)
     of_topics = {topic.file: [section(distinct) for section in topic.sections] for topic in TOPICS}
     drawings = [drawing for of in of_topics.values() for _, drawn in of for drawing in drawn]
     drawings = [macs_fid.draw(evidence), *judged.drawings, *drawings]
     texts = {
-        REPORT: _report(distinct, evidence, found, judged, drawings, notes.section(remarks)),
+        REPORT: _report(distinct, evidence, known, found, judged, drawings, notes.section(remarks)),
         claims.FILE: judged.text,
         **{topic.file: _topic(topic, [text for text, _ in of_topics[topic.file]]) for topic in TOPICS},
     }
@@ -139,6 +140,7 @@ FIRST = ("macs_fid", "fairness", "claims", "scaling", "convergence")
 def _report(
     records: Sequence[Record],
     evidence: Evidence,
+    known: timed.Timings,
     found: Sequence[answers.Answer],
     judged: claims.Page,
     drawings: Sequence[Drawing],
@@ -153,7 +155,7 @@ def _report(
     parts = [
         overview.head(records, evidence),
         overview.answers(found),
-        overview.headlines(evidence, overview.setting_marks(evidence)),
+        overview.headlines(evidence, known),
         judged.summary,
         "## Plots",
         *(picture.markdown for picture in chosen if picture),

@@ -10,8 +10,10 @@ from bench.analysis import training_cost
 from bench.records.base import Record, Size
 from bench.records.counts import MacCount
 from bench.tables.numbers import decimals, significant
+from reports.claims import timed
+from reports.claims.timed import Timings
 from reports.conditions import command, counted_line, per_image, setting_line
-from reports.markdown import BLANK, Columns, gmacs, images, markdown
+from reports.markdown import BLANK, Columns, gmacs, images, markdown, ratio_text
 from reports.naming import dit_of, order
 from reports.selection import Evidence, Setting
 
@@ -46,7 +48,7 @@ READING = (
     "samples drawn here, if there are any. [r1], [r2], ... at a published number lead to a remark under its "
     "table: the papers contradict each other, or the number was probably copied from another source."
 )
-SETTINGS = 8  # maximum measured settings with columns in a table
+SETTINGS = 4  # maximum measured settings with columns in a table
 COUNTABLE = {
     *("gflops", "params_m", "params_as_printed", "training_zflops", "training_hours"),
     *("gflops_pct_of_dit", "gflops_pct_of_dico", "params_pct_of_dit_b2"),
@@ -64,6 +66,7 @@ class Compared:
     table: load.PublishedTable
     res: int  # px, of rows that print none
     evidence: Evidence
+    timings: Timings
     marks: Mapping[Setting, str]
     predicted: Predicted = lambda model, res: ""
     predicted_on: str = ""  # GPU and precision
@@ -96,15 +99,10 @@ class Compared:
 
     @cached_property
     def here(self) -> dict[Setting, str]:
-        """At most SETTINGS settings, those with most of the models, if the table prints a speed."""
+        """At most SETTINGS settings with their marks, if the table prints a speed."""
         if "throughput" not in self.table.columns:
             return {}
-        known = {
-            setting: sum(self.evidence.timing(setting, *at) is not None for at in self._rows)
-            for setting in self.marks
-        }
-        most = sorted(filter(known.get, known), key=lambda setting: -known[setting])[:SETTINGS]
-        return {setting: mark for setting, mark in self.marks.items() if setting in most}
+        return {setting: self.marks[setting] for setting in self.evidence.fullest(self._rows, SETTINGS)}
 
     @cached_property
     def references(self) -> list[int | None]:
@@ -172,7 +170,7 @@ def _sources(compared: Compared) -> list[list[Record]]:
     for name, res, count in zip(compared.names, compared.sizes, compared.counts, strict=True):
         found: list[Record] = [count] if count else []
         timings = [compared.evidence.timing(setting, name, res) for setting in compared.here]
-        found += [timing.record for timing in timings if timing]
+        found += [record for timing in timings if timing for record in timing.records]
         sources.append(found)
     return sources
 
@@ -300,12 +298,15 @@ def _speed(compared: Compared, column: str, head: str) -> Columns:
     if not compared.here:
         columns["images/s, measured here"] = [BLANK] * len(printed)
     for setting, mark in compared.here.items():
-        timings = [
-            compared.evidence.timing(setting, *at) for at in zip(compared.names, compared.sizes, strict=True)
+        rows = list(zip(compared.names, compared.sizes, strict=True))
+        timings = [compared.evidence.timing(setting, *at) for at in rows]
+        columns[f"images/s, measured here ({mark})"] = [images(t.passes if t else None) for t in timings]
+        columns[f"{compared.over}, measured here ({mark})"] = [
+            BLANK
+            if reference is None
+            else measured_ratio(compared.evidence, compared.timings, setting, *at, compared.names[reference])
+            for at, reference in zip(rows, compared.references, strict=True)
         ]
-        columns[f"images/s, measured here ({mark})"] = [images(t.record if t else None) for t in timings]
-        rates = [t.images_per_s if t else None for t in timings]
-        columns[f"{compared.over}, measured here ({mark})"] = _ratios(rates, compared.references)
     predicted = [
         compared.predicted(name, res) if name else ""
         for name, res in zip(compared.names, compared.sizes, strict=True)
@@ -337,11 +338,18 @@ _BESIDE: dict[str, Callable[[Compared, str, str], Columns]] = {
 }
 
 
-def measured_ratio(evidence: Evidence, setting: Setting, model: str, res: Size) -> float | None:
-    """Divide a model's images/s by that of the DiT of equal size under the same setting."""
+def measured_ratio(
+    evidence: Evidence, timings: Timings, setting: Setting, model: str, res: Size, reference: str
+) -> str:
+    """Speed of a model / speed of another under one setting; of interleaved rounds with its 99 % interval."""
     own = evidence.images_per_s(setting, model, res)
-    dit = evidence.images_per_s(setting, dit_of(model), res)
-    return own / dit if own and dit else None
+    other = evidence.images_per_s(setting, reference, res)
+    if not own or not other:
+        return BLANK
+    if model == reference or not setting.is_interleaved:
+        return ratio_text(own / other, None)
+    found = timed.most_repeated(timed.interleaved_under(timings, setting, model, reference, res))
+    return BLANK if found is None else ratio_text(found.value, found.interval)
 
 
 def hidden_macs(evidence: Evidence) -> str:

@@ -15,7 +15,7 @@ from reports.claims import timed
 from reports.claims.timed import Measured
 from reports.figures import speed_fid
 from reports.figures.speed_fid import Row
-from reports.markdown import BLANK, Columns, markdown
+from reports.markdown import BLANK, Columns, markdown, ratio_text
 from reports.naming import dit_of
 from reports.selection import Setting, gather
 
@@ -109,7 +109,7 @@ def table(records: Sequence[Record]) -> str:
         if row.model == dit_of(row.model):
             return "1"
         value = row.measured.get(device)
-        return BLANK if value is None else f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]"
+        return BLANK if value is None else ratio_text(value[0], value[1:])
 
     columns: Columns = {
         "model": [row.model for row in found],

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import TypeVar
 
+from bench.analysis import speed_ratios
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped
 from bench.records.columns import ENVIRONMENT, PROVENANCE
+from bench.records.comparison import Comparison
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
+from bench.stats import processes
 from bench.tables.table import Row, Table
 
 R = TypeVar("R", bound=Record)
@@ -27,30 +30,89 @@ class Setting:
     precision: str
     batch: int
     switches: tuple[str, ...]  # nondefault settings, in words
+    is_interleaved: bool = False  # timed in rounds with other models; never in one column with others
 
     @property
     def but_device(self) -> str:
         """The setting without the device, in words."""
-        return ", ".join([self.precision, f"batch {self.batch}", *self.switches])
+        how = ["interleaved"] * self.is_interleaved
+        return ", ".join([self.precision, f"batch {self.batch}", *self.switches, *how])
 
     def __str__(self) -> str:
         return f"{self.device}, {self.but_device}"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InterleavedPasses:
+    """Passes of one model in all runs of an interleaved comparison."""
+
+    runs: tuple[Comparison, ...]  # the newest last
+    arm: int  # place of the model
+
+    @property
+    def case(self) -> ModelCase:
+        return self.runs[-1].case.arms[self.arm]
+
+    @property
+    def environment(self) -> Environment:
+        return self.runs[-1].environment
+
+    @cached_property
+    def by_process_s(self) -> Sequence[Sequence[float]]:
+        """The times of each process, or the middle of each of three runs or more."""
+        return speed_ratios.times_s(self.runs, self.arm)
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        return tuple(time_s for of in self.by_process_s for time_s in of)
+
+    @property
+    def processes(self) -> int:
+        return sum(run.processes for run in self.runs)
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Blank: the criteria of a comparison are about ratios."""
+        return ()
+
+    @property
+    def median_s(self) -> float:
+        return processes.middle(self.by_process_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.case.batch / self.median_s
+
+    @cached_property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        """95 % interval, like that of `TimedPasses`."""
+        hour_sd = processes.HOUR_SD.get(self.environment.device_type, 0.0)
+        ends = processes.interval(self.by_process_s, hour_sd=hour_sd)
+        return ends and (self.case.batch / ends[1], self.case.batch / ends[0])
+
+
+Passes = Throughput | InterleavedPasses
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The newest result of a throughput case: its record, or the reason for a missing number."""
+    """A model's passes under one setting, or the reason for a missing number."""
 
-    case: ThroughputCase
-    record: Throughput | Skipped
+    passes: Passes | Skipped
+    case: ModelCase
 
     @cached_property
     def setting(self) -> Setting:
-        return setting_of(self.case, self.record.environment)
+        alone = setting_of(self.case, self.passes.environment)
+        return replace(alone, is_interleaved=isinstance(self.passes, InterleavedPasses))
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.passes.runs if isinstance(self.passes, InterleavedPasses) else (self.passes,)
 
     @property
     def images_per_s(self) -> float | None:
-        return None if isinstance(self.record, Skipped) else self.record.images_per_s
+        return None if isinstance(self.passes, Skipped) else self.passes.images_per_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +155,21 @@ class Evidence:
         """Find a model's timing under a setting."""
         return self._timings.get((setting, model, res))
 
+    def fullest(self, cases: Sequence[tuple[str, Size]], limit: int) -> list[Setting]:
+        """At most `limit` settings, in order: those with the fewest switches, then with most of the cases.
+
+        Of equal ones fp32, the papers' precision, comes first, then interleaved rounds.
+        """
+        known = {
+            setting: sum((setting, *case) in self._timings for case in cases) for setting in self.settings
+        }
+
+        def place(one: Setting) -> tuple[object, ...]:
+            return len(one.switches), -known[one], one.precision != "fp32", not one.is_interleaved
+
+        ranked = sorted(filter(known.get, known), key=place)
+        return sorted(ranked[:limit])
+
     def images_per_s(self, setting: Setting, model: str, res: Size) -> float | None:
         """Images per second; None if the case has no number."""
         timing = self.timing(setting, model, res)
@@ -125,10 +202,13 @@ def remembered(of_records: Callable[[Sequence[Record]], T]) -> Callable[[Sequenc
 
 @remembered
 def gather(records: Sequence[Record]) -> Evidence:
-    """Keep the newest count and forward pass of each case, by date, then by content."""
+    """Keep the newest count and forward pass of each case, by date, then by content.
+
+    Of several comparisons in which a model was timed the one of most processes counts, with all its runs.
+    """
     counts = [record for record in records if isinstance(record, MacCount)]
     timed = [
-        Timing(case=record.case, record=record)
+        Timing(case=record.case, passes=record)
         for record in records
         if isinstance(record, Throughput | Skipped)
         and isinstance(record.case, ThroughputCase)
@@ -140,12 +220,18 @@ def gather(records: Sequence[Record]) -> Evidence:
         for c in sorted(counts, key=lambda count: count.age)
     }
     newest_timings = {
-        (t.case.model, t.case.res, t.setting): t for t in sorted(timed, key=lambda t: t.record.age)
+        (t.case.model, t.case.res, t.setting): t for t in sorted(timed, key=lambda t: t.records[-1].age)
     }
+    older = len(counts) + len(timed) - len(newest_counts) - len(newest_timings)
+    compared = speed_ratios.by_case(record for record in records if isinstance(record, Comparison))
+    for runs in sorted(compared, key=lambda runs: (sum(run.processes for run in runs), runs[-1].age)):
+        for arm, case in enumerate(runs[-1].case.arms):
+            one = Timing(case=case, passes=InterleavedPasses(runs=runs, arm=arm))
+            newest_timings[case.model, case.res, one.setting] = one
     return Evidence(
         counted=tuple(newest_counts[case] for case in sorted(newest_counts, key=repr)),
         timings=tuple(newest_timings[case] for case in sorted(newest_timings, key=repr)),
-        older=len(counts) + len(timed) - len(newest_counts) - len(newest_timings),
+        older=older,
     )
 
 

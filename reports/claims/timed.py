@@ -165,6 +165,14 @@ def interleaved(timed: Timings, model: str, reference: str, res: Size) -> list[M
     return found
 
 
+def interleaved_under(
+    timed: Timings, setting: Setting, model: str, reference: str, res: Size
+) -> list[Measured]:
+    """The interleaved ratios of one setting."""
+    alone = replace(setting, is_interleaved=False)
+    return [one for one in interleaved(timed, model, reference, res) if one.setting == alone]
+
+
 def most_repeated(found: Iterable[Measured]) -> Measured | None:
     """Of the interleaved ratios of two models, the one of most processes that gives a verdict."""
     sound = [one for one in found if one.interval is not None and not one.refused]

@@ -21,7 +21,7 @@ from bench.records.training import TrainingRun
 from bench.stats import ratios
 from bench.tables.numbers import rounded
 from reports.naming import family
-from reports.selection import latest
+from reports.selection import InterleavedPasses, latest
 
 MEASURED, COUNTED, PREDICTED, PUBLISHED = "measured", "counted", "predicted", "published"
 STATUSES = (MEASURED, COUNTED, PREDICTED, PUBLISHED)  # in the order of rows
@@ -86,7 +86,7 @@ class Row:
 
 
 def of_records(records: Sequence[Record]) -> list[Row]:
-    """The rows of records, in their order; a comparison has a row for each pair."""
+    """The rows of records, in their order; a comparison has a row for each model and for each pair."""
     newest = set(map(id, latest(records)))
     rows: list[Row] = []
     for place, record in enumerate(records):
@@ -115,7 +115,7 @@ def _rows(record: Record) -> list[Row]:
     if isinstance(record, Skipped):
         row.result = f"{record.status}: {record.reason}"
     if isinstance(record, Comparison):
-        return _pairs(record, row)
+        return _passes(record, row) + _pairs(record, row)
     _fill(row, record)
     return [row]
 
@@ -178,6 +178,19 @@ def _fill(row: Row, record: Record) -> None:
         case Ceiling():
             unit = "GB/s" if case.what == "copy" else "GFLOP/s"
             row.result = f"{rounded(record.per_s / 1e9)} {unit}"
+
+
+def _passes(record: Comparison, row: Row) -> list[Row]:
+    """A row for the passes of every model, whose times stand in no row of passes timed alone."""
+    found = []
+    for arm, case in enumerate(record.case.arms):
+        passes = InterleavedPasses(runs=(record,), arm=arm)
+        one = Row(**{**vars(row), "model": case.model, "what": "interleaved pass"})
+        one.settings, one.interval = _settings(case), passes.images_per_s_interval
+        one.numbers = {"rate": passes.images_per_s, "ms": 1e3 * passes.median_s}
+        one.result = "; ".join([f"interval: {record.interval_covers}", *record.noise(arm)])
+        found.append(one)
+    return found
 
 
 def _pairs(record: Comparison, row: Row) -> list[Row]:

@@ -108,19 +108,20 @@ def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
     }
     sources: list[list[Record]] = [[] for _ in names]
     marks = overview.setting_marks(evidence)
-    every = {setting: [evidence.timing(setting, name, 512) for name in names] for setting in marks}
-    most = sorted(every, key=lambda setting: -sum(map(bool, every[setting])))[:SETTINGS]
-    by_setting = {setting: found for setting, found in every.items() if setting in most and any(found)}
+    by_setting = {
+        setting: [evidence.timing(setting, name, 512) for name in names]
+        for setting in evidence.fullest([(name, 512) for name in names], SETTINGS)
+    }
     for setting, found in by_setting.items():
         rates = [one.images_per_s if one else None for one in found]
         columns[f"ms an image, measured here ({marks[setting]})"] = [
             BLANK if rate is None else significant(1e3 / rate) for rate in rates
         ]
         columns[f"images/s, measured here ({marks[setting]})"] = [
-            images(one.record if one else None) for one in found
+            images(one.passes if one else None) for one in found
         ]
         for source, one in zip(sources, found, strict=True):
-            source += [one.record] if one else []
+            source += one.records if one else []
     fids = {name: _lowest_fid(name) for name in names}
     columns["lowest FID, published"] = [fids[name].as_printed or BLANK for name in names]
     points = [(n, _milliseconds(rows[n]), fid) for n in rows if (fid := fids[n].value) is not None]
@@ -146,11 +147,11 @@ def _drawn(by_setting: dict[Setting, list[Timing | None]]) -> tuple[str, dict[st
 
 
 def _pass(timing: Timing) -> Pass | None:
-    if isinstance(timing.record, Skipped):
+    if isinstance(timing.passes, Skipped):
         return None
-    rates = timing.record.images_per_s_interval
+    rates = timing.passes.images_per_s_interval
     interval = rates and (1e3 / rates[1], 1e3 / rates[0])
-    return Pass(model=timing.case.model, ms=1e3 / timing.record.images_per_s, interval=interval)
+    return Pass(model=timing.case.model, ms=1e3 / timing.passes.images_per_s, interval=interval)
 
 
 def _milliseconds(row: load.Row) -> float:

@@ -11,6 +11,7 @@ from bench.analysis.projection.published import BATCH, GPU
 from bench.records.base import Record
 from bench.tables.numbers import significant
 from reports import overview, published
+from reports.claims.timed import timings
 from reports.figures.plots import Drawing
 from reports.markdown import Columns, markdown
 from reports.published import Compared, Predicted
@@ -108,6 +109,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
             table=load.table(name),
             res=res,
             evidence=evidence,
+            timings=timings(records),
             marks=marks,
             predicted=predicted,
             predicted_on=where,

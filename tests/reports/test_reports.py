@@ -75,6 +75,7 @@ def append(path: Path, records: Iterable[Record]) -> None:
     path.write_text("".join(map(to_line, records)))
 
 
+PASS_OF_CASE = {"res": 256, "latent_size": 32, "batch": 8, "precision": "fp32"}
 SEVEN = (0.030, 0.031, 0.032, 0.033, 0.034, 0.035, 0.036)  # median 33 ms, interval the whole range
 
 
@@ -229,6 +230,18 @@ def test_the_measured_ratio_stands_beside_the_published_one() -> None:
     row = table["model"].index("FCDM-XL")
     assert table["÷ DiT, measured here (M1)"][row] == "3.00"
     assert table["÷ DiT, published"][row] == "3.39"
+
+
+def test_interleaved_passes_have_columns_of_their_own() -> None:
+    rounds = compared({"DiT-XL/2": 1, "FCDM-XL": 1.5}, CPU, spread=0.01, **PASS_OF_CASE)
+    text = report(timed(case("DiT-XL/2"), *SEVEN), rounds)
+    table = columns(text, "## FCDM Table 3:")
+    row, dit = table["model"].index("FCDM-XL"), table["model"].index("DiT-XL/2")
+    assert "**Measured here (M2)**: Some CPU, fp32, batch 8, interleaved; " in text
+    assert table["images/s, measured here (M1)"][row] == BLANK  # no ratio of rounds and passes timed alone
+    assert table["images/s, measured here (M1)"][dit].startswith("242.4 ")
+    assert re.fullmatch(r"1[12]\.\d+ \[.*\]", table["images/s, measured here (M2)"][row])
+    assert re.fullmatch(r"1\.5\d \[1\.\d\d, 1\.\d\d\]", table["÷ DiT, measured here (M2)"][row])
 
 
 def test_every_setting_has_a_column_with_its_conditions() -> None:
