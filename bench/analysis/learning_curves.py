@@ -18,6 +18,7 @@ from bench.stats import intervals
 
 Axis = Literal["steps", "images", "flops", "seconds", "joules"]
 AXES: tuple[Axis, ...] = ("steps", "images", "flops", "seconds", "joules")
+UNEVEN = 1.1  # ratio of the seconds of two seeds, which have equal work, above which seconds compare nothing
 Curve = tuple[tuple[float, float], ...]  # (position on an axis, loss), in order
 Interval = tuple[float, float]
 
@@ -61,6 +62,23 @@ class TrainingStudy:
     def runs_of(self, model: str) -> tuple[TrainingRun, ...]:
         """The runs of a model in the order of their seeds."""
         return tuple(self.runs[model].values())
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes on which every model was measured; without seconds if those of equal work differ."""
+        return tuple(
+            axis
+            for axis in AXES
+            if not (axis == "seconds" and self.uneven_seconds)
+            and all(mean_curve(self, model, axis) for model in self.models)
+        )
+
+    @property
+    def uneven_seconds(self) -> dict[str, float]:
+        """Ratio of the slowest to the fastest seed's seconds, of the models where it exceeds UNEVEN."""
+        seconds = {model: [run.last.seconds for run in self.runs_of(model)] for model in self.models}
+        ratios = {model: max(of) / min(of) for model, of in seconds.items() if min(of) > 0}
+        return {model: ratio for model, ratio in ratios.items() if ratio > UNEVEN}
 
     def seeds(self, *models: str) -> tuple[int, ...]:
         """The seeds that all of these models have; the default is all models of the study."""

@@ -111,12 +111,8 @@ def written(value: float) -> str:
 
 
 def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
-    """Draw the validation loss against steps, training FLOPs, seconds and, if measured, joules."""
-    axes_of = [
-        axis
-        for axis in PANELS
-        if all(learning_curves.mean_curve(study, model, axis) for model in study.models)
-    ]
+    """Draw the validation loss against steps, training FLOPs and, where measured, seconds and joules."""
+    axes_of = [axis for axis in PANELS if axis in study.axes]
     recipe = study.setting.recipe
     figure = new_figure(1.2 + 3.3 * len(axes_of), 4.0)
     panels = figure.subplots(1, len(axes_of), squeeze=False)[0]
@@ -136,7 +132,7 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
     )
     caption = (
         f"Line: mean of {_seeds(study)}; band: from the lowest to the highest seed. Trained weights, "
-        f"measured on {study.setting.device}, also the seconds. Step 0 is not on a logarithmic axis."
+        f"measured on {study.setting.device}. Step 0 is not on a logarithmic axis."
     )
     return figure, title, caption
 

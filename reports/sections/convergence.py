@@ -25,7 +25,6 @@ OBJECTIVES = {
     "flow-x": "flow matching: linear path, data predicted, squared error of the velocity that follows",
 }
 MAX_RANKINGS = 10  # maximum rows of a table
-UNSTEADY = 1.1  # ratio of slowest to fastest seed's seconds that gives a warning
 AXIS_NAMES: dict[Axis, str] = {
     "steps": "steps",
     "flops": "training FLOPs",
@@ -114,7 +113,7 @@ def _title(study: TrainingStudy) -> str:
 def _study(study: TrainingStudy) -> list[str]:
     rows = training_table.results_of(study)
     parts = [_conditions(study), markdown(_recipe(study)), _failures(study), "#### Loss at the end"]
-    parts += [_verdicts(study), table(training_table.table(rows), rows), _unsteady(study)]
+    parts += [_verdicts(study), table(training_table.table(rows), rows), _uneven(study)]
     if study.others:
         parts += [f"#### At equal cost, compared with {study.reference}", _about_differences(study)]
         parts += [_by_axis(study, "at equal {}", partial(_difference, study))]
@@ -227,28 +226,20 @@ def _verdicts(study: TrainingStudy) -> str:
     return f"**At equal steps**, {verdicts}." if verdicts else ""
 
 
-def _unsteady(study: TrainingStudy) -> str:
-    """Warning if the seconds of a model differ between seeds, which have equal work."""
-    unsteady = []
-    for model in study.models:
-        seconds = [run.last.seconds for run in study.runs_of(model)]
-        if min(seconds) > 0 and max(seconds) > UNSTEADY * min(seconds):
-            unsteady.append(f"{model} {100 * (max(seconds) / min(seconds) - 1):.0f} %")
-    if not unsteady:
+def _uneven(study: TrainingStudy) -> str:
+    """Why seconds are left out, if those of equal work differ between seeds."""
+    if not study.uneven_seconds:
         return ""
+    ratios = ", ".join(f"{model} {100 * (ratio - 1):.0f} %" for model, ratio in study.uneven_seconds.items())
     return (
         f"**The machine was busy with other work:** the seconds of equal work differ between seeds by "
-        f"{', '.join(unsteady)}. Comparisons by seconds hold for this study only."
+        f"{ratios}. Nothing is compared by seconds."
     )
 
 
 def _axes(study: TrainingStudy) -> list[Axis]:
-    """The axes on which every model was measured, without images, which are equivalent to steps."""
-    return [
-        axis
-        for axis in AXIS_NAMES
-        if all(learning_curves.mean_curve(study, model, axis) for model in study.models)
-    ]
+    """The axes of the tables: without images, which are equivalent to steps."""
+    return [axis for axis in AXIS_NAMES if axis in study.axes]
 
 
 def _by_axis(study: TrainingStudy, heading: str, cell: Callable[[str, Axis], str]) -> str:

@@ -187,12 +187,14 @@ def test_two_seeds_have_no_interval() -> None:
     assert "inconclusive" not in page
 
 
-def test_seconds_that_differ_between_seeds_give_a_warning() -> None:
+def test_seconds_that_differ_between_seeds_compare_nothing() -> None:
     slow = trained("DiT-Ti/2", 2, [power(step) + 5 for step in STEPS], s_per_step=0.15)
     quiet = study()
     assert "busy with other work" not in text(quiet)
     page = text([slow if (run.case.model, run.case.seed) == ("DiT-Ti/2", 2) else run for run in quiet])
     assert "seconds of equal work differ between seeds by DiT-Ti/2 50 %" in page
+    assert "at equal seconds" in text(quiet)
+    assert "at equal seconds" not in page
 
 
 @pytest.mark.usefixtures("blank_figures")
