@@ -103,13 +103,8 @@ def parser() -> options.Parser:
     made.add_argument("what", choices=("spectrum", "channels"), help="what to analyse")
     probe_options.add_options(made)
     group = made.add_argument_group("channels")
-    group.add_argument(
-        "--layer",
-        type=pattern,
-        default=LAYER,
-        metavar="REGEX",
-        help="layers whose inputs are scored (default: those called contract)",
-    )
+    text = "layers whose inputs are scored (default: those called contract)"
+    options.add(group, "--layer", pattern, text, default=LAYER, metavar="REGEX")
     group.add_argument("--by", choices=("layer",), help="a row for every layer")
     options.add_output(made)
     return made

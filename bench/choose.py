@@ -10,6 +10,7 @@ Method: docs/choose.md
 """
 
 import argparse
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -253,49 +254,26 @@ def _memory(text: str) -> memory_fit.Device:
         ) from None
 
 
-def _positive(text: str) -> float:
-    try:
-        value = options.number(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above zero, got {text!r}")
-    return value
+_positive = options.number_in(0, math.inf, "a number above zero", above=True)
 
 
 def parser() -> options.Parser:
     made = options.parser("bench.choose", __doc__)
-    made.add_argument(
-        "--gpu", required=True, metavar="GPU", help="of baselines/gpus.csv, by name or a unique part of it"
-    )
-    made.add_argument("--res", type=options.resolution, default=256, metavar="PX", help="default: 256")
-    made.add_argument(
-        "--batch", type=options.positive_int, default=64, metavar="N", help="images a pass (default: 64)"
-    )
-    made.add_argument("--precision", choices=options.PRECISIONS, default="bf16", help="default: bf16")
-    made.add_argument(
-        "--work", choices=("inference", "training"), default="inference", help="default: inference"
-    )
-    made.add_argument(
-        "--model", nargs="+", action="extend", metavar="NAME", help="candidates (default: all as published)"
-    )
+    text = "of baselines/gpus.csv, by name or a unique part of it"
+    made.add_argument("--gpu", required=True, metavar="GPU", help=text)
+    options.add(made, "--res", options.resolution, default=256)
+    options.add(made, "--batch", options.positive_int, "images a pass", default=64)
+    options.add(made, "--precision", options.PRECISIONS, default="bf16")
+    options.add(made, "--work", options.WORKS, default="inference")
+    options.add_model(made, "candidates (default: all as published)")
     limits = made.add_argument_group("limits")
-    limits.add_argument("--min-images-per-s", type=_positive, metavar="X", help="lowest speed")
-    limits.add_argument("--memory", type=_memory, metavar="SIZE", help="as 24GB (default: that of the GPU)")
-    limits.add_argument("--max-fid", type=_positive, metavar="X", help="highest published FID")
-    limits.add_argument(
-        "--fid",
-        choices=tuple(published_fid.KINDS),
-        default=published_fid.BEST,
-        help="which one: best without guidance (default), at 400K steps, or with guidance",
-    )
-    made.add_argument(
-        "--objective",
-        choices=tuple(choice.OBJECTIVES),
-        default="images-per-s",
-        metavar="NAME",
-        help=f"rank by {', '.join(choice.OBJECTIVES)} (default: images-per-s)",
-    )
+    options.add(limits, "--min-images-per-s", _positive, "lowest speed", metavar="X")
+    options.add(limits, "--memory", _memory, "as 24GB (default: that of the GPU)", metavar="SIZE")
+    options.add(limits, "--max-fid", _positive, "highest published FID", metavar="X")
+    text = "published FID: best without guidance (default), at 400K steps, or guided"
+    options.add(limits, "--fid", published_fid.KINDS, text, default=published_fid.BEST)
+    text = f"rank by {', '.join(choice.OBJECTIVES)}"
+    options.add(made, "--objective", choice.OBJECTIVES, text, default="images-per-s")
     options.add_records(made, f"to read (default: {REPORTED} and the suite's own)")
     options.add_output(made)
     return made

@@ -155,19 +155,10 @@ def _body(args: argparse.Namespace) -> int:
 def parser() -> options.Parser:
     made = options.parser("bench.compare", __doc__, "FILE [FILE]")
     made.add_argument("files", nargs="+", type=Path, metavar="FILE", help="A and B, or one file")
-    made.add_argument(
-        "--within",
-        type=tolerance,
-        default=agreement.WITHIN,
-        metavar="LIMIT",
-        help="relative tolerance of medians that agree (default: 2%%)",
-    )
-    made.add_argument(
-        "--fail-if-slower",
-        type=tolerance,
-        metavar="LIMIT",
-        help="exit with 1 only if a case failed in B or its whole interval is slower by more than LIMIT",
-    )
+    text = "relative tolerance of medians that agree (default: 2%%)"
+    options.add(made, "--within", tolerance, text, default=agreement.WITHIN, metavar="LIMIT")
+    text = "exit with 1 only if a case failed in B or its whole interval is slower by more than LIMIT"
+    options.add(made, "--fail-if-slower", tolerance, text, metavar="LIMIT")
     made.add_argument("--across", action="store_true", help="pair cases of different devices too")
     notes = made.add_argument_group("notes")
     notes.add_argument(

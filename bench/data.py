@@ -135,23 +135,14 @@ def parser() -> options.Parser:
         metavar="NAME|PATH",
         help="digits, cifar10 or fashion-mnist; or a folder, .npz or zarr store of latents with labels",
     )
-    made.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="PATH",
-        help="an archive of CIFAR-10, or a folder with the files of Fashion-MNIST; nothing is fetched",
+    text = "an archive of CIFAR-10, or a folder with the files of Fashion-MNIST; nothing is fetched"
+    made.add_argument("--from", dest="source", type=Path, metavar="PATH", help=text)
+    options.add(made, "--dir", Path, "the data folder (default: data, in the current folder)", metavar="DIR")
+    options.add(
+        made, "--classes", options.positive_int, "upper bound of the labels of latents (default: 1000)"
     )
-    made.add_argument("--dir", type=Path, help="the data folder (default: data, in the current folder)")
-    made.add_argument(
-        "--classes",
-        type=options.positive_int,
-        metavar="N",
-        help="upper bound of the labels of latents (default: 1000)",
-    )
-    made.add_argument(
-        "--again", action="store_true", help="prepare the data again, replacing the decoded file"
-    )
+    text = "prepare the data again, replacing the decoded file"
+    made.add_argument("--again", action="store_true", help=text)
     options.add_output(made)
     return made
 

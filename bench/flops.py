@@ -238,33 +238,21 @@ def parser() -> options.Parser:
     options.add_models(made, default="all; with --training those of FCDM's Table 17")
     options.add_res(made, default=SIZES)
     made.set_defaults(res=None)  # --explain has another default
-    made.add_argument(
-        "--batch", type=options.positive_int, help="images in a counted call (1), or in a training step (256)"
+    text = "images in a counted call (1), or in a training step (256)"
+    options.add(made, "--batch", options.positive_int, text)
+    text = (
+        f"some of {', '.join(COUNTERS)} (default: torch); with --explain the packages to run, or torch to "
+        "run none"
     )
-    made.add_argument(
-        "--counter",
-        nargs="+",
-        choices=COUNTERS,
-        metavar="COUNTER",
-        help=f"some of {', '.join(COUNTERS)} (default: torch); with --explain the packages to run, or torch "
-        "to run none",
-    )
+    options.add(made, "--counter", COUNTERS, text, several=True, metavar="COUNTER")
     made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
-    made.add_argument(
-        "--explain", nargs="+", metavar="NAME", help="why counters differ on these models (at 256 px)"
-    )
+    options.add(made, "--explain", str, "why counters differ on these models (at 256 px)", several=True)
     cost = made.add_argument_group("cost of a training, at 256 px")
     cost.add_argument("--training", action="store_true", help="ZFLOPs, device-hours and joules of a training")
-    cost.add_argument(
-        "--steps", type=options.positive_int, help=f"of a --model's training (default: {training_cost.STEPS})"
-    )
-    cost.add_argument(
-        "--records",
-        type=records.records_file,
-        nargs="+",
-        metavar="FILE.jsonl",
-        help="with timed training steps (default: those that the report reads)",
-    )
+    text = f"of a --model's training (default: {training_cost.STEPS})"
+    options.add(cost, "--steps", options.positive_int, text)
+    text = "with timed training steps (default: those that the report reads)"
+    options.add(cost, "--records", records.records_file, text, several=True, metavar="FILE.jsonl")
     options.add_output(made)
     return made
 

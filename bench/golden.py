@@ -83,20 +83,11 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
 
 def parser() -> options.Parser:
     made = options.parser("bench.golden", __doc__)
-    made.add_argument(
-        "--model",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help="with a golden output; a back end after @ where there are several (default: all)",
-    )
+    text = "with a golden output; a back end after @ where there are several (default: all)"
+    options.add_model(made, text)
     options.add_device(made)
-    made.add_argument(
-        "--precision",
-        nargs="+",
-        choices=PRECISIONS,
-        help="of weights and inputs (default: fp32, tf32 and bf16, as far as the device has them)",
-    )
+    text = "of weights and inputs (default: fp32, tf32 and bf16, as far as the device has them)"
+    options.add(made, "--precision", PRECISIONS, text, several=True)
     settings.add_impl(made)
     settings.add_engine(made)
     options.add_switch(made, "--cuda-graphs", "replay a CUDA graph of the call")

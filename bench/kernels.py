@@ -141,42 +141,23 @@ def odd(text: str) -> int:
 def parser() -> options.Parser:
     made = options.parser("bench.kernels", __doc__)
     several = "; several are combined with the rest"
-    made.add_argument(
-        "--model", nargs="+", action="extend", metavar="NAME", help=f"default: {MODEL}{several}"
-    )
+    options.add_model(made, f"default: {MODEL}{several}")
     options.add_res(made, default=(256, 512))
-    made.add_argument(
-        "--batch",
-        nargs="+",
-        type=options.positive_int,
-        help=f"images (default: 64 on a GPU, 4 on a CPU){several}",
-    )
+    text = f"images (default: 64 on a GPU, 4 on a CPU){several}"
+    options.add(made, "--batch", options.positive_int, text, several=True)
     options.add_device(made)
-    made.add_argument(
-        "--precision",
-        nargs="+",
-        choices=PRECISIONS,
-        help=f"default: fp32 tf32 bf16, as far as the device has them{several}",
+    text = f"default: fp32 tf32 bf16, as far as the device has them{several}"
+    options.add(made, "--precision", PRECISIONS, text, several=True)
+    text = (
+        "conv: depthwise; block: with norm, shift and scale behind it; gelu-product: GELU and norms behind a "
+        "product; scaled-product: scale and shift before it, gate and residual behind; shuffled-product: of "
+        "an upsampled image and its skip (default: those that the model has)"
     )
-    made.add_argument(
-        "--operation",
-        nargs="+",
-        choices=OPERATIONS,
-        default=list(OPERATIONS),
-        metavar="NAME",
-        help="conv: depthwise; block: with norm, shift and scale behind it; gelu-product: GELU and norms "
-        "behind a product; scaled-product: scale and shift before it, gate and residual behind; "
-        "shuffled-product: of an upsampled image and its skip (default: those that the model has)",
-    )
-    made.add_argument(
-        "--kernel-size",
-        nargs="+",
-        type=odd,
-        metavar="K",
-        help=f"window of conv and block (default: the model's own){several}",
-    )
+    options.add(made, "--operation", OPERATIONS, text, default=list(OPERATIONS), several=True)
+    text = f"window of conv and block (default: the model's own){several}"
+    options.add(made, "--kernel-size", odd, text, several=True, metavar="K")
     default = f"{BUDGET_S['cuda']:g}s on a GPU, {BUDGET_S['cpu']:g}s on a CPU"
-    settings.add_stopping(made, default, "the reference's")
+    settings.add_stopping(made, default)
     options.add_records(made, "with ceilings of this device")
     options.add_output(made)
     return made

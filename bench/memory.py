@@ -30,7 +30,6 @@ BATCHES = (64, 128, 256)
 CPU_BATCHES = (1, 4)
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 would need a scaled loss
 CLAIM_PRECISIONS = ("bf16", "tf32", "fp32")
-WORK = ("inference", "training")
 _NOT_WITH_CLAIMS = ("model", "res", "batch", "work", "checkpointing", "fits", "find_max_batch")
 _NOT_ON_A_CPU = ("claims", "fits", "find_max_batch")
 
@@ -62,7 +61,7 @@ def _cases(args: argparse.Namespace) -> list[MemoryCase]:
     # checkpointing has no effect in inference
     steps = [
         (work, checkpointing)
-        for work in args.work or WORK
+        for work in args.work or options.WORKS
         for checkpointing in (args.checkpointing or (False, True) if work == "training" else (False,))
     ]
     sized = [(name, res) for name in names for res in models.sizes_of(name, args.res or RES)]
@@ -272,22 +271,14 @@ def parser() -> options.Parser:
     made = options.parser("bench.memory", __doc__)
     options.add_models(made, default=f"{' '.join(MODELS)}, on a CPU {' '.join(settings.CPU_MODELS)}")
     options.add_res(made, default=RES)
-    made.add_argument(
-        "--batch",
-        nargs="+",
-        type=options.positive_int,
-        help=f"images (default: {' '.join(map(str, BATCHES))}, on a CPU {' '.join(map(str, CPU_BATCHES))}); "
-        "several values of settings are combined",
-    )
-    made.add_argument("--precision", nargs="+", choices=PRECISIONS, help="default: fp32")
-    made.add_argument("--work", nargs="+", choices=WORK, help="default: both")
+    batches, on_cpu = (" ".join(map(str, default)) for default in (BATCHES, CPU_BATCHES))
+    text = f"images (default: {batches}, on a CPU {on_cpu}); several values of settings are combined"
+    options.add(made, "--batch", options.positive_int, text, several=True)
+    options.add(made, "--precision", PRECISIONS, f"{', '.join(PRECISIONS)} (default: fp32)", several=True)
+    options.add(made, "--work", options.WORKS, "inference, training (default: both)", several=True)
     options.add_switch(made, "--checkpointing", "in training (default: off and on)")
-    made.add_argument(
-        "--device",
-        nargs="+",
-        choices=("cuda", "cpu", "meta"),
-        help="cuda and cpu measure, meta predicts (default: cuda if torch sees a GPU, else meta)",
-    )
+    text = "cuda and cpu measure, meta predicts (default: cuda if torch sees a GPU, else meta)"
+    options.add(made, "--device", ("cuda", "cpu", "meta"), text, several=True)
     made.add_argument(
         "--fits",
         nargs="*",
@@ -298,13 +289,8 @@ def parser() -> options.Parser:
     made.add_argument(
         "--find-max-batch", action="store_true", help="verify the largest batch of --fits, and correct it"
     )
-    made.add_argument(
-        "--reserve",
-        type=_reserve,
-        default=memory_fit.RESERVE_BYTES,
-        metavar="SIZE",
-        help="memory for the driver and the CUDA context (default: 1GiB)",
-    )
+    text = "memory for the driver and the CUDA context (default: 1GiB)"
+    options.add(made, "--reserve", _reserve, text, default=memory_fit.RESERVE_BYTES, metavar="SIZE")
     made.add_argument(
         "--claims",
         action="store_true",

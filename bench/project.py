@@ -24,7 +24,6 @@ from bench.store.store import REPORTED
 
 MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
 TO = ("rtx4090", "a100-80", "h100-sxm", "h200")
-WORK = ("inference", "training")
 
 
 def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
@@ -127,22 +126,16 @@ def _origin(rows: Sequence[PassPrediction]) -> str:
 
 def parser() -> options.Parser:
     made = options.parser("bench.project", __doc__)
-    made.add_argument(
-        "--to",
-        nargs="+",
-        metavar="GPU",
-        help="GPUs of baselines/gpus.csv by name or a unique part of it; SXM unless PCIe is named (default: "
-        f"{' '.join(TO)})",
+    text = (
+        "GPUs of baselines/gpus.csv by name or a unique part of it; SXM unless PCIe is named (default: "
+        f"{' '.join(TO)})"
     )
+    options.add(made, "--to", str, text, several=True, metavar="GPU")
     options.add_models(made, default=" ".join(MODELS))
     options.add_res(made, default=(256,))
-    made.add_argument(
-        "--batch", nargs="+", type=options.positive_int, default=[64], help="images a pass (default: 64)"
-    )
-    made.add_argument(
-        "--precision", nargs="+", choices=options.PRECISIONS, default=["bf16"], help="default: bf16"
-    )
-    made.add_argument("--work", nargs="+", choices=WORK, default=["inference"], help="default: inference")
+    options.add(made, "--batch", options.positive_int, "images a pass", default=[64], several=True)
+    options.add(made, "--precision", options.PRECISIONS, default=["bf16"], several=True)
+    options.add(made, "--work", options.WORKS, default=["inference"], several=True)
     options.add_records(made, f"to calibrate on (default: {REPORTED} and the suite's own)")
     options.add_output(made)
     return made

@@ -295,41 +295,25 @@ def parser() -> options.Parser:
     made = options.parser("bench.roofline", __doc__)
     options.add_models(made, default=f"all; with --by {' '.join(PARTS_OF)}")
     options.add_res(made, default=(256,))
-    made.add_argument("--batch", type=options.positive_int, default=64, help="images a pass (default: 64)")
-    made.add_argument("--precision", nargs="+", choices=options.PRECISIONS, help="default: fp32")
-    made.add_argument(
-        "--work", choices=("inference", "training"), default="inference", help="default: inference"
-    )
+    options.add(made, "--batch", options.positive_int, "images a pass", default=64)
+    text = f"{', '.join(options.PRECISIONS)} (default: fp32)"
+    options.add(made, "--precision", options.PRECISIONS, text, several=True)
+    options.add(made, "--work", options.WORKS, default="inference")
     made.add_argument("--by", choices=("kind", "module", "op"), help="a row for every part of a pass")
-    made.add_argument(
-        "--profile", action="store_true", help="run the passes on this device under torch.profiler"
+    text = "run the passes on this device under torch.profiler"
+    made.add_argument("--profile", action="store_true", help=text)
+    text = "with --profile, of one model: a trace of one pass, for ui.perfetto.dev (.json, .json.gz)"
+    options.add(made, "--trace", Path, text)
+    text = (
+        f"GPUs of baselines/gpus.csv, as 'H200 SXM5 141GB'; {HERE}: this device by its ceilings, measured if "
+        f"no record has them; {NONE}: no floors (default: {HERE}, and a known GPU as sold)"
     )
-    made.add_argument(
-        "--trace",
-        type=Path,
-        metavar="FILE",
-        help="with --profile, of one model: a trace of one pass, for ui.perfetto.dev (.json, .json.gz)",
-    )
-    made.add_argument(
-        "--device-peaks",
-        nargs="+",
-        metavar="DEVICE",
-        help=f"GPUs of baselines/gpus.csv, as 'H200 SXM5 141GB'; {HERE}: this device by its ceilings, "
-        f"measured if no record has them; {NONE}: no floors (default: {HERE}, and a known GPU as sold)",
-    )
+    options.add(made, "--device-peaks", str, text, several=True, metavar="DEVICE")
     options.add_device(made)
-    made.add_argument(
-        "--measure-ceilings",
-        action="store_true",
-        help="only measure the ceilings of this device, and print them",
-    )
-    made.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        default=BUDGET_S,
-        metavar="SECONDS",
-        help=f"of each ceiling (default: {BUDGET_S:g})",
-    )
+    text = "only measure the ceilings of this device, and print them"
+    made.add_argument("--measure-ceilings", action="store_true", help=text)
+    text = f"of each ceiling (default: {BUDGET_S:g}s)"
+    options.add(made, "--budget", options.positive_seconds, text, default=BUDGET_S)
     options.add_records(made, "with ceilings, timings and profiles")
     options.add_output(made)
     return made

@@ -36,7 +36,6 @@ BATCH = 16
 CPU_BATCH = 1
 CUDA_BUDGET_S = 10.0  # of a visit
 CPU_BUDGET_S = 5.0
-WORK = ("inference", "training")
 # defaults of the timing options, which parse to None; the defaults of two more depend on the device
 _TIMING = {
     "impl": ["reference"],
@@ -242,33 +241,20 @@ def parser() -> options.Parser:
         made, default=f"{', '.join(CUDA_MODELS)} on a GPU, S sizes on a CPU; all with --no-measure"
     )
     options.add_res(made, default=CUDA_RES)
-    made.add_argument("--work", nargs="+", choices=WORK, default=["inference"], help="default: inference")
+    options.add(made, "--work", options.WORKS, default=["inference"], several=True)
     settings.add_settings(made, batch=BATCH, cpu_batch=CPU_BATCH)
-    made.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        metavar="SECONDS",
-        help=f"of each visit (default: {CUDA_BUDGET_S:g} s on a GPU, {CPU_BUDGET_S:g} s on a CPU)",
+    text = f"of each visit (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
+    options.add(made, "--budget", options.positive_seconds, text)
+    text = (
+        "end a visit when the 95 %% interval of its median is within this share of it (default: "
+        f"{_TIMING['precision_target']})"
     )
-    made.add_argument(
-        "--precision-target",
-        type=options.share,
-        metavar="SHARE",
-        help="end a visit when the 95 %% interval of its median is within this share of it (default: "
-        f"{_TIMING['precision_target']})",
-    )
-    made.add_argument(
-        "--visits",
-        type=options.repetitions,
-        help=f"of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts",
-    )
+    options.add(made, "--precision-target", options.share, text, metavar="SHARE")
+    text = f"of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts"
+    options.add(made, "--visits", options.repetitions, text)
     made.add_argument("--no-measure", action="store_true", help="counts only: MACs and bytes")
-    made.add_argument(
-        "--show",
-        nargs="+",
-        choices=tuple(TABLES),
-        help="default: all, without the cross-overs of counts; for csv: sizes",
-    )
+    text = f"{', '.join(TABLES)} (default: all, without the cross-overs of counts; for csv: sizes)"
+    options.add(made, "--show", TABLES, text, several=True)
     options.add_output(made)
     made.set_defaults(res=None, **dict.fromkeys(_TIMING))
     return made

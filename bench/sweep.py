@@ -125,26 +125,11 @@ def parser() -> options.Parser:
         "suite", nargs="+", metavar="SUITE", help=f"{', '.join(suite.names())}, or the path of a .toml file"
     )
     made.add_argument("--dry-run", action="store_true", help="print the plan and what is stored of it")
-    made.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        metavar="TIME",
-        help="begin no case that would end later, as 8m (default: none)",
-    )
-    made.add_argument(
-        "--case-timeout",
-        type=options.positive_seconds,
-        default=math.inf,
-        metavar="TIME",
-        help="kill a case that is still running after this, as 3m (default: its command's own)",
-    )
-    made.add_argument(
-        "--out",
-        type=records.records_file,
-        default=REPORTED,
-        metavar="FILE.jsonl",
-        help=f"default: {REPORTED}",
-    )
+    text = "begin no case that would end later, as 8m (default: none)"
+    options.add(made, "--budget", options.positive_seconds, text)
+    text = "kill a case that is still running after this, as 3m (default: its command's own)"
+    options.add(made, "--case-timeout", options.positive_seconds, text, default=math.inf)
+    options.add(made, "--out", records.records_file, default=REPORTED, metavar="FILE.jsonl")
     made.add_argument("--format", choices=FORMATS, default="table", help="of the plan (default: table)")
     again = made.add_mutually_exclusive_group()
     again.add_argument("--force", action="store_true", help="measure again what --out holds")

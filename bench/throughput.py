@@ -112,9 +112,7 @@ def parser() -> options.Parser:
     made = options.parser("bench.throughput", __doc__)
     options.add_models(made, default="on a GPU all, or with --work training the XL sizes; else the S sizes")
     options.add_res(made, default=(256,))
-    made.add_argument(
-        "--work", choices=tuple(DEFAULTS), default="inference", help="a pass, or a training step"
-    )
+    options.add(made, "--work", DEFAULTS, "a pass (inference), or a step of training", default="inference")
     settings.add_options(made, batch=64)
     made.set_defaults(batch=None, checkpointing=None)
     options.add_output(made)

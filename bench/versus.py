@@ -90,7 +90,7 @@ def parser() -> options.Parser:
     settings.add_settings(made, batch=64)
     default = f"{CUDA_BUDGET_S:g}s a model on a GPU, {CPU_BUDGET_S:g}s on a CPU"
     group = made.add_argument_group("how long")
-    settings.add_stopping(group, default, "the reference's")
+    settings.add_stopping(group, default)
     settings.add_processes(group, PROCESSES)
     options.add_output(made)
     return made

@@ -1,9 +1,10 @@
 """Options shared by commands, and one-line error messages. Imports no torch."""
 
 import argparse
+import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ MAX_COUNT = 2**32 - 1
 MAX_REPETITIONS = 1000
 MAX_PX = 16_384
 MAX_SECONDS = 30 * 24 * 3600
+WORKS = ("inference", "training")
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
 
@@ -103,6 +105,24 @@ def number(text: str) -> float:
     return float(text)
 
 
+def number_in(low: float, high: float, what: str, *, above: bool = False) -> Callable[[str], float]:
+    """A parser of numbers from `low`, or above it, to below `high`; `what` says so in its error."""
+
+    def parse(text: str) -> float:
+        try:
+            value = number(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < high or (above and value == low):
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+        return value
+
+    return parse
+
+
+share = number_in(0, 1, "a share above 0 and below 1, as 0.01", above=True)
+
+
 def whole_number(text: str, least: int = 0, most: int = MAX_COUNT) -> int:
     """A whole number in ASCII digits."""
     if not (text.isascii() and text.isdigit()) or (len(text) < 10 and int(text) < least):
@@ -152,33 +172,70 @@ def resolution(text: str) -> Size:
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
 
 
+def add(
+    group: argparse._ActionsContainer,
+    flag: str,
+    kind: Callable[[str], object] | Iterable[str],
+    text: str = "",
+    *,
+    default: object = None,
+    several: bool = False,
+    metavar: str = "",
+) -> None:
+    """Add an option with a value.
+
+    Args:
+        group: gets the option.
+        flag: --its-name.
+        kind: a parser of a word, or the words to choose from.
+        text: of the help; blank: the choices. The default follows unless the text has "(default".
+        default: None: none, or one that depends on others.
+        several: takes one or more words, as a list.
+        metavar: of a value in the help; by default as METAVARS, or NAME.
+    """
+    parse, choices = (kind, None) if callable(kind) else (str, tuple(kind))
+    said = text or ", ".join(choices or ())
+    if default is not None and "(default" not in said:
+        values = default if isinstance(default, list) else [default]
+        shown = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        said = f"{said} (default: {shown})" if said else f"default: {shown}"
+    group.add_argument(
+        flag,
+        type=parse,
+        choices=choices,
+        default=default,
+        nargs="+" if several else None,
+        metavar=metavar or METAVARS.get(parse, "NAME"),
+        help=said,
+    )
+
+
+METAVARS: dict[Callable[[str], object], str] = {
+    positive_int: "N",
+    repetitions: "N",
+    whole_number: "N",
+    positive_seconds: "TIME",
+    resolution: "PX",
+    Path: "FILE",
+}
+
+
+def add_model(parser: Parser, text: str) -> None:
+    """Add --model, a list of names and patterns."""
+    parser.add_argument("--model", nargs="+", action="extend", metavar="NAME", help=text)
+
+
 def add_models(parser: Parser, default: str) -> None:
-    parser.add_argument(
-        "--model",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help=f"FCDM-S, FCDM-L@k3, 'DiT-*', your net.py:Net, pkg.mod:factory (default: {default})",
-    )
+    """Add --model, and the options of users' models and of weights; `default` is in words."""
+    add_model(parser, f"FCDM-S, FCDM-L@k3, 'DiT-*', your net.py:Net, pkg.mod:factory (default: {default})")
     add_model_args(parser)
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="a checkpoint file of the one --model",
-    )
+    add(parser, "--weights", Path, "a checkpoint file of the one --model")
 
 
 def add_model_args(parser: Parser) -> None:
-    parser.add_argument(
-        "--model-args",
-        type=model_arguments,
-        metavar="K=V,...",
-        help="keywords of your models: depth=12,width=384",
-    )
-    parser.add_argument(
-        "--task", type=task_name, metavar="NAME", help="your models': sd-f8, f16d32, pixels:velocity"
-    )
+    keywords = "keywords of your models: depth=12,width=384"
+    add(parser, "--model-args", model_arguments, keywords, metavar="K=V,...")
+    add(parser, "--task", task_name, "your models': sd-f8, f16d32, pixels:velocity")
 
 
 def task_name(text: str) -> str:
@@ -203,26 +260,18 @@ def model_arguments(text: str) -> dict[str, Any]:
 
 
 def add_res(parser: Parser, default: Sequence[Size]) -> None:
-    parser.add_argument(
-        "--res",
-        nargs="+",
-        type=resolution,
-        default=DefaultSizes(default),
-        metavar="PX",
-        help="pixels: 512, or 512x256 (height x width) "
-        f"(default: {' '.join(map(str, default))}, or as published)",
-    )
+    sizes = " ".join(map(str, default))
+    text = f"pixels: 512, or 512x256 (height x width) (default: {sizes}, or as published)"
+    add(parser, "--res", resolution, text, default=DefaultSizes(default), several=True)
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one, else cpu"
-    )
+    add(parser, "--device", ("cpu", "cuda"), "cpu, cuda (default: cuda where torch sees one)")
 
 
 def add_records(parser: Parser, what: str) -> None:
     """Add --records, whose files `known_records` reads."""
-    parser.add_argument("--records", type=Path, nargs="+", metavar="FILE", help=f"JSON lines {what}")
+    add(parser, "--records", Path, f"JSON lines {what}", several=True)
 
 
 def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
@@ -249,28 +298,6 @@ def on_or_off(text: str) -> bool:
     return text == "on"
 
 
-def share(text: str) -> float:
-    """A share in (0, 1)."""
-    try:
-        value = number(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be a share above 0 and below 1, as 0.01, got {text!r}")
-    return value
-
-
-def guidance_scale(text: str) -> float:
-    """A number >= 0."""
-    try:
-        value = number(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, as 1.5; 1 is none; got {text!r}")
-    return value
-
-
 def decay_or_none(text: str) -> float | None:
     """The decay of an EMA, or none."""
     return None if text == "none" else share(text)
@@ -278,10 +305,6 @@ def decay_or_none(text: str) -> float | None:
 
 def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--format", choices=FORMATS, default="table", metavar="NAME", help=f"{', '.join(FORMATS)}"
-    )
-    group.add_argument(
-        "--out", type=Path, metavar="FILE", help=".jsonl: append records; any other: the table"
-    )
+    group.add_argument("--format", choices=FORMATS, default="table", metavar="NAME", help=", ".join(FORMATS))
+    add(group, "--out", Path, ".jsonl: append records; any other: the table")
     group.add_argument("--force", action="store_true", help="measure again what --out holds, or replace it")

@@ -15,45 +15,24 @@ BATCH = 64
 
 def add_options(parser: options.Parser) -> None:
     """Add the options of networks and their inputs."""
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="files or run folders of bench.convergence, of which the newest checkpoint is taken",
+    text = "files or run folders of bench.convergence, of which the newest checkpoint is taken"
+    options.add(parser, "--checkpoint", Path, text, several=True, metavar="PATH")
+    text = "of their averaged weights (default: those as trained)"
+    decay = options.number_in(0, 1, "from 0 to below 1, as 0.9999")
+    options.add(parser, "--ema", decay, text, metavar="DECAY")
+    options.add(parser, "--model", str, "a backbone whose authors' checkpoint --weights is")
+    options.add(parser, "--weights", Path, ".pt or .safetensors with their keys")
+    options.add(parser, "--objective", OBJECTIVES, f"of --weights: {', '.join(OBJECTIVES)}", default="iddpm")
+    text = (
+        "digits, fashion-mnist, cifar10 or a path of latents (default: what the checkpoints were trained on, "
+        "else digits)"
     )
-    parser.add_argument(
-        "--ema", type=decay, metavar="DECAY", help="of their averaged weights (default: those as trained)"
-    )
-    parser.add_argument("--model", metavar="NAME", help="a backbone whose authors' checkpoint --weights is")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help=".pt or .safetensors with their keys")
-    parser.add_argument(
-        "--objective", choices=OBJECTIVES, default="iddpm", help="of --weights (default: iddpm)"
-    )
-    parser.add_argument(
-        "--data",
-        metavar="NAME|PATH",
-        help="digits, fashion-mnist, cifar10 or a path of latents (default: what the checkpoints were "
-        "trained on, else digits)",
-    )
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="of bench.data (default: data)")
-    parser.add_argument(
-        "--images",
-        type=options.positive_int,
-        default=IMAGES,
-        help=f"of its validation part (default: {IMAGES})",
-    )
-    parser.add_argument(
-        "--levels",
-        nargs="+",
-        type=level,
-        default=list(LEVELS),
-        metavar="T",
-        help="timesteps from 0 to 999; of flow, thousandths of noise (default: 0, every 100th, 999)",
-    )
-    parser.add_argument(
-        "--batch", type=options.positive_int, default=BATCH, help=f"images a pass (default: {BATCH})"
-    )
+    options.add(parser, "--data", str, text, metavar="NAME|PATH")
+    options.add(parser, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
+    options.add(parser, "--images", options.positive_int, "of its validation part", default=IMAGES)
+    text = "timesteps from 0 to 999; of flow, thousandths of noise (default: 0, every 100th, 999)"
+    options.add(parser, "--levels", level, text, default=list(LEVELS), several=True, metavar="T")
+    options.add(parser, "--batch", options.positive_int, "images a pass", default=BATCH)
     options.add_device(parser)
 
 
@@ -77,16 +56,6 @@ def level(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 3:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999, got {text!r}")
     return int(text)
-
-
-def decay(text: str) -> float:
-    try:
-        value = options.number(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, as 0.9999, got {text!r}")
-    return value
 
 
 def notes(environment: Environment, precision: str, probe: Probe) -> list[str]:

@@ -1,9 +1,11 @@
 """Options for drawing samples and for comparing files of samples."""
 
 import argparse
+import math
 from pathlib import Path
 
 from bench.cli import options
+from bench.cli.options import positive_int
 from bench.records.pictures import AUTOENCODERS
 from bench.records.training import OBJECTIVES
 
@@ -23,73 +25,37 @@ def default_steps(device: str) -> int:
 def add_chain(parser: options.Parser) -> None:
     """Add the options of a sampling chain."""
     chain = parser.add_argument_group("the chain")
-    chain.add_argument(
-        "--ema",
-        type=options.decay_or_none,
-        metavar="DECAY",
-        help="an average of a checkpoint",
-    )
-    chain.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        metavar="NAME",
-        help=f"{', '.join(OBJECTIVES)} (default: as trained)",
-    )
-    chain.add_argument("--sampler", metavar="NAME", help="ancestral, ddim; sde, euler, heun; heun-euler")
-    chain.add_argument(
-        "--steps", type=options.positive_int, help=f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
-    )
-    chain.add_argument(
-        "--guidance",
-        type=options.guidance_scale,
-        default=1.5,
-        metavar="SCALE",
-        help="1 is none (default: 1.5)",
-    )
-    chain.add_argument(
-        "--guided-channels", type=options.positive_int, metavar="C", help=f"default: the first {GUIDED}"
-    )
-    chain.add_argument("--n", type=options.positive_int, help="images (default: one batch)")
-    chain.add_argument("--seed", type=options.whole_number, default=0, help="of the noise (default: 0)")
-    chain.add_argument(
-        "--classes",
-        nargs="+",
-        type=options.whole_number,
-        default=[],
-        metavar="LABEL",
-        help="in turn (default: all)",
-    )
-    chain.add_argument("--out-dir", type=Path, metavar="DIR", help="write samples there (default: only time)")
-    chain.add_argument("--decoder", metavar="PKG.MOD:FACTORY", help="makes images of latents, untimed")
-    chain.add_argument(
-        "--autoencoder",
-        choices=AUTOENCODERS,
-        metavar="NAME",
-        help="sd-f8: decodes too, stages timed",
-    )
+    guidance = options.number_in(0, math.inf, "a number of at least 0, as 1.5; 1 is none")
+    steps = f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
+    options.add(chain, "--ema", options.decay_or_none, "an average of a checkpoint", metavar="DECAY")
+    options.add(chain, "--objective", OBJECTIVES, f"{', '.join(OBJECTIVES)} (default: as trained)")
+    options.add(chain, "--sampler", str, "ancestral, ddim; sde, euler, heun; heun-euler")
+    options.add(chain, "--steps", positive_int, steps)
+    options.add(chain, "--guidance", guidance, "1 is none", default=1.5, metavar="SCALE")
+    options.add(chain, "--guided-channels", positive_int, f"default: the first {GUIDED}", metavar="C")
+    options.add(chain, "--n", positive_int, "images (default: one batch)")
+    options.add(chain, "--seed", options.whole_number, "of the noise", default=0)
+    labels = "in turn (default: all)"
+    options.add(chain, "--classes", options.whole_number, labels, default=[], several=True, metavar="LABEL")
+    options.add(chain, "--out-dir", Path, "write samples there (default: only time)", metavar="DIR")
+    options.add(chain, "--decoder", str, "makes images of latents, untimed", metavar="PKG.MOD:FACTORY")
+    options.add(chain, "--autoencoder", AUTOENCODERS, "sd-f8: decodes too, stages timed")
 
 
 def add_comparison(parser: options.Parser) -> None:
     """Add the options of a comparison of files."""
     compare = parser.add_argument_group("comparing files of samples")
-    compare.add_argument("--compare", nargs="+", type=Path, metavar="FILE", help=".npz of 8-bit images")
-    compare.add_argument(
-        "--reference", metavar="DATA|FILE", help="digits, fashion-mnist, cifar10, or an .npz"
-    )
-    compare.add_argument("--split", choices=("train", "validation"), default="train", help="default: train")
-    compare.add_argument("--features", metavar="inception|DATA", help="default: inception if installed")
-    compare.add_argument("--data-dir", type=Path, metavar="DIR", help="of bench.data (default: data)")
-    compare.add_argument("--limit", type=options.positive_int, metavar="N", help="images of each set")
-    compare.add_argument(
-        "--kid-subset", type=options.positive_int, default=1000, metavar="N", help="images (default: 1000)"
-    )
-    compare.add_argument(
-        "--kid-subsets", type=options.positive_int, default=100, metavar="N", help="default: 100"
-    )
-    compare.add_argument("--neighbours", type=options.positive_int, default=3, metavar="K", help="default: 3")
-    compare.add_argument(
-        "--compared", type=options.positive_int, default=10_000, metavar="N", help="default: 10000"
-    )
+    reference = "digits, fashion-mnist, cifar10, or an .npz"
+    options.add(compare, "--compare", Path, ".npz of 8-bit images", several=True)
+    options.add(compare, "--reference", str, reference, metavar="DATA|FILE")
+    options.add(compare, "--split", ("train", "validation"), default="train")
+    options.add(compare, "--features", str, "default: inception if installed", metavar="inception|DATA")
+    options.add(compare, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
+    options.add(compare, "--limit", positive_int, "images of each set")
+    options.add(compare, "--kid-subset", positive_int, "images", default=1000)
+    options.add(compare, "--kid-subsets", positive_int, default=100)
+    options.add(compare, "--neighbours", positive_int, default=3)
+    options.add(compare, "--compared", positive_int, default=10_000)
 
 
 def check_decoding(args: argparse.Namespace) -> None:

@@ -14,9 +14,6 @@ from models.registry import IMPLEMENTATIONS
 if TYPE_CHECKING:
     from bench.analysis.roofline import Peaks
 
-if TYPE_CHECKING:
-    from bench.analysis.roofline import Peaks
-
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
 CUDA_BUDGET_S = 30.0
@@ -39,59 +36,29 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
     on_cpu = "" if cpu_batch is None else f", on a CPU {cpu_batch}"
     options.add_device(parser)
     group = parser.add_argument_group("settings, of which lists are combined")
-    group.add_argument(
-        "--batch",
-        nargs="+",
-        type=options.positive_int,
-        default=[batch] if cpu_batch is None else None,
-        metavar="N",
-        help=f"images a pass (default: {batch}{on_cpu})",
-    )
-    group.add_argument(
-        "--precision",
-        nargs="+",
-        choices=options.PRECISIONS,
-        default=["fp32"],
-        metavar="NAME",
-        help=f"fp32 (default) {' '.join(options.PRECISIONS[1:])}",
-    )
+    text = f"images a pass (default: {batch}{on_cpu})"
+    default = [batch] if cpu_batch is None else None
+    options.add(group, "--batch", options.positive_int, text, default=default, several=True)
+    text = f"fp32 (default), {', '.join(options.PRECISIONS[1:])}"
+    options.add(group, "--precision", options.PRECISIONS, text, default=["fp32"], several=True)
     add_impl(group)
     add_engine(group)
     options.add_switch(group, "--cuda-graphs", "replay the pass as a CUDA graph")
     options.add_switch(group, "--channels-last", "lay images and kernels out channels last")
     options.add_switch(group, "--checkpointing", "checkpoint every block, as FCDM's release does")
-    group.add_argument(
-        "--attention",
-        nargs="+",
-        choices=ATTENTION,
-        default=["auto"],
-        metavar="NAME",
-        help=f"{', '.join(ATTENTION)} (default: auto, torch chooses)",
-    )
+    options.add(group, "--attention", ATTENTION, default=["auto"], several=True)
 
 
 def add_impl(group: argparse._ActionsContainer) -> None:
     """Add --impl, a list."""
-    group.add_argument(
-        "--impl",
-        nargs="+",
-        choices=IMPLEMENTATIONS,
-        default=["reference"],
-        metavar="NAME",
-        help="reference (default), fast: docs/fast.md",
-    )
+    text = "reference (default), fast: docs/fast.md"
+    options.add(group, "--impl", IMPLEMENTATIONS, text, default=["reference"], several=True)
 
 
 def add_engine(group: argparse._ActionsContainer) -> None:
     """Add --engine, a list, and --compile, which sets it too."""
-    group.add_argument(
-        "--engine",
-        nargs="+",
-        choices=ENGINES,
-        default=["eager"],
-        metavar="NAME",
-        help="eager (default), compile or --compile, aoti",
-    )
+    text = "eager (default), compile or --compile, aoti"
+    options.add(group, "--engine", ENGINES, text, default=["eager"], several=True)
     group.add_argument(
         "--compile",
         nargs="*",
@@ -113,70 +80,31 @@ class _Compile(argparse.Action):
         namespace.engine = ["compile" if on else "eager" for on in values or [True]]
 
 
-def add_options(
-    parser: options.Parser, batch: int, *, cpu_batch: int | None = None, cpu_budget_s: float = CPU_BUDGET_S
-) -> None:
+def add_options(parser: options.Parser, batch: int) -> None:
     """Add the settings of a timed case and its stopping rules."""
-    add_settings(parser, batch, cpu_batch=cpu_batch)
+    add_settings(parser, batch)
     group = parser.add_argument_group("how long, and by which protocol")
-    group.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        metavar="TIME",
-        help=f"of each case, as 90s or 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {cpu_budget_s:g}s on a CPU)",
-    )
+    budget = f"of each case, as 90s or 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
+    options.add(group, "--budget", options.positive_seconds, budget)
     add_processes(group, PROCESSES)
-    group.add_argument(
-        "--precision-target",
-        type=options.share,
-        default=0.01,
-        metavar="SHARE",
-        help="half-width of the median's 95 %% interval at which a process stops (default: 0.01)",
-    )
-    group.add_argument(
-        "--soak",
-        type=options.positive_seconds,
-        default=0.0,
-        metavar="TIME",
-        help="run so long before sustained samples; from 5s on, a GPU's energy too",
-    )
-    group.add_argument(
-        "--protocol",
-        nargs="+",
-        choices=("suite", "dico"),
-        default=["suite"],
-        metavar="NAME",
-        help="suite (default), or dico: replay the released timing of DiCo",
-    )
+    half_width = "half-width of the median's 95 %% interval at which a process stops"
+    options.add(group, "--precision-target", options.share, half_width, default=0.01, metavar="SHARE")
+    soak = "run so long before sustained samples; from 5s on, a GPU's energy too"
+    options.add(group, "--soak", options.positive_seconds, soak, default=0.0)
+    protocol = "suite (default), or dico: replay the released timing of DiCo"
+    options.add(group, "--protocol", ("suite", "dico"), protocol, default=["suite"], several=True)
 
 
-def add_stopping(group: argparse._ActionsContainer, default: str, reference: str) -> None:
-    """Add the budget and the margin of interleaved rounds.
-
-    Args:
-        group: gets the options.
-        default: the budget's default, in words.
-        reference: whose speed the margin is a share of.
-    """
-    group.add_argument(
-        "--budget", type=options.positive_seconds, metavar="TIME", help=f"of each case (default: {default})"
-    )
-    group.add_argument(
-        "--margin",
-        type=options.share,
-        default=0.01,
-        metavar="SHARE",
-        help=f"speeds within this share of {reference} are the same (default: 0.01)",
-    )
+def add_stopping(group: argparse._ActionsContainer, default: str) -> None:
+    """Add the budget, whose default is in words, and the margin of interleaved rounds."""
+    options.add(group, "--budget", options.positive_seconds, f"of each case (default: {default})")
+    margin = "speeds within this share of the reference's are the same"
+    options.add(group, "--margin", options.share, margin, default=0.01, metavar="SHARE")
 
 
 def add_processes(group: argparse._ActionsContainer, default: int) -> None:
-    group.add_argument(
-        "--processes",
-        type=_processes,
-        metavar="N",
-        help=f"fresh processes that share the budget (default: {default} where it allows)",
-    )
+    text = f"fresh processes that share the budget (default: {default} where it allows)"
+    options.add(group, "--processes", _processes, text, metavar="N")
 
 
 def _processes(text: str) -> int:

@@ -3,11 +3,11 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import options, progress
+from bench.cli.options import positive_int
 from bench.machine import torchrun
 from bench.records.training import OBJECTIVES, Recipe
 from models.registry import IMPLEMENTATIONS
@@ -28,10 +28,7 @@ def add_options(parser: options.Parser, *, default: str) -> None:
         default: default models, in words.
     """
     parser.usage = "%(prog)s [--model NAME ...] [--data NAME|PATH] [options]"
-    parser.add_argument(
-        "--model", nargs="+", action="extend", metavar="NAME",
-        help=f"names, 'FCDM-*' or my_pkg.my_mod:factory (default: {default})",
-    )  # fmt: skip
+    options.add_model(parser, f"names, 'FCDM-*' or my_pkg.my_mod:factory (default: {default})")
     _add_data(parser.add_argument_group("data"))
     _add_recipe(parser.add_argument_group("recipe"))
     _add_settings(parser.add_argument_group("settings"))
@@ -42,124 +39,60 @@ Group = argparse._ArgumentGroup
 
 
 def _add_data(group: Group) -> None:
-    group.add_argument(
-        "--data", default="digits", metavar="NAME|PATH",
-        help="digits (default), fashion-mnist, cifar10, or latents",
-    )  # fmt: skip
-    group.add_argument("--data-dir", type=Path, metavar="DIR", help="of python -m bench.data (default: data)")
-    group.add_argument(
-        "--classes",
-        type=options.positive_int,
-        metavar="N",
-        help="of latents (default: as the labels, up to 1000)",
-    )
-    group.add_argument(
-        "--validation-images",
-        type=options.positive_int,
-        default=2000,
-        metavar="N",
-        help="at most (default: 2000)",
-    )
-    group.add_argument(
-        "--validation-draws",
-        type=options.positive_int,
-        default=1,
-        metavar="N",
-        help="timesteps per image (default: 1)",
-    )
+    data = "digits (default), fashion-mnist, cifar10, or latents"
+    options.add(group, "--data", str, data, default="digits", metavar="NAME|PATH")
+    options.add(group, "--data-dir", Path, "of python -m bench.data (default: data)", metavar="DIR")
+    options.add(group, "--classes", positive_int, "of latents (default: as the labels, up to 1000)")
+    options.add(group, "--validation-images", positive_int, "at most", default=2000)
+    options.add(group, "--validation-draws", positive_int, "timesteps per image", default=1)
 
 
 def _add_recipe(group: Group) -> None:
-    rate, share = _number(0, math.inf, "0 or above"), _number(0, 1, "from 0 to below 1")
+    rate = options.number_in(0, math.inf, "0 or above")
+    share = options.number_in(0, 1, "from 0 to below 1")
+    options.add(group, "--objective", OBJECTIVES, default="iddpm")
+    options.add(group, "--steps", positive_int, default=300)
+    options.add(group, "--seeds", options.repetitions, "runs of each model", default=3)
+    options.add(group, "--first-seed", options.whole_number, default=0)
+    options.add(group, "--batch", positive_int, "images of an optimizer step", default=256)
+    options.add(group, "--learning-rate", rate, default=1e-4, metavar="LR")
+    options.add(group, "--weight-decay", rate, default=0.0, metavar="W")
     group.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        default="iddpm",
-        metavar="NAME",
-        help=f"{', '.join(OBJECTIVES)} (default: iddpm)",
-    )
-    group.add_argument("--steps", type=options.positive_int, default=300, metavar="N", help="default: 300")
-    group.add_argument(
-        "--seeds",
-        type=options.repetitions,
-        default=3,
-        metavar="N",
-        help="runs of each model (default: 3)",
-    )
-    group.add_argument("--first-seed", type=options.whole_number, default=0, metavar="K", help="default: 0")
-    group.add_argument(
-        "--batch",
-        type=options.positive_int,
-        default=256,
-        metavar="N",
-        help="images of an optimizer step (default: 256)",
-    )
-    group.add_argument("--learning-rate", type=rate, default=1e-4, metavar="LR", help="default: 1e-4")
-    group.add_argument("--weight-decay", type=rate, default=0.0, metavar="W", help="default: 0")
-    group.add_argument(
-        "--ema-decay",
-        nargs="*",
-        type=share,
-        default=[0.9999, 0.99],
-        metavar="D",
+        "--ema-decay", nargs="*", type=share, default=[0.9999, 0.99], metavar="D",
         help="of averaged weights (default: 0.9999 0.99)",
-    )
-    group.add_argument("--label-dropout", type=share, default=0.1, metavar="SHARE", help="default: 0.1")
+    )  # fmt: skip
+    options.add(group, "--label-dropout", share, default=0.1, metavar="SHARE")
     group.add_argument(
         "--flip", nargs="?", const=True, type=options.on_or_off, metavar="on|off",
         help="mirror half of the images (default: as the data)",
     )  # fmt: skip
-    group.add_argument(
-        "--evaluate-every", type=options.positive_int, metavar="STEPS", help="default: a tenth of the steps"
-    )
+    every = "default: a tenth of the steps"
+    options.add(group, "--evaluate-every", positive_int, every, metavar="STEPS")
 
 
 def _add_settings(group: Group) -> None:
-    group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees one")
-    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
-    group.add_argument("--impl", choices=IMPLEMENTATIONS, default="reference", help="default: reference")
+    options.add_device(group)
+    options.add(group, "--precision", PRECISIONS, default="fp32")
+    options.add(group, "--impl", IMPLEMENTATIONS, default="reference")
     group.add_argument("--compile", action="store_true", help="train under torch.compile")
     group.add_argument("--channels-last", action="store_true", help="channels-last memory format")
     group.add_argument(
         "--checkpointing", action="store_true", help="recompute activations in the backward pass"
     )
-    group.add_argument(
-        "--micro-batch", type=_micro_batch, metavar="N|auto",
-        help="of one pass; auto: halve when out of memory",
-    )  # fmt: skip
+    text = "of one pass; auto: halve when out of memory"
+    options.add(group, "--micro-batch", _micro_batch, text, metavar="N|auto")
 
 
 def _add_limits(group: Group) -> None:
-    group.add_argument("--dir", type=Path, help="of the runs (default: in reports/out/convergence)")
-    group.add_argument(
-        "--checkpoint-every", type=options.positive_int, metavar="STEPS", help="default: at each evaluation"
-    )
-    group.add_argument(
-        "--budget",
-        type=options.positive_seconds,
-        metavar="TIME",
-        help="stop after 90s, 8m or 1h, to be resumed",
-    )
+    options.add(group, "--dir", Path, "of the runs (default: in reports/out/convergence)", metavar="DIR")
+    every = "default: at each evaluation"
+    options.add(group, "--checkpoint-every", positive_int, every, metavar="STEPS")
+    options.add(group, "--budget", options.positive_seconds, "stop after 90s, 8m or 1h, to be resumed")
     group.add_argument("--dry-run", action="store_true", help="print the runs; train nothing")
 
 
 def _micro_batch(text: str) -> int | str:
-    return text if text == "auto" else options.positive_int(text)
-
-
-def _number(low: float, high: float, what: str) -> Callable[[str], float]:
-    """Argument type of numbers in [low, high)."""
-
-    def parse(text: str) -> float:
-        try:
-            value = options.number(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value < high:
-            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
-        return value
-
-    return parse
+    return text if text == "auto" else positive_int(text)
 
 
 def device_of(args: argparse.Namespace) -> str:
