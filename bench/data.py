@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import options, progress, records
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,17 +47,16 @@ class _Split:
 TABLE = Table[_Split](
     title="Data sets",
     columns=(
-        Column("data", lambda r: r.data),
-        Column("kind", lambda r: r.kind, raw=True),
-        Column("split", lambda r: r.split),
-        Column("images", lambda r: r.images),
+        *fields("data"),
+        *fields("kind", raw=True),
+        *fields("split", "images"),
         Column("C x H x W", lambda r: r.shape, lambda shape: " x ".join(map(str, shape)), key="shape"),
-        Column("classes", lambda r: r.classes),
+        *fields("classes"),
         Column("fewest of a class", lambda r: r.fewest),
         Column("most of a class", lambda r: r.most),
         Column("mean", lambda r: r.mean, lambda values: " ".join(map("{:.4f}".format, values))),
         Column("std", lambda r: r.std, lambda values: " ".join(map("{:.4f}".format, values))),
-        Column("sha256", lambda r: r.sha256),
+        *fields("sha256"),
     ),
     records=lambda row: (),
 )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from bench.cli import models, options, records
 from bench.tables.numbers import fixed, giga
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 from models.registry import is_plugin
 
 
@@ -121,16 +121,14 @@ def _standing(name: str) -> str:
 TABLE = Table[Row](
     title="Backbones",
     columns=(
-        Column("model", lambda r: r.model),
-        Column("family", lambda r: r.family),
-        Column("space", lambda r: r.space),
+        *fields("model", "family", "space"),
         Column("res", lambda r: r.res, str),
         Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
         Column("GMACs", lambda r: r.macs, giga, key="macs"),
         Column("year", lambda r: r.year, lambda year: str(year or "-")),
-        Column("standing", lambda r: r.standing),
+        *fields("standing"),
         Column("back end", lambda r: r.back_end),
-        Column("source", lambda r: r.source),
+        *fields("source"),
     ),
 )
 

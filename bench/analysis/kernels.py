@@ -28,7 +28,7 @@ from bench.records.kernels import (
 )
 from bench.stats import ratios
 from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 NOT_HERE = "not here"  # the status of an implementation that cannot run on a device
@@ -183,13 +183,8 @@ TABLE = Table[Line](
         Column("rel. error", lambda r: r.implementation.error, _error, "error"),
         Column("remark", lambda r: r.remark, optional=True),
         NOISE,
-        Column("status", lambda r: r.status, raw=True),
-        Column("reason", lambda r: r.reason, raw=True),
-        Column("margin", lambda r: r.record.margin, raw=True),
-        Column("rounds", lambda r: r.record.rounds, raw=True),
-        Column("stopped_by", lambda r: r.record.stopped_by, raw=True),
-        Column("unmet", lambda r: list(r.record.unmet), raw=True),
-        Column("times_s", lambda r: list(r.times_s), raw=True),
+        *fields("status", "reason", raw=True),
+        *fields("record.margin", "record.rounds", "record.stopped_by", "record.unmet", "times_s", raw=True),
         *ENVIRONMENT,
     ),
     records=lambda r: (r.record, *(r.peaks.ceilings if r.peaks else ())),

@@ -8,7 +8,7 @@ from bench.records.base import Case, Record, register
 from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
 from bench.tables.numbers import milliseconds, significant
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +64,13 @@ TABLE = Table[Ceiling](
     title="Measured ceilings",
     columns=(
         replace(DEVICE, raw=False),
-        Column("what", lambda r: r.case.what, of_case=True),
-        Column("precision", lambda r: r.case.precision, of_case=True),
+        *fields("case.what", "case.precision"),
         Column("side, channels or bytes", lambda r: r.size, key="size"),
         Column("GFLOP/s", lambda r: None if r.case.what == "copy" else r.per_s, GIGA, key="flops_per_s"),
         Column("GB/s", lambda r: r.per_s if r.case.what == "copy" else None, GIGA, key="bytes_per_s"),
         Column("ms", lambda r: intervals.median(r.times_s), milliseconds, key="median_s"),
         Column("samples", lambda r: len(r.times_s)),
-        Column("work", lambda r: r.work, raw=True),
-        Column("per_s", lambda r: r.per_s, raw=True),
-        Column("times_s", lambda r: list(r.times_s), raw=True),
+        *fields("work", "per_s", "times_s", raw=True),
         *(replace(column, raw=False) for column in SOFTWARE),
     ),
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench.records.base import Size, height_width, size_text
-from bench.tables.table import Column
+from bench.tables.table import Column, fields
 
 
 def size(value: Size) -> int | str:
@@ -21,8 +21,8 @@ def on_off(value: bool) -> str:
     return "on" if value else "off"
 
 
-MODEL: Column[Any] = Column("model", lambda r: r.case.model, of_case=True)
-FAMILY: Column[Any] = Column("family", lambda r: r.case.family, of_case=True, raw=True)
+MODEL, PRECISION = fields("case.model", "case.precision")
+(FAMILY,) = fields("case.family", raw=True)
 RES: Column[Any] = Column("res", lambda r: size(r.case.res), str, of_case=True)
 LATENT: Column[Any] = Column("latent_size", lambda r: size(r.case.latent_size), of_case=True, raw=True)
 # f8 is Stable Diffusion's, of most backbones here
@@ -30,7 +30,6 @@ SPACE: Column[Any] = Column(
     "space", lambda r: space(r.case.res, r.case.latent_size), of_case=True, optional=True, usual="f8"
 )
 BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True)
-PRECISION: Column[Any] = Column("precision", lambda r: r.case.precision, of_case=True)
 
 
 def _switch(field: str) -> Column[Any]:
@@ -56,17 +55,12 @@ SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, SPACE, BATCH)
 RUN: tuple[Column[Any], ...] = (*SIZED, PRECISION, *SETTINGS)
 
 
-ENVIRONMENT: tuple[Column[Any], ...] = (
-    Column("device", lambda r: r.environment.device, of_case=True, raw=True),
-    Column("torch", lambda r: r.environment.torch, of_case=True, raw=True),
-    Column("threads", lambda r: r.environment.threads, of_case=True, raw=True),
-    Column("date", lambda r: r.environment.date, of_case=True, raw=True),
+ENVIRONMENT = fields(
+    "environment.device", "environment.torch", "environment.threads", "environment.date", raw=True
 )
 # columns of the environment for the report, whose tables mix environments
 PROVENANCE: tuple[Column[Any], ...] = (
-    Column("device", lambda r: r.environment.device, of_case=True),
-    Column("torch", lambda r: r.environment.torch, of_case=True),
-    Column("commit", lambda r: r.environment.commit, of_case=True),
+    *fields("environment.device", "environment.torch", "environment.commit"),
     Column("date", lambda r: r.environment.date[:10], of_case=True),
 )
 NOISE: Column[Any] = Column("noise", lambda r: list(r.noise), optional=True)

@@ -8,7 +8,7 @@ from bench.records.base import Case, Environment, ModelCase, Record, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.stats import noise, processes, ratios
 from bench.tables.numbers import BLANK, fixed
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +257,7 @@ TABLE = Table[Arm](
         ),
         Column("99 % interval of the ratio", lambda row: row.interval, _ratio_interval, key="ratio_interval"),
         Column("interval covers", lambda row: row.compared.interval_covers, key="interval_covers"),
-        Column("verdict", lambda row: row.verdict),
+        *fields("verdict"),
         Column("rounds", lambda row: row.compared.rounds, str),
         Column("images/s", lambda row: row.compared.images_per_s(row.number), key="images_per_s"),
         Column("ended by", lambda row: row.ended_by),
@@ -270,11 +270,9 @@ TABLE = Table[Arm](
         ),
         Column("remark", lambda row: row.remark, optional=True),
         NOISE,
-        Column("margin", lambda row: row.compared.margin, raw=True),
-        Column("stopped_by", lambda row: row.compared.stopped_by, raw=True),
-        Column("unmet", lambda row: list(row.compared.unmet), raw=True),
+        *fields("compared.margin", "compared.stopped_by", "compared.unmet", raw=True),
         Column("times_s", lambda row: list(row.compared.times_s(row.number)), raw=True),
-        Column("process_starts", lambda row: list(row.compared.process_starts), raw=True),
+        *fields("compared.process_starts", raw=True),
         *ENVIRONMENT,
     ),
     records=lambda row: (row.record,),

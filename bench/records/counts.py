@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from bench.records.base import Record, SizedCase, register
 from bench.records.columns import FAMILY, LATENT, MODEL, RES, SPACE
 from bench.tables.numbers import fixed, giga, percent
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 COUNTERS = {
     "torch": "convolutions, matrix products, attention, linear attention and scans",
@@ -80,7 +80,7 @@ class MacShare:
 
 
 _BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
-_COUNTER: Column[Any] = Column("counter", lambda r: r.case.counter, of_case=True)
+(_COUNTER,) = fields("case.counter")
 _SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, SPACE, _BATCH)
 
 TABLE = Table[MacCount](
@@ -98,17 +98,14 @@ TABLE = Table[MacCount](
         Column("remarks", lambda r: list(r.remarks), raw=True),
     ),
 )
-_SHARE: tuple[Column[Any], ...] = (
-    Column("part", lambda r: r.part),
-    Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
-    Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
-)
 SHARES = Table[MacShare](
     title="MACs of a forward pass by operator or module",
     columns=(
         *_SIZED,
         _COUNTER,
-        *_SHARE,
+        Column("part", lambda r: r.part),
+        Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
+        Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
     ),
     records=lambda row: (row.count,),
 )

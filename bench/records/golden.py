@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from bench.records.base import ModelCase, Record, register
 from bench.records.columns import ENVIRONMENT, RUN
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 REPRODUCED = "reproduced"
 
@@ -77,9 +77,8 @@ TABLE = Table[Golden](
         ),
         Column("graph breaks", lambda r: r.graph_breaks, optional=True),
         Column("recompilations", lambda r: r.recompilations, optional=True),
-        Column("matmul_tf32", lambda r: r.matmul_tf32, raw=True),
-        Column("conv_tf32", lambda r: r.conv_tf32, raw=True),
-        Column("verdict", lambda r: r.verdict),
+        *fields("matmul_tf32", "conv_tf32", raw=True),
+        *fields("verdict"),
         *ENVIRONMENT,
     ),
 )

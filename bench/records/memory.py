@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from bench.records import columns
 from bench.records.base import ModelCase, Record, register
 from bench.tables.numbers import gibibytes
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ CHECKPOINTING: Column[Any] = Column(
 SETTING: tuple[Column[Any], ...] = (
     columns.MODEL,
     columns.FAMILY,
-    Column("work", lambda r: r.case.work, of_case=True),
+    *fields("case.work"),
     columns.RES,
     columns.LATENT,
     columns.SPACE,
@@ -125,17 +125,13 @@ def _use(heading: str, field: str, *, optional: bool = False) -> Column[Any]:
     return bytes_column(heading, lambda r: getattr(r.use, field), field, optional=optional)
 
 
-def _raw(field: str) -> Column[Any]:
-    return Column(field, lambda r: getattr(r.use, field), raw=True)
-
-
 TABLE = Table[Memory](
     title="Peak memory, GiB",
     columns=(
         *SETTING,
         Column("device", lambda r: r.environment.device, of_case=True, optional=True),
         columns.BATCH,
-        Column("limit_bytes", lambda r: r.case.limit_bytes, of_case=True, raw=True),
+        *fields("case.limit_bytes", raw=True),
         _use("peak GiB", "peak_bytes"),
         Column("reached in", lambda r: r.use.peak_phase, key="peak_phase"),
         _use("parameters", "parameters_bytes"),
@@ -145,7 +141,7 @@ TABLE = Table[Memory](
         _use("activations", "activations_bytes"),
         _use("reserved", "reserved_bytes", optional=True),
         _use("process", "process_bytes", optional=True),
-        *map(_raw, ("gradients_bytes", "passes_peak_bytes", "update_peak_bytes")),
+        *fields("use.gradients_bytes", "use.passes_peak_bytes", "use.update_peak_bytes", raw=True),
         *columns.ENVIRONMENT[1:],
     ),
 )

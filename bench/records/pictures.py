@@ -11,7 +11,7 @@ from bench.records.sampling import CHAIN, EFFORT, SamplingCase, SamplingRun
 from bench.stats import processes
 from bench.tables.numbers import fixed, giga, percent
 from bench.tables.numbers import interval as interval_text
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 AUTOENCODERS = ("sd-f8",)  # by the latents that they decode
 Interval = tuple[float, float]
@@ -84,13 +84,9 @@ TABLE = Table[PictureRun](
         Column("rest, %", lambda r: r.share(r.rest_s), lambda v: percent(v, 2), key="rest_share"),
         Column("s/step", lambda r: r.step_s, key="step_s"),
         Column("s/decoding", lambda r: median(r.decoder_s), key="decoding_s"),
-        Column("autoencoder", lambda r: r.case.autoencoder, of_case=True, raw=True),
-        Column("decoder_params", lambda r: r.decoder_params, raw=True),
-        Column("decoder_macs", lambda r: r.decoder_macs, raw=True),
-        Column("diffusers", lambda r: r.diffusers, raw=True),
-        Column("noise_s", lambda r: list(r.noise_s), raw=True),
+        *fields("case.autoencoder", "decoder_params", "decoder_macs", "diffusers", "noise_s", raw=True),
         Column("passes_s", lambda r: list(map(list, r.passes_s)), raw=True),
-        Column("decoder_s", lambda r: list(r.decoder_s), raw=True),
+        *fields("decoder_s", raw=True),
         *EFFORT,
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from bench.records.base import ModelCase, Record, register
 from bench.stats import intervals
 from bench.tables.numbers import BLANK, fixed, percent
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +176,7 @@ def _power(what: str, band: str) -> Column[Any]:
     )
 
 
-_MODEL: tuple[Column[Any], ...] = (
-    Column("model", lambda row: row.case.model, of_case=True),
-    Column("weights", lambda row: row.case.weights, of_case=True, raw=True),
-    Column("trained", lambda row: row.case.probe.trained, of_case=True),
-)
+_MODEL = (*fields("case.model"), *fields("case.weights", raw=True), *fields("case.probe.trained"))
 SPECTRA = Table[Level](
     title="Power of the predicted noise by frequency",
     columns=(

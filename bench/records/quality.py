@@ -8,7 +8,7 @@ from bench.records.base import Case, FloatOrNaN, Record, register
 from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
 from bench.tables.numbers import BLANK, fixed
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +90,20 @@ def _share(value: float) -> str:
 TABLE = Table[Quality](
     title="Distances of samples from images",
     columns=(
-        Column("samples", lambda r: r.case.samples, of_case=True),
+        *fields("case.samples"),
         Column("made by", lambda r: r.case.made, key="made", of_case=True, optional=True),
-        Column("reference", lambda r: r.case.reference, of_case=True),
+        *fields("case.reference"),
         Column("n", lambda r: r.case.n_samples, str, key="n_samples", of_case=True),
         Column("n reference", lambda r: r.case.n_reference, str, of_case=True),
         Column("Fréchet distance", lambda r: r.frechet, key="frechet"),
         Column("features", lambda r: r.case.distance, key="distance", of_case=True),
         Column("KID x 1000", lambda r: r.kid_mean if r.has_kid else None, _thousandths, key="kid_mean"),
         Column("95 % of subsets", lambda r: r.kid_spread if r.has_kid else None, _spread, key="kid_spread"),
-        Column("kid_subset", lambda r: r.case.kid_subset, of_case=True, raw=True),
-        Column("kid_subsets", lambda r: r.case.kid_subsets, of_case=True, raw=True),
+        *fields("case.kid_subset", "case.kid_subsets", raw=True),
         Column("precision", lambda r: r.precision, _share),
         Column("recall", lambda r: r.recall, _share),
         Column("of each", lambda r: r.case.compared, str, key="compared", of_case=True),
-        Column("neighbours", lambda r: r.case.neighbours, of_case=True, raw=True),
+        *fields("case.neighbours", raw=True),
         *ENVIRONMENT,
     ),
 )

@@ -8,7 +8,7 @@ from bench.records.columns import ENVIRONMENT, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, processes, series
 from bench.tables.numbers import interval
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,23 +85,19 @@ class SamplingRun(Record):
 CHAIN: tuple[Column[Any], ...] = (  # of every table of chains
     *RUN,
     Column("weights", lambda r: r.case.weights, of_case=True, optional=True, usual="random"),
-    Column("objective", lambda r: r.case.objective, of_case=True),
-    Column("sampler", lambda r: r.case.sampler, of_case=True),
-    Column("steps", lambda r: r.case.steps, of_case=True),
+    *fields("case.objective", "case.sampler", "case.steps"),
     Column("guidance", lambda r: r.case.guidance, "{:g}".format, of_case=True),
-    Column("guided_channels", lambda r: r.case.guided_channels, of_case=True, raw=True),
-    Column("seed", lambda r: r.case.seed, of_case=True, raw=True),
+    *fields("case.guided_channels", "case.seed", raw=True),
     Column("images/s", lambda r: r.images_per_s, key="images_per_s"),
     Column("95 % interval", lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
     Column("interval covers", lambda r: processes.ONE, key="interval_covers"),
     Column("s/chain", lambda r: r.median_s, key="median_s"),
 )
 EFFORT: tuple[Column[Any], ...] = (
-    Column("passes", lambda r: r.passes),
+    *fields("passes"),
     Column("chains", lambda r: len(r.times_s)),
     Column("J/image", lambda r: r.joules_per_image, key="joules_per_image", optional=True),
-    Column("compile_s", lambda r: r.compile_s, raw=True),
-    Column("times_s", lambda r: list(r.times_s), raw=True),
+    *fields("compile_s", "times_s", raw=True),
     *ENVIRONMENT,
 )
 TABLE = Table[SamplingRun](title="Speed of whole sampling chains", columns=(*CHAIN, *EFFORT))

@@ -11,7 +11,7 @@ from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, noise, processes
 from bench.tables.numbers import interval, milliseconds
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +192,7 @@ TABLE = Table[TimedPasses](
         Column("samples", lambda r: len(r.times_s), str),
         Column("ended by", _stopped),
         NOISE,
-        Column("stopped_by", lambda r: r.stopped_by, raw=True),
-        Column("unmet", lambda r: list(r.unmet), raw=True),
-        Column("median_s", lambda r: r.median_s, raw=True),
-        Column("compile_s", lambda r: r.compile_s, raw=True),
-        Column("times_s", lambda r: list(r.times_s), raw=True),
-        Column("process_starts", lambda r: list(r.process_starts), raw=True),
+        *fields("stopped_by", "unmet", "median_s", "compile_s", "times_s", "process_starts", raw=True),
         *ENVIRONMENT,
     ),
 )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 from bench.tables.numbers import BLANK, significant
@@ -80,6 +81,30 @@ class Table(Generic[Row]):
     title: str
     columns: tuple[Column[Row], ...]
     records: Callable[[Row], Sequence[Any]] = field(default=lambda row: (row,))
+
+
+def fields(*paths: str, raw: bool = False) -> tuple[Column[Any], ...]:
+    """A column for each field of a row, by its path: "case.seed" is a column called seed.
+
+    Fields of the case and of the environment are values of the case, which a skipped row has too.
+    """
+    return tuple(
+        Column(
+            path.rpartition(".")[2], _field(path), of_case=path.startswith(("case.", "environment.")), raw=raw
+        )
+        for path in paths
+    )
+
+
+def _field(path: str) -> Callable[[Any], Any]:
+    """Reader of a field; a tuple is read as a list, as in JSON."""
+    read = attrgetter(path)
+
+    def value(row: Any) -> Any:  # noqa: ANN401 - a row of any kind
+        found = read(row)
+        return list(found) if isinstance(found, tuple) else found
+
+    return value
 
 
 def unit(text: Callable[[Any], str], scale: float) -> Callable[[Any], str]:

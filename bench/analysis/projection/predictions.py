@@ -12,7 +12,7 @@ from bench.records.base import Record, Skipped
 from bench.records.memory import Memory
 from bench.records.operators import OperatorCosts
 from bench.tables.numbers import BLANK, interval, milliseconds, significant
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 
 def measured_memory(records: Iterable[Record]) -> dict[tuple[str, PassKey, str], Memory]:
@@ -159,9 +159,7 @@ TABLE = Table[PassPrediction](
         ),
         Column("usable GiB", lambda r: r.usable_bytes, _gibibytes, key="usable_bytes"),
         Column("fits", lambda r: r.fits),
-        Column("torch", lambda r: r.work.environment.torch, raw=True),
-        Column("commit", lambda r: r.work.environment.commit, raw=True),
-        Column("date", lambda r: r.work.environment.date, raw=True),
+        *fields("work.environment.torch", "work.environment.commit", "work.environment.date", raw=True),
     ),
     records=lambda row: tuple(filter(None, (row.work, row.memory))),
 )
