@@ -51,17 +51,13 @@ def _body(args: argparse.Namespace) -> int:
     probe_options.check(args)
     from bench.training import channels, probe, spectrum
 
-    try:
+    with options.usage_errors():
         subjects, images, notes = probe.subjects(_request(args))
-    except ValueError as error:
-        raise options.UsageError(str(error)) from error
     spectra = args.what == "spectrum"
     if not spectra:
-        try:
+        with options.usage_errors("--layer "):
             for subject in subjects:
                 channels.find_layers(subject.model, args.layer)
-        except ValueError as error:
-            raise options.UsageError(f"--layer {error}") from error
 
     def measure(subject: "Subject", case: SpectrumCase | ChannelCase) -> Record:
         if isinstance(case, SpectrumCase):
@@ -94,7 +90,7 @@ def pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"must be a regular expression, got {text!r}: {error}") from error
+        raise ValueError(f"must be a regular expression, got {text!r}: {error}") from error
     return text
 
 

@@ -244,12 +244,12 @@ def _remarks(kept: Sequence[Candidate]) -> list[str]:
 
 def _memory(text: str) -> memory_fit.Device:
     if not text[:1].isdigit():
-        raise argparse.ArgumentTypeError(f"must be a size such as 24GB or 40GiB, got {text!r}")
+        raise ValueError(f"must be a size such as 24GB or 40GiB, got {text!r}")
     try:
         return memory_fit.device(text)
     except ValueError:
         reserve = memory_fit.RESERVE_BYTES / memory_fit.GIB
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"must be a size above the reserve of {reserve:g} GiB, such as 24GB or 40GiB, got {text!r}"
         ) from None
 

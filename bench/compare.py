@@ -32,7 +32,7 @@ def tolerance(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and below 100 %, as 2% or 0.02, got {text!r}")
+        raise ValueError(f"must be above 0 and below 100 %, as 2% or 0.02, got {text!r}")
     return value
 
 

@@ -49,7 +49,6 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
         UsageError: unusable data, models, settings or run folders.
     """
     from bench.machine import environment
-    from bench.training.checkpoint import CheckpointError
     from models.registry import family_of
 
     device, batch = training_options.device_of(args), training_options.pass_batch(args)
@@ -89,10 +88,8 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
             )
             halve = args.micro_batch == "auto"
             runs.append(PlannedRun(case=case, environment=here, setup=setup, halve_batch=halve))
-    try:
+    with options.usage_errors("--dir "):
         return list(map(study.resumable, runs))
-    except CheckpointError as error:
-        raise options.UsageError(f"--dir {error}") from error
 
 
 def _pixels(latent_size: Size) -> Size:
@@ -106,11 +103,9 @@ def _pixels(latent_size: Size) -> Size:
 def _train_macs(name: str, recipe: Recipe, size: Size, data: str) -> int:
     from bench.training.objectives import task_of
 
-    try:
+    shape = f"{recipe.channels} x {size_text(size)}"
+    with options.usage_errors("--model ", f" (for --data {data}, {shape})"):
         return study.count_train_macs(name, task_of(recipe, size))
-    except ValueError as error:
-        shape = f"{recipe.channels} x {size_text(size)}"
-        raise options.UsageError(f"--model {error} (for --data {data}, {shape})") from error
 
 
 # running

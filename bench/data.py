@@ -116,12 +116,10 @@ def _body(args: argparse.Namespace) -> int:
     if not published and (args.source is not None or args.again):
         names = " and ".join(datasets.DECODED)
         raise options.UsageError(f"{args.data}: --from and --again work for {names} only")
-    try:
+    with options.usage_errors():
         notes = [_prepare(args, folder)] if published else []
         with progress.live_progress("reading", 1) as (_, show):
             data = datasets.load(args.data, folder, args.classes or datasets.MAX_CLASSES, show)
-    except ValueError as error:
-        raise options.UsageError(str(error)) from error
     notes += [f"{args.data}: {doubt}" for doubt in doubts.doubts(data)]
     records.show(TABLE, _splits(data), notes, args)
     return 0

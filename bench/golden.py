@@ -46,13 +46,9 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
     from bench.measure import golden_calls
     from models.registry import published_task
 
-    name_of_device: str = args.device or device.default()
-    available = [p for p in DEFAULT if p == "fp32" or device.why_not(name_of_device, p) is None]
-    precisions = args.precision or available
-    for precision in precisions:
-        if (reason := device.why_not(name_of_device, precision)) is not None:
-            raise options.UsageError(reason)
-    settings.check_graphs(args.cuda_graphs, name_of_device)
+    where = settings.device_for(args.device, args.precision or DEFAULT[:1])
+    precisions = args.precision or [p for p in DEFAULT if device.why_not(where, p) is None]
+    settings.check_graphs(args.cuda_graphs, where)
     known = golden_calls.names()
     fields = []
     for name in models.model_names(args.model, default=known):
@@ -62,7 +58,7 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
         latent = load.goldens()[model]
         res = latent * published_task(name).factor
         models.check_models([name], [res], None)
-        sized = settings.sized_fields(name, res, name_of_device)
+        sized = settings.sized_fields(name, res, where)
         fields.append({**sized, "latent_size": latent, "batch": len(load.golden(model, latent).t)})
     models.check_impl([one["model"] for one in fields], args.impl)
     products = itertools.product(precisions, args.impl, args.engine, args.cuda_graphs, args.channels_last)

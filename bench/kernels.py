@@ -63,14 +63,12 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
     from bench.measure.kernels import layers
     from models.registry import task_at
 
-    where = args.device or device.default()
-    precisions = dict.fromkeys(args.precision or device.in_hardware(where, DEFAULT_PRECISIONS[where]))
+    where = settings.device_for(args.device, ())
+    precisions = list(dict.fromkeys(args.precision or device.in_hardware(where, DEFAULT_PRECISIONS[where])))
+    settings.device_for(where, precisions)
     operations = dict.fromkeys(args.operation)
-    for precision in precisions:
-        if (reason := device.why_not(where, precision)) is not None:
-            raise options.UsageError(reason)
-        if precision == "fp16" and where == "cpu":
-            raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
+    if "fp16" in precisions and where == "cpu":
+        raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
     if args.kernel_size and not operations.keys() & set(DEPTHWISE):
         raise options.UsageError(f"--kernel-size: is of {' and '.join(DEPTHWISE)}; add one to --operation")
     names = model_names(args.model, default=[MODEL])
@@ -134,7 +132,7 @@ def odd(text: str) -> int:
     """Parse a kernel size."""
     value = options.positive_int(text)
     if value % 2 == 0:
-        raise argparse.ArgumentTypeError(f"must be odd, got {value}; {value + 1} would work")
+        raise ValueError(f"must be odd, got {value}; {value + 1} would work")
     return value
 
 

@@ -112,9 +112,9 @@ def _devices(args: argparse.Namespace) -> list[str]:
             raise options.UsageError(
                 f"--{name.replace('_', '-')}: is about a GPU's memory, got --device cpu; meta predicts"
             )
-    for where, precision in itertools.product(devices, args.precision or ()):
-        if where != "meta" and (reason := device.why_not(where, precision)) is not None:
-            raise options.UsageError(reason)
+    for where in devices:
+        if where != "meta":
+            settings.device_for(where, args.precision or ())
     return devices
 
 
@@ -188,10 +188,8 @@ def _fit_devices(args: argparse.Namespace) -> list[Device]:
             f"--batch {' '.join(map(str, sorted(batches)))}: a line needs at least {memory_fit.MIN_BATCHES} "
             "batches, as --batch 64 128 256"
         )
-    try:
+    with options.usage_errors("--fits "):
         devices = [memory_fit.device(name, args.reserve) for name in dict.fromkeys(args.fits or ())]
-    except ValueError as error:
-        raise options.UsageError(f"--fits {error}") from error
     if devices:
         return devices
     if "cuda" in _devices(args):
@@ -264,7 +262,7 @@ def _reserve(text: str) -> int:
     try:
         return memory_fit.device(text, reserve_bytes=0).capacity_bytes
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a size, as 1GiB or 600MiB, got {text!r}") from error
+        raise ValueError(f"must be a size, as 1GiB or 600MiB, got {text!r}") from error
 
 
 def parser() -> options.Parser:

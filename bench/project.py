@@ -74,10 +74,8 @@ def _body(args: argparse.Namespace) -> int:
         rows = []
         for key, precision in keys:
             begin(key[0])
-            try:
+            with options.usage_errors("--model "):
                 work = source.work(key)
-            except ValueError as error:
-                raise options.UsageError(f"--model {error}") from error
             rows += [
                 PassPrediction(
                     gpu=gpu,

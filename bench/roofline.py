@@ -19,7 +19,7 @@ from bench.analysis.roofline import NO_PEAKS, Peaks
 from bench.cli import options
 from bench.cli.models import meta_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
-from bench.cli.settings import sized_fields
+from bench.cli.settings import device_for, sized_fields
 from bench.jobs.job import Job
 from bench.records import ceiling
 from bench.records.base import Record, Size, Skipped
@@ -59,15 +59,11 @@ def _check(args: argparse.Namespace) -> None:
             f"--work {args.work}"
         )
     if args.measure_ceilings or _profiles(args):
-        from bench.machine import device
-
-        where = _device(args)
+        known = ceiling.PRECISIONS[device_for(args.device, args.precision or ())]
         for precision in args.precision or ():
-            if (reason := device.why_not(where, precision)) is not None:
-                raise options.UsageError(reason)
-            if args.measure_ceilings and precision not in (known := ceiling.PRECISIONS[where]):
+            if args.measure_ceilings and precision not in known:
                 raise options.UsageError(
-                    f"--precision {precision}: has no ceiling on {where}; {', '.join(known)} have"
+                    f"--precision {precision}: has no ceiling on {_device(args)}; {', '.join(known)} have"
                 )
 
 
@@ -77,9 +73,7 @@ def _profiles(args: argparse.Namespace) -> bool:
 
 
 def _device(args: argparse.Namespace) -> str:
-    from bench.machine import device
-
-    return str(args.device or device.default())
+    return device_for(args.device, ())
 
 
 def _precisions(args: argparse.Namespace) -> list[str]:
@@ -147,10 +141,8 @@ def _sold(args: argparse.Namespace, here: str) -> list[Peaks]:
         named = roofline.gpu_named(here)
         return [roofline.of_gpu(named)] if named else []
     names = [name for name in dict.fromkeys(args.device_peaks) if name not in (HERE, NONE)]
-    try:
+    with options.usage_errors("--device-peaks ", f" ({HERE} is this device)"):
         return [roofline.of_gpu(name) for name in names]
-    except ValueError as error:
-        raise options.UsageError(f"--device-peaks {error} ({HERE} is this device)") from error
 
 
 def _measured(

@@ -8,6 +8,7 @@ python -m bench.sample --compare samples/dit/samples-64x32x32x3.npz --reference 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +138,8 @@ def _objective(args: argparse.Namespace, weights: _Weights, name: str) -> str:
 
     requested: str | None = args.objective
     if weights.state is None:
-        try:
+        with options.usage_errors(f"--model {name}: ", "; --objective names one"):
             return requested or objectives.of_task(published_task(name))
-        except ValueError as error:
-            raise options.UsageError(f"--model {name}: {error}; --objective names one") from error
     trained: str = weights.trained.recipe.objective
     if requested not in (None, trained):
         raise options.UsageError(f"--objective {requested}: {args.weights} was trained under {trained}")
@@ -159,10 +158,8 @@ def _check_guidance(args: argparse.Namespace, weights: _Weights) -> None:
 def _sampler(args: argparse.Namespace, objective: str, steps: int) -> str:
     from bench.sampling import samplers
 
-    try:
+    with options.usage_errors("--"):
         return samplers.find(args.sampler, objective, steps)
-    except ValueError as error:
-        raise options.UsageError(f"--{error}") from error
 
 
 def _case(
@@ -295,44 +292,24 @@ def _compare(args: argparse.Namespace) -> int:
     from bench.machine import device, environment
     from bench.sampling import quality as library
 
-    where: str = args.device or device.default()
-    if (reason := device.why_not(where, "fp32")) is not None:
-        raise options.UsageError(reason)
+    where = settings.device_for(args.device, ["fp32"])
     if args.reference is None:
         raise options.UsageError("--compare: needs --reference, a data set or an .npz of images")
     device.set_precision("fp32")
-    with progress("comparing", len(args.compare)) as begin:
-        try:
-            compared = library.Comparison(
-                args.compare,
-                library.Settings(
-                    reference=args.reference,
-                    split=args.split,
-                    features=args.features,
-                    data_dir=args.data_dir,
-                    limit=args.limit,
-                    kid_subset=args.kid_subset,
-                    kid_subsets=args.kid_subsets,
-                    neighbours=args.neighbours,
-                    compared=args.compared,
-                ),
-                where,
-                begin,
-            )
-        except ValueError as error:
-            raise options.UsageError(str(error)) from error
+    given = {field.name: getattr(args, field.name) for field in fields_of(library.Settings)}
+    with options.usage_errors(), progress("comparing", len(args.compare)) as begin:
+        compared = library.Comparison(args.compare, library.Settings(**given), where, begin)
 
-        def job(path: Path) -> Job:
-            case = compared.cases[path]
-            return Job(
-                case=case,
-                environment=environment.of(case),
-                measure=lambda: compared.measure(path, environment.of(case)),
-                estimate_s=TYPICAL_S,
-            )
+    def job(path: Path) -> Job:
+        case = compared.cases[path]
+        return Job(
+            case=case,
+            environment=environment.of(case),
+            measure=lambda: compared.measure(path, environment.of(case)),
+            estimate_s=TYPICAL_S,
+        )
 
-        made = [job(path) for path in args.compare]
-    results, notes = records.run_jobs(made, args.out, force=args.force)
+    results, notes = records.run_jobs([job(path) for path in args.compare], args.out, force=args.force)
     distances = [result for result in results if isinstance(result, quality.Quality)]
     notes += [*compared.notes, *library.notes(distances), results[0].environment.describe()]
     records.show(quality.TABLE, results, notes, args)

@@ -40,10 +40,8 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
     left_out: Counter[str] = Counter()
     purposes = []
     for name in names:
-        try:
+        with options.usage_errors():
             read = suite.read(name, list(commands("jobs")))
-        except ValueError as error:
-            raise options.UsageError(str(error)) from error
         purposes.append(read.about)
         for number, run in enumerate(read.runs, start=1):
             if run.get("device", here) != here:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.options import DefaultSizes, UsageError
+from bench.cli.options import DefaultSizes, UsageError, usage_errors
 from bench.records.base import Size, height_width, size_text
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
                 )
             found += matches
         else:
-            try:
+            with usage_errors(f"{flag} "):
                 found.append(printed(name))
-            except ValueError as error:
-                raise UsageError(f"{flag} {error}") from error
     return list(dict.fromkeys(found))
 
 
@@ -51,10 +49,8 @@ def sizes_of(name: str, sizes: Sequence[Size], flag: str = "--model") -> list[Si
     """
     from models.registry import published_task
 
-    try:
+    with usage_errors(f"{flag} "):
         own = published_task(name).res
-    except ValueError as error:
-        raise UsageError(f"{flag} {error}") from error
     if own != USUAL_RES and isinstance(sizes, DefaultSizes):
         return [own]
     return list(dict.fromkeys(sizes))
@@ -105,11 +101,9 @@ def meta_models(
     built = {(name, size): _on_meta(name, size, flag) for name, size in sized}
     _note_other_sizes(sized)
     if weights is not None:
-        try:
+        with usage_errors("--weights "):
             read = read_weights(weights)
             prefixes = {load_official(model, read) for model in built.values()}
-        except ValueError as error:
-            raise UsageError(f"--weights {error}") from error
         taken = [f"without the prefix {prefix!r}" for prefix in prefixes if prefix]
         if read.container or taken:
             _say(" ".join(["--weights", read.source, *taken, "is read" if read.container else "are read"]))
@@ -143,7 +137,7 @@ def _sized(names: Sequence[str], sizes: Sequence[Size], flag: str) -> tuple[tupl
     return tuple((name, size) for name in names for size in sizes_of(name, sizes, flag))
 
 
-def check_impl(names: Sequence[str], impls: Sequence[str], flag: str = "--impl") -> None:
+def check_impl(names: Sequence[str], impls: Sequence[str]) -> None:
     """Refuse implementations that a model does not have.
 
     Raises:
@@ -151,18 +145,16 @@ def check_impl(names: Sequence[str], impls: Sequence[str], flag: str = "--impl")
     """
     for impl in set(impls) - {"reference"}:
         for name in names:
-            _has(name, impl, flag)
+            _has(name, impl)
 
 
 @cache
-def _has(name: str, impl: str, flag: str) -> None:
+def _has(name: str, impl: str) -> None:
     from models.contract import build
     from models.registry import published_task
 
-    try:
+    with usage_errors(f"--impl {impl}: "):
         build(name, published_task(name), impl=impl)
-    except ValueError as error:
-        raise UsageError(f"{flag} {impl}: {error}") from error
 
 
 @cache
@@ -175,13 +167,11 @@ def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
     from models.registry import is_plugin, task_at
     from models.users.calls import notes_of
 
-    try:
+    with usage_errors(f"{flag} ", f" (at --res {size_text(size)})"):
         task = task_at(name, *height_width(size))
         if not is_plugin(name):
             return build(name, task)
         model = check(name, task, either_sigma=True)
-    except ValueError as error:
-        raise UsageError(f"{flag} {error} (at --res {size_text(size)})") from error
     for note in notes_of(model):
         _say(f"{name}: {note}")
     return model

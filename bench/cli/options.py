@@ -4,7 +4,8 @@ import argparse
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,8 @@ from bench.cli.ending import print_error
 from bench.cli.ending import run as run
 from bench.records.base import Size
 from bench.tables.render import FORMATS
+from models.task import named_task
+from models.users.names import arguments_of, is_users, with_arguments
 
 PIXELS_PER_LATENT = 8
 MAX_COUNT = 2**32 - 1
@@ -61,8 +64,6 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _add_model_args(self, parsed: argparse.Namespace) -> None:
-        from models.users.names import is_users, with_arguments
-
         is_any = False
         for field in ("model", "models", "explain"):
             given = getattr(parsed, field, None) or []
@@ -94,6 +95,27 @@ def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
     )
 
 
+@contextmanager
+def usage_errors(before: str = "", after: str = "") -> Iterator[None]:
+    """Context manager in which a ValueError is a UsageError, with text before and after its message."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{before}{error}{after}") from error
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """A parser for argparse, whose error is the message of the ValueError of `parse`."""
+
+    def parsed(text: str) -> object:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
+
+
 def number(text: str) -> float:
     """A number in ASCII digits, as float() without digits of other scripts, underscores and spaces.
 
@@ -114,7 +136,7 @@ def number_in(low: float, high: float, what: str, *, above: bool = False) -> Cal
         except ValueError:
             value = math.nan
         if not low <= value < high or (above and value == low):
-            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+            raise ValueError(f"must be {what}, got {text!r}")
         return value
 
     return parse
@@ -126,9 +148,9 @@ share = number_in(0, 1, "a share above 0 and below 1, as 0.01", above=True)
 def whole_number(text: str, least: int = 0, most: int = MAX_COUNT) -> int:
     """A whole number in ASCII digits."""
     if not (text.isascii() and text.isdigit()) or (len(text) < 10 and int(text) < least):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        raise ValueError(f"must be a whole number of at least {least}, got {text!r}")
     if len(text) > 20 or int(text) > most:
-        raise argparse.ArgumentTypeError(f"must be at most {most}, got {text!r}")
+        raise ValueError(f"must be at most {most}, got {text!r}")
     return int(text)
 
 
@@ -149,9 +171,9 @@ def positive_seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be seconds above zero, as 90, 90s, 8m or 1h, got {text!r}")
+        raise ValueError(f"must be seconds above zero, as 90, 90s, 8m or 1h, got {text!r}")
     if seconds > MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"must be at most {MAX_SECONDS // 3600}h, got {text!r}")
+        raise ValueError(f"must be at most {MAX_SECONDS // 3600}h, got {text!r}")
     return seconds
 
 
@@ -159,14 +181,14 @@ def resolution(text: str) -> Size:
     """Pixels: 512, or 512x256 for height x width."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise argparse.ArgumentTypeError(f"must be pixels, as 512 or 512x256 (height x width), got {text!r}")
+        raise ValueError(f"must be pixels, as 512 or 512x256 (height x width), got {text!r}")
     if max(map(len, sides)) > 10 or max(map(int, sides)) > MAX_PX:
-        raise argparse.ArgumentTypeError(f"must be at most {MAX_PX} pixels, got {text!r}")
+        raise ValueError(f"must be at most {MAX_PX} pixels, got {text!r}")
     numbers = [int(side) for side in sides]
     if any(n < PIXELS_PER_LATENT or n % PIXELS_PER_LATENT for n in numbers):
         near = [max(PIXELS_PER_LATENT, round(n / PIXELS_PER_LATENT) * PIXELS_PER_LATENT) for n in numbers]
         works = "x".join(map(str, near))
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"must be a multiple of {PIXELS_PER_LATENT} pixels, one latent, got {text}; try {works}"
         )
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
@@ -187,7 +209,7 @@ def add(
     Args:
         group: gets the option.
         flag: --its-name.
-        kind: a parser of a word, or the words to choose from.
+        kind: a parser of a word, which raises ValueError, or the words to choose from.
         text: of the help; blank: the choices. The default follows unless the text has "(default".
         default: None: none, or one that depends on others.
         several: takes one or more words, as a list.
@@ -201,7 +223,7 @@ def add(
         said = f"{said} (default: {shown})" if said else f"default: {shown}"
     group.add_argument(
         flag,
-        type=parse,
+        type=checked(parse),
         choices=choices,
         default=default,
         nargs="+" if several else None,
@@ -234,29 +256,14 @@ def add_models(parser: Parser, default: str) -> None:
 
 def add_model_args(parser: Parser) -> None:
     keywords = "keywords of your models: depth=12,width=384"
-    add(parser, "--model-args", model_arguments, keywords, metavar="K=V,...")
+    add(parser, "--model-args", arguments_of, keywords, metavar="K=V,...")
     add(parser, "--task", task_name, "your models': sd-f8, f16d32, pixels:velocity")
 
 
 def task_name(text: str) -> str:
     """A name of `models.task.named_task`."""
-    from models.task import named_task
-
-    try:
-        named_task(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    named_task(text)
     return text
-
-
-def model_arguments(text: str) -> dict[str, Any]:
-    """depth=12,width=384."""
-    from models.users.names import arguments_of
-
-    try:
-        return arguments_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_res(parser: Parser, default: Sequence[Size]) -> None:
@@ -277,7 +284,7 @@ def add_records(parser: Parser, what: str) -> None:
 def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
     """Add a switch: --flag turns it on; --flag off on measures both."""
     parser.add_argument(
-        flag, nargs="*", type=on_or_off, action=_Switch, default=[False], metavar="on|off", help=what
+        flag, nargs="*", type=checked(on_or_off), action=_Switch, default=[False], metavar="on|off", help=what
     )
 
 
@@ -294,7 +301,7 @@ class _Switch(argparse.Action):
 
 def on_or_off(text: str) -> bool:
     if text not in ("on", "off"):
-        raise argparse.ArgumentTypeError(f"must be on or off, got {text!r}")
+        raise ValueError(f"must be on or off, got {text!r}")
     return text == "on"
 
 

@@ -54,7 +54,7 @@ def check(args: argparse.Namespace) -> None:
 
 def level(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 3:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999, got {text!r}")
+        raise ValueError(f"must be a whole number from 0 to 999, got {text!r}")
     return int(text)
 
 

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import UsageError
+from bench.cli.options import UsageError, usage_errors
 from bench.cli.progress import progress
 from bench.jobs import runner
 from bench.jobs.job import Job
-from bench.records.base import Record, StoreError
+from bench.records.base import Record
 from bench.store.codec import Contents, parse, read
 from bench.store.files import whole, why_not_writable
 from bench.store.store import REPORTED, Store, open_store
@@ -73,10 +73,8 @@ def store(out: Path | None) -> Iterator[Store | None]:
         yield None
         return
     with ExitStack() as stack:
-        try:
+        with usage_errors("--out "):
             opened = stack.enter_context(open_store(out))
-        except StoreError as error:
-            raise UsageError(f"--out {error}") from error
         yield opened
 
 
@@ -127,9 +125,8 @@ def read_contents(path: Path, flag: str = "") -> Contents:
         UsageError: the file cannot be read, or a line is not a record.
     """
     try:
-        return read(path)
-    except StoreError as error:
-        raise UsageError(f"{flag}{error}") from error
+        with usage_errors(flag):
+            return read(path)
     except OSError as error:
         raise UsageError(f"{flag}{path}: {error.strerror}") from error
 
@@ -137,7 +134,7 @@ def read_contents(path: Path, flag: str = "") -> Contents:
 def records_file(text: str) -> Path:
     """A path that ends in .jsonl."""
     if not keeps_records(Path(text)):
-        raise argparse.ArgumentTypeError(f"must end in .jsonl, got {text!r}")
+        raise ValueError(f"must end in .jsonl, got {text!r}")
     return Path(text)
 
 

@@ -80,10 +80,8 @@ def check_decoding(args: argparse.Namespace) -> None:
         return
     from bench.sampling import chains
 
-    try:
+    with options.usage_errors("--decoder "):
         chains.decoder_of(args.decoder)
-    except ValueError as error:
-        raise options.UsageError(f"--decoder {error}") from error
     if args.out_dir is None:
         raise options.UsageError(
             f"--decoder {args.decoder}: belongs to --out-dir; without it nothing is kept"

@@ -62,7 +62,7 @@ def add_engine(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--compile",
         nargs="*",
-        type=options.on_or_off,
+        type=options.checked(options.on_or_off),
         action=_Compile,
         dest="engine",
         help=argparse.SUPPRESS,  # --compile [off on]: as --engine compile, or eager compile
@@ -110,7 +110,7 @@ def add_processes(group: argparse._ActionsContainer, default: int) -> None:
 def _processes(text: str) -> int:
     number = options.positive_int(text)
     if number > MOST_PROCESSES:
-        raise argparse.ArgumentTypeError(f"must be at most {MOST_PROCESSES}, got {text!r}")
+        raise ValueError(f"must be at most {MOST_PROCESSES}, got {text!r}")
     return number
 
 
@@ -134,18 +134,28 @@ def startup_s(case: ModelCase) -> float:
     return TYPICAL_STARTUP_S + COMPILE_S * (case.engine != "eager")
 
 
+def device_for(given: str | None, precisions: Sequence[str]) -> str:
+    """The given or the default device, for some precisions.
+
+    Raises:
+        UsageError: the device is missing, or does not support a precision.
+    """
+    from bench.machine import device
+
+    where = given or device.default()
+    for precision in precisions:
+        if (reason := device.why_not(where, precision)) is not None:
+            raise options.UsageError(reason)
+    return where
+
+
 def device_of(args: argparse.Namespace) -> str:
     """The requested or default device, checked against the other settings.
 
     Raises:
         UsageError: the device is missing, or does not support a setting.
     """
-    from bench.machine import device
-
-    where: str = args.device or device.default()
-    for precision in args.precision:
-        if (reason := device.why_not(where, precision)) is not None:
-            raise options.UsageError(reason)
+    where = device_for(args.device, args.precision)
     _check_contradictions(args, where)
     return where
 
@@ -241,10 +251,8 @@ def gpu_peaks(text: str, precisions: Sequence[str], flag: str) -> "Peaks":
     from bench.analysis import roofline
     from bench.analysis.projection.formula import why_not
 
-    try:
+    with options.usage_errors(f"{flag} "):
         peaks = roofline.of_gpu(text)
-    except ValueError as error:
-        raise options.UsageError(f"{flag} {error}") from error
     if (reason := why_not(peaks, precisions)) is not None:
         raise options.UsageError(f"{flag} {text}: {reason}: baselines/gpus.csv leaves it blank")
     return peaks

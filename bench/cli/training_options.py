@@ -58,12 +58,12 @@ def _add_recipe(group: Group) -> None:
     options.add(group, "--learning-rate", rate, default=1e-4, metavar="LR")
     options.add(group, "--weight-decay", rate, default=0.0, metavar="W")
     group.add_argument(
-        "--ema-decay", nargs="*", type=share, default=[0.9999, 0.99], metavar="D",
+        "--ema-decay", nargs="*", type=options.checked(share), default=[0.9999, 0.99], metavar="D",
         help="of averaged weights (default: 0.9999 0.99)",
     )  # fmt: skip
     options.add(group, "--label-dropout", share, default=0.1, metavar="SHARE")
     group.add_argument(
-        "--flip", nargs="?", const=True, type=options.on_or_off, metavar="on|off",
+        "--flip", nargs="?", const=True, type=options.checked(options.on_or_off), metavar="on|off",
         help="mirror half of the images (default: as the data)",
     )  # fmt: skip
     every = "default: a tenth of the steps"
@@ -124,11 +124,8 @@ def pass_batch(args: argparse.Namespace) -> int:
 def load_data(args: argparse.Namespace) -> "Dataset":
     from bench.datasets import datasets, doubts
 
-    try:
-        with progress.live_progress("reading", 1) as (_, show):
-            data = datasets.load(args.data, args.data_dir, args.classes or datasets.MAX_CLASSES, show)
-    except ValueError as error:
-        raise options.UsageError(f"--data {error}") from error
+    with options.usage_errors("--data "), progress.live_progress("reading", 1) as (_, show):
+        data = datasets.load(args.data, args.data_dir, args.classes or datasets.MAX_CLASSES, show)
     if args.classes is not None and args.classes < data.classes:
         raise options.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
     for doubt in [] if torchrun.local_rank() else doubts.doubts(data):
