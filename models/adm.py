@@ -80,6 +80,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(32, width)
         self.qkv = nn.Conv1d(width, 3 * width, 1)
         self.project = nn.Conv1d(width, width, 1)
+        zero(self.project)
 
     def forward(self, x: Tensor, _c: Tensor) -> Tensor:
         h = self.qkv(self.norm(x).flatten(2))  # (N, 3D, T)
@@ -128,16 +129,7 @@ class ADM(nn.Module):
         self.unet = SteppedUNet(widths, config.depth, config.attended, block, attention, down, up)
         self.norm = nn.GroupNorm(32, widths[0])
         self.head = nn.Conv2d(widths[0], task.out_channels, 3, padding=1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Torch's initial weights, but every branch ends in zeros."""
         zero(self.head)
-        for module in self.modules():
-            if isinstance(module, ResBlock):
-                zero(module.conv2)
-            elif isinstance(module, Attention):
-                zero(module.project)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c = self.time(t) + self.labels(y)  # (N, E)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.arithmetic import Terms
 from models.family import Factory, Family, Renames
 from models.layers.conditions import Condition, LabelDropout
-from models.layers.initialisation import zero
+from models.layers.initialisation import initialise_small, zero
 from models.layers.modulation import modulate
 from models.layers.rms import SwiGLU
 from models.layers.rms_transformer import RMS_BLOCK_KEYS, RMSBlock, RotaryAttention, count_block
@@ -87,8 +87,7 @@ class DDT(nn.Module):
         for embed in filter(None, (self.embed, self.embed_condition)):
             nn.init.xavier_uniform_(embed.weight)
             nn.init.zeros_(embed.bias)
-        for layer in (self.condition.time1, self.condition.time2, self.condition.labels):
-            nn.init.normal_(layer.weight, std=0.02)
+        initialise_small(self.condition.time1, self.condition.time2, self.condition.labels)
         zero(self.head.modulation, self.head.linear)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:

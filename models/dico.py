@@ -27,7 +27,7 @@ from models.family import Factory, Family, Renames
 from models.layers.conditions import Condition, LabelDropout
 from models.layers.initialisation import initialise_adaln_zero
 from models.layers.modulation import ChannelNorm, Modulation, modulate
-from models.layers.unet import UNET_KEYS, ChannelAttention, Head, UNet, require_odd
+from models.layers.unet import BODY_KEYS, UNET_KEYS, ChannelAttention, Head, UNet, require_odd
 from models.task import LATENTS, Task
 
 
@@ -237,19 +237,11 @@ ABLATIONS: dict[str, Factory] = {
 
 OFFICIAL: Renames = (
     (r"^stem\.", "x_embedder.proj."),
-    (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
-    (r"^condition(\d)\.time2\.", r"t_embedder_\1.mlp.2."),
     (r"^condition1\.labels\.", "y_embedder.embedding_table_0."),
     (r"^condition2\.labels\.", "y_embedder.embedding_table_1."),
     (r"^condition3\.labels\.", "y_embedder.embedding_table_2."),
     *UNET_KEYS,
-    (r"^unet\.down1\.conv\.", "down1_2.body.0."),
-    (r"^unet\.down2\.conv\.", "down2_3.body.0."),
-    (r"^unet\.up2\.conv\.", "up3_2.body.0."),
-    (r"^unet\.up1\.conv\.", "up2_1.body.0."),
-    (r"^unet\.fuse", "reduce_chan_level"),
-    (r"^head\.conv\.", "final_layer.out_proj."),
-    (r"^head\.", "final_layer."),
+    *BODY_KEYS,
     (r"\.mixer\.mix_in\.", ".conv1."),
     (r"\.mixer\.depthwise\.", ".conv2."),
     (r"\.mixer\.mix_out\.", ".conv3."),

@@ -21,6 +21,7 @@ from models.kernels.gla import FLA, Backend, gla
 from models.layers.conditions import Condition, LabelDropout
 from models.layers.initialisation import initialise_adaln_zero
 from models.layers.modulation import Modulation, modulate
+from models.layers.rms import PackedSwiGLU
 from models.layers.transformer import DIT_KEYS, PatchHead, position_table, unpatchify
 from models.task import LATENTS, Task
 
@@ -66,19 +67,6 @@ def _hidden(width: int) -> int:
     return -(-(8 * width // 3) // 256) * 256
 
 
-class FeedForward(nn.Module):
-    """SwiGLU: (N, T, D) -> (N, T, D)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.expand = nn.Linear(width, 2 * _hidden(width), bias=False)
-        self.contract = nn.Linear(_hidden(width), width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, h = self.expand(x).chunk(2, dim=-1)
-        return self.contract(F.silu(gate) * h)
-
-
 class Block(nn.Module):
     """(N, h, w, D), (N, D) -> (N, h, w, D)"""
 
@@ -88,7 +76,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = Modulation(width, count=6)
         self.attention = Attention(width, backend)
-        self.feed_forward = FeedForward(width)
+        self.feed_forward = PackedSwiGLU(width, _hidden(width), bias=False)
         self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

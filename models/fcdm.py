@@ -29,7 +29,7 @@ from models._fcdm_ablations import (
 from models.arithmetic import MEANS, Terms
 from models.family import Factory, Family, Renames
 from models.layers.conditions import Condition, LabelDropout
-from models.layers.initialisation import initialise_adaln_zero
+from models.layers.initialisation import initialise_adaln_zero, initialise_small
 from models.layers.modulation import ChannelNorm, Modulation, modulate_addcmul
 from models.layers.unet import UNET_KEYS, ChannelAttention, Head, UNet, require_odd
 from models.task import LATENTS, Task
@@ -249,8 +249,7 @@ def _initialise(model: FCDM | Isotropic) -> None:
     initialise_adaln_zero(model, model.stem, model.head.conv)
     for module in model.modules():
         if isinstance(module, TextCondition):
-            for layer in (module.time1, module.time2, module.text1, module.text2):
-                nn.init.normal_(layer.weight, std=0.02)
+            initialise_small(module.time1, module.time2, module.text1, module.text2)
 
 
 _SIZES = {  # Table 2
@@ -306,9 +305,6 @@ ABLATIONS: dict[str, Factory] = {
 }
 
 OFFICIAL: Renames = (
-    (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
-    (r"^condition(\d)\.time2\.", r"t_embedder_\1.mlp.2."),
-    (r"^condition(\d)\.labels\.", r"y_embedder_\1.embedding_table."),
     (r"^stem\.", "x_embedder."),
     *UNET_KEYS,
     (r"^unet\.down1\.conv\.", "down1_2.conv.0."),

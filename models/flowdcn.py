@@ -19,7 +19,7 @@ from models.arithmetic import Terms
 from models.family import Factory, Family, Renames
 from models.kernels.deformable import MACS_PER_SAMPLE, deformable_sampling
 from models.layers.conditions import Condition
-from models.layers.initialisation import initialise_flat, zero
+from models.layers.initialisation import initialise_flat, initialise_small, zero
 from models.layers.modulation import Modulation, modulate
 from models.layers.rms import RMSNorm, SwiGLU
 from models.layers.transformer import DIT_KEYS, PatchHead, unpatchify
@@ -106,12 +106,7 @@ class FlowDCN(nn.Module):
         The modulations are not zero, so that a block does not start as the identity.
         """
         initialise_flat(self.embed)
-        for weight in (
-            self.condition.time1.weight,
-            self.condition.time2.weight,
-            self.condition.labels.weight,
-        ):
-            nn.init.normal_(weight, std=0.02)
+        initialise_small(self.condition.time1, self.condition.time2, self.condition.labels)
         zero(self.head.modulation.linear, self.head.linear)
         zeros = [self.embed.bias]
         for module in self.modules():

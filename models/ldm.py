@@ -86,6 +86,7 @@ class Transformer(nn.Module):
         self.expand = nn.Linear(width, 2 * mlp_ratio * width)
         self.contract = nn.Linear(mlp_ratio * width, width)
         self.project = nn.Conv2d(width, width, 1)
+        zero(self.project)
 
     def forward(self, x: Tensor, c: Condition) -> Tensor:
         h = self.enter(self.norm(x)).flatten(2).transpose(1, 2)  # (N, T, D)
@@ -141,16 +142,7 @@ class LDM(nn.Module):
         )
         self.norm = nn.GroupNorm(32, widths[0])
         self.head = nn.Conv2d(widths[0], task.out_channels, 3, padding=1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Torch's initial weights, but every branch ends in zeros."""
         zero(self.head)
-        for module in self.modules():
-            if isinstance(module, ResBlock):
-                zero(module.conv2)
-            elif isinstance(module, Transformer):
-                zero(module.project)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         c = Condition(self.time(t), self.labels(self.drop(y))[:, None])  # (N, E) and (N, 1, K)

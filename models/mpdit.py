@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.arithmetic import EINSUM, MEANS, Terms
 from models.family import Factory, Family, Renames
 from models.layers.conditions import LabelDropout
-from models.layers.initialisation import initialise, initialise_flat, zero
+from models.layers.initialisation import initialise, initialise_flat, initialise_small, zero
 from models.layers.modulation import Modulation, modulate
 from models.layers.precision import widest, without_autocast
 from models.layers.transformer import BLOCK_KEYS, Attention, TransformerBlock, position_table, unpatchify
@@ -182,7 +182,7 @@ class MPDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.labels.weight, std=0.02)
+        initialise_small(self.labels)
         zero(self.head, self.modulation.linear)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from models.family import Factory, Family, Renames
 from models.layers.conditions import Condition, LabelDropout
 from models.layers.initialisation import initialise, zero
 from models.layers.modulation import ChannelNorm, Modulation, modulate
-from models.layers.unet import UNET_KEYS, Head, UNet
+from models.layers.unet import BODY_KEYS, UNET_KEYS, Head, UNet
 from models.task import LATENTS, Task
 
 MAX_LOG_SCALE = math.log(100)  # of the cosines before the softmax
@@ -261,17 +261,8 @@ VARIANTS: dict[str, Factory] = {
 
 OFFICIAL: Renames = (
     (r"^stem\.", "x_embedder.proj."),
-    (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
-    (r"^condition(\d)\.time2\.", r"t_embedder_\1.mlp.2."),
-    (r"^condition(\d)\.labels\.", r"y_embedder_\1.embedding_table."),
-    (r"^unet\.down1\.conv\.", "down1_2.body.0."),
-    (r"^unet\.down2\.conv\.", "down2_3.body.0."),
-    (r"^unet\.up2\.conv\.", "up3_2.body.0."),
-    (r"^unet\.up1\.conv\.", "up2_1.body.0."),
-    (r"^unet\.fuse", "reduce_chan_level"),
+    *BODY_KEYS,
     (r"^out\.", "output."),
-    (r"^head\.conv\.", "final_layer.out_proj."),
-    (r"^head\.", "final_layer."),
     (r"\.layer(\d)\.modulation\.linear\.", r".adaLN_modulation\1.1."),
     *UNET_KEYS,
     (r"\.layer(\d)\.attention\.", r".attn\1."),

@@ -18,8 +18,13 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
     for module in model.modules():
         if isinstance(module, Condition):
-            for weight in (module.time1.weight, module.time2.weight, module.labels.weight):
-                nn.init.normal_(weight, std=0.02)
+            initialise_small(module.time1, module.time2, module.labels)
+
+
+def initialise_small(*layers: nn.Linear | nn.Embedding) -> None:
+    """N(0, 0.02) for weights, as in conditions."""
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.02)
 
 
 def initialise_adaln_zero(model: nn.Module, stem: nn.Conv2d, last: nn.Linear | nn.Conv2d) -> None:

@@ -44,19 +44,20 @@ class SwiGLU(nn.Module):
 
 
 class PackedSwiGLU(nn.Module):
-    """`SwiGLU` with biases, whose two projections are one matrix: (..., D) -> (..., D).
+    """`SwiGLU` whose two projections are one matrix: (..., D) -> (..., D).
 
     Args:
         width: D.
         hidden: inner width.
         dropout: of the inner channels, in training.
+        bias: whether the projections have one.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0, *, bias: bool = True) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, 2 * hidden)
+        self.expand = nn.Linear(width, 2 * hidden, bias=bias)
         self.dropout = nn.Dropout(dropout)
-        self.contract = nn.Linear(hidden, width)
+        self.contract = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.expand(x).chunk(2, dim=-1)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.family import Renames
+from models.layers.initialisation import zero
 from models.layers.unet import run_blocks
 
 
@@ -19,6 +20,8 @@ def identity(x: Tensor) -> Tensor:
 
 class ResBlock(nn.Module):
     """Two normed 3x3 convolutions with a skip: (N, D, H, W), condition -> (N, D_out, H', W').
+
+    The second convolution starts at zero.
 
     Args:
         width: D.
@@ -44,6 +47,7 @@ class ResBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_width, out_width, 3, padding=1)
         self.skip = nn.Identity() if width == out_width else nn.Conv2d(width, out_width, 1)
+        zero(self.conv2)
 
     def forward(self, x: Tensor, c: object) -> Tensor:
         h = self.conv1(self.resample(F.silu(self.norm1(x))))

@@ -120,8 +120,20 @@ def require_odd(kernel: int) -> None:
         raise ValueError(f"kernel: must be odd, got {kernel}; {near} would work")
 
 
-UNET_KEYS: Renames = (  # names of the levels in the releases
+UNET_KEYS: Renames = (  # names of the levels and their conditions in the releases
+    (r"^condition(\d)\.time1\.", r"t_embedder_\1.mlp.0."),
+    (r"^condition(\d)\.time2\.", r"t_embedder_\1.mlp.2."),
+    (r"^condition(\d)\.labels\.", r"y_embedder_\1.embedding_table."),
     (r"^unet\.(en|de)coder", r"\1coder_level_"),
     (r"^unet\.middle\.", "latent."),
     (r"\.modulation\.linear\.", ".adaLN_modulation.1."),
+)
+BODY_KEYS: Renames = (  # of what stands between the levels in DiCo and U-DiT
+    (r"^unet\.down1\.conv\.", "down1_2.body.0."),
+    (r"^unet\.down2\.conv\.", "down2_3.body.0."),
+    (r"^unet\.up2\.conv\.", "up3_2.body.0."),
+    (r"^unet\.up1\.conv\.", "up2_1.body.0."),
+    (r"^unet\.fuse", "reduce_chan_level"),
+    (r"^head\.conv\.", "final_layer.out_proj."),
+    (r"^head\.", "final_layer."),
 )
