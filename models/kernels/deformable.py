@@ -12,12 +12,12 @@ channel, 4 corners and the weight. Its backward pass is one operator of twice th
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
+
+from models.kernels.operators import operator
 
 MACS_PER_SAMPLE = 5
 
@@ -34,8 +34,7 @@ def deformable_sampling(values: Tensor, offsets: Tensor, weights: Tensor) -> Ten
         (N, H, W, h, d) in the type of the values.
     """
     if values.is_meta:
-        counted: Tensor = torch.ops.backbones.deformable_sampling(values, offsets, weights)
-        return counted
+        return _counted(values, offsets, weights)
     batch, height, width, groups, _ = values.shape
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
     columns = torch.arange(width, device=values.device)[:, None, None]
@@ -82,47 +81,8 @@ def deformable_sampling_reference(values: Tensor, offsets: Tensor, weights: Tens
     return out
 
 
-# the operator that counters see: shapes and gradients, no computation
-torch.library.define(
-    "backbones::deformable_sampling", "(Tensor values, Tensor offsets, Tensor weights) -> Tensor"
-)
-torch.library.define(
-    "backbones::deformable_sampling_backward",
-    "(Tensor grad, Tensor values, Tensor offsets, Tensor weights) -> (Tensor, Tensor, Tensor)",
-)
-
-
-def _forward_shape(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    return values.new_empty(values.shape)
-
-
-def _backward_shapes(
-    grad: Tensor, values: Tensor, offsets: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    return values.new_empty(values.shape), offsets.new_empty(offsets.shape), weights.new_empty(weights.shape)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401 - autograd's context
-    ctx.save_for_backward(*inputs)
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
-    gradients: tuple[Any, ...] = torch.ops.backbones.deformable_sampling_backward(grad, *ctx.saved_tensors)
-    return gradients
-
-
-torch.library.register_fake("backbones::deformable_sampling", _forward_shape)
-torch.library.register_fake("backbones::deformable_sampling_backward", _backward_shapes)
-torch.library.register_autograd("backbones::deformable_sampling", _differentiate, setup_context=_keep)
-
-
-@register_flop_formula(torch.ops.backbones.deformable_sampling)
-def _flops(
-    values: tuple[int, ...], offsets: tuple[int, ...], weights: tuple[int, ...], *_: object, **__: object
-) -> int:
+def _flops(values: tuple[int, ...], offsets: tuple[int, ...], weights: tuple[int, ...]) -> int:
     return 2 * MACS_PER_SAMPLE * math.prod(weights) * values[-1]
 
 
-@register_flop_formula(torch.ops.backbones.deformable_sampling_backward)
-def _flops_backward(grad: tuple[int, ...], *shapes: tuple[int, ...], **_: object) -> int:
-    return 2 * _flops(*shapes)
+_counted = operator("backbones::deformable_sampling", "Tensor values, Tensor offsets, Tensor weights", _flops)

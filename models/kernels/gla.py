@@ -13,14 +13,14 @@ Letters: N batch, T tokens, h heads, K key channels and V value channels of a he
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from models.kernels.backends import CudaPackage
+from models.kernels.operators import count_flops, operator
 
 Backend = Literal["auto", "torch", "fla"]
 FLA = CudaPackage("fla", {"fla": "flash-linear-attention", "triton": "triton"})
@@ -219,9 +219,19 @@ def _one_later(states: Tensor) -> Tensor:
 # the operators
 
 
-@torch.library.custom_op("diffusion_bench::gla", mutates_args=())
-def _gla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-    return gla_chunked(q, k, v, log_decay)
+def _flops(q: torch.Size, k: torch.Size, v: torch.Size, log_decay: torch.Size) -> int:
+    """Two products per token and head, k v^T and the state times q; the decay is not counted."""
+    return 2 * 2 * q.numel() * v[-1]
+
+
+_gla = operator(
+    "diffusion_bench::gla",
+    "Tensor q, Tensor k, Tensor v, Tensor log_decay",
+    _flops,
+    forward=gla_chunked,
+    backward=gla_chunked_backward,
+    like=2,
+)
 
 
 @torch.library.custom_op("diffusion_bench::gla_fla", mutates_args=())
@@ -229,51 +239,9 @@ def _gla_fla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
     return gla_fla(q, k, v, log_decay)
 
 
-@torch.library.custom_op("diffusion_bench::gla_backward", mutates_args=())
-def _gla_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return gla_chunked_backward(grad, q, k, v, log_decay)
-
-
-@_gla.register_fake
 @_gla_fla.register_fake
-def _shape(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
+def _(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
     return v.new_empty(v.shape)
 
 
-@_gla_backward.register_fake
-def _shapes(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in (q, k, v, log_decay))
-
-
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ANN401 - torch's own type
-    ctx.save_for_backward(*inputs)
-
-
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
-    return _gla_backward(grad, *ctx.saved_tensors)
-
-
-_gla.register_autograd(_gradients, setup_context=_keep)
-
-
-@register_flop_formula([torch.ops.diffusion_bench.gla, torch.ops.diffusion_bench.gla_fla])
-def _flops(
-    q: torch.Size, k: torch.Size, v: torch.Size, log_decay: torch.Size, out_shape: object = None
-) -> int:
-    """Two products per token and head, k v^T and the state times q; the decay is not counted."""
-    return 2 * 2 * q.numel() * v[-1]
-
-
-@register_flop_formula(torch.ops.diffusion_bench.gla_backward)
-def _backward_flops(
-    grad: torch.Size,
-    q: torch.Size,
-    k: torch.Size,
-    v: torch.Size,
-    log_decay: torch.Size,
-    out_shape: object = None,
-) -> int:
-    """Two products for each one of the forward pass; recomputed states are not counted."""
-    return 2 * 2 * 2 * q.numel() * v[-1]
+count_flops("diffusion_bench::gla_fla", _flops)

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from torch.utils.flop_counter import register_flop_formula
 
 from models.kernels.backends import installed
+from models.kernels.operators import operator
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
@@ -30,8 +30,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 def neighbourhood_attention(q: Tensor, k: Tensor, v: Tensor, window: int, backend: str) -> Tensor:
     """(N, H, W, h, d) three times -> (N, H, W, h, d); window is odd and at most H and W."""
     if q.is_meta:
-        counted: Tensor = torch.ops.backbones.neighbourhood_attention(q, k, v, window)
-        return counted
+        return _counted(q, k, v, window)
     return BACKENDS[backend](q, k, v, window)
 
 
@@ -141,58 +140,9 @@ def _kept_block_mask(height: int, width: int, window: int, device: torch.device)
         return _block_mask(height, width, window, device)
 
 
-# the operator that counters see: shapes and gradients, no computation
-torch.library.define(
-    "backbones::neighbourhood_attention", "(Tensor q, Tensor k, Tensor v, int window) -> Tensor"
-)
-torch.library.define(
-    "backbones::neighbourhood_attention_backward",
-    "(Tensor grad, Tensor q, Tensor k, Tensor v, int window) -> (Tensor, Tensor, Tensor)",
-)
-
-
-def _forward_shape(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    return q.new_empty(q.shape)
-
-
-def _backward_shapes(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401 - autograd's context
-    *tensors, ctx.window = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
-    backward = torch.ops.backbones.neighbourhood_attention_backward
-    return *backward(grad, *ctx.saved_tensors, ctx.window), None
-
-
-torch.library.register_fake("backbones::neighbourhood_attention", _forward_shape)
-torch.library.register_fake("backbones::neighbourhood_attention_backward", _backward_shapes)
-torch.library.register_autograd("backbones::neighbourhood_attention", _differentiate, setup_context=_keep)
-
-
-@register_flop_formula(torch.ops.backbones.neighbourhood_attention)
-def _flops(
-    q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], window: int, *_: object, **__: object
-) -> int:
+def _flops(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], window: int) -> int:
     """Products with window^2 keys and window^2 values for each query."""
     return 4 * window**2 * math.prod(q)
 
 
-@register_flop_formula(torch.ops.backbones.neighbourhood_attention_backward)
-def _flops_backward(
-    grad: tuple[int, ...],
-    q: tuple[int, ...],
-    k: tuple[int, ...],
-    v: tuple[int, ...],
-    window: int,
-    *_: object,
-    **__: object,
-) -> int:
-    """Twice the forward pass: the gradients of both factors of both products."""
-    return 2 * _flops(q, k, v, window)
+_counted = operator("backbones::neighbourhood_attention", "Tensor q, Tensor k, Tensor v, int window", _flops)

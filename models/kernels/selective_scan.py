@@ -23,9 +23,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from models.kernels.backends import CudaPackage
+from models.kernels.operators import count_flops, operator
 
 Backend = Literal["auto", "torch", "mamba-ssm"]
 MAMBA_SSM = CudaPackage(
@@ -142,8 +142,7 @@ def _chunk(u: Tensor, d: Tensor, a: Tensor, b: Tensor, h: Tensor) -> tuple[Tenso
     return decays, states
 
 
-@torch.library.custom_op("backbones::selective_scan", mutates_args=())
-def _scan(u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def scan(u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """c[t] . h[t] of u and d (N, T, I), a (I, S), b and c (N, T, S), all of one type: (N, T, I)."""
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     us, ds, bs, cs = _tokens_first(u, d, b, c)
@@ -156,8 +155,7 @@ def _scan(u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return y
 
 
-@torch.library.custom_op("backbones::selective_scan_backward", mutates_args=())
-def _scan_backward(
+def scan_backward(
     grad: Tensor, u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, d, a, b and c from that of y: recomputes the states, then the recurrence backwards.
@@ -189,45 +187,15 @@ def _scan_backward(
     return du, dd, da, db, dc
 
 
-@_scan.register_fake
-def _(u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    return torch.empty_like(u, memory_format=torch.contiguous_format)
-
-
-@_scan_backward.register_fake
-def _(
-    grad: Tensor, u: Tensor, d: Tensor, a: Tensor, b: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    du, dd, da, db, dc = (
-        torch.empty_like(given, memory_format=torch.contiguous_format) for given in (u, d, a, b, c)
-    )
-    return du, dd, da, db, dc
-
-
-def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _gradients(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
-    gradients: tuple[Tensor, ...] = _scan_backward(grad, *ctx.saved_tensors)  # type: ignore[attr-defined]
-    return gradients
-
-
-_scan.register_autograd(_gradients, setup_context=_keep)
-
-
-@register_flop_formula([torch.ops.backbones.selective_scan, torch.ops.backbones.selective_scan_mamba_ssm])
-def _flops(u: tuple[int, ...], d: tuple[int, ...], a: tuple[int, ...], *_: object, **__: object) -> int:
+def _flops(u: tuple[int, ...], d: tuple[int, ...], a: tuple[int, ...], *_: tuple[int, ...]) -> int:
     return 2 * 4 * math.prod(u) * a[1]
 
 
-@register_flop_formula(torch.ops.backbones.selective_scan_backward)
-def _flops_backward(
-    grad: tuple[int, ...],
-    u: tuple[int, ...],
-    d: tuple[int, ...],
-    a: tuple[int, ...],
-    *_: object,
-    **__: object,
-) -> int:
-    return 2 * _flops(u, d, a)
+_scan = operator(
+    "backbones::selective_scan",
+    "Tensor u, Tensor d, Tensor a, Tensor b, Tensor c",
+    _flops,
+    forward=scan,
+    backward=scan_backward,
+)
+count_flops("backbones::selective_scan_mamba_ssm", _flops)
