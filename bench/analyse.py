@@ -8,7 +8,6 @@ python -m bench.analyse channels --model FCDM-XL --weights FCDM-XL.pt --data pat
 
 import argparse
 import re
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -106,9 +105,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -12,7 +12,6 @@ Exit code 1: there are findings. Method: docs/check.md
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli import options, records
@@ -59,13 +58,11 @@ def _body(args: argparse.Namespace) -> int:
 def parser() -> options.Parser:
     made = options.parser("bench.check", __doc__, "[FILE ...]")
     made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="JSON lines of the commands")
-    made.add_argument("--schema", action="store_true", help="print the JSON Schema of a line")
+    options.add_flag(made, "--schema", "print the JSON Schema of a line")
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

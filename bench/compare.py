@@ -159,7 +159,7 @@ def parser() -> options.Parser:
     options.add(made, "--within", tolerance, text, default=agreement.WITHIN, metavar="LIMIT")
     text = "exit with 1 only if a case failed in B or its whole interval is slower by more than LIMIT"
     options.add(made, "--fail-if-slower", tolerance, text, metavar="LIMIT")
-    made.add_argument("--across", action="store_true", help="pair cases of different devices too")
+    options.add_flag(made, "--across", "pair cases of different devices too")
     notes = made.add_argument_group("notes")
     notes.add_argument(
         "--note",
@@ -174,9 +174,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

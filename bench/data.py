@@ -11,7 +11,6 @@ Method: docs/data.md
 """
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,15 +137,12 @@ def parser() -> options.Parser:
     options.add(
         made, "--classes", options.positive_int, "upper bound of the labels of latents (default: 1000)"
     )
-    text = "prepare the data again, replacing the decoded file"
-    made.add_argument("--again", action="store_true", help=text)
+    options.add_flag(made, "--again", "prepare the data again, replacing the decoded file")
     options.add_output(made)
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -248,7 +248,7 @@ def parser() -> options.Parser:
     made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
     options.add(made, "--explain", str, "why counters differ on these models (at 256 px)", several=True)
     cost = made.add_argument_group("cost of a training, at 256 px")
-    cost.add_argument("--training", action="store_true", help="ZFLOPs, device-hours and joules of a training")
+    options.add_flag(cost, "--training", "ZFLOPs, device-hours and joules of a training")
     text = f"of a --model's training (default: {training_cost.STEPS})"
     options.add(cost, "--steps", options.positive_int, text)
     text = "with timed training steps (default: those that the report reads)"
@@ -280,9 +280,7 @@ def _body(args: argparse.Namespace) -> int:
     return _explain(args)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

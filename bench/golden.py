@@ -11,7 +11,6 @@ Exit code 1 unless every case reproduces its golden. Tolerances: docs/golden.md
 
 import argparse
 import itertools
-from collections.abc import Sequence
 
 from baselines import load
 from bench.cli import models, options, records, settings
@@ -101,9 +100,7 @@ def _body(args: argparse.Namespace) -> int:
     return 0 if reproduced == len(found) else 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -284,24 +284,17 @@ def parser() -> options.Parser:
         help="fit a line through the batches and give the largest batch for GPUs, as 'RTX 4090', or sizes, "
         "as 24GiB; without a name for this machine's GPU",
     )
-    made.add_argument(
-        "--find-max-batch", action="store_true", help="verify the largest batch of --fits, and correct it"
-    )
+    options.add_flag(made, "--find-max-batch", "verify the largest batch of --fits, and correct it")
     text = "memory for the driver and the CUDA context (default: 1GiB)"
     options.add(made, "--reserve", _reserve, text, default=memory_fit.RESERVE_BYTES, metavar="SIZE")
-    made.add_argument(
-        "--claims",
-        action="store_true",
-        help="test the paper's claims: FCDM-XL at 256 px on one A100 40 GB and on four RTX 4090",
-    )
+    text = "test the paper's claims: FCDM-XL at 256 px on one A100 40 GB and on four RTX 4090"
+    options.add_flag(made, "--claims", text)
     options.add_output(made)
     made.set_defaults(res=None, checkpointing=None)
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -139,9 +139,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -23,7 +23,7 @@ from bench.cli.settings import device_for, sized_fields
 from bench.jobs.job import Job
 from bench.records import ceiling
 from bench.records.base import Record, Size, Skipped
-from bench.records.operators import OperatorCase, OperatorCosts
+from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile, ProfileCase
 from bench.records.throughput import TimedPasses
 from bench.tables.numbers import milliseconds, significant
@@ -87,15 +87,11 @@ def _models(args: argparse.Namespace) -> "dict[tuple[str, Size], nn.Module]":
 
 def _operator_jobs(args: argparse.Namespace) -> list[Job]:
     """Operator counts, one for each distinct pass: fp32, tf32 and torch-default share one."""
+    from bench.counting.work import operator_case
     from bench.jobs.roofline import operator_job
 
     return [
-        operator_job(
-            OperatorCase(
-                **sized_fields(name, res, "meta"), batch=args.batch, precision=tensors, work=args.work
-            ),
-            model,
-        )
+        operator_job(operator_case(name, res, args.batch, tensors, args.work), model)
         for (name, res), model in _models(args).items()
         for tensors in dict.fromkeys(map(roofline.tensors_of, _precisions(args)))
     ]
@@ -292,8 +288,7 @@ def parser() -> options.Parser:
     options.add(made, "--precision", options.PRECISIONS, text, several=True)
     options.add(made, "--work", options.WORKS, default="inference")
     made.add_argument("--by", choices=("kind", "module", "op"), help="a row for every part of a pass")
-    text = "run the passes on this device under torch.profiler"
-    made.add_argument("--profile", action="store_true", help=text)
+    options.add_flag(made, "--profile", "run the passes on this device under torch.profiler")
     text = "with --profile, of one model: a trace of one pass, for ui.perfetto.dev (.json, .json.gz)"
     options.add(made, "--trace", Path, text)
     text = (
@@ -302,8 +297,7 @@ def parser() -> options.Parser:
     )
     options.add(made, "--device-peaks", str, text, several=True, metavar="DEVICE")
     options.add_device(made)
-    text = "only measure the ceilings of this device, and print them"
-    made.add_argument("--measure-ceilings", action="store_true", help=text)
+    options.add_flag(made, "--measure-ceilings", "only measure the ceilings of this device, and print them")
     text = f"of each ceiling (default: {BUDGET_S:g}s)"
     options.add(made, "--budget", options.positive_seconds, text, default=BUDGET_S)
     options.add_records(made, "with ceilings, timings and profiles")
@@ -311,9 +305,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

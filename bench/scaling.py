@@ -252,7 +252,7 @@ def parser() -> options.Parser:
     options.add(made, "--precision-target", options.share, text, metavar="SHARE")
     text = f"of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts"
     options.add(made, "--visits", options.repetitions, text)
-    made.add_argument("--no-measure", action="store_true", help="counts only: MACs and bytes")
+    options.add_flag(made, "--no-measure", "counts only: MACs and bytes")
     text = f"{', '.join(TABLES)} (default: all, without the cross-overs of counts; for csv: sizes)"
     options.add(made, "--show", TABLES, text, several=True)
     options.add_output(made)
@@ -260,9 +260,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

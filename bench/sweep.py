@@ -122,7 +122,7 @@ def parser() -> options.Parser:
     made.add_argument(
         "suite", nargs="+", metavar="SUITE", help=f"{', '.join(suite.names())}, or the path of a .toml file"
     )
-    made.add_argument("--dry-run", action="store_true", help="print the plan and what is stored of it")
+    options.add_flag(made, "--dry-run", "print the plan and what is stored of it")
     text = "begin no case that would end later, as 8m (default: none)"
     options.add(made, "--budget", options.positive_seconds, text)
     text = "kill a case that is still running after this, as 3m (default: its command's own)"
@@ -130,18 +130,13 @@ def parser() -> options.Parser:
     options.add(made, "--out", records.records_file, default=REPORTED, metavar="FILE.jsonl")
     made.add_argument("--format", choices=FORMATS, default="table", help="of the plan (default: table)")
     again = made.add_mutually_exclusive_group()
-    again.add_argument("--force", action="store_true", help="measure again what --out holds")
-    again.add_argument(
-        "--any-software",
-        action="store_true",
-        help="pass over cases that other code or another torch answered on this device; not trainings",
-    )
+    options.add_flag(again, "--force", "measure again what --out holds")
+    text = "pass over cases that other code or another torch answered on this device; not trainings"
+    options.add_flag(again, "--any-software", text)
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

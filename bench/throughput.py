@@ -7,7 +7,6 @@ python -m bench.throughput --work training --model FCDM-S --out runs.jsonl
 """
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.cli import models, options, records, settings
@@ -119,9 +118,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

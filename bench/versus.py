@@ -8,7 +8,6 @@ python -m bench.versus DiT-S/2 path/net.py:Net --model-args depth=12 --format js
 """
 
 import argparse
-from collections.abc import Sequence
 
 from bench.cli import models, options, records, settings
 from bench.jobs import timed
@@ -96,9 +95,7 @@ def parser() -> options.Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(parser(), _body, argv)
-
+main = options.command(parser, _body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 def commands(function: str = "main") -> dict[str, str]:
-    """The modules of bench that define a function, most used first, with the first line of their docstrings.
+    """The modules of bench that have a function, most used first, with the first line of their docstrings.
 
     Args:
         function: main for all commands; jobs for those that a suite can name.
@@ -20,8 +20,16 @@ def commands(function: str = "main") -> dict[str, str]:
     found = {}
     for path in sorted(FOLDER.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body):
+        names = [name for node in tree.body for name in _defined(node)]
+        if function in names:
             found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
     found.pop("__main__", None)
     first = [name for name in ORDER if name in found]
     return {name: found[name] for name in [*first, *sorted(found.keys() - set(first))]}
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """Names that a statement of a module defines as functions, or assigns."""
+    if isinstance(node, ast.Assign):
+        return [ast.unparse(target) for target in node.targets]
+    return [node.name] if isinstance(node, ast.FunctionDef) else []

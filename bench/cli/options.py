@@ -75,6 +75,15 @@ class Parser(argparse.ArgumentParser):
             raise ValueError("belong to a model of yours, as net.py:Net; our backbones take none")
 
 
+def command(make: Callable[[], Parser], body: Callable[[argparse.Namespace], int]) -> Callable[..., int]:
+    """The main of a command: it parses its arguments, by default those of the process, and runs its body."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run(make(), body, argv)
+
+    return main
+
+
 def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
     """A parser whose --help is the module's docstring and, where possible, one line for each option.
 
@@ -242,6 +251,11 @@ METAVARS: dict[Callable[[str], object], str] = {
 }
 
 
+def add_flag(group: argparse._ActionsContainer, flag: str, text: str) -> None:
+    """Add an option without a value, off by default."""
+    group.add_argument(flag, action="store_true", help=text)
+
+
 def add_model(parser: Parser, text: str) -> None:
     """Add --model, a list of names and patterns."""
     parser.add_argument("--model", nargs="+", action="extend", metavar="NAME", help=text)
@@ -314,4 +328,4 @@ def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=FORMATS, default="table", metavar="NAME", help=", ".join(FORMATS))
     add(group, "--out", Path, ".jsonl: append records; any other: the table")
-    group.add_argument("--force", action="store_true", help="measure again what --out holds, or replace it")
+    add_flag(group, "--force", "measure again what --out holds, or replace it")

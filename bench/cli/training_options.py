@@ -74,11 +74,9 @@ def _add_settings(group: Group) -> None:
     options.add_device(group)
     options.add(group, "--precision", PRECISIONS, default="fp32")
     options.add(group, "--impl", IMPLEMENTATIONS, default="reference")
-    group.add_argument("--compile", action="store_true", help="train under torch.compile")
-    group.add_argument("--channels-last", action="store_true", help="channels-last memory format")
-    group.add_argument(
-        "--checkpointing", action="store_true", help="recompute activations in the backward pass"
-    )
+    options.add_flag(group, "--compile", "train under torch.compile")
+    options.add_flag(group, "--channels-last", "channels-last memory format")
+    options.add_flag(group, "--checkpointing", "recompute activations in the backward pass")
     text = "of one pass; auto: halve when out of memory"
     options.add(group, "--micro-batch", _micro_batch, text, metavar="N|auto")
 
@@ -88,7 +86,7 @@ def _add_limits(group: Group) -> None:
     every = "default: at each evaluation"
     options.add(group, "--checkpoint-every", positive_int, every, metavar="STEPS")
     options.add(group, "--budget", options.positive_seconds, "stop after 90s, 8m or 1h, to be resumed")
-    group.add_argument("--dry-run", action="store_true", help="print the runs; train nothing")
+    options.add_flag(group, "--dry-run", "print the runs; train nothing")
 
 
 def _micro_batch(text: str) -> int | str:
