@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from bench.cli import models, options, probe_options, records
 from bench.jobs.job import Job
 from bench.records import probes
-from bench.records.base import Record
-from bench.records.probes import ChannelCase, SpectrumCase
+from bench.records.base import Environment, Record
+from bench.records.probes import ChannelCase, Probe, SpectrumCase
 
 if TYPE_CHECKING:
     from bench.training.probe import Request, Subject
@@ -75,7 +75,7 @@ def _body(args: argparse.Namespace) -> int:
         )
 
     results, found = records.run_jobs([job(subject) for subject in subjects], args.out, force=args.force)
-    notes += found + probe_options.notes(results[0].environment, "fp32", subjects[0].probe)
+    notes += [*found, _note(results[0].environment, subjects[0].probe)]
     if spectra:
         rows = [row for result in results for row in probes.levels(result)]
         records.show(probes.SPECTRA, rows, notes, args)
@@ -83,6 +83,14 @@ def _body(args: argparse.Namespace) -> int:
         rows = [row for result in results for row in probes.layers(result, by_layer=args.by == "layer")]
         records.show(probes.CHANNELS, rows, notes, args)
     return 0
+
+
+def _note(here: Environment, of: Probe) -> str:
+    return (
+        f"{of.images} validation images of {of.data} (sha256 {of.data_sha256}), the same images and noise "
+        f"for every network and level; fp32; {here.device}; torch {here.torch}; commit {here.commit or '-'}; "
+        f"{here.date}"
+    )
 
 
 def pattern(text: str) -> str:

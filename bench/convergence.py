@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from bench.cli import models, options, progress, records, training_options
 from bench.jobs import worker
 from bench.jobs.job import Job
 from bench.machine import torchrun
-from bench.records.base import Environment, Size, Skipped, size_text
+from bench.records.base import Size, Skipped, size_text
 from bench.records.training import Recipe, TrainingCase, TrainingRun
 from bench.store.store import Store
 from bench.tables.render import render
@@ -49,6 +49,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
         UsageError: unusable data, models, settings or run folders.
     """
     from bench.machine import environment
+    from bench.training.checkpoint import CheckpointError
     from models.registry import family_of
 
     device, batch = training_options.device_of(args), training_options.pass_batch(args)
@@ -77,7 +78,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
                 seed=seed,
                 processes=torchrun.world_size(),
             )
-            here = environment.gather(device, name, fast=case.runs_fast)
+            here = environment.of(case)
             setup = Setup(
                 data=args.data,
                 data_dir=None if args.data_dir is None else str(args.data_dir),
@@ -88,7 +89,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
             )
             halve = args.micro_batch == "auto"
             runs.append(PlannedRun(case=case, environment=here, setup=setup, halve_batch=halve))
-    with options.usage_errors("--dir "):
+    with options.usage_errors("--dir ", of=CheckpointError):
         return list(map(study.resumable, runs))
 
 
@@ -113,11 +114,13 @@ def _train_macs(name: str, recipe: Recipe, size: Size, data: str) -> int:
 
 def train(run: PlannedRun) -> TrainingRun | Skipped:
     """Train a run in a worker; when memory runs out, retry with half the pass batch if the run allows it."""
+    from bench.machine import environment
+
     for smaller in study.batch_halvings(run):
         result = worker.run(
             "bench.training.study:measure",
             smaller.case,
-            _environment(smaller.case),
+            environment.of(smaller.case),
             TIMEOUT_S,
             setup=asdict(smaller.setup),
         )
@@ -125,12 +128,6 @@ def train(run: PlannedRun) -> TrainingRun | Skipped:
             break
     assert isinstance(result, TrainingRun | Skipped)
     return result
-
-
-def _environment(case: TrainingCase) -> Environment:
-    from bench.machine import environment
-
-    return environment.gather(case.device, case.model, fast=case.runs_fast)
 
 
 def _discard(run: PlannedRun) -> None:
@@ -154,16 +151,10 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     ]
 
 
-@dataclass(kw_only=True)
-class _Outcome:
-    """Records of a study so far, and notes for the user."""
-
-    records: list[TrainingRun | Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def _study(runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Processes | None") -> _Outcome:
-    """Train the runs that the store does not contain, until the time limit.
+def _study(
+    runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Processes | None"
+) -> tuple[list[TrainingRun | Skipped], list[str]]:
+    """Train the runs that the store does not contain, until the time limit; returns records and notes.
 
     Args:
         runs: in order.
@@ -172,23 +163,25 @@ def _study(runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Process
     """
     begin = time.monotonic()
     first = group is None or group.rank == 0
-    outcome, found = _Outcome(), 0
+    answers: list[TrainingRun | Skipped] = []
+    notes: list[str] = []
+    found = 0
     with (
         records.store(args.out if first else None) as store,
         progress.live_progress("training", len(runs)) as (next_run, show),
     ):
-        outcome.notes += records.store_notes(store) if store is not None else []
+        notes += records.store_notes(store) if store is not None else []
         for at, run in enumerate(runs):
             next_run(run.case.short_label)
             left = None if args.budget is None else args.budget - (time.monotonic() - begin)
             decide = partial(_decide, store, run, args.force, left)
             decision, stored = decide() if group is None else group.broadcast(decide)
             if decision == "stop":
-                outcome.notes.append(f"stopped by --budget; {len(runs) - at} of {len(runs)} runs not started")
+                notes.append(f"stopped by --budget; {len(runs) - at} of {len(runs)} runs not started")
                 break
             if stored is not None:
                 found += 1
-                outcome.records.append(stored)
+                answers.append(stored)
                 continue
             if first and args.force:
                 _discard(run)
@@ -198,14 +191,14 @@ def _study(runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Process
                     record = train(run)
             else:
                 record = _train_in_group(run, group, show)
-            outcome.records.append(record)
+            answers.append(record)
             if store is not None and record.status != "stopped":
                 store.append(record)
     if found:
-        outcome.notes.append(f"{found} of {len(runs)} were in {args.out} already; --force trains them again")
-    if any(record.status == "stopped" for record in outcome.records):
-        outcome.notes.append("the same command resumes the study")
-    return outcome
+        notes.append(f"{found} of {len(runs)} were in {args.out} already; --force trains them again")
+    if any(record.status == "stopped" for record in answers):
+        notes.append("the same command resumes the study")
+    return answers, notes
 
 
 def _decide(
@@ -226,6 +219,8 @@ def _train_in_group(
     run: PlannedRun, group: "Processes", show: Callable[[str], None]
 ) -> TrainingRun | Skipped:
     """Train in the process group of torchrun; without a terminal, each evaluation prints a line."""
+    from bench.machine import environment
+
     every = run.case.recipe.evaluate_every
 
     def report(at: Progress) -> None:
@@ -235,7 +230,7 @@ def _train_in_group(
         elif at.step % every == 0:
             print(plain(text), file=sys.stderr, flush=True)
 
-    return study.train(run.case, _environment(run.case), run.setup, group, report)
+    return study.train(run.case, environment.of(run.case), run.setup, group, report)
 
 
 # output
@@ -302,18 +297,17 @@ def _body(args: argparse.Namespace) -> int:
         return 0
     group = processes.join(runs[0].case.device) if torchrun.world_size() > 1 else None
     try:
-        outcome = _study(runs, args, group)
-    except CheckpointError as error:
-        raise options.UsageError(f"--dir {error}") from error
+        with options.usage_errors("--dir ", of=CheckpointError):
+            answers, notes = _study(runs, args, group)
     finally:
         if group is not None:
             group.close()
     if first:
-        text, notes = "", outcome.notes
-        if outcome.records:
-            rows = training_table.results(outcome.records, runs[0].case.model)
+        text = ""
+        if answers:
+            rows = training_table.results(answers, runs[0].case.model)
             text = render(training_table.table(rows), rows, args.format)
-            notes += _notes(outcome.records, runs)
+            notes += _notes(answers, runs)
         records.emit(text, notes, None if records.keeps_records(args.out) else args.out)
     return 0
 

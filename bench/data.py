@@ -61,13 +61,6 @@ TABLE = Table[_Split](
 )
 
 
-def _splits(data: "Dataset") -> list[_Split]:
-    return [
-        _split(data, "train", data.train, data.train_labels),
-        _split(data, "validation", data.validation, data.validation_labels),
-    ]
-
-
 def _split(data: "Dataset", split: str, images: "Tensor", labels: "Tensor") -> _Split:
     import torch
 
@@ -120,7 +113,11 @@ def _body(args: argparse.Namespace) -> int:
         with progress.live_progress("reading", 1) as (_, show):
             data = datasets.load(args.data, folder, args.classes or datasets.MAX_CLASSES, show)
     notes += [f"{args.data}: {doubt}" for doubt in doubts.doubts(data)]
-    records.show(TABLE, _splits(data), notes, args)
+    splits = [
+        _split(data, "train", data.train, data.train_labels),
+        _split(data, "validation", data.validation, data.validation_labels),
+    ]
+    records.show(TABLE, splits, notes, args)
     return 0
 
 

@@ -58,12 +58,13 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     if "aoti" in args.engine:
         raise options.UsageError("--engine aoti: a chain has calls of two shapes; compile would work")
     device = settings.device_of(args)
-    args.batch = args.batch or [sampling_options.default_batch(device)]
+    usual_batch, usual_steps = sampling_options.CPU_DEFAULTS if device == "cpu" else sampling_options.DEFAULTS
+    args.batch = args.batch or [usual_batch]
     weights = _weights(args)
     names = _names(args, weights)
     chosen = {name: _objective(args, weights, name) for name in names}
     _check_guidance(args, weights)
-    steps = args.steps or sampling_options.default_steps(device)
+    steps = args.steps or usual_steps
     drawn_by = {name: _sampler(args, objective, steps) for name, objective in chosen.items()}
     if weights.state is None:
         args.res = args.res or options.DefaultSizes([256])

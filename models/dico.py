@@ -237,9 +237,7 @@ ABLATIONS: dict[str, Factory] = {
 
 OFFICIAL: Renames = (
     (r"^stem\.", "x_embedder.proj."),
-    (r"^condition1\.labels\.", "y_embedder.embedding_table_0."),
-    (r"^condition2\.labels\.", "y_embedder.embedding_table_1."),
-    (r"^condition3\.labels\.", "y_embedder.embedding_table_2."),
+    *((rf"^condition{i + 1}\.labels\.", f"y_embedder.embedding_table_{i}.") for i in range(3)),
     *UNET_KEYS,
     *BODY_KEYS,
     (r"\.mixer\.mix_in\.", ".conv1."),

@@ -105,11 +105,11 @@ def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
 
 
 @contextmanager
-def usage_errors(before: str = "", after: str = "") -> Iterator[None]:
+def usage_errors(before: str = "", after: str = "", of: type[ValueError] = ValueError) -> Iterator[None]:
     """Context manager in which a ValueError is a UsageError, with text before and after its message."""
     try:
         yield
-    except ValueError as error:
+    except of as error:
         raise UsageError(f"{before}{error}{after}") from error
 
 
@@ -298,11 +298,20 @@ def add_records(parser: Parser, what: str) -> None:
 def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
     """Add a switch: --flag turns it on; --flag off on measures both."""
     parser.add_argument(
-        flag, nargs="*", type=checked(on_or_off), action=_Switch, default=[False], metavar="on|off", help=what
+        flag,
+        nargs="*",
+        type=checked(on_or_off),
+        action=Switch,
+        const=True,
+        default=[False],
+        metavar="on|off",
+        help=what,
     )
 
 
-class _Switch(argparse.Action):
+class Switch(argparse.Action):
+    """A list of values; of `const` alone where none is given."""
+
     def __call__(
         self,
         parser: argparse.ArgumentParser,
@@ -310,7 +319,7 @@ class _Switch(argparse.Action):
         values: Any,  # noqa: ANN401 - argparse's own signature
         option_string: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, list(values) or [True])
+        setattr(namespace, self.dest, list(values) or [self.const])
 
 
 def on_or_off(text: str) -> bool:

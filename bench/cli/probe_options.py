@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 
 from bench.cli import options
-from bench.records.base import Environment
-from bench.records.probes import Probe
 from bench.records.training import OBJECTIVES
 
 LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
@@ -56,13 +54,3 @@ def level(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 3:
         raise ValueError(f"must be a whole number from 0 to 999, got {text!r}")
     return int(text)
-
-
-def notes(environment: Environment, precision: str, probe: Probe) -> list[str]:
-    """Notes on the settings and the environment of a table."""
-    here = environment
-    return [
-        f"{probe.images} validation images of {probe.data} (sha256 {probe.data_sha256}), the same images and "
-        f"noise for every network and level; {precision}; {here.device}; torch {here.torch}; commit "
-        f"{here.commit or '-'}; {here.date}"
-    ]

@@ -9,17 +9,9 @@ from bench.cli.options import positive_int
 from bench.records.pictures import AUTOENCODERS
 from bench.records.training import OBJECTIVES
 
-CPU_BATCH, CPU_STEPS = 4, 25
-BATCH, STEPS = 64, 250
+DEFAULTS = BATCH, STEPS = 64, 250  # on a GPU
+CPU_DEFAULTS = CPU_BATCH, CPU_STEPS = 4, 25
 GUIDED = 3  # guided channels, as in the samplers of DiT and its successors
-
-
-def default_batch(device: str) -> int:
-    return CPU_BATCH if device == "cpu" else BATCH
-
-
-def default_steps(device: str) -> int:
-    return CPU_STEPS if device == "cpu" else STEPS
 
 
 def add_chain(parser: options.Parser) -> None:

@@ -62,22 +62,12 @@ def add_engine(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--compile",
         nargs="*",
-        type=options.checked(options.on_or_off),
-        action=_Compile,
+        type=options.checked(lambda text: "compile" if options.on_or_off(text) else "eager"),
+        action=options.Switch,
+        const="compile",
         dest="engine",
         help=argparse.SUPPRESS,  # --compile [off on]: as --engine compile, or eager compile
     )
-
-
-class _Compile(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,  # noqa: ANN401 - argparse's own signature
-        option_string: str | None = None,
-    ) -> None:
-        namespace.engine = ["compile" if on else "eager" for on in values or [True]]
 
 
 def add_options(parser: options.Parser, batch: int) -> None:

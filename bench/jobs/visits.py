@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from bench.records.base import Record, Skipped
+from bench.records.base import Record
 from bench.records.scaling import ScalingCase
 
 
@@ -18,14 +18,10 @@ def visited(cases: Sequence[ScalingCase], visits: int) -> Iterator[tuple[int, Sc
 def shrink(case: ScalingCase, measure: Callable[[ScalingCase], Record]) -> list[Record]:
     """Measure a case, halving the batch until it fits in memory; every attempt is a record."""
     attempts = [measure(case)]
-    while _is_out_of_memory(attempts[-1]) and case.batch > 1:
+    while getattr(attempts[-1], "status", "") == "out of memory" and case.batch > 1:
         case = replace(case, batch=case.batch // 2)
         attempts.append(measure(case))
     return attempts
-
-
-def _is_out_of_memory(record: Record) -> bool:
-    return isinstance(record, Skipped) and record.status == "out of memory"
 
 
 def run(

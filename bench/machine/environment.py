@@ -16,6 +16,8 @@ from bench.records.base import Case, Environment
 from models import users
 from models.registry import ENTRIES, family_of, is_plugin
 
+DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+
 
 def gather(device: str, model: str, *, fast: bool = False) -> Environment:
     """Describe a device and the software that a model runs on.
@@ -33,7 +35,7 @@ def gather(device: str, model: str, *, fast: bool = False) -> Environment:
     return Environment(
         device=_name(device, kind),
         device_type=kind,
-        driver=_driver() if cuda else "",
+        driver=_first_output_line(*DRIVER) if cuda else "",
         cuda=torch.version.cuda or "",
         torch=torch.__version__,
         python=platform.python_version(),
@@ -98,10 +100,6 @@ def _cpu_name() -> str:
     else:
         name = _first_output_line("sysctl", "-n", "machdep.cpu.brand_string")
     return name or platform.machine()
-
-
-def _driver() -> str:
-    return _first_output_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def _commit() -> str:

@@ -83,9 +83,8 @@ class Monitor:
     def finish(self) -> Telemetry:
         """Close the window that `restart` started."""
         window = self._clock() - self._begin
-        end = self.energy_j()
-        long_enough = window >= SHORTEST_ENERGY_WINDOW_S
-        known = self._energy is not None and end is not None and long_enough
+        begin, end = self._energy, self.energy_j()
+        energy = None if begin is None or end is None else end - begin
         return Telemetry(
             clocks_mhz=tuple(self._clocks),
             power_w=tuple(self._power),
@@ -93,7 +92,7 @@ class Monitor:
             window_s=window,
             calls=self._calls,
             held_back=tuple(name for bit, name in HELD_BACK.items() if self._reasons & bit),
-            energy_j=end - self._energy if known and end is not None and self._energy is not None else None,
+            energy_j=energy if window >= SHORTEST_ENERGY_WINDOW_S else None,
             idle_w=self._idle_w,
         )
 

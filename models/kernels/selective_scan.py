@@ -26,6 +26,7 @@ from torch import Tensor
 
 from models.kernels.backends import CudaPackage
 from models.kernels.operators import count_flops, operator
+from models.layers.precision import widest
 
 Backend = Literal["auto", "torch", "mamba-ssm"]
 MAMBA_SSM = CudaPackage(
@@ -118,14 +119,10 @@ def selective_scan_chunked(
     u: Tensor, delta: Tensor, decay: Tensor, b: Tensor, c: Tensor, skip: Tensor, z: Tensor
 ) -> Tensor:
     """Plain torch, for any device."""
-    dtype = _wide(u)
+    dtype = widest(u)
     d, a, wide = F.softplus(delta.to(dtype)), -torch.exp(decay.to(dtype)), u.to(dtype)
     y = _scan(wide, d, a, b.to(dtype), c.to(dtype)) + skip * wide
     return (y * F.silu(z.to(dtype))).to(u.dtype)
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _tokens_first(*given: Tensor) -> list[Tensor]:

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.precision import widest
+
 EPS = 1e-4
 SILU_SCALE = 0.596  # root mean square of SiLU on standard normal inputs
 
 
 def normalise(x: Tensor, dims: int | Sequence[int]) -> Tensor:
     """x / (1e-4 + its root mean square over some dimensions), the divisor in float32 or wider; shape kept."""
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    norm = torch.linalg.vector_norm(x, dim=dims, keepdim=True, dtype=wide)
+    norm = torch.linalg.vector_norm(x, dim=dims, keepdim=True, dtype=widest(x))
     return x / (EPS + norm / math.sqrt(x.numel() / norm.numel())).to(x.dtype)
 
 
