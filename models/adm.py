@@ -138,7 +138,6 @@ class ADM(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         embedded = 4 * config.width
 
         def block(before: int, here: int, width: int, out_width: int) -> None:

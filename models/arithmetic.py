@@ -121,10 +121,10 @@ class Terms(_Operators):
         if task.prediction == "denoised":
             self.elementwise("preconditioning", 3 * task.height * task.width * task.in_channels + 1)
 
-    def rms_norm(self, rows: int, width: int, products: int = 2) -> None:
-        """`RMSNorm`: by the root mean square, then by the weight; 1 product without a weight."""
+    def rms_norm(self, rows: int, width: int) -> None:
+        """`RMSNorm`: by the root mean square, then by the weight."""
         self.elementwise(MEANS, rows)
-        self.elementwise("RMS norms", products * rows * width)
+        self.elementwise("RMS norms", 2 * rows * width)
 
     def patch_embedding(self, task: Task, width: int, patch: int) -> int:
         """A strided convolution that makes each patch a token; returns the number of tokens."""

@@ -110,7 +110,6 @@ class DDT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, (high, wide) = config.width, task.grid(config.patch)
         tokens, values = high * wide, config.patch**2 * task.in_channels
         terms.condition(width)

@@ -105,7 +105,6 @@ class DiC(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, pixels = config.width, task.height * task.width
         levels = (width, 2 * width, 4 * width, 2 * width, width)
 

@@ -184,7 +184,6 @@ class DiCo(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, last = config.width, config.last_ratio * config.width
         widths = (width, 2 * width, 4 * width, 2 * width, last)
         terms.condition(*widths[:3])

@@ -22,7 +22,7 @@ from models.layers.conditions import Condition, LabelDropout
 from models.layers.initialisation import initialise_adaln_zero
 from models.layers.modulation import Modulation, modulate
 from models.layers.rms import PackedSwiGLU
-from models.layers.transformer import DIT_KEYS, PatchHead, position_table, unpatchify
+from models.layers.transformer import DIT_KEYS, PatchHead, fixed_positions, unpatchify
 from models.task import LATENTS, Task
 
 PATCH = 2
@@ -99,8 +99,7 @@ class DiG(nn.Module):
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.width, PATCH, stride=PATCH)
-        # a parameter, as released, so that it counts among the parameters; never trained
-        self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
+        self.positions = fixed_positions(self.grid, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.backend) for _ in range(config.depth))
         self.head = PatchHead(config.width, PATCH, task.out_channels)
         self._initialise()
@@ -128,7 +127,6 @@ class DiG(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, keys = config.width, config.width // 2
         terms.condition(width)
         tokens = terms.patch_embedding(task, width, PATCH)

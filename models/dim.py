@@ -160,7 +160,6 @@ class DiM(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width = config.width
         rows, columns = task.grid(config.patch)
         terms.timestep_features(width // 2)

@@ -260,7 +260,6 @@ class DiMSUM(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, half, hidden = config.width, config.width // 2, config.mlp_ratio * config.width
         terms.condition(width)
         tokens = terms.patch_embedding(task, width, config.patch)

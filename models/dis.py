@@ -134,7 +134,6 @@ class DiS(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width = config.width
         terms.time_embedding(width, 4 * width, width)
         patches = terms.patch_embedding(task, width, config.patch)

@@ -33,7 +33,7 @@ from models.layers.transformer import (
     PatchHead,
     SkipTransformerBlock,
     TransformerBlock,
-    position_table,
+    fixed_positions,
     unpatchify,
 )
 from models.task import LATENTS, LATENTS_FLOW, Task
@@ -57,8 +57,7 @@ class DiT(nn.Module):
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
-        # a parameter, as released, so that it counts among the parameters; never trained
-        self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
+        self.positions = fixed_positions(self.grid, config.width)
         self.blocks = nn.ModuleList(
             TransformerBlock(config.width, config.mlp_ratio, Attention(config.width, config.heads))
             for _ in range(config.depth - config.skips)
@@ -86,7 +85,6 @@ class DiT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width = config.width
         terms.condition(width)
         tokens = terms.patch_embedding(task, width, config.patch)

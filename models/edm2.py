@@ -255,7 +255,6 @@ class EDM2(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         pixels = task.height * task.width
         terms.elementwise("timestep features", config.width)
         terms.elementwise("labels", task.num_classes)

@@ -165,7 +165,6 @@ class FCDM(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, pixels = config.width, task.height * task.width
         widths = (width, 2 * width, 4 * width, 2 * width, width)
         terms.condition(*widths[:3])
@@ -237,7 +236,6 @@ class Isotropic(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: IsotropicConfig, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         terms.condition(config.width)
         tokens = terms.patch_embedding(task, config.width, config.patch)
         for _ in range(config.depth):

@@ -127,7 +127,6 @@ class FlowDCN(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, points = config.width, config.groups * POINTS
         terms.condition(width)
         tokens = terms.patch_embedding(task, width, config.patch)

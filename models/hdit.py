@@ -262,7 +262,6 @@ class HDiT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         pixels, last = task.height * task.width, len(config.widths) - 1
         count_mapping(terms, config.mapping_width, config.mapping_depth)
         tokens = [pixels // (config.patch * 2**level) ** 2 for level in range(last + 1)]

@@ -30,7 +30,7 @@ from models.layers.rms_transformer import (
     count_block,
 )
 from models.layers.rotary import Rotary, grid_angles, paired, turn
-from models.layers.transformer import DIT_KEYS, PatchHead, position_table, unpatchify
+from models.layers.transformer import DIT_KEYS, PatchHead, fixed_positions, unpatchify
 from models.task import PIXELS_X, Task
 
 
@@ -62,8 +62,7 @@ class JiT(nn.Module):
         self.condition = Condition(width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.bottleneck, config.patch, config.patch, bias=False)
         self.widen = nn.Conv2d(config.bottleneck, width, 1)
-        # a parameter, as released, so that it counts among the parameters; never trained
-        self.positions = nn.Parameter(position_table(*self.grid, width).float(), requires_grad=False)
+        self.positions = fixed_positions(self.grid, width)
         self.label_positions = nn.Parameter(torch.empty(1, labels, width))
         angles = partial(grid_angles, *self.grid, width // config.heads)
         self.rotary = Rotary(partial(paired, angles, labels))  # label tokens do not turn
@@ -92,7 +91,6 @@ class JiT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width = config.width
         terms.condition(width)
         patches = terms.patch_embedding(task, config.bottleneck, config.patch)

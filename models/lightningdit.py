@@ -21,7 +21,7 @@ from models.layers.initialisation import initialise_adaln_zero, zero_modulations
 from models.layers.rms import PackedSwiGLU, RMSNorm
 from models.layers.rms_transformer import RMS_BLOCK_KEYS, RMSBlock, RotaryAttention, count_block
 from models.layers.rotary import Rotary, grid_angles, paired, turn
-from models.layers.transformer import DIT_KEYS, PatchHead, position_table, unpatchify
+from models.layers.transformer import DIT_KEYS, PatchHead, fixed_positions, unpatchify
 from models.task import F16D32_FLOW, LATENTS_FLOW, Task
 
 
@@ -46,8 +46,7 @@ class LightningDiT(nn.Module):
         self.drop = LabelDropout(task.num_classes)
         self.condition = Condition(config.width, task.num_classes)
         self.embed = nn.Conv2d(task.in_channels, config.width, config.patch, stride=config.patch)
-        # a parameter, as released, so that it counts among the parameters; never trained
-        self.positions = nn.Parameter(position_table(*self.grid, config.width).float(), requires_grad=False)
+        self.positions = fixed_positions(self.grid, config.width)
         angles = partial(grid_angles, *self.grid, config.width // config.heads)
         self.rotary = Rotary(partial(paired, angles), stored=True)
         self.blocks = nn.ModuleList(
@@ -71,7 +70,6 @@ class LightningDiT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width = config.width
         terms.condition(width)
         tokens = terms.patch_embedding(task, width, config.patch)

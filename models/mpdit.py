@@ -22,7 +22,7 @@ from models.layers.conditions import LabelDropout
 from models.layers.initialisation import initialise, initialise_flat, initialise_small, zero
 from models.layers.modulation import Modulation, modulate
 from models.layers.precision import widest, without_autocast
-from models.layers.transformer import BLOCK_KEYS, Attention, TransformerBlock, position_table, unpatchify
+from models.layers.transformer import BLOCK_KEYS, Attention, TransformerBlock, fixed_positions, unpatchify
 from models.task import LATENTS_REVERSE_FLOW, Task
 
 SAMPLES, FEATURES, LAYERS = 32, 32, 3  # S, F and the layers of the timestep's network
@@ -126,7 +126,7 @@ class Level(nn.Module):
         self.upsampler = Upsampler(width, config.class_tokens, task.grid(2 * patch))
         self.embed = PatchEmbedding(task.in_channels, width, patch)
         self.join = nn.Linear(width, width)
-        self.positions = _positions(task, patch, width)
+        self.positions = fixed_positions(task.grid(patch), width)
         self.blocks = _blocks(config, depth)
 
     def forward(self, x: Tensor, image: Tensor, vectors: Tensor) -> Tensor:
@@ -136,11 +136,6 @@ class Level(nn.Module):
         for block in self.blocks:
             x = block(x, vectors)
         return x
-
-
-def _positions(task: Task, patch: int, width: int) -> nn.Parameter:
-    # a parameter, as released, so that it counts among the parameters; never trained
-    return nn.Parameter(position_table(*task.grid(patch), width).float(), requires_grad=False)
 
 
 def _blocks(config: Config, depth: int) -> nn.ModuleList:
@@ -161,7 +156,7 @@ class MPDiT(nn.Module):
         self.labels = nn.Embedding(task.num_classes + 1, config.class_tokens * width)
         self.modulation = Modulation(width, count=6)
         self.embed = PatchEmbedding(task.in_channels, width, coarse)
-        self.positions = _positions(task, coarse, width)
+        self.positions = fixed_positions(task.grid(coarse), width)
         self.blocks = _blocks(config, config.depths[0])
         self.levels = nn.Sequential(
             *(
@@ -200,7 +195,6 @@ class MPDiT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width, (coarse, *finer), classes = config.width, config.patches, config.class_tokens
         terms.linear("condition", SAMPLES, 1, FEATURES)
         for _ in range(LAYERS):

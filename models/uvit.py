@@ -114,7 +114,6 @@ class UViT(nn.Module):
 
     @staticmethod
     def closed_form(terms: Terms, config: Config, task: Task) -> None:
-        """Add the MACs of a forward pass, term by term."""
         width = config.width
         terms.timestep_features(width // 2)
         tokens = 2 + terms.patch_embedding(task, width, config.patch)

@@ -19,12 +19,8 @@ _KINDS = (
 )
 
 
-def why_not_regular(path: Path, *, folder: bool = False) -> str | None:
-    """Reason why a path is not a regular file; None if it is, or does not exist.
-
-    Args:
-        path: what to look at; links are followed.
-        folder: a folder is fine too.
+def why_not_regular(path: Path) -> str | None:
+    """Reason why a path, with its links followed, is not a regular file; None if it is, or does not exist.
 
     Raises:
         OSError: the path cannot be looked at; its name is too long, for example.
@@ -34,7 +30,7 @@ def why_not_regular(path: Path, *, folder: bool = False) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
-    return None if kind is None or (folder and kind == "a folder") else f"is {kind}, not a file"
+    return None if kind is None else f"is {kind}, not a file"
 
 
 def why_not_writable(path: Path) -> str | None:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 EPS = 1e-6
 
 
-def rms_normalise(x: Tensor, eps: float = EPS) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last dimension, computed in float32 or wider: (..., D) -> (..., D).
+def rms_normalise(x: Tensor) -> Tensor:
+    """x / sqrt(mean(x^2) + 1e-6) over the last dimension, computed in float32 or wider: (..., D) -> (..., D).
 
     It is written out: torchprofile has no rule for the fused operator and counts 2 products per element here.
     """
     wide = x if x.dtype == torch.float64 else x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).type_as(x)
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + EPS)).type_as(x)
 
 
 class RMSNorm(nn.Module):

@@ -29,6 +29,11 @@ def position_table(height: int, width: int, channels: int) -> Tensor:
     return torch.cat([columns, rows], dim=1)[None]
 
 
+def fixed_positions(grid: tuple[int, int], width: int) -> nn.Parameter:
+    """`position_table` as a parameter, as released, so that it counts among the parameters; never trained."""
+    return nn.Parameter(position_table(*grid, width).float(), requires_grad=False)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: (N, T, D) -> (N, T, D)."""
 
