@@ -171,7 +171,14 @@ def _case(
     if trained_here:
         fields = {**fields, "latent_size": weights.trained.latent_size}
     name = fields["model"]
-    task = chains.task_of(ModelCase(**fields), weights.path, trained_here)
+    source = chains.Source(
+        weights=None if weights.path is None else str(weights.path),
+        trained_here=trained_here,
+        ema=args.ema,
+        decoder=args.decoder,
+        folder=None if args.out_dir is None else str(args.out_dir),
+    )
+    task = chains.task_of(ModelCase(**fields), source)
     if task.given_channels:
         raise options.UsageError(f"--model {name}: takes a small image as well, which nothing gives it")
     guided: int | None = args.guided_channels
@@ -182,13 +189,6 @@ def _case(
             raise options.UsageError(
                 f"--classes {label}: {name} has classes 0 to {task.num_classes - 1} here"
             )
-    source = chains.Source(
-        weights=weights.path,
-        trained_here=trained_here,
-        ema=args.ema,
-        decoder=args.decoder,
-        folder=args.out_dir,
-    )
     described = {
         **fields,
         **chain,
@@ -221,22 +221,17 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _job(case: SamplingCase, source: "Source") -> Job:
-    inputs: dict[str, Any] = asdict(source)
-    inputs = {name: str(value) if isinstance(value, Path) else value for name, value in inputs.items()}
-    measure = "bench.sampling.chains:measure"
-    if isinstance(case, PictureCase):
-        measure = "bench.sampling.autoencoder:measure"
-        inputs = {name: inputs[name] for name in ("weights", "trained_here", "ema")}
-    return in_worker(measure, case, estimate_s=TYPICAL_S, timeout_s=TIMEOUT_S, **inputs)
+    module = "autoencoder" if isinstance(case, PictureCase) else "chains"
+    measure = f"bench.sampling.{module}:measure"
+    return in_worker(measure, case, estimate_s=TYPICAL_S, timeout_s=TIMEOUT_S, source=asdict(source))
 
 
 def _into_folder(job: Job, source: "Source", args: argparse.Namespace) -> tuple[list[Record], list[str]]:
     """Draw the samples missing from the folder; when complete, write the sample file and its grid."""
     from bench.sampling import assembly, sample_folder
 
-    case, folder = job.case, source.folder
+    case, folder = job.case, Path(args.out_dir)
     assert isinstance(case, SamplingCase)
-    assert folder is not None
     determined = {name: value for name, value in asdict(source).items() if name != "folder"}
     determined = {**asdict(case), **determined, "weights": case.weights}
     del determined["images"]

@@ -158,28 +158,23 @@ def _newest(
 # one curve
 
 
-def curve(run: TrainingRun, axis: Axis = "steps", ema: int | None = None) -> Curve:
-    """The validation loss of one run along an axis; empty if the axis is joules and they were not measured.
-
-    Args:
-        run: the run of one seed.
-        axis: steps, images, flops (2 x MACs of a training step), seconds of training or joules.
-        ema: index of an average in the recipe; None for the trained weights.
-    """
-    return tuple(_points(run, axis, ema).values())
+def curve(run: TrainingRun, axis: Axis = "steps") -> Curve:
+    """The validation loss of one run along an axis; empty where joules were not measured."""
+    return tuple(_points(run, axis).values())
 
 
-def _points(run: TrainingRun, axis: Axis, ema: int | None) -> dict[int, tuple[float, float]]:
+def _points(run: TrainingRun, axis: Axis) -> dict[int, tuple[float, float]]:
     """The points of a curve by step. Evaluations with an unknown position, as of joules, are left out."""
     points = {}
     for evaluation in run.evaluations:
         position = _position(run, axis, evaluation)
         if position is not None:
-            points[evaluation.step] = (position, _loss(evaluation, ema))
+            points[evaluation.step] = (position, evaluation.loss)
     return points if len(points) > 1 else {}
 
 
 def _loss(evaluation: Evaluation, ema: int | None) -> float:
+    """Of the trained weights, or of the average with an index in the recipe."""
     return evaluation.loss if ema is None else evaluation.ema_losses[ema]
 
 
@@ -188,7 +183,7 @@ def _position(run: TrainingRun, axis: Axis, evaluation: Evaluation) -> float | N
     return {
         "steps": float(evaluation.step),
         "images": float(images),
-        "flops": 2.0 * run.train_macs * images,
+        "flops": 2.0 * run.train_macs * images,  # of forward and backward passes
         "seconds": evaluation.seconds,
         "joules": evaluation.joules if evaluation.step else 0.0,
     }[axis]
@@ -274,11 +269,9 @@ class MeanPoint:
     loss: Estimate
 
 
-def mean_curve(
-    study: TrainingStudy, model: str, axis: Axis = "steps", ema: int | None = None
-) -> tuple[MeanPoint, ...]:
+def mean_curve(study: TrainingStudy, model: str, axis: Axis) -> tuple[MeanPoint, ...]:
     """The mean over seeds at each evaluation that all seeds have; empty if the axis was not measured."""
-    runs = [_points(run, axis, ema) for run in study.runs_of(model)]
+    runs = [_points(run, axis) for run in study.runs_of(model)]
     return tuple(
         MeanPoint(
             position=fmean(run[step][0] for run in runs),

@@ -76,26 +76,19 @@ def difference(
     axis: Axis = "steps",
     *,
     reference: str | None = None,
-    position: float | None = None,
-    ema: int | None = None,
 ) -> LossDifference | None:
-    """Compare a model with the reference at equal steps, images, FLOPs, seconds or joules.
+    """Compare a model with the reference at the last position on an axis that all runs of both reach.
 
     Args:
-        study: the runs.
-        model: one of its models.
-        axis: the cost that is equal.
         reference: a model; by default the reference of the study.
-        position: on the axis; by default the last position that all runs of both models reach.
-        ema: index of an average of the weights; None: the trained weights.
 
     Returns:
         None if the two share no seed, the axis was not measured, or a run does not reach the position.
     """
-    pairs = _curve_pairs(study, model, reference or study.reference, axis, ema)
+    pairs = _curve_pairs(study, model, reference or study.reference, axis)
     if not pairs:
         return None
-    at = min(points[-1][0] for pair in pairs for points in pair) if position is None else position
+    at = min(points[-1][0] for pair in pairs for points in pair)
     losses = [(loss_at(ours, at), loss_at(theirs, at)) for ours, theirs in pairs]
     known = [(ours, theirs) for ours, theirs in losses if ours is not None and theirs is not None]
     if len(known) < len(losses):
@@ -108,12 +101,10 @@ def difference(
     )
 
 
-def _curve_pairs(
-    study: TrainingStudy, model: str, reference: str, axis: Axis, ema: int | None
-) -> list[tuple[Curve, Curve]]:
+def _curve_pairs(study: TrainingStudy, model: str, reference: str, axis: Axis) -> list[tuple[Curve, Curve]]:
     """The curves of a model and of the reference for every common seed; empty if any curve is empty."""
     pairs = [
-        (curve(study.runs[model][seed], axis, ema), curve(study.runs[reference][seed], axis, ema))
+        (curve(study.runs[model][seed], axis), curve(study.runs[reference][seed], axis))
         for seed in study.seeds(model, reference)
     ]
     return pairs if all(ours and theirs for ours, theirs in pairs) else []
@@ -191,7 +182,6 @@ def speed_up(
     axis: Axis = "steps",
     *,
     reference: str | None = None,
-    ema: int | None = None,
 ) -> SpeedUp | None:
     """Speed-up of a model to the reference's lowest loss; swap the two models for the reverse.
 
@@ -200,7 +190,7 @@ def speed_up(
     """
     ratios: list[float | None] = []
     bounds: list[float] = []
-    for ours, theirs in _curve_pairs(study, model, reference or study.reference, axis, ema):
+    for ours, theirs in _curve_pairs(study, model, reference or study.reference, axis):
         lowest = min(loss for _, loss in theirs)
         cost, our_cost = reached_at(theirs, lowest), reached_at(ours, lowest)
         if not cost or our_cost == 0:

@@ -28,7 +28,7 @@ class Ranking:
     agreement: float  # share of the seeds whose own ranking at this step is equal
 
 
-def rankings(study: TrainingStudy, ema: int | None = None) -> tuple[Ranking, ...]:
+def rankings(study: TrainingStudy) -> tuple[Ranking, ...]:
     """Rank the models at each common step except step 0, by the seeds that all models have.
 
     Step 0 is left out: networks whose last layer starts at zero have equal losses there.
@@ -39,7 +39,7 @@ def rankings(study: TrainingStudy, ema: int | None = None) -> tuple[Ranking, ...
     if not seeds or not steps or len(runs) < 2:
         return ()
     # (steps, models, seeds)
-    losses = np.array([[[loss_of_step(run, s, ema) for run in runs[m]] for m in runs] for s in steps])
+    losses = np.array([[[loss_of_step(run, s) for run in runs[m]] for m in runs] for s in steps])
     means = [[fmean(seeds) for seeds in at_step] for at_step in losses.tolist()]
     found = []
     for step, mean, by_seed in zip(steps, means, losses, strict=True):
@@ -105,33 +105,30 @@ class RankCorrelation:
 
 
 def correlation(
-    study: TrainingStudy, other: Mapping[str, float], *, step: int | None = None, ema: int | None = None
+    study: TrainingStudy, other: Mapping[str, float], *, ema: int | None = None
 ) -> RankCorrelation | None:
-    """Correlate the ranking by loss with that by another number, such as a published FID.
+    """Correlate the ranking by the last common loss with that by another number, such as a published FID.
 
     The intervals contain the correlation of these models' true mean losses with a confidence of at least
     95 %. They cover the uncertainty from the seeds only and say nothing about other models; p_value does. No
     bootstrap is used: with three seeds its coverage is far below 95 % where losses are similar.
 
     Args:
-        study: the runs.
         other: model -> number, lower is better; models in only one of the two are left out.
-        step: of the loss; by default the last step that all models have.
         ema: index of an average of the weights; None: the trained weights.
 
     Returns:
-        None with fewer than three models, without a common seed, or without that step.
+        None with fewer than three models, without a common seed, or without a common step.
     """
     models = tuple(model for model in study.models if model in other)
     if len(models) < 3:
         return None
     seeds = study.seeds(*models)
     steps = common_steps([study.runs[model][seed] for model in models for seed in seeds])
-    if not seeds or not steps or (step is not None and step not in steps):
+    if not seeds or not steps:
         return None
-    at = steps[-1] if step is None else step
     numbers = [other[model] for model in models]
-    losses = [[loss_of_step(study.runs[model][seed], at, ema) for seed in seeds] for model in models]
+    losses = [[loss_of_step(study.runs[model][seed], steps[-1], ema) for seed in seeds] for model in models]
     means = [fmean(of_model) for of_model in losses]
     tau = kendall(means, numbers)
     known = _known_orders(losses)

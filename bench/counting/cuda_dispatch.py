@@ -14,30 +14,27 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from bench.counting.rules import names
 from models.layers.precision import types_kept
 
 aten = torch.ops.aten
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-TO_LOWER = _names(
+TO_LOWER = names(
     "__matmul__ __rmatmul__ addbmm addmm addmv addr baddbmm bmm chain_matmul conv1d conv2d conv3d "
     "conv_transpose1d conv_transpose2d conv_transpose3d einsum linear matmul mm multi_dot mv prelu"
 )
-TO_FLOAT32 = _names(
+TO_FLOAT32 = names(
     "__pow__ __rpow__ acos asin binary_cross_entropy_with_logits cdist cosh cosine_embedding_loss "
     "cosine_similarity dist erfinv exp expm1 group_norm hinge_embedding_loss huber_loss kl_div l1_loss "
     "layer_norm log log10 log1p log2 logsumexp margin_ranking_loss mse_loss multi_margin_loss "
     "multilabel_margin_loss nll_loss norm pdist poisson_nll_loss pow reciprocal renorm rsqrt sinh "
     "smooth_l1_loss soft_margin_loss softplus tan triplet_margin_loss"
 )
-RESULT_IN_FLOAT32 = _names(  # the result type is set; the inputs are not converted
+RESULT_IN_FLOAT32 = names(  # the result type is set; the inputs are not converted
     "cumprod cumsum linalg_matrix_norm linalg_vector_norm log_softmax prod softmax sum"
 )
-TO_WIDEST = _names(
+TO_WIDEST = names(
     "addcdiv addcmul atan2 bilinear cat concat concatenate cross dot grid_sample index_put scatter_add stack "
     "tensordot vdot"
 )

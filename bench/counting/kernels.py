@@ -18,18 +18,13 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from bench.counting.cuda_dispatch import CudaRules
 from bench.counting.dispatch import CachedDispatch, starred
-from bench.counting.rules import TORCH_RULES, Rule, rule_of
+from bench.counting.rules import TORCH_RULES, names, rule_of
 from bench.machine import device
 from bench.records.operators import OperatorCost
 from models.contract import condition_width, make_inputs, require_meta
 from models.task import Task
 
 Shape = Sequence[int]
-
-
-def names(text: str) -> frozenset[str]:
-    """Split on white space."""
-    return frozenset(text.split())
 
 
 # operators without a kernel
@@ -125,18 +120,6 @@ class _Recorded:
     read: set[int]  # numbers of earlier tensors read by calls fused into this one
 
 
-def _attention_backward_macs(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
-    """Twice the forward pass, as for any product; recomputed scores do not count."""
-    return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-
-
-_RULES: Mapping[Any, Rule] = {
-    **TORCH_RULES,
-    torch.ops.aten._scaled_dot_product_flash_attention_backward: _attention_backward_macs,
-    torch.ops.aten._scaled_dot_product_efficient_attention_backward: _attention_backward_macs,
-}
-
-
 class _Modules:
     """Context manager that finds the module that calls an operator.
 
@@ -212,7 +195,7 @@ class _Trace(CachedDispatch):
         name = func._overloadpacket.__name__
         if name in _FREE:
             return None
-        rule = rule_of(func, _RULES)
+        rule = rule_of(func, TORCH_RULES)
         macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
         inputs = [*_tensors(args), *_tensors(tuple(keywords.values()))]
         if name == "convolution":

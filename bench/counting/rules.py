@@ -21,6 +21,11 @@ aten = torch.ops.aten
 Rule = Callable[..., int]  # (*args, out_val=out, **kwargs) of an operator -> MACs
 
 
+def names(text: str) -> frozenset[str]:
+    """Names of operators in a text, separated by white space."""
+    return frozenset(text.split())
+
+
 def convolution_backward_flops(
     grad_out: Tensor,
     x: Tensor,

@@ -9,13 +9,14 @@ clock meter are arguments, so that tests need no device.
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.measure import timing
 from bench.stats.ratios import MIN_ROUNDS, Visits, log_ratios
 from bench.stats.series import median_interval
 
+LOOK_GROWTH = 1.5  # rounds at a look / rounds at the previous look
 SIMILAR = 0.1  # arms whose pass times differ by less get the same number of calls in a visit
 
 
@@ -26,8 +27,6 @@ class Policy:
     budget_s: float  # warm-up and rounds of all arms together
     margin: float = 0.01  # ratios within 1 +- margin are the same speed
     seed: int = 0  # of the order of visits
-    min_rounds: int = MIN_ROUNDS
-    look_growth: float = 1.5  # rounds at a look / rounds at the previous look
     # the overhead of a visit (two clock reads and a synchronisation) is about 10 us, a share of 2e-4
     min_visit_s: float = 0.05
     min_warmup_s: float = 0.5  # of each arm
@@ -36,10 +35,6 @@ class Policy:
     def __post_init__(self) -> None:
         if self.budget_s <= 0 or not 0 < self.margin < 1:
             raise ValueError(f"policy: needs a budget above 0 s and a margin in (0, 1), got {self}")
-        if self.min_rounds < MIN_ROUNDS or self.look_growth <= 1:
-            raise ValueError(
-                f"policy: needs min_rounds of at least {MIN_ROUNDS} and a look_growth above 1, got {self}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +47,8 @@ class Compared:
     clocks_mhz: tuple[float | None, ...]
     warmup_times_s: tuple[tuple[float, ...], ...]  # single calls of each arm
     warmup_stationary: tuple[bool, ...]
-    stopped_by: str  # precision, or budget
-    unmet: tuple[str, ...]
+    stopped_by: str = ""  # precision, or budget
+    unmet: tuple[str, ...] = ()
     process_starts: tuple[int, ...] = ()
 
     def fields(self, margin: float) -> dict[str, Any]:
@@ -102,48 +97,38 @@ def compare(
         warm.append(timing.warm_up(call, each, clock=clock, synchronise=synchronise))
 
     rng = random.Random(policy.seed)
-    made = _Growing(calls=calls_of_visit or _calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy))
-    next_look = policy.min_rounds
-    unmet: list[str] = []
+    each_visit = calls_of_visit or _calls_of_a_visit([warm_up.wall_s for warm_up in warm], policy)
+    order: list[int] = []
+    visits_s: list[float] = []
+    clocks_mhz: list[float | None] = []
+    next_look = MIN_ROUNDS
     while True:
         round_began = clock()
-        order = rng.sample(range(len(calls)), len(calls))
-        for arm in [*order, *reversed(order)]:
-            made.order.append(arm)
+        shuffled = rng.sample(range(len(calls)), len(calls))
+        for arm in [*shuffled, *reversed(shuffled)]:
+            order.append(arm)
             settle()
-            made.visits_s.append(_visit(calls[arm], made.calls[arm], clock, synchronise))
+            visits_s.append(_visit(calls[arm], each_visit[arm], clock, synchronise))
             after_visit(arm)
             if read_clock_mhz is not None:
-                made.clocks_mhz.append(read_clock_mhz())
-        rounds = len(made.order) // (2 * len(calls))
+                clocks_mhz.append(read_clock_mhz())
+        rounds = len(order) // (2 * len(calls))
         now = clock()
         out_of_budget = now - started + (now - round_began) > policy.budget_s
-        if rounds >= next_look or out_of_budget:
-            unmet = _unmet(made, rounds, policy)
-            if not unmet or out_of_budget:
-                break
-            next_look = math.ceil(rounds * policy.look_growth)
-    return Compared(
-        order=tuple(made.order),
-        visits_s=tuple(made.visits_s),
-        calls=made.calls,
-        clocks_mhz=tuple(made.clocks_mhz),
-        warmup_times_s=tuple(warm_up.wall_s for warm_up in warm),
-        warmup_stationary=tuple(warm_up.stationary for warm_up in warm),
-        stopped_by="budget" if unmet else "precision",
-        unmet=tuple(unmet),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Growing:
-    """The visits so far."""
-
-    calls: tuple[int, ...]
-    order: list[int] = field(default_factory=list)
-    visits_s: list[float] = field(default_factory=list)
-    process_starts: tuple[int, ...] = ()
-    clocks_mhz: list[float | None] = field(default_factory=list)
+        if rounds < next_look and not out_of_budget:
+            continue
+        visits = Compared(
+            order=tuple(order),
+            visits_s=tuple(visits_s),
+            calls=each_visit,
+            clocks_mhz=tuple(clocks_mhz),
+            warmup_times_s=tuple(warm_up.wall_s for warm_up in warm),
+            warmup_stationary=tuple(warm_up.stationary for warm_up in warm),
+        )
+        unmet = _unmet(visits, rounds, policy)
+        if not unmet or out_of_budget:
+            return replace(visits, stopped_by="budget" if unmet else "precision", unmet=tuple(unmet))
+        next_look = math.ceil(rounds * LOOK_GROWTH)
 
 
 def _visit(
@@ -179,8 +164,8 @@ def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tup
 
 def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
     """Criteria that are not met yet."""
-    if rounds < policy.min_rounds:
-        return [f"at least {policy.min_rounds} rounds"]
+    if rounds < MIN_ROUNDS:
+        return [f"at least {MIN_ROUNDS} rounds"]
     open_ratios = 0
     for arm in range(1, len(visits.calls)):
         interval = median_interval(log_ratios(visits, arm))

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
 
-from bench.machine import telemetry
+from bench.machine import device, telemetry
 from bench.machine.failures import MeasurementError, failed_row, out_of_memory
 from bench.measure import interleaved, timing
 from bench.measure.preflight import Allowance
 from bench.measure.prepared import PreparedModel, compiled_already, prepare, prepare_training
-from bench.measure.timing import Policy
+from bench.measure.timing import Policy, Samples, WarmUp
 from bench.records.base import RECORDS, Case, Environment, ModelCase, Record, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
@@ -24,12 +24,7 @@ MIN_COMPARED_PASSES = 4  # of each arm: the first call, one warm-up pass, two vi
 
 
 def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
-    """Time one case in this process, one of the case's.
-
-    Args:
-        case: what to time.
-        environment: of the record.
-        weights: path of a checkpoint, or None.
+    """Time one case in this process, one of the case's; `weights` is the path of a checkpoint.
 
     Returns:
         Throughput, or Skipped if memory ran out, the output was not finite, torch recompiled during timing,
@@ -93,7 +88,7 @@ def _suite(
         spent_s=clock() - begin,
         clock=clock,
         synchronise=model.synchronise,
-        device_timer=model.device_timer,
+        device_timer=device.cuda_timer if case.device == "cuda" else None,
         between=between,
     )
     sustained: tuple[float, ...] = ()
@@ -104,7 +99,16 @@ def _suite(
         )
         sustained = after.wall_s
     model.verify(median(samples.wall_s))
-    return _record_type(case)(
+    record = _record(case, environment, model, warm, samples)
+    return replace(record, sustained_times_s=sustained, telemetry=monitor.finish() if monitor else None)
+
+
+def _record(
+    case: PassCase, environment: Environment, model: PreparedModel, warm: WarmUp, samples: Samples
+) -> TimedPasses:
+    record = RECORDS[case.kind]
+    assert issubclass(record, TimedPasses)
+    return record(
         case=case,
         environment=environment,
         times_s=samples.wall_s,
@@ -113,19 +117,13 @@ def _suite(
         warmup_stationary=warm.stationary,
         stopped_by=samples.stopped_by,
         unmet=samples.unmet,
-        build_s=model.build_s,
+        build_s=model.loaded.build_s,
         compile_s=model.compile_s,
-        matmul_tf32=model.matmul_tf32,
-        conv_tf32=model.conv_tf32,
-        sustained_times_s=sustained,
-        telemetry=monitor.finish() if monitor else None,
+        matmul_tf32=model.loaded.matmul_tf32,
+        conv_tf32=model.loaded.conv_tf32,
+        sustained_times_s=(),
+        telemetry=None,
     )
-
-
-def _record_type(case: PassCase) -> type[TimedPasses]:
-    record = RECORDS[case.kind]
-    assert issubclass(record, TimedPasses)
-    return record
 
 
 def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Record:
@@ -145,22 +143,14 @@ def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Rec
     model.synchronise()
     model.keep()
     model.verify(math.inf)  # the protocol's times are short by design
-    return _record_type(case)(
-        case=case,
-        environment=environment,
-        times_s=(seconds / DICO_PASSES,),
-        device_times_s=(),
-        warmup_times_s=(warm / DICO_PASSES,),
-        warmup_stationary=False,
+    samples = Samples(
+        wall_s=(seconds / DICO_PASSES,),
+        device_s=(),
         stopped_by=f"protocol: mean of {DICO_PASSES} passes, clock stopped without synchronising",
         unmet=(),
-        build_s=model.build_s,
-        compile_s=model.compile_s,
-        matmul_tf32=model.matmul_tf32,
-        conv_tf32=model.conv_tf32,
-        sustained_times_s=(),
-        telemetry=None,
     )
+    warm_up = WarmUp(wall_s=(warm / DICO_PASSES,), stationary=False)
+    return _record(case, environment, model, warm_up, samples)
 
 
 def compare(
@@ -173,8 +163,6 @@ def compare(
     """Compare models in this process, one of the case's, with all of them in memory.
 
     Args:
-        case: what to compare.
-        environment: of the record.
         calls: in a visit of each model, as in an earlier process; None: chosen from the warm-up.
         reverse: prepare the last model first.
 
@@ -217,8 +205,8 @@ def compare(
         case=case,
         environment=environment,
         **compared.fields(case.precision_target),
-        build_s=tuple(model.build_s for model in models),
+        build_s=tuple(model.loaded.build_s for model in models),
         compile_s=tuple(model.compile_s for model in models),
-        matmul_tf32=models[0].matmul_tf32,
-        conv_tf32=models[0].conv_tf32,
+        matmul_tf32=models[0].loaded.matmul_tf32,
+        conv_tf32=models[0].loaded.conv_tf32,
     )

@@ -16,7 +16,6 @@ from bench.machine import device
 from bench.machine.failures import NotFiniteError, RecompiledError
 from bench.measure import engine, work_check
 from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
-from bench.measure.timing import DeviceTimer
 from bench.measure.train_step import TrainStep, noise_of
 from bench.measure.work_check import CheckedPass, Inputs
 from bench.records.base import ModelCase, height_width
@@ -42,20 +41,28 @@ STEP_PASSES = {False: 3.0, True: 4.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedModel:
-    """A model on its device, with the call that is timed."""
+class LoadedModel:
+    """A model on its device, and its inputs."""
 
     model: nn.Module
+    task: Task
+    inputs: Inputs
+    build_s: float
+    matmul_tf32: bool
+    conv_tf32: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedModel:
+    """A loaded model with the call that is timed."""
+
+    loaded: LoadedModel
     call: Callable[[], object]  # one denoising forward pass, or one training step; inputs rotate
     keep: Callable[[], None]  # to be called after each timed pass or visit, outside the timed region
     # to be called with the median seconds of a pass; raises NoWorkError if no work explains them
     verify: Callable[[float], None]
     synchronise: Callable[[], None]
-    device_timer: DeviceTimer | None
-    build_s: float
-    compile_s: float | None
-    matmul_tf32: bool
-    conv_tf32: bool
+    compile_s: float | None  # with the first call; None where nothing compiles
 
 
 @contextmanager
@@ -94,8 +101,7 @@ def prepare(
         _check(case, model, counted, allowance, images=case.batch)
         begin = time.perf_counter()
         called = engine.network(case, model, (x, t, y))
-        _first(lambda: called(x, t, y), case, "output")
-        compile_s = _compile_s(case, begin)
+        compile_s = _first(lambda: called(x, t, y), case, "output", begin)
         call: Callable[[Inputs], torch.Tensor] = lambda given: called(*given)  # noqa: E731 - may be a replay
         if case.cuda_graphs:
             call = replayed(lambda: called(x, t, y), (x, t, y))
@@ -103,9 +109,16 @@ def prepare(
 
         def verify(seconds: float) -> None:
             checked.verify()
-            _require_time(case, seconds, counted)
+            work_check.require_time(case, seconds, counted.flops * case.batch)
 
-        yield _prepared(case, loaded, checked, compile_s, checked.keep, verify)
+        yield PreparedModel(
+            loaded=loaded,
+            call=checked,
+            keep=checked.keep,
+            verify=verify,
+            synchronise=device.synchronise(case.device),
+            compile_s=compile_s,
+        )
 
 
 @contextmanager
@@ -146,9 +159,7 @@ def prepare_training(
             fused=True,
             call=engine.network(case, model, inputs),
         )
-        begin = time.perf_counter()
-        _first(step, case, "loss")
-        compile_s = _compile_s(case, begin)
+        compile_s = _first(step, case, "loss", time.perf_counter())
         pool = [inputs, *_more_inputs(case, loaded, *inputs)]
         places = itertools.cycle(range(len(pool)))
 
@@ -160,24 +171,19 @@ def prepare_training(
             with torch.no_grad(), region():
                 work_check.require_difference(*(model(*given) for given in pool[:2]))
             work_check.require_change(model, step)
-            _require_time(case, seconds, counted)
+            work_check.require_time(case, seconds, counted.flops * case.batch)
 
-        yield _prepared(case, loaded, call, compile_s, lambda: None, verify)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _LoadedModel:
-    """A model on its device, and its inputs."""
-
-    model: nn.Module
-    task: Task
-    inputs: Inputs
-    seconds: float
-    matmul_tf32: bool
-    conv_tf32: bool
+        yield PreparedModel(
+            loaded=loaded,
+            call=call,
+            keep=lambda: None,
+            verify=verify,
+            synchronise=device.synchronise(where),
+            compile_s=compile_s,
+        )
 
 
-def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedModel:
+def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> LoadedModel:
     where = case.device
     matmul_tf32, conv_tf32 = device.set_precision(case.precision)
     task = task_at(case.model, *height_width(case.res))
@@ -197,17 +203,17 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> _LoadedMo
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
             x = x.to(memory_format=torch.channels_last)
     device.synchronise(where)()
-    return _LoadedModel(
+    return LoadedModel(
         model=model,
         task=task,
         inputs=(x, t, y),
-        seconds=time.perf_counter() - begin,
+        build_s=time.perf_counter() - begin,
         matmul_tf32=matmul_tf32,
         conv_tf32=conv_tf32,
     )
 
 
-def _more_inputs(case: ModelCase, loaded: _LoadedModel, *like: torch.Tensor) -> list[Inputs]:
+def _more_inputs(case: ModelCase, loaded: LoadedModel, *like: torch.Tensor) -> list[Inputs]:
     """The other inputs of the pool, with the shapes, types and layouts of the first."""
     more = []
     for _ in range(work_check.POOL - 1):
@@ -215,16 +221,6 @@ def _more_inputs(case: ModelCase, loaded: _LoadedModel, *like: torch.Tensor) -> 
         x, t, y = (torch.empty_like(one).copy_(new[: len(one)]) for one, new in zip(like, drawn, strict=True))
         more.append((x, t, y))
     return more
-
-
-def _require_time(case: ModelCase, seconds: float, counted: work_check.CountedCall) -> None:
-    work_check.require_time(
-        seconds,
-        counted.flops * case.batch,
-        on_cpu=case.device == "cpu",
-        threads=torch.get_num_threads(),
-        precision=case.precision,
-    )
 
 
 def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
@@ -256,40 +252,13 @@ def _check(
             one_image()
 
 
-def _compile_s(case: ModelCase, begin: float) -> float | None:
-    """Seconds of compiling and the first call; None where nothing compiles."""
-    return None if case.engine == "eager" else time.perf_counter() - begin
-
-
-def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str) -> None:
-    """Call once and require a finite output."""
+def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str, begin: float) -> float | None:
+    """Require a finite output of the first call; seconds since `begin`, or None where nothing compiles."""
     with unchanged():
         finite = bool(torch.isfinite(call()).all())
     if not finite:
         raise NotFiniteError(f"the {what} in {case.precision} holds inf or NaN")
-
-
-def _prepared(
-    case: ModelCase,
-    loaded: _LoadedModel,
-    call: Callable[[], object],
-    compile_s: float | None,
-    keep: Callable[[], None],
-    verify: Callable[[float], None],
-) -> PreparedModel:
-    where = case.device
-    return PreparedModel(
-        model=loaded.model,
-        call=call,
-        keep=keep,
-        verify=verify,
-        synchronise=device.synchronise(where),
-        device_timer=device.cuda_timer if where == "cuda" else None,
-        build_s=loaded.seconds,
-        compile_s=compile_s,
-        matmul_tf32=loaded.matmul_tf32,
-        conv_tf32=loaded.conv_tf32,
-    )
+    return None if case.engine == "eager" else time.perf_counter() - begin
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from torch.utils.hooks import RemovableHandle
 
 from bench.analysis.roofline import KINDS
 from bench.counting.dispatch import starred
-from bench.counting.kernels import kind_of, names
+from bench.counting.kernels import kind_of
+from bench.counting.rules import names
 from bench.measure.passes import skipped_or_raised
 from bench.measure.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
@@ -135,7 +136,7 @@ def measure(case: ProfileCase, environment: Environment, trace: str | None = Non
     """
     by_module = case.by == "module"
     try:
-        with prepare(case, None) as ready, marked(ready.model) if by_module else nullcontext():
+        with prepare(case, None) as ready, marked(ready.loaded.model) if by_module else nullcontext():
             passes = [_pass(ready, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
             if trace is not None:
                 _profiled(ready, case.device)[0].export_chrome_trace(trace)

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd as _Convolution
 from torch.utils.hooks import RemovableHandle
 
 from bench.machine.failures import NoWorkError
+from bench.records.base import ModelCase
 
 POOL = 3  # inputs: of the timed output, of the same values in other memory, of other values
 # relative difference of two passes with equal values: reductions in another order
@@ -152,21 +153,14 @@ def require_change(model: nn.Module, step: Callable[[], object]) -> None:
         raise NoWorkError("a training step changes no parameter: no work explains its times")
 
 
-def require_time(seconds: float, flops: float, *, on_cpu: bool, threads: int, precision: str) -> None:
-    """Require that a pass takes as long as any device needs for its FLOPs.
-
-    Args:
-        seconds: of a pass.
-        flops: of the pass, at the factor of fast algorithms.
-        on_cpu: a CPU, else a GPU.
-        threads: of the CPU.
-        precision: of the case.
+def require_time(case: ModelCase, seconds: float, flops: float) -> None:
+    """Require that a pass takes as long as any device needs for its FLOPs, at the factor of fast algorithms.
 
     Raises:
         NoWorkError: it is faster.
     """
-    width = "fp32" if precision == "fp32" else "less"
-    limit = CPU_FLOPS[width] * threads if on_cpu else GPU_FLOPS[width]
+    width = "fp32" if case.precision == "fp32" else "less"
+    limit = CPU_FLOPS[width] * torch.get_num_threads() if case.device == "cpu" else GPU_FLOPS[width]
     floor_s = flops / limit
     if seconds < floor_s:
         raise NoWorkError(

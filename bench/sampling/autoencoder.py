@@ -8,7 +8,6 @@ import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -110,26 +109,8 @@ class Stages:
     decoder: float
 
 
-def measure(
-    case: PictureCase, environment: Environment, *, weights: str | None, trained_here: bool, ema: float | None
-) -> PictureRun | Skipped:
-    """Draw and decode every batch of a case, each stage timed.
-
-    Args:
-        case: the samples to draw.
-        environment: environment of the record.
-        weights, trained_here, ema: as in chains.Source.
-
-    Returns:
-        The times. Skipped for the reasons in chains.measure.
-    """
-    source = chains.Source(
-        weights=None if weights is None else Path(weights),
-        trained_here=trained_here,
-        ema=ema,
-        decoder=None,
-        folder=None,
-    )
+def measure(case: PictureCase, environment: Environment, source: chains.Source) -> PictureRun | Skipped:
+    """Draw and decode every batch of a case, each stage timed; skipped for the reasons in chains.measure."""
     try:
         return _time(case, environment, source)
     except (RuntimeError, ArithmeticError, MemoryError) as error:

@@ -20,6 +20,7 @@ from bench.machine.failures import NotFiniteError
 from bench.measure import passes, prepared
 from bench.records.base import Environment, ModelCase, Skipped, height_width
 from bench.records.sampling import SamplingCase, SamplingRun
+from bench.records.training import TrainingCase
 from bench.sampling import sample_folder, samplers
 from bench.sampling.sample_folder import Part
 from bench.training import checkpoint, objectives
@@ -39,27 +40,31 @@ Decode = Callable[[Tensor], Tensor]  # latents (N, C, H, W) -> images (N, 1 or 3
 class Source:
     """The weights, the decoder and the output folder."""
 
-    weights: Path | None  # a checkpoint; None: random weights
+    weights: str | None  # path of a checkpoint; None: random weights
     trained_here: bool  # by bench.convergence: the checkpoint then defines the task
     ema: float | None  # decay of the checkpoint's average; None: the trained weights
     decoder: str | None  # "my_pkg.my_mod:factory"
-    folder: Path | None  # folder for samples; None: samples are only timed
+    folder: str | None  # path for samples; None: samples are only timed
+
+    @property
+    def trained(self) -> TrainingCase | None:
+        """The case of a checkpoint of bench.convergence."""
+        if not self.trained_here or self.weights is None:
+            return None
+        return checkpoint.read(Path(self.weights), whole=False).identity.case
 
 
-def task_of(case: ModelCase, weights: Path | None, trained_here: bool) -> Task:
+def task_of(case: ModelCase, source: Source) -> Task:
     """The task that the network is built for."""
-    if trained_here:
-        assert weights is not None
-        trained = checkpoint.read(weights, whole=False).identity.case
+    if (trained := source.trained) is not None:
         return objectives.task_of(trained.recipe, trained.latent_size)
     return task_at(case.model, *height_width(case.res))
 
 
 def draws_images(case: SamplingCase, source: Source) -> bool:
     """Whether the network generates images rather than latents."""
-    if source.trained_here:
-        assert source.weights is not None
-        return checkpoint.read(source.weights, whole=False).identity.case.recipe.data in datasets.IMAGES
+    if (trained := source.trained) is not None:
+        return trained.recipe.data in datasets.IMAGES
     return published_task(case.model).space == "pixels"
 
 
@@ -174,34 +179,13 @@ class Drawer:
         return Made(samples=samples, labels=labels, seconds=seconds)
 
 
-def measure(
-    case: SamplingCase,
-    environment: Environment,
-    *,
-    weights: str | None,
-    trained_here: bool,
-    ema: float | None,
-    decoder: str | None,
-    folder: str | None,
-) -> SamplingRun | Skipped:
+def measure(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:
     """Draw and time every batch that is missing in the folder.
-
-    Args:
-        case: the samples to draw.
-        environment: environment of the record.
-        weights, trained_here, ema, decoder, folder: as in Source.
 
     Returns:
         The times of all chains of these images by this code on this device, including those already in the
         folder. Skipped if samples were not finite, torch recompiled, memory ran out or a kernel is missing.
     """
-    source = Source(
-        weights=None if weights is None else Path(weights),
-        trained_here=trained_here,
-        ema=ema,
-        decoder=decoder,
-        folder=None if folder is None else Path(folder),
-    )
     try:
         return _draw(case, environment, source)
     except (RuntimeError, ArithmeticError, MemoryError) as error:
@@ -209,7 +193,7 @@ def measure(
 
 
 def _draw(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:
-    folder = source.folder
+    folder = None if source.folder is None else Path(source.folder)
     monitor = telemetry.monitor(case.device)
     if monitor:
         monitor.measure_idle()
@@ -282,15 +266,15 @@ def ready(case: SamplingCase, source: Source) -> Iterator[tuple[Drawer, float]]:
 
 def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:
     """The network in float32 and eval mode; random weights leave no layer at zero."""
-    task = task_of(case, source.weights, source.trained_here)
+    task = task_of(case, source)
+    weights = None if source.weights is None else Path(source.weights)
     torch.manual_seed(0)
-    if source.trained_here:
-        assert source.weights is not None
-        model, _ = checkpoint.load_model(source.weights, source.ema, case.device)
+    if source.trained_here and weights is not None:
+        model, _ = checkpoint.load_model(weights, source.ema, case.device)
     else:
         model = build(case.model, task, device=case.device, impl=case.impl)
-        if source.weights is not None:
-            load_official(model, read_weights(source.weights))
+        if weights is not None:
+            load_official(model, read_weights(weights))
         else:
             randomise_zeros(model)
     if case.channels_last:

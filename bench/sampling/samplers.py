@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -60,22 +61,15 @@ def euler(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     return x
 
 
-def heun(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
-    """Heun's method: Euler's step with the mean of the velocities at both ends."""
+def heun(predict: Predict, x: Tensor, noise: Noise, steps: int, *, last_euler: bool = False) -> Tensor:
+    """Heun's method: Euler's step with the mean of the velocities at both ends.
+
+    With `last_euler` the last step is Euler's, as in JiT: predicted data have no velocity at t = 1.
+    """
     for k in range(steps):
         first = velocity(predict(x, _time(k / steps, x)), x)
         end = x + first / steps
-        second = velocity(predict(end, _time((k + 1) / steps, x)), x)
-        x = x + (first + second) / (2 * steps)
-    return x
-
-
-def heun_euler(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
-    """Heun's method, and Euler's in the last step, as in JiT: predicted data have no velocity at t = 1."""
-    for k in range(steps):
-        first = velocity(predict(x, _time(k / steps, x)), x)
-        end = x + first / steps
-        if k == steps - 1:
+        if last_euler and k == steps - 1:
             return end
         second = velocity(predict(end, _time((k + 1) / steps, x)), x)
         x = x + (first + second) / (2 * steps)
@@ -116,7 +110,9 @@ SAMPLERS = {  # the first of an objective is its default
     "ancestral": Sampler(objectives=("iddpm",), draw=ancestral, passes=1, steps=(2, STEPS)),
     "ddim": Sampler(objectives=("iddpm",), draw=ddim, passes=1, steps=(2, STEPS)),
     "sde": Sampler(objectives=("flow",), draw=sde, passes=1, steps=(2, math.inf)),
-    "heun-euler": Sampler(objectives=("flow-x",), draw=heun_euler, passes=2, steps=(1, math.inf), saved=1),
+    "heun-euler": Sampler(
+        objectives=("flow-x",), draw=partial(heun, last_euler=True), passes=2, steps=(1, math.inf), saved=1
+    ),
     "euler": Sampler(objectives=("flow", "flow-x"), draw=euler, passes=1, steps=(1, math.inf)),
     "heun": Sampler(objectives=("flow",), draw=heun, passes=2, steps=(1, math.inf)),
 }

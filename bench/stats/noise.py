@@ -4,7 +4,9 @@ The limits flag fewer than one in a hundred series of independent normal samples
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from statistics import correlation
 
 from bench.stats import intervals
 
@@ -74,30 +76,13 @@ def drift(times_s: Sequence[float]) -> float | None:
     n = len(times_s)
     third = n // 3
     change = intervals.median(times_s[-third:]) / intervals.median(times_s[:third]) - 1
-    ranks = _ranks(times_s)
-    centre = (n - 1) / 2
-    spread = sum((rank - centre) ** 2 for rank in ranks)
-    if abs(change) < DRIFT_SIZE or spread == 0:
+    if abs(change) < DRIFT_SIZE:
         return None
-    covariance = sum((i - centre) * (rank - centre) for i, rank in enumerate(ranks))
-    correlation = covariance / math.sqrt(spread * n * (n * n - 1) / 12)
-    z = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, correlation))) * math.sqrt((n - 3) / 1.06)
+    ordered = sorted(times_s)
+    ranks = [(bisect_left(ordered, time) + bisect_right(ordered, time)) / 2 for time in times_s]
+    found = correlation(range(n), ranks)
+    z = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, found))) * math.sqrt((n - 3) / 1.06)
     return change if abs(z) > DRIFT_Z and z * change > 0 else None
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 0; ties get their mean rank."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    begin = 0
-    while begin < len(order):
-        end = begin
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[begin]]:
-            end += 1
-        for i in order[begin : end + 1]:
-            ranks[i] = (begin + end) / 2
-        begin = end + 1
-    return ranks
 
 
 def regimes(times_s: Sequence[float]) -> tuple[tuple[float, float], ...] | None:

@@ -21,11 +21,9 @@ Format 1 stored the identity under the key `about`; formats 1 and 2 have the cas
 """
 
 import hashlib
-import io
 import json
 import os
 import re
-import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -115,22 +113,6 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-class _Hashed(io.RawIOBase):
-    """Hashes what is written to a file."""
-
-    def __init__(self, file: typing.BinaryIO) -> None:
-        super().__init__()
-        self.file = file
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:  # noqa: ANN401 - any buffer, as for any file
-        self.digest.update(data)
-        return self.file.write(data)
-
-
 def save(folder: Path, state: State, keep: int = KEPT) -> Path:
     """Write a checkpoint, return once it is on disk, and delete all but the newest.
 
@@ -154,15 +136,16 @@ def save(folder: Path, state: State, keep: int = KEPT) -> Path:
     }
     unfinished = folder / "unfinished"
     try:
-        with unfinished.open("wb") as file:
-            hashed = _Hashed(file)
-            torch.save(content, typing.cast(typing.BinaryIO, hashed))
+        with unfinished.open("w+b") as file:
+            torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+            file.seek(0)
+            head = hashlib.file_digest(file, "sha256").hexdigest()[:HEAD]
     except BaseException:  # a full disk, or a signal
         unfinished.unlink(missing_ok=True)
         raise
-    path = folder / f"step-{state.step:08d}.{hashed.digest.hexdigest()[:HEAD]}.pt"
+    path = folder / f"step-{state.step:08d}.{head}.pt"
     unfinished.rename(path)
     _sync(folder)
     for old in [other for other in paths(folder) if other != path][keep - 1 :]:

@@ -1,12 +1,12 @@
 """The processes that train one network: a single one, or the process group that torchrun starts.
 
-A single process needs nothing but torch. Under torchrun (WORLD_SIZE above 1) accelerate starts the process
+Under torchrun (WORLD_SIZE above 1) accelerate starts the process
 group: NCCL on CUDA, gloo on a CPU.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bench.machine import torchrun
 
@@ -16,17 +16,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Processes(Protocol):
-    """The processes of a training run, from the view of one process."""
+class Processes:
+    """The processes of a training run, from the view of one process; by default it is the only one."""
 
-    @property
-    def rank(self) -> int: ...
+    rank: int = 0
+    count: int = 1
 
-    @property
-    def count(self) -> int: ...
-
-    @property
-    def device(self) -> str: ...
+    def __init__(self, device: str) -> None:
+        self.device = device
 
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         """Return a model whose gradients are averaged over the processes.
@@ -35,52 +32,29 @@ class Processes(Protocol):
             model: on the device of this process.
             all_used: whether every parameter gets a gradient in every pass.
         """
+        return model
 
     def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
         """Context manager in which gradients accumulate in this process and are not averaged."""
+        return nullcontext()
 
     def sum(self, values: "Tensor") -> "Tensor":
         """All-reduce: the sum of a tensor over the processes, on every process."""
+        return values
 
     def gather(self, value: T) -> list[T]:
         """All-gather: the values of all processes in order of rank, on every process."""
+        return [value]
 
     def broadcast(self, decide: Callable[[], T]) -> T:
         """Call a function on the first process, and return its result on every process."""
+        return decide()
 
     def close(self) -> None:
         """Destroy the process group."""
 
 
-class SingleProcess:
-    """A single training process without communication."""
-
-    rank = 0
-    count = 1
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
-        return model
-
-    def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def sum(self, values: "Tensor") -> "Tensor":
-        return values
-
-    def gather(self, value: T) -> list[T]:
-        return [value]
-
-    def broadcast(self, decide: Callable[[], T]) -> T:
-        return decide()
-
-    def close(self) -> None:
-        return
-
-
-class ProcessGroup:
+class ProcessGroup(Processes):
     """The process group of the processes that torchrun started.
 
     Args:
@@ -93,9 +67,9 @@ class ProcessGroup:
         # override a mixed precision from accelerate's config file or environment, which would change
         # results
         self._engine = Accelerator(cpu=device_type == "cpu", mixed_precision="no")
-        self.rank: int = self._engine.process_index
-        self.count: int = self._engine.num_processes
-        self.device = str(self._engine.device)
+        super().__init__(str(self._engine.device))
+        self.rank = self._engine.process_index
+        self.count = self._engine.num_processes
 
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
         from accelerate import DistributedDataParallelKwargs
@@ -132,4 +106,4 @@ class ProcessGroup:
 
 def join(device_type: str) -> Processes:
     """Join the process group of torchrun; without torchrun, return a single process."""
-    return ProcessGroup(device_type) if torchrun.world_size() > 1 else SingleProcess(device_type)
+    return ProcessGroup(device_type) if torchrun.world_size() > 1 else Processes(device_type)

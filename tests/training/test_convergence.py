@@ -447,7 +447,7 @@ def begin(run):
     child = os.fork()
     if not child:
         done = loop.train(
-            run.identity, data, run.folder, processes=processes.SingleProcess("cpu"),
+            run.identity, data, run.folder, processes=processes.Processes("cpu"),
             checkpoint_every=run.setup.checkpoint_every, train_macs=1,
             on_progress=lambda progress: os.write(writing, b"%d\\n" % progress.step),
         )

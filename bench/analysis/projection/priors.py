@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Prior:
     """Prior of one share of a peak, or of the launch time."""
 
@@ -28,38 +28,33 @@ class Prior:
         return fitted if self.name == "fp32 products" else 1 / (1 + math.exp(-fitted))
 
 
-def _priors(*rows: tuple[str, float, float, str]) -> tuple[Prior, ...]:
-    return tuple(
-        Prior(name=name, median=median, spread=spread, source=source) for name, median, spread, source in rows
-    )
-
-
 _JUDGED = "our judgement"
 _TORCH_DEPTHWISE = _JUDGED + ": torch's kernels are estimated at 1 to 3 TFLOP/s on an H200"
+_LESS = "seen for {} on one H200 (baselines/gpus.csv), less here"
 _FP32 = _JUDGED + ", knowing DiT's published rows: peaks without tensor cores are kept busy"
 PRIORS: Mapping[str, tuple[Prior, ...]] = {
-    "cuda": _priors(
-        ("depthwise", 0.05, 0.7, _TORCH_DEPTHWISE),
-        ("pointwise", 0.50, 0.4, _JUDGED + ": a product with layout changes around it"),
-        ("convolution", 0.50, 0.4, _JUDGED + ": cuDNN on the given layout"),
-        ("linear", 0.62, 0.3, "0.8 seen for large bf16 matrices on one H200 (baselines/gpus.csv), less here"),
-        ("attention", 0.35, 0.5, _JUDGED + ": short sequences, 256 to 1024 tokens"),
-        ("scan", 0.10, 0.8, _JUDGED),
-        ("fp32 products", 1.5, 0.5, _FP32),
-        ("bytes of products", 0.75, 0.4, _JUDGED),
-        ("bytes of the rest", 0.80, 0.4, "0.9 seen for a copy on one H200 (baselines/gpus.csv), less here"),
-        ("launch", 7e-6, 0.4, _JUDGED + ": seconds of the host for one eager kernel"),
+    "cuda": (
+        Prior("depthwise", 0.05, 0.7, _TORCH_DEPTHWISE),
+        Prior("pointwise", 0.50, 0.4, _JUDGED + ": a product with layout changes around it"),
+        Prior("convolution", 0.50, 0.4, _JUDGED + ": cuDNN on the given layout"),
+        Prior("linear", 0.62, 0.3, "0.8 " + _LESS.format("large bf16 matrices")),
+        Prior("attention", 0.35, 0.5, _JUDGED + ": short sequences, 256 to 1024 tokens"),
+        Prior("scan", 0.10, 0.8, _JUDGED),
+        Prior("fp32 products", 1.5, 0.5, _FP32),
+        Prior("bytes of products", 0.75, 0.4, _JUDGED),
+        Prior("bytes of the rest", 0.80, 0.4, "0.9 " + _LESS.format("a copy")),
+        Prior("launch", 7e-6, 0.4, _JUDGED + ": seconds of the host for one eager kernel"),
     ),
-    "cpu": _priors(
-        ("depthwise", 0.20, 0.7, _JUDGED),
-        ("pointwise", 0.70, 0.4, _JUDGED),
-        ("convolution", 0.60, 0.4, _JUDGED),
-        ("linear", 0.80, 0.3, _JUDGED),
-        ("attention", 0.40, 0.5, _JUDGED),
-        ("scan", 0.05, 0.8, _JUDGED),
-        ("fp32 products", 0.3, 0.5, _JUDGED),
-        ("bytes of products", 0.60, 0.4, _JUDGED),
-        ("bytes of the rest", 0.60, 0.4, _JUDGED),
-        ("launch", 5e-6, 0.4, _JUDGED + ": seconds of one eager operator"),
+    "cpu": (
+        Prior("depthwise", 0.20, 0.7, _JUDGED),
+        Prior("pointwise", 0.70, 0.4, _JUDGED),
+        Prior("convolution", 0.60, 0.4, _JUDGED),
+        Prior("linear", 0.80, 0.3, _JUDGED),
+        Prior("attention", 0.40, 0.5, _JUDGED),
+        Prior("scan", 0.05, 0.8, _JUDGED),
+        Prior("fp32 products", 0.3, 0.5, _JUDGED),
+        Prior("bytes of products", 0.60, 0.4, _JUDGED),
+        Prior("bytes of the rest", 0.60, 0.4, _JUDGED),
+        Prior("launch", 5e-6, 0.4, _JUDGED + ": seconds of one eager operator"),
     ),
 }
