@@ -2,26 +2,23 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device
 from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
-from bench.measure.sections import CounterMarks, Marks, Section, cpu_allocator
+from bench.measure.sections import CounterMarks, CudaAllocator, Marks, Section, cpu_allocator
 from bench.measure.train_step import Region, TrainStep, noise_of
 from bench.records.base import Environment, height_width
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
 from models.registry import task_at
-from models.task import Task
-
-Build = Callable[[], nn.Module]
 
 
 def measure(case: MemoryCase, environment: Environment) -> Memory:
@@ -30,50 +27,18 @@ def measure(case: MemoryCase, environment: Environment) -> Memory:
     Raises:
         torch.OutOfMemoryError: or another allocation error: the device or the limit is too small.
     """
-    task = task_at(case.model, *height_width(case.res))
-
-    def model() -> nn.Module:
-        return build(case.model, task, device=case.device, impl=case.impl)
-
     if case.is_predicted:
-        use = predict(model, task, case.batch, case.precision, case.work, case.checkpointing)
+        use = predict(case)
     elif case.device == "cpu":
-        use = _on_cpu(model, task, case)
+        use = _on_cpu(case)
     else:
-        use = _on_cuda(model, task, case)
+        use = _on_cuda(case)
     return Memory(case=case, environment=environment, use=use)
 
 
-class CudaAllocator:
-    """Bytes allocated by torch's caching allocator on a device."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    @property
-    def live_bytes(self) -> int:
-        return torch.cuda.memory_allocated(self.device)
-
-    @property
-    def peak_bytes(self) -> int:
-        return torch.cuda.max_memory_allocated(self.device)
-
-    def reset_peak(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self.device)
-
-
-def predict(make: Build, task: Task, batch: int, precision: str, work: str, checkpointing: bool) -> MemoryUse:
-    """Predict the peak from the sizes of meta tensors; nothing is computed or allocated.
-
-    Args:
-        make: builds the model on the meta device.
-        task: gives the shapes of the inputs.
-        batch: images N.
-        precision: fp32, tf32 (the same bytes) or bf16.
-        work: inference or training.
-        checkpointing: recompute the blocks of `models.checkpointing` in training.
-    """
-    autocast = torch.bfloat16 if precision == "bf16" and work == "training" else None
+def predict(case: MemoryCase) -> MemoryUse:
+    """Predict the peak from the sizes of meta tensors; nothing is computed or allocated."""
+    autocast = torch.bfloat16 if case.precision == "bf16" and case.work == "training" else None
 
     def region() -> CudaRules:
         return CudaRules(autocast)
@@ -81,22 +46,22 @@ def predict(make: Build, task: Task, batch: int, precision: str, work: str, chec
     counter = LiveBytes("meta", CUDA_BLOCK_BYTES)
     marks = CounterMarks(counter)
     with counter:
-        if work == "inference":
-            inference(make, task, batch, precision, "meta", marks, region)
+        if case.work == "inference":
+            inference(case, marks, region)
         else:
-            training(make, task, batch, "meta", marks, region, region if checkpointing else None)
+            training(case, marks, region, region)
     return use_of(marks.sections)
 
 
-def _on_cpu(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
+def _on_cpu(case: MemoryCase) -> MemoryUse:
     """Run on the CPU and follow torch's allocator. The process must be fresh: its resident peak counts."""
     with cpu_allocator() as marks:
-        _run(make, task, case, marks)
+        _run(case, marks)
         process_bytes = device.resident_peak_bytes()
     return replace(use_of(marks.sections), process_bytes=process_bytes)
 
 
-def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
+def _on_cuda(case: MemoryCase) -> MemoryUse:
     """Run on a CUDA device and read its allocator. The process must be fresh: cached memory counts."""
     on = case.device
     if case.limit_bytes is not None:
@@ -104,7 +69,7 @@ def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
         # by index: this function does not accept "cuda"; without an index it uses the current device
         torch.cuda.set_per_process_memory_fraction(min(1.0, case.limit_bytes / total), torch.device(on).index)
     marks = CounterMarks(CudaAllocator(on))
-    _run(make, task, case, marks)
+    _run(case, marks)
     return replace(
         use_of(marks.sections),
         reserved_bytes=torch.cuda.max_memory_reserved(on),
@@ -112,7 +77,7 @@ def _on_cuda(make: Build, task: Task, case: MemoryCase) -> MemoryUse:
     )
 
 
-def _run(make: Build, task: Task, case: MemoryCase, marks: Marks) -> None:
+def _run(case: MemoryCase, marks: Marks) -> None:
     """Run the pass or the steps of a case on its device."""
     device.set_precision(case.precision)
     autocast = case.precision == "bf16" and case.work == "training"
@@ -122,70 +87,50 @@ def _run(make: Build, task: Task, case: MemoryCase, marks: Marks) -> None:
 
     torch.manual_seed(0)
     if case.work == "inference":
-        inference(make, task, case.batch, case.precision, case.device, marks, region)
+        inference(case, marks, region)
     else:
-        # torch restores autocast around a recomputation
-        recomputation = nullcontext if case.checkpointing else None
-        training(make, task, case.batch, case.device, marks, region, recomputation)
+        training(case, marks, region, nullcontext)  # torch restores autocast around a recomputation
 
 
-def inference(
-    make: Build,
-    task: Task,
-    batch: int,
-    precision: str,
-    on: str,
-    marks: Marks,
-    region: Region,
-) -> None:
-    """One denoising pass as in bench.throughput: weights and x in the given precision."""
-    dtype = device.DTYPES[precision]
+def inference(case: MemoryCase, marks: Marks, region: Region) -> None:
+    """One denoising pass as in bench.throughput: weights and x in the precision of the case."""
+    dtype = device.DTYPES[case.precision]
+    task = task_at(case.model, *height_width(case.res))
     marks.begin("model")
-    model = make().to(dtype).eval()
+    model = build(case.model, task, device=case.device, impl=case.impl).to(dtype).eval()
     marks.begin("inputs")
-    x, t, y = make_inputs(task, batch, on, condition_width(model))
+    x, t, y = make_inputs(task, case.batch, case.device, condition_width(model))
     x = x.to(dtype)
     with torch.inference_mode(), region():
-        if on != "meta":
+        if not case.is_predicted:
             model(x, t, y)  # allocates the persistent workspaces of libraries
         marks.begin("forward")
         model(x, t, y)
     marks.begin("end")
 
 
-def training(
-    make: Build,
-    task: Task,
-    batch: int,
-    on: str,
-    marks: Marks,
-    region: Region,
-    around_recomputation: Region | None,
-) -> None:
+def training(case: MemoryCase, marks: Marks, region: Region, around_recomputation: Region) -> None:
     """Two training steps, of which the second is in steady state: it starts with the optimizer's moments.
 
     A prediction needs no second step: its passes hold the memory of the first and the moments (`use_of`).
 
     Args:
-        make, task, batch: as in `predict`.
-        on: the device.
-        marks: of its memory.
         region: context of the forward pass and the loss.
-        around_recomputation: context of a block's recomputation; None: no checkpointing.
+        around_recomputation: context of a block's recomputation, under checkpointing.
     """
+    task = task_at(case.model, *height_width(case.res))
     marks.begin("model")
-    model = make().train()
+    model = build(case.model, task, device=case.device, impl=case.impl).train()
     marks.begin("inputs")
-    inputs = make_inputs(task, batch, on, condition_width(model))
+    inputs = make_inputs(task, case.batch, case.device, condition_width(model))
     noise = noise_of(inputs[0], task)
     marks.begin("ema")
     # not fused: torch's default on CUDA, used by the releases
     step = TrainStep(model, inputs, noise, region, fused=False)
     marks.begin("ready")
     marked = _MarkedStep(step, marks)
-    wrapped = nullcontext() if around_recomputation is None else checkpointed(model, around_recomputation)
-    with wrapped:
-        for _ in range(1 if on == "meta" else 2):
+    with checkpointed(model, around_recomputation) if case.checkpointing else nullcontext():
+        for _ in range(1 if case.is_predicted else 2):
             marked.run()
     marks.begin("end")
 

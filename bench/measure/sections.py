@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile, record_function
+
+from bench.measure.live_bytes import LiveBytes
 
 _MARK = "section "  # prefix of the name of an event where a section begins
 
@@ -27,34 +30,34 @@ class Section:
     peak_bytes: int  # largest live bytes in it
 
 
-class Marks(Protocol):
-    """Takes the marks of a computation."""
+class CudaAllocator:
+    """Bytes allocated by torch's caching allocator on a device."""
 
-    def begin(self, name: str, gradients_bytes: int = 0) -> None:
-        """End the current section and begin another; the last mark only ends the section before it."""
-
-
-class ByteCounter(Protocol):
-    """Knows its bytes at any time."""
+    def __init__(self, device: str) -> None:
+        self.device = device
 
     @property
-    def live_bytes(self) -> int: ...
+    def live_bytes(self) -> int:
+        return torch.cuda.memory_allocated(self.device)
 
     @property
-    def peak_bytes(self) -> int: ...
+    def peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated(self.device)
 
-    def reset_peak(self) -> None: ...
+    def reset_peak(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
 
 
 class CounterMarks:
     """Sections read from a counter while they run."""
 
-    def __init__(self, counter: ByteCounter) -> None:
+    def __init__(self, counter: LiveBytes | CudaAllocator) -> None:
         self.counter = counter
         self.sections: list[Section] = []
         self._open: tuple[str, int, int] | None = None
 
     def begin(self, name: str, gradients_bytes: int = 0) -> None:
+        """End the current section and begin another; the last mark only ends the section before it."""
         if self._open is not None:
             opened, gradients, live = self._open
             peak = self.counter.peak_bytes
@@ -73,8 +76,12 @@ class CpuMarks:
         self.begun: list[tuple[str, int]] = []
 
     def begin(self, name: str, gradients_bytes: int = 0) -> None:
+        """As `CounterMarks.begin`."""
         with record_function(f"{_MARK}{len(self.begun)}"):
             self.begun.append((name, gradients_bytes))
+
+
+Marks = CounterMarks | CpuMarks
 
 
 @contextmanager

@@ -27,7 +27,6 @@ from bench.records.base import Skipped
 from bench.records.memory import TABLE, Memory, MemoryCase, MemoryUse
 from bench.store.codec import from_dict, read, to_line
 from bench.tables.render import render
-from models import Task
 from models.checkpointing import checkpointed
 from models.contract import build
 from models.registry import task_at
@@ -36,7 +35,6 @@ from tests.analysis import builders
 from tests.analysis.builders import META, SIZED, USE
 from tests.commands import run
 from tests.conftest import UNREAD
-from tests.tiny import Tiny
 
 KB = 1000  # a vector of 250 float32
 
@@ -258,11 +256,19 @@ def test_attention_takes_a_mask_and_groups_of_heads() -> None:
 # predictions
 
 
+def case_of(
+    name: str, batch: int, precision: str, work: str, checkpointing: bool, res: int, on: str = "meta"
+) -> MemoryCase:
+    return MemoryCase(
+        device=on, model=name, family="", res=res, latent_size=res // 8, batch=batch, precision=precision,
+        work=work, checkpointing=checkpointing, limit_bytes=None,
+    )  # fmt: skip
+
+
 def predicted(
     name: str, batch: int, precision: str, work: str = "training", checkpointing: bool = False, res: int = 256
 ) -> MemoryUse:
-    task = task_at(name, res, res)
-    return predict(lambda: build(name, task), task, batch, precision, work, checkpointing)
+    return predict(case_of(name, batch, precision, work, checkpointing, res))
 
 
 @pytest.mark.parametrize(
@@ -304,11 +310,10 @@ def test_parts_of_a_training_step_add_up(smallest: str) -> None:
 
 @pytest.mark.parametrize("name", ["FCDM-S", "DiCo-S", "DiC-S"])  # DiT's attention is another kernel on a CPU
 def test_a_prediction_is_what_a_real_step_on_a_cpu_holds(name: str) -> None:
-    task = task_at(name, 64, 64)
     counter = LiveBytes("cpu", CUDA_BLOCK_BYTES)
     marks = CounterMarks(counter)
     with counter:
-        training(lambda: build(name, task, device="cpu"), task, 2, "cpu", marks, nullcontext, nullcontext)
+        training(case_of(name, 2, "fp32", "training", True, 64, "cpu"), marks, nullcontext, nullcontext)
     real = use_of(marks.sections)
     use = predicted(name, 2, "fp32", checkpointing=True, res=64)
     assert use.parameters_bytes == real.parameters_bytes
@@ -335,7 +340,7 @@ def test_inference_holds_weights_in_its_precision() -> None:
 
 
 def test_one_convolution_holds_its_hand_count() -> None:
-    use = predict(lambda: Tiny(Task()).to("meta"), Task(), 64, "fp32", "inference", False)
+    use = predicted("tests.tiny:Tiny", 64, "fp32", "inference")
     hidden = 4 * 64 * 8 * 32 * 32
     x = 4 * 64 * 4 * 32 * 32
     # x, and what each of the four operators takes beside what it gives
