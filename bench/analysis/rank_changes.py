@@ -1,7 +1,7 @@
 """What changes between rankings: baselines, pairs that keep their order, published rankings. No torch."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from baselines import load
@@ -30,20 +30,20 @@ class PublishedRanks(Ranks):
         return f"{self.paper} Table{'s' * (len(tables) > 1)} {', '.join(map(str, tables))}"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Printed:
-    """The throughput that one paper prints for the models of one size."""
+    """A throughput that a paper prints."""
 
-    images_per_s: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, int] = field(default_factory=dict)
-    devices: set[str] = field(default_factory=set)
-    copied: set[str] = field(default_factory=set)
+    images_per_s: float
+    table: int
+    device: str
+    copied: bool
 
 
 @cache
 def published() -> tuple[PublishedRanks, ...]:
     """The ranks of every paper, resolution and size; of several tables the one with most speeds counts."""
-    found: dict[tuple[str, int, str], _Printed] = {}
+    found: dict[tuple[str, int, str], dict[str, _Printed]] = {}
     tables = [
         table
         for table in load.tables()
@@ -55,15 +55,15 @@ def published() -> tuple[PublishedRanks, ...]:
             value = row["throughput"].value
             if not size or value is None:
                 continue
-            printed = found.setdefault((table.paper, int(table.res_px), size), _Printed())
-            if family in printed.images_per_s:
-                continue
-            printed.images_per_s[family] = value
-            printed.tables[family] = table.number
-            printed.devices.add(table.device)
-            if load.taken_over(table.id, "throughput", row):
-                printed.copied.add(family)
-    return tuple(_published(*key, printed) for key, printed in found.items() if len(printed.images_per_s) > 1)
+            of_families = found.setdefault((table.paper, int(table.res_px), size), {})
+            if family not in of_families:
+                of_families[family] = _Printed(
+                    images_per_s=value,
+                    table=table.number,
+                    device=table.device,
+                    copied=load.taken_over(table.id, "throughput", row),
+                )
+    return tuple(_published(*key, of_families) for key, of_families in found.items() if len(of_families) > 1)
 
 
 def _speeds_in(table: load.PublishedTable) -> int:
@@ -77,8 +77,8 @@ def _named(model: str) -> tuple[str, str]:
     return family, size_of(model, family) if family else ""
 
 
-def _published(paper: str, res: int, size: str, printed: _Printed) -> PublishedRanks:
-    rates = printed.images_per_s
+def _published(paper: str, res: int, size: str, printed: Mapping[str, _Printed]) -> PublishedRanks:
+    rates = {family: one.images_per_s for family, one in printed.items()}
     base = rates[REFERENCE] if REFERENCE in rates else rates[min(rates, key=place)]
     return PublishedRanks(
         size=size,
@@ -88,9 +88,9 @@ def _published(paper: str, res: int, size: str, printed: _Printed) -> PublishedR
         faster=frozenset((a, b) for a in rates for b in rates if rates[a] > rates[b]),
         paper=paper,
         res=res,
-        tables=printed.tables,
-        device=" or ".join(sorted(printed.devices - {""})),
-        copied=frozenset(printed.copied),
+        tables={family: one.table for family, one in printed.items()},
+        device=" or ".join(sorted({one.device for one in printed.values()} - {""})),
+        copied=frozenset(family for family, one in printed.items() if one.copied),
     )
 
 

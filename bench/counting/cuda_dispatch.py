@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_iter, tree_map_only
 
 from bench.counting.rules import names
 from models.layers.precision import types_kept
@@ -82,21 +83,13 @@ class CudaRules(TorchFunctionMode):
         keywords = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         casts = self.autocast is not None and not types_kept.get()
-        if func is F.scaled_dot_product_attention:
-            if casts:
-                args, keywords = _each(self._lower, args), _each(self._lower, keywords)
-            return fused_attention(*args, **keywords)
-        if not casts:
-            return func(*args, **keywords)
-        if name in TO_LOWER:
-            return func(*_each(self._lower, args), **_each(self._lower, keywords))
-        if name in self._to_float32:
-            return func(*_each(_float32, args), **_each(_float32, keywords))
-        if name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _has_type_argument(args, keywords):
-            return func(*args, **{**keywords, "dtype": torch.float32})
-        if name in TO_WIDEST and torch.float32 in _types((args, keywords)):
-            return func(*_each(_float32, args), **_each(_float32, keywords))
-        return func(*args, **keywords)
+        if casts and (name in TO_LOWER or func is F.scaled_dot_product_attention):
+            args, keywords = tree_map_only(Tensor, self._lower, (args, keywords))
+        elif casts and (name in self._to_float32 or (name in TO_WIDEST and _holds_float32((args, keywords)))):
+            args, keywords = tree_map_only(Tensor, _float32, (args, keywords))
+        elif casts and name in RESULT_IN_FLOAT32 and _is_low(args[0]) and not _names_type(args, keywords):
+            keywords["dtype"] = torch.float32
+        return (fused_attention if func is F.scaled_dot_product_attention else func)(*args, **keywords)
 
     def __exit__(self, *error: object) -> None:
         self._casts.clear()
@@ -150,31 +143,13 @@ def _is_low(x: object) -> bool:
     return isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16)
 
 
-def _has_type_argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+def _names_type(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
     return any(isinstance(value, torch.dtype) for value in (*args, *keywords.values()))
+
+
+def _holds_float32(values: object) -> bool:
+    return any(isinstance(x, Tensor) and x.dtype == torch.float32 for x in tree_iter(values))
 
 
 def _float32(x: Tensor) -> Tensor:
     return x.float() if _may_cast(x) else x
-
-
-def _types(value: object) -> set[torch.dtype]:
-    found = set()
-
-    def note(x: Tensor) -> Tensor:
-        found.add(x.dtype)
-        return x
-
-    _each(note, value)
-    return found
-
-
-def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:  # noqa: ANN401 - arguments of any kind
-    """Apply a change to every tensor in nested arguments."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _each(change, item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_each(change, item) for item in value)
-    return value

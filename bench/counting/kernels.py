@@ -6,7 +6,7 @@ Rules of counting and of ideal fusion: docs/roofline.md
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._pytree import tree_iter
 
 from bench.counting.cuda_dispatch import CudaRules
 from bench.counting.dispatch import CachedDispatch, starred
@@ -87,13 +88,9 @@ def _elements(x: Tensor) -> int:
     return math.prod(side for side, stride in zip(x.shape, x.stride(), strict=True) if stride)
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        if value.is_meta:
-            yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
+def _tensors(value: object) -> list[Tensor]:
+    """The meta tensors in nested arguments."""
+    return [x for x in tree_iter(value) if isinstance(x, Tensor) and x.is_meta]
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ class _Trace(CachedDispatch):
             return None
         rule = rule_of(func, TORCH_RULES)
         macs = 0 if rule is None else rule(*args, **keywords, out_val=out)
-        inputs = [*_tensors(args), *_tensors(tuple(keywords.values()))]
+        inputs = _tensors((args, keywords))
         if name == "convolution":
             kind = kind_of(name, args[1].shape, args[0].shape[1])
         elif name == "convolution_backward":
@@ -227,7 +224,7 @@ class _Trace(CachedDispatch):
 
     def record(self, func: Any, args: tuple[Any, ...], out: Any, description: _Call | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
-        inputs = list(_tensors(args))
+        inputs = _tensors(args)
         if description is None:
             if name == "_unsafe_view":
                 self._contents[out.untyped_storage()._cdata] = self._state(inputs[0])
@@ -263,9 +260,7 @@ class _Trace(CachedDispatch):
     def _state(self, tensor: Tensor) -> tuple[int, int | None]:
         """Number of a storage's content, and the product that made it."""
         key = tensor.untyped_storage()._cdata
-        if (
-            key not in self._contents
-        ):  # a parameter or an input: it outlives the pass, so its key is not reused
+        if key not in self._contents:  # a parameter or an input outlives the pass: its key is not reused
             self._set_state(tensor, None)
         return self._contents[key]
 

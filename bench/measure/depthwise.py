@@ -19,16 +19,15 @@ from bench.measure.implementations import (
     Operands,
     Operation,
     Output,
-    anywhere,
     chunks,
     computed,
     cuda_only,
     selected,
+    triton_only,
 )
 from bench.records.base import height_width
 from bench.records.kernels import DepthwiseCase
 from models.fast.layout import image, pixels
-from models.kernels.backends import why_no_triton
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
 from models.kernels.fused.depthwise_norm import depthwise_norm_triton
 from models.kernels.norm_modulate import norm_modulate_triton
@@ -140,15 +139,13 @@ def _torch(
     switch: tuple[str, object] | None = None,
     compiled: bool = False,
     suffix: str = "",
-    why_not: Callable[[str, int], str] = anywhere,
+    why_not: Callable[[str, int], str] = lambda where, window: "",
 ) -> Implementation[DepthwiseOperands]:
     """Implementation by torch's convolution.
 
     Args:
-        form, last, compiled: as of `computed`.
         switch: of cuDNN, with its value; ignored on a CPU, or if this torch lacks it.
         suffix: appended to the kernel's name.
-        why_not: as in Implementation.
     """
 
     def switches(given: DepthwiseOperands) -> AbstractContextManager[None]:
@@ -186,7 +183,7 @@ def _needs_switch(where: str, window: int) -> str:
 
 def _needs_triton(where: str, window: int) -> str:
     too_large = f"the kernel takes windows of up to {LARGEST}" if window > LARGEST else ""
-    return cuda_only(where, window) or too_large or why_no_triton()
+    return cuda_only(where, window) or too_large or triton_only(where, window)
 
 
 def _triton(
@@ -226,11 +223,7 @@ OPERATIONS = {
         implementations={
             **_by_torch(block),
             "triton": _triton(triton_block),
-            "triton-fused": _triton(
-                fused_block,
-                "Triton, one kernel",
-                lambda where, window: cuda_only(where, window) or why_no_triton(),
-            ),
+            "triton-fused": _triton(fused_block, "Triton, one kernel", triton_only),
         },
     ),
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.machine.failures import first_line, out_of_memory
 from bench.measure import prepared
 from bench.records.kernels import CheckedImplementation
+from models.kernels.backends import why_no_triton
 
 # bytes of the inputs of one call, and of its outputs: five times the L2 cache of an H200; a CPU's L3 cache
 ROTATED = {"cpu": 2**25, "cuda": 2**28}
@@ -57,7 +58,8 @@ class Implementation(Generic[G]):
 
     make: Callable[[G], Call]
     ran: Callable[[G], str]  # the name of the kernel of its convolution or product
-    why_not: Callable[[str, int], str]  # from device and window: reason why it cannot run, or blank
+    # from device and window: reason why it cannot run, or blank
+    why_not: Callable[[str, int], str] = lambda where, window: ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +74,9 @@ class Operation(Generic[G]):
 class Draws:
     """Normal random numbers of one type on one device."""
 
-    def __init__(self, dtype: torch.dtype, where: str, seed: int = 0) -> None:
+    def __init__(self, dtype: torch.dtype, where: str) -> None:
         self.dtype, self.where = dtype, where
-        self._generator = torch.Generator(where).manual_seed(seed)
+        self._generator = torch.Generator(where).manual_seed(0)
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self._generator, device=self.where).to(self.dtype)
@@ -86,12 +88,12 @@ class Draws:
         return [tuple(self.normal(*shape) for shape in shapes) for _ in range(count)]
 
 
-def anywhere(_where: str, _window: int) -> str:
-    return ""
-
-
 def cuda_only(where: str, _window: int) -> str:
     return "" if where == "cuda" else "runs on CUDA only"
+
+
+def triton_only(where: str, window: int) -> str:
+    return cuda_only(where, window) or why_no_triton()
 
 
 def computed(form: Form[G], *, last: bool, compiled: bool = False) -> Callable[[G], Call]:

@@ -6,12 +6,13 @@ contiguous copies of inputs).
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 CUDA_BLOCK_BYTES = 512  # allocation unit of torch's CUDA caching allocator
 
@@ -43,15 +44,15 @@ class LiveBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        self.follow(_tensors(args))
+        self.follow(args)
         out = func(*args, **(kwargs or {}))
-        self.follow(_tensors(out))
+        self.follow(out)
         return out
 
-    def follow(self, tensors: Iterable[Tensor]) -> None:
-        """Count the storages of tensors, each once for all its views."""
-        for tensor in tensors:
-            if tensor.device.type != self.device:
+    def follow(self, values: object) -> None:
+        """Count the storages of all tensors in nested values, each once for all its views."""
+        for tensor in tree_iter(values):
+            if not isinstance(tensor, Tensor) or tensor.device.type != self.device:
                 continue
             storage = tensor.untyped_storage()
             key, taken = storage._cdata, self.rounded(storage.nbytes())
@@ -76,11 +77,3 @@ class LiveBytes(TorchDispatchMode):
             self.live_bytes -= self._live.pop(key)[1]
 
         return forget
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)

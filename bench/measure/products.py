@@ -17,17 +17,15 @@ from bench.measure.implementations import (
     Operands,
     Operation,
     Output,
-    anywhere,
     chunks,
     computed,
-    cuda_only,
     selected,
     tensors,
+    triton_only,
 )
 from bench.records.base import height_width
 from bench.records.kernels import ProductCase
 from models.fast.layout import image, pixels
-from models.kernels.backends import why_no_triton
 from models.kernels.fused import product
 from models.kernels.packed import can_pack
 
@@ -186,7 +184,7 @@ def _packed(given: ProductOperands) -> str:
 
 def _not_twice(where: str, window: int) -> str:
     """On CUDA --impl fast runs the Triton kernels, which are an implementation of their own."""
-    return "" if cuda_only(where, window) or why_no_triton() else "is triton on CUDA"
+    return "" if triton_only(where, window) else "is triton on CUDA"
 
 
 def _operation(
@@ -196,29 +194,24 @@ def _operation(
     triton: Form[ProductOperands],
     fast_ran: Callable[[ProductOperands], str] = _packed,
 ) -> Operation[ProductOperands]:
-    """A product.
+    """A product: by the network's own operators, and by the two forms of the fused operator.
 
     Args:
-        exact: as in Operation.
-        eager: the network's own operators.
-        reference, triton: the two forms of the fused operator.
         fast_ran: the kernel of the reference form outside torch.compile.
     """
     return Operation(
         draw=draw,
         exact=exact,
         implementations={
-            "eager": Implementation(make=computed(eager, last=False), ran=_convolution, why_not=anywhere),
+            "eager": Implementation(make=computed(eager, last=False), ran=_convolution),
             "fast": Implementation(make=computed(reference, last=True), ran=fast_ran, why_not=_not_twice),
             "compiled": Implementation(
-                make=computed(reference, last=True, compiled=True),
-                ran=lambda _given: "Inductor",
-                why_not=anywhere,
+                make=computed(reference, last=True, compiled=True), ran=lambda _given: "Inductor"
             ),
             "triton": Implementation(
                 make=computed(triton, last=True),
                 ran=lambda _given: "Triton, one kernel",
-                why_not=lambda where, window: cuda_only(where, window) or why_no_triton(),
+                why_not=triton_only,
             ),
         },
     )

@@ -12,9 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol
 
 from torch import nn
+from torch.autograd.profiler_util import FunctionEvent as Event  # its times are in microseconds
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.hooks import RemovableHandle
 
@@ -51,25 +51,6 @@ _HOST = names(
     "empty_like empty_strided new_empty resize_ set_ resolve_conj resolve_neg result_type matmul einsum pad "
     "item _local_scalar_dense is_nonzero"
 )
-
-
-class Event(Protocol):
-    """Attributes of a torch.profiler event; times are in microseconds."""
-
-    name: str
-    cpu_parent: Any  # an Event, or None
-    input_shapes: Any  # of its arguments, in order
-    device_type: Any  # an enum with names CPU and CUDA
-    is_user_annotation: Any
-
-    @property
-    def self_cpu_time_total(self) -> Any: ...  # noqa: ANN401 - untyped in torch
-
-    @property
-    def self_device_time_total(self) -> Any: ...  # noqa: ANN401
-
-    @property
-    def device_time_total(self) -> Any: ...  # noqa: ANN401
 
 
 def kind(event: Event) -> str | None:
@@ -130,8 +111,6 @@ def measure(case: ProfileCase, environment: Environment, trace: str | None = Non
     """Profile a few denoising passes of a case in this process.
 
     Args:
-        case: what is called.
-        environment: of the record.
         trace: file for a trace of one more pass, in the JSON that Perfetto and Chrome read; None: none.
     """
     by_module = case.by == "module"
@@ -169,7 +148,6 @@ def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module:
     """Seconds of one pass by kind or by module; REST is the remainder, negative if the parts exceed the pass.
 
     Args:
-        events: of the profiler.
         wall_s: total time of the pass on a CPU; on CUDA the total is the time of all kernels.
         cuda: sum the seconds of CUDA kernels.
         by_module: sum by marked module.
