@@ -113,11 +113,7 @@ class Pair:
 
 
 def table(*, dated: bool) -> Table[Pair]:
-    """The table of pairs.
-
-    Args:
-        dated: show the dates of both records.
-    """
+    """The table of pairs, with the dates of both records if `dated`."""
 
     def date(heading: str, side: int) -> Column[Pair]:
         return Column(heading, lambda pair: pair.dates[side], raw=not dated)

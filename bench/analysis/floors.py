@@ -141,9 +141,7 @@ def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[Part
     """The counted parts of a pass, then parts that only the profile names, then the whole pass.
 
     Args:
-        whole: the pass.
-        by: kind, module or op.
-        profile: of the same pass, by the same names; None without.
+        by: kind, module or op; also of the profile.
     """
     named = grouped(whole.costs, by)
     only_profiled = [name for name in (profile.samples if profile else ()) if name not in named]

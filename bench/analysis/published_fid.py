@@ -98,13 +98,7 @@ _LENGTHS = ("train_steps", "train_epochs")
 
 
 def lowest(model: str, res: object, kind: str) -> Fid | None:
-    """The lowest published FID of a backbone at a resolution; None if nothing of that kind is printed.
-
-    Args:
-        model: name of the backbone.
-        res: side in px.
-        kind: one of KINDS.
-    """
+    """The lowest published FID of a kind of KINDS at a side in px; None if none is printed."""
     found = [
         fid
         for fid in every()

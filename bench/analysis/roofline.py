@@ -94,8 +94,6 @@ def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floo
     """The floor of a pass; None if it needs an unknown peak.
 
     Args:
-        costs: of the operators of the pass.
-        peaks: the peaks of the device.
         precision: of the arithmetic: fp32 and tf32 move the same bytes.
         form: eager, where every kernel reads its inputs and writes its outputs; or fused.
     """

@@ -60,7 +60,7 @@ def findings(files: Sequence[tuple[str, str]], known: Sequence[Record]) -> list[
     """All findings in files, one text each; equal findings in one file are one.
 
     Args:
-        files: (name, text) of every file; together they are one submission.
+        files: (name, text) of every file of one submission.
         known: the suite's own records: costs and ceilings for floors, and what is there already.
     """
     found: list[Finding] = []

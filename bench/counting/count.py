@@ -19,10 +19,7 @@ from models.task import Task
 def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:
     """Count a forward pass and, under torch's rules, a training step; without one, a remark has the reason.
 
-    Args:
-        case: what to count.
-        environment: of the record.
-        model: of the case, on the meta device, or real.
+    The model of the case is on the meta device, or real.
     """
     try:
         counted = forward(case, model)
@@ -66,13 +63,7 @@ def forward(case: CountCase, model: nn.Module, *, by_module: bool = False) -> Co
 
 
 def parts(case: CountCase, model: nn.Module, by: str) -> Mapping[str, int]:
-    """MACs of a forward pass by operator or module; zeros are omitted.
-
-    Args:
-        case: what to count.
-        model: of the case, on the meta device.
-        by: "op" or "module".
-    """
+    """MACs of a forward pass by "op" or "module"; zeros are omitted."""
     counted = forward(case, model, by_module=by == "module")
     named = counted.by_module if by == "module" else counted.by_op
     return {part: macs for part, macs in named.items() if macs}
@@ -86,7 +77,6 @@ def record(
     step: counters.StepCount | None = None,
     remarks: Sequence[str] = (),
 ) -> MacCount:
-    """Record of a count."""
     parameters = list(model.parameters())
     return MacCount(
         case=case,

@@ -72,7 +72,6 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
 
     Args:
         model: on the meta device, or real.
-        task: gives the shapes of the inputs.
         batch: images N; the MACs are those of all of them.
 
     Raises:
@@ -113,10 +112,7 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
 
 
 def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySide:
-    """Count a forward pass in eval mode, without gradients, in two passes over meta tensors.
-
-    The arguments are those of `count_step`.
-    """
+    """Count a forward pass in eval mode, without gradients, in two passes over meta tensors."""
     model.eval()
     args = make_inputs(task, batch, device_of(model), condition_width(model))
     running = OutsideLayers(TORCH_RULES)
@@ -159,8 +155,6 @@ def count_forward(
 
     Args:
         model: on the meta device, or real; on the CPU for packages.
-        task: gives the shapes of the inputs.
-        counter: torch, torchprofile-meta, torchprofile-unfused, module-hooks, torchprofile or fvcore.
         batch: images N; the MACs are those of all of them.
         by_module: fill in Count.by_module (slower; for torch and torchprofile-meta).
 

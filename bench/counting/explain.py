@@ -89,7 +89,6 @@ def explain(
     Args:
         case: the count under torch's rules.
         here: environment of the counts on meta tensors.
-        model: of the case, on the meta device.
         packages: blank for a package of PACKAGES that runs, otherwise the reason why it does not.
         max_macs: limit of a pass for packages.
     """
@@ -163,16 +162,11 @@ def packages_to_run(requested: Sequence[str] | None, cases: int) -> dict[str, st
 
 
 def differences(counter: str, counted: Count, side: SideBySide, terms: Terms | None) -> list[Difference]:
-    """List the differences of a counter from torch's count.
+    """The differences of a counter from torch's count; the last is UNEXPLAINED, 0 if all have a cause.
 
     Args:
-        counter: its name, not torch.
-        counted: its count.
         side: the same pass under the counters that trace meta tensors.
         terms: the closed form; None without one.
-
-    Returns:
-        Differences that sum to the total difference; the last is UNEXPLAINED, 0 if all have a cause.
     """
     if counter == "module-hooks":
         named = _outside_layers(side, terms)

@@ -118,12 +118,7 @@ def _rounding(gmacs: Mapping[str, float], as_printed: str) -> str:
 
 
 def lines(answers: Sequence[Answer], pair: Sequence[Explanation]) -> list[Line]:
-    """Every value of some explanations, and of PAIR's ratio, in order.
-
-    Args:
-        answers: of the requested models.
-        pair: of both models of PAIR at every size that has both.
-    """
+    """Every value of the requested models, and of PAIR's ratio at every size with both models, in order."""
     return [line for answer in answers for line in _lines(answer)] + list(_ratio_lines(pair))
 
 
@@ -240,7 +235,6 @@ def render(answers: Sequence[Answer], pair: Sequence[Explanation], form: str) ->
     """Render explanations: one list of values in CSV and JSON, otherwise one table for each part.
 
     Args:
-        answers: of the requested models.
         pair: of both models of PAIR at every size that has them.
         form: table, md, csv, json or latex.
     """

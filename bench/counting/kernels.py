@@ -282,9 +282,6 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     """Trace a pass; returns its operators, ordered by eager bytes, largest first.
 
     Args:
-        model: on the meta device.
-        task: gives the shapes of the inputs.
-        batch: images N.
         precision: of weights and x in inference; in training bf16 and fp16 are torch.autocast.
         work: inference, or training: forward and backward, without the gradient of x.
 

@@ -10,15 +10,7 @@ from models.registry import family_of, task_at
 
 
 def operator_case(model: str, res: Size, batch: int, precision: str, work: str) -> OperatorCase:
-    """The case of one pass.
-
-    Args:
-        model: its printed name.
-        res: pixels of the image.
-        batch: images N.
-        precision: of the tensors: fp32, bf16 or fp16.
-        work: inference; or training: forward and backward, without the gradient of x.
-    """
+    """The case of one pass over tensors in fp32, bf16 or fp16; of training without the gradient of x."""
     return OperatorCase(
         device="meta",
         model=model,
@@ -32,13 +24,7 @@ def operator_case(model: str, res: Size, batch: int, precision: str, work: str) 
 
 
 def count(case: OperatorCase, model: nn.Module) -> OperatorCosts:
-    """Trace a pass over meta tensors.
-
-    Args:
-        case: of the pass; bf16 and fp16 are torch.autocast in training, and the precision of the weights in
-            inference.
-        model: on the meta device; switched to eval mode.
-    """
+    """Trace a pass of a model on the meta device, which is switched to eval mode."""
     task = task_at(case.model, *height_width(case.res))
     return OperatorCosts(
         case=case,

@@ -195,8 +195,6 @@ def read_array(path: Path, name: str, others: Mapping[str, str]) -> Array:
     """Read one array of an .npz.
 
     Args:
-        path: of the file.
-        name: of the array.
         others: what another array means in a file without this one, by its name.
 
     Raises:

@@ -56,8 +56,9 @@ def write_samples(
 ) -> None:
     """Write the .npz of samples in the format of ADM's evaluation: arr_0 the samples, arr_1 the labels.
 
+    The file is complete or absent.
+
     Args:
-        path: path of the file, which is complete or absent.
         parts: consecutive parts along the first axis; one part at a time is in memory.
         shape: shape of all parts together.
         labels: (n,).

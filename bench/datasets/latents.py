@@ -27,7 +27,6 @@ def read(path: Path, begin: Begin = ignore) -> tuple[Array, Array]:
     """Read latents (n, C, H, W) as stored and their labels (n,) int64.
 
     Args:
-        path: path of the file or folder.
         begin: called with the name of each file in a folder of many.
 
     Raises:

@@ -51,9 +51,8 @@ def prepare(name: str, source: Path | None, folder: Path, begin: archives.Begin)
     """Download or read a data set, verify its checksum and decode it into the data folder.
 
     Args:
-        name: one of STEPS.
         source: the user's archive or folder of files; None: the default source.
-        folder: folder of the decoded data.
+        folder: of the decoded data.
         begin: called with the name of each step, at most STEPS[name] times.
 
     Raises:

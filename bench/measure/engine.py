@@ -16,7 +16,6 @@ def network(case: ModelCase, model: nn.Module, inputs: tuple[Tensor, ...]) -> Ne
     """The function that a case calls in place of its model.
 
     Args:
-        case: names the engine.
         model: with its final weights, of which AOTInductor makes a copy.
         inputs: of every call: their shapes, types and layouts are compiled in.
     """

@@ -31,13 +31,7 @@ OTHER = "other inputs"
 
 
 def tolerance(precision: str, device_type: str, released_error: float) -> float:
-    """Largest relative error that rounding explains.
-
-    Args:
-        precision: fp32, tf32, bf16 or fp16.
-        device_type: cpu or cuda.
-        released_error: of the released code, float32 against float64.
-    """
+    """Largest relative error that rounding explains, given that of the release: float32 against float64."""
     if precision == "fp32":
         return max(FLOAT32[device_type], RELEASE_ERRORS * released_error)
     return ROUNDING[precision] * released_error

@@ -72,9 +72,6 @@ def compare(
     Args:
         calls: one pass of each arm, the reference first; the device is synchronised after each visit, not
             between its calls.
-        policy: sampling and stopping rules.
-        clock: returns the time in seconds.
-        synchronise: waits until the device has finished.
         read_clock_mhz: returns the device's clock, or None if unavailable; called outside the timed region.
         after_visit: called with the arm after each visit, outside the timed region.
         calls_of_visit: of each arm, as in an earlier process; None: chosen from the warm-up.

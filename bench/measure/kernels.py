@@ -36,14 +36,9 @@ class Layer:
 
 
 def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
-    """The layers of a model that an operation computes, by operation, found in a pass.
+    """The layers of a model on meta that an operation computes, by operation, found in a pass.
 
-    Args:
-        model: on the meta device.
-        task: gives the shapes of the inputs.
-
-    Returns:
-        Each distinct size once, in the order of the first calls.
+    Each distinct size stands once, in the order of the first calls.
     """
     calls: dict[str, Counter[Layer]] = {}
 

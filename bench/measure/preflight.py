@@ -50,11 +50,8 @@ def check_budget(
     is aborted at the next module. A slow first pass is repeated.
 
     Args:
-        model: called by `one_image`.
         one_image: runs a forward pass for one image and returns when it has finished.
-        allowance: of the case.
         images: one pass of the case takes as long as this number of passes for one image.
-        clock: returns the time in seconds.
 
     Raises:
         OverBudgetError: the predicted time exceeds the limit.

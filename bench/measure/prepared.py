@@ -78,7 +78,6 @@ def prepare(
     Eval mode, inference_mode, a timestep and a label for every image, no zero-initialised layers.
 
     Args:
-        case: model and settings.
         weights: path of a checkpoint, or None.
         one_condition: one timestep and label for the batch, under no_grad, as in DiCo's released timing.
         allowance: time limit of a case on a CPU, checked first; None: not checked.

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent as Event  # its times are in microseconds
@@ -61,8 +62,8 @@ def kind(event: Event) -> str | None:
     for outer in reversed(enclosing):
         space, _, name = outer.name.partition("::")
         if name in _CONVOLUTIONS:
-            x, weight = outer.input_shapes[:2]
-            return kind_of("convolution", weight, x[1])
+            shapes: Any = outer.input_shapes  # of the arguments, in order
+            return kind_of("convolution", shapes[1], channels=shapes[0][1])
         if name in _WHOLE:
             return _WHOLE[name]
         if space == "aten" and name not in _HOST:

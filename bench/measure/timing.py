@@ -81,10 +81,7 @@ def sample(
 
     Args:
         call: one pass; the device is synchronised after it.
-        policy: stopping rules.
         spent_s: part of the budget spent earlier.
-        clock: returns the time in seconds.
-        synchronise: waits until the device has finished.
         device_timer: runs a call between two device events; None: wall clock only.
         between: called after each pass, outside the timed region.
     """

@@ -21,11 +21,6 @@ POLL_S = 0.5
 def assemble(folder: Path, count: int, batch: int) -> list[str]:
     """Write the samples of all batches to one file, and a grid of the first ones if they are images.
 
-    Args:
-        folder: folder with every batch.
-        count: number of images.
-        batch: images per part.
-
     Returns:
         Notes on the written files.
     """

@@ -61,8 +61,6 @@ class Comparison:
 
     Args:
         files: .npz of 8-bit images (n, H, W, C).
-        settings: settings of the comparison.
-        device: cpu or cuda.
         begin: called with a line of text before each long step.
 
     Raises:

@@ -40,7 +40,6 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Create a folder for samples, or check that an existing one is for the same samples.
 
     Args:
-        folder: created if missing.
         wanted: everything that determines the samples, as JSON values.
 
     Raises:
@@ -52,9 +51,7 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
-        elif any(
-            other.suffix != ".part" for other in folder.iterdir()
-        ):  # a kill may leave the temporary file of about.json
+        elif any(other.suffix != ".part" for other in folder.iterdir()):  # .part: left by a kill
             raise ValueError(f"{folder}: holds other files; a new folder would work")
         else:
             with whole(path) as file:

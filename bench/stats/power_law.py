@@ -253,13 +253,7 @@ def _log_growths(ends: Curve, seed: int) -> Array:
 
 
 def cost_ratio(over: Point, under: Point, drift: Drift | None) -> tuple[float, Interval | None]:
-    """Ratio of two separately sampled costs, with its interval.
-
-    Args:
-        over: the numerator.
-        under: the denominator.
-        drift: of the run; None (unknown) gives no interval.
-    """
+    """Ratio of two separately sampled costs, with its interval; none for an unknown drift."""
     ratio = over.cost / under.cost
     curves = [Curve(points=(point,), drift=drift) for point in (over, under)]
     if not all(curve.is_resamplable for curve in curves):

@@ -41,12 +41,7 @@ class OverProcesses:
 
 
 def split(values: Series, starts: Sequence[int]) -> tuple[Series, ...]:
-    """Samples of each process.
-
-    Args:
-        values: of all processes, in order.
-        starts: index of the first sample of every process but the first.
-    """
+    """Samples of each process; `starts` are as in `OverProcesses.process_starts`."""
     ends = [0, *starts, len(values)]
     return tuple(values[begin:end] for begin, end in itertools.pairwise(ends))
 
@@ -123,11 +118,7 @@ class LogMean:
 
 
 def log_mean(processes: Sequence[Series]) -> LogMean:
-    """The mean of the medians of two processes or more.
-
-    Args:
-        processes: logarithms of samples.
-    """
+    """The mean of the medians of two processes or more, given the logarithms of samples."""
     n = len(processes)
     medians = [median(samples) for samples in processes]
     within = fmean(standard_error(samples) ** 2 for samples in processes)
@@ -156,8 +147,6 @@ def ratio_interval(
     """Interval of middle(b) / middle(a): of equal runs 1 in 20 excludes 1, of correlated samples too.
 
     Args:
-        a, b: samples of every process of two runs.
-        confidence: of the interval.
         process_sd: standard deviation of the log median between processes if both runs have only one; else
             the spread is pooled over both runs.
         hour_sd: the same between the hours of the runs.
@@ -178,16 +167,14 @@ def ratio_interval(
     return math.exp(ratio - reach), math.exp(ratio + reach)
 
 
-def within_ratio_interval(
-    a: Sequence[Series], b: Sequence[Series], confidence: float = 0.95
-) -> Interval | None:
-    """Interval of middle(b) / middle(a) for the noise within these processes; None with too few samples."""
+def within_ratio_interval(a: Sequence[Series], b: Sequence[Series]) -> Interval | None:
+    """95 % interval of middle(b) / middle(a) for the noise within these processes; None if samples are few."""
     if min(len(samples) for run in (a, b) for samples in run) < FEWEST:
         return None
     runs = [[[math.log(s) for s in samples] for samples in run] for run in (a, b)]
     medians = [fmean(map(median, run)) for run in runs]
     errors = [sum(standard_error(samples) ** 2 for samples in run) / len(run) ** 2 for run in runs]
-    reach = _z(confidence) * math.sqrt(sum(errors))
+    reach = _z(0.95) * math.sqrt(sum(errors))
     return math.exp(medians[1] - medians[0] - reach), math.exp(medians[1] - medians[0] + reach)
 
 

@@ -114,13 +114,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def save(folder: Path, state: State, keep: int = KEPT) -> Path:
-    """Write a checkpoint, return once it is on disk, and delete all but the newest.
-
-    Args:
-        folder: of the run, locked.
-        state: of the run.
-        keep: number of checkpoints that remain, this one included.
-    """
+    """Write a checkpoint to a locked folder, return once it is on disk; the `keep` newest files remain."""
     content = {
         "format": FORMAT,
         "identity": json.dumps(asdict(state.identity)),

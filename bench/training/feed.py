@@ -40,15 +40,7 @@ class Batch:
 
 
 class Feed:
-    """Makes the batch of any step.
-
-    Args:
-        data: images and labels.
-        objective: draws the timesteps.
-        recipe: gives batch size, flips and label dropout.
-        seed: seed of the run.
-        device: device of the batches; a data set that fits is stored on it.
-    """
+    """Makes the batch of any step on a device; a data set that fits is stored on it."""
 
     def __init__(self, data: Dataset, objective: Objective, recipe: Recipe, seed: int, device: str) -> None:
         self.objective = objective

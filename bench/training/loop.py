@@ -38,10 +38,8 @@ def train(
     """Train to the end of the recipe, from the newest checkpoint in a run folder or from the start.
 
     Args:
-        identity: the case and the environment.
-        data: images and labels of the recipe's data set.
         folder: run folder; only the first process writes to it.
-        processes: the processes that train the network; all of them call this function.
+        processes: all of them call this function.
         checkpoint_every: steps between checkpoints.
         train_macs: MACs of one image, forward and backward; stored in the record.
         on_progress: called by the first process after each read of the losses.

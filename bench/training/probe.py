@@ -255,13 +255,7 @@ def guarded(case: ModelCase, environment: Environment, analyse: Callable[[], R |
 
 @torch.inference_mode()
 def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
-    """Apply a network to all images at one level of noise, in batches.
-
-    Args:
-        subject: the network.
-        images: images and noise on the network's device.
-        level: in thousandths, as in Probe.levels.
-    """
+    """Apply a network to all images at one level of noise, in thousandths, in batches."""
     for start in range(0, len(images.y), subject.batch):
         x0, y, noise = (of[start : start + subject.batch] for of in (images.x0, images.y, images.noise))
         if subject.objective.prediction == "epsilon":

@@ -35,13 +35,7 @@ class NotFiniteError(ArithmeticError):
 
 
 class Trainer:
-    """A run between two steps, initialised from its seed; `resume` sets it to a checkpoint.
-
-    Args:
-        identity: the case and the environment.
-        data: images and labels.
-        processes: the processes that train the network.
-    """
+    """A run between two steps, initialised from its seed; `resume` sets it to a checkpoint."""
 
     def __init__(self, identity: Identity, data: Dataset, processes: Processes) -> None:
         case, recipe = identity.case, identity.case.recipe

@@ -43,8 +43,6 @@ class Validation:
     """The fixed validation set, on the device of this process.
 
     Args:
-        data: images and labels.
-        objective: defines the loss.
         images: number of validation images.
         draws: pairs of timestep and noise for each image.
         chunk: images per pass; the last pass is filled up to the same size.

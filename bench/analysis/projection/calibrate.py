@@ -213,10 +213,7 @@ def predict(
     """Predict an eager pass; no interval begins below the eager floor.
 
     Args:
-        calibration: of the device's type.
-        work: costs of the pass.
         peaks: of the device; `why_not` returns None for them.
-        precision: of the arithmetic.
         device: name of the device, if the calibration may contain it.
         error: of the formula itself.
     """

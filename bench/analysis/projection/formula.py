@@ -99,10 +99,6 @@ def with_update(work: OperatorCosts, use: MemoryUse) -> OperatorCosts:
 
     AdamW reads parameter, gradient and two moments and writes all but the gradient; the EMA reads two tensors
     and writes one. Everything is float32.
-
-    Args:
-        work: costs of the two passes.
-        use: memory record with the sizes of gradients and EMA.
     """
     moved = 7 * use.gradients_bytes + 3 * use.ema_bytes
     update = OperatorCost(
