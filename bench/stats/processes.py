@@ -168,7 +168,7 @@ def ratio_interval(
 
 
 def within_ratio_interval(a: Sequence[Series], b: Sequence[Series]) -> Interval | None:
-    """95 % interval of middle(b) / middle(a) for the noise within these processes; None if samples are few."""
+    """95 % interval of middle(b) / middle(a) for the noise within them; None with too few samples."""
     if min(len(samples) for run in (a, b) for samples in run) < FEWEST:
         return None
     runs = [[[math.log(s) for s in samples] for samples in run] for run in (a, b)]
