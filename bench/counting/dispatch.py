@@ -154,17 +154,7 @@ class CountingMode(CachedDispatch):
         self.without_rule: set[str] = set()
         self.recomputed = 0  # MACs of the forward pass that a network runs again in its backward pass
         self._modules = modules
-        self._paused = False
         self._is_backward = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Context manager that suspends counting."""
-        self._paused = True
-        try:
-            yield
-        finally:
-            self._paused = False
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -194,8 +184,6 @@ class CountingMode(CachedDispatch):
             self.without_rule.add(name)
 
     def add(self, op: str, macs: int) -> None:
-        if self._paused:
-            return
         if self._is_backward and torch.is_grad_enabled():
             self.recomputed += macs
             return
@@ -259,15 +247,17 @@ class WholeOperators(TorchFunctionMode):
             self.counting.without_rule.add("rms_norm")
             return torch.empty_like(args[0])
         if func is torch.einsum:
-            return self._einsum(*args, **keywords)
+            return self._einsum(*args)
         return func(*args, **keywords)
 
-    def _einsum(self, equation: str, *operands: Tensor, **keywords: Any) -> Tensor:  # noqa: ANN401
+    def _einsum(self, equation: str, *operands: Tensor) -> Tensor:
+        given, arrow, letters = equation.replace(" ", "").partition("->")
         sides: dict[str, int] = {}
-        for letters, operand in zip(equation.partition("->")[0].split(","), operands, strict=True):
-            sides.update(zip(letters.strip(), operand.shape, strict=True))
-        with self.counting.paused():
-            out: Tensor = torch.einsum(equation, *operands, **keywords)
+        for of_one, operand in zip(given.split(","), operands, strict=True):
+            sides.update(zip(of_one, operand.shape, strict=True))
+        if not arrow:
+            letters = "".join(sorted(letter for letter in sides if given.count(letter) == 1))
+        out = operands[0].new_empty([sides[letter] for letter in letters])
         macs = math.prod(sides.values())
         self.counting.add("einsum", macs)
         if macs == out.numel():

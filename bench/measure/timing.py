@@ -28,10 +28,6 @@ class Policy:
     stationary: float = 0.02  # maximum relative change between the last two thirds of the warm-up
     warmup_share: float = 1 / 3  # maximum share of the budget
 
-    def __post_init__(self) -> None:
-        if self.budget_s <= 0 or not 0 < self.precision < 1:
-            raise ValueError(f"policy: needs a budget above 0 s and a precision in (0, 1), got {self}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:

@@ -29,17 +29,12 @@ class CrossOver:
 
 
 def cross_overs(first: Curve, second: Curve) -> list[CrossOver]:
-    """Every crossing of two curves over their shared sizes; one CrossOver without a side if none exists.
+    """Every crossing of two curves over two or more shared sizes; one without a side if none exists.
 
     Curves that are equal at one size, or at several neighbouring sizes, cross in the middle of these sizes if
     the order of the curves changes. Curves that touch, or are equal at an end, do not cross.
-
-    Raises:
-        ValueError: the curves share fewer than two sizes.
     """
     shared = sorted(set(first.sides) & set(second.sides))
-    if len(shared) < 2:
-        raise ValueError(f"cross-over: needs two sizes that both curves have, got {shared}")
     first, second = first.among(shared), second.among(shared)
     x = np.log(shared)
     costs = np.array([[point.cost for point in curve.points] for curve in (first, second)])

@@ -34,11 +34,7 @@ class Point:
     """The cost of one image at one size."""
 
     side: float  # sqrt(pixels)
-    visits: tuple[tuple[float, ...], ...]  # samples of each visit; a count is one visit with one sample
-
-    def __post_init__(self) -> None:
-        if self.side <= 0 or not self.visits or not all(self.visits) or min(map(min, self.visits)) <= 0:
-            raise ValueError(f"a point needs a side and costs above zero, got {self}")
+    visits: tuple[tuple[float, ...], ...]  # samples above 0 of each visit; a count is one visit of one sample
 
     @property
     def cost(self) -> float:
@@ -66,23 +62,14 @@ class Drift:
     sd: float  # standard deviation of log(cost)
     freedom: int  # its degrees of freedom: visits minus cases
 
-    def __post_init__(self) -> None:
-        if self.sd < 0 or self.freedom < 1:
-            raise ValueError(f"drift: needs sd >= 0 from a case that was visited twice, got {self}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One cost at several sizes, from the smallest."""
+    """One cost at several sizes, from the smallest, one point for each side."""
 
     points: tuple[Point, ...]
     drift: Drift | None = None  # of the run; None for counts, or if unknown
     exact: bool = False  # counts
-
-    def __post_init__(self) -> None:
-        sides = [point.side for point in self.points]
-        if sides != sorted(set(sides)):
-            raise ValueError(f"a curve needs one point for each side, in order, got {sides}")
 
     @property
     def sides(self) -> tuple[float, ...]:
@@ -124,9 +111,8 @@ def resampled_medians(values: Sequence[float], generator: np.random.Generator) -
     middle = generator.beta(k, n - k + 1, RESAMPLES)
     if n % 2:
         return ordered[_rank(middle, n)]
-    above = 1 - (1 - middle) * generator.random(RESAMPLES) ** (
-        1 / (n - k)
-    )  # the smallest of the n - k larger ones
+    # the smallest of the n - k larger ones
+    above = 1 - (1 - middle) * generator.random(RESAMPLES) ** (1 / (n - k))
     return (ordered[_rank(middle, n)] + ordered[_rank(above, n)]) / 2
 
 

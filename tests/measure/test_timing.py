@@ -99,12 +99,6 @@ def test_device_events_are_read_beside_the_wall_clock() -> None:
     assert timed.wall_s == pytest.approx([0.1] * 10)
 
 
-@pytest.mark.parametrize(("budget", "precision"), [(0, 0.01), (-1, 0.01), (1, 0), (1, 1)])
-def test_impossible_policies_are_refused(budget: float, precision: float) -> None:
-    with pytest.raises(ValueError, match="needs a budget above 0 s"):
-        Policy(budget_s=budget, precision=precision)
-
-
 @pytest.mark.parametrize(("n", "low", "high"), [(7, 0, 6), (11, 1, 9), (21, 5, 15), (101, 40, 60)])
 def test_the_interval_of_the_median_is_that_of_the_sign_test(n: int, low: int, high: int) -> None:
     alternating = [i * (n // 2) % n for i in range(n)]  # every rank once, no correlated neighbours
@@ -128,7 +122,3 @@ def test_the_interval_covers_the_median_as_often_as_it_says() -> None:
 def test_quantiles_interpolate() -> None:
     assert intervals.quantile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert intervals.quantile([0.0, 10.0], 0.9) == pytest.approx(9.0)
-    with pytest.raises(ValueError, match="at least one sample"):
-        intervals.quantile([], 0.5)
-    with pytest.raises(ValueError, match="q must lie"):
-        intervals.quantile([1.0], 2)

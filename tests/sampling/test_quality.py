@@ -97,11 +97,6 @@ def test_kid_of_one_subset_is_the_sum_over_all_pairs() -> None:
     assert distances.kid(x, y, subsets=1)[0] == pytest.approx(wanted)
 
 
-def test_kid_of_subsets_of_one_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="subset: needs at least 2 samples, got 1"):
-        distances.kid(drawn(9, 2, 0), drawn(9, 2, 1), subset=1)
-
-
 def test_precision_and_recall_separate_missing_from_odd() -> None:
     near, far = drawn(300, 2, 0), drawn(300, 2, 1) + 100
     assert distances.precision_recall(near, near) == (1.0, 1.0)

@@ -184,8 +184,3 @@ def test_equal_costs_are_a_crossing_if_the_order_changes(
     (found,) = cross_overs(of_counts(*costs), of_counts(3, 4, 8, 16))
     assert (found.below, found.equal, found.extrapolated) == (below, equal, None)
     assert found.side == (None if side is None else pytest.approx(side))
-
-
-def test_a_cross_over_needs_two_sizes_of_both() -> None:
-    with pytest.raises(ValueError, match="needs two sizes that both curves have"):
-        cross_overs(curve(2).among(SIDES[:2]), curve(2).among(SIDES[1:]))

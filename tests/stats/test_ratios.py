@@ -298,23 +298,6 @@ def test_resampled_medians_equal_a_bootstrap() -> None:
         assert numpy.quantile(made, at) == pytest.approx(numpy.quantile(drawn, at), abs=0.03)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"budget_s": 0}, "budget above 0 s"),
-        ({"budget_s": 1, "margin": 1}, "margin in \\(0, 1\\)"),
-    ],
-)
-def test_impossible_policies_are_refused(given: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Policy(**given)  # type: ignore[arg-type]
-
-
-def test_one_call_alone_is_no_comparison() -> None:
-    with pytest.raises(ValueError, match="at least two, got 1"):
-        quiet(0.1).compare(Policy(budget_s=1))
-
-
 def clocked(clocks: Sequence[float | None]) -> Comparison:
     """Two equal arms with constant clocks: that of the reference, that of the other arm."""
     return clocked_by(lambda arm, now: clocks[arm])
