@@ -27,7 +27,15 @@ from bench.records.kernels import (
     OperatorComparison,
 )
 from bench.stats import ratios
-from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
+from bench.tables.numbers import (
+    BLANK,
+    fixed,
+    interval,
+    milliseconds,
+    milliseconds_interval,
+    percent,
+    significant,
+)
 from bench.tables.table import Column, Table, fields, unit
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -133,10 +141,6 @@ _giga = unit(significant, 1e-9)
 _tenths = partial(percent, digits=1)
 
 
-def _milliseconds(ends: tuple[float, float] | None) -> str:
-    return interval(ends and (1e3 * ends[0], 1e3 * ends[1]))
-
-
 def _error(value: float | None) -> str:
     return BLANK if value is None else f"{value:.1e}"
 
@@ -160,7 +164,7 @@ TABLE = Table[Line](
         Column("implementation", lambda r: r.implementation.name),
         Column("ran", lambda r: r.implementation.ran),
         Column("ms", lambda r: r.median_s, milliseconds, key="median_s"),
-        Column("95 % interval", lambda r: r.interval_s, _milliseconds, key="interval_s"),
+        Column("95 % interval", lambda r: r.interval_s, milliseconds_interval, key="interval_s"),
         Column("G values/s", lambda r: r.per_s(r.case.elements), _giga, key="elements_per_s"),
         Column("GB/s", lambda r: r.per_s(r.case.least_bytes), _giga, key="bytes_per_s"),
         Column(

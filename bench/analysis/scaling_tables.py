@@ -13,7 +13,15 @@ from bench.records.base import Record, Skipped
 from bench.records.scaling import ScalingCase
 from bench.stats import intervals
 from bench.stats.power_law import Exponent
-from bench.tables.numbers import BLANK, fixed, interval, milliseconds, percent, significant
+from bench.tables.numbers import (
+    BLANK,
+    fixed,
+    interval,
+    milliseconds,
+    milliseconds_interval,
+    percent,
+    significant,
+)
 from bench.tables.table import Column, Table, unit
 
 TAKEN_OVER = "‡"  # marks a published ratio with a number from another paper
@@ -86,10 +94,6 @@ def _batches(values: Sequence[int]) -> str:
     return batch_range(values) or BLANK
 
 
-def _milliseconds(bounds: Sequence[float] | None) -> str:
-    return BLANK if bounds is None else interval([1e3 * bound for bound in bounds])
-
-
 def _cost(row: Row[Sized]) -> float | None:
     point = row.of.point("time")
     return point.cost if point else None
@@ -106,7 +110,7 @@ SIZES = Table[Row[Sized]](
         Column(
             "95 % interval",
             lambda r: r.study.interval(r.of),
-            _milliseconds,
+            milliseconds_interval,
             key="s_per_image_interval",
             optional=True,
         ),

@@ -142,14 +142,9 @@ def costs(trainings: Sequence[Training], records: Iterable[Record]) -> list[Cost
             counted.append(record)
         elif isinstance(record, Throughput) and record.case.work == "training" and record.case.res == RES:
             timed.append(record)
-    counted.sort(key=_age)
-    timed.sort(key=_age)
+    counted.sort(key=lambda record: record.age)
+    timed.sort(key=lambda record: record.age)
     return [_cost(training, counted, timed) for training in trainings]
-
-
-def _age(record: Record) -> tuple[str, str]:
-    """Sorting key: date, then content, so that the order of lines in a file does not matter."""
-    return record.environment.date, repr(record)
 
 
 def _cost(training: Training, counted: Sequence[MacCount], timed: Sequence[Throughput]) -> Cost:

@@ -11,16 +11,16 @@ All counts are in MACs; one MAC is two FLOPs.
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.module_tracker import ModuleTracker
 
 from bench.counting.dispatch import Count, CountingMode, OutsideLayers, WholeOperators
+from bench.counting.hooks import hooked
 from bench.counting.rules import LAYERS, TORCH_RULES, TORCHPROFILE_RULES, layer_macs
 from models.checkpointing import blocks
 from models.contract import condition_width, device_of, make_inputs
@@ -44,25 +44,6 @@ class SideBySide:
     counts: Mapping[str, Count]  # by counter
     permuted: int  # MACs that torchprofile assigns to einsums that only permute
     outside_layers: Mapping[str, int]  # MACs by operator, under torch's rules, outside of any layer
-
-
-@contextmanager
-def _hooks(
-    modules: Iterable[nn.Module],
-    before: Callable[[nn.Module, Any], None],
-    after: Callable[[nn.Module, Any, Any], None],
-) -> Iterator[None]:
-    """Context manager that calls one function before and one after the forward pass of some modules."""
-    hooks = [
-        hook
-        for module in modules
-        for hook in (module.register_forward_pre_hook(before), module.register_forward_hook(after))
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
@@ -92,7 +73,7 @@ def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
 
     try:
         with counting:
-            with _hooks(blocks(model), before, after):  # not in the backward pass, which may run blocks again
+            with hooked(blocks(model), before=before, after=after):  # a backward pass may run blocks again
                 out = model(x, t, y)
             forward = counting.count()
             if not out.requires_grad:
@@ -126,7 +107,7 @@ def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySi
         by_layer[type(layer).__name__] += layer_macs(layer, given[0], out)
 
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
-    with _hooks(layers, before, after), torch.no_grad(), running:
+    with hooked(layers, before=before, after=after), torch.no_grad(), running:
         model(*args)
     counting = CountingMode(TORCHPROFILE_RULES)
     whole = WholeOperators(counting)

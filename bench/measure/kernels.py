@@ -4,12 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.counting.hooks import hooked
 from bench.machine import device, telemetry
 from bench.measure import depthwise, interleaved, products
 from bench.measure.implementations import Draws, Operands, Operation, Output, prepare
@@ -42,7 +42,11 @@ def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
     """
     calls: dict[str, Counter[Layer]] = {}
 
-    def record(operation: str, module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+    operations: dict[nn.Module, list[str]] = {}
+    for operation, convolution in _operations(model):
+        operations.setdefault(convolution, []).append(operation)
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
         H, W = out.shape[2:]
         if inputs[0].shape[2:] != (H, W):
@@ -54,16 +58,11 @@ def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
             kernel=module.kernel_size[0],
             calls_per_pass=0,
         )
-        calls.setdefault(operation, Counter())[layer] += 1
+        for operation in operations[module]:
+            calls.setdefault(operation, Counter())[layer] += 1
 
-    hooks = [
-        convolution.register_forward_hook(partial(record, operation))
-        for operation, convolution in _operations(model)
-    ]
-    with torch.no_grad():
+    with torch.no_grad(), hooked(operations, after=record):
         model.eval()(*make_inputs(task, 1, device_of(model), condition_width(model)))
-    for hook in hooks:
-        hook.remove()
     return {
         operation: [replace(layer, calls_per_pass=count) for layer, count in found.items()]
         for operation, found in calls.items()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from bench.counting.hooks import hooked
 from bench.machine.failures import NoKernelError, OverBudgetError, first_line, out_of_memory
 
 BUDGETS = 4  # a case with a longer predicted time, in budgets, does not start
@@ -21,15 +22,10 @@ FIRST_PASS = 10  # upper bound of first pass / later passes: the first selects k
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """Time limit of a case.
+    """Time limit of a case."""
 
-    Attributes:
-        budget_s: of warm-up and samples.
-        passes: minimum number, whatever the budget.
-    """
-
-    budget_s: float
-    passes: int
+    budget_s: float  # of warm-up and samples
+    passes: int  # minimum number, whatever the budget
 
     @property
     def limit_s(self) -> float:
@@ -81,16 +77,13 @@ def _seconds(
         if clock() - begin > limit_s:
             raise _TooLongError
 
-    handles = [module.register_forward_pre_hook(check) for module in model.modules()]
     begin = clock()
     try:
-        call()
+        with hooked(model.modules(), before=check):
+            call()
         check()
     except _TooLongError:
         return None
-    finally:
-        for handle in handles:
-            handle.remove()
     return clock() - begin
 
 

@@ -17,10 +17,10 @@ from typing import Any
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent as Event  # its times are in microseconds
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils.hooks import RemovableHandle
 
 from bench.analysis.roofline import KINDS
 from bench.counting.dispatch import starred
+from bench.counting.hooks import hooked
 from bench.counting.kernels import kind_of
 from bench.counting.rules import names
 from bench.measure.passes import skipped_or_raised
@@ -86,26 +86,18 @@ def module(event: Event) -> str | None:
 @contextmanager
 def marked(model: nn.Module) -> Iterator[None]:
     """Context manager in which every call of a module is an event around the events of its operators."""
+    marks = {part: _MARK + starred(name) for name, part in model.named_modules()}
     running: list[record_function] = []
 
-    def mark(part: nn.Module, path: str) -> None:
-        def entered(_module: nn.Module, _args: object) -> None:
-            running.append(record_function(_MARK + path))
-            running[-1].__enter__()
+    def entered(part: nn.Module, _args: object) -> None:
+        running.append(record_function(marks[part]))
+        running[-1].__enter__()
 
-        def left(_module: nn.Module, _args: object, _out: object) -> None:
-            running.pop().__exit__(None, None, None)
+    def left(_part: nn.Module, _args: object, _out: object) -> None:
+        running.pop().__exit__(None, None, None)
 
-        hooks.extend([part.register_forward_pre_hook(entered), part.register_forward_hook(left)])
-
-    hooks: list[RemovableHandle] = []
-    for name, part in model.named_modules():
-        mark(part, starred(name))
-    try:
+    with hooked(marks, before=entered, after=left):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def measure(case: ProfileCase, environment: Environment, trace: str | None = None) -> Record:

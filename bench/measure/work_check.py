@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd as _Convolution
-from torch.utils.hooks import RemovableHandle
 
+from bench.counting.hooks import hooked
 from bench.machine.failures import NoWorkError
 from bench.records.base import ModelCase
 
@@ -44,21 +44,14 @@ class CountedCall:
         self._counted = False
 
     def __call__(self) -> None:
-        hooks = [] if self._counted else self._hooks()
-        self._counted = True
-        try:
-            self._call()
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _hooks(self) -> list[RemovableHandle]:
         def add(layer: nn.Module, _: object, out: object) -> None:
             if isinstance(out, Tensor):
                 self.flops += 2 * out.numel() * _products(layer)
 
         layers = [m for m in self._model.modules() if isinstance(m, nn.Linear | _Convolution)]
-        return [layer.register_forward_hook(add) for layer in layers]
+        counted, self._counted = self._counted, True
+        with hooked([] if counted else layers, after=add):
+            self._call()
 
 
 def _products(layer: nn.Module) -> float:

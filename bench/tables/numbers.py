@@ -52,6 +52,10 @@ def interval(bounds: Sequence[float] | None) -> str:
     return BLANK if bounds is None else f"{significant(bounds[0])} to {significant(bounds[1])}"
 
 
+def milliseconds_interval(seconds: Sequence[float] | None) -> str:
+    return interval(None if seconds is None else [1e3 * end for end in seconds])
+
+
 def with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
     """2.00 [1.90, 2.10], or the number alone without an interval."""
     if value is None or bounds is None:

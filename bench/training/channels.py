@@ -5,11 +5,10 @@ of the layer that contracts the hidden channels. Source: FCDM, Figure 7.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
+from bench.counting.hooks import hooked
 from bench.records.base import Skipped
 from bench.records.probes import ChannelCase, ChannelScores, Scores
 from bench.training.probe import Images, Subject, passes
@@ -37,15 +36,13 @@ def find_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
 class Tally:
     """Sums max(0, value) of every channel that a layer reads."""
 
-    def __init__(self, channels_last: bool) -> None:
-        self.channels_last = channels_last
+    def __init__(self) -> None:
         self.total: Tensor | None = None
         self.count = 0
 
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """The hook before a forward pass."""
+    def add(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].relu()
-        rows = values.flatten(0, -2) if self.channels_last else values.movedim(1, -1).flatten(0, -2)
+        rows = (values if isinstance(layer, nn.Linear) else values.movedim(1, -1)).flatten(0, -2)
         total = rows.double().sum(0)
         self.total = total if self.total is None else self.total + total
         self.count += len(rows)
@@ -56,16 +53,6 @@ class Tally:
         return tuple((self.total / self.count).tolist())
 
 
-@contextmanager
-def tallied(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tally]]:
-    """Context manager that sums the inputs of convolutions and linear layers, by layer."""
-    tallies = {name: Tally(isinstance(module, nn.Linear)) for name, module in layers.items()}
-    with ExitStack() as hooks:
-        for name, module in layers.items():
-            hooks.enter_context(module.register_forward_pre_hook(tallies[name]))
-        yield tallies
-
-
 def case_of(subject: Subject, pattern: str) -> ChannelCase:
     return ChannelCase(**subject.fields, probe=subject.probe, pattern=pattern)
 
@@ -73,7 +60,8 @@ def case_of(subject: Subject, pattern: str) -> ChannelCase:
 def measure(subject: Subject, images: Images, pattern: str) -> ChannelScores | Skipped:
     """Score the channels of one network."""
     case, environment = case_of(subject, pattern), subject.environment
-    with tallied(find_layers(subject.model, pattern)) as tallies:
+    tallies = {module: (name, Tally()) for name, module in find_layers(subject.model, pattern).items()}
+    with hooked(tallies, before=lambda layer, inputs: tallies[layer][1].add(layer, inputs)):
         finite = all(
             one.out.isfinite().all()
             for level in subject.probe.levels
@@ -83,8 +71,9 @@ def measure(subject: Subject, images: Images, pattern: str) -> ChannelScores | S
         reason = "the network's output"
         return Skipped(case=case, environment=environment, status="not finite", reason=reason)
     # a layer that no image reaches, as MDT's block for masked training, has no score
-    layers = tuple(Scores(layer=name, scores=tally.scores) for name, tally in tallies.items() if tally.count)
+    named = tallies.values()
+    layers = tuple(Scores(layer=name, scores=tally.scores) for name, tally in named if tally.count)
     if not layers:
-        reason = f"never reached: {', '.join(tallies)}"
+        reason = f"never reached: {', '.join(name for name, _ in named)}"
         return Skipped(case=case, environment=environment, status="error", reason=reason)
     return ChannelScores(case=case, environment=environment, layers=layers)

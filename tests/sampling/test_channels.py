@@ -99,9 +99,9 @@ def test_a_score_is_the_mean_over_images_places_and_levels() -> None:
 
 
 def test_values_below_zero_count_as_none() -> None:
-    tally = channels.Tally(channels_last=False)
-    tally(nn.Identity(), (torch.tensor([-3.0, 1.0])[None, :, None, None],))
-    tally(nn.Identity(), (torch.tensor([2.0, 2.0])[None, :, None, None],))
+    tally = channels.Tally()
+    tally.add(nn.Identity(), (torch.tensor([-3.0, 1.0])[None, :, None, None],))
+    tally.add(nn.Identity(), (torch.tensor([2.0, 2.0])[None, :, None, None],))
     assert tally.scores == (1.0, 1.5)
 
 
