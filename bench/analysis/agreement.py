@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bench.analysis import causes
 from bench.records.base import Record, Skipped
@@ -18,6 +19,7 @@ from bench.records.throughput import TimedPasses
 from bench.stats import intervals, noise, processes, ratios
 from bench.stats.series import FEWEST
 from bench.store.codec import case_key
+from bench.tables.numbers import fixed_interval
 from bench.tables.table import Column, Table
 
 WITHIN = 0.02  # default relative tolerance of two medians that agree
@@ -112,6 +114,9 @@ class Pair:
         return high < 1 / (1 + limit) if self.group == SPEEDS else low > 1 + limit
 
 
+_interval = partial(fixed_interval, 4)
+
+
 def table(*, dated: bool) -> Table[Pair]:
     """The table of pairs, with the dates of both records if `dated`."""
 
@@ -132,23 +137,15 @@ def table(*, dated: bool) -> Table[Pair]:
             Column("samples A", lambda pair: pair.samples[0], raw=True),
             Column("samples B", lambda pair: pair.samples[1], raw=True),
             Column("B/A", lambda pair: pair.ratio, "{:.4f}".format, key="ratio"),
-            Column("95 % within these runs", lambda pair: pair.within_runs, interval_text, key="within_runs"),
-            Column("95 % interval", lambda pair: pair.interval, interval_text, key="interval"),
-            Column("processes", lambda pair: list(pair.processes), _processes),
+            Column("95 % within these runs", lambda pair: pair.within_runs, _interval, key="within_runs"),
+            Column("95 % interval", lambda pair: pair.interval, _interval, key="interval"),
+            Column("processes", lambda pair: list(pair.processes), lambda n: " and ".join(map(str, n))),
             Column("within", lambda pair: pair.within, raw=True),
             Column("verdict", lambda pair: pair.verdict),
             Column("likely causes", lambda pair: pair.likely_causes),
         ),
         records=lambda pair: (pair.records.a, pair.records.b),
     )
-
-
-def _processes(counts: Sequence[int]) -> str:
-    return " and ".join(map(str, counts))
-
-
-def interval_text(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 @dataclass(frozen=True, kw_only=True)

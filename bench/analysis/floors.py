@@ -10,7 +10,7 @@ from bench.analysis.roofline import KINDS, Floor, Peaks
 from bench.records import ceiling
 from bench.records.base import Record, Size, height_width
 from bench.records.ceiling import Ceiling
-from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, NOISE, RES, SPACE
+from bench.records.columns import NOISE, SIZED
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
 from bench.records.profile import Profile
 from bench.records.throughput import TimedPasses
@@ -231,12 +231,7 @@ def _raw(key: str, value: Callable[[Any], object]) -> Column[Any]:
 
 
 _CASE: tuple[Column[Any], ...] = (
-    MODEL,
-    FAMILY,
-    RES,
-    LATENT,
-    SPACE,
-    BATCH,
+    *SIZED,
     Column("precision", lambda r: r.precision),
     _raw("work", lambda r: r.case.work),
     Column("device", lambda r: r.peaks.device, optional=True),

@@ -6,19 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.analysis.roofline import Peaks
+from bench.records import columns
 from bench.records.base import Environment, Record, height_width
-from bench.records.columns import (
-    BATCH,
-    ENVIRONMENT,
-    FAMILY,
-    LATENT,
-    MODEL,
-    NOISE,
-    PRECISION,
-    RES,
-    SPACE,
-    size,
-)
 from bench.records.kernels import (
     OPERATIONS,
     CheckedImplementation,
@@ -148,18 +137,13 @@ def _error(value: float | None) -> str:
 TABLE = Table[Line](
     title="Kernels by implementation",
     columns=(
-        MODEL,
-        FAMILY,
-        RES,
-        LATENT,
-        SPACE,
-        BATCH,
-        PRECISION,
+        *columns.SIZED,
+        columns.PRECISION,
         Column("operation", lambda r: r.case.operation, of_case=True),
         Column("K", lambda r: r.case.window, str, key="kernel", of_case=True),
         Column("channels", lambda r: r.case.channels, str, of_case=True),
         Column("channels out", lambda r: r.case.out_width, str, key="out_channels", of_case=True),
-        Column("side", lambda r: size(r.case.image_size), str, key="size", of_case=True),
+        Column("side", lambda r: columns.size(r.case.image_size), str, key="size", of_case=True),
         Column("calls_per_pass", lambda r: r.case.calls_per_pass, of_case=True, raw=True),
         Column("implementation", lambda r: r.implementation.name),
         Column("ran", lambda r: r.implementation.ran),
@@ -186,10 +170,10 @@ TABLE = Table[Line](
         Column("verdict", lambda r: ": ".join(filter(None, (r.verdict, r.reason)))),
         Column("rel. error", lambda r: r.implementation.error, _error, "error"),
         Column("remark", lambda r: r.remark, optional=True),
-        NOISE,
+        columns.NOISE,
         *fields("status", "reason", raw=True),
         *fields("record.margin", "record.rounds", "record.stopped_by", "record.unmet", "times_s", raw=True),
-        *ENVIRONMENT,
+        *columns.ENVIRONMENT,
     ),
     records=lambda r: (r.record, *(r.peaks.ceilings if r.peaks else ())),
 )
@@ -243,10 +227,10 @@ def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
     return Table(
         title="All calls of one pass",
         columns=(
-            MODEL,
-            RES,
-            BATCH,
-            PRECISION,
+            columns.MODEL,
+            columns.RES,
+            columns.BATCH,
+            columns.PRECISION,
             Column("operation", lambda r: r.case.operation_name),
             *map(column, names),
             Column("device", lambda r: r.environment.device),

@@ -42,11 +42,11 @@ class Peaks:
     device: str
     source: str
     measured: bool  # ceilings measured on the device; otherwise the maker's figures
-    fp32: float | None  # FLOP/s, without tensor cores
-    tf32: float | None
-    bf16: float | None
-    fp16: float | None  # summed in float32, as torch does
-    bytes_per_s: float | None  # read and written
+    fp32: float | None = None  # FLOP/s, without tensor cores
+    tf32: float | None = None
+    bf16: float | None = None
+    fp16: float | None = None  # summed in float32, as torch does
+    bytes_per_s: float | None = None  # read and written
     ceilings: tuple[Ceiling, ...] = ()  # records of the measured peaks
 
     @property
@@ -77,17 +77,7 @@ class Floor:
         return self.compute_s / self.total_s if self.total_s else 0.0
 
 
-# an unknown device: counts without floors
-NO_PEAKS = Peaks(
-    device="",
-    source="",
-    measured=False,
-    fp32=None,
-    tf32=None,
-    bf16=None,
-    fp16=None,
-    bytes_per_s=None,
-)
+NO_PEAKS = Peaks(device="", source="", measured=False)  # of an unknown device: counts without floors
 
 
 def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floor | None:

@@ -10,7 +10,7 @@ from bench.analysis.learning_curves import Estimate, TrainingStudy
 from bench.records.base import Environment, Skipped
 from bench.records.columns import ENVIRONMENT
 from bench.records.training import TrainingCase, TrainingRun
-from bench.tables.numbers import BLANK, fixed, significant
+from bench.tables.numbers import BLANK, fixed, fixed_interval, significant
 from bench.tables.table import Column, Table, unit
 
 
@@ -105,6 +105,9 @@ def results_of(study: TrainingStudy) -> list[ModelResult]:
     ]
 
 
+_interval = partial(fixed_interval, 4)
+
+
 def table(rows: Sequence[ModelResult]) -> Table[ModelResult]:
     """The table of these rows; the recipe determines the columns of the averages."""
     reference, decays = rows[0].reference, rows[0].case.recipe.ema_decays
@@ -141,10 +144,6 @@ def _mean(estimate: Estimate | None) -> float | None:
 
 def _bounds(estimate: Estimate | None) -> list[float] | None:
     return list(estimate.interval) if estimate and estimate.interval else None
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return BLANK if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
 
 
 def _range(scale: float, values: Sequence[float] | None) -> str:

@@ -3,15 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from baselines import load
 from bench.analysis.counts import PAIR, RATIOS, TABLE, ModelCounts, ratios, side_by_side
 from bench.counting.explain import Explanation
 from bench.records.base import Skipped, size_text
-from bench.records.columns import BATCH, FAMILY, LATENT, MODEL, RES, SPACE
+from bench.records.columns import MODEL, RES, SIZED, SPACE
 from bench.records.counts import COUNTERS, CountCase
-from bench.tables.numbers import BLANK, percent
+from bench.tables.numbers import percent
 from bench.tables.render import render as render_table
 from bench.tables.table import Column, Table
 
@@ -175,20 +176,13 @@ def _signed(macs: int) -> str:
     return f"{macs:+,d}" if macs else "0"
 
 
-def _share(share: float | None) -> str:
-    return BLANK if share is None else percent(share, 4)
-
-
-def _grouped(macs: int) -> str:
-    return f"{macs:,d}"
-
-
+_share = partial(percent, digits=4)
 _CASE: tuple[Column[Any], ...] = (MODEL, RES, SPACE)
 VALUES = Table[Line](
     title="Values of explanations",
     columns=(
         Column("part", lambda line: line.part),
-        *(MODEL, FAMILY, RES, LATENT, SPACE, BATCH),
+        *SIZED,
         Column("counter", lambda line: line.counter),
         Column("name", lambda line: line.name),
         Column("operators", lambda line: list(line.operators)),
@@ -215,7 +209,7 @@ TERMS = Table[Line](
     columns=(
         *_CASE,
         Column("term", lambda line: line.name),
-        Column("MACs", lambda line: line.macs, _grouped),
+        Column("MACs", lambda line: line.macs, "{:,d}".format),
         Column("%", lambda line: line.of_torch, _share),
     ),
 )

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from bench.records.base import Case, Environment, ModelCase, Record, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.stats import noise, processes, ratios
-from bench.tables.numbers import BLANK, fixed
+from bench.tables.numbers import fixed, fixed_interval
 from bench.tables.table import Column, Table, fields
 
 
@@ -228,20 +229,11 @@ class Arm:
     def remark(self) -> str:
         return ratios.clock_remark(self.compared, self.number)
 
-    @property
-    def ended_by(self) -> str:
-        unmet = (f"not met: {criterion}" for criterion in self.compared.unmet)
-        return "; ".join([self.compared.stopped_by, *unmet])
-
 
 def arms(record: Record) -> list[Arm]:
     """The rows of a comparison or of a skipped comparison, the reference first."""
     assert isinstance(record.case, ComparisonCase)
     return [Arm(record, number) for number in range(len(record.case.arms))]
-
-
-def _ratio_interval(bounds: tuple[float, float] | None) -> str:
-    return BLANK if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 TABLE = Table[Arm](
@@ -252,20 +244,25 @@ TABLE = Table[Arm](
         Column(
             "speed ratio, reference time / time",
             lambda row: row.ratio,
-            lambda value: fixed(3, value),
+            partial(fixed, 3),
             key="ratio_reference_s_over_s",
         ),
-        Column("99 % interval of the ratio", lambda row: row.interval, _ratio_interval, key="ratio_interval"),
+        Column(
+            "99 % interval of the ratio",
+            lambda row: row.interval,
+            partial(fixed_interval, 3),
+            key="ratio_interval",
+        ),
         Column("interval covers", lambda row: row.compared.interval_covers, key="interval_covers"),
         *fields("verdict"),
         Column("rounds", lambda row: row.compared.rounds, str),
         Column("images/s", lambda row: row.compared.images_per_s(row.number), key="images_per_s"),
-        Column("ended by", lambda row: row.ended_by),
+        Column("ended by", lambda row: row.compared.ended_by),
         Column("refused because", lambda row: row.reason, key="reason", optional=True),
         Column(
             "clock, MHz",
             lambda row: ratios.mean_clock_mhz(row.compared, row.number),
-            lambda value: fixed(0, value),
+            partial(fixed, 0),
             optional=True,
         ),
         Column("remark", lambda row: row.remark, optional=True),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import ClassVar
 
@@ -135,10 +136,7 @@ class PictureRatio:
         return [time - own + decoder_s for time, own in zip(run.times_s, run.decoder_s, strict=True)]
 
 
-def _ratio(value: float) -> str:
-    return fixed(3, value)
-
-
+_ratio = partial(fixed, 3)
 RATIOS = Table[PictureRatio](
     title="Ratios of speeds, of networks alone and of whole pictures",
     columns=(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from bench.records.base import Case, FloatOrNaN, Record, register
@@ -83,10 +84,6 @@ def _spread(bounds: tuple[float, float] | None) -> str:
     return BLANK if bounds is None else f"{1e3 * bounds[0]:.3f} to {1e3 * bounds[1]:.3f}"
 
 
-def _share(value: float) -> str:
-    return fixed(3, value)
-
-
 TABLE = Table[Quality](
     title="Distances of samples from images",
     columns=(
@@ -100,8 +97,8 @@ TABLE = Table[Quality](
         Column("KID x 1000", lambda r: r.kid_mean if r.has_kid else None, _thousandths, key="kid_mean"),
         Column("95 % of subsets", lambda r: r.kid_spread if r.has_kid else None, _spread, key="kid_spread"),
         *fields("case.kid_subset", "case.kid_subsets", raw=True),
-        Column("precision", lambda r: r.precision, _share),
-        Column("recall", lambda r: r.recall, _share),
+        Column("precision", lambda r: r.precision, partial(fixed, 3)),
+        Column("recall", lambda r: r.recall, partial(fixed, 3)),
         Column("of each", lambda r: r.case.compared, str, key="compared", of_case=True),
         *fields("case.neighbours", raw=True),
         *ENVIRONMENT,

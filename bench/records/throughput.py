@@ -70,9 +70,7 @@ class TimedPasses(processes.OverProcesses, Record):
     compile_s: float | None  # the first call of the compiled model; None without torch.compile
     matmul_tf32: bool  # torch's two TF32 switches during timing
     conv_tf32: bool
-    sustained_times_s: tuple[
-        float, ...
-    ]  # wall clock, after case.soak_s of continuous work; empty if that is 0
+    sustained_times_s: tuple[float, ...]  # wall clock, after case.soak_s of work; empty if that is 0
     telemetry: Telemetry | None  # None where unavailable
 
     def __post_init__(self) -> None:
@@ -166,10 +164,6 @@ def merged(records: Sequence[Throughput], processes: int) -> Throughput:
     )
 
 
-def _stopped(record: TimedPasses) -> str:
-    return "; ".join([record.stopped_by, *(f"not met: {criterion}" for criterion in record.unmet)])
-
-
 TABLE = Table[TimedPasses](
     title="Throughput and latency of single passes",
     columns=(
@@ -190,7 +184,7 @@ TABLE = Table[TimedPasses](
         ),
         Column("J/image", lambda r: r.joules_per_image, key="joules_per_image", optional=True),
         Column("samples", lambda r: len(r.times_s), str),
-        Column("ended by", _stopped),
+        Column("ended by", lambda r: r.ended_by),
         NOISE,
         *fields("stopped_by", "unmet", "median_s", "compile_s", "times_s", "process_starts", raw=True),
         *ENVIRONMENT,

@@ -1,9 +1,8 @@
 """Combines the batches in a folder of samples into one file and a grid of images."""
 
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from bench.datasets import images
 from bench.sampling import sample_folder
 from bench.sampling.sample_folder import Part
+from bench.training.progress import polled
 
 GRID = 64  # maximum images of a grid
 SAMPLES = re.compile(r"samples-(\d+)x.*\.npz")  # N first
@@ -50,28 +50,18 @@ def assemble(folder: Path, count: int, batch: int) -> list[str]:
     return [f"{path}: {count} images; {grid}: the first {shown}"]
 
 
-@contextmanager
-def watched(folder: Path, missing: Sequence[int], begin: Callable[[str], None]) -> Iterator[None]:
+def watched(
+    folder: Path, missing: Sequence[int], begin: Callable[[str], None]
+) -> AbstractContextManager[None]:
     """Context manager that calls `begin` for every batch a worker starts to draw."""
-    done = threading.Event()
+    waiting = list(missing)
 
     def watch() -> None:
-        begun = 0
-        while True:
-            drawn = len(sample_folder.stored(folder).intersection(missing))
-            while begun <= min(drawn, len(missing) - 1):
-                begin(f"images from {missing[begun]}")
-                begun += 1
-            if done.wait(POLL_S):
-                return
+        drawn = len(sample_folder.stored(folder).intersection(missing))
+        while waiting and len(missing) - len(waiting) <= drawn:
+            begin(f"images from {waiting.pop(0)}")
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
+    return polled(watch, POLL_S)
 
 
 def how_made(path: Path) -> str:

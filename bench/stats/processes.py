@@ -29,6 +29,8 @@ class OverProcesses:
     """What was sampled in one process, or in several fresh ones."""
 
     process_starts: tuple[int, ...]  # index of the first sample of every process but the first
+    stopped_by: str  # precision, or budget
+    unmet: tuple[str, ...]  # criteria not met when sampling ended
 
     @property
     def processes(self) -> int:
@@ -38,6 +40,10 @@ class OverProcesses:
     def interval_covers(self) -> str:
         """What the intervals cover: "within one process", or "3 processes"."""
         return ONE if self.processes == 1 else f"{self.processes} processes"
+
+    @property
+    def ended_by(self) -> str:
+        return "; ".join([self.stopped_by, *(f"not met: {criterion}" for criterion in self.unmet)])
 
 
 def split(values: Series, starts: Sequence[int]) -> tuple[Series, ...]:

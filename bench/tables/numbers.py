@@ -52,6 +52,11 @@ def interval(bounds: Sequence[float] | None) -> str:
     return BLANK if bounds is None else f"{significant(bounds[0])} to {significant(bounds[1])}"
 
 
+def fixed_interval(digits: int, bounds: Sequence[float] | None) -> str:
+    """1.900 to 2.100, with `digits` decimals."""
+    return BLANK if bounds is None else f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
+
+
 def milliseconds_interval(seconds: Sequence[float] | None) -> str:
     return interval(None if seconds is None else [1e3 * end for end in seconds])
 

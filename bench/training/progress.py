@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,24 +50,32 @@ def writer(folder: Path) -> Callable[[Progress], None]:
 
 
 @contextmanager
-def followed(folder: Path, show: Callable[[Progress], None]) -> Iterator[None]:
-    """Context manager with a thread that shows the progress a worker writes to a run folder."""
+def polled(look: Callable[[], None], interval_s: float) -> Iterator[None]:
+    """Context manager with a thread that calls a function at once and after every interval."""
     ended = threading.Event()
 
-    def follow() -> None:
-        while not ended.wait(INTERVAL_S):
-            try:
-                show(Progress(**json.loads(_file(folder).read_text(encoding="utf-8"))))
-            except (OSError, json.JSONDecodeError):
-                continue  # the file does not exist yet, or is being written
+    def poll() -> None:
+        look()
+        while not ended.wait(interval_s):
+            look()
 
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+
+
+def followed(folder: Path, show: Callable[[Progress], None]) -> AbstractContextManager[None]:
+    """Context manager that shows the progress a worker writes to a run folder."""
+
+    def follow() -> None:
+        with suppress(OSError, json.JSONDecodeError):  # the file does not exist yet, or is being written
+            show(Progress(**json.loads(_file(folder).read_text(encoding="utf-8"))))
+
+    return polled(follow, INTERVAL_S)
 
 
 def _file(folder: Path) -> Path:
