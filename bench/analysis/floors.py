@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from bench.analysis import roofline
-from bench.analysis.roofline import KINDS, Floor, Peaks
+from bench.analysis.roofline import FORMS, KINDS, Floor, Peaks
 from bench.records import ceiling
 from bench.records.base import Record, Size, height_width
 from bench.records.ceiling import Ceiling
@@ -35,21 +35,15 @@ class PassFloor:
         return self.costs.case
 
     @cached_property
-    def eager(self) -> Floor | None:
-        return roofline.floor(self.costs, self.peaks, self.precision, "eager")
-
-    @cached_property
-    def fused(self) -> Floor | None:
-        return roofline.floor(self.costs, self.peaks, self.precision, "fused")
-
-    def floor(self, form: str) -> Floor | None:
-        return self.eager if form == "eager" else self.fused
+    def floors(self) -> dict[str, Floor | None]:
+        """By form of the bytes."""
+        return {form: roofline.floor(self.costs, self.peaks, self.precision, form) for form in FORMS}
 
     def moved_bytes(self, form: str) -> int:
         return self.costs.eager_bytes if form == "eager" else self.costs.fused_bytes
 
     def seconds(self, form: str) -> float | None:
-        floor = self.floor(form)
+        floor = self.floors[form]
         return floor.total_s if floor else None
 
     def images_per_s(self, form: str) -> float | None:
@@ -63,7 +57,7 @@ class PassFloor:
 
     def compute_share(self, form: str) -> float | None:
         """Share of the floor in compute-bound operators, whose FLOPs take longer than their bytes."""
-        floor = self.floor(form)
+        floor = self.floors[form]
         return floor.compute_share if floor and floor.total_s else None
 
     def achieved(self, form: str) -> float | None:
@@ -200,7 +194,7 @@ def every_floor(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
         for costs in newest_costs(records)
         for precision in (("fp32", "tf32") if costs.case.precision == "fp32" else (costs.case.precision,))
     ]
-    return [one for one in found if one.eager is not None and one.fused is not None]
+    return [one for one in found if None not in one.floors.values()]
 
 
 # tables

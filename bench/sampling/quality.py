@@ -1,7 +1,8 @@
 """Comparison of files of samples with real images: Fréchet distance, KID, precision and recall."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.datasets.datasets import Dataset, load
+from bench.datasets.datasets import load
 from bench.datasets.images import Levels, read_samples, to_levels, unused_arrays
 from bench.records.base import Environment
 from bench.records.quality import Quality, QualityCase
@@ -184,9 +185,11 @@ def _check_shape(name: str, images: Levels, source: Source) -> None:
         )
 
 
-def _load(flag: str, name: str, settings: Settings) -> Dataset:
+@contextmanager
+def _of_option(flag: str) -> Iterator[None]:
+    """Context manager that puts an option before the message of an error."""
     try:
-        return load(name, settings.data_dir)
+        yield
     except ValueError as error:
         raise ValueError(f"{flag} {error}") from error
 
@@ -196,12 +199,11 @@ def _reference(settings: Settings) -> tuple[str, Levels]:
     flag = f"--reference {settings.reference}"
     if settings.reference.endswith(".npz"):
         path = Path(settings.reference)
-        try:
+        with _of_option("--reference"):
             images = read_samples(path)
-        except ValueError as error:
-            raise ValueError(f"--reference {error}") from error
         return file_name(path), _enough(flag, _limited(images, settings), settings)
-    data = _load("--reference", settings.reference, settings)
+    with _of_option("--reference"):
+        data = load(settings.reference, settings.data_dir)
     if data.kind != "pixels":
         raise ValueError(f"{flag}: holds latents; a data set of images would work")
     split, batch = (
@@ -234,16 +236,12 @@ def _source(settings: Settings, device: str) -> Source:
     if name == INCEPTION:
         if file is None:
             raise ValueError(f"--features inception: {NOT_INSTALLED}")
-        try:
+        with _of_option("--features inception:"):
             made = features.inception(file, device)
-        except ValueError as error:
-            raise ValueError(f"--features inception: {error}") from error
         return Source(distance=made.distance, shape=None, make=lambda begin: made)
-    data = _load("--features", name, settings)
-    try:
+    with _of_option("--features"):
+        data = load(name, settings.data_dir)
         distance = features.classifier_distance(data)
-    except ValueError as error:
-        raise ValueError(f"--features {error}") from error
     return Source(
         distance=distance,
         shape=data.shape,

@@ -17,9 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.training.diffusion import STEPS, Diffusion, respaced, split
+from bench.training.diffusion import STEPS, Diffusion, Model, respaced, split
 from bench.training.flow import predicted as velocity
-from bench.training.objective import Model
 from models.guidance import guide
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,) -> the network's output

@@ -8,7 +8,7 @@ Letters: N batch, C H W of the samples, S steps of the schedule.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.training.objective import Model
 from models.task import Prediction
+
+Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,), y (N,) -> (N, 2C or C, H, W)
 
 STEPS = 1000
 BETAS = (1e-4, 0.02)  # beta of the first and the last step

@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.datasets.datasets import Dataset
 from bench.records.training import Recipe
 from bench.training import rng
-from bench.training.objective import Objective
+from bench.training.objectives import Objective
 
 RESIDENT_SHARE = 0.25  # share of a GPU's free memory that the training images may fill
 

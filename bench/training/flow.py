@@ -7,7 +7,7 @@ x_t = t x + (1 - t) z. A velocity is dx_t/dt = x - z. The network's timestep inp
 import torch
 from torch import Tensor
 
-from bench.training.objective import Model
+from bench.training.diffusion import Model
 from models.task import Prediction
 
 LOGIT_MEAN, LOGIT_STD = -0.8, 0.8  # of JiT's timesteps
@@ -15,7 +15,10 @@ LEAST_TO_GO = 0.05  # least 1 - t of a velocity from predicted data
 
 
 class Flow:
-    """The mean squared error of the velocity, with t uniform in [0, 1]."""
+    """The mean squared error of the velocity, with t uniform in [0, 1].
+
+    Nothing waits for the device. The network's output may have another precision than x0, as under autocast.
+    """
 
     name = "flow"
     prediction: Prediction = "velocity"
@@ -25,13 +28,16 @@ class Flow:
         return torch.rand(n, generator=generator, device=generator.device)
 
     def quantile(self, share: Tensor) -> Tensor:
+        """Quantiles (n,) of the distribution of `draw` at probabilities (n,) in [0, 1)."""
         return share.float()
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Sample x_t (N, C, H, W) from x0 and noise."""
         share = t[:, None, None, None]
         return share * x0 + (1 - share) * noise
 
     def losses(self, model: Model, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        """The training loss of every sample (N,), differentiable, in the precision of x0."""
         x = self.q_sample(x0, t, noise)
         error = self.velocity(model(x, t, y), x, t) - self.velocity(self.target(x0, noise), x, t)
         return (error**2).flatten(1).mean(1)
@@ -45,6 +51,7 @@ class Flow:
         return predicted(out, x)
 
     def noise_level(self, t: Tensor) -> Tensor:
+        """Map timesteps to their place (N,) between 0 (data) and 1 (noise), uniform for those of `draw`."""
         return 1 - t
 
 

@@ -5,22 +5,16 @@ from bench.records.base import Size
 from bench.records.training import Recipe
 from bench.training.diffusion import IDDPM
 from bench.training.flow import Flow, FlowX
-from bench.training.objective import Objective
 from models.task import Task
 
-_OBJECTIVES: dict[str, type[IDDPM] | type[Flow]] = {
-    objective.name: objective for objective in (IDDPM, Flow, FlowX)
-}
+Objective = IDDPM | Flow  # a noising process and a loss
+_OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in (IDDPM, Flow, FlowX)}
 NAMES = tuple(_OBJECTIVES)
 _OF_PREDICTION = {"epsilon": "iddpm", "velocity": "flow", "reverse-velocity": "flow", "x": "flow-x"}
 
 
 def find(name: str) -> Objective:
-    """The objective with a name.
-
-    Raises:
-        ValueError: no such objective.
-    """
+    """The objective with a name; ValueError without one."""
     if name not in _OBJECTIVES:
         raise ValueError(f"{name}: no such objective; known are {', '.join(NAMES)}")
     return _OBJECTIVES[name]()

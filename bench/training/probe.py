@@ -15,7 +15,7 @@ from bench.machine.failures import memory_reason
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped
 from bench.records.probes import Probe
 from bench.training import checkpoint, diffusion, flow, objectives, rng, validation
-from bench.training.objective import Objective
+from bench.training.objectives import Objective
 from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, printed, published_task
 from models.task import Task

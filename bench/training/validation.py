@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bench.datasets.datasets import Dataset
 from bench.training import rng
+from bench.training.diffusion import Model
 from bench.training.feed import Batch
-from bench.training.objective import Model, Objective
+from bench.training.objectives import Objective
 from bench.training.processes import Processes
 
 BINS = 10  # equal ranges of the level of noise
