@@ -5,7 +5,7 @@ differs between versions, is tested on the installed torch.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -73,13 +73,7 @@ class CudaRules(TorchFunctionMode):
         self._to_float32 = TO_FLOAT32 | ({"rms_norm"} if _rms_norm_in_float32() else set())
         self._casts: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - torch's own signature
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         keywords = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         casts = self.autocast is not None and not types_kept.get()

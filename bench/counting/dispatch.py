@@ -99,20 +99,14 @@ class CachedDispatch(TorchDispatchMode, ABC):
         self._cache: dict[Any, tuple[Any, Any]] = {}  # signature -> result, description
 
     @abstractmethod
-    def describe(self, func: Any, args: tuple[Any, ...], keywords: Mapping[str, Any], out: Any) -> Any:  # noqa: ANN401
+    def describe(self, func: Any, args: Any, keywords: Any, out: Any) -> Any:  # noqa: ANN401 - of operators
         """Describe an operator by the shapes and types of its inputs and outputs."""
 
     @abstractmethod
-    def record(self, func: Any, args: tuple[Any, ...], out: Any, description: Any) -> None:  # noqa: ANN401
+    def record(self, func: Any, args: Any, out: Any, description: Any) -> None:  # noqa: ANN401
         """Record one call; `description` is what `describe` returned for its signature."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - the dispatcher's own signature
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         keywords = kwargs or {}
         if torch.is_inference_mode_enabled():  # composite operators arrive whole: conv2d, linear, attention
             with self:
@@ -165,18 +159,12 @@ class CountingMode(CachedDispatch):
         finally:
             self._is_backward = False
 
-    def describe(
-        self,
-        func: Any,  # noqa: ANN401
-        args: tuple[Any, ...],
-        keywords: Mapping[str, Any],
-        out: Any,  # noqa: ANN401
-    ) -> int | None:
+    def describe(self, func: Any, args: Any, keywords: Any, out: Any) -> int | None:  # noqa: ANN401
         """MACs; None without a rule."""
         rule = rule_of(func, self.rules)
         return None if rule is None else rule(*args, **keywords, out_val=out)
 
-    def record(self, func: Any, args: tuple[Any, ...], out: Any, description: int | None) -> None:  # noqa: ANN401
+    def record(self, func: Any, args: Any, out: Any, description: int | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
         if description is not None:
             self.add(name.removesuffix("_"), description)
@@ -229,13 +217,7 @@ class WholeOperators(TorchFunctionMode):
         self.scaled_queries = 0  # products of the queries with a scale, inside a fused operator
         self.permuted = 0  # MACs of einsums that only permute
 
-    def __torch_function__(
-        self,
-        func: Any,  # noqa: ANN401 - torch's own signature
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         keywords = kwargs or {}
         if func is F.scaled_dot_product_attention:
             q, k, v = args[:3]

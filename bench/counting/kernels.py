@@ -6,7 +6,7 @@ Rules of counting and of ideal fusion: docs/roofline.md
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -182,13 +182,7 @@ class _Trace(CachedDispatch):
         self._contents: dict[int, tuple[int, int | None]] = {}
         self._numbers = 0
 
-    def describe(
-        self,
-        func: Any,  # noqa: ANN401
-        args: tuple[Any, ...],
-        keywords: Mapping[str, Any],
-        out: Any,  # noqa: ANN401
-    ) -> _Call | None:
+    def describe(self, func: Any, args: Any, keywords: Any, out: Any) -> _Call | None:  # noqa: ANN401
         name = func._overloadpacket.__name__
         if name in _FREE:
             return None
@@ -222,7 +216,7 @@ class _Trace(CachedDispatch):
             return _Call(kind, 2, macs, moved + size_bytes(inputs[0]), None)
         return _Call(kind, calls, macs, moved, None if rule is None else moved)
 
-    def record(self, func: Any, args: tuple[Any, ...], out: Any, description: _Call | None) -> None:  # noqa: ANN401
+    def record(self, func: Any, args: Any, out: Any, description: _Call | None) -> None:  # noqa: ANN401
         name = func._overloadpacket.__name__
         inputs = _tensors(args)
         if description is None:

@@ -126,7 +126,8 @@ def rule_of(func: Any, rules: Mapping[Any, Rule]) -> Rule | None:  # noqa: ANN40
 
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+STRAIGHT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers whose MACs follow from their output
+LAYERS = (*STRAIGHT, *_TRANSPOSED)
 
 
 def layer_macs(layer: nn.Module, x: Tensor, out: Tensor) -> int:

@@ -7,6 +7,7 @@ Unavailable readings are blank.
 
 import importlib
 import importlib.util
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +104,14 @@ class Monitor:
     def energy_j(self) -> float | None:
         millijoules = self._read("nvmlDeviceGetTotalEnergyConsumption")
         return None if millijoules is None else millijoules / 1e3
+
+    def process_bytes(self) -> int | None:
+        """Memory of this process by the driver; None where processes are hidden."""
+        try:
+            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError:
+            return None
+        return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
     def _read(self, function: str, *args: object) -> float | None:
         """One reading; None if this GPU or its driver does not support it."""

@@ -6,7 +6,7 @@ contiguous copies of inputs).
 """
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,13 +37,7 @@ class LiveBytes(TorchDispatchMode):
         self.peak_bytes = 0
         self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - the dispatcher's own signature
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         self.follow(args)
         out = func(*args, **(kwargs or {}))
         self.follow(out)

@@ -1,7 +1,5 @@
 """Peak memory of an inference pass or a training step, measured on CUDA or a CPU, or predicted on meta."""
 
-import importlib.util
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -10,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.counting.cuda_dispatch import CudaRules
-from bench.machine import device
+from bench.machine import device, telemetry
 from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
 from bench.measure.sections import CounterMarks, CudaAllocator, Marks, Section, cpu_allocator
 from bench.measure.train_step import Region, TrainStep, noise_of
@@ -70,10 +68,11 @@ def _on_cuda(case: MemoryCase) -> MemoryUse:
         torch.cuda.set_per_process_memory_fraction(min(1.0, case.limit_bytes / total), torch.device(on).index)
     marks = CounterMarks(CudaAllocator(on))
     _run(case, marks)
+    monitor = telemetry.monitor(on)
     return replace(
         use_of(marks.sections),
         reserved_bytes=torch.cuda.max_memory_reserved(on),
-        process_bytes=_process_bytes(on),
+        process_bytes=monitor.process_bytes() if monitor else None,
     )
 
 
@@ -184,20 +183,3 @@ def use_of(sections: Sequence[Section]) -> MemoryUse:
         reserved_bytes=None,
         process_bytes=None,
     )
-
-
-def _process_bytes(on: str) -> int | None:
-    """Bytes of this process from the driver; None without nvidia-ml-py, or where processes are hidden."""
-    if importlib.util.find_spec("pynvml") is None:
-        return None
-    nvml = importlib.import_module("pynvml")
-    try:
-        nvml.nvmlInit()
-        # by UUID: CUDA_VISIBLE_DEVICES renumbers devices in torch, not in NVML
-        uuid = torch.cuda.get_device_properties(on).uuid
-        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except nvml.NVMLError:
-        return None
-    own = [process.usedGpuMemory for process in running if process.pid == os.getpid()]
-    return own[0] if own else None

@@ -4,7 +4,7 @@ The check raises if the chosen attention kernel is missing or the budget is far 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,13 +93,7 @@ class NamesMissingKernel(TorchFunctionMode):
     torch raises a plain RuntimeError; the only other RuntimeErrors of this call are failed allocations.
     """
 
-    def __torch_function__(
-        self,
-        func: Any,  # noqa: ANN401 - torch's own signature
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         try:

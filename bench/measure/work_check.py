@@ -5,15 +5,14 @@ is compared with a fresh pass on equal values in another tensor, and with a pass
 compared with the counted FLOPs.
 """
 
-import math
 import random
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd as _Convolution
 
 from bench.counting.hooks import hooked
+from bench.counting.rules import STRAIGHT, layer_macs
 from bench.machine.failures import NoWorkError
 from bench.records.base import ModelCase
 
@@ -46,22 +45,13 @@ class CountedCall:
     def __call__(self) -> None:
         def add(layer: nn.Module, _: object, out: object) -> None:
             if isinstance(out, Tensor):
-                self.flops += 2 * out.numel() * _products(layer)
+                faster = 1 if isinstance(layer, nn.Linear) else WINOGRAD
+                self.flops += 2 * layer_macs(layer, out, out) / faster
 
-        layers = [m for m in self._model.modules() if isinstance(m, nn.Linear | _Convolution)]
+        layers = [m for m in self._model.modules() if isinstance(m, STRAIGHT)]
         counted, self._counted = self._counted, True
         with hooked([] if counted else layers, after=add):
             self._call()
-
-
-def _products(layer: nn.Module) -> float:
-    """Multiplications for one value of the output."""
-    if isinstance(layer, nn.Linear):
-        return layer.in_features
-    assert isinstance(layer, _Convolution)
-    if layer.transposed:
-        return 0.0  # depends on the stride
-    return math.prod(layer.kernel_size) * layer.in_channels / layer.groups / WINOGRAD
 
 
 class CheckedPass:
