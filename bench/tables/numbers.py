@@ -59,10 +59,3 @@ def fixed_interval(digits: int, bounds: Sequence[float] | None) -> str:
 
 def milliseconds_interval(seconds: Sequence[float] | None) -> str:
     return interval(None if seconds is None else [1e3 * end for end in seconds])
-
-
-def with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
-    """2.00 [1.90, 2.10], or the number alone without an interval."""
-    if value is None or bounds is None:
-        return significant(value)
-    return f"{significant(value)} [{significant(bounds[0])}, {significant(bounds[1])}]"

@@ -4,17 +4,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bench.tables.numbers import BLANK, significant
-
-
-class Answer(Protocol):
-    """Source record of a row."""
-
-    @property
-    def name(self) -> str: ...
-
 
 Row = TypeVar("Row")
 
