@@ -20,7 +20,7 @@ from bench.stats import intervals, noise, processes, ratios
 from bench.stats.series import FEWEST
 from bench.store.codec import case_key
 from bench.tables.numbers import fixed_interval
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 WITHIN = 0.02  # default relative tolerance of two medians that agree
 AGREE, DIFFER, OPEN = "agree", "differ", "cannot tell"
@@ -126,9 +126,8 @@ def table(*, dated: bool) -> Table[Pair]:
     return Table(
         title="Two runs compared at a relative tolerance",
         columns=(
-            Column("case", lambda pair: pair.case),
-            Column("quantity", lambda pair: pair.quantity),
-            Column("device", lambda pair: pair.device, raw=True),
+            *fields("case", "quantity"),
+            *fields("device", raw=True),
             date("date A", 0),
             date("date B", 1),
             Column("A", lambda pair: pair.a),
@@ -140,8 +139,8 @@ def table(*, dated: bool) -> Table[Pair]:
             Column("95 % within these runs", lambda pair: pair.within_runs, _interval, key="within_runs"),
             Column("95 % interval", lambda pair: pair.interval, _interval, key="interval"),
             Column("processes", lambda pair: list(pair.processes), lambda n: " and ".join(map(str, n))),
-            Column("within", lambda pair: pair.within, raw=True),
-            Column("verdict", lambda pair: pair.verdict),
+            *fields("within", raw=True),
+            *fields("verdict"),
             Column("likely causes", lambda pair: pair.likely_causes),
         ),
         records=lambda pair: (pair.records.a, pair.records.b),

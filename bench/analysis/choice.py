@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bench.analysis.published_fid import Fid
 from bench.tables.numbers import gibibytes, giga, interval, significant
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 MEASURED, PREDICTED = "measured", "predicted"
 Bounds = tuple[float, float]
@@ -205,8 +205,7 @@ def _columns(
 TABLE = Table[Choice](
     title="Backbones kept and dropped",
     columns=(
-        Column("rank", lambda r: r.rank),
-        Column("model", lambda r: r.candidate.model),
+        *fields("rank", "candidate.model"),
         Column("kept", lambda r: r.is_kept, raw=True),
         *_columns("images_per_s", "images/s", significant, MEASURED),
         *_columns("images_per_s", "images/s", significant, PREDICTED),

@@ -16,7 +16,7 @@ from bench.records.profile import Profile
 from bench.records.throughput import TimedPasses
 from bench.stats import noise
 from bench.tables.numbers import BLANK, fixed, giga, milliseconds, percent, significant
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 WHOLE = "all"  # the name of the row for the whole pass
 
@@ -244,9 +244,7 @@ PASSES = Table[PassFloor](
         *_CASE,
         _raw("matmul_flops_per_s", lambda r: r.peaks.flops_per_s(r.precision, "linear")),
         _raw("convolution_flops_per_s", lambda r: r.peaks.flops_per_s(r.precision, "convolution")),
-        _raw("bytes_per_s", lambda r: r.peaks.bytes_per_s),
-        _raw("eager_bytes", lambda r: r.costs.eager_bytes),
-        _raw("fused_bytes", lambda r: r.costs.fused_bytes),
+        *fields("peaks.bytes_per_s", "costs.eager_bytes", "costs.fused_bytes", raw=True),
         *_INTENSITY,
         *_FLOOR,
         *_each_form("images/s at it,", "images_per_s", PassFloor.images_per_s, significant, optional=True),

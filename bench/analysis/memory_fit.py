@@ -13,7 +13,7 @@ from bench.records import columns, memory
 from bench.records.base import Record, Size, Skipped
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.tables.numbers import BLANK, significant
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 GIB = 2**30
 MIB = 2**20
@@ -316,15 +316,11 @@ def verdicts(records: Sequence[Record], reserve_bytes: int = RESERVE_BYTES) -> l
     return found
 
 
-def _of_claim(field: str) -> Column[Verdict]:
-    return Column(field, lambda r: getattr(r.claim, field), raw=True)
-
-
 CLAIMS_TABLE = Table[Verdict](
     title="The paper's memory claims, GiB",
     columns=(
         Column("claim", lambda r: f"{r.case.model}, {r.claim.text}"),
-        *map(_of_claim, ("source", "gpu", "gpus")),
+        *fields("claim.source", "claim.gpu", "claim.gpus", raw=True),
         columns.PRECISION,
         memory.CHECKPOINTING,
         memory.METHOD,
@@ -335,8 +331,7 @@ CLAIMS_TABLE = Table[Verdict](
         memory.bytes_column("usable", lambda r: r.device.usable_bytes, "usable_bytes"),
         memory.bytes_column("margin", lambda r: r.margin_bytes, "margin_bytes"),
         Column("verdict", lambda r: r.text),
-        Column("capacity_bytes", lambda r: r.device.capacity_bytes, raw=True),
-        Column("reserve_bytes", lambda r: r.device.reserve_bytes, raw=True),
+        *fields("device.capacity_bytes", "device.reserve_bytes", raw=True),
     ),
     records=lambda row: (row.memory,),
 )

@@ -22,7 +22,7 @@ from bench.tables.numbers import (
     percent,
     significant,
 )
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 TAKEN_OVER = "‡"  # marks a published ratio with a number from another paper
 MIB, GIB = 2**20, 2**30
@@ -128,9 +128,9 @@ SIZES = Table[Row[Sized]](
 EXPONENTS = Table[Row[Fit]](
     title="Exponents of the side",
     columns=(
-        Column("model", lambda r: r.of.model),
+        *fields("of.model"),
         *SETTING,
-        Column("cost", lambda r: r.of.cost),
+        *fields("of.cost"),
         Column(
             "exponent of the side",
             lambda r: r.of.exponent.slope,
@@ -230,9 +230,8 @@ CROSSINGS = Table[Row[Crossing]](
         Column("sizes, px", lambda r: r.of.sides, _sides, key="sides"),
         Column("extrapolated_side", lambda r: r.of.at.extrapolated, raw=True),
         Column("equal_sides", lambda r: r.of.at.equal, raw=True),
-        Column("certain", lambda r: r.of.at.certain, raw=True),
-        Column("batches", lambda r: r.of.batches, raw=True),
-        Column("verdict", lambda r: r.of.verdict),
+        *fields("of.at.certain", "of.batches", raw=True),
+        *fields("of.verdict"),
     ),
     records=lambda row: row.records,
 )

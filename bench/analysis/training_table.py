@@ -11,7 +11,7 @@ from bench.records.base import Environment, Skipped
 from bench.records.columns import ENVIRONMENT
 from bench.records.training import TrainingCase, TrainingRun
 from bench.tables.numbers import BLANK, fixed, fixed_interval, significant
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def table(rows: Sequence[ModelResult]) -> Table[ModelResult]:
     return Table(
         title="Validation loss at the end of training",
         columns=(
-            Column("model", lambda r: r.model),
+            *fields("model"),
             *_RECIPE,
             Column("seeds", lambda r: len(r.ended), key="ended"),
             Column("loss", lambda r: _mean(r.loss()), _four),
@@ -162,19 +162,11 @@ def _raw(key: str, value: Callable[[ModelResult], Any]) -> Column[ModelResult]:
 
 
 _RECIPE = (
-    _raw("family", lambda r: r.case.family),
-    _raw("data", lambda r: r.case.recipe.data),
-    _raw("data_sha256", lambda r: r.case.recipe.data_sha256),
-    _raw("objective", lambda r: r.case.recipe.objective),
-    _raw("steps", lambda r: r.case.recipe.steps),
-    _raw("batch", lambda r: r.case.recipe.batch),
+    *fields("case.family", "case.recipe.data", "case.recipe.data_sha256", raw=True),
+    *fields("case.recipe.objective", "case.recipe.steps", "case.recipe.batch", raw=True),
     _raw("pass_batch", lambda r: list(r.passes)),
-    _raw("processes", lambda r: r.case.processes),
-    _raw("precision", lambda r: r.case.precision),
-    _raw("impl", lambda r: r.case.impl),
-    _raw("engine", lambda r: r.case.engine),
-    _raw("channels_last", lambda r: r.case.channels_last),
-    _raw("checkpointing", lambda r: r.case.checkpointing),
+    *fields("case.processes", "case.precision", "case.impl", "case.engine", raw=True),
+    *fields("case.channels_last", "case.checkpointing", raw=True),
     *ENVIRONMENT,
 )
 _COST: tuple[Column[ModelResult], ...] = (
@@ -187,8 +179,7 @@ _RUNS = (
     _raw("status", lambda r: [run.status for run in r.runs]),
     _raw("reason", lambda r: [run.reason for run in r.runs]),
     _raw("losses", lambda r: [run.last.loss for run in r.ended]),
-    _raw("ema_decays", lambda r: list(r.case.recipe.ema_decays)),
+    *fields("case.recipe.ema_decays", raw=True),
     _raw("ema_losses", lambda r: [_mean(r.loss(i)) for i in range(len(r.case.recipe.ema_decays))]),
-    _raw("reference", lambda r: r.reference),
-    _raw("train_macs", lambda r: r.train_macs),
+    *fields("reference", "train_macs", raw=True),
 )

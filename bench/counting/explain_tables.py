@@ -14,7 +14,7 @@ from bench.records.columns import MODEL, RES, SIZED, SPACE
 from bench.records.counts import COUNTERS, CountCase
 from bench.tables.numbers import percent
 from bench.tables.render import render as render_table
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 Answer = Explanation | Skipped
 
@@ -181,16 +181,9 @@ _CASE: tuple[Column[Any], ...] = (MODEL, RES, SPACE)
 VALUES = Table[Line](
     title="Values of explanations",
     columns=(
-        Column("part", lambda line: line.part),
+        *fields("part"),
         *SIZED,
-        Column("counter", lambda line: line.counter),
-        Column("name", lambda line: line.name),
-        Column("operators", lambda line: list(line.operators)),
-        Column("macs", lambda line: line.macs),
-        Column("of_torch", lambda line: line.of_torch),
-        Column("other_macs", lambda line: line.other_macs),
-        Column("ratio", lambda line: line.ratio),
-        Column("text", lambda line: line.text),
+        *fields("counter", "name", "operators", "macs", "of_torch", "other_macs", "ratio", "text"),
     ),
 )
 DIFFERENCES = Table[Line](

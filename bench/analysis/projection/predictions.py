@@ -130,8 +130,7 @@ TABLE = Table[PassPrediction](
     columns=(
         Column("predicted", lambda r: True, raw=True),
         Column("GPU", lambda r: r.gpu),
-        Column("model", lambda r: r.work.case.model),
-        Column("work", lambda r: r.work.case.work),
+        *fields("work.case.model", "work.case.work"),
         Column("res", lambda r: columns.size(r.work.case.res), str),
         Column("batch", lambda r: r.work.case.batch, str),
         Column("precision", lambda r: r.precision),
