@@ -39,8 +39,8 @@ def implausible(entry: Record | Note) -> Iterator[str]:
         yield from _texts(entry.about, "about")
         return
     yield from _walk(entry, "")
-    if isinstance(entry.case, ModelCase):
-        yield from _model(entry.case.model)
+    if isinstance(entry.case, ModelCase) and not _NAME.fullmatch(entry.case.model):
+        yield f"text: model {entry.case.model!r} is no name of a backbone and no my_pkg.my_mod:factory"
     if isinstance(entry, TimedPasses):
         yield from _passes(entry)
     elif isinstance(entry, Memory) and entry.use.peak_bytes < entry.use.parameters_bytes:
@@ -70,11 +70,6 @@ def _walk(value: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - fields of a
 def _texts(text: str, name: str) -> Iterator[str]:
     if name not in ("text", "reason") and not text.isprintable():
         yield f"text: {name} has control characters"
-
-
-def _model(name: str) -> Iterator[str]:
-    if not _NAME.fullmatch(name):
-        yield f"text: model {name!r} is no name of a backbone and no my_pkg.my_mod:factory"
 
 
 def _passes(record: TimedPasses) -> Iterator[str]:

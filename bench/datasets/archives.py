@@ -182,31 +182,6 @@ def read_idx(folder: Path, begin: Begin) -> Images:
     )
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """Read every array of an .npz by its name.
-
-    Raises:
-        ValueError: the file is truncated, no .npz, larger than memory, or contains anything but arrays.
-    """
-    return _arrays(path, None)
-
-
-def read_array(path: Path, name: str, others: Mapping[str, str]) -> Array:
-    """Read one array of an .npz.
-
-    Args:
-        others: what another array means in a file without this one, by its name.
-
-    Raises:
-        ValueError: as `read_npz`, or there is no such array.
-    """
-    found = _arrays(path, (name, *others))
-    if name in found:
-        return found[name]
-    why = next((why for other, why in others.items() if other in found), "")
-    raise ValueError(f"{path}: has no array {name}{f': {why}' if why else ''}")
-
-
 def read_npy(path: Path) -> Array:
     """Read an .npy.
 
@@ -221,7 +196,12 @@ def read_npy(path: Path) -> Array:
     return array
 
 
-def _arrays(path: Path, only: Sequence[str] | None) -> dict[str, Array]:
+def read_npz(path: Path, only: Sequence[str] | None = None) -> dict[str, Array]:
+    """Read the arrays of an .npz by name, or only some of them.
+
+    Raises:
+        ValueError: the file is truncated, no .npz, larger than memory, or contains anything but arrays.
+    """
     if reason := why_not_regular(path):
         raise ValueError(f"{path}: {reason}")
     found = {}

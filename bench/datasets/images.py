@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.datasets.archives import read_array
+from bench.datasets.archives import read_npz
 from bench.store.files import whole
 
 Levels = NDArray[np.uint8]  # (n, H, W, C), C of 1 or 3
@@ -84,9 +84,11 @@ def read_samples(path: Path) -> Levels:
     Raises:
         ValueError: the file is missing or truncated, or has no 8-bit images in arr_0.
     """
-    samples = read_array(
-        path, "arr_0", {"mu": "mu and sigma of features are not used; samples of images would work"}
-    )
+    arrays = read_npz(path, ("arr_0", "mu"))
+    if "arr_0" not in arrays:
+        why = ": mu and sigma of features are not used; samples of images would work" * ("mu" in arrays)
+        raise ValueError(f"{path}: has no array arr_0{why}")
+    samples = arrays["arr_0"]
     if samples.ndim != 4 or samples.dtype != np.uint8 or samples.shape[3] not in PNG_COLOURS:
         raise ValueError(
             f"{path}: arr_0 must be uint8 images (n, H, W, 1 or 3), got {samples.dtype} {samples.shape}"

@@ -2,17 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, median, stdev
-
-__all__ = [
-    "effective_count",
-    "gini",
-    "mean_interval",
-    "median",
-    "quantile",
-    "ratio_interval",
-    "student_t",
-]
+from statistics import fmean, stdev
+from statistics import median as median  # of this module too
 
 
 def quantile(samples: Sequence[float], q: float) -> float:
