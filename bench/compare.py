@@ -46,7 +46,7 @@ def _pairs(files: Sequence[Path], *, across: bool) -> tuple[list[Matched], list[
             raise UsageError("--across: needs two files")
         found = agreement.repeats(first)
         if not found:
-            raise UsageError(f"{files[0]}: measures no case twice; name a second file to compare it with")
+            raise UsageError(f"{files[0]}: has no repeated case; name a second file")
         return found, []
     second = records.read_contents(files[1]).records
     if files[0].samefile(files[1]):
@@ -166,10 +166,12 @@ def parser() -> options.Parser:
         nargs="?",
         const=True,
         metavar="TEXT",
-        help="append TEXT to FILE as a remark; without TEXT, the summary of the comparison",
+        help="append TEXT to FILE as a note; without TEXT, the summary of the comparison",
     )
-    notes.add_argument("--about", default="", metavar="PATTERN", help="cases of the remark (default: all)")
-    notes.add_argument("--author", default="", metavar="NAME", help="of the remark")
+    notes.add_argument(
+        "--about", default="", metavar="PATTERN", help="cases the note is about (default: all)"
+    )
+    notes.add_argument("--author", default="", metavar="NAME", help="of the note")
     options.add_output(made)
     return made
 

@@ -235,21 +235,18 @@ def _trainings(args: argparse.Namespace) -> list[Training]:
 
 def parser() -> options.Parser:
     made = options.parser("bench.flops", __doc__)
-    options.add_models(made, default="all; with --training those of FCDM's Table 17")
+    options.add_models(made, default="all; for --training the rows of FCDM's Table 17")
     options.add_res(made, default=SIZES)
     made.set_defaults(res=None)  # --explain has another default
     text = "images in a counted call (1), or in a training step (256)"
     options.add(made, "--batch", options.positive_int, text)
-    text = (
-        f"some of {', '.join(COUNTERS)} (default: torch); with --explain the packages to run, or torch to "
-        "run none"
-    )
+    text = f"some of {', '.join(COUNTERS)} (default: torch); for --explain packages to run, or torch"
     options.add(made, "--counter", COUNTERS, text, several=True, metavar="COUNTER")
     made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
     options.add(made, "--explain", str, "why counters differ on these models (at 256 px)", several=True)
     cost = made.add_argument_group("cost of a training, at 256 px")
     options.add_flag(cost, "--training", "ZFLOPs, device-hours and joules of a training")
-    text = f"of a --model's training (default: {training_cost.STEPS})"
+    text = f"training steps, with --model (default: {training_cost.STEPS})"
     options.add(cost, "--steps", options.positive_int, text)
     text = "with timed training steps (default: those that the report reads)"
     options.add(cost, "--records", records.records_file, text, several=True, metavar="FILE.jsonl")

@@ -110,7 +110,7 @@ def _body(args: argparse.Namespace) -> int:
         absent = [row for row in rows if isinstance(row, kernels.Line) and row.status == NOT_HERE]
         rows = [row for row in rows if row not in absent]
         reasons = dict.fromkeys(f"{row.implementation.name}: {row.reason}" for row in absent)
-        notes += [f"not here: {reason}" for reason in reasons]
+        notes += [f"not run: {reason}" for reason in reasons]
     show(kernels.TABLE, rows, [*notes, *_notes(found, peaks)], args)
     return 0
 
@@ -147,9 +147,8 @@ def parser() -> options.Parser:
     text = f"default: fp32 tf32 bf16, as far as the device has them{several}"
     options.add(made, "--precision", PRECISIONS, text, several=True)
     text = (
-        "conv: depthwise; block: with norm, shift and scale behind it; gelu-product: GELU and norms behind a "
-        "product; scaled-product: scale and shift before it, gate and residual behind; shuffled-product: of "
-        "an upsampled image and its skip (default: those that the model has)"
+        "conv (depthwise convolution), block (conv, norm, modulation), gelu-product, scaled-product, "
+        "shuffled-product: docs/kernels.md (default: those of the model)"
     )
     options.add(made, "--operation", OPERATIONS, text, default=list(OPERATIONS), several=True)
     text = f"window of conv and block (default: the model's own){several}"

@@ -281,8 +281,8 @@ def parser() -> options.Parser:
         "--fits",
         nargs="*",
         metavar="DEVICE",
-        help="fit a line through the batches and give the largest batch for GPUs, as 'RTX 4090', or sizes, "
-        "as 24GiB; without a name for this machine's GPU",
+        help="largest batch for these GPUs ('RTX 4090') or sizes (24GiB), by a line through the batches "
+        "(default: this machine's GPU)",
     )
     options.add_flag(made, "--find-max-batch", "verify the largest batch of --fits, and correct it")
     text = "memory for the driver and the CUDA context (default: 1GiB)"

@@ -113,7 +113,7 @@ def _profile_jobs(args: argparse.Namespace) -> list[Job]:
     ]
     if args.trace is not None and len(cases) != 1:
         raise options.UsageError(
-            f"--trace {args.trace}: is of one pass, got {len(cases)}; name one --model, --res and --precision"
+            f"--trace {args.trace}: traces one pass, got {len(cases)}; name one --model, --res, --precision"
         )
     return [profile_job(case, args.trace) for case in cases]
 

@@ -180,7 +180,9 @@ def _case(
     )
     task = chains.task_of(ModelCase(**fields), source)
     if task.given_channels:
-        raise options.UsageError(f"--model {name}: takes a small image as well, which nothing gives it")
+        raise options.UsageError(
+            f"--model {name}: an upsampler needs a low-resolution image, which bench.sample does not supply"
+        )
     guided: int | None = args.guided_channels
     if guided is not None and guided > task.in_channels:
         raise options.UsageError(f"--guided-channels {guided}: {name} has {task.in_channels} here")

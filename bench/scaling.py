@@ -85,7 +85,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     given = [name for name in (*_TIMING, *_OF_DEVICE) if getattr(args, name) is not None]
     if args.no_measure and given:
         flag = given[0].replace("_", "-")
-        raise options.UsageError(f"--{flag}: is an option of timing, and --no-measure times nothing")
+        raise options.UsageError(f"--{flag}: has no use with --no-measure, which times nothing")
     if args.weights:
         raise options.UsageError(f"--weights {args.weights}: weights do not change costs; leave it out")
     defaults = {name: value for name, value in _TIMING.items() if name not in given}

@@ -131,7 +131,7 @@ def parser() -> options.Parser:
     made.add_argument("--format", choices=FORMATS, default="table", help="of the plan (default: table)")
     again = made.add_mutually_exclusive_group()
     options.add_flag(again, "--force", "measure again what --out holds")
-    text = "pass over cases that other code or another torch answered on this device; not trainings"
+    text = "skip cases stored for this device under any code or torch version; trainings are repeated"
     options.add_flag(again, "--any-software", text)
     return made
 

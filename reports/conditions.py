@@ -28,7 +28,7 @@ def counted_line(found: Sequence[MacCount | None], models: Sequence[str], res: S
         by += f"; {counter} for {', '.join(sorted(names, key=order))}"
     batches = ", ".join(str(batch) for batch in sorted({count.case.batch for count in counts}))
     software = _environments([count.environment for count in counts])
-    return f"counter {by}; batch {batches}, given per image; precision: a count has none; {software}."
+    return f"counter {by}; per image, counted at batch {batches}; {software}."
 
 
 def setting_line(

@@ -27,9 +27,9 @@ def head(records: Sequence[Record], evidence: Evidence) -> str:
     """Title, conventions and the number of records."""
     lines = [
         "# Diffusion backbones: published, counted and measured",
-        "*Published* is what the papers print, digit for digit; *counted* and *measured* are this suite's "
-        "records; *predicted* was computed and nothing ran. None replaces another. One multiply-accumulate "
-        "(MAC) is two FLOPs; what the papers print as FLOPs is a count of MACs, headed GMACs here. "
+        "*Published*: as the papers print it. *Counted*, *measured*: by this suite. *Predicted*: from a "
+        "model of the hardware, not run. One multiply-accumulate (MAC) is two FLOPs; what the papers print "
+        "as FLOPs is a count of MACs, headed GMACs here. "
         f"{BLANK} is a missing number.",
     ]
     if not records:
@@ -66,7 +66,7 @@ def answers(found: Sequence[Answer]) -> str:
     rest = f"\n\n{len(found) - len(shown)} more are in report.html." if len(found) > len(shown) else ""
     text = (
         f"Models of one size under one setting; *among* is their number. {BRACKETS}. *Cannot tell*: the "
-        "passes differ by no more than processes do, or interleaved rounds do not decide."
+        "difference is within the spread between processes, or the interleaved comparison has no verdict."
     )
     return f"## Answers\n\n{text}\n\n{markdown(columns, [one.records for one in shown])}{rest}"
 

@@ -45,7 +45,7 @@ def test_every_kind_of_record_has_rows() -> None:
     [
         ({"res": 0}, "--res: must be"),
         ({"nonsense": 1}, "unrecognized arguments: --nonsense"),
-        ({"model_args": {"depth": 1}}, "--model-args: belong to a model of yours"),
+        ({"model_args": {"depth": 1}}, "--model-args: apply to models of your own"),
         ({"out": "counts.csv"}, "out: must end in .jsonl"),
     ],
 )

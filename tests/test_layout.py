@@ -161,4 +161,4 @@ def test_an_old_command_names_the_new_one(old: str) -> None:
         [sys.executable, "-m", f"bench.{old}", "--help"], capture_output=True, text=True, cwd=ROOT
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith(f"python -m bench.{old}: is now python -m bench.")
+    assert done.stderr.startswith(f"python -m bench.{old}: replaced by python -m bench.")

@@ -90,7 +90,7 @@ def _sentence(device: str, work: str, group: Sequence[MeasuredPeak]) -> str:
     return (
         f"measured / predicted peak of {work} on {device}: {_spread([ratio for ratio, _ in ratios])} "
         f"in {len(ratios)} cases of {', '.join(sorted({peak.case.model for peak in group}))}; "
-        f"farthest from 1: {of.case.model} {of.case.settings}, {fixed(3, farthest)}; "
+        f"largest deviation: {of.case.model} {of.case.settings}, {fixed(3, farthest)}; "
         f"without parameters, moments and EMA: {_spread(passes)}"
     )
 

@@ -183,8 +183,8 @@ def drift_summary(drift: Drift | None) -> str:
     if drift is None:
         return f"{why_refused(drift)}: no intervals and no verdicts"
     return (
-        f"visits of one case differ by {100 * drift.sd:.1f} % (standard deviation, {drift.freedom} degrees "
-        f"of freedom), which the intervals include; above {100 * MAX_DRIFT:.0f} % there are no verdicts"
+        f"standard deviation between visits of a case: {100 * drift.sd:.1f} % ({drift.freedom} degrees of "
+        f"freedom), included in the intervals; above {100 * MAX_DRIFT:.0f} % there is no verdict"
     )
 
 

@@ -87,7 +87,7 @@ class Cost:
             return ""
         found = (("printed MACs", self.from_printed), ("counted MACs", self.from_counted))
         return "; ".join(
-            f"{'as' if rounds_to(value, printed) else 'not as'} the {what} give"
+            f"{what}: {'yes' if rounds_to(value, printed) else 'no'}"
             for what, value in found
             if value is not None
         )
@@ -238,7 +238,7 @@ _COST: tuple[Column[CostRow], ...] = (
     ),
     Column("from printed", lambda row: row.cost.from_printed, key="zetta_macs_from_printed"),
     Column("from counted", lambda row: row.cost.from_counted, key="zetta_macs_from_counted"),
-    Column("printed is", lambda row: row.cost.verdict, key="verdict"),
+    Column("published equals", lambda row: row.cost.verdict, key="verdict"),
     Column("ZFLOPs kept", lambda row: row.cost.flops(False), _zetta, key="flops_kept"),
     Column("recomputed", lambda row: row.cost.flops(True), _zetta, key="flops_recomputed"),
     Column("as released", lambda row: row.cost.release_flops, _zetta, key="flops_as_released"),

@@ -111,7 +111,7 @@ def meta_models(
 
 
 def container_of(weights: Path | None) -> str:
-    """The key under which a checkpoint, already checked, has what is read of it."""
+    """Key of the weights within a checkpoint that was checked; blank for a plain state_dict."""
     from models.weights import read_weights
 
     return "" if weights is None else read_weights(weights).container
@@ -164,9 +164,11 @@ def _builds(name: str, size: Size, flag: str) -> None:
 
 def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
     from models.contract import build, check
-    from models.registry import is_plugin, task_at
+    from models.registry import find, is_plugin, task_at
     from models.users.calls import notes_of
 
+    with usage_errors(f"{flag} "):
+        find(name)
     with usage_errors(f"{flag} ", f" (at --res {size_text(size)})"):
         task = task_at(name, *height_width(size))
         if not is_plugin(name):

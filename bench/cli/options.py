@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
             if given:
                 setattr(parsed, field, changed)
         if not is_any:
-            raise ValueError("belong to a model of yours, as net.py:Net; our backbones take none")
+            raise ValueError("apply to models of your own (net.py:Net) only")
 
 
 def command(make: Callable[[], Parser], body: Callable[[argparse.Namespace], int]) -> Callable[..., int]:
@@ -271,7 +271,7 @@ def add_models(parser: Parser, default: str) -> None:
 def add_model_args(parser: Parser) -> None:
     keywords = "keywords of your models: depth=12,width=384"
     add(parser, "--model-args", arguments_of, keywords, metavar="K=V,...")
-    add(parser, "--task", task_name, "your models': sd-f8, f16d32, pixels:velocity")
+    add(parser, "--task", task_name, "of your models: sd-f8, f16d32, pixels:velocity")
 
 
 def task_name(text: str) -> str:

@@ -15,19 +15,19 @@ def add_options(parser: options.Parser) -> None:
     """Add the options of networks and their inputs."""
     text = "files or run folders of bench.convergence, of which the newest checkpoint is taken"
     options.add(parser, "--checkpoint", Path, text, several=True, metavar="PATH")
-    text = "of their averaged weights (default: those as trained)"
+    text = "EMA decay of the weights (default: no EMA)"
     decay = options.number_in(0, 1, "from 0 to below 1, as 0.9999")
     options.add(parser, "--ema", decay, text, metavar="DECAY")
-    options.add(parser, "--model", str, "a backbone whose authors' checkpoint --weights is")
-    options.add(parser, "--weights", Path, ".pt or .safetensors with their keys")
-    options.add(parser, "--objective", OBJECTIVES, f"of --weights: {', '.join(OBJECTIVES)}", default="iddpm")
+    options.add(parser, "--model", str, "backbone of --weights")
+    options.add(parser, "--weights", Path, "released checkpoint, .pt or .safetensors")
+    options.add(parser, "--objective", OBJECTIVES, f"training objective of --weights: {', '.join(OBJECTIVES)}", default="iddpm")
     text = (
         "digits, fashion-mnist, cifar10 or a path of latents (default: what the checkpoints were trained on, "
         "else digits)"
     )
     options.add(parser, "--data", str, text, metavar="NAME|PATH")
     options.add(parser, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
-    options.add(parser, "--images", options.positive_int, "of its validation part", default=IMAGES)
+    options.add(parser, "--images", options.positive_int, "validation images", default=IMAGES)
     text = "timesteps from 0 to 999; of flow, thousandths of noise (default: 0, every 100th, 999)"
     options.add(parser, "--levels", level, text, default=list(LEVELS), several=True, metavar="T")
     options.add(parser, "--batch", options.positive_int, "images a pass", default=BATCH)
@@ -43,11 +43,11 @@ def check(args: argparse.Namespace) -> None:
     if (args.model is None) != (args.weights is None):
         given, other = ("--model", "--weights") if args.weights is None else ("--weights", "--model")
         raise options.UsageError(
-            f"{given}: needs {other} beside it, as only trained networks are looked into"
+            f"{given}: needs {other}; only trained networks are analysed"
         )
     if args.model is None and not args.checkpoint:
         works = "--checkpoint PATH of bench.convergence, or --model NAME --weights FILE"
-        raise options.UsageError(f"nothing to look into: give {works}")
+        raise options.UsageError(f"no network: give {works}")
 
 
 def level(text: str) -> int:

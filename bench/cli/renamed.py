@@ -6,5 +6,5 @@ from typing import NoReturn
 
 def end(old: str, new: str) -> NoReturn:
     """Print the replacement of a command, and exit."""
-    print(f"python -m bench.{old}: is now python -m {new}", file=sys.stderr)
+    print(f"python -m bench.{old}: replaced by python -m {new}", file=sys.stderr)
     raise SystemExit(2)

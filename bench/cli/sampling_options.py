@@ -19,7 +19,7 @@ def add_chain(parser: options.Parser) -> None:
     chain = parser.add_argument_group("the chain")
     guidance = options.number_in(0, math.inf, "a number of at least 0, as 1.5; 1 is none")
     steps = f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
-    options.add(chain, "--ema", options.decay_or_none, "an average of a checkpoint", metavar="DECAY")
+    options.add(chain, "--ema", options.decay_or_none, "EMA decay of the weights (default: no EMA)", metavar="DECAY")
     options.add(chain, "--objective", OBJECTIVES, f"{', '.join(OBJECTIVES)} (default: as trained)")
     options.add(chain, "--sampler", str, "ancestral, ddim; sde, euler, heun; heun-euler")
     options.add(chain, "--steps", positive_int, steps)
@@ -27,11 +27,11 @@ def add_chain(parser: options.Parser) -> None:
     options.add(chain, "--guided-channels", positive_int, f"default: the first {GUIDED}", metavar="C")
     options.add(chain, "--n", positive_int, "images (default: one batch)")
     options.add(chain, "--seed", options.whole_number, "of the noise", default=0)
-    labels = "in turn (default: all)"
+    labels = "class labels, repeated in order (default: all)"
     options.add(chain, "--classes", options.whole_number, labels, default=[], several=True, metavar="LABEL")
     options.add(chain, "--out-dir", Path, "write samples there (default: only time)", metavar="DIR")
-    options.add(chain, "--decoder", str, "makes images of latents, untimed", metavar="PKG.MOD:FACTORY")
-    options.add(chain, "--autoencoder", AUTOENCODERS, "sd-f8: decodes too, stages timed")
+    options.add(chain, "--decoder", str, "your decoder of latents, not timed", metavar="PKG.MOD:FACTORY")
+    options.add(chain, "--autoencoder", AUTOENCODERS, "sd-f8: decode, and time each stage")
 
 
 def add_comparison(parser: options.Parser) -> None:
@@ -44,10 +44,10 @@ def add_comparison(parser: options.Parser) -> None:
     options.add(compare, "--features", str, "default: inception if installed", metavar="inception|DATA")
     options.add(compare, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
     options.add(compare, "--limit", positive_int, "images of each set")
-    options.add(compare, "--kid-subset", positive_int, "images", default=1000)
-    options.add(compare, "--kid-subsets", positive_int, default=100)
-    options.add(compare, "--neighbours", positive_int, default=3)
-    options.add(compare, "--compared", positive_int, default=10_000)
+    options.add(compare, "--kid-subset", positive_int, "images of a subset", default=1000)
+    options.add(compare, "--kid-subsets", positive_int, "subsets of KID", default=100)
+    options.add(compare, "--neighbours", positive_int, "k of precision and recall", default=3)
+    options.add(compare, "--compared", positive_int, "images for precision and recall", default=10_000)
 
 
 def check_decoding(args: argparse.Namespace) -> None:

@@ -115,7 +115,7 @@ TORCHPROFILE_RULES: Mapping[Any, Rule] = {
 
 
 def rule_of(func: Any, rules: Mapping[Any, Rule]) -> Rule | None:  # noqa: ANN401 - an operator's overload
-    """The rule of an operator, or of the one that an operator such as baddbmm_ is the in-place form of."""
+    """The rule of an operator; an in-place operator (baddbmm_) has that of its out-of-place form."""
     packet = func._overloadpacket
     if packet in rules:
         return rules[packet]

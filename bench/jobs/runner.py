@@ -76,7 +76,7 @@ def run(jobs: Sequence[Job], store: Store | None, *, force: bool, begin: Callabl
 
 
 def _keep(jobs: Sequence[Job], parts: Mapping[int, Sequence[Record]], store: Store | None) -> None:
-    """Store what an interrupted run has of unfinished cases, as records of fewer processes."""
+    """Store the finished processes of interrupted cases."""
     for index, finished in parts.items():
         repetition = jobs[index].repetition
         if store is not None and finished and repetition is not None:

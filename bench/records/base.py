@@ -96,7 +96,7 @@ class Case:
 
     @property
     def identified(self) -> "Case":
-        """The case without what does not identify it: equal for equal identities."""
+        """The case reduced to the fields of its identity."""
         return self
 
     def identity(self, *, effort: bool) -> dict[str, Any]:

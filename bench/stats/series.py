@@ -65,7 +65,7 @@ def _rank(n: int, confidence: float) -> int:
 
 
 def standard_error(samples: Sequence[float]) -> float:
-    """Of the median of a series: the half-width of its 95 % interval in those of a normal distribution.
+    """Standard error of the median: half the width of its 95 % interval / 1.96.
 
     With fewer than six samples, of the interval between the least and the largest; 0 for one sample.
     """

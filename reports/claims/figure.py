@@ -89,9 +89,9 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
         fontsize=8,
     )
     caption = (
-        "Filled: measured, with its interval; hollow: published; the band: where a measured ratio agrees "
-        "with it. The stroke is the ratio of MACs. Every row has the setting nearest to the published one, "
-        "named on the right with the verdict; all axes are logarithmic."
+        "Filled: measured, with its interval. Hollow: published; the band around it: where a claim holds. "
+        "Stroke: ratio of MACs. Right: verdict and setting, the nearest to the published one. All axes are "
+        "logarithmic."
     )
     return figure, title, caption
 

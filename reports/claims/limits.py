@@ -1,5 +1,6 @@
 """What the CPUs among the devices can answer of the claims, and what they cannot."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from baselines import load
@@ -32,18 +33,20 @@ def _is_cpu(one: Finding) -> bool:
 
 
 def _table(found: Sequence[Finding]) -> Columns:
+    """Each claim once: its verdict if all CPUs and models that it was measured with agree."""
     rows = []
     for heading, quantities in PARTS:
         if quantities == COUNTS:
             continue
-        of = [one for one in found if one.claim.quantity in quantities]
-        verdicts = [
-            str(len({one.claim.id for one in of if _is_cpu(one) and one.verdict == verdict}) or BLANK)
-            for verdict in (HOLDS, FAILS, OPEN)
-        ]
-        unmeasured = len({one.claim.id for one in of if one.verdict == UNMEASURED})
-        rows.append([heading, str(len({one.claim.id for one in of})), *verdicts, str(unmeasured or BLANK)])
-    names = ("quantity", "claims", *(f"on a CPU: {word}" for word in (HOLDS, FAILS, OPEN)), UNMEASURED)
+        claims = {one.claim.id for one in found if one.claim.quantity in quantities}
+        verdicts: dict[str, set[str]] = {}
+        for one in filter(_is_cpu, found):
+            if one.claim.id in claims:
+                verdicts.setdefault(one.claim.id, set()).add(one.verdict)
+        agreed = Counter(of.pop() if len(of) == 1 else OPEN for of in verdicts.values())
+        counts = [len(claims), agreed[HOLDS], agreed[FAILS], agreed[OPEN], len(claims) - len(verdicts)]
+        rows.append([heading, *(str(count or BLANK) for count in counts)])
+    names = ("quantity", "claims", HOLDS, FAILS, f"{OPEN}, or CPUs differ", "not measured on a CPU")
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 

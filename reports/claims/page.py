@@ -102,12 +102,14 @@ def _reading() -> str:
 
 
 def _tally(found: Sequence[Finding]) -> str:
-    """Lines with the number of each verdict: of counts, and of measurements by device."""
+    """Lines with the number of each verdict: of counts, and of measurements by device; claims add up."""
     counted = [one for one in found if one.claim.quantity in COUNTS and one.counted is not None]
     lines = [f"- Counted, {_rows(counted)}: {_verdicts(counted)}." if counted else ""]
-    for device in devices(found):
-        of = [one for one in found if one.device == device]
-        lines.append(f"- Measured on {device}, {_rows(of)}: {_verdicts(of)}.")
+    measured = {device: [one for one in found if one.device == device] for device in devices(found)}
+    if measured:
+        claims = {one.claim.id for of in measured.values() for one in of}
+        lines.append(f"- Measured on one device or more, {len(claims)} claims:")
+    lines += [f"    - on {device}, {_rows(of)}: {_verdicts(of)}." for device, of in measured.items()]
     open_claims = {one.claim.id for one in found if one.verdict in (UNMEASURED, UNCOUNTED)}
     lines.append(f"- Neither counted nor measured here: {len(open_claims)} of {len(load.claims())} claims.")
     return "\n".join(filter(None, lines))
@@ -277,7 +279,7 @@ def _shares(records: Sequence[Record]) -> list[str]:
     return [
         "## Shares of the roofline",
         "Floor / measured median, of the fastest measurement of a pass on a device whose ceilings were "
-        "measured, with the 95 % interval of the median; the floors are computed (report.md, *Floors and "
+        "measured, with the 95 % interval of the median; the floors are computed (speed.md, *Floors and "
         "rooflines*). Above 100 % are passes that fusion, caches or an algorithm of fewer FLOPs make faster.",
         markdown(
             {

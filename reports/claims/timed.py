@@ -4,8 +4,8 @@ A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval ove
 `bench.analysis.speed_ratios`), or from two models timed separately under one setting (95 % bootstrap of both
 medians, widened by the difference between visits of one case in the same records or in bench.scaling of the
 same work and device). A slow-down comes from bench.scaling; or from comparisons at two sizes: of one model
-the ratio of its times, widened by the difference between hours, of two models the quotient of their two
-interleaved ratios, in which hours cancel; or from two sizes timed separately.
+the ratio of its times, with the variation between hours in the interval, of two models the quotient of two
+interleaved ratios, in which slow changes of the machine cancel; or from two sizes timed separately.
 """
 
 import math
@@ -44,8 +44,9 @@ class Measured:
 
     @property
     def environment(self) -> Environment:
-        """The environment of the newest record."""
-        return max((record.environment for record in self.records), key=lambda one: one.date)
+        """The environment of the newest record of the device; records of counts name another, meta."""
+        own = [r.environment for r in self.records if r.environment.device == self.setting.device]
+        return max(own, key=lambda one: one.date)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

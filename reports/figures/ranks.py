@@ -62,9 +62,9 @@ def bumps(
     title = f"Ranks by speed under every setting: {base.device}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     caption = (
-        f"{finding} From the fastest (top); in a mark the rank, at its right the speed as a multiple of "
-        "DiT's, or of the first family's where there is no DiT. A bracket joins neighbours that the 99 % "
-        "intervals do not separate. Hollow: printed by the paper, without intervals. The baseline is "
+        f"{finding} Fastest at the top. In a marker: rank; at its right: speed / DiT's speed, or the "
+        "first family's where there is no DiT. Brackets join tied families (the 99 % interval of their ratio "
+        "contains 1). Hollow: printed by the paper, without intervals. The baseline is "
         f"{base.but_device}; other columns name what differs from it."
     )
     return figure, title, caption

@@ -68,10 +68,10 @@ def _size(one: Ranks) -> tuple[int, str]:
 
 def _reading() -> str:
     return (
-        "Whether the order of two families of one size depends on the setting. A rank is one more than the "
-        "number of families that are faster for certain: the 99 % interval of the ratio of speeds, over "
-        "processes or runs, lies on one side of 1. `2=` is a tie: another family of the row is not separated "
-        f"from this one. Ratios are *{INTERLEAVED}* (bench.versus, two processes or more), *{CHAINED}* "
+        "Whether the order of two families of one size depends on the setting. Rank: 1 + the number of "
+        "families that are significantly faster (the 99 % interval of the ratio of speeds, over processes or "
+        "runs, lies above 1). `2=`: tied with another family of the row. "
+        f"Ratios are *{INTERLEAVED}* (bench.versus, two processes or more), *{CHAINED}* "
         f"(products of ratios of such comparisons), or *{SEPARATE}*. Devices are never mixed. Each interval "
         "has 99 %, so of a hundred pairs of equal speed one is ordered by chance. *Published* rows rank the "
         "printed throughputs, which have no intervals; † is a number that is probably another paper's, so "
@@ -97,7 +97,7 @@ def answers(
     for words, of in by_setting.items():
         found = rank_changes.stability(of)
         if len(by_device) > 1 and found.pairs:
-            changes = f"{_counts(found, 'on each')}{_reversals(found, lambda one: one.device)}"
+            changes = f"{_counts(found, 'on each', 'on some')}{_reversals(found, lambda one: one.device)}"
             lines.append(f"The same setting on several devices, {words}: {changes}")
     return lines
 
@@ -106,20 +106,23 @@ def _on_device(of: Sequence[MeasuredRanks]) -> str:
     found = rank_changes.stability(of)
     if not found.pairs:
         return "every pair was measured under one setting only"
-    return _counts(found, "under every setting measured")
+    return _counts(found, "under every setting measured", "under some settings")
 
 
-def _counts(found: Stability, everywhere: str) -> str:
-    return (
-        f"of {_pairs(found.pairs)}, {len(found.kept)} {_verb(found.kept, 'keeps its', 'keep their')} order "
-        f"{everywhere}, {len(found.tied)} {_verb(found.tied, 'ties', 'tie')} in at least one without a "
-        f"reversal, {len(found.open)} {_verb(found.open, 'ties', 'tie')} in all, {len(found.reversed)} "
-        f"{_verb(found.reversed, 'is', 'are')} reversed for certain"
+def _counts(found: Stability, where: str, some: str) -> str:
+    """How many pairs keep or change their order: where is every setting, some is a part of them."""
+    return f"of {_pairs(found.pairs)}, " + _tally(
+        (found.kept, f"in one order {where}"),
+        (found.tied, f"tied {some} and never reversed"),
+        (found.open, f"tied {where}"),
+        (found.reversed, "reversed"),
     )
 
 
-def _verb(of: Sequence[object], one: str, several: str) -> str:
-    return one if len(of) == 1 else several
+def _tally(*groups: tuple[Sequence[object], str]) -> str:
+    """3 in one order, 1 tied, none reversed: groups that are empty are left out, but the last."""
+    parts = [f"{len(of)} {words}" for of, words in groups if of]
+    return ", ".join(parts if groups[-1][0] else [*parts, f"none {groups[-1][1]}"])
 
 
 def _pairs(count: int) -> str:
@@ -171,12 +174,11 @@ def _against_papers(
         if total:
             where = " or ".join(dict.fromkeys(setting.but_device for setting in wheres))
             stated = next(one for one in printed if (one.paper, one.res) == (paper, res)).device
+            words = ("in the same order", "tied here", "reversed here")
+            here = [(pairs, text) for pairs, text in zip(changed.values(), words, strict=True)]
             lines.append(
                 f"{paper}'s order at {res} px ({stated or 'device not stated'}) against {device}, {where}: "
-                f"of {_pairs(total)} printed and measured, {len(changed['kept'])} "
-                f"{_verb(changed['kept'], 'keeps its', 'keep their')} order, {len(changed['tied'])} "
-                f"{_verb(changed['tied'], 'ties', 'tie')} here, {len(changed['reversed'])} "
-                f"{_verb(changed['reversed'], 'is', 'are')} reversed here"
+                f"of {_pairs(total)} printed and measured, {_tally(*here)}"
                 f"{_named(changed['reversed'])}"
             )
     return lines

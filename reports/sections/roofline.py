@@ -168,20 +168,18 @@ def _missing(shown: Sequence[PassFloor], records: Sequence[Record]) -> str:
     for precision in dict.fromkeys(one.case.precision for one in shown):
         missing = drawn - {one.case.model for one in shown if one.case.precision == precision}
         if missing:
-            uncounted.append(
-                f"at {precision} {_names(missing)}, whose bytes are counted at another precision only"
-            )
+            uncounted.append(f"{_names(missing)} at {precision} (counted at another precision only)")
     known = {one.case.model for one in records if isinstance(one, OperatorCosts | MacCount)}
     no_peak: dict[str, set[str]] = {}  # by precision: counted at this size, without a floor
     for one in floors.newest_costs(records):
         if _group(one)[:2] == (text, batch) and one.case.model not in drawn:
             no_peak.setdefault(one.case.precision, set()).add(one.case.model)
     if missing := known - drawn - set().union(*no_peak.values()):
-        uncounted.append(f"{_names(missing)}, whose bytes are not counted at {text} px, batch {batch}")
-    parts = [f"Left out, until bench.roofline counts them: {'; '.join(uncounted)}. "] if uncounted else []
+        uncounted.append(f"{_names(missing)} without operator costs at {text} px, batch {batch}")
+    parts = [f"Not shown: {'; '.join(uncounted)} (bench.roofline counts them). "] if uncounted else []
     if no_peak:
         reasons = "; ".join(f"{_names(of)} (no peak for {at})" for at, of in sorted(no_peak.items()))
-        parts.append(f"Left out, though their bytes are counted: {reasons}. ")
+        parts.append(f"Not shown, though counted: {reasons}. ")
     return "".join(parts)
 
 

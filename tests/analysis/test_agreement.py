@@ -303,7 +303,7 @@ def test_another_device_is_refused_without_across(tmp_path: Path, capsys: pytest
     ("files", "message"),
     [
         (["a", "a"], "a.jsonl: named twice; name it once"),
-        (["a"], "a.jsonl: measures no case twice; name a second file"),
+        (["a"], "a.jsonl: has no repeated case; name a second file"),
         (["a", "copy"], "no timed case in common"),
         (["a", "other"], "no timed case in common"),
         (["a", "broken"], "broken.jsonl, line 1: not a record"),

@@ -67,7 +67,7 @@ def test_distributions_are_by_device_and_work() -> None:
     )
     assert "of inference on a device: median 1.000, 1.000 to 1.000 in 1 cases of DiT-S/2" in inference
     assert "median 1.000, 0.900 to 1.100 in 2 cases of DiT-S/2, FCDM-S" in training
-    assert "farthest from 1: DiT-S/2 256 px, batch 4, fp32, 0.900" in training
+    assert "largest deviation: DiT-S/2 256 px, batch 4, fp32, 0.900" in training
     assert memory_ratios.describe([]) == []
 
 

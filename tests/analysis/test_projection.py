@@ -354,7 +354,7 @@ def test_without_a_gpu_priors_and_the_tested_device_are_named() -> None:
     made_by, _ = projector_of([])
     assert made_by.describe().startswith("no GPU measured yet: its shares of the peaks are the priors")
     assert "an error of a factor of 1.2, assumed" in made_by.describe()
-    assert made_by.describe_coverage().endswith("are nominal: no measured pass tests them")
+    assert made_by.describe_coverage().endswith("90 %; no measured pass tests it")
     peaks = gpu("a CPU", 0.01)
     records: list[Record] = [*zoo(), *ceilings("a CPU", 300e12 * 0.01)]
     for work in zoo():
@@ -493,7 +493,7 @@ def test_memory_intervals_come_from_peaks_of_the_same_work() -> None:
     assert [predictions.fits(2**30, interval, round(end)) for end in (0.9 * low, 2**30, 1.1 * high)] == [
         "no",
         "perhaps",
-        "yes",
+        "probably",
     ]
 
 
@@ -690,7 +690,7 @@ def test_every_format_calls_a_prediction_one(
     for row in rows:
         assert str(row["predicted"]) == "True"
         assert float(row["images_per_s"]) <= float(row["images_per_s_at_most_eager"]) * (1 + 1e-6)
-        assert row["fits"] == "yes"
+        assert row["fits"] == "probably"
 
 
 def test_a_training_step_is_predicted_with_its_update(
@@ -729,8 +729,8 @@ def test_measured_passes_in_the_records_calibrate(tmp_path: Path, capsys: pytest
     assert run(project.main, *TINY, "--records", str(path)) == 0
     printed = capsys.readouterr()
     assert "calibrated on 9 passes on H200 SXM5 141GB" in printed.err
-    assert "the 90 % of the intervals are nominal. They held " in printed.err
-    assert "These are 9 measured passes of 9 models, too few to prove a level" in printed.err
+    assert "the nominal coverage of the intervals is 90 %. Observed: " in printed.err
+    assert "With 9 measured passes of 9 models the true coverage may be" in printed.err
 
 
 @pytest.mark.parametrize(

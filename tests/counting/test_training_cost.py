@@ -42,7 +42,7 @@ def test_published_costs_follow_from_the_printed_macs() -> None:
         ("FCDM-XL", 2_000_000),
     ]
     for one in training_cost.costs(trainings, []):
-        assert one.verdict == "as the printed MACs give"
+        assert one.verdict == "printed MACs: yes"
         assert one.release_flops is None
     assert any("three times the forward MACs" in statement for statement in training_cost.remarks())
 
@@ -50,7 +50,7 @@ def test_published_costs_follow_from_the_printed_macs() -> None:
 def test_a_printed_cost_that_does_not_follow_is_reported() -> None:
     wrong = replace(training_cost.published()[2], printed=load.Published(value=0.1, as_printed="0.100"))
     (found,) = training_cost.costs([wrong], [])
-    assert found.verdict == "not as the printed MACs give"
+    assert found.verdict == "printed MACs: no"
 
 
 def test_flops_are_twice_the_macs_of_all_passes() -> None:
@@ -76,7 +76,7 @@ def test_the_command_repeats_table_17(no_records: str, capsys: pytest.CaptureFix
     rows = json.loads(capsys.readouterr().out)
     assert [row["as_printed"] for row in rows] == ["0.228", "0.182", "0.099"]
     for row in rows:
-        assert row["verdict"] == "as the printed MACs give; as the counted MACs give"
+        assert row["verdict"] == "printed MACs: yes; counted MACs: yes"
         assert f"{row['zetta_macs_from_counted']:.3f}" == row["as_printed"]
         released = "flops_recomputed" if row["release_recomputes"] else "flops_kept"
         assert row["flops_as_released"] == row[released]

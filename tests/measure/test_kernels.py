@@ -487,7 +487,7 @@ def test_the_command_shows_all_and_measures_nothing_twice(
     assert "out of memory" in printed.out
     assert "no room" in printed.out
     assert "not here" not in printed.out
-    assert "not here: nchw-cudnn: torch 2.11.0 has no switch" in printed.err
+    assert "not run: nchw-cudnn: torch 2.11.0 has no switch" in printed.err
     assert "3 of 3 were in" in printed.err
 
 

@@ -443,7 +443,7 @@ def test_a_sweep_gets_counts_and_profiles() -> None:
         (["--batch", "0"], "--batch: must be a whole number of at least 1"),
         (["--model", "FCDM-S", "--weights", __file__], "and no floor; leave it out"),
         (["--model", "FCDM-S", "--trace", __file__], f"--trace {__file__}: exists; name another file"),
-        (["--model", "FCDM-S", "DiT-S/2", "--trace", "new.json"], "--trace new.json: is of one pass, got 2"),
+        (["--model", "FCDM-S", "DiT-S/2", "--trace", "new.json"], "--trace new.json: traces one pass, got 2"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -561,10 +561,10 @@ def test_a_roofline_names_the_models_that_it_lacks(monkeypatch: pytest.MonkeyPat
     elsewhere = [costs(model=f"DiCo-{letter}", batch=1) for letter in ("S", "B")]
     uncounted = replace(COUNT, case=replace(COUNT.case, model="DiC-S"))
     _, drawings = section.section([*counted, costs(precision="bf16"), *elsewhere, uncounted])
-    missing = drawings[0].picture.caption.partition("Left out, until bench.roofline counts them: ")[2]
+    missing = drawings[0].picture.caption.partition("Not shown: ")[2]
     assert missing.startswith(
-        "at bf16 FCDM-B, DiT-S/2, whose bytes are counted at another precision only; "
-        "DiCo-S, DiCo-B, DiC-S, whose bytes are not counted at 256 px, batch 4. "
+        "FCDM-B, DiT-S/2 at bf16 (counted at another precision only); "
+        "DiCo-S, DiCo-B, DiC-S without operator costs at 256 px, batch 4 (bench.roofline counts them). "
     )
     many = [
         replace(COUNT, case=replace(COUNT.case, model=f"SiT-{letter}/{n}"))
@@ -572,7 +572,7 @@ def test_a_roofline_names_the_models_that_it_lacks(monkeypatch: pytest.MonkeyPat
         for n in (2, 4, 8)
     ]
     shown = floors.every_floor(PEAKS, counted)
-    assert "9 models of SiT, whose bytes are not counted" in section._missing(shown, [*counted, *many])
+    assert "9 models of SiT without operator costs" in section._missing(shown, [*counted, *many])
     assert section._missing(shown, counted) == ""
 
 
@@ -583,10 +583,13 @@ def test_a_counted_model_is_left_out_for_want_of_a_peak() -> None:
     ]
     shown = floors.every_floor(PEAKS, [COSTS, half])
     assert {one.case.model for one in shown} == {"FCDM-S"}
-    reason = "Left out, though their bytes are counted: DiT-S/2 (no peak for bf16). "
+    reason = "Not shown, though counted: DiT-S/2 (no peak for bf16). "
     assert section._missing(shown, [COSTS, half]) == reason
-    uncounted = "Left out, until bench.roofline counts them: DiC-S, whose bytes are not counted at "
-    assert section._missing(shown, [COSTS, half, *others]) == f"{uncounted}256 px, batch 4. {reason}"
+    uncounted = "Not shown: DiC-S without operator costs at "
+    assert (
+        section._missing(shown, [COSTS, half, *others])
+        == f"{uncounted}256 px, batch 4 (bench.roofline counts them). {reason}"
+    )
 
 
 def test_no_two_families_of_the_zoo_look_the_same() -> None:

@@ -461,10 +461,21 @@ def test_the_page_says_what_a_cpu_cannot_answer() -> None:
     assert heading not in claims.page([interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6})]).text
     text = claims.page([on_cpu(interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6}, precision="fp32"))]).text
     table = columns(text, heading)
-    assert table["on a CPU: does not hold"] == ["-", "2", "-", "-"]
+    assert table["does not hold"] == ["-", "2", "-", "-"]
+    assert int(table["not measured on a CPU"][1]) + 2 == int(table["claims"][1])
     assert "2 claims of speed are judged on CPUs alone: Some CPU. The papers measured them on" in text
     assert "A100, batch 64 (DiCo)" in text
     assert "No CPU answers 2 claims: whether a training step fits a GPU" in text
+
+
+def test_a_newer_count_on_meta_is_not_the_measured_device() -> None:
+    record = on_cpu(interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6}, precision="fp32"))
+    found = only([record], "dico-speed-dico-xl-dit-xl-256").measured
+    assert found is not None
+    meta = replace(
+        OPERATORS, environment=replace(OPERATORS.environment, device="meta", date="2999-01-01T00:00:00+00:00")
+    )
+    assert replace(found, records=(*found.records, meta)).environment.device == "Some CPU"
 
 
 def test_a_slow_down_whose_batch_shrank_names_both_batches() -> None:

@@ -461,7 +461,7 @@ def test_samples_that_are_not_finite_are_not_written(
         (["--weights", "absent.pt"], "--weights absent.pt: no such file"),
         (["--weights", "tests"], "--weights tests: holds no checkpoint of bench.convergence"),
         (["--out-dir", "tests"], "--out-dir tests: holds other files; a new folder would work"),
-        (["--model", "ADM-up-64-256", "--res", "256"], "takes a small image as well"),
+        (["--model", "ADM-up-64-256", "--res", "256"], "needs a low-resolution image"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

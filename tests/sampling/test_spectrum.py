@@ -187,7 +187,7 @@ def test_a_checkpoint_is_analysed_once_and_then_found(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "nothing to look into: give --checkpoint PATH"),
+        ([], "no network: give --checkpoint PATH"),
         (["--model", "DiT-S/2"], "--model: needs --weights beside it"),
         (["--weights", "a.pt"], "--weights: needs --model beside it"),
         (["--checkpoint", "nowhere"], "nowhere: no such file or folder"),

@@ -256,7 +256,7 @@ def test_model_args_belong_to_models_of_users(net: str, capsys: pytest.CaptureFi
     assert "net.py:Net(depth=3)" in table
     assert "DiT-S/8," in table
     assert run(flops.main, "--model", "DiT-S/8", *argv) == 2
-    assert "--model-args: belong to a model of yours" in capsys.readouterr().err
+    assert "--model-args: apply to models of your own" in capsys.readouterr().err
     assert run(flops.main, "--model", "net.py") == 2
     assert "net.py:Net would work" in capsys.readouterr().err
 

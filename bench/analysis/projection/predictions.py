@@ -70,10 +70,10 @@ def memory_errors(records: Iterable[Record], costs: PassCosts) -> MemoryErrors:
 
 
 def fits(predicted_bytes: int, interval: Sequence[float] | None, usable_bytes: int) -> str:
-    """Whether a predicted peak fits: yes, no, or perhaps if the ends of its interval disagree."""
+    """Whether a predicted peak fits: probably, no, or perhaps if the ends of its interval disagree."""
     if interval is not None and interval[0] <= usable_bytes < interval[1]:
         return "perhaps"
-    return "yes" if predicted_bytes <= usable_bytes else "no"
+    return "probably" if predicted_bytes <= usable_bytes else "no"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class PassPrediction:
 
     @property
     def fits(self) -> str:
-        """Yes, no, perhaps, or the status of a failed prediction."""
+        """Probably, no, perhaps, or the status of a failed prediction."""
         if self.peak_bytes is not None:
             return fits(self.peak_bytes, self.memory_interval, self.usable_bytes)
         return self.memory.status if isinstance(self.memory, Skipped) else BLANK

@@ -176,8 +176,8 @@ class Projector:
         interval = f"the interval combines the uncertainty of the shares with an error of {error}"
         if not calibration.devices:
             return (
-                f"no {kind} measured yet: its shares of the peaks are the priors; {interval}; the error for "
-                f"a {kind} is unknown"
+                f"no {kind} is measured yet: the shares of its peaks are priors; {interval}; the error for a "
+                f"{kind} is unknown"
             )
         measured = " and ".join(calibration.devices)
         text = f"calibrated on {len(calibration.observations)} passes on {measured}; {interval}"
@@ -207,9 +207,9 @@ class Projector:
 
     def describe_coverage(self) -> str:
         """Coverage of the intervals on held-out passes, and what it proves about their level, in words."""
-        nominal = f"the {100 * COVERAGE:.0f} % of the intervals are nominal"
+        nominal = f"the nominal coverage of the intervals is {100 * COVERAGE:.0f} %"
         if not self.held_out:
-            return f"{nominal}: no measured pass tests them"
+            return f"{nominal}; no measured pass tests it"
         tests = []
         for left_out in dict.fromkeys(held.left_out for held in self.held_out):
             of = [one for one in self.coverages if one.left_out == left_out]
@@ -221,8 +221,8 @@ class Projector:
         models = len({one.model for one in seen})
         possible = 100 * 0.05 ** (1 / models)  # at this coverage all groups are inside with probability 5 %
         return (
-            f"{nominal}. They held {'; '.join(tests)}. These are {len(seen)} measured passes of {models} "
-            f"models, too few to prove a level: even with every model inside, {possible:.0f} % could be true"
+            f"{nominal}. Observed: {'; '.join(tests)}. With {len(seen)} measured passes of {models} models "
+            f"the true coverage may be as low as {possible:.0f} % (95 % confidence)"
         )
 
     def _widths(self, left_out: str) -> str:
