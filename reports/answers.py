@@ -81,11 +81,7 @@ def _where(setting: Setting, res: Size, letters: str) -> str:
 
 def _fastest(where: str, question: str, group: Sequence[Throughput], timings: Timings | None) -> Answer:
     ranked = sorted(group, key=lambda one: (-one.images_per_s, order(one.case.model)))
-    best = ranked[:1]
-    for one in ranked[1:]:
-        if _is_slower(one, ranked[0], timings):
-            break
-        best.append(one)
+    best = [*ranked[:1], *(one for one in ranked[1:] if not _is_slower(one, ranked[0], timings))]
     return Answer(
         where=where,
         question=question,
@@ -151,12 +147,12 @@ def _rounds(setting: Setting, res: Size, names: Sequence[str], timings: Timings)
         return None
     speeds = {reference: 1.0, **{name: one.value for name, one in known.items()}}
     ranked = sorted(speeds, key=lambda name: (-speeds[name], order(name)))
-    best = ranked[:1]
-    for name in ranked[1:]:
+
+    def is_slower(name: str) -> bool:
         found = ratio(ranked[0], name)
-        if found is not None and found.interval is not None and found.interval[0] > 1:
-            break
-        best.append(name)
+        return found is not None and found.interval is not None and found.interval[0] > 1
+
+    best = [*ranked[:1], *(name for name in ranked[1:] if not is_slower(name))]
     return _Rounds(reference=reference, ratios=known, ranked=ranked, best=best)
 
 

@@ -14,6 +14,8 @@ from bench.tables.table import Column, Table, fields
 MEASURED, PREDICTED = "measured", "predicted"
 Bounds = tuple[float, float]
 
+NO_FID = "no FID of this kind is published"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -99,7 +101,7 @@ def against_fid(fid: Fid | None, limits: Limits, objective: str) -> str:
     """Why a published FID, or the lack of one, drops a backbone; blank if it does not."""
     if fid is None:
         needed = limits.fid is not None or objective == "fid"
-        return "no FID of this kind is published" if needed else ""
+        return NO_FID if needed else ""
     if limits.fid is not None and fid.value > limits.fid:
         return f"published FID {fid.as_printed}, above {limits.fid:g}"
     return ""

@@ -113,7 +113,7 @@ def test_each_figure_is_measured_predicted_or_published(
 ) -> None:
     path = tmp_path / "known.jsonl"
     path.write_text("".join(map(to_line, [MEASURED, *costs("FCDM-S"), *costs("DiC-S")])))
-    names = ("FCDM-S", "DiT-S/2", "DiC-S")
+    names = ("FCDM-S", "DiT-S/2", "DiC-S", "DiT-Ti/2")
     args = ("--gpu", "h200", "--batch", "4", "--model", *names, "--max-fid", "60", "--records", str(path))
     assert run(choose.main, *args) == 0
     out = capsys.readouterr().out
@@ -127,8 +127,10 @@ def test_each_figure_is_measured_predicted_or_published(
     assert found["DiC-S"]["images/s, predicted"] != "-"
     assert found["FCDM-S"]["FID, published"] == "48.52"
     assert "published FID 68.40, above 60" in out
-    assert "2 of 3 backbones kept on H200 SXM5 141GB (inference, 256 px, batch 4, bf16, eager)" in out
+    assert "2 of 4 backbones kept on H200 SXM5 141GB (inference, 256 px, batch 4, bf16, eager)" in out
     assert "cannot tell " in out
+    assert "not shown: 1 without a published FID of this kind" in out
+    assert "DiT-Ti/2" not in found
     assert " --res 256 --batch 4 --precision bf16 --device cuda\n" in out
 
 
