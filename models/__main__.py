@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.cli import models, options, records
-from bench.tables.numbers import fixed, giga
-from bench.tables.table import Column, Table, fields, unit
+from bench.tables.numbers import giga, mega
+from bench.tables.table import Column, Table, fields
 from models.registry import is_plugin
 
 
@@ -122,7 +122,7 @@ TABLE = Table[Row](
     columns=(
         *fields("model", "family", "space"),
         Column("res", lambda r: r.res, str),
-        Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
+        Column("params M", lambda r: r.params, mega, key="params"),
         Column("GMACs", lambda r: r.macs, giga, key="macs"),
         Column("year", lambda r: r.year, lambda year: str(year or "-")),
         *fields("standing"),

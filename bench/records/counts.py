@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from bench.records.base import Record, SizedCase, register
 from bench.records.columns import FAMILY, LATENT, MODEL, RES, SPACE
-from bench.tables.numbers import fixed, giga, percent
-from bench.tables.table import Column, Table, fields, unit
+from bench.tables.numbers import giga, mega, percent
+from bench.tables.table import Column, Table, fields
 
 COUNTERS = {
     "torch": "convolutions, matrix products, attention, linear attention and scans",
@@ -87,7 +87,7 @@ TABLE = Table[MacCount](
     title="MACs of a forward pass and a training step",
     columns=(
         *_SIZED,
-        Column("params M", lambda r: r.params, unit(lambda value: fixed(2, value), 1e-6), key="params"),
+        Column("params M", lambda r: r.params, mega, key="params"),
         Column("trainable params", lambda r: r.params_trainable, key="params_trainable", raw=True),
         Column("GMACs", lambda r: r.macs, giga, key="macs"),
         Column("GFLOPs", lambda r: r.flops, giga, key="flops"),

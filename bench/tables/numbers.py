@@ -39,7 +39,20 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 def giga(value: float | None, digits: int = 3) -> str:
     """In units of 10^9."""
-    return BLANK if value is None else f"{value / 1e9:,.{digits}f}"
+    return _in_units(1e9, value, digits)
+
+
+def mega(value: float | None, digits: int = 2) -> str:
+    """In units of 10^6."""
+    return _in_units(1e6, value, digits)
+
+
+def _in_units(unit: float, value: float | None, digits: int) -> str:
+    """With `digits` decimals, or four significant digits where these would show one digit or none."""
+    if value is None:
+        return BLANK
+    shown = value / unit
+    return significant(shown) if 0 < shown < 10.0 ** (1 - digits) else fixed(digits, shown)
 
 
 def gibibytes(value: float | None) -> str:

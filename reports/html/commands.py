@@ -13,7 +13,9 @@ from bench.records.golden import GoldenCase
 from bench.records.kernels import DepthwiseCase, ProductCase
 from bench.records.memory import MemoryCase
 from bench.records.operators import OperatorCase
+from bench.records.pictures import PictureCase
 from bench.records.profile import ProfileCase
+from bench.records.sampling import SamplingCase
 from bench.records.scaling import ScalingCase
 from bench.records.throughput import PassCase, ThroughputCase
 from bench.records.training import TrainingCase
@@ -23,10 +25,11 @@ SWITCHES = ("cuda_graphs", "channels_last", "checkpointing")
 
 
 def command(case: Case) -> str:
-    """The command that measures a case again; blank for a kind that needs files of yours."""
+    """The command that measures a case again; blank for one that needs files of yours."""
     for kind, words in _COMMANDS.items():
         if isinstance(case, kind):
-            return shlex.join(["python", "-m", *map(str, words(case)), "--out", str(REPORTED)])
+            found = list(map(str, words(case)))
+            return shlex.join(["python", "-m", *found, "--out", str(REPORTED)]) if found else ""
     return ""
 
 
@@ -94,6 +97,17 @@ def _memory(case: MemoryCase) -> list[object]:
     return [*words, *checkpointing, "--device", case.device]
 
 
+def _sampling(case: SamplingCase) -> list[object]:
+    if case.weights != "random":
+        return []
+    words: list[object] = ["bench.sample", *_sized(case), "--objective", case.objective]
+    words += ["--sampler", case.sampler, "--steps", case.steps, "--guidance", f"{case.guidance:g}"]
+    words += ["--n", case.images, "--seed", case.seed, "--device", case.device, "--precision", case.precision]
+    words += ["--classes", *case.classes] if case.classes else []
+    words += ["--autoencoder", case.autoencoder] if isinstance(case, PictureCase) else []
+    return words + _switches(case)
+
+
 def _training(case: TrainingCase) -> list[object]:
     recipe = case.recipe
     words: list[object] = ["bench.convergence", "--model", case.model, "--data", recipe.data]
@@ -129,5 +143,6 @@ _COMMANDS: dict[type[Case], Callable[[Any], list[object]]] = {
         *("bench.roofline", *_sized(case), "--precision", case.precision, "--device", case.device),
         *("--by", case.by, "--profile"),
     ],
+    SamplingCase: _sampling,
     TrainingCase: _training,
 }

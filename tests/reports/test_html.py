@@ -97,7 +97,7 @@ def test_a_command_is_one_that_its_parser_takes(record: Record) -> None:
         module = importlib.import_module(words[2])
         module.parser().parse_args(words[3:])
     else:
-        assert record.case.kind in ("quality", "sample", "picture", "spectrum", "channels")
+        assert record.case.kind in ("quality", "sample", "spectrum", "channels")
 
 
 @pytest.mark.parametrize(
