@@ -13,6 +13,7 @@ from bench.records.profile import Profile
 from bench.records.quality import Quality
 from bench.records.throughput import Throughput
 from bench.store import codec
+from bench.tables.numbers import giga, mega
 from tests.records.examples import (
     CASE,
     CEILING,
@@ -276,3 +277,13 @@ def test_a_failed_memory_of_format_1_is_skipped() -> None:
 def test_an_unknown_question_of_format_1_is_refused() -> None:
     with pytest.raises(StoreError, match="not a record of format 1: ValueError question 'rumour'"):
         codec.from_dict(old("throughput", "rumour", **body_of(THROUGHPUT)))
+
+
+def test_small_counts_keep_four_digits() -> None:
+    assert [giga(value) for value in (64_586e6, 294_912.0, 0.0, None)] == [
+        "64.586",
+        "0.0002949",
+        "0.000",
+        "-",
+    ]
+    assert [mega(value) for value in (698_812_928, 296)] == ["698.81", "0.000296"]
