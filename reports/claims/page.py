@@ -77,28 +77,33 @@ def _of(found: Sequence[Finding], quantities: Sequence[str]) -> list[Finding]:
 
 
 def _reading() -> str:
-    return (
-        "Claims are in our words (baselines/claims.csv, with the cells of the tables behind every number). "
-        "*Published* is the number as the text states it, or what the printed cells give. **Holds**: of a "
-        "count, it rounds to what is printed, and nearly holds within 5 %; of a measured ratio, its whole "
-        "interval lies within "
-        f"{100 * BAND:.0f} % of the published, or within its printed digits where they are coarser (4 times "
-        "is 3.5 to 4.5). **Does not hold**: the whole interval lies outside. **Cannot tell**: it straddles "
-        "an end of that band, there are too few samples, the machine was disturbed, or no case was visited "
-        "twice, so that the difference between visits is unknown. A ratio of speeds comes from interleaved "
-        "rounds (bench.versus, 99 % interval over processes, of three runs or more over runs; one process "
-        "alone gives no verdict), else from products of such ratios through shared models, "
-        "else from two models timed separately under one setting (95 %, widened by the difference between "
-        "visits of a case). Clocks that differed steadily, as under a power cap, are a remark beside it; "
-        "where they drifted there is no verdict. A slow-down comes from bench.scaling, else from "
-        "comparisons at two sizes (hours included), else from two sizes timed separately. Of the settings of "
-        "a device that give a verdict, the one nearest to the published decides; brackets give "
-        "the published setting if it differs; *other settings* are the lowest and the highest value of "
-        f"the rest. *{libraries.MARK}*: two families are compared on a device whose rates of matrix products "
-        f"and of convolutions differ by more than {libraries.UNEQUAL:g} times, which decides the ratio too; "
-        "the ratio in bf16 stands beside it. Predictions have their own column and give no verdict. A device "
-        "without a row for a claim has no measurement for it."
-    )
+    band = f"{100 * BAND:.0f} %"
+    rules = {
+        HOLDS: "a count rounds to what is printed; the whole interval of a measured ratio lies within "
+        f"{band} of the published, or within its printed digits where they are coarser (4 times is 3.5 to 4.5)",
+        NEARLY: "a count",
+        FAILS: "the whole interval of a measured ratio lies outside that band; a count differs by more than 5 %",
+        OPEN: "the interval crosses an end of the band, there are too few samples, clocks drifted, or no case "
+        "was visited twice, so that the difference between visits is unknown",
+    }
+    lines = [
+        "Claims are paraphrased; baselines/claims.csv names the printed cells behind each. *Published* is the "
+        "number as the text states it, or what these cells give.",
+        markdown({"verdict": list(rules), "rule": list(rules.values())}),
+        "- A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval over processes, or over "
+        "three runs and more; one process gives no verdict), else from products of such ratios through shared "
+        "models, else from two models timed separately under one setting (95 %, with the variation between "
+        "visits).",
+        "- A slow-down comes from bench.scaling, else from comparisons at two sizes (with the variation between "
+        "hours), else from two sizes timed separately.",
+        "- Of the settings of a device that give a verdict, the nearest to the published decides; brackets name "
+        "the published setting if it differs. *Other settings*: the lowest and the highest value of the rest.",
+        f"- *{libraries.MARK}*: on this device the rates of matrix products and of convolutions differ by more "
+        f"than {libraries.UNEQUAL:g} times, which affects the ratio too; the ratio in bf16 stands beside it.",
+        "- Predictions have their own column and give no verdict. Clocks that differed steadily, as under a "
+        "power cap, are a remark.",
+    ]
+    return "\n\n".join([*lines[:2], "\n".join(lines[2:])])
 
 
 def _tally(found: Sequence[Finding]) -> str:

@@ -65,11 +65,6 @@ PUBLISHED_ONLY = (
         nearest="their printed cells",
     ),
     PublishedOnly(
-        item="ADM-U",
-        reason="two networks, a base and an upsampler",
-        nearest="both of them, in counting.md; their sums, in baselines/macs_unets.csv",
-    ),
-    PublishedOnly(
         item="DiCo Table 3, isotropic DiCo; DiCo Table 4, channel self-attention, focused linear, agent",
         reason="no configuration fits the printed numbers (grade open)",
         nearest="the notes under the tables",
