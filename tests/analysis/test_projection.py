@@ -352,7 +352,7 @@ def test_passes_of_a_gpu_calibrate_gpus_by_themselves() -> None:
 
 def test_without_a_gpu_priors_and_the_tested_device_are_named() -> None:
     made_by, _ = projector_of([])
-    assert made_by.describe().startswith("no GPU measured yet: its shares of the peaks are the priors")
+    assert made_by.describe().startswith("no GPU is measured yet: the shares of its peaks are priors")
     assert "an error of a factor of 1.2, assumed" in made_by.describe()
     assert made_by.describe_coverage().endswith("90 %; no measured pass tests it")
     peaks = gpu("a CPU", 0.01)
@@ -675,7 +675,7 @@ def test_every_format_calls_a_prediction_one(
 ) -> None:
     assert run(project.main, *TINY, *empty(tmp_path), "--format", form) == 0
     printed = capsys.readouterr()
-    assert "predicted, not measured; no GPU measured yet" in printed.err
+    assert "predicted, not measured; no GPU is measured yet" in printed.err
     assert "--to h200: H200 SXM5 141GB; a100-80: A100 SXM4 80GB" in printed.err
     assert f"work counted with torch {torch.__version__}, commit " in printed.err
     if form == "json":
@@ -782,7 +782,7 @@ def test_report_predicts_from_operator_costs_only() -> None:
     text, _ = report.section([*works, *fp32])
     assert report.section([*reversed([*works, *fp32])]) == (text, [])
     assert "are predicted, not measured" in text
-    assert "no GPU measured yet" in text
+    assert "no GPU is measured yet" in text
     for name in report.GPUS:
         assert f"### Predicted: {name}" in text
     assert "published images/s" in text
@@ -797,4 +797,4 @@ def test_report_calibrates_and_shows_passes_left_out() -> None:
     left_out = text.partition("### Held-out passes")[2].splitlines()
     assert sum(line.startswith("| its model") for line in left_out) == 9
     assert sum(line.startswith("| everything") for line in left_out) == 9
-    assert "no GPU measured yet" not in text
+    assert "no GPU is measured yet" not in text
