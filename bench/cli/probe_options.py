@@ -20,7 +20,13 @@ def add_options(parser: options.Parser) -> None:
     options.add(parser, "--ema", decay, text, metavar="DECAY")
     options.add(parser, "--model", str, "backbone of --weights")
     options.add(parser, "--weights", Path, "released checkpoint, .pt or .safetensors")
-    options.add(parser, "--objective", OBJECTIVES, f"training objective of --weights: {', '.join(OBJECTIVES)}", default="iddpm")
+    options.add(
+        parser,
+        "--objective",
+        OBJECTIVES,
+        f"training objective of --weights: {', '.join(OBJECTIVES)}",
+        default="iddpm",
+    )
     text = (
         "digits, fashion-mnist, cifar10 or a path of latents (default: what the checkpoints were trained on, "
         "else digits)"
@@ -42,9 +48,7 @@ def check(args: argparse.Namespace) -> None:
     """
     if (args.model is None) != (args.weights is None):
         given, other = ("--model", "--weights") if args.weights is None else ("--weights", "--model")
-        raise options.UsageError(
-            f"{given}: needs {other}; only trained networks are analysed"
-        )
+        raise options.UsageError(f"{given}: needs {other}; only trained networks are analysed")
     if args.model is None and not args.checkpoint:
         works = "--checkpoint PATH of bench.convergence, or --model NAME --weights FILE"
         raise options.UsageError(f"no network: give {works}")

@@ -19,7 +19,9 @@ def add_chain(parser: options.Parser) -> None:
     chain = parser.add_argument_group("the chain")
     guidance = options.number_in(0, math.inf, "a number of at least 0, as 1.5; 1 is none")
     steps = f"default: {STEPS} on a GPU, {CPU_STEPS} on a CPU"
-    options.add(chain, "--ema", options.decay_or_none, "EMA decay of the weights (default: no EMA)", metavar="DECAY")
+    options.add(
+        chain, "--ema", options.decay_or_none, "EMA decay of the weights (default: no EMA)", metavar="DECAY"
+    )
     options.add(chain, "--objective", OBJECTIVES, f"{', '.join(OBJECTIVES)} (default: as trained)")
     options.add(chain, "--sampler", str, "ancestral, ddim; sde, euler, heun; heun-euler")
     options.add(chain, "--steps", positive_int, steps)
