@@ -1,6 +1,7 @@
 """Context managers that count every operator that torch dispatches.
 
-Networks repeat their blocks, so the result of an operator is computed once for each signature of its inputs.
+Networks repeat their blocks, so the result of an operator is computed once for each signature of its inputs,
+also where several passes count it.
 """
 
 import math
@@ -40,6 +41,10 @@ _WITHOUT_ARITHMETIC = (
     "set_",
     "resize_",
 )
+
+
+_RESULTS: dict[Any, Any] = {}  # signature -> result on the meta device, of all passes in this process
+_MOST_RESULTS = 20_000  # some 20 MB; all are dropped beyond
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class CachedDispatch(TorchDispatchMode, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cache: dict[Any, tuple[Any, Any]] = {}  # signature -> result, description
+        self._descriptions: dict[Any, Any] = {}  # by signature
 
     @abstractmethod
     def describe(self, func: Any, args: Any, keywords: Any, out: Any) -> Any:  # noqa: ANN401 - of operators
@@ -118,15 +123,22 @@ class CachedDispatch(TorchDispatchMode, ABC):
         signature = None
         if not func._schema.is_mutable:
             with suppress(TypeError):
-                signature = (func, _signature(args), _signature(tuple(keywords.items())))
-        if signature in self._cache:
-            earlier, description = self._cache[signature]
-            out = _like(earlier)
+                given = _signature(args), _signature(tuple(keywords.items()))
+                signature = (func, torch.get_default_dtype(), given)
+        if signature in _RESULTS:
+            out = _like(_RESULTS[signature])
         else:
             out = func(*args, **keywords)
-            description = self.describe(func, args, keywords, out)
             if signature is not None and _is_meta(out):
-                self._cache[signature] = (_like(out), description)
+                if len(_RESULTS) == _MOST_RESULTS:
+                    _RESULTS.clear()
+                _RESULTS[signature] = _like(out)
+        if signature in self._descriptions:
+            description = self._descriptions[signature]
+        else:
+            description = self.describe(func, args, keywords, out)
+            if signature is not None:
+                self._descriptions[signature] = description
         self.record(func, args, out, description)
         return out
 

@@ -261,11 +261,11 @@ def test_model_args_belong_to_models_of_users(net: str, capsys: pytest.CaptureFi
     assert "net.py:Net would work" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("repository", ["folders"], indirect=True)
 def test_a_worker_imports_the_same_files(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(repository)
-    write(repository, {"net.py": REPOSITORY["net.py"]})
     argv = [
         "--model",
         "models/dit.py:DiT",
