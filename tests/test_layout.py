@@ -1,8 +1,11 @@
 """The rooms and their layers: imports found by parsing the sources."""
 
 import ast
+import json
+import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,7 @@ def module_name(path: Path) -> str:
 SOURCES = {module_name(path): path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))}
 
 
+@cache
 def imports(path: Path, *, everywhere: bool = True) -> set[str]:
     """Modules that a file imports, but for types; at its top level only unless everywhere."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -138,27 +142,46 @@ def test_a_module_says_what_it_is_and_is_short(module: str) -> None:
     assert source.count("\n") <= 400
 
 
+HELPS = """
+import contextlib, io, json, runpy, sys
+commands, found = sys.argv[1:], {}
+for command in commands:
+    sys.argv, printed, code = [command, "--help"], io.StringIO(), 0
+    with contextlib.redirect_stdout(printed):
+        try:
+            runpy.run_module(command, run_name="__main__", alter_sys=False)
+        except SystemExit as end:
+            code = end.code
+    found[command] = printed.getvalue(), code, sorted({"torch", "matplotlib", "scipy"} & set(sys.modules))
+print(json.dumps(found))
+"""
+
+
+@cache
+def helps() -> dict[str, tuple[str, int, list[str]]]:
+    """What each command prints, its exit code, and the slow packages loaded by then, all in one process."""
+    done = subprocess.run([sys.executable, "-c", HELPS, *COMMANDS], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[str, int, list[str]]] = json.loads(done.stdout)
+    return found
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_on_a_screen_and_loads_no_torch(command: str) -> None:
-    code = (
-        f"import sys, runpy; sys.argv = [{command!r}, '--help']\n"
-        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=False)\n"
-        "except SystemExit as end: assert not end.code\n"
-        "assert not {'torch', 'matplotlib', 'scipy'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert f"python -m {command}" in done.stdout
-    assert done.stdout.count("\n") <= 60
+    printed, code, slow = helps()[command]
+    assert not code
+    assert slow == []
+    assert f"python -m {command}" in printed
+    assert printed.count("\n") <= 60
 
 
 RENAMED = sorted(p.stem for p in (ROOT / "bench").glob("*.py") if "cli.renamed" in p.read_text())
 
 
 @pytest.mark.parametrize("old", RENAMED)
-def test_an_old_command_names_the_new_one(old: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"bench.{old}", "--help"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith(f"python -m bench.{old}: replaced by python -m bench.")
+def test_an_old_command_names_the_new_one(old: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"bench.{old}", run_name="__main__")
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert printed.err.startswith(f"python -m bench.{old}: replaced by python -m bench.")
