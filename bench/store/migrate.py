@@ -5,7 +5,7 @@ backbone, `compile` in place of `engine`, one process a case, and counts without
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.records.base import StoreError
@@ -180,35 +180,21 @@ def _comparison(old: Json) -> Json:
     return {"kind": "versus", "case": case, "environment": environment, **old}
 
 
-def _of_sized(kind: str, *more: str) -> Any:  # noqa: ANN401 - a function of the kind's own record
+def _without_run(kind: str, *names: str) -> Callable[[Json], Json]:
+    """Migration of a record that had the fields of its case, `names`, as its own."""
+
     def migrated(old: Json) -> Json:
         environment = _environment(old.pop("environment"))
-        case = {name: old.pop(name) for name in (*_SIZED, *more)}
-        case["device"] = environment["device_type"]
+        case = {"device": environment["device_type"], **{name: old.pop(name) for name in names}}
         return {"kind": kind, "case": case, "environment": environment, **old}
 
     return migrated
 
 
-def _ceiling(old: Json) -> Json:
-    environment = _environment(old.pop("environment"))
-    case = {name: old.pop(name) for name in ("what", "precision")}
-    return {
-        "kind": "ceiling",
-        "case": {"device": environment["device_type"], **case},
-        "environment": environment,
-        **old,
-    }
-
-
 def _quality(old: Json) -> Json:
-    environment = _environment(old.pop("environment"))
-    of_case = ("samples", "reference", "distance", "n_samples", "n_reference", "kid_subset")
-    case = {name: old.pop(name) for name in (*of_case, "neighbours", "compared")}
-    case["kid_subsets"] = old.pop("kid_subsets", 0) or len(old["kid"])
-    case["made"] = old.pop("made", "")
-    case["device"] = environment["device_type"]
-    return {"kind": "quality", "case": case, "environment": environment, **old}
+    sizes = ("n_samples", "n_reference", "kid_subset", "kid_subsets", "neighbours", "compared")
+    migrated = _without_run("quality", "samples", "reference", "distance", "made", *sizes)
+    return migrated({"made": "", **old, "kid_subsets": old.get("kid_subsets", 0) or len(old["kid"])})
 
 
 def _memory(old: Json, run: Json) -> Json:
@@ -240,9 +226,9 @@ def _implemented(old: Json) -> None:
 
 
 _BY_KIND = {
-    "counted": _of_sized("flops", "counter"),
-    "work": _of_sized("operators", "precision", "work"),
-    "ceiling": _ceiling,
+    "counted": _without_run("flops", *_SIZED, "counter"),
+    "work": _without_run("operators", *_SIZED, "precision", "work"),
+    "ceiling": _without_run("ceiling", "what", "precision"),
     "comparison": _comparison,
     "quality": _quality,
 }
