@@ -102,10 +102,13 @@ def _pixels(latent_size: Size) -> Size:
 
 
 def _train_macs(name: str, recipe: Recipe, size: Size, data: str) -> int:
-    from bench.training.objectives import task_of
+    from bench.training.objectives import check_noise, task_of
+    from models.registry import is_plugin, published_task
 
     shape = f"{recipe.channels} x {size_text(size)}"
     with options.usage_errors("--model ", f" (for --data {data}, {shape})"):
+        if recipe.objective == "edm" and not is_plugin(name):
+            check_noise(name, published_task(name), recipe.objective)
         return study.count_train_macs(name, task_of(recipe, size))
 
 

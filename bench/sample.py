@@ -138,8 +138,11 @@ def _objective(args: argparse.Namespace, weights: _Weights, name: str) -> str:
 
     requested: str | None = args.objective
     if weights.state is None:
-        with options.usage_errors(f"--model {name}: ", "; --objective names one"):
-            return requested or objectives.of_task(published_task(name))
+        task = published_task(name)
+        objective = requested or objectives.of_task(task)
+        with options.usage_errors(f"--objective {objective}: "):
+            objectives.check_noise(name, task, objective)
+        return objective
     trained: str = weights.trained.recipe.objective
     if requested not in (None, trained):
         raise options.UsageError(f"--objective {requested}: {args.weights} was trained under {trained}")

@@ -34,7 +34,7 @@ def add_options(parser: options.Parser) -> None:
     options.add(parser, "--data", str, text, metavar="NAME|PATH")
     options.add(parser, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
     options.add(parser, "--images", options.positive_int, "validation images", default=IMAGES)
-    text = "timesteps from 0 to 999; of flow, thousandths of noise (default: 0, every 100th, 999)"
+    text = "timesteps from 0 to 999; else thousandths of noise (default: 0, every 100th, 999)"
     options.add(parser, "--levels", level, text, default=list(LEVELS), several=True, metavar="T")
     options.add(parser, "--batch", options.positive_int, "images a pass", default=BATCH)
     options.add_device(parser)

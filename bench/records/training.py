@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from bench.records.base import FloatOrNaN, ModelCase, Record, register
 
-OBJECTIVES = ("iddpm", "flow", "flow-x")  # noise and its variance, velocity, the image
+OBJECTIVES = ("iddpm", "flow", "flow-x", "edm")  # noise and its variance, velocity, the image (x and EDM)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,15 @@
-"""Samplers: ancestral and DDIM for iDDPM; Euler, Heun and the SDE for flow matching.
+"""Samplers: ancestral and DDIM for iDDPM; Euler, Heun and the SDE for flow matching; Heun's for denoisers.
 
 Those of flow matching are given velocities, whatever the network predicts: see `Flow.velocity`.
 
 Sources: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (ancestral, respaced); J. Song et al., 2021,
 arXiv:2010.02502 (DDIM, without noise); N. Ma et al., 2024, arXiv:2401.08740 (flow: the ODE, and the SDE by
-Euler-Maruyama). Samples keep the precision of the start; the network's output may have another, as under
-autocast. No step waits for the device.
+Euler-Maruyama); T. Karras et al., 2022, arXiv:2206.00364 (denoisers). Samples keep the precision of the
+start; the network's output may have another, as under autocast. No step waits for the device.
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ import torch
 from torch import Tensor
 
 from bench.training.diffusion import STEPS, Diffusion, Model, respaced, split
-from bench.training.flow import predicted as velocity
+from bench.training.flow import predicted
 from models.guidance import guide
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,) -> the network's output
 Noise = Callable[[int], Tensor]  # step number, from 0 -> standard normal (N, C, H, W)
 
 LAST_STEP = 0.04  # length of the SDE's last step, which has no noise
+SIGMAS, RHO = (80.0, 0.002), 7  # noise levels of a denoiser's first and last step, and their spacing
 AHEAD = 16  # steps whose noise is drawn at once for an image, limited by
 AHEAD_BYTES = 2**20
 
@@ -56,7 +58,7 @@ def ddim(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
 def euler(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     """Euler's method from t = 0 to 1 in equal steps."""
     for k in range(steps):
-        x = x + velocity(predict(x, _time(k / steps, x)), x) / steps
+        x = x + predicted(predict(x, _time(k / steps, x)), x) / steps
     return x
 
 
@@ -66,11 +68,11 @@ def heun(predict: Predict, x: Tensor, noise: Noise, steps: int, *, last_euler: b
     With `last_euler` the last step is Euler's, as in JiT: predicted data have no velocity at t = 1.
     """
     for k in range(steps):
-        first = velocity(predict(x, _time(k / steps, x)), x)
+        first = predicted(predict(x, _time(k / steps, x)), x)
         end = x + first / steps
         if last_euler and k == steps - 1:
             return end
-        second = velocity(predict(end, _time((k + 1) / steps, x)), x)
+        second = predicted(predict(end, _time((k + 1) / steps, x)), x)
         x = x + (first + second) / (2 * steps)
     return x
 
@@ -84,10 +86,28 @@ def sde(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
     dt = (1 - LAST_STEP) / (steps - 1)
     for k in range(steps - 1):
         t = k * dt
-        drift = (1 + t) * velocity(predict(x, _time(t, x)), x) - x
+        drift = (1 + t) * predicted(predict(x, _time(t, x)), x) - x
         x = x + drift * dt + math.sqrt(2 * (1 - t) * dt) * noise(k)
     t = 1 - LAST_STEP
-    return x + ((1 + t) * velocity(predict(x, _time(t, x)), x) - x) * LAST_STEP
+    return x + ((1 + t) * predicted(predict(x, _time(t, x)), x) - x) * LAST_STEP
+
+
+def edm(predict: Predict, x: Tensor, noise: Noise, steps: int) -> Tensor:
+    """Heun's method from noise level 80 to 0.002, and Euler's to 0, Algorithm 1 of arXiv:2206.00364.
+
+    Without added noise; the data's slope at noise level s is (x - denoised) / s.
+    """
+    ends = [sigma ** (1 / RHO) for sigma in SIGMAS]
+    levels = [(ends[0] + k / (steps - 1) * (ends[1] - ends[0])) ** RHO for k in range(steps)] + [0.0]
+    x = levels[0] * x
+    for level, following in itertools.pairwise(levels):
+        first = (x - predicted(predict(x, _time(level, x)), x)) / level
+        end = x + (following - level) * first
+        if not following:
+            return end
+        second = (end - predicted(predict(end, _time(following, x)), x)) / following
+        x = x + (following - level) * (first + second) / 2
+    return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +134,7 @@ SAMPLERS = {  # the first of an objective is its default
     ),
     "euler": Sampler(objectives=("flow", "flow-x"), draw=euler, passes=1, steps=(1, math.inf)),
     "heun": Sampler(objectives=("flow",), draw=heun, passes=2, steps=(1, math.inf)),
+    "edm": Sampler(objectives=("edm",), draw=edm, passes=2, steps=(2, math.inf), saved=1),
 }
 
 

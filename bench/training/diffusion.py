@@ -192,6 +192,12 @@ class IDDPM:
     def noise_level(self, t: Tensor) -> Tensor:
         return t / STEPS
 
+    def at_level(self, level: int) -> float:
+        return level
+
+    def noise(self, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return split(out, x)[0]
+
 
 def respaced(steps: int) -> tuple[int, ...]:
     """Choose 2 to 1000 timesteps, the first and the last included, evenly spaced before rounding."""

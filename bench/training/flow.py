@@ -54,6 +54,13 @@ class Flow:
         """Map timesteps to their place (N,) between 0 (data) and 1 (noise), uniform for those of `draw`."""
         return 1 - t
 
+    def at_level(self, level: int) -> float:
+        return 1 - level / 1000
+
+    def noise(self, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """x - t v for a velocity v."""
+        return x - t[:, None, None, None] * self.velocity(out, x, t)
+
 
 class FlowX(Flow):
     """The mean squared error of the velocity that follows from predicted data, with JiT's timesteps.

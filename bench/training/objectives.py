@@ -4,13 +4,22 @@ from bench.datasets.datasets import IMAGES
 from bench.records.base import Size
 from bench.records.training import Recipe
 from bench.training.diffusion import IDDPM
+from bench.training.edm import EDM
 from bench.training.flow import Flow, FlowX
-from models.task import Task
+from models.task import Prediction, Task
 
-Objective = IDDPM | Flow  # a noising process and a loss
-_OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in (IDDPM, Flow, FlowX)}
+Objective = IDDPM | Flow | EDM  # a noising process and a loss
+_OBJECTIVES: dict[str, type[Objective]] = {
+    objective.name: objective for objective in (IDDPM, Flow, FlowX, EDM)
+}
 NAMES = tuple(_OBJECTIVES)
-_OF_PREDICTION = {"epsilon": "iddpm", "velocity": "flow", "reverse-velocity": "flow", "x": "flow-x"}
+_OF_PREDICTION: dict[Prediction, str] = {
+    "epsilon": "iddpm",
+    "velocity": "flow",
+    "reverse-velocity": "flow",
+    "x": "flow-x",
+    "denoised": "edm",
+}
 
 
 def find(name: str) -> Objective:
@@ -21,14 +30,21 @@ def find(name: str) -> Objective:
 
 
 def of_task(task: Task) -> str:
-    """The name of the objective that a network for a task was trained by.
+    """The name of the objective that a network for a task was trained by."""
+    return _OF_PREDICTION[task.prediction]
+
+
+def check_noise(name: str, task: Task, objective: str) -> None:
+    """Check that a network is noised as its input demands: a denoiser reads sigma, no other network does.
 
     Raises:
-        ValueError: there is none for its prediction.
+        ValueError: it is not.
     """
-    if task.prediction not in _OF_PREDICTION:
-        raise ValueError(f"no objective for {task.prediction} predictions; known are {', '.join(NAMES)}")
-    return _OF_PREDICTION[task.prediction]
+    if (task.prediction == "denoised") == (find(objective).prediction == "denoised"):
+        return
+    if objective == EDM.name:
+        raise ValueError(f"{name}: predicts {task.prediction}; edm is for denoisers, as EDM2 and HDiT")
+    raise ValueError(f"{name}: is a denoiser, whose t is sigma; got {objective}, edm would work")
 
 
 def task_of(recipe: Recipe, latent_size: Size) -> Task:

@@ -14,7 +14,7 @@ from bench.machine import device, environment
 from bench.machine.failures import memory_reason
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped
 from bench.records.probes import Probe
-from bench.training import checkpoint, diffusion, flow, objectives, rng, validation
+from bench.training import checkpoint, objectives, rng, validation
 from bench.training.objectives import Objective
 from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, printed, published_task
@@ -178,6 +178,7 @@ def _from_weights(weights: Weights, request: Request, data: Dataset) -> _Network
     plugin = is_plugin(name)
     if published.prediction == "reverse-velocity":
         raise ValueError(f"--model {name}: predicts noise - data, which the analyses do not read")
+    objectives.check_noise(name, published, weights.objective)
     prediction = objectives.find(weights.objective).prediction
     learn_sigma = prediction == "epsilon" if plugin else published.learn_sigma
     task = replace(
@@ -258,16 +259,6 @@ def passes(subject: Subject, images: Images, level: int) -> Iterator[Pass]:
     """Apply a network to all images at one level of noise, in thousandths, in batches."""
     for start in range(0, len(images.y), subject.batch):
         x0, y, noise = (of[start : start + subject.batch] for of in (images.x0, images.y, images.noise))
-        if subject.objective.prediction == "epsilon":
-            t = torch.full(y.shape, level, device=y.device)
-        else:
-            t = torch.full(y.shape, 1 - level / diffusion.STEPS, device=y.device)
+        t = torch.full(y.shape, subject.objective.at_level(level), device=y.device)
         x = subject.objective.q_sample(x0, t, noise)
         yield Pass(x=x, t=t, out=subject.model(x, t, y), noise=noise)
-
-
-def predicted_noise(subject: Subject, one: Pass) -> Tensor:
-    """The predicted noise (N, C, H, W) in x; for a velocity v it is x - t v."""
-    if isinstance(subject.objective, flow.Flow):
-        return one.x - one.t[:, None, None, None] * subject.objective.velocity(one.out, one.x, one.t)
-    return diffusion.split(one.out, one.x)[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.records.base import Skipped
 from bench.records.probes import Spectrum, SpectrumCase
-from bench.training.probe import Images, Subject, passes, predicted_noise
+from bench.training.probe import Images, Subject, passes
 
 
 def rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,7 +48,9 @@ def measure(subject: Subject, images: Images) -> Spectrum | Skipped:
     case, environment = case_of(subject), subject.environment
     powers: dict[str, list[tuple[float, ...]]] = {"predicted": [], "added": [], "error": []}
     for level in subject.probe.levels:
-        predicted = torch.cat([predicted_noise(subject, one) for one in passes(subject, images, level)])
+        predicted = torch.cat(
+            [subject.objective.noise(one.out, one.x, one.t) for one in passes(subject, images, level)]
+        )
         if not predicted.isfinite().all():
             reason = f"the output at level {level}"
             return Skipped(case=case, environment=environment, status="not finite", reason=reason)

@@ -23,6 +23,7 @@ OBJECTIVES = {
     "iddpm": "iDDPM: 1000 linear steps, noise predicted, variance learned; L_simple + L_vlb",
     "flow": "flow matching: linear path, velocity",
     "flow-x": "flow matching: linear path, data predicted, squared error of the velocity that follows",
+    "edm": "EDM: lognormal noise levels, data predicted, squared error weighted by noise level",
 }
 MAX_RANKINGS = 10  # maximum rows of a table
 AXIS_NAMES: dict[Axis, str] = {

@@ -317,6 +317,7 @@ def test_a_flow_checkpoint_is_sampled_by_the_sde(tmp_path: Path) -> None:
         ("JiT-Ti/2", "flow-x", "heun-euler"),
         ("MPDiT-Ti", "flow", "sde"),
         ("FCDM-Ti", "iddpm", "ancestral"),
+        ("HDiT-Ti/2", "edm", "edm"),
     ],
 )
 def test_a_network_is_sampled_as_it_was_published(model: str, objective: str, sampler: str) -> None:

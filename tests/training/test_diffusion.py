@@ -122,8 +122,8 @@ def test_output_of_other_channels_is_refused() -> None:
 
 def test_objectives_are_found_by_name() -> None:
     assert NAMES == OBJECTIVES
-    assert [find(name).name for name in NAMES] == ["iddpm", "flow", "flow-x"]
-    assert [find(name).prediction for name in NAMES] == ["epsilon", "velocity", "x"]
+    assert [find(name).name for name in NAMES] == ["iddpm", "flow", "flow-x", "edm"]
+    assert [find(name).prediction for name in NAMES] == ["epsilon", "velocity", "x", "denoised"]
     with pytest.raises(ValueError, match="ddpm: no such objective; known are iddpm, flow"):
         find("ddpm")
 
