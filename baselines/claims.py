@@ -17,6 +17,8 @@ QUANTITIES = (
     "training steps/s",
     "training MACs",
     "training steps",
+    "parameters",
+    "FID",
 )
 
 
@@ -36,7 +38,8 @@ class Claim:
     precision: str
     device: str
     stated: Published  # number in the text; blank if only cells give one
-    cells: str  # table:column:row or table:column:row:steps, joined by " / " and " * "; also constants
+    # table:column:row, or followed by other cells of the row, as :steps; joined by " / " and " * "; constants
+    cells: str
     headline: bool
     source: str
 
@@ -99,11 +102,17 @@ def _cell(reference: str) -> tuple[float, float, float]:
         return float(reference), float(reference), float(reference)
     name, column = reference.split(":")[:2]
     for row in table(name).rows:
-        whole = f"{name}:{column}:{row_name(row)}"
-        steps = row["train_steps"].as_printed if "train_steps" in row else ""
-        if reference in (whole, f"{whole}:{steps}"):
-            printed = row[column]
-            assert printed.value is not None, reference
-            half = half_a_digit(printed)
-            return printed.value, printed.value - half, printed.value + half
+        whole = f"{name}:{column}:{row_name(row)}:"
+        others = f"{reference}:".removeprefix(whole).removesuffix(":")
+        printed = {cell.as_printed for cell in row.values()}
+        if f"{reference}:".startswith(whole) and set(filter(None, others.split(":"))) <= printed:
+            value = row[column].value
+            assert value is not None, reference
+            half = half_a_digit(row[column])
+            return value, value - half, value + half
     raise ValueError(f"{reference}: no such cell")
+
+
+def printed_epochs(claim: Claim) -> tuple[float, ...]:
+    """The numbers of epochs among the cells of a claim."""
+    return tuple(_cell(cell)[0] for cell in re.split(r" [/*] ", claim.cells) if ":train_epochs:" in cell)

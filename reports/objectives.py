@@ -9,4 +9,9 @@ NAMES = {
 # as a share; t of a flow runs from noise to data
 LEVELS = {"iddpm": "timesteps", "flow": "1 - t", "flow-x": "timesteps by noise", "edm": "noise levels"}
 # as in Probe.levels
-THOUSANDTHS = {"iddpm": "timestep", "flow": "1000 (1 - t)", "flow-x": "1000 (1 - t)", "edm": "thousandth of noise levels"}
+THOUSANDTHS = {
+    "iddpm": "timestep",
+    "flow": "1000 (1 - t)",
+    "flow-x": "1000 (1 - t)",
+    "edm": "thousandth of noise levels",
+}

@@ -15,6 +15,8 @@ from models.dit import Config as DiTConfig
 from models.dit import DiT
 from models.fcdm import FCDM
 from models.fcdm import Config as FCDMConfig
+from models.hdit import Config as HDiTConfig
+from models.hdit import HDiT
 from models.ldm import LDM
 from models.ldm import Config as LDMConfig
 from models.mdt import MDT, MDTv2
@@ -42,6 +44,10 @@ dimsum = partial(DiMSUM, DiMSUMConfig(width=64, depth=4, heads=2))
 fcdm = partial(FCDM, FCDMConfig(width=16, depths=(1, 1, 1, 1, 1)))
 mdt = partial(MDT, MDTConfig(width=48, depth=4, decoder_depth=2, heads=2))
 mdtv2 = partial(MDTv2, MDTConfig(width=48, depth=6, decoder_depth=2, heads=2))
+_shape = HDiTConfig(
+    widths=(16, 32), depths=(1, 1), patch=2, window=3, head=16, mapping_width=16, mapping_depth=1
+)
+hdit = partial(HDiT, _shape)
 dit = partial(DiT, DiTConfig(width=48, depth=2, heads=2, patch=2))
 
 _ONES = (1, 1, 1, 1, 1)

@@ -32,6 +32,7 @@ def _parts(claim: Claim) -> tuple[str, list[str], str]:
     step = f"--work training --res {small} --checkpointing on {timed}"
     return {
         "MACs": ("python -m bench.flops --model", names, count),
+        "parameters": ("python -m bench.flops --model", names, count),
         "training MACs": ("python -m bench.flops --model", names, count),
         "speed": (f"python -m bench.versus {reference}", [model], f"--res {small} {timed}"),
         "slow-down": ("python -m bench.scaling --model", names, grow),
@@ -39,4 +40,5 @@ def _parts(claim: Claim) -> tuple[str, list[str], str]:
         "training memory": ("python -m bench.memory --claims", [], f"--device cuda --out {REPORTED}"),
         "training steps/s": ("python -m bench.throughput --model", [model], step),
         "training steps": ("", [], ""),
+        "FID": ("", [], ""),
     }[claim.quantity]

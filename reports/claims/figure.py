@@ -20,8 +20,9 @@ PARTS = (
     ("Slow-down at double resolution", ("slow-down", "relative slow-down")),
     ("Speed", ("speed",)),
     ("Memory of training", ("training memory",)),
-    ("MACs", COUNTS),
+    ("MACs and parameters", COUNTS),
     ("Steps of training", ("training steps/s", "training steps")),
+    ("Quality after training", ("FID",)),
 )
 DRAWN = 3  # maximum figures
 MARKS = {HOLDS: "#009E73", FAILS: "#D55E00", OPEN: "#999999"}  # colours by verdict

@@ -16,6 +16,7 @@ BEYOND = {
     "training memory": "whether a training step fits a GPU of 24 or 40 GB; predictions are beside the claims",
     "training steps/s": "training steps per second of GPUs that the claims name",
     "training steps": "steps to an FID after training on ImageNet, of weights that were not released",
+    "FID": "ratios of FID after training on ImageNet; losses of small trainings are beside them",
 }
 
 

@@ -100,6 +100,9 @@ def _reading() -> str:
         "name the published setting if it differs. *Other settings*: the range of the rest.",
         f"- *{libraries.MARK}*: on this device the rates of matrix products and of convolutions differ by "
         f"more than {libraries.UNEQUAL:g} times, which affects the ratio; that in bf16 stands beside it.",
+        "- Parameters are counted in millions, without fixed position tables. A ratio of FID has no verdict: "
+        "nothing here trains on ImageNet; the mean difference of validation losses of small trainings of the "
+        "same families is beside it.",
         "- Predictions have their own column and give no verdict. Clocks that differed steadily, as under a "
         "power cap, are a remark.",
     ]
@@ -181,6 +184,8 @@ def _part(
         columns["counted"] = [words.value(one) for one in of]
         columns["counter"] = [one.counter or BLANK for one in of]
         columns["remark"] = [one.note or BLANK for one in of]
+    elif "FID" in quantities:
+        columns["losses of small trainings here"] = [one.note or BLANK for one in of]
     elif "training memory" in quantities:
         columns["measured"] = [words.value(one) for one in of]
         columns["device"] = [one.device or BLANK for one in of]

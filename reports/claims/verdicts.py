@@ -17,15 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from baselines import load, published
-from baselines.claims import Claim
-from baselines.published import row_name
+from baselines import load
+from baselines.claims import Claim, printed_epochs
 from bench.analysis import memory_fit, training_cost
 from bench.analysis.memory_fit import Verdict
 from bench.records.base import Record
 from bench.records.counts import MacCount
 from bench.stats.power_law import Interval
-from reports.claims import timed
+from reports.claims import losses, timed
 from reports.claims.timed import METHODS, Measured, Timings
 from reports.naming import size
 from reports.sections import memory
@@ -35,7 +34,7 @@ BAND = 0.10  # relative band around a claimed ratio in which the claim holds
 COUNT_BAND = 0.05  # the same for counts, which are exact
 HOLDS, NEARLY, FAILS = "holds", "holds within 5 %, not to its digits", "does not hold"
 OPEN, UNMEASURED, UNCOUNTED = "cannot tell", "not measured here", "not counted here"
-COUNTS = ("MACs", "training MACs")
+COUNTS = ("MACs", "training MACs", "parameters")
 # possible meanings of a published precision, the likeliest first; blank: torch's default switches
 _PRECISIONS = {
     "fp32": ("fp32", "torch-default", "tf32", "bf16", "fp16"),
@@ -147,12 +146,16 @@ def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, timin
             return _of_counts(claim, evidence)
         case "training MACs":
             return _of_training_macs(claim, records)
+        case "parameters":
+            return _of_parameters(claim, evidence)
         case "training memory":
             return _of_memory(claim, records)
         case "training steps/s":
             return _by_device(claim, claim.model, "", timed.steps_per_s(timings, claim))
         case "training steps":
             return []
+        case "FID":
+            return _of_losses(claim, records)
     found = []
     for model, reference in _named(claim, timings.models):
         if claim.quantity == "speed":
@@ -227,6 +230,30 @@ def _of_counts(claim: Claim, evidence: Evidence) -> list[Finding]:
     return list({(one.model, one.reference): one for one in found}.values())
 
 
+def _of_parameters(claim: Claim, evidence: Evidence) -> list[Finding]:
+    """Millions of parameters; the papers leave out fixed position tables."""
+    counted = evidence.count(claim.model, claim.sizes[0], PAPERS_RULES)
+    if counted is None:
+        return []
+    millions = counted.params_trainable / 1e6
+    return [
+        Finding(
+            claim=claim,
+            model=claim.model,
+            reference="",
+            counted=millions,
+            counter="trainable parameters, M",
+            counted_in=(counted,),
+        )
+    ]
+
+
+def _of_losses(claim: Claim, records: Sequence[Record]) -> list[Finding]:
+    """Small trainings of the two families, which are evidence beside a FID and no verdict on it."""
+    note = losses.text(records, claim.model, claim.reference)
+    return [Finding(claim=claim, model=claim.model, reference=claim.reference, note=note)]
+
+
 def _of_training_macs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
     costs = {one.training.model: one for one in training_cost.costs(training_cost.published(), records)}
     if claim.model not in costs or claim.reference not in costs:
@@ -253,17 +280,14 @@ def _of_training_macs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
 
 
 def _of_epochs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
-    """Published epochs x counted MACs of an image, as a ratio."""
+    """Epochs printed in the claim's cells x counted MACs of an image, as a ratio."""
     evidence = gather(records)
     ours, theirs = (
         evidence.count(name, claim.sizes[0], PAPERS_RULES) for name in (claim.model, claim.reference)
     )
     if ours is None or theirs is None:
         return []
-    epochs = {row_name(row): row["train_epochs"].value for row in published.table("fcdm_table04").rows}
-    a, b = epochs[claim.model], epochs[claim.reference]
-    assert a is not None
-    assert b is not None
+    a, b = printed_epochs(claim)
     return [
         Finding(
             claim=claim,

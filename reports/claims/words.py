@@ -53,7 +53,7 @@ def published(claim: Claim) -> str:
     if claim.value is None:
         return "fits"
     if claim.stated.value is None:
-        return significant(claim.value, 3)
+        return significant(claim.value, 4 if claim.quantity == "parameters" else 3)
     tables = "" if claim.by_cells is None else f" (XL by the tables {significant(claim.by_cells, 3)})"
     return f"{claim.stated.as_printed}{tables}"
 

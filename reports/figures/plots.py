@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
 }
 # marker and size; overlapping markers stay visible
-PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8), "MPDiT": ("^", 7)}
+PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8), "MPDiT": ("^", 7), "LightningDiT": ("v", 7)}
 DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
 # places of a name: the side of its point and the gap in points, the preferred ones first
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))

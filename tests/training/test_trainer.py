@@ -269,7 +269,7 @@ def test_evaluations_are_at_step_0_at_intervals_and_at_the_end(tmp_path: Path) -
     [
         *itertools.product(["tests.narrow:fcdm", "tests.narrow:dit"], ["iddpm", "flow"]),
         ("tests.narrow:dit", "flow-x"),
-        ("EDM2-Ti", "edm"),
+        ("tests.narrow:hdit", "edm"),
     ],
 )
 def test_published_network_learns_the_digits(tmp_path: Path, model: str, of: str) -> None:
