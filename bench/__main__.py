@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bench.cli import options
 from bench.cli.commands import commands
+from bench.cli.ending import leave_threads
 
 PACKAGES = {
     "models": "List the backbones, their sizes and sources.",
@@ -29,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given and given[0] in (*commands(), *PACKAGES):
         name, *rest = given
         command = importlib.import_module(f"{name}.__main__" if name in PACKAGES else f"bench.{name}")
-        return int(command.main(rest))
+        code = int(command.main(rest))
+        if argv is None:
+            leave_threads(code)
+        return code
     return options.run(options.parser("bench", __doc__), _body, given)
 
 

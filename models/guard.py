@@ -93,17 +93,17 @@ def reading(path: Path, what: str, refused: type[ValueError] = ValueError) -> It
     except Exception as error:
         if type(error) is refused and refused is not ValueError:
             raise
-        reason = str(error) if type(error) is ValueError else _named(error)
+        reason = str(error) if type(error) is ValueError else named(error)
         raise refused(f"{path}: not {what}: {reason}") from error
 
 
 def describe(error: BaseException) -> str:
     """ValueError: its first line (net.py:12)."""
     where = _where(error)
-    return f"{_named(error)}{f' ({where})' if where else ''}"
+    return f"{named(error)}{f' ({where})' if where else ''}"
 
 
-def _named(error: BaseException) -> str:
+def named(error: BaseException) -> str:
     """ValueError: its first line."""
     try:
         message = str(error).strip().partition("\n")[0]

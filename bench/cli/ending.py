@@ -22,6 +22,7 @@ from bench.records.base import StoreError
 from bench.tables.text import message
 from models.guard import UsersCodeError
 
+THREADS_S = 5.0  # for threads of a user's code to end by themselves
 PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
 DEBUG = "--debug"
 # errors of a write without a file name: of the standard output, as files are written by bench.store
@@ -54,6 +55,26 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
 
     With --debug, which every command takes, the traceback of the error is printed before its line.
     """
+    code = _guarded(parser, body, argv)
+    if argv is None:
+        leave_threads(code)
+    return code
+
+
+def leave_threads(code: int) -> None:
+    """Exit where threads that a user's code started would keep the interpreter waiting for ever."""
+    until = time.monotonic() + THREADS_S
+    main = threading.main_thread()
+    for thread in [one for one in threading.enumerate() if one is not main and not one.daemon]:
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            with suppress(OSError, ValueError, AttributeError):
+                sys.stdout.flush()
+            _print(f"a thread of the model's code still runs after {THREADS_S:g} s: {thread.name}; left")
+            os._exit(code)
+
+
+def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if (reason := torchrun.why_unreadable()) is not None:
         _print(f"{parser.prog}: {reason}")

@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from bench.jobs import worker
+from models.guard import named
 
 IMPORTS = "bench.measure.passes"  # imports torch and the models
 BARE = "--bare"  # without imports
@@ -78,8 +79,9 @@ def _work(request: dict[str, Any]) -> NoReturn:
 
 
 def _end_with(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
-    """Print the exception, whose last line becomes the reason of the record, and exit."""
+    """Print the exception; its last line, the type and the message's first line, is the record's reason."""
     sys.__excepthook__(kind, error, trace)
+    print(named(error), file=sys.stderr)
     sys.stderr.flush()
     os._exit(1)
 

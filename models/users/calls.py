@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -84,7 +85,8 @@ def arguments(model: nn.Module, *, conditional: bool = True) -> Mapping[str, str
         raise UnfitError(f"{signature} needs {', '.join(others)}, none of x, t, y; known are {known}")
     if not {"x", "t"} <= set(found.values()):
         return None  # the call says what is wrong
-    return None if [found.get(p.name) for p in named[:3]] == ["x", "t", "y"] else found
+    by_place = [found.get(p.name) for p in named[:3] if p.kind is not p.KEYWORD_ONLY]
+    return None if by_place == ["x", "t", "y"] else found
 
 
 def _sample(_: nn.Module, args: object, out: object) -> Tensor | None:
@@ -98,8 +100,8 @@ def _sample(_: nn.Module, args: object, out: object) -> Tensor | None:
 def sample_in(out: object) -> tuple[Tensor, str] | None:
     """The sample in an output, and where it is; None if there is none.
 
-    `.sample` as in diffusers, the entry "sample" of a mapping, or the first image (N, C, H, W) of a sequence
-    or mapping.
+    `.sample` as in diffusers, the entry "sample" of a mapping, or the first image (N, C, H, W) of a sequence,
+    a mapping, a dataclass or an object's attributes.
     """
     named = getattr(out, "sample", None)
     if isinstance(named, Tensor):
@@ -110,7 +112,8 @@ def sample_in(out: object) -> tuple[Tensor, str] | None:
     elif isinstance(out, list | tuple):
         entries = [(f"[{index}]", value) for index, value in enumerate(out)]
     else:
-        entries = [(f".{name}", value) for name, value in getattr(out, "__dict__", {}).items()]
+        names = [one.name for one in fields(out)] if is_dataclass(out) else [*getattr(out, "__dict__", {})]
+        entries = [(f".{name}", getattr(out, name, None)) for name in names]
     return next(
         ((value, where) for where, value in entries if isinstance(value, Tensor) and value.dim() == 4), None
     )

@@ -1,11 +1,10 @@
-"""Validation losses of small trainings here, as evidence beside a published FID; they give no verdict on it."""
+"""Validation losses of small trainings here, as evidence beside a published FID, without a verdict on it."""
 
 from collections.abc import Sequence
 
 from bench.analysis import learning_curves, loss_comparison
 from bench.analysis.learning_curves import TrainingStudy
 from bench.records.base import Record
-from reports.markdown import significant
 from reports.naming import family, size
 
 
@@ -39,8 +38,8 @@ def _difference(study: TrainingStudy, ours: str, theirs: str) -> str:
     recipe, estimate = study.setting.recipe, found.difference
     interval = "no interval"
     if estimate.interval is not None:
-        interval = "95 % " + " to ".join(significant(end, 2) for end in estimate.interval)
+        interval = "95 % " + " to ".join(f"{end:.2g}" for end in estimate.interval)
     return (
-        f"{ours} - {theirs}: {significant(estimate.mean, 2)} ({interval}; {len(estimate.values)} seeds, "
+        f"{ours} - {theirs}: {estimate.mean:.2g} ({interval}; {len(estimate.values)} seeds, "
         f"{recipe.data} {recipe.objective}, step {found.position:g})"
     )

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from bench import flops, throughput
 from bench.__main__ import main as list_commands
-from bench.cli import options
+from bench.cli import ending, options
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput
 from bench.store import codec
@@ -103,6 +104,23 @@ def test_an_interrupt_is_reported_by_the_first_process_only(
     assert options.run(parser, refused, []) == 130
     assert options.run(parser, refused, ["--unknown"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_thread_of_a_users_code_does_not_keep_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left: list[int] = []
+    done = threading.Event()
+    monkeypatch.setattr(ending, "THREADS_S", 0.0)
+    monkeypatch.setattr(ending.os, "_exit", left.append)
+    ending.leave_threads(0)
+    thread = threading.Thread(target=done.wait, name="logger")
+    thread.start()
+    ending.leave_threads(2)
+    done.set()
+    thread.join()
+    assert left == [2]
+    assert "a thread of the model's code still runs after 0 s: logger; left" in capsys.readouterr().err
 
 
 def test_flops_refuses_modules_of_fvcore(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,16 @@ from reports.claims.commands import commands
 from reports.claims.verdicts import FAILS, HOLDS, NEARLY, OPEN, UNCOUNTED, UNMEASURED, Finding
 from reports.figures.plots import PAPER_MARKS
 from reports.naming import family
-from tests.records.examples import CEILING, COMPARISON, ENVIRONMENT, OPERATORS, THROUGHPUT, TIMES, USE
+from tests.records.examples import (
+    CEILING,
+    COMPARISON,
+    ENVIRONMENT,
+    OPERATORS,
+    THROUGHPUT,
+    TIMES,
+    TRAINING,
+    USE,
+)
 from tests.reports.test_reports import append, columns, counted
 
 CLAIMS = {claim.id: claim for claim in load.claims()}
@@ -204,7 +213,7 @@ def test_claims_of_memory_are_those_that_bench_memory_tests() -> None:
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_every_claim_names_a_command_that_its_parser_takes(claim: Claim) -> None:
     texts = commands([claim])
-    if claim.quantity == "training steps":
+    if claim.quantity in ("training steps", "FID"):
         assert not texts
         return
     python, flag, module, *arguments = shlex.split(*texts)
@@ -212,7 +221,42 @@ def test_every_claim_names_a_command_that_its_parser_takes(claim: Claim) -> None
     importlib.import_module(module).parser().parse_args(arguments)
 
 
+def test_a_cell_is_named_by_its_row_and_other_cells_of_the_row() -> None:
+    assert CLAIMS["dico-params-dit-s-skip"].value == 34.3  # the third of three rows called DiT
+    assert CLAIMS["lightningdit-epochs-dit-xl"].value == 1400 / 64
+    with pytest.raises(ValueError, match="dico_table03:params_m:DiT:flat: no such cell"):
+        _ = replace(CLAIMS["dico-params-dit-s"], cells="dico_table03:params_m:DiT:flat").value
+
+
 # verdicts
+
+
+def test_parameters_round_to_the_printed_millions() -> None:
+    def judged(params: int) -> str:
+        record = counted("DiC-H")
+        return only(
+            [replace(record, params=2 * params, params_trainable=params)], "dico-params-dic-h"
+        ).verdict
+
+    assert [judged(n) for n in (1_049_000_000, 960_000_000, 900_000_000)] == [HOLDS, HOLDS, FAILS]
+
+
+def test_losses_of_small_trainings_stand_beside_a_fid() -> None:
+    (evaluation,) = TRAINING.evaluations
+    records = [
+        replace(
+            TRAINING,
+            case=replace(TRAINING.case, model=name, family=family(name), seed=seed),
+            evaluations=(evaluation, replace(evaluation, step=100, loss=loss + seed / 10)),
+        )
+        for seed in range(3)
+        for name, loss in (("DiT-Ti/2", 0.9), ("FCDM-Ti", 0.8 + seed / 1000), ("FCDM-S", 0.1))
+    ]
+    found = only(records, "fcdm-fid-fcdm-xl-dit-xl")
+    assert found.verdict == UNMEASURED
+    assert found.note.startswith("FCDM-Ti - DiT-Ti/2: -0.099 (95 % ")
+    assert "3 seeds" in found.note
+    assert "losses of small trainings here" in columns(claims.page(records).text, "## Quality after training")
 
 
 def test_without_records_nothing_is_judged() -> None:

@@ -123,6 +123,7 @@ def test_a_file_with_relative_imports_needs_no_package(tmp_path: Path) -> None:
 
 
 CONSTRUCTORS = """
+    import dataclasses
     import functools
     import torch
     from torch import nn
@@ -167,6 +168,14 @@ CONSTRUCTORS = """
         def forward(self, x, t, encoder_hidden_states): return self.head(x)
     class Opaque(Returns):
         def forward(self, a, b, c): return self.head(a)
+    class Keywords(Returns):
+        def forward(self, *, hidden_states, timestep, class_labels=None): return self.head(hidden_states)
+    @dataclasses.dataclass(slots=True)
+    class Output:
+        loss: object
+        prediction: torch.Tensor
+    class Structured(Returns):
+        def forward(self, x, t, y): return Output(None, self.head(x))
     def x2(x): return torch.cat([x, x])
 """
 TASK = {"img_size": 8, "in_chans": 4, "n_classes": 1000, "learn_sigma": True}
@@ -219,6 +228,8 @@ def test_what_cannot_be_called_is_one_line(net: str, factory: str, message: str)
         ("Swapped", ["called with x=x, y=y, t=t"]),
         ("Without", ["called with x=x, t=t, without labels"]),
         ("Opaque", []),
+        ("Keywords", ["called with hidden_states=x, timestep=t, class_labels=y"]),
+        ("Structured", [".prediction of its output is the sample"]),
     ],
 )
 def test_a_forward_is_called_by_its_names(net: str, factory: str, notes: list[str]) -> None:
