@@ -5,6 +5,7 @@ raw samples; statistics are properties. Units are in field names: seconds (_s), 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -182,6 +183,11 @@ class ModelCase(SizedCase):
     @property
     def label(self) -> str:
         return f"{self.model} {self.settings}"
+
+
+def are_times(seconds: Sequence[float]) -> bool:
+    """Whether these are times that ratios and logarithms can bear: at least one, all from 1e-12 to 1e9 s."""
+    return bool(seconds) and min(seconds) >= 1e-12 and max(seconds) <= 1e9
 
 
 @dataclass(frozen=True, kw_only=True)

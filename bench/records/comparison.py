@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.records.base import Case, Environment, ModelCase, Record, register
+from bench.records.base import Case, Environment, ModelCase, Record, are_times, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.stats import noise, processes, ratios
 from bench.tables.numbers import fixed, fixed_interval
@@ -39,8 +39,8 @@ class Interleaved(processes.OverProcesses, Record):
         arms = len(self.calls)
         if arms < 2 or min(self.calls) < 1:
             raise ValueError(f"rounds: need two or more arms, each with its calls, got {arms} arms")
-        if len(self.visits_s) != len(self.order) or not self.order or min(self.visits_s) <= 0:
-            raise ValueError("rounds: need a time above zero for every visit")
+        if len(self.visits_s) != len(self.order) or not are_times(self.visits_s):
+            raise ValueError("rounds: need a time from 1e-12 to 1e9 s for every visit")
         if any(self.order.count(arm) * arms != len(self.order) for arm in range(arms)):
             raise ValueError("rounds: every arm needs the same number of visits")
         if self.clocks_mhz and len(self.clocks_mhz) != len(self.order):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import ModelCase, Record, are_times, register
 from bench.records.columns import ENVIRONMENT, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, processes, series
@@ -55,8 +55,8 @@ class SamplingRun(Record):
     telemetry: Telemetry | None  # of the last session's chains
 
     def __post_init__(self) -> None:
-        if not self.times_s or min(self.times_s) <= 0:
-            raise ValueError(f"{self.case.model}: needs at least one time, all above zero")
+        if not are_times(self.times_s):
+            raise ValueError(f"{self.case.model}: needs at least one time, all from 1e-12 to 1e9 s")
 
     @property
     def median_s(self) -> float:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from bench.records import telemetry
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import ModelCase, Record, are_times, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, noise, processes
@@ -74,8 +74,8 @@ class TimedPasses(processes.OverProcesses, Record):
     telemetry: Telemetry | None  # None where unavailable
 
     def __post_init__(self) -> None:
-        if not self.times_s or min(self.times_s) <= 0:
-            raise ValueError(f"{self.case.model}: needs at least one time, all above zero")
+        if not are_times(self.times_s):
+            raise ValueError(f"{self.case.model}: needs at least one time, all from 1e-12 to 1e9 s")
         processes.check(self.process_starts, len(self.times_s))
 
     @property

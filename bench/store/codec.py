@@ -158,6 +158,14 @@ def _integer(value: Any) -> int:  # noqa: ANN401 - JSON
     return value
 
 
+def _text(value: Any) -> str:  # noqa: ANN401 - JSON
+    if type(value) is not str:
+        raise _mismatch(str, value)
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise StoreError(f"expected Unicode text, which can be written to a file, got {value!r:.100}")
+    return value
+
+
 def _finite(value: Any) -> float:  # noqa: ANN401 - JSON
     if type(value) is int:
         return float(_integer(value))
@@ -172,7 +180,7 @@ def _number(value: Any) -> float:  # noqa: ANN401 - JSON
     return value if type(value) is float else _finite(value)
 
 
-_SCALARS: dict[Any, Decoder] = {int: _integer, float: _finite, FloatOrNaN: _number}
+_SCALARS: dict[Any, Decoder] = {str: _text, int: _integer, float: _finite, FloatOrNaN: _number}
 
 
 def _union(annotation: object, choices: Mapping[Any, Decoder]) -> Decoder:

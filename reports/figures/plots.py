@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from bench.tables.text import plain
 from reports.markdown import Picture
 from reports.naming import COLOURS as COLOURS
 from reports.naming import OTHER as OTHER
@@ -45,7 +47,17 @@ class Drawing:
 
 
 def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
-    """Make the file of a figure drawn with STYLE; the bytes are reproducible."""
+    """Make the file of a figure drawn with STYLE; the bytes are reproducible.
+
+    Texts may hold names of others: they are drawn as they read, without control characters or formulas.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        words = text.get_text()
+        if not words.replace("\n", "").isprintable():
+            text.set_text("\n".join(map(plain, words.split("\n"))))
+        if r"\mathdefault" not in words:  # not a power on a logarithmic axis
+            text.set_parse_math(False)
     settle(figure)
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})

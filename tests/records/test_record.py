@@ -94,8 +94,12 @@ def test_a_line_that_is_no_object_is_refused(line: str, tmp_path: Path) -> None:
 
 
 def test_impossible_measurements_are_refused() -> None:
-    with pytest.raises(ValueError, match="all above zero"):
-        replace(THROUGHPUT, times_s=())
+    for times_s in ((), (0.0,), (5e-324,), (1e308,)):
+        with pytest.raises(ValueError, match="all from 1e-12 to 1e9 s"):
+            replace(THROUGHPUT, times_s=times_s)
+    device = replace(THROUGHPUT, environment=replace(THROUGHPUT.environment, device="\ud800"))
+    with pytest.raises(StoreError, match="expected Unicode text"):
+        codec.from_dict(codec.to_dict(device))
     with pytest.raises(ValueError, match="batch: must be at least 1"):
         replace(CASE, batch=0)
     with pytest.raises(ValueError, match="note: needs a text"):

@@ -385,7 +385,7 @@ def test_comparison_round_trips_through_its_line() -> None:
     [
         ({"calls": (1,)}, "two or more arms"),
         ({"calls": (1, 0)}, "each with its calls"),
-        ({"visits_s": (1.0,)}, "a time above zero for every visit"),
+        ({"visits_s": (1.0,)}, "a time from 1e-12 to 1e9 s for every visit"),
         ({"order": (0,) * 40}, "the same number of visits"),
         ({"clocks_mhz": (1500.0,)}, "a clock for every visit, or none"),
     ],
