@@ -233,10 +233,8 @@ def _object(cls: type) -> Decoder:
             unmatched = sorted(value.keys() ^ known)
             raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
         body = value.copy()
-        for name in texts:
-            if type(value[name]) is not str:
-                raise StoreError(f"{name}: {_mismatch(str, value[name])}")
-        for name, decoder in others:
+        odd = [name for name in texts if type(value[name]) is not str or not value[name].isascii()]
+        for name, decoder in (*((name, _text) for name in odd), *others):
             try:
                 body[name] = decoder(value[name])
             except StoreError as error:

@@ -56,7 +56,7 @@ def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
         words = text.get_text()
         if not words.replace("\n", "").isprintable():
             text.set_text("\n".join(map(plain, words.split("\n"))))
-        if r"\mathdefault" not in words:  # not a power on a logarithmic axis
+        if "$" in words and r"\mathdefault" not in words:  # not a power on a logarithmic axis
             text.set_parse_math(False)
     settle(figure)
     svg = io.BytesIO()

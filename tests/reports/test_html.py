@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
 
@@ -21,6 +22,7 @@ from reports import answers
 from reports.__main__ import main
 from reports.claims import timed as timings
 from reports.claims import verdicts
+from reports.figures.plots import new_figure, saved
 from reports.html import page as html
 from reports.html.commands import command
 from reports.selection import gather
@@ -72,6 +74,18 @@ def test_names_and_notes_are_text(text: str) -> None:
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_names_in_figures_are_drawn_as_they_read() -> None:
+    figure = new_figure(3, 3)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.plot([1, 1000], [1, 2], label="GPU $\\frac$ \x1b[31m\u202e<b>")
+    axes.legend()
+    svg = saved("x", figure, "", "").svg.decode()
+    ElementTree.fromstring(svg)
+    assert r"GPU $\frac$ \x1b[31m\u202e&lt;b&gt;" in svg
+    assert "mathdefault" not in re.sub("<!--.*?-->", "", svg)  # powers of ten are still formulas
+
+
 def test_no_record_writes_outside_the_folder(tmp_path: Path) -> None:
     append(tmp_path / "a.jsonl", known())
     assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "in/out")]) == 0
