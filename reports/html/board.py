@@ -121,6 +121,8 @@ def _rule(claim: Claim) -> str:
         return "Holds if the measured peak of a training step fits the GPU, less the driver's share."
     if claim.bounds is None:
         return ""
+    if claim.quantity in ("FID", "training steps"):
+        return "No verdict here: it needs networks trained on ImageNet."
     low, high = band(claim)
     if claim.quantity in COUNTS:
         least, most = claim.bounds

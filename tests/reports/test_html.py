@@ -23,6 +23,7 @@ from reports.__main__ import main
 from reports.claims import timed as timings
 from reports.claims import verdicts
 from reports.figures.plots import new_figure, saved
+from reports.html import board
 from reports.html import page as html
 from reports.html.commands import command
 from reports.selection import gather
@@ -263,3 +264,9 @@ def test_deep_links_lead_to_claims_rows_and_records(browser_page: tuple["Page", 
     page.wait_for_selector("dialog[open] pre")
     page.keyboard.press("Escape")
     assert messages == []
+
+
+def test_a_claim_that_nothing_here_can_judge_says_so() -> None:
+    items = {item.claim.id: item for item in board.items(verdicts.findings([]), {})}
+    assert items["fcdm-fid-fcdm-xl-dit-xl"].rule.startswith("No verdict here")
+    assert items["fcdm-params-fcdm-xl"].rule.startswith("Counted: holds from 698.")
