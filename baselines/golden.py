@@ -1,5 +1,6 @@
 """Reference data of the authors' models: checkpoint keys and shapes, outputs, the rule for weights."""
 
+import functools
 import hashlib
 import json
 import math
@@ -94,6 +95,7 @@ class Golden:
         )
 
 
+@functools.cache
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2"; SiT's are those of DiT (same_as.csv).
 

@@ -42,7 +42,6 @@ class Row:
 def row(name: str) -> Row:
     """Describe a backbone; a model without a release is built on the meta device."""
     from bench.counting import closed_form
-    from models.contract import build
     from models.registry import FAMILIES, family_of, published_task
 
     family = family_of(name)
@@ -54,7 +53,7 @@ def row(name: str) -> Row:
     terms = closed_form.count(name, task)
     params, standing = _released_params(name), "pinned"
     if params is None:
-        params, standing = sum(p.numel() for p in build(name, task).parameters()), _standing(name)
+        params, standing = _params(name), _standing(name)
     return Row(
         model=name,
         family=family,
@@ -100,6 +99,16 @@ def _released_params(name: str) -> int | None:
     from baselines import load
 
     return load.manifest(name).params_total if load.has_manifest(name) else None
+
+
+def _params(name: str) -> int:
+    """Parameters of a model without a release: of its parts, or built on the meta device."""
+    from models.contract import build
+    from models.registry import FAMILIES, family_of, published_task
+
+    if parts := FAMILIES[family_of(name)].parts.get(name):
+        return sum(_released_params(part) or _params(part) for part in parts)
+    return sum(p.numel() for p in build(name, published_task(name)).parameters())
 
 
 def _standing(name: str) -> str:

@@ -34,13 +34,16 @@ def deciding(module: str | None, *, fast: bool = False) -> set[Path]:
         module: of the backbone; None for an operator.
         fast: models.fast computes it.
     """
+    named = filter(None, (module, "models.fast" if fast else None))
+    return set(_of_rooms()).union(*(_closure(_file(name)) for name in named))
+
+
+@functools.cache
+def _of_rooms() -> frozenset[Path]:
+    """Files that decide the numbers of every backbone."""
     files = {path for room in DECIDING for path in (ROOT / "bench" / room).rglob("*.py")}
     others = {_file(entry.module) for entry in ENTRIES.values()}
-    for path in files.copy():
-        files |= _closure(path, without=others)
-    for name in filter(None, (module, "models.fast" if fast else None)):
-        files |= _closure(_file(name))
-    return files
+    return frozenset(files.union(*(_closure(path, without=others) for path in files)))
 
 
 def _closure(path: Path | None, without: Set[Path | None] = frozenset()) -> set[Path]:
@@ -81,6 +84,7 @@ def _essence(code: types.CodeType) -> bytes:
     return hashlib.sha256(code.co_code + repr((plain, sets, names)).encode() + inner).digest()
 
 
+@functools.cache
 def _file(module: str) -> Path | None:
     """The file of a module of this project; None if the name is a thing in a module."""
     path = ROOT.joinpath(*module.split("."))
