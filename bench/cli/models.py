@@ -87,8 +87,8 @@ def meta_models(
 ) -> dict[tuple[str, Size], "nn.Module"]:
     """Build every model at every size on the meta device, to find errors before measuring.
 
-    They are kept: the tables of a suite repeat the same models. A user's model is also called once and checked against the interface; one that meta tensors cannot bear is
-    on a real device.
+    They are kept: the tables of a suite repeat the same models. A user's model is also called once and
+    checked against the interface; one that meta tensors cannot bear is on a real device.
 
     Raises:
         UsageError: a model that cannot be built for a size, violates the interface or does not fit --weights.

@@ -16,7 +16,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             sources.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
     monkeypatch.setattr(sources, "ROOT", tmp_path)
-    monkeypatch.setattr(sources, "_read", functools.cache(sources._read.__wrapped__))
+    for name in ("_read", "_of_rooms"):
+        monkeypatch.setattr(sources, name, functools.cache(getattr(sources, name).__wrapped__))
     return tmp_path
 
 
@@ -39,6 +40,7 @@ def test_only_edits_that_decide_a_number_change_its_key(
 ) -> None:
     before, fast = (sources.digest(sources.deciding("models.dit", fast=impl)) for impl in (False, True))
     sources._read.cache_clear()
+    sources._of_rooms.cache_clear()
     text = (copy / file).read_text()
     assert old in text
     (copy / file).write_text(text.replace(old, new))
