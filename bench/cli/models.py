@@ -87,8 +87,8 @@ def meta_models(
 ) -> dict[tuple[str, Size], "nn.Module"]:
     """Build every model at every size on the meta device, to find errors before measuring.
 
-    They are kept: the tables of a suite repeat the same models. A user's model is also called once and
-    checked against the interface; one that meta tensors cannot bear is on a real device.
+    A user's model is also called once and checked against the interface; one that meta tensors cannot bear is
+    on a real device.
 
     Raises:
         UsageError: a model that cannot be built for a size, violates the interface or does not fit --weights.
@@ -120,13 +120,16 @@ def container_of(weights: Path | None) -> str:
 def check_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> None:
-    """Check as `meta_models`, without returning models."""
+    """Check as `meta_models`, without returning models.
+
+    Results are cached: the tables of a suite repeat the same models.
+    """
     if weights is not None:
         meta_models(names, sizes, weights, flag)
         return
     sized = _sized(names, sizes, flag)
     for name, size in sized:
-        _on_meta(name, size, flag)
+        _builds(name, size, flag)
     _note_other_sizes(sized)
 
 
@@ -155,6 +158,10 @@ def _has(name: str, impl: str) -> None:
 
 
 @cache
+def _builds(name: str, size: Size, flag: str) -> None:
+    _on_meta(name, size, flag)
+
+
 def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
     from models.contract import build, check
     from models.registry import find, is_plugin, task_at

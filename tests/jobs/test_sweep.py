@@ -88,7 +88,7 @@ def test_a_plan_builds_each_model_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     contract_build = contract.build
     monkeypatch.setattr(contract, "build", build)
-    cli_models._on_meta.cache_clear()
+    cli_models._builds.cache_clear()
     tables = [
         'command = "throughput"\nmodel = ["FCDM-S"]\nres = [288, 320]',
         'command = "throughput"\nmodel = ["FCDM-S"]\nres = [288]\nbatch = [1]',
