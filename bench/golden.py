@@ -56,6 +56,8 @@ def _cases(args: argparse.Namespace) -> list[GoldenCase]:
             raise options.UsageError(f"--model {name}: has no golden output; known are {', '.join(known)}")
         latent = load.goldens()[model]
         res = latent * published_task(name).factor
+        if name != model:  # a back end by name, which may be missing here
+            models.check_models([name], [res], None)
         sized = settings.sized_fields(name, res, where)
         fields.append({**sized, "latent_size": latent, "batch": len(load.golden(model, latent).t)})
     models.check_impl([one["model"] for one in fields], args.impl)
