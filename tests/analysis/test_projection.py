@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -139,6 +140,11 @@ def of_known_devices() -> list[Observation]:
     ]
 
 
+@cache
+def calibrated() -> Calibration:
+    return calibrate.calibrate("cuda", of_known_devices())
+
+
 # the formula and its calibration
 
 
@@ -177,8 +183,7 @@ def test_torch_default_is_tf32_in_convolutions_only() -> None:
 
 
 def test_known_shares_are_found_again() -> None:
-    shares = calibrate.calibrate("cuda", of_known_devices()).shares
-    for share, true in zip(shares, SHARES, strict=True):
+    for share, true in zip(calibrated().shares, SHARES, strict=True):
         assert share.low <= true <= share.high, share
         assert abs(share.value - true) < 0.3 * abs(share.prior.median - true) + 0.02 * true, share
 
@@ -193,17 +198,16 @@ def test_one_disturbed_measurement_does_not_bend_the_rest() -> None:
     quiet = of_known_devices()
     work, peaks = quiet[3].work, quiet[3].peaks
     disturbed = [*quiet, seen(inner(SHARES), renamed(work, "again"), peaks, off=math.log(30))]
-    before, after = (calibrate.calibrate("cuda", found).shares for found in (quiet, disturbed))
-    for one, other in zip(before, after, strict=True):
+    after = calibrate.calibrate("cuda", disturbed).shares
+    for one, other in zip(calibrated().shares, after, strict=True):
         assert other.value == pytest.approx(one.value, rel=0.05)
 
 
 def test_a_measured_device_has_a_narrower_interval() -> None:
-    calibration = calibrate.calibrate("cuda", of_known_devices())
     work = zoo()[0]
     spans = []
     for device in ("GPU 1.0", "one that nobody saw"):
-        found = calibrate.predict(calibration, work, gpu(), "bf16", device, CERTAIN)
+        found = calibrate.predict(calibrated(), work, gpu(), "bf16", device, CERTAIN)
         spans.append(found.high_s / found.low_s)
     assert spans[0] < spans[1]
 
@@ -255,10 +259,11 @@ def test_a_group_counts_once_however_many_passes_it_has() -> None:
 
 
 def test_with_everything_left_out_the_priors_alone_predict() -> None:
+    known = of_known_devices()[::4]
     nothing = calibrate.calibrate("cuda", [])
-    held = [one for one in projector.held_out(of_known_devices()) if one.left_out == EVERYTHING]
-    assert len(held) == len(of_known_devices())
-    for one in held[::10]:
+    held = [one for one in projector.held_out(known) if one.left_out == EVERYTHING]
+    assert len(held) == len(known)
+    for one in held[::3]:
         of = one.observation
         alone = calibrate.predict(nothing, of.work, of.peaks, of.precision, None, CERTAIN)
         assert one.prediction.seconds == alone.seconds

@@ -267,7 +267,7 @@ QUICK = ["--device", "cpu", "--res", "64", "--batch", "2", "--budget", "0.3s", "
 
 def test_throughput_keeps_every_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "records.jsonl"
-    assert run(throughput.main, "--model", "DiT-S/8", *QUICK, "--out", str(path)) == 0
+    assert run(throughput.main, "--model", "DiT-Ti/2", *QUICK, "--out", str(path)) == 0
     printed = capsys.readouterr()
     (row,) = json.loads(printed.out)
     (kept,) = codec.read(path).records
@@ -276,7 +276,7 @@ def test_throughput_keeps_every_sample(tmp_path: Path, capsys: pytest.CaptureFix
     assert row["images_per_s"] == pytest.approx(kept.images_per_s) == pytest.approx(2 / row["median_s"])
     assert row["stopped_by"] in ("precision", "budget")
     assert (row["stopped_by"] == "precision") == (row["unmet"] == [])
-    assert (row["model"], row["res"], row["batch"], row["precision"]) == ("DiT-S/8", 64, 2, "fp32")
+    assert (row["model"], row["res"], row["batch"], row["precision"]) == ("DiT-Ti/2", 64, 2, "fp32")
     assert row["device"] == kept.environment.device
     assert not kept.matmul_tf32
     assert not kept.conv_tf32
@@ -357,7 +357,7 @@ def test_soaking_adds_a_figure_and_a_protocol_a_row(
 
 @pytest.mark.parametrize("setting", [["--attention", "math"], ["--checkpointing"], ["--channels-last"]])
 def test_settings_reach_the_record(setting: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(throughput.main, "--model", "DiT-S/8", *QUICK, *setting) == 0
+    assert run(throughput.main, "--model", "DiT-Ti/2", *QUICK, *setting) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["status"] == "ok"
     name = setting[0].removeprefix("--").replace("-", "_")

@@ -417,7 +417,7 @@ def test_a_profile_by_module_has_the_names_of_the_costs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "a.jsonl"
-    asked = ["--model", "FCDM-S", "--batch", "1", "--res", "64", "--device-peaks", "none", *PROFILED]
+    asked = ["--model", "FCDM-Ti", "--batch", "1", "--res", "64", "--device-peaks", "none", *PROFILED]
     assert run(roofline.main, *asked, "--by", "module", "--format", "json", "--out", str(store)) == 0
     rows = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
     timed = {name for name, row in rows.items() if row["seconds"]}

@@ -58,20 +58,26 @@ def poisoned() -> Iterator[None]:
 
 
 # the sides of a tile, less, more and no multiple of them; channels that fill no block, one and a part of one
+DEPTHWISE = (
+    ((2, 1, 1, 5), 7, Tiling()),
+    ((1, 2, 9, 3), 7, Tiling(columns=8)),
+    ((2, 7, 13, 16), 7, Tiling(rows=5, block=16)),
+    ((1, 13, 7, 40), 7, Tiling(rows=64, columns=4, block=32)),
+    ((1, 96, 1, 2), 3, Tiling(rows=64)),
+    ((1, 3, 5, 4), 5, Tiling(rows=1)),
+    ((1, 4, 6, 4), 9, Tiling(rows=2)),
+    ((1, 3, 3, 4), 1, Tiling()),
+)
+
+
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize(
-    ("shape", "K", "tiling"),
+    ("shape", "K", "tiling", "dtype"),
     [
-        ((2, 1, 1, 5), 7, Tiling()),
-        ((1, 2, 9, 3), 7, Tiling(columns=8)),
-        ((2, 7, 13, 16), 7, Tiling(rows=5, block=16)),
-        ((1, 13, 7, 40), 7, Tiling(rows=64, columns=4, block=32)),
-        ((1, 96, 1, 2), 3, Tiling(rows=64)),
-        ((1, 3, 5, 4), 5, Tiling(rows=1)),
-        ((1, 4, 6, 4), 9, Tiling(rows=2)),
-        ((1, 3, 3, 4), 1, Tiling()),
+        *((*case, torch.float32) for case in DEPTHWISE),
+        *((*case, torch.bfloat16) for case in (DEPTHWISE[0], DEPTHWISE[3], DEPTHWISE[5])),
     ],
+    ids=str,
 )
 def test_a_depthwise_convolution_is_that_of_float64(
     shape: tuple[int, int, int, int], K: int, tiling: Tiling, dtype: torch.dtype

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench import memory
+from bench.jobs import worker
 from bench.machine import environment
 from bench.measure.live_bytes import LiveBytes
 from bench.measure.memory import measure, use_of
@@ -138,7 +139,11 @@ def test_bf16_on_a_cpu_is_of_weights_or_autocast(work: str) -> None:
     assert half.gradients_bytes == full.gradients_bytes
 
 
-def test_the_command_measures_beside_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_measures_beside_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # in this process: a worker takes seconds to start; test_memory.py has one
+    monkeypatch.setattr(worker, "run", lambda _, case, here, *__, **___: measure(case, here))
     path = tmp_path / "records.jsonl"
     args = ["--device", "cpu", "meta", "--model", "tests.tiny:Tiny", "--batch", "2", "--work", "training"]
     assert run(memory.main, *args, "--checkpointing", "off", "--format", "json", "--out", str(path)) == 0

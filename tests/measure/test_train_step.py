@@ -40,7 +40,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", ["FCDM-S", "MDT-S/2", "tests.narrow:dimsum", "tests.narrow:ldm"])
+@pytest.mark.parametrize("name", ["FCDM-Ti", "tests.narrow:mdt", "tests.narrow:dimsum", "tests.narrow:ldm"])
 def test_a_step_updates_parameters_and_their_average(name: str) -> None:
     model, step = step_of(name)
     before = weights(model)
@@ -70,7 +70,7 @@ def test_fused_update_equals_the_unfused_one() -> None:
     torch.testing.assert_close(weights(one), weights(two))
 
 
-@pytest.mark.parametrize("name", ["FCDM-S", "DiT-S/8"])
+@pytest.mark.parametrize("name", ["FCDM-Ti", "DiT-Ti/2"])
 def test_checkpointing_gives_the_same_gradients(name: str) -> None:
     model, step = step_of(name)
     found = []

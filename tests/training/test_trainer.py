@@ -291,9 +291,9 @@ def test_published_network_learns_the_digits(tmp_path: Path, model: str, of: str
     assert end.train_loss < before.loss
 
 
-def test_published_size_trains_for_two_steps(tmp_path: Path) -> None:
+def test_a_size_of_ours_trains_for_two_steps(tmp_path: Path) -> None:
     trained = run(
-        identity("DiT-S/2", steps=2, batch=2, micro=2, evaluate_every=2, validation_images=10), tmp_path
+        identity("DiT-Ti/2", steps=2, batch=2, micro=2, evaluate_every=2, validation_images=10), tmp_path
     )
     assert trained.status == "ok"
     before, end = trained.evaluations
