@@ -74,7 +74,6 @@ def test_names_and_notes_are_text(text: str) -> None:
     assert all(link.startswith("#") or link == "data:," for link in links)
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_names_in_figures_are_drawn_as_they_read() -> None:
     figure = new_figure(3, 3)
     axes = figure.add_subplot()
@@ -87,6 +86,7 @@ def test_names_in_figures_are_drawn_as_they_read() -> None:
     assert "mathdefault" not in re.sub("<!--.*?-->", "", svg)  # powers of ten are still formulas
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_no_record_writes_outside_the_folder(tmp_path: Path) -> None:
     append(tmp_path / "a.jsonl", known())
     assert main(["--records", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "in/out")]) == 0
