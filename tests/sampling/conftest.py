@@ -1,6 +1,7 @@
 """Fixtures of the tests of samples."""
 
 import importlib
+import typing
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from bench.jobs import worker
 from bench.records.base import Case, Environment, Record
+from bench.store.codec import decode
 
 
 @pytest.fixture
@@ -24,7 +26,10 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Record:
         module, _, name = measure.partition(":")
         held = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        result: Record = getattr(importlib.import_module(module), name)(case, environment, **inputs)
+        function = getattr(importlib.import_module(module), name)
+        hints = typing.get_type_hints(function)
+        decoded = {name: decode(hints[name], value) for name, value in inputs.items()}
+        result: Record = function(case, environment, **decoded)
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = held
         return result
 
