@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 from baselines import load
 from models.registry import FAMILIES
 
-# the smallest published network of these families is too large, or too slow, to be computed in every test
+# the smallest published network of these families is too large, or too slow, to run in every test
 NARROW = {
     "U-DiT": "tests.narrow:udit",
     "ADM": "tests.narrow:adm",
@@ -26,13 +26,15 @@ NARROW = {
     "DiM": "tests.narrow:dim",
     "DiMSUM": "tests.narrow:dimsum",
     "U-ViT": "tests.narrow:uvit",
+    "MDT": "tests.narrow:mdt",
+    "MDTv2": "tests.narrow:mdtv2",
     "EDM2": "EDM2-Ti",
     "HDiT": "HDiT-Ti/2",
     "MPDiTv2": "tests.narrow:mpditv2",
 }
 NETWORKS = {family.network: name for name, family in reversed(list(FAMILIES.items()))}  # its first family
 FIRST = [name for name in FAMILIES if name in NETWORKS.values()]
-ONCE = ("U-DiT",)  # its smallest published network is too slow for every test only
+ONCE = ("U-DiT", "MDT", "MDTv2")  # their smallest published networks are too slow for every test only
 FEW = 60_000_000  # parameters of a network that is computed at its real size in every run of the tests
 
 

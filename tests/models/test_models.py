@@ -1,7 +1,9 @@
 """One contract over all backbones, and what each family does differently."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -9,15 +11,17 @@ from torch import Tensor, nn
 
 from baselines import load
 from bench.counting import counters
+from bench.counting.dispatch import CountingMode
 from models import Task, create, names
-from models.contract import make_inputs
+from models.contract import build, make_inputs
 from models.fcdm import GlobalResponseNorm
 from models.layers.conditions import Condition, timestep_features
 from models.layers.modulation import ChannelNorm
 from models.mpdit import SpectralConv
-from models.registry import FAMILIES, family_of, find, printed, published_task, task_at
+from models.registry import FAMILIES, family_of, find, printed, published_task
 from models.weights import official_name, randomise_zeros
 from tests.conftest import NARROW, SMALLEST, UNREAD, ZERO_GRADIENT
+from tests.narrow import shallow
 
 BACKBONES, SMALL = names(), names("*-Ti*")
 RELEASED = [name for name in BACKBONES if load.has_manifest(name)]
@@ -43,12 +47,13 @@ DROPPING = [
 
 
 def meta(name: str, **task: object) -> nn.Module:
-    with torch.device("meta"):
-        return create(name, replace(published_task(name), **task)).eval()
+    return build(name, replace(published_task(name), **task)).eval()
 
 
-def inputs(task: Task, batch: int = 2, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-    return make_inputs(task, batch, device)
+def meta_output(name: str, task: Task, batch: int = 2) -> Tensor:
+    """The output of a network on the meta device, where repeated operators cost nothing."""
+    with torch.no_grad(), CountingMode({}):
+        return build(name, task).eval()(*make_inputs(task, batch, "meta"))
 
 
 def small_inputs(name: str, batch: int = 2, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
@@ -59,27 +64,11 @@ def small_inputs(name: str, batch: int = 2, device: str = "cpu") -> tuple[Tensor
 @pytest.mark.parametrize("name", RELEASED)
 def test_parameters_equal_the_release_in_name_shape_and_number(name: str) -> None:
     manifest = load.manifest(name)
-    with torch.device("meta"):
-        model = create(name, latent_size=manifest.latent)
+    model = meta(name, latent_size=manifest.latent)
     ours = {official_name(model, key): tuple(value.shape) for key, value in model.state_dict().items()}
     assert ours == dict(manifest.shapes)
     assert sum(p.numel() for p in model.parameters()) == manifest.params_total
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == manifest.params_trainable
-
-
-@pytest.mark.parametrize(
-    ("name", "res"),
-    [
-        *((next(iter(family.variants)), (512, 512)) for family in FAMILIES.values()),
-        *((next(iter(family.variants)), (128, 192)) for family in FAMILIES.values()),
-    ],
-    ids=str,
-)
-def test_output_has_the_shape_that_the_task_asks_for(name: str, res: tuple[int, int]) -> None:
-    """At 256 px tests/counting/test_closed_form.py sees the output of every backbone."""
-    task = task_at(name, *res)
-    out = meta(name, **vars(task))(*inputs(task, device="meta"))
-    assert out.shape == (2, task.out_channels, task.height, task.width)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -88,8 +77,7 @@ def test_sizes_of_ours_take_the_images_of_digits_and_of_cifar(
     name: str, size: int | tuple[int, int], channels: int
 ) -> None:
     task = Task(latent_size=size, in_channels=channels, num_classes=10)
-    out = meta(name, **vars(task))(*inputs(task, device="meta"))
-    assert out.shape == (2, 2 * channels, task.height, task.width)
+    assert meta_output(name, task).shape == (2, 2 * channels, task.height, task.width)
 
 
 def test_sizes_of_ours_have_similar_parameters_and_macs() -> None:
@@ -121,9 +109,7 @@ def test_sizes_of_ours_are_listed_by_their_own_pattern_only() -> None:
 
 def test_output_without_variance_has_the_channels_of_the_input(smallest: str) -> None:
     task = Task(latent_size=8, in_channels=3, num_classes=10, learn_sigma=False)
-    x = torch.empty(1, 3, 8, 8, device="meta")
-    label = torch.empty(1, dtype=torch.int64, device="meta")
-    assert meta(smallest, **vars(task))(x, label, label).shape == (1, 3, 8, 8)
+    assert meta_output(smallest, task, batch=1).shape == (1, 3, 8, 8)
 
 
 @pytest.fixture(scope="module", params=SMALLEST)
@@ -199,9 +185,7 @@ def test_bfloat16_follows_float32(filled: tuple[str, nn.Module]) -> None:
     if name == NARROW["MPDiTv2"]:
         pytest.skip("its time embedding amplifies rounding; MPDiT-Ti is compared")
     x, t, y = small_inputs(name)
-    half = create(name, latent_size=16).eval()
-    half.load_state_dict(model.state_dict())
-    half.to(torch.bfloat16)
+    half = deepcopy(model).to(torch.bfloat16)
     with torch.no_grad():
         exact, rounded = model(x, t, y), half(x.bfloat16(), t, y).float()
     # bf16 keeps 8 bits, 4e-3 a rounding; some tens of rounded layers in a row add up to a few per cent
@@ -211,16 +195,22 @@ def test_bfloat16_follows_float32(filled: tuple[str, nn.Module]) -> None:
 def test_channels_last_gives_the_same_output(filled: tuple[str, nn.Module]) -> None:
     name, model = filled
     x, t, y = small_inputs(name)
-    other = create(name, latent_size=16).eval()
-    other.load_state_dict(model.state_dict())
-    other.to(memory_format=torch.channels_last)
+    other = deepcopy(model).to(memory_format=torch.channels_last)
     with torch.no_grad():
         assert_near(other(x.to(memory_format=torch.channels_last), t, y), model(x, t, y))
 
 
-def test_it_compiles_as_one_graph(smallest: str) -> None:
-    model = meta(smallest, latent_size=16)
-    args = small_inputs(smallest, device="meta")
+# ADM is a part of ADM-U; the others are compiled, with their gradients, in test_ssm.py and test_dig.py
+COMPILED_ELSEWHERE = [NARROW[family] for family in ("ADM", "DiS", "DiM", "DiMSUM")]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SMALLEST if name not in COMPILED_ELSEWHERE and not name.startswith("DiG")]
+)
+def test_it_compiles_as_one_graph(name: str) -> None:
+    with torch.device("meta"):
+        model = shallow(name)(replace(published_task(name), latent_size=16)).eval()
+    args = small_inputs(name, device="meta")
     with torch.no_grad():
         out = torch.compile(model, fullgraph=True, backend="eager")(*args)
     assert out.shape[-2:] == (16, 16)
@@ -234,24 +224,29 @@ def test_a_fresh_model_outputs_zeros(smallest: str) -> None:
         assert not create(smallest, latent_size=16).eval()(*args).any()
 
 
-@pytest.mark.parametrize("smallest", DIT_LINE)
-def test_blocks_start_as_the_identity_except_in_dic(smallest: str) -> None:
+@pytest.fixture(scope="module", params=DIT_LINE)
+def fresh(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
+    """A fresh model of published width with few blocks."""
+    return request.param, shallow(request.param)(Task(16))
+
+
+def test_blocks_start_as_the_identity_except_in_dic(fresh: tuple[str, nn.Module]) -> None:
+    name, model = fresh
     modulations = [
         module.linear.weight
-        for name, module in create(smallest, latent_size=16).named_modules()
-        if name.endswith("modulation") and not name.startswith("head")
+        for path, module in model.named_modules()
+        if path.endswith("modulation") and not path.startswith("head")
     ]
     assert modulations
     zero = [not weight.any() for weight in modulations]
-    assert not any(zero) if smallest.startswith("DiC-") else all(zero)
+    assert not any(zero) if name.startswith("DiC-") else all(zero)
 
 
-@pytest.mark.parametrize("smallest", DIT_LINE)
-def test_initial_weights_have_the_spread_that_the_papers_give(smallest: str) -> None:
-    model = create(smallest, latent_size=16)
+def test_initial_weights_have_the_spread_that_the_papers_give(fresh: tuple[str, nn.Module]) -> None:
+    name, model = fresh
     stem = model.stem if hasattr(model, "stem") else model.embed
     fan_in, fan_out = stem.weight[0].numel(), stem.weight.shape[0]
-    if smallest.startswith("U-DiT"):
+    if name.startswith("U-DiT"):
         fan_out *= stem.weight[0, 0].numel()  # its release takes the stem for a convolution, as torch does
     bound = math.sqrt(6 / (fan_in + fan_out))  # of the weight as a matrix
     assert 0.9 * bound < stem.weight.abs().max() <= bound
@@ -261,6 +256,7 @@ def test_initial_weights_have_the_spread_that_the_papers_give(smallest: str) -> 
             assert weight.std().item() == pytest.approx(0.02, rel=0.02)
 
 
+@cache
 def labels_seen(name: str, batch: int = 400) -> list[Tensor]:
     """The labels that reach each label table in one training pass."""
     model = create(name, latent_size=8).train()
@@ -310,14 +306,15 @@ def test_timestep_features_are_float32_cosines_then_sines() -> None:
 def test_layer_norms_add_1e_6_to_the_variance() -> None:
     x = 1e-3 * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)  # variance 1e-6: eps matters as much
     assert ChannelNorm()(x)[0, 0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
-    for module in create("DiT-S/2").modules():
-        if isinstance(module, nn.LayerNorm):
-            flat = module(1e-3 * torch.tensor([1.0, -1.0]).repeat(192))
-            assert flat[0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
+    norms = [module for module in create("tests.narrow:dit").modules() if isinstance(module, nn.LayerNorm)]
+    assert norms
+    for norm in norms:
+        flat = norm(1e-3 * torch.tensor([1.0, -1.0]).repeat(24))
+        assert flat[0].item() == pytest.approx(math.sqrt(0.5), rel=1e-4)
 
 
 def test_dic_group_norms_add_1e_5_to_the_variance() -> None:
-    norms = [module for module in create("DiC-S").modules() if isinstance(module, nn.GroupNorm)]
+    norms = [module for module in shallow("DiC-S")(Task()).modules() if isinstance(module, nn.GroupNorm)]
     assert norms
     for norm in norms:
         assert norm.num_groups == min(32, norm.num_channels // 4)
