@@ -252,7 +252,7 @@ def test_a_task_is_given_to_users_models_by_name(capsys: pytest.CaptureFixture[s
     assert run(flops.main, *asked, "f16") == 2
     assert "--task: f16: no such task; known are sd-f8, f16d32, pixels" in capsys.readouterr().err
     assert run(flops.main, "--model", "FCDM-S", "--task", "f16d32") == 2
-    assert "our backbones take none" in capsys.readouterr().err
+    assert "apply to models of your own" in capsys.readouterr().err
 
 
 def test_models_refuses_a_file_of_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
