@@ -6,6 +6,7 @@ Memory is the peak of the passes minus parameters, moments and EMA.
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.analysis.roofline import tensors_of
 from bench.records.base import Record, Size, Skipped, height_width
@@ -122,7 +123,7 @@ class Study:
     def models(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(sized.model for sized in self.sizes))
 
-    @property
+    @cached_property
     def drift(self) -> Drift | None:
         """The difference between visits of one case; None if no case has two visits."""
         return power_law.drift_of([p for sized in self.sizes if (p := sized.point("time"))])
@@ -214,13 +215,20 @@ def studies(records: Iterable[Record]) -> list[Study]:
             )
             attempts = visits.setdefault(setting, {}).setdefault((case.model, case.res), {})
             attempts[case.visit, -case.batch] = record
-    works = [record for record in stored if isinstance(record, OperatorCosts)]
-    memories = [(record.case, record) for record in stored if isinstance(record.case, MemoryCase)]
+    works: dict[tuple[str, Size], list[OperatorCosts]] = {}
+    memories: dict[tuple[str, Size], list[tuple[MemoryCase, Record]]] = {}
+    for record in stored:
+        case = record.case
+        if isinstance(record, OperatorCosts):
+            works.setdefault((record.case.model, record.case.res), []).append(record)
+        elif isinstance(case, MemoryCase):
+            memories.setdefault((case.model, case.res), []).append((case, record))
     return [
         Study(
             setting=setting,
             sizes=_ordered(
-                _sized(setting, attempts, works, memories) for attempts in visits[setting].values()
+                _sized(setting, attempts, works.get(place, ()), memories.get(place, ()))
+                for place, attempts in visits[setting].items()
             ),
             records=tuple(
                 sorted(
@@ -282,9 +290,9 @@ def _sized(
 
 
 def _work_of(case: ScalingCase, works: Sequence[OperatorCosts]) -> OperatorCosts | None:
-    """The count at the batch that ran, or at the nearest batch."""
-    wanted = (case.model, case.res, case.work, tensors_of(case.precision))
-    fitting = [w for w in works if (w.case.model, w.case.res, w.case.work, w.case.precision) == wanted]
+    """Of the counts of this model and size, that at the batch that ran, or at the nearest batch."""
+    wanted = case.work, tensors_of(case.precision)
+    fitting = [w for w in works if (w.case.work, w.case.precision) == wanted]
     near = [(abs(w.case.batch - case.batch), w.environment.date, i) for i, w in enumerate(fitting)]
     return fitting[min(near)[2]] if near else None
 
@@ -293,11 +301,11 @@ def _memory_of(
     case: ScalingCase, device: str, memories: Sequence[tuple[MemoryCase, Record]]
 ) -> Record | None:
     """The memory of a case at the batch that ran: measured on this device, else predicted."""
-    wanted = (case.model, case.res, case.batch, case.work, None, tensors_of(case.precision))
+    wanted = case.batch, case.work, None, tensors_of(case.precision)
     fitting = [
         record
         for of, record in memories
-        if (of.model, of.res, of.batch, of.work, of.limit_bytes, tensors_of(of.precision)) == wanted
+        if (of.batch, of.work, of.limit_bytes, tensors_of(of.precision)) == wanted
         and (of.work == "inference" or of.checkpointing == case.checkpointing)
         and (of.is_predicted or record.environment.device == device)
     ]

@@ -221,8 +221,10 @@ def _fixed(annotation: object, items: list[Decoder]) -> Decoder:
 def _object(cls: type) -> Decoder:
     hints = typing.get_type_hints(cls, include_extras=True)
     names = [field.name for field in fields(cls)]
+    # most fields are texts or integers, which need no conversion; a check in the loop is faster than a call
     texts = tuple(name for name in names if hints[name] is str)
-    others = tuple((name, _decoder(hints[name])) for name in names if hints[name] is not str)
+    integers = tuple(name for name in names if hints[name] is int)
+    others = tuple((name, _decoder(hints[name])) for name in names if hints[name] not in (str, int))
     known = frozenset(names)
     check = getattr(cls, "__post_init__", None)
 
@@ -233,14 +235,19 @@ def _object(cls: type) -> Decoder:
             unmatched = sorted(value.keys() ^ known)
             raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
         body = value.copy()
-        odd = [name for name in texts if type(value[name]) is not str or not value[name].isascii()]
-        for name, decoder in (*((name, _text) for name in odd), *others):
+        odd = [(name, _text) for name in texts if type(value[name]) is not str or not value[name].isascii()]
+        odd += [
+            (name, _integer)
+            for name in integers
+            if type(value[name]) is not int or abs(value[name]) > MAX_INTEGER
+        ]
+        for name, decoder in (*odd, *others):
             try:
                 body[name] = decoder(value[name])
             except StoreError as error:
                 raise StoreError(f"{name}: {error}") from error
         made: Any = object.__new__(cls)
-        made.__dict__.update(body)  # as the frozen class's constructor, which sets one field at a time
+        object.__setattr__(made, "__dict__", body)  # the constructor of a frozen class sets field by field
         if check is not None:
             try:
                 check(made)

@@ -10,7 +10,8 @@ interleaved ratios, in which slow changes of the machine cancel; or from two siz
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from baselines.claims import Claim
 from bench.analysis import resolution, roofline, speed_ratios
@@ -58,6 +59,21 @@ class Timings:
     drifts: Mapping[Setting, Drift | None]  # the difference between visits of one case; None: unknown
     studies: tuple[resolution.Study, ...]
     steps: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # training steps with the newest code
+
+    ratios: dict[tuple[Setting, str, str, Size], list["Measured"]] = field(default_factory=dict)  # computed
+
+    def rounds_of(self, model: str, res: Size) -> Mapping[Setting, Sequence[tuple[Comparison, ...]]]:
+        """The comparisons of a model at a size, by setting."""
+        return self._rounds.get((model, res), {})
+
+    @cached_property
+    def _rounds(self) -> dict[tuple[str, Size], dict[Setting, list[tuple[Comparison, ...]]]]:
+        found: dict[tuple[str, Size], dict[Setting, list[tuple[Comparison, ...]]]] = {}
+        for runs in self.comparisons:
+            for arm in runs[-1].case.arms:
+                of = found.setdefault((arm.model_and_impl, arm.res), {})
+                of.setdefault(setting_of(arm, runs[-1].environment), []).append(runs)
+        return found
 
     @property
     def models(self) -> list[str]:
@@ -151,27 +167,27 @@ def interleaved(timed: Timings, model: str, reference: str, res: Size) -> list[M
     Models that took part in no comparison together are compared through models that both were compared with,
     if they were so under the same setting.
     """
-    found = []
-    settings: dict[Setting, None] = {}
-    for runs in timed.comparisons:
-        names, newest = list(runs[-1].arms), runs[-1]
-        if newest.case.arms[0].res == res and model in names:
-            settings[setting_of(newest.case.arms[names.index(model)], newest.environment)] = None
-            if reference in names:
-                found.append(_of_runs(runs, names.index(model), names.index(reference)))
-    decided = {one.setting for one in found}
-    for setting in settings:
-        if setting not in decided:
-            found += _chained(timed, setting, model, reference, res)
-    return found
+    by_setting = [
+        interleaved_under(timed, setting, model, reference, res) for setting in timed.rounds_of(model, res)
+    ]
+    direct = [of for of in by_setting if of and of[0].how == INTERLEAVED]
+    return [one for of in [*direct, *(of for of in by_setting if of not in direct)] for one in of]
 
 
 def interleaved_under(
     timed: Timings, setting: Setting, model: str, reference: str, res: Size
 ) -> list[Measured]:
-    """The interleaved ratios of one setting."""
+    """The interleaved ratios of two models under one setting."""
     alone = replace(setting, is_interleaved=False)
-    return [one for one in interleaved(timed, model, reference, res) if one.setting == alone]
+    known = timed.ratios.get((alone, model, reference, res))
+    if known is None:
+        known = [
+            _of_runs(runs, [*runs[-1].arms].index(model), [*runs[-1].arms].index(reference))
+            for runs in timed.rounds_of(model, res).get(alone, ())
+            if reference in runs[-1].arms
+        ] or _chained(timed, alone, model, reference, res)
+        timed.ratios[alone, model, reference, res] = known
+    return known
 
 
 def most_repeated(found: Iterable[Measured]) -> Measured | None:

@@ -1,10 +1,10 @@
 """Style of the report's figures: colours, marks, label placement, SVG files."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,10 @@ from reports.markdown import Picture
 from reports.naming import COLOURS as COLOURS
 from reports.naming import OTHER as OTHER
 from reports.naming import family
+
+MOST = 3  # maximum figures of a section that has one for each device, setting or study
+
+T = TypeVar("T")
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "diffusion-backbone-bench",  # equal ids in every run
@@ -44,6 +48,19 @@ class Drawing:
 
     picture: Picture
     svg: bytes
+
+
+def fullest(of: Sequence[T], weight: Callable[[T], int], what: str) -> tuple[list[T], list[str]]:
+    """The MOST entries with the largest weight, in order, and a sentence on the others, if there are any.
+
+    Args:
+        of: what a section could draw.
+        weight: number of marks of an entry.
+        what: the entries in words, in the plural.
+    """
+    ranked = sorted(range(len(of)), key=lambda at: -weight(of[at]))
+    drawn = [of[at] for at in sorted(ranked[:MOST])]
+    return drawn, [f"Drawn are {MOST} of {len(of)} {what}, those with most data."] * (len(of) > MOST)
 
 
 def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:

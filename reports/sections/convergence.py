@@ -14,7 +14,7 @@ from bench.tables.numbers import BLANK
 from bench.tables.table import Column, Table
 from reports import objectives
 from reports.figures import learning_curves as figures
-from reports.figures.plots import Drawing
+from reports.figures.plots import Drawing, fullest
 from reports.markdown import Columns, Picture, markdown, table
 from reports.naming import order, slug
 from reports.sections import published_convergence
@@ -38,13 +38,15 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section, empty without records of training. The newest record of a run counts."""
     found = studies(records)
     curves = published_convergence.curves()
-    drawn = [
-        figures.draw(study, name, published_convergence.fids(study), curves)
-        for study, name in zip(found, names(found), strict=True)
-    ]
-    drawings = [drawing for of_study in drawn for drawing in of_study]
-    pictures = [[drawing.picture for drawing in of_study] for of_study in drawn]
-    return text(found, pictures, learning_curves.all_failed(_ordered(records))), drawings
+    named = list(zip(found, names(found), strict=True))
+    chosen, left_out = fullest(named, lambda one: sum(map(len, one[0].runs.values())), "studies")
+    drawn = {
+        name: figures.draw(study, name, published_convergence.fids(study), curves) for study, name in chosen
+    }
+    drawings = [drawing for of_study in drawn.values() for drawing in of_study]
+    pictures = [[drawing.picture for drawing in drawn.get(name, [])] for _, name in named]
+    failed = learning_curves.all_failed(_ordered(records))
+    return "\n\n".join(filter(None, [text(found, pictures, failed), *left_out])), drawings
 
 
 def text(

@@ -8,11 +8,10 @@ from bench.analysis.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRank
 from bench.analysis.rank_changes import Pair, PublishedRanks, Reversal, Stability
 from bench.records.base import Record
 from reports.figures import ranks as figure
-from reports.figures.plots import Drawing
+from reports.figures.plots import MOST, Drawing
 from reports.markdown import BLANK, Columns, markdown, sentence
 from reports.naming import SIZES
 
-DRAWN = 3  # maximum devices with a figure, those with most ranks
 MARKS = 200  # maximum marks in a figure
 NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
 
@@ -32,7 +31,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     ]
     by_device = _by_device(measured)
     bases = {device: rank_changes.baseline(of) for device, of in by_device.items()}
-    drawings = [_drawing(bases[device], of, printed) for device, of in [*by_device.items()][:DRAWN]]
+    drawings = [_drawing(bases[device], of, printed) for device, of in [*by_device.items()][:MOST]]
     parts = ["## Ranks by speed under every setting", _reading()]
     parts.append("\n".join(f"- {line}" for line in answers(by_device, bases, printed)))
     parts += [drawing.picture.markdown for drawing in drawings]

@@ -24,7 +24,8 @@ from bench.records.base import Record
 from bench.stats import power_law
 from bench.stats.power_law import Exponent
 from bench.tables.render import render
-from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
+from reports.claims.timed import timings
+from reports.figures.plots import STYLE, Drawing, colour_of, fullest, new_figure, saved
 from reports.naming import order, slug
 
 MIB = 2**20
@@ -40,18 +41,17 @@ OFFSET = 0.04  # horizontal offset between models at one size, in doublings of t
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without timed cases of bench.scaling. Records may be in any order."""
-    studies = resolution.studies(sorted(records, key=lambda record: record.age))
-    studies = [study for study in studies if any(sized.timed for sized in study.sizes)]
+    studies = [study for study in timings(records).studies if any(sized.timed for sized in study.sizes)]
     if not studies:
         return "", []
-    parts, drawings = ["## Resolution", _reading()], []
+    chosen, left_out = fullest(studies, lambda study: len(study.sizes), "studies")
+    drawings = {study.setting: _drawing(study) for study in chosen}
+    parts = ["## Resolution", _reading(), *left_out]
     for study in studies:
-        drawing = _drawing(study)
-        drawings.append(drawing)
         parts += [
             f"### {study.setting}",
             _conditions(study),
-            drawing.picture.markdown,
+            *(drawing.picture.markdown for setting, drawing in drawings.items() if setting == study.setting),
             *_table("sizes", sorted(size_rows(study), key=lambda r: (order(r.of.model), r.of.side))),
             *_table("exponents", sorted(exponent_rows(study), key=lambda r: order(r.of.model))),
         ]
@@ -60,7 +60,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         if growths:
             parts += [*_table("claim", growths), _published_reading()]
         parts += _table("crossovers", [row for row in crossing_rows(study) if row.of.cost == "time"])
-    return "\n\n".join(parts), drawings
+    return "\n\n".join(parts), [*drawings.values()]
 
 
 def _table(name: str, rows: Sequence[Row[Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from bench.records.counts import MacCount
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
 from reports.figures import roofline as roofline_figure
-from reports.figures.plots import Drawing
+from reports.figures.plots import Drawing, fullest
 from reports.markdown import stamp, table
 from reports.naming import FAMILIES, family, order, size
 
@@ -46,10 +46,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     parts += ["### Operators", _about_operators(rows), table(floors.PARTS, rows)]
     drawn = [one for one in peaks if shown[one.device]]
     drawn = [one for one in drawn if one.measured] or drawn[:1]
+    drawn, left_out = fullest(drawn, lambda one: len(shown[one.device]), "devices")
     drawings = [
         roofline_figure.draw(one, shown[one.device], _missing(shown[one.device], records)) for one in drawn
     ]
-    parts += [drawing.picture.markdown for drawing in drawings]
+    parts += [*left_out, *(drawing.picture.markdown for drawing in drawings)]
     return "\n\n".join(parts), drawings
 
 

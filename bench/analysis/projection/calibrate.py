@@ -136,11 +136,19 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
             slopes[row, :n] = slopes[row, i : i + n] = gradient
         return off, slopes
 
+    last: dict[bytes, tuple[Array, Array]] = {}  # least squares asks for residuals and slopes in turn
+
+    def once(x: Array) -> tuple[Array, Array]:
+        if x.tobytes() not in last:
+            last.clear()
+            last[x.tobytes()] = misses(x)
+        return last[x.tobytes()]
+
     def residuals(x: Array) -> Array:
-        return np.concatenate([misses(x)[0] / MODEL_SPREAD, (x - prior) / spreads])
+        return np.concatenate([once(x)[0] / MODEL_SPREAD, (x - prior) / spreads])
 
     def jacobian(x: Array) -> Array:
-        return np.concatenate([misses(x)[1] / MODEL_SPREAD, np.diag(1 / spreads)])
+        return np.concatenate([once(x)[1] / MODEL_SPREAD, np.diag(1 / spreads)])
 
     def loss(z: Array) -> Array:
         """Cauchy loss for observations, linear loss for priors: values, first and second derivatives."""
