@@ -19,6 +19,7 @@ from bench.cli import options, records
 from bench.cli.options import UsageError
 from bench.records.base import Record
 from bench.records.note import Note
+from bench.store.codec import no_collections
 from bench.store.files import why_not_writable
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _body(args: argparse.Namespace) -> int:
 
     from reports import page  # the import of matplotlib takes seconds, which --help and errors avoid
 
-    pages = page.write(found, notes)
+    with no_collections():
+        pages = page.write(found, notes)
     try:
         _save(pages.drawings, args.out / "plots")
         for name, text in pages.texts.items():

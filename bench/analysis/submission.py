@@ -21,7 +21,7 @@ from bench.records.golden import REPRODUCED, Golden, GoldenCase
 from bench.records.memory import Memory
 from bench.records.note import Note
 from bench.records.operators import OperatorCosts
-from bench.records.sampling import SamplingRun
+from bench.records.sampling import TimedChains
 from bench.records.throughput import TimedPasses
 from bench.store.codec import from_dict, to_line
 
@@ -245,7 +245,7 @@ def _goldens(records: Sequence[Entry]) -> Iterator[Finding]:
 def _is_measured(record: Record) -> bool:
     if isinstance(record, Memory):
         return not record.case.is_predicted
-    return isinstance(record, TimedPasses | Comparison | SamplingRun)
+    return isinstance(record, TimedPasses | Comparison | TimedChains)
 
 
 # duplicates and notes

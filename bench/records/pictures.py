@@ -8,7 +8,7 @@ from statistics import median
 from typing import ClassVar
 
 from bench.records.base import register
-from bench.records.sampling import CHAIN, EFFORT, SamplingCase, SamplingRun
+from bench.records.sampling import CHAIN, EFFORT, SamplingCase, TimedChains
 from bench.stats import processes
 from bench.tables.numbers import fixed, giga, percent
 from bench.tables.numbers import interval as interval_text
@@ -33,7 +33,7 @@ class PictureCase(SamplingCase):
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class PictureRun(SamplingRun):
+class PictureRun(TimedChains):
     """Times of chains, from the noise to decoded images, and of their stages, device synchronised."""
 
     case: PictureCase

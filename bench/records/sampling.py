@@ -40,9 +40,8 @@ class SamplingCase(ModelCase):
         return f"{super().label}, {self.chain}"
 
 
-@register
 @dataclass(frozen=True, kw_only=True)
-class SamplingRun(Record):
+class TimedChains(Record):
     """Times of chains."""
 
     case: SamplingCase
@@ -80,6 +79,12 @@ class SamplingRun(Record):
     def joules_per_image(self) -> float | None:
         """From the energy counter, with idle power and work between chains; None without a reading."""
         return joules_per_image(self.telemetry, self.case.batch)
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class SamplingRun(TimedChains):
+    """Times of chains, from the noise to samples of the network."""
 
 
 CHAIN: tuple[Column[Any], ...] = (  # of every table of chains

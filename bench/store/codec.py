@@ -307,14 +307,14 @@ def parse(text: str, name: str) -> Contents:
     whole, _, torn = text.rpartition("\n")
     records: list[Record] = []
     notes: list[Note] = []
-    with _no_collections():
+    with no_collections():
         _parse(whole, name, records, notes)
     return Contents(records=records, notes=notes, torn=torn)
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
-    """Context manager without garbage collections, which pass over all records again and again."""
+def no_collections() -> Iterator[None]:
+    """Context manager without garbage collections, which would pass over all records again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -20,7 +20,7 @@ from reports.naming import COLOURS as COLOURS
 from reports.naming import OTHER as OTHER
 from reports.naming import family
 
-MOST = 3  # maximum figures of a section that has one for each device, setting or study
+MOST = 2  # maximum figures of a section that has one for each device, setting or study
 
 T = TypeVar("T")
 

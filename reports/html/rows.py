@@ -15,7 +15,7 @@ from bench.records.counts import MacCount
 from bench.records.golden import Golden
 from bench.records.memory import Memory
 from bench.records.quality import Quality
-from bench.records.sampling import SamplingRun
+from bench.records.sampling import TimedChains
 from bench.records.throughput import TimedPasses
 from bench.records.training import TrainingRun
 from bench.stats import ratios
@@ -163,7 +163,7 @@ def _fill(row: Row, record: Record) -> None:
             if record.joules_per_image is not None:
                 row.numbers["joules"] = record.joules_per_image
             row.result = "; ".join([f"interval: {record.interval_covers}", *record.noise])
-        case SamplingRun():
+        case TimedChains():
             row.numbers, row.interval = {"rate": record.images_per_s}, record.images_per_s_interval
             row.result = case.chain
         case Memory():
@@ -249,8 +249,9 @@ def of_tables(tables: Iterable[PublishedTable]) -> list[Row]:
             numbers = {key: cell.value for key, cell in cells.items() if cell.value is not None}
             if not numbers:
                 continue
-            stated = [name for name in ("train_steps", "cfg") if name in printed]
-            words = [f"{name} {printed[name].as_printed}" for name in stated]
+            filled = {name: printed[name].as_printed for name in ("train_steps", "cfg") if name in printed}
+            steps, guidance = filled.get("train_steps"), filled.get("cfg")
+            stated = [f"steps {steps}"] * bool(steps) + ["with guidance"] * bool(guidance)
             row = Row(
                 model=load.backbone_name(printed),
                 what=f"{table.paper} Table {table.number}",
@@ -259,7 +260,7 @@ def of_tables(tables: Iterable[PublishedTable]) -> list[Row]:
                 res=table.res_px if table.res_px.isdigit() else "",
                 batch=table.batch if "rate" in numbers else "",
                 precision=table.precision if "rate" in numbers else "",
-                settings=", ".join(word.replace("train_steps ", "steps ") for word in words),
+                settings=", ".join(stated),
                 numbers=numbers,
                 printed={key: cells[key].as_printed for key in numbers},
                 view=SPEED if "rate" in numbers else COUNTS,

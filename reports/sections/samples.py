@@ -16,7 +16,7 @@ from reports.naming import dit_of, order
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without records of samples. The newest record of a case counts."""
-    chains = newest(record for record in records if type(record) is SamplingRun)
+    chains = newest(record for record in records if isinstance(record, SamplingRun))
     decoded = newest(record for record in records if isinstance(record, PictureRun))
     sets = newest(record for record in records if isinstance(record, Quality))
     parts = []

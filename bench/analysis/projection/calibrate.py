@@ -11,12 +11,13 @@ the interval is Student's t over the groups. Groups are few, so the level of the
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 
 import numpy as np
 
 from bench.analysis import roofline
-from bench.analysis.projection.formula import Array, pass_load, seconds_and_gradient
+from bench.analysis.projection.formula import Array, PassLoad, pass_load, seconds_and_gradient
 from bench.analysis.projection.priors import PRIORS, Prior
 from bench.analysis.roofline import Peaks
 from bench.records.base import Size
@@ -40,6 +41,10 @@ class Observation:
     device: str
     device_type: str
     seconds: float
+
+    @cached_property
+    def load(self) -> PassLoad:
+        return pass_load(self.work, self.peaks, self.precision, self.device_type)
 
     @property
     def model(self) -> str:
@@ -121,7 +126,7 @@ def calibrate(device_type: str, observations: Sequence[Observation]) -> Calibrat
     priors = PRIORS[device_type]
     n, count = len(priors), len(observations)
     devices = tuple(sorted({seen.device for seen in observations}))
-    loads = [pass_load(seen.work, seen.peaks, seen.precision, device_type) for seen in observations]
+    loads = [seen.load for seen in observations]
     measured = np.array([math.log(seen.seconds) for seen in observations])
     prior = np.concatenate([[p.fitted_median for p in priors], np.zeros(n * len(devices))])
     spreads = np.concatenate([[p.spread for p in priors], np.full(n * len(devices), DEVICE_SPREAD)])

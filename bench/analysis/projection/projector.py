@@ -74,14 +74,14 @@ def held_out(observations: Sequence[Observation]) -> list[HeldOut]:
 
 
 def _without_each(left_out: str, members: Mapping[str, Sequence[Observation]]) -> list[HeldOut]:
-    everything = [seen for group in members.values() for seen in group]
-    device_type = everything[0].device_type
-    calibrations = {
-        group: calibrate(
-            device_type, [] if left_out == EVERYTHING else [s for s in everything if s not in members[group]]
-        )
-        for group in members
-    }
+    device_type = next(iter(members.values()))[0].device_type
+
+    def others(group: str) -> list[Observation]:
+        if left_out == EVERYTHING:
+            return []
+        return [seen for other, of in members.items() if other != group for seen in of]
+
+    calibrations = {group: calibrate(device_type, others(group)) for group in members}
 
     def predicted(group: str, error: GroupError) -> list[HeldOut]:
         return [

@@ -255,9 +255,18 @@ function frontier(points, x, y) {
   let best = Infinity;
   return d3.sort(points, (p) => sign(x) * p.x.value, (p) => sign(y) * p.y.value).filter((p) => { const cost = sign(y) * p.y.value; const kept = cost < best; best = Math.min(best, cost); return kept; });
 }
+// points that would cover each other stand side by side: the others of a point, and its shift in px
+function spread(svg, points) {
+  const at = points.map((p) => [svg.scale("x").apply(p.x.value), svg.scale("y").apply(p.y.value)]);
+  points.forEach((p, i) => {
+    const same = points.filter((_, j) => Math.hypot(at[i][0] - at[j][0], at[i][1] - at[j][1]) < 3);
+    p.same = same.filter((one) => one !== p);
+    p.shift = 9 * (same.indexOf(p) - (same.length - 1) / 2);
+  });
+}
 // labels: each takes the first free place around its point, or none
 function name(svg, points, front) {
-  const at = (p) => [svg.scale("x").apply(p.x.value), svg.scale("y").apply(p.y.value)];
+  const at = (p) => [svg.scale("x").apply(p.x.value) + p.shift, svg.scale("y").apply(p.y.value)];
   const taken = points.map((p) => { const [x, y] = at(p); return [x - 6, y - 6, x + 6, y + 6]; });
   const layer = d3.select(svg).append("g").attr("text-anchor", "start").attr("font-size", 11.5).attr("paint-order", "stroke").attr("stroke", "var(--card)").attr("stroke-width", 3.5).attr("fill", "var(--ink)").attr("pointer-events", "none");
   points.forEach((p, i) => {
@@ -284,7 +293,7 @@ function draw() {
   const ends = (of) => points.flatMap((p) => [p[of].value, p[of].low ?? p[of].value, p[of].high ?? p[of].value]);
   const room = (of) => { const [low, high] = d3.extent(ends(of)); const by = type === "log" ? (high / low || 2) ** 0.08 : (high - low || 1) * 0.08; return type === "log" ? [low / by, high * by] : [low - by, high + by]; };
   const label = (one) => `${one.title}, ${one.status} (${one.better} is better)`;
-  const ticks = (of) => { const [low, high] = room(of); if (type === "linear") return narrow && of === "x" ? 5 : 8; const powers = d3.range(Math.floor(Math.log10(low)), Math.ceil(Math.log10(high)) + 1); const few = high / low > 60; return powers.flatMap((p) => (few ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7]).map((m) => m * 10 ** p)).filter((v) => low <= v && v <= high); };
+  const ticks = (of) => { const [low, high] = room(of); if (type === "linear") return narrow && of === "x" ? 5 : 8; const powers = d3.range(Math.floor(Math.log10(low)), Math.ceil(Math.log10(high)) + 1); const few = high / low > 60; const rounded = powers.flatMap((p) => (few ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7]).map((m) => m * 10 ** p)).filter((v) => low <= v && v <= high); return rounded.length > 3 ? rounded : d3.ticks(low, high, narrow ? 4 : 6); };
   const front = new Set(best);
   const svg = Plot.plot({
     width, height: narrow ? 380 : 500, marginLeft: 58, marginBottom: 46, marginRight: narrow ? 24 : 60, marginTop: 26,
@@ -298,6 +307,7 @@ function draw() {
     ],
     r: { type: "identity" }, color: { type: "identity" }, opacity: { type: "identity" },
   });
+  spread(svg, points);
   name(svg, [...best, ...points.filter((p) => !front.has(p))], front);
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", `${y.name} against ${x.name}`);
@@ -305,12 +315,14 @@ function draw() {
   const tip = $("#tip");
   for (const mark of $$(".point > *", svg)) {
     const p = points[mark.__data__];
+    if (p.shift) mark.style.translate = `${p.shift}px`;
+    const also = p.same.length ? `at the same place: ${p.same.map((one) => one.model).join(", ")}` : "";
     const words = [`${x.title}: ${spoken(p.x)}, ${x.status}`, `${y.title}: ${spoken(p.y)}, ${y.status}`];
     mark.setAttribute("tabindex", "0");
     mark.setAttribute("role", "button");
-    mark.setAttribute("aria-label", `${p.model}; ${words.join("; ")}${front.has(p) ? "; on the frontier" : ""}`);
+    mark.setAttribute("aria-label", `${p.model}; ${words.join("; ")}${[front.has(p) && "on the frontier", also].filter(Boolean).map((text) => `; ${text}`).join("")}`);
     const show = () => {
-      tip.replaceChildren(element("strong", {}, p.model), ...words.flatMap((text) => [text, element("br")]), front.has(p) ? "on the frontier" : "");
+      tip.replaceChildren(element("strong", {}, p.model), ...words.flatMap((text) => [text, element("br")]), [front.has(p) && "on the frontier", also].filter(Boolean).join("; "));
       tip.hidden = false;
       const [box, at] = [chart.getBoundingClientRect(), mark.getBoundingClientRect()];
       const left = at.left - box.left + 14;
