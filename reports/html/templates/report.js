@@ -297,9 +297,12 @@ function draw() {
   const front = new Set(best);
   const svg = Plot.plot({
     width, height: narrow ? 380 : 500, marginLeft: 58, marginBottom: 46, marginRight: narrow ? 24 : 60, marginTop: 26,
-    x: { type, label: label(x), domain: room("x"), grid: true, ticks: ticks("x"), tickFormat: (v) => round(v), labelAnchor: "center", labelArrow: "none" },
-    y: { type, label: label(y), domain: room("y"), grid: true, ticks: ticks("y"), tickFormat: (v) => round(v), labelArrow: "none" },
+    x: { type, label: null, domain: room("x") },
+    y: { type, label: null, domain: room("y") },
     marks: [
+      // with "text": of a logarithmic axis, tickFormat blanks the labels of some multiples
+      Plot.gridX(ticks("x")), Plot.axisX(ticks("x"), { text: round, label: label(x), labelAnchor: "center", labelArrow: "none" }),
+      Plot.gridY(ticks("y")), Plot.axisY(ticks("y"), { text: round, label: label(y), labelArrow: "none" }),
       Plot.line(best, { x: (p) => p.x.value, y: (p) => p.y.value, stroke: "var(--ink)", strokeOpacity: 0.45, strokeWidth: 1.5, strokeDasharray: "5,4" }),
       Plot.link(points.filter((p) => p.x.low !== null), { x1: (p) => p.x.low, x2: (p) => p.x.high, y: (p) => p.y.value, y1: (p) => p.y.value, y2: (p) => p.y.value, stroke: (p) => colour(p.model), strokeWidth: 1.6 }),
       Plot.link(points.filter((p) => p.y.low !== null), { x1: (p) => p.x.value, x2: (p) => p.x.value, y1: (p) => p.y.low, y2: (p) => p.y.high, stroke: (p) => colour(p.model), strokeWidth: 1.6 }),
