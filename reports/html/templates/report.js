@@ -261,7 +261,7 @@ function spread(svg, points) {
   points.forEach((p, i) => {
     const same = points.filter((_, j) => Math.hypot(at[i][0] - at[j][0], at[i][1] - at[j][1]) < 3);
     p.same = same.filter((one) => one !== p);
-    p.shift = 9 * (same.indexOf(p) - (same.length - 1) / 2);
+    p.shift = Math.min(9, 18 / (same.length - 1 || 1)) * (same.indexOf(p) - (same.length - 1) / 2);
   });
 }
 // labels: each takes the first free place around its point, or none
