@@ -105,7 +105,7 @@ def timings(records: Sequence[Record]) -> Timings:
     points: dict[Setting, list[Point]] = {}
     for (setting, _, res), kept in separate.items():
         points.setdefault(setting, []).append(_point(res, kept))
-    studies = resolution.studies(records)
+    studies = resolution.studies(sorted(records, key=lambda record: record.age))
     return Timings(
         comparisons=tuple(speed_ratios.by_case(r for r in records if isinstance(r, Comparison))),
         separate=separate,
