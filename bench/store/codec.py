@@ -235,6 +235,7 @@ def _object(cls: type) -> Decoder:
             unmatched = sorted(value.keys() ^ known)
             raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
         body = value.copy()
+        odd: list[tuple[str, Decoder]]
         odd = [(name, _text) for name in texts if type(value[name]) is not str or not value[name].isascii()]
         odd += [
             (name, _integer)
