@@ -210,8 +210,8 @@ def test_a_wrong_suite_is_one_line_and_exit_code_2(
 def test_an_unknown_suite_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fast") == 2
     assert (
-        "fast: no such suite; known are convergence-digits, convergence-s, gpu, gpu-zoo, paper-256, "
-        "paper-512, quick" in capsys.readouterr().err
+        "fast: no such suite; known are convergence-digits, convergence-s, gpu, gpu-targets, gpu-zoo, "
+        "paper-256, paper-512, quick" in capsys.readouterr().err
     )
 
 

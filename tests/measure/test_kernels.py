@@ -263,8 +263,7 @@ def test_unavailable_implementation_gives_a_reason(monkeypatch: pytest.MonkeyPat
     assert reasons(conv, "cpu") == dict.fromkeys(("nchw-cudnn", "channels-last-searched", "triton"), cuda)
     assert reasons(block, "cpu") == dict.fromkeys(("triton", "triton-fused"), cuda)
     assert reasons(gelu, "cpu") == {"triton": cuda}
-    for module in (depthwise, products):
-        monkeypatch.setattr(module, "why_no_triton", lambda: "")
+    monkeypatch.setattr(implementations, "why_no_triton", lambda: "")
     assert reasons(gelu, "cuda") == {"fast": "is triton on CUDA"}
     assert "up to 9" in conv["triton"].why_not("cuda", 31)
     monkeypatch.setattr(depthwise, "has_switch", lambda: False)
