@@ -76,8 +76,11 @@ class TrainingStudy:
     @property
     def uneven_seconds(self) -> dict[str, float]:
         """Ratio of the slowest to the fastest seed's seconds, of the models where it exceeds UNEVEN."""
-        seconds = {model: [run.last.seconds for run in self.runs_of(model)] for model in self.models}
-        ratios = {model: max(of) / min(of) for model, of in seconds.items() if min(of) > 0}
+        seconds = {
+            model: [run.last.seconds for run in self.runs_of(model) if run.last.seconds is not None]
+            for model in self.models
+        }
+        ratios = {model: max(of) / min(of) for model, of in seconds.items() if of and min(of) > 0}
         return {model: ratio for model, ratio in ratios.items() if ratio > UNEVEN}
 
     def seeds(self, *models: str) -> tuple[int, ...]:

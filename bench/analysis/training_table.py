@@ -49,6 +49,12 @@ class ModelResult:
         return 2 * self.ended[0].train_macs * recipe.batch * recipe.steps if self.ended else None
 
     @property
+    def seconds(self) -> tuple[float, ...] | None:
+        """Seconds of every completed run; None if one run was not timed."""
+        seconds = tuple(run.last.seconds for run in self.ended if run.last.seconds is not None)
+        return seconds if seconds and len(seconds) == len(self.ended) else None
+
+    @property
     def joules(self) -> tuple[float, ...] | None:
         """Joules of every completed run; None if one run has no energy."""
         joules = tuple(run.last.joules for run in self.ended if run.last.joules is not None)
@@ -171,7 +177,7 @@ _RECIPE = (
 )
 _COST: tuple[Column[ModelResult], ...] = (
     Column("training TFLOPs", lambda r: r.train_flops, unit(significant, 1e-12), key="train_flops"),
-    Column("s", lambda r: [run.last.seconds for run in r.ended], partial(_range, 1.0), key="seconds"),
+    Column("s", lambda r: r.seconds, partial(_range, 1.0), key="seconds"),
     Column("kJ", lambda r: r.joules, partial(_range, 1e-3), key="joules", optional=True),
 )
 _RUNS = (

@@ -62,7 +62,7 @@ class Evaluation:
     """Validation loss of one run at one step, by the training loss: L_simple + L_vlb, or velocity."""
 
     step: int  # optimizer steps done
-    seconds: float  # of training since step 0, without evaluations and pauses
+    seconds: float | None  # of training since step 0, without evaluations and pauses; None: machine was busy
     joules: float | None  # energy of the device in those seconds; None without a reading
     train_loss: float | None  # mean over the steps since the previous evaluation; None at step 0
     loss: float  # of the trained weights on the fixed validation set
