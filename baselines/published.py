@@ -20,6 +20,7 @@ _OUR_NAMES = {
     "MPDiT-XL": "MPDiT-XL/4x",
     "MPDiT-XL-G": "MPDiT-XL/4x",
 }
+_WITHOUT_SIZE = ("ADM-U",)  # a network for each resolution under one printed name
 _TAKEN_OVER = 18  # id of the remark on cells copied from another paper
 
 
@@ -120,10 +121,14 @@ def row_name(row: Row) -> str:
     return next(row[column].as_printed for column in ("model", "variant") if column in row)
 
 
-def backbone_name(row: Row) -> str:
-    """The name in this suite of the backbone in a row; tables may print another name."""
+def backbone_name(row: Row, res: int | str = "") -> str:
+    """The name in this suite of the backbone in a row; tables may print another name.
+
+    Args:
+        res: resolution of the row in px, part of the name of a network that tables print without it.
+    """
     name = row_name(row)
-    return _OUR_NAMES.get(name, name)
+    return f"{name}-{res}" if name in _WITHOUT_SIZE and res else _OUR_NAMES.get(name, name)
 
 
 def tables() -> tuple[PublishedTable, ...]:

@@ -195,10 +195,8 @@ def _body(args: argparse.Namespace) -> int:
     decided = _comparisons(known, args, peaks.device)
     lines = _answer(rows, args, peaks.device, limits, decided)
     text = render(choice.TABLE, rows, args.format)
-    if args.format in (
-        "table",
-        "md",
-    ):  # the answer is part of the text; other forms are the whole table alone
+    # the answer is part of a text; other forms are the whole table alone
+    if args.format in ("table", "md"):
         without = [row.candidate.model for row in rows if row.remarks == (choice.NO_FID,)]
         text = render(choice.TABLE, [row for row in rows if row.candidate.model not in without], args.format)
         if without:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.analysis import published_fid
 from bench.analysis.memory_fit import GIB
-from bench.records.base import Record, Size, height_width, size_text
+from bench.records.base import Environment, ModelCase, Record, Size, height_width, size_text
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
 from bench.stats import processes
@@ -68,10 +68,17 @@ Group = tuple[Setting, Size, str]
 def _by_setting(passes: Iterable[Throughput]) -> dict[Group, list[Throughput]]:
     groups: dict[Group, list[Throughput]] = {}
     for one in passes:
-        setting = setting_of(one.case, one.environment)
-        groups.setdefault((setting, one.case.res, size(one.case.model)), []).append(one)
-    ranked = sorted(groups, key=lambda group: (group[0], height_width(group[1]), group[2]))
-    return {name: groups[name] for name in ranked}
+        groups.setdefault(_group(one.case, one.environment), []).append(one)
+    return {group: groups[group] for group in sorted(groups, key=_place)}
+
+
+def _group(case: ModelCase, environment: Environment) -> Group:
+    return setting_of(case, environment), case.res, size(case.model)
+
+
+def _place(group: Group) -> tuple[Setting, tuple[int, int], str]:
+    setting, res, letters = group
+    return setting, height_width(res), letters
 
 
 def _where(setting: Setting, res: Size, letters: str) -> str:
@@ -109,10 +116,8 @@ def _interleaved(timings: Timings) -> dict[Group, list[str]]:
     groups: dict[Group, set[str]] = {}
     for newest in (runs[-1] for runs in timings.comparisons):
         for arm in newest.case.arms:
-            group = setting_of(arm, newest.environment), arm.res, size(arm.model)
-            groups.setdefault(group, set()).add(arm.model)
-    ranked = sorted(groups, key=lambda group: (group[0], height_width(group[1]), group[2]))
-    return {group: sorted(groups[group], key=order) for group in ranked}
+            groups.setdefault(_group(arm, newest.environment), set()).add(arm.model)
+    return {group: sorted(groups[group], key=order) for group in sorted(groups, key=_place)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,13 +79,9 @@ class Compared:
     @cached_property
     def names(self) -> list[str]:
         return [
-            self.ablations[i].model or "" if i in self.ablations else self._name(load.backbone_name(row), i)
-            for i, row in enumerate(self.table.rows)
+            self.ablations[i].model or "" if i in self.ablations else load.backbone_name(row, res)
+            for i, (row, res) in enumerate(zip(self.table.rows, self.sizes, strict=True))
         ]
-
-    def _name(self, name: str, row: int) -> str:
-        """Our name of a network; the papers print ADM-U without its size."""
-        return f"{name}-{self.sizes[row]}" if name == "ADM-U" else name
 
     @cached_property
     def sizes(self) -> list[int]:

@@ -6,6 +6,7 @@ from functools import cached_property, wraps
 from typing import TypeVar
 
 from bench.analysis import speed_ratios
+from bench.analysis.speed_ratios import Group
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped
 from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.comparison import Comparison
@@ -68,7 +69,7 @@ class InterleavedPasses:
 
     @property
     def processes(self) -> int:
-        return sum(run.processes for run in self.runs)
+        return Group(self.runs).processes
 
     @property
     def unmet(self) -> tuple[str, ...]:
@@ -224,7 +225,7 @@ def gather(records: Sequence[Record]) -> Evidence:
     }
     older = len(counts) + len(timed) - len(newest_counts) - len(newest_timings)
     compared = speed_ratios.by_case(record for record in records if isinstance(record, Comparison))
-    for runs in sorted(compared, key=lambda runs: (sum(run.processes for run in runs), runs[-1].age)):
+    for runs in sorted(compared, key=lambda runs: (Group(runs).processes, runs[-1].age)):
         for arm, case in enumerate(runs[-1].case.arms):
             one = Timing(case=case, passes=InterleavedPasses(runs=runs, arm=arm))
             newest_timings[case.model, case.res, one.setting] = one

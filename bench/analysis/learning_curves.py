@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Literal
 
@@ -63,7 +64,7 @@ class TrainingStudy:
         """The runs of a model in the order of their seeds."""
         return tuple(self.runs[model].values())
 
-    @property
+    @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """The axes on which every model was measured; without seconds if those of equal work differ."""
         return tuple(
@@ -73,7 +74,7 @@ class TrainingStudy:
             and all(mean_curve(self, model, axis) for model in self.models)
         )
 
-    @property
+    @cached_property
     def uneven_seconds(self) -> dict[str, float]:
         """Ratio of the slowest to the fastest seed's seconds, of the models where it exceeds UNEVEN."""
         seconds = {

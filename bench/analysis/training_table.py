@@ -1,6 +1,6 @@
 """The table of a study: a row for every model with its loss, difference to the reference, and cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,14 +51,12 @@ class ModelResult:
     @property
     def seconds(self) -> tuple[float, ...] | None:
         """Seconds of every completed run; None if one run was not timed."""
-        seconds = tuple(run.last.seconds for run in self.ended if run.last.seconds is not None)
-        return seconds if seconds and len(seconds) == len(self.ended) else None
+        return _of_all(run.last.seconds for run in self.ended)
 
     @property
     def joules(self) -> tuple[float, ...] | None:
         """Joules of every completed run; None if one run has no energy."""
-        joules = tuple(run.last.joules for run in self.ended if run.last.joules is not None)
-        return joules if joules and len(joules) == len(self.ended) else None
+        return _of_all(run.last.joules for run in self.ended)
 
     def loss(self, ema: int | None = None) -> Estimate | None:
         if self.study is None or not self.ended:
@@ -88,6 +86,13 @@ class ModelResult:
         ]
         passes = [f"passes of {', '.join(map(str, self.passes))} images"] if len(self.passes) > 1 else []
         return (*failed, *passes)
+
+
+def _of_all(values: Iterable[float | None]) -> tuple[float, ...] | None:
+    """The values; None if one is missing, or there is none."""
+    found = tuple(values)
+    known = tuple(value for value in found if value is not None)
+    return known if known and len(known) == len(found) else None
 
 
 def results(records: Sequence[TrainingRun | Skipped], reference: str) -> list[ModelResult]:

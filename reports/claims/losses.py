@@ -6,16 +6,22 @@ from bench.analysis import learning_curves, loss_comparison
 from bench.analysis.learning_curves import TrainingStudy
 from bench.records.base import Record
 from reports.naming import family, size
+from reports.selection import remembered
 
 
 def text(records: Sequence[Record], model: str, reference: str) -> str:
     """Mean differences over seeds of models of both families, of one size and equal variants, by study."""
     return "; ".join(
         words
-        for study in learning_curves.studies(records)
+        for study in _studies(records)
         for ours, theirs in _pairs(study, model, reference)
         if (words := _difference(study, ours, theirs))
     )
+
+
+@remembered
+def _studies(records: Sequence[Record]) -> list[TrainingStudy]:
+    return learning_curves.studies(records)
 
 
 def _pairs(study: TrainingStudy, model: str, reference: str) -> list[tuple[str, str]]:

@@ -252,12 +252,13 @@ def of_tables(tables: Iterable[PublishedTable]) -> list[Row]:
             filled = {name: printed[name].as_printed for name in ("train_steps", "cfg") if name in printed}
             steps, guidance = filled.get("train_steps"), filled.get("cfg")
             stated = [f"steps {steps}"] * bool(steps) + ["with guidance"] * bool(guidance)
+            res = table.res_px if table.res_px.isdigit() else ""
             row = Row(
-                model=load.backbone_name(printed),
+                model=load.backbone_name(printed, res),
                 what=f"{table.paper} Table {table.number}",
                 status=PUBLISHED,
                 device=table.device if "rate" in numbers else "",
-                res=table.res_px if table.res_px.isdigit() else "",
+                res=res,
                 batch=table.batch if "rate" in numbers else "",
                 precision=table.precision if "rate" in numbers else "",
                 settings=", ".join(stated),

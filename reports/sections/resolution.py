@@ -51,7 +51,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         parts += [
             f"### {study.setting}",
             _conditions(study),
-            *(drawing.picture.markdown for setting, drawing in drawings.items() if setting == study.setting),
+            *([drawings[study.setting].picture.markdown] if study.setting in drawings else []),
             *_table("sizes", sorted(size_rows(study), key=lambda r: (order(r.of.model), r.of.side))),
             *_table("exponents", sorted(exponent_rows(study), key=lambda r: order(r.of.model))),
         ]
