@@ -11,7 +11,7 @@ from reports.figures.plots import Drawing
 from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
 from reports.naming import dit_of, order
 from reports.published import measured_ratio
-from reports.selection import OUR_RULES, Evidence, Setting, gather
+from reports.selection import OUR_RULES, Evidence, Setting, Timing, gather
 
 ANSWERS = 16  # maximum rows of the answers in report.md
 HEADLINES = {256: "fcdm_table03", 512: "fcdm_table05"}  # resolution, and the table with published rows
@@ -106,7 +106,7 @@ def _headline(res: int, evidence: Evidence, known: Timings) -> str:
         columns[heading] = [rows[name][key].as_printed or BLANK if name in rows else BLANK for name in names]
     table = load.table(HEADLINES[res])
     lines = [f"{table.paper} Table {table.number} is the source of the published columns: 400K steps."]
-    lines += [f"{marks[setting]}: {setting}." for setting in shown]
+    lines += [f"{marks[setting]}: {setting}, {_dates(evidence.by_setting[setting])}." for setting in shown]
     if any(setting.is_interleaved for setting in shown):
         lines.append(INTERLEAVED)
     return f"## Backbones at {res} px\n\n{' '.join(lines)}\n\n{markdown(columns, sources)}"
@@ -133,6 +133,12 @@ def counts(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if not evidence.counted:
         parts.append(f"Nothing is counted yet. {command(())}")
     return "\n\n".join(parts), []
+
+
+def _dates(timings: Sequence[Timing]) -> str:
+    """The day of the records, or the first and the last: 2026-11-21 to 2026-11-29."""
+    days = sorted(record.environment.date[:10] for timing in timings for record in timing.records)
+    return " to ".join(dict.fromkeys((days[0], days[-1])))
 
 
 def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
