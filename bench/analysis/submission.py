@@ -6,7 +6,7 @@ device and commit, duplicates, notes. Each is a function from records to finding
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from baselines import macs as baseline_macs
@@ -155,7 +155,10 @@ def _below_floor(records: Sequence[Entry], known: Sequence[Record]) -> Iterator[
     everything = [*known, *submitted]
     costs = costs_in(everything).operators
     counts = _macs(everything)
-    ceilings = [record for record in everything if isinstance(record, Ceiling)]
+    # a single pass is compared, hence the fastest call of each ceiling in place of the median
+    ceilings = [
+        replace(record, times_s=(min(record.times_s),)) for record in everything if isinstance(record, Ceiling)
+    ]
     peaks: dict[tuple[str, str], Peaks | None] = {}
     for entry in records:
         record = _record(entry)

@@ -215,10 +215,12 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> LoadedMod
 def _more_inputs(case: ModelCase, loaded: LoadedModel, *like: torch.Tensor) -> list[Inputs]:
     """The other inputs of the pool, with the shapes, types and layouts of the first."""
     more = []
-    for _ in range(work_check.POOL - 1):
-        drawn = make_inputs(loaded.task, case.batch, case.device, condition_width(loaded.model))
-        x, t, y = (torch.empty_like(one).copy_(new[: len(one)]) for one, new in zip(like, drawn, strict=True))
-        more.append((x, t, y))
+    with torch.inference_mode(False):  # like the first: torch.compile compiles again for inference tensors
+        for _ in range(work_check.POOL - 1):
+            drawn = make_inputs(loaded.task, case.batch, case.device, condition_width(loaded.model))
+            pairs = zip(like, drawn, strict=True)
+            x, t, y = (torch.empty_like(one).copy_(new[: len(one)]) for one, new in pairs)
+            more.append((x, t, y))
     return more
 
 

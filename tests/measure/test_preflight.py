@@ -1,7 +1,9 @@
 """The preflight pass of one image before a case, and failures recognised by their types."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.machine.failures import NoKernelError, OverBudgetError, RecompiledError
-from bench.measure import passes, prepared
+from bench.measure import passes, prepared, work_check
 from bench.measure.preflight import ALWAYS_S, Allowance, NamesMissingKernel, check_budget
 from bench.records.base import Skipped
 from bench.records.comparison import ComparisonCase
@@ -141,3 +143,16 @@ def test_compiling_while_timing_is_a_failure(
     row = passes.skipped(case, ENVIRONMENT, raised.value)
     assert row is not None
     assert (row.status, row.reason.count("\n")) == ("recompiled", 0)
+
+
+@pytest.mark.parametrize("ready", [prepared.prepare, prepared.prepare_training])
+def test_no_input_of_the_pool_compiles_again(
+    ready: Callable[..., AbstractContextManager[prepared.PreparedModel]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch.compiler.reset()
+    case = replace(TINY, model="DiT-Ti/2", family="DiT", engine="compile")
+    with ready(case, None) as model, prepared.compiled_already(case):
+        for _ in range(2 * work_check.POOL):
+            model.call()
+            model.keep()
