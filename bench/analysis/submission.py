@@ -156,9 +156,8 @@ def _below_floor(records: Sequence[Entry], known: Sequence[Record]) -> Iterator[
     costs = costs_in(everything).operators
     counts = _macs(everything)
     # a single pass is compared, hence the fastest call of each ceiling in place of the median
-    ceilings = [
-        replace(record, times_s=(min(record.times_s),)) for record in everything if isinstance(record, Ceiling)
-    ]
+    measured = (record for record in everything if isinstance(record, Ceiling))
+    ceilings = [replace(record, times_s=(min(record.times_s),)) for record in measured]
     peaks: dict[tuple[str, str], Peaks | None] = {}
     for entry in records:
         record = _record(entry)
