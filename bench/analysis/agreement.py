@@ -11,11 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.analysis import causes
-from bench.records.base import Record, Skipped
-from bench.records.ceiling import Ceiling
-from bench.records.comparison import Interleaved
-from bench.records.memory import Memory
-from bench.records.throughput import TimedPasses
+from bench.records.base import GROUPS, PEAKS, SPEEDS, SUSTAINED, TIMES, Quantity, Record, Skipped
 from bench.stats import intervals, noise, processes, ratios
 from bench.stats.series import FEWEST
 from bench.store.codec import case_key
@@ -25,23 +21,6 @@ from bench.tables.table import Column, Table, fields
 WITHIN = 0.02  # default relative tolerance of two medians that agree
 AGREE, DIFFER, OPEN = "agree", "differ", "cannot tell"
 VERDICTS = (AGREE, DIFFER, OPEN)
-TIMES, SUSTAINED, SPEEDS, MEMORY = "times", "sustained times", "ratios of speeds", "peak memory"
-GROUPS = (TIMES, SUSTAINED, SPEEDS, MEMORY)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """Samples of one quantity of a record."""
-
-    group: str
-    name: str
-    unit: str  # ms, x or MiB
-    processes: tuple[Sequence[float], ...]  # samples of each process
-    exact: bool = False  # one value without noise
-
-    @property
-    def samples(self) -> tuple[float, ...]:
-        return tuple(sample for samples in self.processes for sample in samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +87,7 @@ class Pair:
 
     def is_slower(self, limit: float) -> bool:
         """Whether the whole interval of B is slower than A by more than a share; always false for memory."""
-        if self.interval is None or self.group == MEMORY:
+        if self.interval is None or self.group == PEAKS:
             return False
         low, high = self.interval
         return high < 1 / (1 + limit) if self.group == SPEEDS else low > 1 + limit
@@ -255,7 +234,7 @@ def _measured(records: Iterable[Record]) -> list[Record]:
     kept = [
         record
         for record in records
-        if (record.case.device != "meta" if isinstance(record, Skipped) else quantities(record))
+        if (record.case.device != "meta" if isinstance(record, Skipped) else record.quantities)
     ]
     return sorted(kept, key=lambda record: record.age)
 
@@ -267,59 +246,14 @@ def _identity(record: Record, across: bool) -> tuple[str, str]:
 # comparing
 
 
-def quantities(record: Record) -> list[Quantity]:
-    """The quantities of a record that can be compared; empty for kinds without times.
-
-    A kind with times_s gives the times of its calls. The kinds below give other or additional quantities.
-    """
-    if isinstance(record, Interleaved):
-        return [*_times_of_arms(record), *_speeds(record)]
-    if isinstance(record, Memory):
-        if record.case.is_predicted:
-            return []
-        peak = (record.use.peak_bytes / 2**20,)
-        return [Quantity(group=MEMORY, name="peak", unit="MiB", processes=(peak,), exact=True)]
-    if isinstance(record, Ceiling):
-        unit = "1 GB" if record.case.what == "copy" else "1 GFLOP"
-        return [_times(TIMES, f"median of {unit}", [[1e9 * time / record.work for time in record.times_s]])]
-    times = record.by_process_s if isinstance(record, TimedPasses) else (getattr(record, "times_s", ()),)
-    sustained: tuple[float, ...] = getattr(record, "sustained_times_s", ())
-    found = [_times(TIMES, "median", times)] if times[0] else []
-    return [*found, _times(SUSTAINED, "sustained median", [sustained])] if sustained else found
-
-
-def _times(group: str, name: str, processes_s: Sequence[Sequence[float]]) -> Quantity:
-    in_ms = tuple(tuple(1e3 * time for time in times_s) for times_s in processes_s)
-    return Quantity(group=group, name=name, unit="ms", processes=in_ms)
-
-
-def _times_of_arms(record: Interleaved) -> list[Quantity]:
-    return [
-        _times(TIMES, f"median of {name}", record.by_process_s(arm)) for arm, name in enumerate(record.arms)
-    ]
-
-
-def _speeds(record: Interleaved) -> list[Quantity]:
-    return [
-        Quantity(
-            group=SPEEDS,
-            name=f"speed of {name} / {record.arms[0]}",
-            unit="x",
-            processes=tuple(tuple(map(math.exp, logs)) for logs in ratios.by_process(record, arm)),
-        )
-        for arm, name in enumerate(record.arms)
-        if arm
-    ]
-
-
 def compare(matched: Sequence[Matched], within: float) -> Agreement:
     """Compare every quantity of every pair of records at a relative tolerance."""
     pairs: list[Pair] = []
     one_sided: list[str] = []
     lost: list[str] = []
     for both in matched:
-        a = {quantity.name: quantity for quantity in quantities(both.a)}
-        b = {quantity.name: quantity for quantity in quantities(both.b)}
+        a = {quantity.name: quantity for quantity in both.a.quantities}
+        b = {quantity.name: quantity for quantity in both.b.quantities}
         common = [name for name in a if name in b]
         pairs += [_pair(both, a[name], b[name], within) for name in common]
         if not common and (a or b):

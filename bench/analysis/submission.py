@@ -18,10 +18,8 @@ from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
 from bench.records.counts import MacCount
 from bench.records.golden import REPRODUCED, Golden, GoldenCase
-from bench.records.memory import Memory
 from bench.records.note import Note
 from bench.records.operators import OperatorCosts
-from bench.records.sampling import TimedChains
 from bench.records.throughput import TimedPasses
 from bench.store.codec import from_dict, to_line
 
@@ -245,9 +243,8 @@ def _goldens(records: Sequence[Entry]) -> Iterator[Finding]:
 
 
 def _is_measured(record: Record) -> bool:
-    if isinstance(record, Memory):
-        return not record.case.is_predicted
-    return isinstance(record, TimedPasses | Comparison | TimedChains)
+    """Whether a model ran, whose outputs a golden record can confirm."""
+    return bool(record.case.source_model) and record.case.device != "meta" and not record.is_skipped
 
 
 # duplicates and notes

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 FloatOrNaN = Annotated[float, "or NaN"]
 Size = int | tuple[int, int]  # the side of a square, or (height, width)
 ENGINES = {"eager": "eager", "compile": "torch.compile", "aoti": "AOTInductor"}  # in words
+SPEED, COUNTS, MEMORY, TRAINING = VIEWS = ("speed", "counts", "memory", "training")  # of the results table
 
 
 class StoreError(ValueError):
@@ -23,6 +24,12 @@ class StoreError(ValueError):
 def size_text(size: Size) -> str:
     """256, or 256x512 for height x width."""
     return str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
+
+
+def file_name(identity: str) -> str:
+    """The name of a file from its identity, "x.pt sha256:0123" or "x.pt:key sha256:0123"."""
+    name = identity.partition(" sha256:")[0]
+    return name if ":" not in name else name.rpartition(":")[0]
 
 
 def height_width(size: Size) -> tuple[int, int]:
@@ -70,6 +77,7 @@ class Case:
     """A measurement or count to perform. Subclasses name their kind and add typed fields."""
 
     kind: ClassVar[str]
+    view: ClassVar[str] = ""  # of VIEWS; blank: in none of them
     # fields of the sampling budget, ignored when two sessions are compared
     effort: ClassVar[frozenset[str]] = frozenset({"budget_s", "precision_target"})
 
@@ -84,6 +92,26 @@ class Case:
     def name(self) -> str:
         """The case in words, with its kind."""
         return f"{self.kind} {self.label}"
+
+    @property
+    def title(self) -> str:
+        """The kind in words."""
+        return self.kind
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The settings that have no column in the results table, in words."""
+        return ()
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        """The command that repeats the case, from its module on: "bench.flops", "--model", "FCDM-S"."""
+        return ()
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the result is computed from a model of the device, and nothing runs."""
+        return False
 
     @property
     def source_model(self) -> str:
@@ -136,6 +164,10 @@ class SizedCase(Case):
         return f"{size_text(self.res)} px, batch {self.batch}"
 
     @property
+    def size_options(self) -> tuple[object, ...]:
+        return "--model", self.model, "--res", size_text(self.res), "--batch", self.batch
+
+    @property
     def label(self) -> str:
         return f"{self.model} {self.size}"
 
@@ -176,6 +208,18 @@ class ModelCase(SizedCase):
         return (*words, *[f"{self.attention} attention"] * (self.attention != "auto"))
 
     @property
+    def details(self) -> tuple[str, ...]:
+        return self.nondefault_settings
+
+    def switch_options(self, *switches: str) -> list[object]:
+        """Options of the settings that differ from their defaults, of switches by default all."""
+        words: list[object] = ["--impl", self.impl] if self.runs_fast else []
+        words += ["--engine", self.engine] * (self.engine != "eager")
+        for name in switches or ("cuda_graphs", "channels_last", "checkpointing"):
+            words += [f"--{name.replace('_', '-')}", "on"] * getattr(self, name)
+        return words + ["--attention", self.attention] * (self.attention != "auto")
+
+    @property
     def settings(self) -> str:
         """256 px, batch 64, bf16, and the settings that differ from their defaults."""
         return ", ".join([self.size, self.precision, *self.nondefault_settings])
@@ -190,9 +234,36 @@ def are_times(seconds: Sequence[float]) -> bool:
     return bool(seconds) and min(seconds) >= 1e-12 and max(seconds) <= 1e9
 
 
+TIMES, SUSTAINED, SPEEDS, PEAKS = GROUPS = ("times", "sustained times", "ratios of speeds", "peak memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """Samples of one quantity of a record."""
+
+    group: str  # of GROUPS
+    name: str
+    unit: str  # ms, x or MiB
+    processes: tuple[Sequence[float], ...]  # samples of each process
+    exact: bool = False  # one value without noise
+
+    @classmethod
+    def of_times(cls, name: str, processes_s: Sequence[Sequence[float]], group: str = TIMES) -> "Quantity":
+        in_ms = tuple(tuple(1e3 * time for time in times_s) for times_s in processes_s)
+        return cls(group=group, name=name, unit="ms", processes=in_ms)
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        return tuple(sample for samples in self.processes for sample in samples)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The result of a case. Subclasses narrow the type of `case` and are registered by its kind."""
+    """The result of a case. Subclasses narrow the type of `case` and are registered by its kind.
+
+    Their properties params, macs_per_image, images_per_s (with images_per_s_interval), median_s,
+    joules_per_image, peak_bytes and validation_loss fill the columns of these names in the results table.
+    """
 
     case: Case
     environment: Environment
@@ -200,6 +271,17 @@ class Record:
     @property
     def is_skipped(self) -> bool:
         return False
+
+    @property
+    def result(self) -> str:
+        """The result in words, where it is more than numbers."""
+        return ""
+
+    @property
+    def quantities(self) -> "list[Quantity]":
+        """Samples to compare with another record of the case; here the times of its calls."""
+        times: tuple[float, ...] = getattr(self, "times_s", ())
+        return [Quantity.of_times("median", [times])] if times else []
 
     @cached_property
     def age(self) -> tuple[str, str]:
@@ -223,6 +305,10 @@ class Skipped(Record):
     @property
     def is_skipped(self) -> bool:
         return True
+
+    @property
+    def result(self) -> str:
+        return f"{self.status}: {self.reason}"
 
 
 R = TypeVar("R", bound=type[Record])

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.records.base import Case, Record, register
+from bench.records.base import Case, Quantity, Record, register
 from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
-from bench.tables.numbers import milliseconds, significant
+from bench.tables.numbers import milliseconds, rounded, significant
 from bench.tables.table import Column, Table, fields, unit
 
 
@@ -23,6 +23,14 @@ class CeilingCase(Case):
     @property
     def label(self) -> str:
         return f"{self.what}, {self.precision}"
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (self.what,)
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        return "bench.roofline", "--device", self.device, "--measure-ceilings"
 
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}  # by device
@@ -56,6 +64,15 @@ class Ceiling(Record):
     def per_s(self) -> float:
         """FLOP/s or bytes/s at the median time."""
         return self.work / intervals.median(self.times_s)
+
+    @property
+    def result(self) -> str:
+        return f"{rounded(self.per_s / 1e9)} {'GB/s' if self.case.what == 'copy' else 'GFLOP/s'}"
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        name = f"median of 1 {'GB' if self.case.what == 'copy' else 'GFLOP'}"
+        return [Quantity.of_times(name, [[1e9 * time / self.work for time in self.times_s]])]
 
 
 DEVICE, *SOFTWARE = ENVIRONMENT

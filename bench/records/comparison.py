@@ -1,11 +1,23 @@
 """Interleaved rounds over two or more arms, and comparisons of models."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from bench.records.base import Case, Environment, ModelCase, Record, are_times, register
+from bench.records.base import (
+    SPEED,
+    SPEEDS,
+    Case,
+    Environment,
+    ModelCase,
+    Quantity,
+    Record,
+    are_times,
+    register,
+    size_text,
+)
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.stats import noise, processes, ratios
 from bench.tables.numbers import fixed, fixed_interval
@@ -75,6 +87,25 @@ class Interleaved(processes.OverProcesses, Record):
         found = ratios.verdict(self.interval(arm), self.margin)
         return f"{found} {processes.ONE}" if self.processes == 1 else found
 
+    @property
+    def quantities(self) -> list[Quantity]:
+        """Times of every arm, and its speeds as multiples of the reference's."""
+        times = [
+            Quantity.of_times(f"median of {name}", self.by_process_s(arm))
+            for arm, name in enumerate(self.arms)
+        ]
+        speeds = [
+            Quantity(
+                group=SPEEDS,
+                name=f"speed of {name} / {self.arms[0]}",
+                unit="x",
+                processes=tuple(tuple(map(math.exp, logs)) for logs in ratios.by_process(self, arm)),
+            )
+            for arm, name in enumerate(self.arms)
+            if arm
+        ]
+        return [*times, *speeds]
+
     def noise(self, arm: int) -> tuple[str, ...]:
         """Disturbances of the visits of an arm, with their sizes; empty without any."""
         visits = zip(self.order, self.clocks_mhz, strict=False)
@@ -87,6 +118,7 @@ class ComparisonCase(Case):
     """Comparing models in the same processes, the reference first; all settings but `impl` are equal."""
 
     kind: ClassVar[str] = "versus"
+    view: ClassVar[str] = SPEED
     effort: ClassVar[frozenset[str]] = Case.effort | {"processes"}
 
     arms: tuple[ModelCase, ...]
@@ -97,6 +129,22 @@ class ComparisonCase(Case):
     def __post_init__(self) -> None:
         if len(self.arms) < 2:
             raise ValueError(f"comparison: needs at least two models, got {len(self.arms)}")
+
+    @property
+    def title(self) -> str:
+        return "interleaved"
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        first = self.arms[0]
+        impls = list(dict.fromkeys(arm.impl for arm in self.arms))  # each model runs under all of them
+        models = [arm.model for arm in self.arms[:: len(impls)]]
+        words = ["bench.versus", *models, "--res", size_text(first.res), "--batch", first.batch]
+        words += ["--device", self.device, "--precision", first.precision]
+        words += replace(first, impl="reference").switch_options()
+        words += ["--impl", *impls] * (impls != ["reference"])
+        words += ["--budget", f"{self.budget_s:g}s", "--processes", self.processes]
+        return (*words, *["--margin", f"{self.precision_target:g}"] * (self.precision_target != 0.01))
 
     @property
     def process_budget_s(self) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import Record, SizedCase, register
+from bench.records.base import COUNTS, Record, SizedCase, register
 from bench.records.columns import FAMILY, LATENT, MODEL, RES, SPACE
 from bench.tables.numbers import giga, mega, percent
 from bench.tables.table import Column, Table, fields
@@ -27,8 +27,21 @@ class CountCase(SizedCase):
     """Counting a forward pass and a training step under the rules of one counter."""
 
     kind: ClassVar[str] = "flops"
+    view: ClassVar[str] = COUNTS
 
     counter: str  # one of COUNTERS
+
+    @property
+    def title(self) -> str:
+        return "MACs"
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (self.counter,)
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        return "bench.flops", *self.size_options, "--counter", self.counter
 
     @property
     def label(self) -> str:

@@ -17,6 +17,11 @@ class GoldenCase(ModelCase):
 
     kind: ClassVar[str] = "golden"
 
+    @property
+    def command(self) -> tuple[object, ...]:
+        words = "bench.golden", "--model", self.model, "--device", self.device, "--precision", self.precision
+        return *words, *self.switch_options("cuda_graphs", "channels_last")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
@@ -56,6 +61,10 @@ class Golden(Record):
         if any(deviation.error > deviation.tolerance for deviation in self.deviations):
             return f"not {REPRODUCED}"
         return "recompiled" if self.recompilations else REPRODUCED
+
+    @property
+    def result(self) -> str:
+        return self.verdict
 
 
 def _deviations(deviations: Sequence[Mapping[str, Any]]) -> str:

@@ -24,6 +24,11 @@ class KernelCase(ModelCase):
     precision_target: float  # the margin within which speeds are the same
 
     @property
+    def command(self) -> tuple[object, ...]:
+        words = "bench.kernels", *self.size_options, "--device", self.device, "--precision", self.precision
+        return *words, "--operation", self.operation
+
+    @property
     def out_width(self) -> int:
         """Channels out."""
         return self.channels
@@ -86,6 +91,10 @@ class DepthwiseCase(KernelCase):
     kind: ClassVar[str] = "depthwise"
 
     kernel: int  # side of the window
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        return *super().command, "--kernel-size", self.kernel
 
     @property
     def window(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.records import columns
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import MEMORY, PEAKS, ModelCase, Quantity, Record, register
 from bench.tables.numbers import gibibytes
 from bench.tables.table import Column, Table, fields
 
@@ -15,6 +15,7 @@ class MemoryCase(ModelCase):
     """Measuring the peak memory of one pass or step; on device meta, predicting it from tensor sizes."""
 
     kind: ClassVar[str] = "memory"
+    view: ClassVar[str] = MEMORY
 
     work: str  # inference or training
     limit_bytes: int | None  # limit of the allocator; None: all memory of the device
@@ -22,6 +23,16 @@ class MemoryCase(ModelCase):
     @property
     def is_predicted(self) -> bool:
         return self.device == "meta"
+
+    @property
+    def title(self) -> str:
+        return "training memory" if self.work == "training" else "memory"
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        checkpointing = ["--checkpointing", "on" if self.checkpointing else "off"] * (self.work == "training")
+        words = "bench.memory", *self.size_options, "--precision", self.precision, "--work", self.work
+        return *words, *checkpointing, "--device", self.device
 
     @property
     def label(self) -> str:
@@ -88,6 +99,17 @@ class Memory(Record):
     def __post_init__(self) -> None:
         if self.case.is_predicted and self.use.reserved_bytes is not None:
             raise ValueError(f"{self.case.model}: a prediction has no reserved memory")
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.use.peak_bytes
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        if self.case.is_predicted:
+            return []
+        peak = (self.peak_bytes / 2**20,)
+        return [Quantity(group=PEAKS, name="peak", unit="MiB", processes=(peak,), exact=True)]
 
 
 METHOD: Column[Any] = Column(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import Record, SizedCase, register
+from bench.records.base import COUNTS, Record, SizedCase, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +11,7 @@ class OperatorCase(SizedCase):
     """Counting the operators of one pass."""
 
     kind: ClassVar[str] = "operators"
+    view: ClassVar[str] = COUNTS
 
     precision: str  # of the tensors: fp32 (tf32 moves the same bytes), bf16, fp16
     work: str  # inference; or training: forward and backward
@@ -18,6 +19,11 @@ class OperatorCase(SizedCase):
     @property
     def label(self) -> str:
         return f"{super().label}, {self.precision}, {self.work}"
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        words = "bench.roofline", *self.size_options, "--precision", self.precision
+        return *words, "--work", self.work, "--device-peaks", "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,10 @@ class PictureCase(SamplingCase):
     autoencoder: str  # of AUTOENCODERS; its weights are random
 
     @property
+    def command(self) -> tuple[object, ...]:
+        return *super().command, "--autoencoder", self.autoencoder
+
+    @property
     def chain(self) -> str:
         return f"{super().chain}, decoded by {self.autoencoder}"
 

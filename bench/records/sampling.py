@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import ModelCase, Record, are_times, register
+from bench.records.base import TRAINING, ModelCase, Record, are_times, file_name, register
 from bench.records.columns import ENVIRONMENT, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, processes, series
@@ -16,6 +16,7 @@ class SamplingCase(ModelCase):
     """Drawing samples of one network; `batch` is the number of images of a chain."""
 
     kind: ClassVar[str] = "sample"
+    view: ClassVar[str] = TRAINING
 
     objective: str  # of bench.records.training.OBJECTIVES
     sampler: str  # ancestral, ddim, sde, euler or heun
@@ -38,6 +39,19 @@ class SamplingCase(ModelCase):
     @property
     def label(self) -> str:
         return f"{super().label}, {self.chain}"
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        weights, _, ema = self.weights.partition(", ema ")
+        sizes = ["--batch", self.batch] if ema else self.size_options
+        words = ["bench.sample", *sizes, "--objective", self.objective, "--sampler", self.sampler]
+        words += ["--steps", self.steps, "--guidance", f"{self.guidance:g}", "--n", self.images]
+        words += ["--guided-channels", self.guided_channels] * (self.guidance != 1)
+        words += ["--seed", self.seed, "--device", self.device, "--precision", self.precision]
+        words += ["--classes", *self.classes] if self.classes else []
+        words += ["--weights", file_name(weights)] if weights != "random" else []
+        words += ["--ema", ema] if ema else []
+        return *words, *self.switch_options()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +88,10 @@ class TimedChains(Record):
         """95 % interval within this process; None with fewer than six chains."""
         interval = series.median_interval(self.times_s)
         return interval and (self.rate(interval[1]), self.rate(interval[0]))
+
+    @property
+    def result(self) -> str:
+        return self.case.chain
 
     @property
     def joules_per_image(self) -> float | None:

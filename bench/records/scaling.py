@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import register
+from bench.records.base import register, size_text
 from bench.records.throughput import PassCase, TimedPasses
 
 
@@ -15,6 +15,14 @@ class ScalingCase(PassCase):
 
     from_batch: int  # requested batch; `batch` is smaller if memory ran out
     visit: int  # from 1
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        size = size_text(self.res)
+        return (
+            *("bench.scaling", "--model", self.model, "--res", size, "--batch", self.from_batch),
+            *self.pass_options,
+        )
 
     @property
     def label(self) -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from bench.records import telemetry
-from bench.records.base import ModelCase, Record, are_times, register
+from bench.records.base import SPEED, SUSTAINED, ModelCase, Quantity, Record, are_times, register
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, noise, processes
@@ -18,12 +18,24 @@ from bench.tables.table import Column, Table, fields
 class PassCase(ModelCase):
     """Timing passes of one model."""
 
+    view: ClassVar[str] = SPEED
+
     work: str  # inference: one forward call; training: a complete step
     protocol: str = "suite"  # suite, or dico: the published protocol of DiCo
     soak_s: float = 0.0  # continuous work before the sustained samples; 0: no sustained samples
     budget_s: float  # of warm-up and samples, of all processes together
     # half-width of the median's 95 % interval within a process, as a share of the median
     precision_target: float
+
+    @property
+    def title(self) -> str:
+        return "training step" if self.work == "training" else "forward pass"
+
+    @property
+    def pass_options(self) -> list[object]:
+        words: list[object] = ["--work", self.work, "--device", self.device, "--precision", self.precision]
+        words += self.switch_options()
+        return words + ["--checkpointing", "off"] * (self.work == "training" and not self.checkpointing)
 
     @property
     def process_budget_s(self) -> float:
@@ -48,6 +60,14 @@ class ThroughputCase(PassCase):
     @property
     def process_budget_s(self) -> float:
         return self.budget_s / self.processes
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        words = ["bench.throughput", *self.size_options, *self.pass_options]
+        words += ["--budget", f"{self.budget_s:g}s", "--processes", self.processes]
+        words += ["--precision-target", f"{self.precision_target:g}"] * (self.precision_target != 0.01)
+        words += ["--soak", f"{self.soak_s:g}s"] * bool(self.soak_s)
+        return (*words, *["--protocol", self.protocol] * (self.protocol != "suite"))
 
     @property
     def name(self) -> str:
@@ -97,6 +117,17 @@ class TimedPasses(processes.OverProcesses, Record):
         return processes.interval(
             self.by_process_s, hour_sd=processes.HOUR_SD.get(self.environment.device_type, 0.0)
         )
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        found = [Quantity.of_times("median", self.by_process_s)]
+        if self.sustained_times_s:
+            found.append(Quantity.of_times("sustained median", [self.sustained_times_s], SUSTAINED))
+        return found
+
+    @property
+    def result(self) -> str:
+        return "; ".join([f"interval: {self.interval_covers}", *self.noise])
 
     def quantile_s(self, share: float) -> float:
         """Quantile of the pass times, `share` in [0, 1], interpolated linearly."""

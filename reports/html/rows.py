@@ -8,16 +8,8 @@ from baselines import load
 from baselines.published import PublishedTable
 from bench.analysis.memory_fit import GIB
 from bench.analysis.projection.predictions import PassPrediction
-from bench.records.base import Record, Skipped, size_text
-from bench.records.ceiling import Ceiling
+from bench.records.base import COUNTS, MEMORY, SPEED, TRAINING, Record, size_text
 from bench.records.comparison import Comparison
-from bench.records.counts import MacCount
-from bench.records.golden import Golden
-from bench.records.memory import Memory
-from bench.records.quality import Quality
-from bench.records.sampling import TimedChains
-from bench.records.throughput import TimedPasses
-from bench.records.training import TrainingRun
 from bench.stats import ratios
 from bench.tables.numbers import rounded
 from reports.naming import family
@@ -25,8 +17,6 @@ from reports.selection import InterleavedPasses, latest
 
 MEASURED, COUNTED, PREDICTED, PUBLISHED = "measured", "counted", "predicted", "published"
 STATUSES = (MEASURED, COUNTED, PREDICTED, PUBLISHED)  # in the order of rows
-SPEED, COUNTS, MEMORY, TRAINING = "speed", "counts", "memory", "training"
-VIEWS = (SPEED, COUNTS, MEMORY, TRAINING)  # choices of columns and kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +27,20 @@ class Quantity:
     title: str
     better: str
     views: tuple[str, ...]
+    field: str = ""  # property of a record; blank: not of one record
+    per: float = 1.0  # the column's unit in that of the field
 
 
 QUANTITIES = (
-    Quantity(key="params", title="params, M", better="lower", views=(COUNTS,)),
-    Quantity(key="gmacs", title="GMACs", better="lower", views=(COUNTS,)),
-    Quantity(key="rate", title="images/s", better="higher", views=(SPEED,)),
-    Quantity(key="ms", title="ms per pass", better="lower", views=(SPEED,)),
-    Quantity(key="joules", title="J/image", better="lower", views=(SPEED,)),
+    Quantity(key="params", title="params, M", better="lower", views=(COUNTS,), field="params", per=1e6),
+    Quantity(key="gmacs", title="GMACs", better="lower", views=(COUNTS,), field="macs_per_image", per=1e9),
+    Quantity(key="rate", title="images/s", better="higher", views=(SPEED,), field="images_per_s"),
+    Quantity(key="ms", title="median ms", better="lower", views=(SPEED,), field="median_s", per=1e-3),
+    Quantity(key="joules", title="J/image", better="lower", views=(SPEED,), field="joules_per_image"),
     Quantity(key="ratio", title="speed ratio", better="higher", views=(SPEED,)),
-    Quantity(key="gib", title="peak GiB", better="lower", views=(MEMORY,)),
+    Quantity(key="gib", title="peak GiB", better="lower", views=(MEMORY,), field="peak_bytes", per=GIB),
     Quantity(key="fid", title="FID", better="lower", views=(TRAINING,)),
-    Quantity(key="loss", title="validation loss", better="lower", views=(TRAINING,)),
+    Quantity(key="loss", title="validation loss", better="lower", views=(TRAINING,), field="validation_loss"),
 )
 Interval = tuple[float, float] | None
 
@@ -97,87 +89,33 @@ def of_records(records: Sequence[Record]) -> list[Row]:
 
 
 def _rows(record: Record) -> list[Row]:
-    case: Any = record.case
-    shown = case.arms[0] if isinstance(record, Comparison) else case
-    predicted = bool(getattr(case, "is_predicted", False))
+    case: Any = record.case.arms[0] if isinstance(record, Comparison) else record.case
+    predicted = record.case.is_predicted
     row = Row(
-        model=getattr(shown, "model", ""),
-        what=_what(record),
-        status=COUNTED if shown.device == "meta" and not predicted else PREDICTED if predicted else MEASURED,
+        model=getattr(case, "model", ""),
+        what=record.case.title,
+        status=COUNTED if case.device == "meta" and not predicted else PREDICTED if predicted else MEASURED,
         device=record.environment.device,
-        res=size_text(shown.res) if hasattr(shown, "res") else "",
-        batch=str(getattr(shown, "batch", "")),
-        precision=getattr(shown, "precision", ""),
-        settings=_settings(shown),
+        res=size_text(case.res) if hasattr(case, "res") else "",
+        batch=str(getattr(case, "batch", "")),
+        precision=getattr(case, "precision", ""),
+        settings=", ".join(case.details),
         date=record.environment.date[:10],
-        view=_view(record),
+        view=record.case.view,
     )
-    if isinstance(record, Skipped):
-        row.result = f"{record.status}: {record.reason}"
     if isinstance(record, Comparison):
         return _passes(record, row) + _pairs(record, row)
-    _fill(row, record)
+    row.numbers, row.result = _numbers(record), record.result
+    row.interval = getattr(record, "images_per_s_interval", None)
     return [row]
 
 
-def _what(record: Record) -> str:
-    case: Any = record.case
-    if case.kind in ("throughput", "scaling", "memory") and case.work == "training":
-        return "training memory" if case.kind == "memory" else "training step"
-    names = {
-        "flops": "MACs",
-        "throughput": "forward pass",
-        "scaling": "forward pass",
-        "versus": "interleaved",
-    }
-    return names.get(case.kind, case.kind)
-
-
-def _view(record: Record) -> str:
+def _numbers(record: Record) -> dict[str, float]:
+    """The numbers that a record has as properties."""
+    found = {one.key: getattr(record, one.field, None) for one in QUANTITIES if one.field}
     return {
-        **dict.fromkeys(("throughput", "scaling", "versus", "latency"), SPEED),
-        **dict.fromkeys(("flops", "operators"), COUNTS),
-        **dict.fromkeys(("memory",), MEMORY),
-        **dict.fromkeys(("convergence", "quality", "sample", "picture"), TRAINING),
-    }.get(record.case.kind, "")
-
-
-def _settings(case: Any) -> str:  # noqa: ANN401 - a case of any kind
-    words = list(getattr(case, "nondefault_settings", ()))
-    for name in ("counter", "what", "distance"):
-        words += [str(getattr(case, name))] if hasattr(case, name) else []
-    if hasattr(case, "recipe"):
-        words += [case.recipe.data, case.recipe.objective, f"{case.recipe.steps} steps", f"seed {case.seed}"]
-    return ", ".join(words)
-
-
-def _fill(row: Row, record: Record) -> None:
-    """Set the numbers of a record that is no comparison."""
-    case: Any = record.case
-    match record:
-        case MacCount():
-            row.numbers = {"params": record.params / 1e6, "gmacs": record.macs / case.batch / 1e9}
-        case TimedPasses():
-            row.numbers = {"rate": record.images_per_s, "ms": 1e3 * record.median_s}
-            row.interval = record.images_per_s_interval
-            if record.joules_per_image is not None:
-                row.numbers["joules"] = record.joules_per_image
-            row.result = "; ".join([f"interval: {record.interval_covers}", *record.noise])
-        case TimedChains():
-            row.numbers, row.interval = {"rate": record.images_per_s}, record.images_per_s_interval
-            row.result = case.chain
-        case Memory():
-            row.numbers = {"gib": record.use.peak_bytes / GIB}
-        case TrainingRun():
-            row.numbers = {"loss": record.last.loss}
-            row.result = record.reason
-        case Quality():
-            row.result = f"{case.distance} {rounded(record.frechet)}"
-        case Golden():
-            row.result = record.verdict
-        case Ceiling():
-            unit = "GB/s" if case.what == "copy" else "GFLOP/s"
-            row.result = f"{rounded(record.per_s / 1e9)} {unit}"
+        one.key: found[one.key] / one.per for one in QUANTITIES if isinstance(found.get(one.key), int | float)
+    }
 
 
 def _passes(record: Comparison, row: Row) -> list[Row]:
@@ -186,7 +124,7 @@ def _passes(record: Comparison, row: Row) -> list[Row]:
     for arm, case in enumerate(record.case.arms):
         passes = InterleavedPasses(runs=(record,), arm=arm)
         one = Row(**{**vars(row), "model": case.model, "what": "interleaved pass"})
-        one.settings, one.interval = _settings(case), passes.images_per_s_interval
+        one.settings, one.interval = ", ".join(case.details), passes.images_per_s_interval
         one.numbers = {"rate": passes.images_per_s, "ms": 1e3 * passes.median_s}
         one.result = "; ".join([f"interval: {record.interval_covers}", *record.noise(arm)])
         found.append(one)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import kernels
-from bench.analysis import agreement, roofline
 from bench.analysis import kernels as analysis
+from bench.analysis import roofline
 from bench.jobs import worker
 from bench.machine import device, environment
 from bench.measure import depthwise, implementations, products
@@ -511,7 +511,7 @@ def test_windows_replace_those_of_the_model(canned: list[str], capsys: pytest.Ca
 
 
 def test_two_sessions_are_compared_by_implementation() -> None:
-    names = [quantity.name for quantity in agreement.quantities(made())]
+    names = [quantity.name for quantity in made().quantities]
     assert names == ["median of nchw", "median of triton", "speed of triton / nchw"]
 
 
