@@ -30,17 +30,18 @@ class Entry:
     color: str | None = None  # Okabe and Ito's for the papers' families, then Tol's; None: grey
     recomputes: bool = False  # the release recomputes every block in the backward pass
     masks: bool = False  # training has a second pass, over masked tokens
+    compared: str = ""  # name in the papers' comparisons, with {} for the size; blank: in none of them
 
 
 IMPLEMENTATIONS = ("reference", "fast")
 
 # In the order of tables and legends. A new backbone is one line here and one file.
 ENTRIES = {
-    "FCDM": Entry("models.fcdm", color="#D55E00", recomputes=True),
-    "DiT": Entry("models.dit", color="#0072B2"),
-    "DiCo": Entry("models.dico", color="#009E73"),
-    "DiC": Entry("models.dic", color="#CC79A7"),
-    "DiG": Entry("models.dig", color="#E69F00"),
+    "FCDM": Entry("models.fcdm", color="#D55E00", recomputes=True, compared="FCDM-{}"),
+    "DiT": Entry("models.dit", color="#0072B2", compared="DiT-{}/2"),
+    "DiCo": Entry("models.dico", color="#009E73", compared="DiCo-{}"),
+    "DiC": Entry("models.dic", color="#CC79A7", compared="DiC-{}"),
+    "DiG": Entry("models.dig", color="#E69F00", compared="DiG-{}/2"),
     "SiT": Entry("models.dit", "SIT"),
     "FasterDiT": Entry("models.dit", "FASTERDIT"),
     "U-DiT": Entry("models.udit"),
@@ -65,6 +66,12 @@ ENTRIES = {
     "EDM2": Entry("models.edm2", color="#117733"),
     "HDiT": Entry("models.hdit", color="#AA4499"),
 }
+
+
+# letters of sizes, from small to large
+SIZES = ("Ti", "XXS", "XS", "S", "M", "B", "L", "XL", "XXL", "H", "1p0B", "1p6B")
+# the models that the papers compare others of their size with
+REFERENCES = {size: f"DiT-{size}/2" for size in ("S", "B", "L", "XL")}
 
 
 class _Families(Mapping[str, Family]):
@@ -168,6 +175,16 @@ def _known_changes(base: str, change: str, known: Iterable[str]) -> str:
 def family_place(family: str) -> int:
     """The place of a family in the order of the registry; unknown ones come last."""
     return [*ENTRIES].index(family) if family in ENTRIES else len(ENTRIES)
+
+
+def size_place(size: str) -> int:
+    """The place of a size in SIZES; unknown ones come last."""
+    return SIZES.index(size) if size in SIZES else len(SIZES)
+
+
+def compared(size: str) -> list[str]:
+    """The names of the families of the papers' comparisons in one size, in the registry's order."""
+    return [entry.compared.format(size) for entry in ENTRIES.values() if entry.compared]
 
 
 def family_of(name: str) -> str:

@@ -4,12 +4,10 @@ import hashlib
 import re
 from functools import cache
 
-from models.registry import ENTRIES, family_place
+from models.registry import ENTRIES, REFERENCES, SIZES, family_place, size_place
 
 COLOURS = {name: entry.color for name, entry in ENTRIES.items() if entry.color}
 OTHER = "#666666"  # colour of families without their own
-FAMILIES = ("FCDM", "DiT", "DiCo", "DiC", "DiG")  # of the papers' comparisons
-SIZES = ("Ti", "XS", "S", "M", "B", "L", "XL", "XXL", "H")
 _NAME = re.compile(rf"([^@]+?)-({'|'.join(SIZES)})\b")
 
 
@@ -37,18 +35,18 @@ def sizes_of(model: str) -> str:
 @cache
 def order(model: str) -> tuple[int, int, str]:
     """Sorting key: families in the registry's order, each from small to large; unknown families last."""
-    name, letters = family(model), size(model)
-    return (
-        family_place(name),
-        SIZES.index(letters) if letters in SIZES else len(SIZES),
-        model,
-    )
+    return family_place(family(model)), size_place(size(model)), model
+
+
+def in_papers(model: str) -> bool:
+    """Whether its family is in the papers' comparisons."""
+    entry = ENTRIES.get(family(model))
+    return entry is not None and bool(entry.compared)
 
 
 def dit_of(model: str) -> str:
     """The DiT that the papers compare with a model of this size; blank without a size (there is no DiT-H)."""
-    letters = size(model)
-    return f"DiT-{letters}/2" if letters in ("S", "B", "L", "XL") else ""
+    return REFERENCES.get(size(model), "")
 
 
 def slug(*words: object) -> str:

@@ -11,6 +11,7 @@ from bench.records.base import Record
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
 from bench.store.codec import read
+from models.registry import compared
 from reports.claims import timed
 from reports.claims.timed import Measured
 from reports.figures import speed_fid
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PLOT = ROOT / "reports" / "example" / "speed_fid.svg"
 START, END = "<!-- table: python -m reports.readme -->", "<!-- end of the table -->"
-MODELS = ("DiT-S/2", "DiC-S", "DiCo-S", "FCDM-S", "DiT-XL/2", "DiC-XL", "DiCo-XL", "FCDM-XL")
+MODELS = (*compared("S"), *compared("XL"))
 TABLE = "fcdm_table03"
 RES = 256
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.records.base import Size
 from reports.claims.verdicts import COUNTS, FAILS, HOLDS, OPEN, Finding, band, devices
-from reports.figures.plots import OTHER, PAPER_MARKS, STYLE, Drawing, colour_of, hollow, new_figure, saved
+from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, hollow, new_figure, papers, saved
 from reports.naming import slug
 from reports.selection import OUR_RULES, Evidence
 
@@ -76,11 +76,11 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
         _panel(figure.add_subplot(grid[i]), heading, rows, evidence)
     title = f"Claims and measurements: {device}"
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    papers = [paper for paper in PAPER_MARKS if any(one.claim.paper == paper for one in shown)]
+    drawn = [paper for paper in papers() if any(one.claim.paper == paper for one in shown)]
     figure.legend(
         handles=[
             Line2D([], [], linestyle="", marker="o", color=OTHER, markersize=6, label="measured here"),
-            *(hollow(paper, OTHER) for paper in papers),
+            *(hollow(paper, OTHER) for paper in drawn),
             Line2D([], [], linestyle="", marker="|", color="black", markersize=9, label="ratio of MACs"),
             Patch(color="#e4e4e4", label="where a claim holds"),
         ],

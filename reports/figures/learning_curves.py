@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, TrainingStudy
 from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
-from reports.naming import COLOURS, size
+from reports.naming import size
 
 DASHES = ("-", "--", ":", "-.")
 PANELS: dict[Axis, str] = {
@@ -172,14 +172,17 @@ def papers(study: TrainingStudy, fids: Mapping[str, float], published: Lines) ->
 
 
 def _published(axes: Axes, published: Lines) -> None:
+    handles = []
     for table, lines in published.items():
         flow = "flow" in table
-        for model, line in lines.items():
-            values = [fid for _, fid in line]
-            axes.plot(
-                [step / 1e3 for step, _ in line], values, color=colour_of(model), linewidth=1.3,
-                linestyle="--" if flow else "-", alpha=0.7 if flow else 1.0,
-            )  # fmt: skip
+        style: Any = {
+            "color": colour_of(next(iter(lines))),
+            "linestyle": "--" if flow else "-",
+            "alpha": 0.7 if flow else 1.0,
+        }
+        handles.append(Line2D([], [], label=table, **style))
+        for line in lines.values():
+            axes.plot([step / 1e3 for step, _ in line], [fid for _, fid in line], linewidth=1.3, **style)
     ends: dict[str, list[float]] = {}
     for lines in published.values():
         for model, line in lines.items():
@@ -198,11 +201,7 @@ def _published(axes: Axes, published: Lines) -> None:
     axes.set_ylabel("FID (log)")
     axes.set_title("Published: FID by step and size", loc="left", fontsize=9, weight="bold")
     axes.legend(
-        handles=[
-            Line2D([], [], color=COLOURS["FCDM"], label="FCDM, diffusion"),
-            Line2D([], [], color=COLOURS["FCDM"], linestyle="--", alpha=0.7, label="FCDM, flow matching"),
-            Line2D([], [], color=COLOURS["DiCo"], label="DiCo, diffusion"),
-        ],
+        handles=handles,
         frameon=False,
         fontsize=8,
         loc="upper right",

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -14,7 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from baselines import load
 from bench.tables.text import plain
+from models.registry import family_place
 from reports.markdown import Picture
 from reports.naming import COLOURS as COLOURS
 from reports.naming import OTHER as OTHER
@@ -33,8 +36,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-# marker and size; overlapping markers stay visible
-PAPER_MARKS = {"FCDM": ("s", 5), "DiCo": ("D", 8), "MPDiT": ("^", 7), "LightningDiT": ("v", 7)}
+PAPER_MARKS = (("s", 5), ("D", 8), ("^", 7), ("v", 7))  # marker and size; overlapping markers stay visible
 DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
 # places of a name: the side of its point and the gap in points, the preferred ones first
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
@@ -89,12 +91,19 @@ def dot(colour: str, label: str, width: float) -> Line2D:
     return Line2D([], [], linestyle="", marker="o", color=colour, markersize=width, label=label)
 
 
+@cache
+def papers() -> list[str]:
+    """The papers with claims, in the order of the families that they introduce."""
+    return sorted({claim.paper for claim in load.claims()}, key=family_place)
+
+
 def hollow(paper: str, colour: str) -> Line2D:
     """The hollow mark of published numbers."""
-    marker, width = PAPER_MARKS[paper]
+    place = papers().index(paper)
+    marker, width = PAPER_MARKS[place % len(PAPER_MARKS)]
     return Line2D(
         [], [], linestyle="", marker=marker, markerfacecolor="white", markeredgecolor=colour,
-        markersize=width, label=f"published by {paper}", zorder=2 + (paper == "FCDM"),
+        markersize=width, label=f"published by {paper}", zorder=2 + (place == 0),
     )  # fmt: skip
 
 

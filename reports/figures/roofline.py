@@ -18,8 +18,9 @@ from bench.analysis.floors import PassFloor
 from bench.analysis.roofline import FORMS, Peaks
 from bench.records.base import size_text
 from bench.tables.numbers import significant
+from models.registry import size_place
 from reports.figures.plots import STYLE, Drawing, label_points, new_figure, saved, settle
-from reports.naming import COLOURS, FAMILIES, SIZES, family, order, size, sizes_of, slug
+from reports.naming import COLOURS, family, in_papers, order, size, sizes_of, slug
 
 NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
 SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
@@ -170,7 +171,7 @@ class Panel:
         for name, chain in chains(self.floors).items():
             marks += [self.place(one) for one in chain[:-1]]
             model = chain[-1].case.model
-            if len(self.styles) <= NAMED or family(model) in FAMILIES:
+            if len(self.styles) <= NAMED or in_papers(model):
                 text = name if len(chain) > 1 else model
                 named.append((text, *self.place(chain[-1]), _width(size(model)) ** 2))
                 colours[text] = self.styles[name][0]
@@ -201,7 +202,7 @@ def family_styles(families: Collection[str]) -> dict[str, Style]:
 
 def _width(letters: str) -> float:
     """Diameter in points of a model's mark: larger for larger sizes, medium without a size."""
-    return 3.4 + 0.6 * SIZES.index(letters if letters in SIZES else "B")
+    return 3.4 + 0.6 * size_place(letters or "B")
 
 
 def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
@@ -226,8 +227,7 @@ def _legend(floors: Sequence[PassFloor], styles: Mapping[str, Style]) -> list[Li
     drawn = {size(one.case.model) for one in floors}
     handles += [
         mark(letters, marker="o", color="#999999", markersize=_width(letters))
-        for letters in SIZES
-        if letters in drawn
+        for letters in sorted(drawn - {""}, key=size_place)
     ]
     shown = styles.items() if len(styles) > NAMED else ()
     return handles + [mark(name, marker=shape, color=colour) for name, (colour, shape) in shown]

@@ -26,7 +26,7 @@ from reports.claims.verdicts import Finding
 from reports.html import board, table
 from reports.html.rows import QUANTITIES, STATUSES, Row, of_records, of_tables
 from reports.markdown import BRACKETS
-from reports.naming import COLOURS, FAMILIES, OTHER, family, order
+from reports.naming import COLOURS, OTHER, family, order
 
 FILE = "report.html"
 FOLDER = Path(__file__).parent
@@ -107,9 +107,8 @@ SYMBOLS = ("triangle", "square", "diamond", "star", "cross", "hexagon", "wye")
 
 def _styles(models: Collection[str]) -> dict[str, tuple[str, str]]:
     """Colour and shape of the points of each model."""
-    symbols = dict(
-        zip((name for name in ENTRIES if name not in FAMILIES), itertools.cycle(SYMBOLS), strict=False)
-    )
+    others = (name for name, entry in ENTRIES.items() if not entry.compared)
+    symbols = dict(zip(others, itertools.cycle(SYMBOLS), strict=False))
     return {
         model: (COLOURS.get(family(model), OTHER), symbols.get(family(model), "circle"))
         for model in sorted(models)

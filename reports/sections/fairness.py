@@ -7,10 +7,10 @@ from bench.analysis import fairness, rank_changes
 from bench.analysis.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks, Ranks, Setting
 from bench.analysis.rank_changes import Pair, PublishedRanks, Reversal, Stability
 from bench.records.base import Record
+from models.registry import size_place
 from reports.figures import ranks as figure
 from reports.figures.plots import MOST, Drawing
 from reports.markdown import BLANK, Columns, markdown, sentence
-from reports.naming import SIZES
 
 MARKS = 200  # maximum marks in a figure
 NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
@@ -62,7 +62,7 @@ def _by_device(measured: Sequence[MeasuredRanks]) -> dict[str, list[MeasuredRank
 
 
 def _size(one: Ranks) -> tuple[int, str]:
-    return SIZES.index(one.size) if one.size in SIZES else len(SIZES), one.size
+    return size_place(one.size), one.size
 
 
 def _reading() -> str:

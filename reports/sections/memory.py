@@ -9,6 +9,7 @@ from bench.records.base import Record, size_text
 from bench.records.memory import TABLE, Memory, MemoryCase
 from bench.tables.render import render
 from reports.figures.plots import Drawing
+from reports.naming import order
 
 DEVICES = ("RTX 4090", "A100 PCIe 40GB", "A100 SXM4 80GB", "H200 SXM5 141GB")  # for the largest batch
 
@@ -21,6 +22,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if not cases:
         return "", []
     measured = memory_ratios.measured_peaks(cases)
+    measured.sort(key=lambda peak: (peak.device, order(peak.case.model)))
     compared = [peak for peak in measured if peak.predicted or peak.case.device == "cpu"]
     shown = [
         record
@@ -54,7 +56,7 @@ def newest(records: Sequence[Record]) -> list[Record]:
         (*_setting(record), _case(record).batch, _case(record).limit_bytes or 0): record
         for record in sorted(of_memory, key=lambda record: record.environment.date)
     }
-    return [by_case[case] for case in sorted(by_case)]
+    return [by_case[case] for case in sorted(by_case, key=lambda case: (order(case[0]), *case))]
 
 
 def _case(record: Record) -> MemoryCase:

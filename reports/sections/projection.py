@@ -23,18 +23,19 @@ from bench.records.base import Record, size_text
 from bench.tables.numbers import BLANK, significant
 from bench.tables.render import render
 from bench.tables.table import Column, Table
+from models.registry import compared
 from reports.figures.plots import Drawing
+from reports.naming import order
 from reports.selection import remembered
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM5 141GB")
-MODELS = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")
-SIZES = (256, 512)
+SIZE, RES = "XL", (256, 512)
 BATCH = 64
 PRECISIONS = ("bf16", "torch-default")
 
 
 def predictions(records: Sequence[Record]) -> list[PassPrediction]:
-    """The predicted passes of the section; empty without the operator costs of one of MODELS."""
+    """The predicted passes of the section; empty without the operator costs of a compared model."""
     costs, made, _ = calibrated(records)
     return _cases(costs, made, memory_errors(records, costs))
 
@@ -49,7 +50,7 @@ def calibrated(records: Sequence[Record]) -> tuple[PassCosts, Projector, Counter
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty without the operator costs of one of MODELS."""
+    """Write the section; empty without the operator costs of a compared model."""
     costs, made, unused = calibrated(records)
     errors = memory_errors(records, costs)
     cases = _cases(costs, made, errors)
@@ -89,8 +90,8 @@ def _table(table: Table[Any], rows: Sequence[Any]) -> str:
 def _cases(costs: PassCosts, made: Projector, errors: MemoryErrors) -> list[PassPrediction]:
     found = []
     for precision in PRECISIONS:
-        for res in SIZES:
-            for model in MODELS:
+        for res in RES:
+            for model in compared(SIZE):
                 key = pass_key(model, res, BATCH, precision, "inference")
                 work = costs.work(key)
                 for peaks in map(roofline.of_gpu, GPUS) if work else ():
@@ -171,7 +172,7 @@ def _coverage(made: Projector) -> str:
         ),
         records=lambda row: (),
     )
-    return _table(table, sorted({model for _, model in cells}))
+    return _table(table, sorted({model for _, model in cells}, key=order))
 
 
 def _rates(batch: int, seconds: Sequence[float]) -> str:

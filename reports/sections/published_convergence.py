@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from baselines import load
+from baselines.published import PublishedTable
 from bench.analysis import rankings
 from bench.analysis.learning_curves import TrainingStudy
 from bench.analysis.rankings import RankCorrelation
@@ -11,8 +12,9 @@ from reports.naming import family, size
 
 Curves = dict[str, list[tuple[float, float]]]  # of a published table, by model: (step, FID)
 
-BY_STEP = {"fcdm_table08": "FCDM, diffusion", "fcdm_table09": "FCDM, flow matching", "dico_table07": "DiCo"}
+FCDM, DICO = "fcdm_table08", "dico_table07"  # FID by step, under the same objective
 AT_400K = "fcdm_table03"
+BY_STEP = "metrics by step"  # subject of the tables of FID by step
 
 
 def published_name(model: str) -> str:
@@ -34,16 +36,21 @@ def fids(study: TrainingStudy) -> dict[str, float]:
 
 
 def curves() -> dict[str, Curves]:
-    """FID by step from every table with it, by the subject of the table."""
-    found: dict[str, Curves] = {}
-    for name, subject in BY_STEP.items():
-        lines: Curves = {}
-        for row in load.table(name).rows:
-            step, fid = row["train_steps"].value, row["fid"].value
-            if step is not None and fid is not None:
-                lines.setdefault(row["model"].as_printed, []).append((step, fid))
-        found[subject] = lines
-    return found
+    """FID by step from every published table with it, by its paper and objective."""
+    return {
+        f"{table.paper}{table.subject.removeprefix(BY_STEP)}": _curves(table)
+        for table in load.tables()
+        if table.subject.startswith(BY_STEP)
+    }
+
+
+def _curves(table: PublishedTable) -> Curves:
+    lines: Curves = {}
+    for row in table.rows:
+        step, fid = row["train_steps"].value, row["fid"].value
+        if step is not None and fid is not None:
+            lines.setdefault(row["model"].as_printed, []).append((step, fid))
+    return lines
 
 
 def comparison(study: TrainingStudy) -> list[str]:
@@ -125,8 +132,7 @@ def orders() -> list[str]:
 
 
 def _orders() -> Columns:
-    by_step = curves()
-    first, second = by_step[BY_STEP["fcdm_table08"]], by_step[BY_STEP["dico_table07"]]
+    first, second = _curves(load.table(FCDM)), _curves(load.table(DICO))
     rows = []
     for model, line in first.items():
         other = dict(second.get(f"DiCo-{size(model)}", []))

@@ -15,7 +15,7 @@ from bench.records.profile import Profile
 from reports.figures import roofline as roofline_figure
 from reports.figures.plots import Drawing, fullest
 from reports.markdown import stamp, table
-from reports.naming import FAMILIES, family, order, size
+from reports.naming import family, in_papers, order, size
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
 FEW = 6  # maximum models named in a caption
@@ -90,7 +90,7 @@ def _most(costs: Sequence[OperatorCosts], first: Collection[str] = ()) -> list[O
     ranked: list[tuple[tuple[bool, int, bool, str], OperatorCosts]] = []
     for one in sorted(costs, key=preferred):
         name = one.case.family
-        ranked.append(((one.case.model not in first, seen[name], name not in FAMILIES, name), one))
+        ranked.append(((one.case.model not in first, seen[name], not in_papers(one.case.model), name), one))
         seen[name] += 1
     ranked.sort(key=lambda pair: pair[0])
     return sorted((one for _, one in ranked[:MOST]), key=lambda one: order(one.case.model))
