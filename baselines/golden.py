@@ -99,8 +99,7 @@ class Golden:
 def manifest(model: str) -> Manifest:
     """Read the keys and shapes of a model, such as "DiT-S/2"; SiT's are those of DiT (same_as.csv).
 
-    Raises:
-        ValueError: no manifest of that model.
+    ValueError: no manifest of that model.
     """
     for entry in rows("same_as.csv"):
         if entry["model"] == model:
@@ -148,8 +147,7 @@ def goldens() -> dict[str, int]:
 def golden(model: str, latent: int = 32) -> Golden:
     """Read the reference call of a model, such as "FCDM-S", at a latent side.
 
-    Raises:
-        ValueError: no golden file of that model at that side.
+    ValueError: no golden file of that model at that side.
     """
     path = _model_file(f"golden output at latent {latent}", "golden", model, f"_latent{latent}.npz")
     with np.load(path, allow_pickle=False) as file:

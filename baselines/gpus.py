@@ -46,8 +46,7 @@ def gpus_fitting(text: str) -> list[Gpu]:
 def gpu(text: str) -> Gpu:
     """Read the GPU that a text identifies. Of a matching PCIe card and SXM module, the module is taken.
 
-    Raises:
-        ValueError: no GPU matches (with the nearest names), or several match.
+    ValueError: no GPU matches (with the nearest names), or several match.
     """
     fitting = gpus_fitting(text)
     if len(fitting) > 1:

@@ -138,11 +138,7 @@ def tables() -> tuple[PublishedTable, ...]:
 
 @cache
 def table(id: str) -> PublishedTable:  # noqa: A002 - it is the table's id
-    """Read one published table, such as "fcdm_table03".
-
-    Raises:
-        ValueError: no such table.
-    """
+    """Read one published table, such as "fcdm_table03". ValueError: no such table."""
     entries = {entry["id"]: entry for entry in rows("published/tables.csv")}
     if id not in entries:
         raise unknown("published table", id, entries)

@@ -34,10 +34,7 @@ class Records(list[Record]):
     def to_pandas(self) -> "pandas.DataFrame":
         """A frame with a row for each record, and for each model of a comparison.
 
-        Columns are named and valued as in --format json.
-
-        Raises:
-            ImportError: pandas is not installed.
+        Columns are named and valued as in --format json. ImportError: pandas is not installed.
         """
         import pandas
 
@@ -77,8 +74,7 @@ def versus(*models: str, out: str | Path | None = None, force: bool = False, **o
 def load(*patterns: str | Path) -> Records:
     """Records of .jsonl files, by paths or patterns such as "runs/*.jsonl".
 
-    Raises:
-        ValueError: no such file, or a line that is not a record.
+    ValueError: no such file, or a line that is not a record.
     """
     found = Records()
     for pattern in map(str, patterns):

@@ -55,11 +55,7 @@ class _Knowledge:
         }
 
     def speed(self, key: PassKey) -> Figure:
-        """Images per second.
-
-        Raises:
-            ValueError: it is not measured, and cannot be predicted.
-        """
+        """Images per second. ValueError: it is not measured, and cannot be predicted."""
         if timed := self._timed.get(key):
             return Figure(value=timed.images_per_s, interval=timed.images_per_s_interval, status=MEASURED)
         made = self.predictor[0].predict(self._source.work(key), self._peaks, self._precision)
@@ -68,11 +64,7 @@ class _Knowledge:
         return Figure(value=batch / made.seconds, interval=bounds, status=PREDICTED)
 
     def memory(self, key: PassKey) -> Figure:
-        """Peak bytes.
-
-        Raises:
-            ValueError: it is not measured, and cannot be predicted.
-        """
+        """Peak bytes. ValueError: it is not measured, and cannot be predicted."""
         if measured := self._memory.get(key):
             return Figure(value=measured.use.peak_bytes, interval=None, status=MEASURED)
         predicted = self._source.memory(key)
@@ -96,11 +88,7 @@ class _Knowledge:
 
 
 def _known(given: Sequence[Path] | None) -> tuple[list[Record], list[str]]:
-    """Records of --records or of the suite, and notes on torn last lines.
-
-    Raises:
-        UsageError: a file cannot be read, holds a line that is no record, or nothing but a torn line.
-    """
+    """Records of --records or of the suite, and notes on torn last lines."""
     known: list[Record] = []
     notes = []
     for path in records.record_files(given):

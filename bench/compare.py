@@ -121,11 +121,7 @@ def _remark(args: argparse.Namespace) -> int:
 
 
 def devices_of(found: Sequence[Record], pattern: str) -> list[str]:
-    """Devices of the records whose case matches a pattern; a blank pattern matches all.
-
-    Raises:
-        UsageError: no record matches.
-    """
+    """Devices of the records whose case matches a pattern; a blank pattern matches all."""
     if not found:
         raise UsageError("FILE: holds no records")
     meant = [record for record in found if not pattern or fnmatchcase(record.name, pattern)]

@@ -43,11 +43,7 @@ TIMEOUT_S = 20 * 24 * 3600.0  # of a worker; select() allows little more
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
-    """Runs of every model from every seed, ordered by seed, checked before training.
-
-    Raises:
-        UsageError: unusable data, models, settings or run folders.
-    """
+    """Runs of every model from every seed, ordered by seed, checked before training."""
     from bench.machine import environment
     from bench.training.checkpoint import CheckpointError
     from models.registry import family_of

@@ -40,11 +40,7 @@ Built = Mapping[tuple[str, Size], "nn.Module"]  # models on the meta device
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Jobs of every requested count, checked before counting.
-
-    Raises:
-        UsageError: invalid names, sizes, weights or counters, or a mode that a sweep cannot run.
-    """
+    """Jobs of every requested count, checked before counting."""
     for mode in ("explain", "training"):
         if getattr(args, mode):
             raise options.UsageError(f"--{mode}: has tables of its own, which no suite runs")

@@ -24,11 +24,7 @@ TYPICAL_S = {False: 20.0, True: 90.0}
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Jobs of every requested combination, checked before any network is called.
-
-    Raises:
-        UsageError: a name without a golden, or a setting that the device does not support.
-    """
+    """Jobs of every requested combination, checked before any network is called."""
     return [
         in_worker(
             "bench.measure.golden_calls:measure",

@@ -54,11 +54,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
-    """Cases of every combination of settings.
-
-    Raises:
-        UsageError: invalid names, sizes or settings.
-    """
+    """Cases of every combination of settings."""
     from bench.machine import device
     from bench.measure.kernels import layers
     from models.registry import task_at

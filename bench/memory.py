@@ -35,11 +35,7 @@ _NOT_ON_A_CPU = ("claims", "fits", "find_max_batch")
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """Jobs of every case except those of a batch search, checked before measuring.
-
-    Raises:
-        UsageError: unknown names, impossible sizes, missing devices.
-    """
+    """Jobs of every case except those of a batch search, checked before measuring."""
     from bench.jobs.memory import job
 
     return [job(case) for case in _cases(args)]
@@ -177,11 +173,7 @@ def _verified(row: BatchLimit, device: Device, args: argparse.Namespace) -> Batc
 
 
 def _fit_devices(args: argparse.Namespace) -> list[Device]:
-    """The devices of --fits; without a name, this machine's GPU.
-
-    Raises:
-        UsageError: an unknown GPU, fewer than three batches, or a search without a device.
-    """
+    """The devices of --fits; without a name, this machine's GPU."""
     batches = set(args.batch or BATCHES)
     if len(batches) < memory_fit.MIN_BATCHES:
         raise options.UsageError(

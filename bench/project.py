@@ -27,11 +27,7 @@ TO = ("rtx4090", "a100-80", "h100-sxm", "h200")
 
 
 def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
-    """Names of GPUs, each with the text that the user gave for it.
-
-    Raises:
-        UsageError: a name that matches no GPU or several, or a GPU without a required peak.
-    """
+    """Names of GPUs, each with the text that the user gave for it."""
     found: dict[str, str] = {}
     for text in to:
         peaks = settings.gpu_peaks(text, precisions, "--to")
@@ -40,11 +36,7 @@ def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
 
 
 def _keys(args: argparse.Namespace) -> list[tuple[PassKey, str]]:
-    """Keys of every pass, each with the precision of its arithmetic.
-
-    Raises:
-        UsageError: unknown names or impossible sizes.
-    """
+    """Keys of every pass, each with the precision of its arithmetic."""
     names = models.model_names(args.model, default=MODELS)
     models.check_models(names, args.res, weights=None)
     return [

@@ -128,11 +128,7 @@ def _ceiling_jobs(args: argparse.Namespace, precisions: Sequence[str]) -> list[J
 
 
 def _sold(args: argparse.Namespace, here: str) -> list[Peaks]:
-    """Nominal peaks of --device-peaks; by default those of this machine's GPU, if its name is known.
-
-    Raises:
-        UsageError: an unknown GPU.
-    """
+    """Nominal peaks of --device-peaks; by default those of this machine's GPU, if its name is known."""
     if args.device_peaks is None:
         named = roofline.gpu_named(here)
         return [roofline.of_gpu(named)] if named else []

@@ -47,11 +47,7 @@ class _Weights:
 
 
 def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
-    """Every combination of the requested settings, checked before sampling.
-
-    Raises:
-        UsageError: invalid names, sizes, weights, samplers or settings.
-    """
+    """Every combination of the requested settings, checked before sampling."""
     if any(args.cuda_graphs):
         raise options.UsageError("--cuda-graphs: bench.sample does not record chains as graphs; leave it out")
     sampling_options.check_decoding(args)

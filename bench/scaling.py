@@ -77,11 +77,7 @@ class Plan:
 
 
 def _plan(args: argparse.Namespace) -> Plan:
-    """Check the options and fill in their defaults.
-
-    Raises:
-        UsageError: unknown names, invalid sizes or settings, or a timing option with --no-measure.
-    """
+    """Check the options and fill in their defaults."""
     given = [name for name in (*_TIMING, *_OF_DEVICE) if getattr(args, name) is not None]
     if args.no_measure and given:
         flag = given[0].replace("_", "-")
@@ -129,11 +125,7 @@ def _texts(sizes: Sequence[Size]) -> str:
 
 
 def _check_tables(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse requested tables that would be empty, and several tables as CSV.
-
-    Raises:
-        UsageError: cross-overs of one model, slow-downs without a doubled side, or several tables as CSV.
-    """
+    """Refuse requested tables that would be empty, and several tables as CSV."""
     shown = args.show or ()
     if args.format == "csv" and len(set(shown)) > 1:
         raise options.UsageError(f"--show {' '.join(shown)}: csv holds one table; name one, or use json")

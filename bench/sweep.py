@@ -28,9 +28,6 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
 
     Returns:
         The purpose of each suite, the jobs, and notes on jobs omitted on this device.
-
-    Raises:
-        UsageError: an unknown suite, an unknown option of its command, or no job for this device.
     """
     from bench.machine import device
 

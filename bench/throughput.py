@@ -48,11 +48,7 @@ DEFAULTS = {
 
 
 def plan(args: argparse.Namespace) -> list[ThroughputCase]:
-    """Cases of every combination of the requested settings, checked before measuring.
-
-    Raises:
-        UsageError: invalid names, sizes, weights or settings.
-    """
+    """Cases of every combination of the requested settings, checked before measuring."""
     _check(args)
     device = settings.device_of(args)
     usual = DEFAULTS[args.work]

@@ -27,9 +27,6 @@ def plan(args: argparse.Namespace) -> list[ComparisonCase]:
     """One comparison for every combination of the requested settings, checked before measuring.
 
     Implementations are compared, not combined: each model takes part once in each.
-
-    Raises:
-        UsageError: fewer than two models or implementations, or invalid names, sizes or settings.
     """
     device = settings.device_of(args)
     # expanded one at a time: a model may be compared with itself

@@ -128,8 +128,7 @@ def largest(fits: Callable[[int], bool], guess: int) -> int:
 def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
     """A GPU of baselines/gpus.csv by its name or a unique part of it, or a size such as 24GiB.
 
-    Raises:
-        ValueError: neither, with the nearest names.
+    ValueError: neither, with the nearest names.
     """
     size = re.fullmatch(rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?) ?({'|'.join(_UNITS)})", text)
     if size:

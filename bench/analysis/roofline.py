@@ -107,8 +107,7 @@ def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floo
 def of_gpu(name: str) -> Peaks:
     """The maker's peaks of a GPU of baselines/gpus.csv, by its name there or an unambiguous part of it.
 
-    Raises:
-        ValueError: no such GPU, or several.
+    ValueError: no such GPU, or several.
     """
     gpu = gpus.gpu(name)
     return Peaks(

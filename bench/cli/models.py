@@ -16,11 +16,7 @@ USUAL_RES = 256  # px, of most papers
 
 
 def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str = "--model") -> list[str]:
-    """Names of --model or another argument, with patterns expanded, without repetitions, in the given order.
-
-    Raises:
-        UsageError: a name or a pattern without a match, with the nearest names.
-    """
+    """Names of --model or another argument, with patterns expanded, without repetitions, in order."""
     from models.registry import is_plugin, names, printed
 
     found: list[str] = []
@@ -43,9 +39,6 @@ def sizes_of(name: str, sizes: Sequence[Size], flag: str = "--model") -> list[Si
     """The sizes at which a model is taken: those given, or its own in place of the default ones.
 
     Its own is the size that it was published for, where that is not 256 px.
-
-    Raises:
-        UsageError: arguments of a user's model that no task has.
     """
     from models.registry import published_task
 
@@ -89,9 +82,6 @@ def meta_models(
 
     A user's model is also called once and checked against the interface; one that meta tensors cannot bear is
     on a real device.
-
-    Raises:
-        UsageError: a model that cannot be built for a size, violates the interface or does not fit --weights.
     """
     from models.weights import load_official, read_weights
 
@@ -138,11 +128,7 @@ def _sized(names: Sequence[str], sizes: Sequence[Size], flag: str) -> tuple[tupl
 
 
 def check_impl(names: Sequence[str], impls: Sequence[str]) -> None:
-    """Refuse implementations that a model does not have.
-
-    Raises:
-        UsageError: names the model and the implementations that it has.
-    """
+    """Refuse implementations that a model does not have."""
     for impl in set(impls) - {"reference"}:
         for name in names:
             _has(name, impl)

@@ -128,8 +128,7 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
 def number(text: str) -> float:
     """A number in ASCII digits, as float() without digits of other scripts, underscores and spaces.
 
-    Raises:
-        ValueError: another text.
+    ValueError: another text.
     """
     if not text.isascii() or "_" in text or text != text.strip():
         raise ValueError(text)

@@ -41,11 +41,7 @@ def add_options(parser: options.Parser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse options without a network, before loading data.
-
-    Raises:
-        UsageError: names the missing options.
-    """
+    """Refuse options without a network, before loading data."""
     if (args.model is None) != (args.weights is None):
         given, other = ("--model", "--weights") if args.weights is None else ("--weights", "--model")
         raise options.UsageError(f"{given}: needs {other}; only trained networks are analysed")

@@ -36,11 +36,7 @@ def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[lis
 
 
 def check_output(out: Path | None, force: bool, flag: str = "--out") -> None:
-    """Refuse an --out that is not writable or would be overwritten, before measuring; nothing is made.
-
-    Raises:
-        UsageError: a folder, a device, an unwritable path, or a non-empty file without --force.
-    """
+    """Refuse an --out that is not writable or would be overwritten, before measuring; nothing is made."""
     if out is None:
         return
     if reason := why_not_writable(out):
@@ -52,11 +48,7 @@ def check_output(out: Path | None, force: bool, flag: str = "--out") -> None:
 
 
 def check_table_output(out: Path | None, force: bool, what: str = "this command") -> None:
-    """Check the --out of a command that makes no records: a .jsonl file could keep nothing of its table.
-
-    Raises:
-        UsageError: as `check_output`, and for a .jsonl file.
-    """
+    """Check the --out of a command that makes no records: a .jsonl file could keep nothing of its table."""
     if keeps_records(out):
         raise UsageError(f"--out {out}: {what} makes no records; name a file without .jsonl")
     check_output(out, force)
@@ -64,11 +56,7 @@ def check_table_output(out: Path | None, force: bool, what: str = "this command"
 
 @contextmanager
 def store(out: Path | None) -> Iterator[Store | None]:
-    """Store of an --out that ends in .jsonl, open for writing; None for any other --out.
-
-    Raises:
-        UsageError: the file cannot be opened, another process writes to it, or a line is not a record.
-    """
+    """Store of an --out that ends in .jsonl, open for writing; None for any other --out."""
     if out is None or not keeps_records(out):
         yield None
         return
@@ -87,11 +75,7 @@ def store_notes(opened: Store) -> list[str]:
 
 
 def known_records(given: Sequence[Path] | None) -> list[Record]:
-    """Records of --records; by default those of python -m reports.
-
-    Raises:
-        UsageError: a file that cannot be read, or a line that is not a record.
-    """
+    """Records of --records; by default those of python -m reports."""
     return [record for path in record_files(given) for record in read_contents(path, "--records ").records]
 
 
@@ -119,11 +103,7 @@ def suite_records(kind: str) -> list[Record]:
 
 
 def read_contents(path: Path, flag: str = "") -> Contents:
-    """Complete records of a file named by an option or a positional argument.
-
-    Raises:
-        UsageError: the file cannot be read, or a line is not a record.
-    """
+    """Complete records of a file named by an option or a positional argument."""
     try:
         with usage_errors(flag):
             return read(path)

@@ -53,11 +53,7 @@ def add_comparison(parser: options.Parser) -> None:
 
 
 def check_decoding(args: argparse.Namespace) -> None:
-    """Refuse a decoder that cannot be imported, and options that do not go together.
-
-    Raises:
-        UsageError: --decoder without --out-dir, or --autoencoder with --decoder, --out-dir or --attention.
-    """
+    """Refuse a decoder that cannot be imported, and options that do not go together."""
     if args.autoencoder is not None:
         for flag, value in (("--decoder", args.decoder), ("--out-dir", args.out_dir)):
             if value is not None:

@@ -125,11 +125,7 @@ def startup_s(case: ModelCase) -> float:
 
 
 def device_for(given: str | None, precisions: Sequence[str]) -> str:
-    """The given or the default device, for some precisions.
-
-    Raises:
-        UsageError: the device is missing, or does not support a precision.
-    """
+    """The given or the default device, for some precisions."""
     from bench.machine import device
 
     where = given or device.default()
@@ -140,11 +136,7 @@ def device_for(given: str | None, precisions: Sequence[str]) -> str:
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """The requested or default device, checked against the other settings.
-
-    Raises:
-        UsageError: the device is missing, or does not support a setting.
-    """
+    """The requested or default device, checked against the other settings."""
     where = device_for(args.device, args.precision)
     _check_contradictions(args, where)
     return where
@@ -193,11 +185,7 @@ def sized_fields(model: str, res: Size, device: str) -> dict[str, Any]:
 def check_training(
     cuda_graphs: Sequence[bool], precisions: Sequence[str], engines: Sequence[str] = ()
 ) -> None:
-    """Refuse settings that a training step does not support.
-
-    Raises:
-        UsageError: names the setting and the supported values.
-    """
+    """Refuse settings that a training step does not support."""
     if any(cuda_graphs):
         raise options.UsageError("--cuda-graphs: a training step is not captured as a graph; leave it out")
     if "fp16" in precisions:
@@ -207,11 +195,7 @@ def check_training(
 
 
 def check_graphs(cuda_graphs: Sequence[bool], where: str) -> None:
-    """Refuse CUDA graphs on a CPU.
-
-    Raises:
-        UsageError: CUDA graphs are requested on a CPU.
-    """
+    """Refuse CUDA graphs on a CPU."""
     if where == "cpu" and any(cuda_graphs):
         raise options.UsageError(
             "--cuda-graphs: needs a CUDA device, got --device cpu; leave one of them out"
@@ -233,11 +217,7 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
 
 
 def gpu_peaks(text: str, precisions: Sequence[str], flag: str) -> "Peaks":
-    """The peaks of a GPU of baselines/gpus.csv that a prediction in these precisions needs.
-
-    Raises:
-        UsageError: a text that identifies no GPU or several, or a GPU without a required peak.
-    """
+    """The peaks of a GPU of baselines/gpus.csv that a prediction in these precisions needs."""
     from bench.analysis import roofline
     from bench.analysis.projection.formula import why_not
 

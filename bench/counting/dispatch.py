@@ -63,8 +63,7 @@ class Count:
 def _signature(value: Any) -> Any:  # noqa: ANN401 - operators take anything
     """Hashable form of everything that determines an operator's result on the meta device.
 
-    Raises:
-        TypeError: no such form exists: a tensor with values, or an object of unknown type.
+    TypeError: no such form exists: a tensor with values, or an object of unknown type.
     """
     if isinstance(value, Tensor):
         if not value.is_meta:

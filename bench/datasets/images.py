@@ -81,8 +81,7 @@ def write_samples(
 def read_samples(path: Path) -> Levels:
     """Read arr_0 of an .npz of samples as images.
 
-    Raises:
-        ValueError: the file is missing or truncated, or has no 8-bit images in arr_0.
+    ValueError: the file is missing or truncated, or has no 8-bit images in arr_0.
     """
     arrays = read_npz(path, ("arr_0", "mu"))
     if "arr_0" not in arrays:

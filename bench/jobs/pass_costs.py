@@ -35,8 +35,7 @@ class CostSource:
     def work(self, key: PassKey) -> OperatorCosts:
         """Operator costs of a pass; those of a training step include the update.
 
-        Raises:
-            ValueError: the model cannot be built, or its memory in training cannot be predicted.
+        ValueError: the model cannot be built, or its memory in training cannot be predicted.
         """
         if key not in self.costs.operators:
             record = self._count(_operator_job(key))

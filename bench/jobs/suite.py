@@ -48,8 +48,7 @@ def names() -> list[str]:
 def read(name: str, commands: Sequence[str]) -> Suite:
     """Read a suite by its name or its path.
 
-    Raises:
-        ValueError: an unknown suite, invalid TOML, or another form than in the module's docstring.
+    ValueError: an unknown suite, invalid TOML, or another form than in the module's docstring.
     """
     path = SUITES / f"{name}.toml" if name in names() else Path(name)
     if path.suffix != ".toml":

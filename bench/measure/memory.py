@@ -22,8 +22,7 @@ from models.registry import task_at
 def measure(case: MemoryCase, environment: Environment) -> Memory:
     """Measure one case on CUDA or a CPU, in a fresh process, or predict it on meta.
 
-    Raises:
-        torch.OutOfMemoryError: or another allocation error: the device or the limit is too small.
+    torch.OutOfMemoryError: or another allocation error: the device or the limit is too small.
     """
     if case.is_predicted:
         use = predict(case)

@@ -266,8 +266,7 @@ def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str, begin: 
 def compiled_already(case: ModelCase) -> Iterator[None]:
     """Context manager in which compiling is an error: a timed pass would include it.
 
-    Raises:
-        RecompiledError: a function was compiled, for the first time or again.
+    RecompiledError: a function was compiled, for the first time or again.
     """
     if not case.is_compiled:
         yield

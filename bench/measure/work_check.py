@@ -87,9 +87,8 @@ class CheckedPass:
     def verify(self) -> None:
         """Compare the kept output with fresh passes.
 
-        Raises:
-            NoWorkError: it is no tensor of values, does not depend on the input, or is not what a fresh pass
-                gives.
+        NoWorkError: it is no tensor of values, does not depend on the input, or is not what a fresh pass
+        gives.
         """
         if self._kept is None:
             return
@@ -113,11 +112,7 @@ class CheckedPass:
 
 
 def require_difference(one: Tensor, other: Tensor) -> None:
-    """Require that the outputs of two inputs differ.
-
-    Raises:
-        NoWorkError: they are equal.
-    """
+    """Require that the outputs of two inputs differ. NoWorkError: they are equal."""
     if bool(torch.equal(one, other)):
         raise NoWorkError("the output does not depend on its input: no work explains its times")
 
@@ -125,8 +120,7 @@ def require_difference(one: Tensor, other: Tensor) -> None:
 def require_change(model: nn.Module, step: Callable[[], object]) -> None:
     """Require that a training step changes some of up to eight parameters.
 
-    Raises:
-        NoWorkError: it changes none of them.
+    NoWorkError: it changes none of them.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     chosen = _chance.sample(trained, min(8, len(trained)))
@@ -139,8 +133,7 @@ def require_change(model: nn.Module, step: Callable[[], object]) -> None:
 def require_time(case: ModelCase, seconds: float, flops: float) -> None:
     """Require that a pass takes as long as any device needs for its FLOPs, at the factor of fast algorithms.
 
-    Raises:
-        NoWorkError: it is faster.
+    NoWorkError: it is faster.
     """
     width = "fp32" if case.precision == "fp32" else "less"
     limit = CPU_FLOPS[width] * torch.get_num_threads() if case.device == "cpu" else GPU_FLOPS[width]

@@ -192,8 +192,7 @@ def _chain(
 ) -> Stages:
     """Draw and decode one batch, identified by its first image number.
 
-    Raises:
-        NotFiniteError: an image contains inf or NaN.
+    NotFiniteError: an image contains inf or NaN.
     """
     synchronise = device.synchronise(case.device)
     drawing, predicting, decoding = (Stopwatch(synchronise) for _ in range(3))

@@ -71,8 +71,7 @@ def draws_images(case: SamplingCase, source: Source) -> bool:
 def decoder_of(name: str) -> Callable[[], Decode]:
     """The factory of a decoder, "my_pkg.my_mod:factory".
 
-    Raises:
-        ValueError: the module cannot be imported or has no callable of that name.
+    ValueError: the module cannot be imported or has no callable of that name.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon:
@@ -160,8 +159,7 @@ class Drawer:
     def chain(self, first: int) -> Made:
         """Draw one batch, timed from before the noise is drawn until the device has finished.
 
-        Raises:
-            NotFiniteError: a sample contains inf or NaN.
+        NotFiniteError: a sample contains inf or NaN.
         """
         synchronise = device.synchronise(self._device)
         synchronise()

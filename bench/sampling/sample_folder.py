@@ -80,11 +80,7 @@ def description(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process.
-
-    Raises:
-        ValueError: another process is writing samples to the folder.
-    """
+    """Lock a folder for this process. ValueError: another process is writing samples to the folder."""
     descriptor = os.open(folder / "about.json", os.O_RDONLY)
     try:
         lock(descriptor)
@@ -120,8 +116,7 @@ def write(folder: Path, first: int, part: Part) -> None:
 def read(folder: Path, first: int) -> Part:
     """Read the part with a given first image number.
 
-    Raises:
-        ValueError: the part is missing or was not written by `write`.
+    ValueError: the part is missing or was not written by `write`.
     """
     path = folder / f"part-{first:06d}.npz"
     try:

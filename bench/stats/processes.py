@@ -53,11 +53,7 @@ def split(values: Series, starts: Sequence[int]) -> tuple[Series, ...]:
 
 
 def check(starts: Sequence[int], samples: int) -> None:
-    """Require increasing starts that leave every process a sample.
-
-    Raises:
-        ValueError: names the starts.
-    """
+    """Require increasing starts that leave every process a sample. ValueError: names the starts."""
     ends = [0, *starts, samples]
     if any(begin >= end for begin, end in itertools.pairwise(ends)):
         raise ValueError(f"processes: need samples of each, got starts {tuple(starts)} of {samples} samples")

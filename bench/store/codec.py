@@ -66,8 +66,7 @@ def to_line(entry: Record | Note) -> str:
 def from_dict(data: Mapping[str, Any]) -> Record | Note:
     """Rebuild a record or a note.
 
-    Raises:
-        StoreError: an unknown kind or format, a field missing, unknown or of a wrong type.
+    StoreError: an unknown kind or format, a field missing, unknown or of a wrong type.
     """
     if not isinstance(data, Mapping):
         raise StoreError(f"a record is an object, got {type(data).__name__}")
@@ -99,11 +98,7 @@ def encode_case(case: Case) -> dict[str, Any]:
 
 
 def decode_case(data: Mapping[str, Any]) -> Case:
-    """Rebuild a case.
-
-    Raises:
-        StoreError: an unknown kind, or a field missing, unknown or of a wrong type.
-    """
+    """Rebuild a case. StoreError: an unknown kind, or a field missing, unknown or of a wrong type."""
     body = {key: value for key, value in data.items() if key != "kind"}
     return decode(case_type(_record_type(data.get("kind"))), body)
 
@@ -111,8 +106,7 @@ def decode_case(data: Mapping[str, Any]) -> Case:
 def decode(annotation: type[T], value: Any) -> T:  # noqa: ANN401 - JSON
     """Check a JSON value against an annotation and convert it: lists to tuples, objects to dataclasses.
 
-    Raises:
-        StoreError: names the invalid value, or the missing or unknown fields.
+    StoreError: names the invalid value, or the missing or unknown fields.
     """
     return typing.cast(T, _decoder(annotation)(value))  # type: ignore[arg-type] # types are hashable
 

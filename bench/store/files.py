@@ -22,8 +22,7 @@ _KINDS = (
 def why_not_regular(path: Path) -> str | None:
     """Reason why a path, with its links followed, is not a regular file; None if it is, or does not exist.
 
-    Raises:
-        OSError: the path cannot be looked at; its name is too long, for example.
+    OSError: the path cannot be looked at; its name is too long, for example.
     """
     try:
         mode = path.stat().st_mode

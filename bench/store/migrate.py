@@ -39,11 +39,7 @@ _DEPTHWISE = re.compile(r"depthwise: (\w+), (\d+)x\d+, (\d+) channels, (\d+)x(\d
 
 
 def migrate(old: Mapping[str, Any]) -> Json:
-    """Convert one JSON object of an earlier format to the current one.
-
-    Raises:
-        StoreError: an unknown format.
-    """
+    """Convert one JSON object of an earlier format to the current one. StoreError: an unknown format."""
     found = old.get("format", old.get("schema"))
     if found not in (1, 2):
         raise StoreError(f"format {found!r}; this version reads 3, and 1 and 2 by migration")

@@ -58,8 +58,7 @@ class Store:
     def append(self, entry: Record | Note) -> None:
         """Write one entry at the end of the file, and return when it is on disk.
 
-        Raises:
-            StoreError: the entry could not be written whole; the file is as before.
+        StoreError: the entry could not be written whole; the file is as before.
         """
         line = to_line(entry).encode()
         end = os.fstat(self._descriptor).st_size
@@ -83,9 +82,7 @@ def open_store(path: Path) -> Iterator[Store]:
     """Lock and read a file of records, created if missing; unlock it at the end.
 
     The unfinished last line of a killed writer is moved to PATH.torn. The rest of the file never changes.
-
-    Raises:
-        StoreError: another process writes to the file, it cannot be opened, or a line is not a record.
+    StoreError: another process writes to the file, it cannot be opened, or a line is not a record.
     """
     try:
         if reason := why_not_regular(path):

@@ -94,8 +94,7 @@ def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> 
 def locked(folder: Path) -> Iterator[None]:
     """Make a run folder if it is missing, and lock it for this process; a context manager.
 
-    Raises:
-        CheckpointError: another process has locked it, or it cannot be written.
+    CheckpointError: another process has locked it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,8 +189,7 @@ def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
 def latest(folder: Path, identity: Identity) -> tuple[State | None, list[str]]:
     """The newest undamaged checkpoint, None in a folder without any, and notes on damaged ones.
 
-    Raises:
-        CheckpointError: as for `check`.
+    CheckpointError: as for `check`.
     """
     check(folder, identity)
     return _first_readable(folder, whole=True)

@@ -208,8 +208,7 @@ def respaced(steps: int) -> tuple[int, ...]:
 def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Split an output into noise and v of the variance, each (N, C, H, W); v is None without its channels.
 
-    Raises:
-        ValueError: neither C nor 2C channels.
+    ValueError: neither C nor 2C channels.
     """
     channels, out = x.shape[1], out.to(x.dtype)
     if out.shape[1] == channels:

@@ -94,10 +94,8 @@ class FlowX(Flow):
 def predicted(out: Tensor, x: Tensor) -> Tensor:
     """The prediction (N, C, H, W) in a network's output, in the precision of x.
 
-    Released networks have C extra channels, which their samplers and this function ignore.
-
-    Raises:
-        ValueError: neither C nor 2C channels.
+    Released networks have C extra channels, which their samplers and this function ignore. ValueError:
+    neither C nor 2C channels.
     """
     channels = x.shape[1]
     if out.shape[1] not in (channels, 2 * channels):

@@ -37,8 +37,7 @@ def of_task(task: Task) -> str:
 def check_noise(name: str, task: Task, objective: str) -> None:
     """Check that a network is noised as its input demands: a denoiser reads sigma, no other network does.
 
-    Raises:
-        ValueError: it is not.
+    ValueError: it is not.
     """
     if (task.prediction == "denoised") == (find(objective).prediction == "denoised"):
         return

@@ -117,8 +117,7 @@ def batch_halvings(run: PlannedRun) -> Iterator[PlannedRun]:
 def resumable(run: PlannedRun) -> PlannedRun:
     """The run with the batch per pass of its checkpoints, which an earlier attempt may have halved.
 
-    Raises:
-        CheckpointError: the folder has only checkpoints of another run or damaged ones.
+    CheckpointError: the folder has only checkpoints of another run or damaged ones.
     """
     from bench.training import checkpoint
 
@@ -172,8 +171,7 @@ def estimate_s(run: PlannedRun) -> float:
 def count_train_macs(name: str, task: "Task") -> int:
     """MACs of forward and backward of one image, counted on the meta device.
 
-    Raises:
-        ValueError: the model cannot be built or trained with labels.
+    ValueError: the model cannot be built or trained with labels.
     """
     from bench.counting import counters
     from models.contract import build, check, condition_width

@@ -197,8 +197,7 @@ class Trainer:
     def read_losses(self) -> float | None:
         """Wait for the losses of the steps since the last read; return the last one, None without a step.
 
-        Raises:
-            NotFiniteError: a loss is inf or NaN; the message names the step.
+        NotFiniteError: a loss is inf or NaN; the message names the step.
         """
         if not self._unread:
             return None
@@ -214,8 +213,7 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate the trained and the averaged weights on the validation set.
 
-        Raises:
-            NotFiniteError: a loss is inf or NaN.
+        NotFiniteError: a loss is inf or NaN.
         """
         self.read_losses()
         self.model.eval()
