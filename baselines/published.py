@@ -122,11 +122,7 @@ def row_name(row: Row) -> str:
 
 
 def backbone_name(row: Row, res: int | str = "") -> str:
-    """The name in this suite of the backbone in a row; tables may print another name.
-
-    Args:
-        res: resolution of the row in px, part of the name of a network that tables print without it.
-    """
+    """The name in this suite of the backbone in a row; tables may print another, some have its px."""
     name = row_name(row)
     return f"{name}-{res}" if name in _WITHOUT_SIZE and res else _OUR_NAMES.get(name, name)
 

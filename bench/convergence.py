@@ -155,10 +155,7 @@ def _study(
 ) -> tuple[list[TrainingRun | Skipped], list[str]]:
     """Train the runs that the store does not contain, until the time limit; returns records and notes.
 
-    Args:
-        runs: in order.
-        args: --out, --force and --budget.
-        group: process group of torchrun, in which every process calls this; None: each run has a worker.
+    Every process of a group of torchrun calls this; without a group each run has a worker.
     """
     begin = time.monotonic()
     first = group is None or group.rank == 0

@@ -24,11 +24,7 @@ from bench.tables.table import Column, Table
 
 
 def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
-    """Jobs of some suites in order, without repetitions.
-
-    Returns:
-        The purpose of each suite, the jobs, and notes on jobs omitted on this device.
-    """
+    """The purpose of each suite, their distinct jobs in order, and notes on omitted ones."""
     from bench.machine import device
 
     here = device.default()

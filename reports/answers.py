@@ -221,16 +221,7 @@ def _quality(
     records: Mapping[str, Record],
     end: str = "",
 ) -> list[Answer]:
-    """The models of which no other one has both a lower published FID and a shorter pass.
-
-    Args:
-        where: words of the setting.
-        res: of the images, px.
-        costs: time of a pass by model, in any unit.
-        words: the speed of each model.
-        records: of each model.
-        end: last words of the answer.
-    """
+    """The models of which no other one has both a lower published FID and a shorter pass."""
     fids: dict[str, float] = {}
     for model in costs:
         if (fid := published_fid.lowest(model, res, published_fid.AT_400K)) is not None:

@@ -32,12 +32,7 @@ class Picture:
 
 
 def markdown(columns: Mapping[str, Sequence[str]], records: Sequence[Sequence[Record]] = ()) -> str:
-    """Lay out columns of text as a markdown table.
-
-    Args:
-        columns: cells by heading.
-        records: the records behind each row; a comment after the table lists their keys.
-    """
+    """Lay out columns of text as a markdown table; a comment after it lists the records of each row."""
     rows = list(zip(*columns.values(), strict=True))
     return layout(list(columns), rows, "md").rstrip() + _sources(records)
 

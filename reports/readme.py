@@ -32,12 +32,7 @@ ByDevice = Mapping[str, Mapping[str, Measured]]  # device -> model -> ratio
 
 
 def rows(records: Sequence[Record], by_device: ByDevice) -> list[Row]:
-    """The rows of MODELS, in order.
-
-    Args:
-        records: of the suite.
-        by_device: result of `measured` for them.
-    """
+    """The rows of MODELS, in order, with the result of `measured`."""
     evidence = gather(records)
     printed = {
         row["model"].as_printed: row

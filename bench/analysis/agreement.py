@@ -190,14 +190,7 @@ def percent(share: float) -> str:
 
 
 def match(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> list[Matched]:
-    """Pair the newest record of each case in one run with that in the other.
-
-    Args:
-        across: pair records of different devices too.
-
-    Returns:
-        The pairs. A record that both runs contain is not paired with itself.
-    """
+    """Pair the newest records of each case in two runs, if `across` of different devices too."""
     one, other = _newest(first, across), _newest(second, across)
     return [Matched(a=one[name], b=other[name]) for name in one if name in other and one[name] != other[name]]
 

@@ -132,11 +132,7 @@ def grouped(costs: OperatorCosts, by: str) -> dict[str, list[OperatorCost]]:
 
 
 def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[PartFloor]:
-    """The counted parts of a pass, then parts that only the profile names, then the whole pass.
-
-    Args:
-        by: kind, module or op; also of the profile.
-    """
+    """Parts of a pass by kind, module or op, then those only the profile names, then the whole pass."""
     named = grouped(whole.costs, by)
     only_profiled = [name for name in (profile.samples if profile else ()) if name not in named]
     return [

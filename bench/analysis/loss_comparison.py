@@ -79,11 +79,7 @@ def difference(
 ) -> LossDifference | None:
     """Compare a model with the reference at the last position on an axis that all runs of both reach.
 
-    Args:
-        reference: a model; by default the reference of the study.
-
-    Returns:
-        None if the two share no seed, the axis was not measured, or a run does not reach the position.
+    None if the two share no seed, the axis was not measured, or a run does not reach the position.
     """
     pairs = _curve_pairs(study, model, reference or study.reference, axis)
     if not pairs:
@@ -185,8 +181,7 @@ def speed_up(
 ) -> SpeedUp | None:
     """Speed-up of a model to the reference's lowest loss; swap the two models for the reverse.
 
-    Returns:
-        None if the models share no seed, the axis was not measured, or the lowest loss is that of step 0.
+    None if the models share no seed, the axis was not measured, or the lowest loss is that of step 0.
     """
     ratios: list[float | None] = []
     bounds: list[float] = []

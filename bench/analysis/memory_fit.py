@@ -97,14 +97,9 @@ def _peaks_late(use: MemoryUse) -> bool:
 
 
 def largest(fits: Callable[[int], bool], guess: int) -> int:
-    """Find the largest batch that fits; two calls if the guess is right.
+    """The largest batch that fits, from 0 to MAX_BATCH; two calls if the guess is right.
 
-    Args:
-        fits: whether a batch fits; true up to some batch, then false.
-        guess: the first batch tried.
-
-    Returns:
-        From 0 (one image does not fit) to MAX_BATCH.
+    `fits` is true up to some batch, then false.
     """
     low, high, step = max(0, min(guess, MAX_BATCH)), 0, 1
     if low == 0 or fits(low):

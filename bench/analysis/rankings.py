@@ -152,12 +152,7 @@ def _known_orders(losses: Sequence[Sequence[float]]) -> dict[tuple[int, int], in
 
     Student's t within seeds at a Bonferroni level: with 95 % confidence no pair is ordered wrongly. Only one
     direction of a pair can be wrong (unless two true losses are exactly equal), so each test is one-sided.
-
-    Args:
-        losses: of every model, one value a seed.
-
-    Returns:
-        None below three seeds.
+    None below three seeds.
     """
     pairs = list(itertools.combinations(range(len(losses)), 2))
     confidence = 1 - 2 * (1 - CONFIDENCE) / len(pairs)

@@ -148,13 +148,7 @@ class Study:
         return tuple(record for sized in self.sizes if sized.model in models for record in sized.records)
 
     def curve(self, model: str, cost: str, among: Collection[Size] | None = None) -> Curve:
-        """The curve of a cost. Sizes of equal pixel count are one point, the geometric mean of their visits.
-
-        Args:
-            model: one of the study.
-            cost: one of COSTS.
-            among: only these sizes; None for all.
-        """
+        """The curve of a cost. Sizes of equal pixel count are one point, the geometric mean of visits."""
         by_side: dict[float, tuple[tuple[float, ...], ...]] = {}
         for sized in self.sizes:
             wanted = sized.model == model and (among is None or sized.res in among)

@@ -81,11 +81,9 @@ NO_PEAKS = Peaks(device="", source="", measured=False)  # of an unknown device: 
 
 
 def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floor | None:
-    """The floor of a pass; None if it needs an unknown peak.
+    """The floor of a pass; None if it needs an unknown peak. fp32 and tf32 move the same bytes.
 
-    Args:
-        precision: of the arithmetic: fp32 and tf32 move the same bytes.
-        form: eager, where every kernel reads its inputs and writes its outputs; or fused.
+    In the form eager every kernel reads its inputs and writes its outputs; the other form is fused.
     """
     if peaks.bytes_per_s is None:
         return None
@@ -184,11 +182,7 @@ def fastest(
 ) -> TimedPasses | None:
     """The fastest measurement of an inference pass under any other settings; None without one.
 
-    Args:
-        records: of any kind.
-        costs: operator costs of the pass; training gives None, as a step has a loss and an update too.
-        precision: of the arithmetic.
-        device: torch's device name, or a GPU of baselines/gpus.csv, which also matches torch's name of it.
+    `device` is torch's name, or a GPU of baselines/gpus.csv, which also matches torch's name of it.
     """
     if costs.case.work != "inference":
         return None

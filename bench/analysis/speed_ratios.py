@@ -45,11 +45,7 @@ def pooled(runs: Sequence[Comparison], arm: int, against: int) -> LogMean | None
 
 
 def separate(ours: Sequence[Throughput], theirs: Sequence[Throughput]) -> tuple[float, Interval]:
-    """Speed of one model / speed of another, timed one after the other, with the interval over processes.
-
-    Args:
-        ours, theirs: all runs of a case each.
-    """
+    """Speed of one model / another from all their separate runs, with the interval over processes."""
     a, b = (_independent([run.by_process_s for run in runs], processes.middle) for runs in (ours, theirs))
     return processes.middle(b) / processes.middle(a), processes.ratio_interval(a, b, ratios.CONFIDENCE)
 
@@ -105,9 +101,7 @@ class Chained:
 def chained(groups: Sequence[Group], one: Node, other: Node) -> Chained | None:
     """The ratio of two models in one comparison, or through models that few comparisons share.
 
-    Args:
-        groups: comparisons under one setting, the preferred first; the first with both models decides alone.
-        one, other: model and implementation.
+    Of the comparisons, which are under one setting, the first with both models decides alone.
     """
     for group in groups:
         if {one, other} <= {*group.nodes} and (log := group.log_ratio(one, other)):

@@ -55,11 +55,9 @@ class Entry:
 
 
 def findings(files: Sequence[tuple[str, str]], known: Sequence[Record]) -> list[str]:
-    """All findings in files, one text each; equal findings in one file are one.
+    """All findings in files (name, text) of one submission; equal findings in a file are one.
 
-    Args:
-        files: (name, text) of every file of one submission.
-        known: the suite's own records: costs and ceilings for floors, and what is there already.
+    The suite's own records give costs and ceilings for floors, and what is there already.
     """
     found: list[Finding] = []
     entries: list[Entry] = []

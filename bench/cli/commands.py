@@ -14,8 +14,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 def commands(function: str = "main") -> dict[str, str]:
     """The modules of bench that have a function, most used first, with the first line of their docstrings.
 
-    Args:
-        function: main for all commands; jobs for those that a suite can name.
+    All commands have main; those that a suite can name have jobs.
     """
     found = {}
     for path in sorted(FOLDER.glob("*.py")):

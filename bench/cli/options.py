@@ -85,13 +85,7 @@ def command(make: Callable[[], Parser], body: Callable[[argparse.Namespace], int
 
 
 def parser(command: str, doc: str | None, arguments: str = "") -> Parser:
-    """A parser whose --help is the module's docstring and, where possible, one line for each option.
-
-    Args:
-        command: name after `python -m`.
-        doc: docstring of the module.
-        arguments: positional arguments for the usage line.
-    """
+    """A parser whose --help is the module's docstring and, where possible, one line for each option."""
     width = min(110, shutil.get_terminal_size((110, 24)).columns)
     return Parser(
         prog=f"python -m {command}",
@@ -212,15 +206,11 @@ def add(
     several: bool = False,
     metavar: str = "",
 ) -> None:
-    """Add an option with a value.
+    """Add an option with a value, or with `several` a list of one or more.
 
     Args:
-        group: gets the option.
-        flag: --its-name.
         kind: a parser of a word, which raises ValueError, or the words to choose from.
         text: of the help; blank: the choices. The default follows unless the text has "(default".
-        default: None: none, or one that depends on others.
-        several: takes one or more words, as a list.
         metavar: of a value in the help; by default as METAVARS, or NAME.
     """
     parse, choices = (kind, None) if callable(kind) else (str, tuple(kind))

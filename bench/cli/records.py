@@ -21,11 +21,7 @@ from bench.tables.text import plain
 
 
 def run_jobs(jobs: Sequence[Job], out: Path | None, *, force: bool) -> tuple[list[Record], list[str]]:
-    """Measure the jobs that are missing from the .jsonl file of --out, with a progress bar.
-
-    Returns:
-        A record for every job, in order, and notes on the file's contents.
-    """
+    """Measure the jobs that are missing from the .jsonl file of --out, a record for each, and notes."""
     steps = sum(job.repetition.processes if job.repetition else 1 for job in jobs)
     with store(out) as opened, progress("measuring", steps) as begin:
         notes = store_notes(opened) if opened is not None else []

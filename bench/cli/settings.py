@@ -28,10 +28,7 @@ ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = None) -> None:
     """Add the settings of models; several values of a setting are combined with those of the others.
 
-    Args:
-        parser: gets the options.
-        batch: default batch.
-        cpu_batch: default on a CPU, filled in by the command; None: the same.
+    The command fills in the default batch of a CPU.
     """
     on_cpu = "" if cpu_batch is None else f", on a CPU {cpu_batch}"
     options.add_device(parser)
@@ -105,14 +102,7 @@ def _processes(text: str) -> int:
 
 
 def processes_of(asked: int | None, usual: int, budget_s: float, models: int = 1) -> int:
-    """The requested number of processes, or the largest of the usual ones that leaves each its least time.
-
-    Args:
-        asked: by the user; None: not.
-        usual: default number.
-        budget_s: of all processes together.
-        models: that share a process.
-    """
+    """The requested number of processes, or as many up to the usual as the budget allows."""
     if asked is not None:
         return asked
     affordable = [n for n in (usual, PROCESSES) if budget_s / (n * models) >= LEAST_PROCESS_S]

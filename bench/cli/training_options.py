@@ -21,12 +21,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 needs loss scaling
 
 
 def add_options(parser: options.Parser, *, default: str) -> None:
-    """Add the options of models, data, recipe, settings and limits.
-
-    Args:
-        parser: gets the options.
-        default: default models, in words.
-    """
+    """Add the options of models, data, recipe, settings and limits."""
     parser.usage = "%(prog)s [--model NAME ...] [--data NAME|PATH] [options]"
     options.add_model(parser, f"names, 'FCDM-*' or my_pkg.my_mod:factory (default: {default})")
     _add_data(parser.add_argument_group("data"))

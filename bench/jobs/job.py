@@ -62,12 +62,7 @@ def in_worker(
     timeout_s: float,
     **inputs: Any,  # noqa: ANN401 - as of `worker.run`
 ) -> Job:
-    """A job that a worker measures, in the environment of the time when it runs.
-
-    Args:
-        measure, case, timeout_s, inputs: as of `worker.run`.
-        estimate_s: of the job.
-    """
+    """A job that a worker measures as `worker.run` does, in the environment of the time when it runs."""
     from bench.machine import environment
 
     return Job(

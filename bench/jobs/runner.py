@@ -26,13 +26,9 @@ class Results:
 
 
 def run(jobs: Sequence[Job], store: Store | None, *, force: bool, begin: Callable[[str], None]) -> Results:
-    """Run jobs in order.
+    """Run jobs in order; each new record is in the store, on disk, before the next job starts.
 
-    Args:
-        jobs: what to measure.
-        store: of earlier and new records; each new record is on disk before the next job starts.
-        force: measure stored cases again.
-        begin: called with the name of each case before it starts.
+    `force` measures stored cases again; `begin` is called with the name of each case before it starts.
     """
     found: dict[int, Record] = {}
     parts: dict[int, list[Record]] = {}  # records of the finished processes of unfinished cases

@@ -132,14 +132,9 @@ def run(
     """Run the jobs that are not stored, within the budget.
 
     Args:
-        planned: in order.
-        store: gets every record before the next job starts.
-        force: run stored jobs too.
         any_software: also skip jobs stored from other software versions of this device.
         budget_s: jobs that are expected to end later do not start, except the first.
         case_timeout_s: a worker that runs longer is killed.
-        begin: called with one line before every job.
-        clock: returns the time in seconds.
     """
     start = clock()
     spent: defaultdict[str, float] = defaultdict(float)  # seconds so far, by command

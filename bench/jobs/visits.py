@@ -27,11 +27,7 @@ def shrink(case: ScalingCase, measure: Callable[[ScalingCase], Record]) -> list[
 def run(
     cases: Sequence[ScalingCase], visits: int, measure: Callable[[ScalingCase], Record]
 ) -> tuple[list[Record], list[ScalingCase]]:
-    """Visit every case in turn; a batch that did not fit is not tried again.
-
-    Returns:
-        Every attempt in order, and the cases with the batch of their last attempt.
-    """
+    """Visit every case in turn, without batches that did not fit; all attempts, and the last cases."""
     last = list(cases)
     attempts: list[Record] = []
     for index, case in visited(cases, visits):

@@ -63,19 +63,13 @@ def run(
     memory_bytes: int | None = None,
     **inputs: Any,  # noqa: ANN401 - JSON, checked against the annotations of `measure`
 ) -> Record:
-    """Measure one case in its own process.
+    """Measure one case in its own process; a worker that ends without a record gives Skipped with the reason.
 
     Args:
         measure: "module:function", called in the worker as function(case, environment, **inputs);
             returns a Record. Inputs are decoded by their annotations.
-        case: what to measure.
-        environment: of the record.
         timeout_s: the worker and its children are killed after this; `killed_after` may shorten it.
         memory_bytes: limit of a CPU case, on Linux; by default HEADROOM of the free memory.
-        inputs: other arguments of the function, such as paths.
-
-    Returns:
-        The worker's record, or Skipped with the reason of the worker's end.
     """
     timeout_s = min(timeout_s, TIME_LIMIT_S.get())
     with tempfile.TemporaryDirectory() as folder:
@@ -186,13 +180,9 @@ class _ForkServer:
         return self._process.poll() is None
 
     def work(self, request: dict[str, object], timeout_s: float) -> int | None:
-        """Run one request in a worker.
+        """Run one request in a worker: its exit code, or minus the number of the signal that ended it.
 
-        Returns:
-            The worker's exit code, or minus the number of the signal that ended it; None: killed at timeout.
-
-        Raises:
-            ForkServerError: the fork server ended first.
+        None: killed at the timeout. ForkServerError: the fork server ended first.
         """
         assert self._process.stdin is not None
         worker: int | None = None

@@ -20,15 +20,9 @@ DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def gather(device: str, model: str, *, fast: bool = False) -> Environment:
-    """Describe a device and the software that a model runs on.
+    """Describe a device (meta for counts) and the software that a model runs on, a user's sources included.
 
-    Args:
-        device: cpu, cuda, or meta for counts.
-        fast: models.fast computes it.
-        model: its name; the sources of a user's "my_pkg.my_mod:factory" are part of the software.
-
-    Raises:
-        ValueError: a package of a user's module cannot be imported.
+    ValueError: a package of a user's module cannot be imported.
     """
     kind = torch.device(device).type
     cuda = kind == "cuda"

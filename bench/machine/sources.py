@@ -28,12 +28,7 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def deciding(module: str | None, *, fast: bool = False) -> set[Path]:
-    """Files that decide the numbers of the backbone defined in a module such as models.dit.
-
-    Args:
-        module: of the backbone; None for an operator.
-        fast: models.fast computes it.
-    """
+    """Files that decide the numbers of the backbone in a module such as models.dit; None: an operator."""
     named = filter(None, (module, "models.fast" if fast else None))
     return set(_of_rooms()).union(*(_closure(_file(name)) for name in named))
 
@@ -49,9 +44,7 @@ def _of_rooms() -> frozenset[Path]:
 def _closure(path: Path | None, without: Set[Path | None] = frozenset()) -> set[Path]:
     """Files of models/ among a file and its imports, however deep; the list of names decides nothing.
 
-    Args:
-        path: of the file.
-        without: files that are not followed: a backbone's module decides the numbers of that backbone alone.
+    Files `without` are not followed: a backbone's module decides the numbers of that backbone alone.
     """
     names = ROOT / "models" / "registry.py"
     found: set[Path] = set()

@@ -28,13 +28,7 @@ HELD_BACK = {
 
 
 class Monitor:
-    """Readings of one GPU over one window.
-
-    Args:
-        nvml: the pynvml module, or a substitute.
-        handle: pynvml's handle of the GPU.
-        clock: seconds, monotonic.
-    """
+    """Readings of one GPU over one window, by pynvml or a substitute."""
 
     def __init__(self, nvml: Any, handle: Any, clock: Callable[[], float] = time.perf_counter) -> None:  # noqa: ANN401
         self._nvml = nvml

@@ -141,12 +141,7 @@ def _torch(
     suffix: str = "",
     why_not: Callable[[str, int], str] = lambda where, window: "",
 ) -> Implementation[DepthwiseOperands]:
-    """Implementation by torch's convolution.
-
-    Args:
-        switch: of cuDNN, with its value; ignored on a CPU, or if this torch lacks it.
-        suffix: appended to the kernel's name.
-    """
+    """Implementation by torch's convolution, under a switch of cuDNN where this torch has it."""
 
     def switches(given: DepthwiseOperands) -> AbstractContextManager[None]:
         applies = switch and given.where == "cuda" and hasattr(torch.backends.cudnn, switch[0])

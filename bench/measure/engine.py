@@ -13,11 +13,9 @@ Network = Callable[..., Tensor]
 
 
 def network(case: ModelCase, model: nn.Module, inputs: tuple[Tensor, ...]) -> Network:
-    """The function that a case calls in place of its model.
+    """The function that a case calls in place of its model; AOTInductor copies its weights.
 
-    Args:
-        model: with its final weights, of which AOTInductor makes a copy.
-        inputs: of every call: their shapes, types and layouts are compiled in.
+    Shapes, types and layouts of the inputs are compiled in.
     """
     if case.engine == "aoti":
         return _ahead_of_time(model, inputs)

@@ -108,11 +108,7 @@ def error(out: Tensor, reference: Tensor) -> float:
 
 
 def measure(case: GoldenCase, environment: Environment) -> Record:
-    """Call one network in this process and compare its outputs.
-
-    Returns:
-        Golden, or Skipped if memory ran out or an output is not finite.
-    """
+    """Compare one network in this process; Skipped if memory ran out or an output is not finite."""
     try:
         return _compare(case, environment)
     except (RuntimeError, ArithmeticError, MemoryError) as failure:

@@ -97,13 +97,7 @@ def triton_only(where: str, window: int) -> str:
 
 
 def computed(form: Form[G], *, last: bool, compiled: bool = False) -> Callable[[G], Call]:
-    """The `make` of a form.
-
-    Args:
-        form: of the operation.
-        last: it gets channels-last images; otherwise contiguous.
-        compiled: under torch.compile.
-    """
+    """The `make` of a form; `last` is for channels-last images."""
 
     def make(given: G) -> Call:
         function = form(given)
@@ -148,10 +142,7 @@ def prepare(
     """Check one implementation and prepare the timed call: the operation on every input in turn.
 
     On CUDA the call is a graph, to exclude launch times, and every output has its own memory, to defeat the
-    caches. On a CPU each output is freed, as in a network.
-
-    Returns:
-        The result of the check, and the call; None if the output is wrong or the implementation does not run.
+    caches. On a CPU each output is freed, as in a network. No call if the output is wrong or nothing ran.
     """
     implementation = implementations[name]
     found = CheckedImplementation(name=name, ran="", status="not here", reason="", error=None)

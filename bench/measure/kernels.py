@@ -100,11 +100,7 @@ def draw(case: KernelCase) -> tuple[Operands, Output]:
 
 
 def measure(case: KernelCase, environment: Environment) -> Record:
-    """Check and compare the implementations of a case in this process.
-
-    Returns:
-        A comparison; or Skipped if the reference, or every other implementation, cannot be timed.
-    """
+    """Compare implementations; Skipped if the reference, or every other one, cannot be timed."""
     given, exact = draw(case)
     implementations = OPERATIONS[case.operation].implementations
     with torch.inference_mode():

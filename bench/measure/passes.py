@@ -26,9 +26,8 @@ MIN_COMPARED_PASSES = 4  # of each arm: the first call, one warm-up pass, two vi
 def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
     """Time one case in this process, one of the case's; `weights` is the path of a checkpoint.
 
-    Returns:
-        Throughput, or Skipped if memory ran out, the output was not finite, torch recompiled during timing,
-        the device lacks the chosen kernel, or the budget is far too short.
+    Skipped if memory ran out, the output was not finite, torch recompiled during timing, the device lacks the
+    chosen kernel, or the budget is far too short.
     """
     monitor = telemetry.monitor(case.device)
     if monitor and case.soak_s:  # without a soak the window is too short for the energy counter
@@ -160,14 +159,11 @@ def compare(
     calls: tuple[int, ...] | None = None,
     reverse: bool = False,
 ) -> Comparison | Skipped:
-    """Compare models in this process, one of the case's, with all of them in memory.
+    """Compare models in this process, one of the case's, with all of them in memory; Skipped as in `measure`.
 
     Args:
         calls: in a visit of each model, as in an earlier process; None: chosen from the warm-up.
         reverse: prepare the last model first.
-
-    Returns:
-        Comparison, or Skipped for the reasons in `measure`.
     """
     monitor = telemetry.monitor(case.device)
     with ExitStack() as stack:

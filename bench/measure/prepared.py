@@ -300,12 +300,7 @@ def compiled_so_far() -> CompiledSoFar:
 
 
 def replayed(call: Callable[[], T], inputs: Inputs) -> Callable[[Inputs], T]:
-    """Capture one pass as a CUDA graph; returns a function that copies an input and replays the graph.
-
-    Args:
-        call: reads `inputs`.
-        inputs: that the graph reads.
-    """
+    """Capture one pass, which reads the inputs, as a CUDA graph; the result replays it."""
     replay = captured(call)
 
     def function(given: Inputs) -> T:

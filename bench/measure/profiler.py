@@ -101,11 +101,7 @@ def marked(model: nn.Module) -> Iterator[None]:
 
 
 def measure(case: ProfileCase, environment: Environment, trace: str | None = None) -> Record:
-    """Profile a few denoising passes of a case in this process.
-
-    Args:
-        trace: file for a trace of one more pass, in the JSON that Perfetto and Chrome read; None: none.
-    """
+    """Profile a few passes of a case; `trace` is a file for a trace of one more, in Perfetto's JSON."""
     by_module = case.by == "module"
     try:
         with prepare(case, None) as ready, marked(ready.loaded.model) if by_module else nullcontext():
@@ -138,12 +134,9 @@ def _profiled(ready: PreparedModel, where: str) -> tuple[profile, float]:
 
 
 def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module: bool) -> dict[str, float]:
-    """Seconds of one pass by kind or by module; REST is the remainder, negative if the parts exceed the pass.
+    """Seconds of one pass by kind or by marked module; REST is the remainder, possibly negative.
 
-    Args:
-        wall_s: total time of the pass on a CPU; on CUDA the total is the time of all kernels.
-        cuda: sum the seconds of CUDA kernels.
-        by_module: sum by marked module.
+    The pass takes `wall_s` on a CPU, and the time of all kernels on CUDA.
     """
     events = list(events)
     on_host = [event for event in events if event.device_type.name == "CPU"]

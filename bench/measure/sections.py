@@ -101,14 +101,9 @@ def cpu_allocator() -> Iterator[CpuMarks]:
 
 
 def sections_of(events: Iterable[Mapping[str, Any]], begun: Sequence[tuple[str, int]]) -> list[Section]:
-    """Sections of the events of a trace.
+    """Sections of the events of a Chrome trace, in any order, from marks with their bytes of gradients.
 
-    Args:
-        events: of a Chrome trace, in any order.
-        begun: name and bytes of gradients at every mark.
-
-    Raises:
-        RuntimeError: the trace lacks a mark.
+    RuntimeError: the trace lacks a mark.
     """
     wanted = [event for event in events if event["name"] == "[memory]" or event["name"].startswith(_MARK)]
     begins: list[int] = []

@@ -75,11 +75,7 @@ def sample(
 ) -> Samples:
     """Time a call repeatedly until the policy's criteria are met; at least once.
 
-    Args:
-        call: one pass; the device is synchronised after it.
-        spent_s: part of the budget spent earlier.
-        device_timer: runs a call between two device events; None: wall clock only.
-        between: called after each pass, outside the timed region.
+    `between` is called after each pass, outside the timed region; a device timer is optional.
     """
     started = clock() - spent_s
     walls: list[float] = []

@@ -55,13 +55,7 @@ class CountedCall:
 
 
 class CheckedPass:
-    """A pass over rotating inputs that remembers its last output.
-
-    Args:
-        call: computes an output from an input.
-        pool: POOL inputs of equal shapes.
-        precision: of the case.
-    """
+    """A pass over POOL rotating inputs of equal shapes that remembers its last output."""
 
     def __init__(self, call: Callable[[Inputs], Tensor], pool: Sequence[Inputs], precision: str) -> None:
         self._function, self._pool, self._precision = call, pool, precision

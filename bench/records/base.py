@@ -129,11 +129,7 @@ class Case:
         return self
 
     def identity(self, *, effort: bool) -> dict[str, Any]:
-        """The fields that identify this case, as JSON values.
-
-        Args:
-            effort: include the sampling budget.
-        """
+        """The fields that identify this case, as JSON values, with or without the sampling budget."""
         named = {field.name: _json(getattr(self, field.name)) for field in fields(self)}
         if not effort:
             for field in self.effort:

@@ -190,12 +190,7 @@ class Comparison(Interleaved):
 
 
 def merged(records: Sequence[Comparison], processes: int) -> Comparison:
-    """One record of the processes of a case, in order of time, each a record of one process.
-
-    Args:
-        records: one for each process, with equal calls in a visit.
-        processes: of the case: those that were requested, or that ended before an interruption.
-    """
+    """One record of the processes of a case, in order of time, from a record of each with equal calls."""
     first, last = records[0], records[-1]
     counts = [record.rounds for record in records]
     warmups = zip(*(record.warmup_times_s for record in records), strict=True)

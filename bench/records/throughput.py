@@ -171,12 +171,7 @@ class Throughput(TimedPasses):
 
 
 def merged(records: Sequence[Throughput], processes: int) -> Throughput:
-    """One record of the processes of a case, in order of time, each a record of one process.
-
-    Args:
-        records: one for each process.
-        processes: of the case: those that were requested, or that ended before an interruption.
-    """
+    """One record of the processes of a case, in order of time, from a record of each."""
     first, last = records[0], records[-1]
     counts = [len(record.times_s) for record in records]
     return replace(

@@ -19,11 +19,7 @@ POLL_S = 0.5
 
 
 def assemble(folder: Path, count: int, batch: int) -> list[str]:
-    """Write the samples of all batches to one file, and a grid of the first ones if they are images.
-
-    Returns:
-        Notes on the written files.
-    """
+    """Write the samples of all batches to one file, and a grid if they are images; returns notes."""
     firsts = range(0, count, batch)
 
     def cut(first: int) -> Part:

@@ -178,11 +178,9 @@ class Drawer:
 
 
 def measure(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:
-    """Draw and time every batch that is missing in the folder.
+    """Draw and time every batch that is missing in the folder; the times are of all these images.
 
-    Returns:
-        The times of all chains of these images by this code on this device, including those already in the
-        folder. Skipped if samples were not finite, torch recompiled, memory ran out or a kernel is missing.
+    Skipped if samples were not finite, torch recompiled, memory ran out or a kernel is missing.
     """
     try:
         return _draw(case, environment, source)

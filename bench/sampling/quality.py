@@ -58,14 +58,9 @@ class Source:
 
 
 class Comparison:
-    """Files of samples compared with one reference: files are checked at once, features computed on demand.
+    """Files of samples (.npz of 8-bit images) compared with one reference; features are computed on demand.
 
-    Args:
-        files: .npz of 8-bit images (n, H, W, C).
-        begin: called with a line of text before each long step.
-
-    Raises:
-        ValueError: a file, the reference or the features cannot be used.
+    ValueError: a file, the reference or the features cannot be used.
     """
 
     def __init__(

@@ -39,11 +39,7 @@ class Part:
 def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Create a folder for samples, or check that an existing one is for the same samples.
 
-    Args:
-        wanted: everything that determines the samples, as JSON values.
-
-    Raises:
-        ValueError: the folder contains other samples or other files, or cannot be written to.
+    ValueError: the folder contains other samples or other files, or cannot be written to.
     """
     path = folder / "about.json"
     wanted = json.loads(json.dumps(wanted))

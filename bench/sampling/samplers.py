@@ -139,13 +139,9 @@ SAMPLERS = {  # the first of an objective is its default
 
 
 def find(name: str | None, objective: str, steps: int) -> str:
-    """The name of a sampler for an objective and a number of steps.
+    """The name of a sampler, by default the objective's.
 
-    Args:
-        name: a sampler; None: the objective's default.
-
-    Raises:
-        ValueError: unknown sampler, sampler of another objective, or unsupported number of steps.
+    ValueError: unknown sampler, sampler of another objective, or unsupported number of steps.
     """
     fitting = [known for known, sampler in SAMPLERS.items() if objective in sampler.objectives]
     found = fitting[0] if name is None else name

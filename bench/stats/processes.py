@@ -78,18 +78,10 @@ def interval(
 def log_interval(
     processes: Sequence[Series], confidence: float = 0.95, hour_sd: float = 0.0
 ) -> Interval | None:
-    """Interval of the mean of the processes' medians, by Student's t; of one process, of its median.
+    """Interval of the mean of processes' medians of logarithms, by Student's t; of one, of its median.
 
     The spread between processes is at least what the noise within them explains, corrected for correlated
-    neighbours.
-
-    Args:
-        processes: logarithms of samples.
-        confidence: of the interval.
-        hour_sd: known standard deviation between hours, which processes of one hour do not show.
-
-    Returns:
-        (low, high), or None for one process with too few samples.
+    neighbours, and `hour_sd` between hours is added. None for one process with too few samples.
     """
     if len(processes) == 1:
         return median_interval(processes[0], confidence)

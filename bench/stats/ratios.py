@@ -73,10 +73,8 @@ def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, f
     """99 % interval of the ratio of speeds, by Student's t over processes; of one process, of its median.
 
     A disturbance of both arms of a round cancels, and the median is robust against interrupted passes. A
-    regime that an arm keeps for a whole process does not cancel: only other processes show it.
-
-    Returns:
-        (low, high), or None for one process with too few rounds.
+    regime that an arm keeps for a whole process does not cancel: only other processes show it. None for one
+    process with too few rounds.
     """
     bounds = processes.log_interval(by_process(visits, arm, against), CONFIDENCE)
     return bounds and (math.exp(bounds[0]), math.exp(bounds[1]))

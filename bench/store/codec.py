@@ -290,15 +290,7 @@ class Contents:
 
 
 def parse(text: str, name: str) -> Contents:
-    """Read every entry of a text of JSON lines, in order.
-
-    Args:
-        text: contents of the file.
-        name: of the file, for errors.
-
-    Raises:
-        StoreError: names the file, the line and what is wrong with it.
-    """
+    """Read every entry of a text of JSON lines, in order. StoreError: names the file and the line."""
     whole, _, torn = text.rpartition("\n")
     records: list[Record] = []
     notes: list[Note] = []

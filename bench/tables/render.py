@@ -14,15 +14,10 @@ FORMATS = ("table", "md", "csv", "json", "latex")
 
 
 def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
-    """Lay out rows of records: raw values in JSON and CSV, formatted text in the other forms.
+    """Lay out rows of records in a form of FORMATS: raw values in JSON and CSV, formatted text in the others.
 
     The row of a skipped case, which has no measurement, shows its case, its status in the first measured
     column, and its reason in the last column.
-
-    Args:
-        table: the description.
-        rows: records of the table's kind, or skipped cases of it.
-        form: one of FORMATS.
     """
     if form in ("json", "csv"):
         values = [raw(table, row) for row in rows]
@@ -75,13 +70,7 @@ def raw(table: Table[Row], row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows a
 
 
 def layout(header: Sequence[str], cells: Sequence[Sequence[str]], form: str) -> str:
-    """Lay out cells of text.
-
-    Args:
-        header: one heading a column.
-        cells: one list a row.
-        form: table, md or latex.
-    """
+    """Lay out a header and rows of cells of text as table, md or latex."""
     header, cells = [plain(text) for text in header], [[plain(text) for text in line] for line in cells]
     if form == "latex":
         return _latex(header, cells)

@@ -162,14 +162,9 @@ def paths(folder: Path) -> list[Path]:
 
 
 def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
-    """Check that a run can start or resume in a folder; hashes are not verified.
+    """The newest checkpoint's step, 0 without any, and notes on damaged ones; hashes are not verified.
 
-    Returns:
-        The step of the newest checkpoint, 0 without any, and notes on damaged ones.
-
-    Raises:
-        CheckpointError: the folder has checkpoints of another run, one without an average, or only damaged
-            ones.
+    CheckpointError: the folder has checkpoints of another run, one without an average, or only damaged ones.
     """
     state, notes = _first_readable(folder, whole=False)
     if state is None:
@@ -210,14 +205,9 @@ def _first_readable(folder: Path, whole: bool) -> tuple[State | None, list[str]]
 
 
 def read(path: Path, *, whole: bool = True) -> State:
-    """Read a checkpoint, its tensors on the CPU.
+    """Read a checkpoint to the CPU, verified by its SHA-256 if `whole`, else with lazily read tensors.
 
-    Args:
-        path: of the file.
-        whole: verify the SHA-256 in the name; if false, tensors are read lazily.
-
-    Raises:
-        CheckpointError: the file is missing, truncated, changed, or no checkpoint of this suite.
+    CheckpointError: the file is missing, truncated, changed, or no checkpoint of this suite.
     """
     with reading(path, "a checkpoint", CheckpointError):
         if reason := why_not_regular(path):

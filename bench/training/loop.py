@@ -37,16 +37,9 @@ def train(
 ) -> TrainingRun:
     """Train to the end of the recipe, from the newest checkpoint in a run folder or from the start.
 
-    Args:
-        folder: run folder; only the first process writes to it.
-        processes: all of them call this function.
-        checkpoint_every: steps between checkpoints.
-        train_macs: MACs of one image, forward and backward; stored in the record.
-        on_progress: called by the first process after each read of the losses.
-        out_of_time: called by the first process after each read of the losses; true stops the run.
-
-    Returns:
-        The record, with status "not finite" if a loss was inf or NaN.
+    All processes call this; the first one alone writes to the folder, and calls `on_progress` and
+    `out_of_time` (true stops the run) after each read of the losses. A loss of inf or
+    NaN ends the run with the status "not finite".
 
     Raises:
         CheckpointError: the folder has checkpoints of another run, only damaged ones, or is locked.

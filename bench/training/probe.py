@@ -96,13 +96,9 @@ class _Network:
 
 
 def subjects(request: Request) -> tuple[list[Subject], Images, list[str]]:
-    """Load the networks, images and noise of a request.
+    """Load the networks of a request, images and noise on the same device, and notes for the user.
 
-    Returns:
-        The networks; images and noise on the same device; notes for the user.
-
-    Raises:
-        ValueError: there is no network or no data, or a network does not fit its file or the data.
+    ValueError: there is no network or no data, or a network does not fit its file or the data.
     """
     if (reason := device.why_not(request.device, "fp32")) is not None:
         raise ValueError(reason)

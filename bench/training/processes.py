@@ -26,12 +26,7 @@ class Processes:
         self.device = device
 
     def wrap(self, model: "nn.Module", all_used: bool) -> "nn.Module":
-        """Return a model whose gradients are averaged over the processes.
-
-        Args:
-            model: on the device of this process.
-            all_used: whether every parameter gets a gradient in every pass.
-        """
+        """Average a model's gradients over the processes; `all_used`: every parameter has one."""
         return model
 
     def unsynchronised(self, wrapped: "nn.Module") -> AbstractContextManager[object]:
@@ -55,11 +50,7 @@ class Processes:
 
 
 class ProcessGroup(Processes):
-    """The process group of the processes that torchrun started.
-
-    Args:
-        device_type: cpu or cuda; each process takes the CUDA device of its local rank.
-    """
+    """The process group of torchrun's processes; each takes the CUDA device of its local rank."""
 
     def __init__(self, device_type: str) -> None:
         from accelerate import Accelerator

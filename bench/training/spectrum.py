@@ -13,12 +13,10 @@ from bench.training.probe import Images, Subject, passes
 
 
 def rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Group the coefficients of a Fourier transform into rings of equal frequency.
+    """Group the coefficients of a Fourier transform into rings, one coefficient of the longer side wide.
 
-    Returns:
-        The ring index of each coefficient (H, W), int64; the mean frequency of each ring in cycles/pixel; the
-        number of coefficients of each ring. A ring is as wide as one coefficient of the longer side; ring 0
-        is the mean only.
+    Returns the ring of each coefficient (H, W), int64; the mean frequency of each ring in cycles/pixel; and
+    the number of its coefficients. Ring 0 is the mean only.
     """
     rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
     radius = (rows[:, None] ** 2 + columns**2).sqrt()

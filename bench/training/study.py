@@ -72,10 +72,7 @@ def train(
     group: "Processes",
     on_progress: Callable[[progress.Progress], None],
 ) -> TrainingRun | Skipped:
-    """Train a run in a group of processes, from its newest checkpoint.
-
-    Returns:
-        The record; Skipped with status "stopped" if the time limit was reached.
+    """Train a run in a group of processes, from its newest checkpoint; Skipped "stopped" at the time limit.
 
     Raises:
         DataChangedError: the data differs from the recipe's.

@@ -41,12 +41,7 @@ def setting(one: OperatorComparison) -> Setting:
 
 
 def draw(found: Sequence[OperatorComparison], peaks: Peaks | None) -> Drawing:
-    """Draw the comparisons of one setting, a panel for each operation.
-
-    Args:
-        found: in the order of the sizes.
-        peaks: of the device; without them no floor is drawn.
-    """
+    """Draw the comparisons of one setting, a panel for each operation, with floors of known peaks."""
     panels: dict[str, list[OperatorComparison]] = {}
     for one in found:
         panels.setdefault(one.case.operation_name, []).append(one)

@@ -94,13 +94,7 @@ class Pass:
 def runtimes(
     published: Sequence[tuple[str, float, float]], device: str, measured: Mapping[str, Sequence[Pass]]
 ) -> Drawing:
-    """Draw DiCo's Figure 3: time of an image at 512 px against FID, and the times measured here.
-
-    Args:
-        published: model, ms, FID.
-        device: of the measured passes; blank without any.
-        measured: passes by setting, at most as many as SHAPES.
-    """
+    """Draw DiCo's Figure 3: ms of an image at 512 px against FID, published and measured here."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10.4 if measured else 6.4, 4.3)
         left, *rest = figure.subplots(1, 1 + bool(measured), squeeze=False)[0]

@@ -53,13 +53,7 @@ class Drawing:
 
 
 def fullest(of: Sequence[T], weight: Callable[[T], int], what: str) -> tuple[list[T], list[str]]:
-    """The MOST entries with the largest weight, in order, and a sentence on the others, if there are any.
-
-    Args:
-        of: what a section could draw.
-        weight: number of marks of an entry.
-        what: the entries in words, in the plural.
-    """
+    """The MOST entries with the most marks, in order, and a sentence on the others, if any."""
     ranked = sorted(range(len(of)), key=lambda at: -weight(of[at]))
     drawn = [of[at] for at in sorted(ranked[:MOST])]
     return drawn, [f"Drawn are {MOST} of {len(of)} {what}, those with most data."] * (len(of) > MOST)

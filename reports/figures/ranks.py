@@ -23,14 +23,7 @@ GAP = 0.45  # between the papers and the measured settings, in columns
 def draw(
     base: Setting, measured: Sequence[MeasuredRanks], printed: Sequence[PublishedRanks], finding: str
 ) -> Drawing:
-    """Draw all rankings of one device, with what papers print at the left.
-
-    Args:
-        base: the baseline.
-        measured: of one device, sizes in order.
-        printed: of every size.
-        finding: the first sentence of the caption.
-    """
+    """Draw all rankings of one device, sizes in order, with what papers print at the left."""
     with matplotlib.rc_context(STYLE):
         return saved(f"fairness_{slug(base.device)}", *bumps(base, measured, printed, finding))
 

@@ -32,13 +32,7 @@ Place = tuple[float, float]  # FLOP/byte and FLOP/s
 
 
 def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
-    """Draw one device: a row for each form of the bytes, a column for each precision.
-
-    Args:
-        peaks: peaks of the device.
-        floors: floors of models at one resolution and batch.
-        missing: sentence on the models that are not drawn, for the caption.
-    """
+    """Draw one device: a row for each form of the bytes, a column for each precision."""
     precisions = [name for name in ("fp32", "tf32", "bf16", "fp16") if name in {p.precision for p in floors}]
     case = floors[0].case
     with matplotlib.rc_context(STYLE):

@@ -85,12 +85,7 @@ class Item:
 
 
 def items(found: Sequence[Finding], ids: Mapping[tuple[str, str], str]) -> list[Item]:
-    """The items in the order of the claims.
-
-    Args:
-        found: findings of all claims.
-        ids: of the records, by their age.
-    """
+    """The items of all findings, in the order of the claims."""
     by_claim: dict[str, list[Finding]] = {}
     for one in found:
         by_claim.setdefault(one.claim.id, []).append(one)

@@ -45,15 +45,7 @@ def render(
     found: Sequence[Finding],
     predictions: Sequence[Row] = (),
 ) -> str:
-    """The page; the same records give the same bytes.
-
-    Args:
-        records: distinct, oldest first.
-        notes: remarks on them.
-        answers: the answers, in order.
-        found: findings of all claims.
-        predictions: rows of predicted passes.
-    """
+    """The page of distinct records, oldest first; the same records give the same bytes."""
     ids = board.record_ids(records)
     measured = of_records(records)
     printed = of_tables(load.tables())

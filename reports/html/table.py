@@ -10,13 +10,7 @@ from reports.html.rows import QUANTITIES, Row
 
 
 def body(rows: Sequence[Row], names: Mapping[int, str], anchors: Mapping[int, Sequence[str]]) -> Markup:
-    """A line for each row; all texts are escaped, so that a "<" begins a tag.
-
-    Args:
-        rows: in order.
-        names: ids of records by the position of their first row.
-        anchors: names of deep links by position.
-    """
+    """A line for each row, with ids and deep links by position; all texts are escaped: a "<" begins a tag."""
     lines = [_line(row, names.get(at, ""), anchors.get(at, ())) for at, row in enumerate(rows)]
     return Markup("\n".join(lines))
 

@@ -223,12 +223,9 @@ def predict(
     device: str | None,
     error: GroupError,
 ) -> Prediction:
-    """Predict an eager pass; no interval begins below the eager floor.
+    """Predict an eager pass on a device whose peaks `why_not` accepts. No interval is below the floor.
 
-    Args:
-        peaks: of the device; `why_not` returns None for them.
-        device: name of the device, if the calibration may contain it.
-        error: of the formula itself.
+    `error` is that of the formula itself.
     """
     load = pass_load(work, peaks, precision, calibration.device_type)
     mean, covariance = calibration.of_device(device)

@@ -92,12 +92,9 @@ def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
 def observations(
     timed: Sequence[Throughput], records: Sequence[Record], costs: PassCosts
 ) -> tuple[list[Observation], Counter[str]]:
-    """Timings with their work and device peaks, and the number of incomplete timings by reason.
+    """Timings of `usable` with their work and device peaks, and the number of incomplete timings by reason.
 
-    Args:
-        timed: result of `usable`.
-        records: with the ceilings, which are the peaks of a CPU and of an unknown GPU.
-        costs: with the work of the timed passes.
+    The records have the ceilings, which are the peaks of a CPU and of an unknown GPU.
     """
     found: list[Observation] = []
     lacking: Counter[str] = Counter()
