@@ -38,11 +38,7 @@ DEFAULTS = {
     ),
     # on a CPU: each S-size model twice, under five minutes in total
     "training": Defaults(
-        batch=64,
-        cpu_batch=4,
-        budget_s=settings.CUDA_BUDGET_S,
-        cpu_budget_s=25.0,
-        checkpointing=(False, True),
+        batch=64, cpu_batch=4, budget_s=settings.CUDA_BUDGET_S, cpu_budget_s=25.0, checkpointing=(False, True)
     ),
 }
 

@@ -145,9 +145,7 @@ def all_failed(records: Sequence[Record]) -> tuple[TrainingRun | Skipped, ...]:
     )
 
 
-def _newest(
-    records: Sequence[Record],
-) -> dict[TrainingSetting, dict[str, dict[int, TrainingRun | Skipped]]]:
+def _newest(records: Sequence[Record]) -> dict[TrainingSetting, dict[str, dict[int, TrainingRun | Skipped]]]:
     """The newest record of each setting, model and seed."""
     newest: dict[TrainingSetting, dict[str, dict[int, TrainingRun | Skipped]]] = {}
     for record in training_records(records):

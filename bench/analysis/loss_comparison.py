@@ -71,11 +71,7 @@ class LossDifference:
 
 
 def difference(
-    study: TrainingStudy,
-    model: str,
-    axis: Axis = "steps",
-    *,
-    reference: str | None = None,
+    study: TrainingStudy, model: str, axis: Axis = "steps", *, reference: str | None = None
 ) -> LossDifference | None:
     """Compare a model with the reference at the last position on an axis that all runs of both reach.
 
@@ -173,11 +169,7 @@ class SpeedUp:
 
 
 def speed_up(
-    study: TrainingStudy,
-    model: str,
-    axis: Axis = "steps",
-    *,
-    reference: str | None = None,
+    study: TrainingStudy, model: str, axis: Axis = "steps", *, reference: str | None = None
 ) -> SpeedUp | None:
     """Speed-up of a model to the reference's lowest loss; swap the two models for the reverse.
 

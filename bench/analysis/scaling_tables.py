@@ -255,11 +255,7 @@ def size_rows(study: Study) -> list[Row[Sized]]:
 
 def exponent_rows(study: Study) -> list[Row[Fit]]:
     return [
-        Row(
-            study=study,
-            of=Fit(model=model, cost=cost, exponent=exponent),
-            records=study.records_of(model),
-        )
+        Row(study=study, of=Fit(model=model, cost=cost, exponent=exponent), records=study.records_of(model))
         for model in study.models
         for cost, exponent in study.exponents(model).items()
     ]

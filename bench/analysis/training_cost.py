@@ -258,9 +258,7 @@ _MEASURED: tuple[Column[CostRow], ...] = (
     Column("MJ", lambda row: row.joules, unit(significant, 1e-6), key="joules", optional=True),
 )
 TABLE = Table[CostRow](
-    title="Cost of a training",
-    columns=(*_TRAINING, *_COST, *_MEASURED),
-    records=lambda row: row.records,
+    title="Cost of a training", columns=(*_TRAINING, *_COST, *_MEASURED), records=lambda row: row.records
 )
 COUNTED = replace(TABLE, title="Cost of a training, with FCDM's Table 17", columns=(*_TRAINING, *_COST))
 MEASURED = replace(TABLE, title="Time and energy of a training", columns=(*_TRAINING, *_MEASURED))

@@ -148,11 +148,7 @@ def model_fields(
     products = itertools.product(models.by_size(names, args.res), swept_values)
     return [
         tuple(
-            {
-                **sized_fields(name, res, device),
-                **dict(zip(swept, settings, strict=True)),
-                "weights": weights,
-            }
+            {**sized_fields(name, res, device), **dict(zip(swept, settings, strict=True)), "weights": weights}
             for name, res in group
         )
         for group, settings in products

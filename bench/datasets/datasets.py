@@ -182,12 +182,7 @@ def _latents(path: Path, max_classes: int, begin: Begin) -> Dataset:
 
 
 def _dataset(
-    name: str,
-    train: tuple[Array, Array],
-    validation: tuple[Array, Array],
-    *,
-    classes: int,
-    top: int | None,
+    name: str, train: tuple[Array, Array], validation: tuple[Array, Array], *, classes: int, top: int | None
 ) -> Dataset:
     for what, (images, labels) in (("training", train), ("validation", validation)):
         if len(images) != len(labels) or not len(images):

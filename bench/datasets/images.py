@@ -49,10 +49,7 @@ def write_png(path: Path, image: Levels) -> None:
 
 
 def write_samples(
-    path: Path,
-    parts: Iterable[NDArray[np.uint8] | Floats],
-    shape: tuple[int, ...],
-    labels: NDArray[np.int64],
+    path: Path, parts: Iterable[NDArray[np.uint8] | Floats], shape: tuple[int, ...], labels: NDArray[np.int64]
 ) -> None:
     """Write the .npz of samples in the format of ADM's evaluation: arr_0 the samples, arr_1 the labels.
 

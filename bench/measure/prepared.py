@@ -67,11 +67,7 @@ class PreparedModel:
 
 @contextmanager
 def prepare(
-    case: ModelCase,
-    weights: str | None,
-    *,
-    one_condition: bool = False,
-    allowance: Allowance | None = None,
+    case: ModelCase, weights: str | None, *, one_condition: bool = False, allowance: Allowance | None = None
 ) -> Iterator[PreparedModel]:
     """Context manager that applies the settings of a case, builds its model and calls it once.
 

@@ -106,9 +106,7 @@ class Classifier(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(narrow, wide, 3, stride=stride, padding=1),
-                    nn.GroupNorm(8, wide),
-                    nn.SiLU(),
+                    nn.Conv2d(narrow, wide, 3, stride=stride, padding=1), nn.GroupNorm(8, wide), nn.SiLU()
                 )
                 for (narrow, wide), stride in zip(pairwise(widths), strides, strict=True)
             )

@@ -64,11 +64,7 @@ class Comparison:
     """
 
     def __init__(
-        self,
-        files: Sequence[Path],
-        settings: Settings,
-        device: str,
-        begin: Callable[[str], None],
+        self, files: Sequence[Path], settings: Settings, device: str, begin: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._begin = begin
@@ -238,9 +234,7 @@ def _source(settings: Settings, device: str) -> Source:
         data = load(name, settings.data_dir)
         distance = features.classifier_distance(data)
     return Source(
-        distance=distance,
-        shape=data.shape,
-        make=lambda begin: features.classifier(data, device, begin=begin),
+        distance=distance, shape=data.shape, make=lambda begin: features.classifier(data, device, begin=begin)
     )
 
 

@@ -165,10 +165,7 @@ def _case_of_question(run: Json, more: Json | None = None) -> tuple[str, Json]:
 
 def _versus(arms: list[Json]) -> tuple[Json, Json]:
     first = arms[0]
-    return {
-        **_fields(first, *_EFFORT),
-        "arms": [_fields(run, *_MODEL) for run in arms],
-    }, first["environment"]
+    return {**_fields(first, *_EFFORT), "arms": [_fields(run, *_MODEL) for run in arms]}, first["environment"]
 
 
 def _comparison(old: Json) -> Json:

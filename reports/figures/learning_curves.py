@@ -200,12 +200,7 @@ def _published(axes: Axes, published: Lines) -> None:
     axes.set_xlabel("steps", fontsize=8)
     axes.set_ylabel("FID (log)")
     axes.set_title("Published: FID by step and size", loc="left", fontsize=9, weight="bold")
-    axes.legend(
-        handles=handles,
-        frameon=False,
-        fontsize=8,
-        loc="upper right",
-    )
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper right")
     _grid(axes)
 
 

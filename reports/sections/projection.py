@@ -10,13 +10,7 @@ from bench.analysis.projection import published
 from bench.analysis.projection.calibrate import Prediction, Share
 from bench.analysis.projection.formula import why_not
 from bench.analysis.projection.passes import PassCosts, costs_in, observations, pass_key, usable
-from bench.analysis.projection.predictions import (
-    NOMINAL,
-    TABLE,
-    MemoryErrors,
-    PassPrediction,
-    memory_errors,
-)
+from bench.analysis.projection.predictions import NOMINAL, TABLE, MemoryErrors, PassPrediction, memory_errors
 from bench.analysis.projection.projector import HeldOut, Projector, left_out_text, projector
 from bench.analysis.projection.published import Judged
 from bench.records.base import Record, size_text

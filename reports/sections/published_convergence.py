@@ -74,10 +74,7 @@ def comparison(study: TrainingStudy) -> list[str]:
     ]
     known = [(weights, found) for weights, found in rows if found is not None]
     if not known:
-        return [
-            *parts,
-            f"No answer: {len(published)} of the models have a published FID, and 3 are needed.",
-        ]
+        return [*parts, f"No answer: {len(published)} of the models have a published FID, and 3 are needed."]
     return [*parts, markdown(_correlations(known)), _conclusion(known[0][1])]
 
 

@@ -10,17 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.records.base import Environment, Record
-from bench.records.probes import (
-    BANDS,
-    CHANNELS,
-    DEAD,
-    SPECTRA,
-    ChannelScores,
-    Level,
-    Probe,
-    Spectrum,
-    layers,
-)
+from bench.records.probes import BANDS, CHANNELS, DEAD, SPECTRA, ChannelScores, Level, Probe, Spectrum, layers
 from bench.store.codec import newest
 from reports import objectives
 from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, new_figure, saved
@@ -200,12 +190,7 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
         style = _line(group, at)
         scores = sorted((score for layer in one.layers for score in _relative(layer.scores)), reverse=True)
         places = [100 * (i + 0.5) / len(scores) for i in range(len(scores))]
-        ranked.plot(
-            places,
-            [max(score, FLOOR) for score in scores],
-            label=label,
-            **{**style, "marker": ""},
-        )
+        ranked.plot(places, [max(score, FLOOR) for score in scores], label=label, **{**style, "marker": ""})
         used.plot(
             range(1, len(one.layers) + 1), [100 * layer.effective_share for layer in one.layers], **style
         )
