@@ -93,17 +93,13 @@ def names(found: Sequence[TrainingStudy]) -> list[str]:
 
 
 _METHOD = (
-    "All models of a study have the same recipe, the same training and validation images, and for each seed "
-    "the same data order, timesteps, noise and seed of the initialisation. The validation loss is the "
-    "training loss on one fixed set of (x, t, noise). **Differences are taken within a seed**, model minus "
-    "reference, so below zero is better. Their intervals are 95 % by Student's t over the seeds, for "
-    "normally distributed differences; none is given below three seeds. With three seeds t is 4.3, so only "
-    "differences well above their spread are conclusive. Each interval is that of one comparison, not "
-    "adjusted for the number of comparisons in a table. All models have the same batch, so equal steps are "
-    "equal images. Training FLOPs are 2 x MACs of forward and backward, by torch's rules, x images. Seconds "
-    "are those of training on the device named, without evaluations. Between two evaluations a curve is a "
-    "straight line over the logarithm of its axis. Curves are not extrapolated. All losses are measured; FID "
-    "occurs in *Comparison with the papers* only, as published."
+    "All models of a study have one recipe, the same images, and for each seed the same data order, "
+    "timesteps, noise and seed of the initialisation; the validation loss is the training loss on one "
+    "fixed set of (x, t, noise). **Differences are taken within a seed**, model minus reference, so below "
+    "zero is better. Intervals are 95 %, by Student's t over the seeds, each of one comparison; none is "
+    "given below three seeds. All models have the same batch, so equal steps are equal images. Training "
+    "FLOPs are 2 x MACs of forward and backward passes; seconds are without evaluations. FID occurs in "
+    "*Comparison with the papers* only, as published."
 )
 
 
@@ -279,10 +275,10 @@ def _difference(study: TrainingStudy, model: str, axis: Axis) -> str:
 
 def _about_speed_ups(study: TrainingStudy) -> str:
     return (
-        f"The cost of {study.reference} at its own lowest loss, divided by the cost of the model at the same "
-        "loss: above 1 the model reaches it sooner. Geometric mean over seeds, interval by Student's t on "
-        "the logarithms; without a mean if a seed does not reach the loss. *The reverse*, for such models: "
-        f"the speed-up of {study.reference} to the model's own lowest loss."
+        f"The cost of {study.reference} at its own lowest loss / the cost of the model at the same loss: "
+        "above 1 the model reaches it sooner. Geometric mean over seeds; none if a seed does not reach the "
+        f"loss. *The reverse*, for such models: the speed-up of {study.reference} to the model's own lowest "
+        "loss."
     )
 
 
@@ -317,10 +313,8 @@ def _speed_up(found: SpeedUp | None) -> str:
 def _about_bins(study: TrainingStudy) -> str:
     return (
         f"Loss relative to that of {study.reference} in per cent, by equal ranges of the level of noise, "
-        "from little noise (0) to much (1), at the last evaluation. Geometric mean over seeds of the ratio "
-        "of the losses, interval by Student's t on its logarithms, so that no change is below -100 %. A "
-        "loss that holds a likelihood may be zero or negative; the difference is then *absolute*, in the "
-        "unit of the loss."
+        "from little (0) to much (1), at the last evaluation: geometric mean over seeds. Where a loss is "
+        "not positive the difference is *absolute*, in the unit of the loss."
     )
 
 

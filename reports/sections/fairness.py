@@ -68,13 +68,11 @@ def _size(one: Ranks) -> tuple[int, str]:
 def _reading() -> str:
     return (
         "Whether the order of two families of one size depends on the setting. Rank: 1 + the number of "
-        "families that are significantly faster (the 99 % interval of the ratio of speeds, over processes or "
-        "runs, lies above 1). `2=`: tied with another family of the row. "
-        f"Ratios are *{INTERLEAVED}* (bench.versus, two processes or more), *{CHAINED}* "
-        f"(products of ratios of such comparisons), or *{SEPARATE}*. Devices are never mixed. Each interval "
-        "has 99 %, so of a hundred pairs of equal speed one is ordered by chance. *Published* rows rank the "
-        "printed throughputs, which have no intervals; † is a number that is probably another paper's, so "
-        "that the row mixes devices."
+        "families that are significantly faster (the 99 % interval of the ratio of speeds lies above 1). "
+        f"`2=`: tied with another family of the row. Ratios are *{INTERLEAVED}* (bench.versus, two "
+        f"processes or more), *{CHAINED}* (products of such ratios), or *{SEPARATE}*. *Published* rows rank "
+        "the printed throughputs; † is a number that is probably another paper's, so that the row mixes "
+        "devices."
     )
 
 

@@ -107,9 +107,8 @@ def _ratios_reading(compared: Sequence[MeasuredPeak]) -> str:
 
 def _lines_reading() -> str:
     return (
-        "Peak of the passes = a + b x batch, by least squares; the residual is the largest distance from "
-        "the line. The largest batch is for a GPU's nominal size minus "
-        f"{memory_fit.RESERVE_BYTES / memory_fit.GIB:g} GiB for the driver and the CUDA context."
+        "Peak of the passes = a + b x batch, by least squares. The largest batch is for a GPU's nominal "
+        f"size minus {memory_fit.RESERVE_BYTES / memory_fit.GIB:g} GiB for the driver and the CUDA context."
     )
 
 

@@ -37,13 +37,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
 
 def _reading() -> str:
     return (
-        "Cases that were measured more than once on a device: B is the newest record, which the rest of this "
-        "report shows, A an older one. B/A is the ratio of medians. The interval *within these runs* covers "
-        "the noise of their passes; the 95 % interval also what other processes differ by, and on a CPU "
-        f"other hours. *agree*: the whole interval within the runs lies within {LIMIT} of 1; *differ*: none "
-        "of the 95 % interval does, as in at most 1 of 20 pairs of equal runs; *cannot tell*: neither, or "
-        f"fewer than {FEWEST} samples of a process. Likely causes are differences between the two records; "
-        "`python -m bench.compare` compares two files in the same way."
+        "Cases measured more than once on a device: B is the newest record, A an older one; B/A is the "
+        "ratio of medians. The interval *within these runs* covers the noise of their passes; the 95 % "
+        "interval also what other processes differ by, and on a CPU other hours. *agree*: the whole "
+        f"interval within the runs lies within {LIMIT} of 1; *differ*: none of the 95 % interval does; "
+        f"*cannot tell*: neither, or fewer than {FEWEST} samples of a process."
     )
 
 

@@ -72,15 +72,12 @@ def _table(name: str, rows: Sequence[Row[Any]]) -> list[str]:
 def _reading() -> str:
     return (
         "All costs are of one image. The side is that of a square of as many pixels: cost ~ side^e; the "
-        "exponent in pixels is half of e. Sizes with as many pixels are one point, the geometric mean. Every "
-        "visit ran in a process of its own; all cases were visited before any was visited again, in reverse "
-        "order. Intervals are 95 %, bootstrapped from the samples and widened by the difference between "
-        "visits of one case. *By residuals* is the interval of noise and misfit together; *misfit* is the "
-        "largest distance of a size from the fitted power; exponents *from size to size* show where a cost "
-        "bends. Counts have no noise and no interval. MACs and bytes are counted, bytes for an eager pass; "
-        "memory of the passes excludes parameters, moments and EMA and is **measured** or **predicted**. "
-        "Where memory ran out the batch was halved, and results over several batches say so (batch 16 to "
-        "2): a smaller batch may cost more an image."
+        "exponent in pixels is half of e. Every visit ran in a process of its own, in alternating order. "
+        "Intervals are 95 %, with the difference between visits. *By residuals* is the interval of noise "
+        "and misfit together; *misfit* is the largest distance of a size from the fitted power. MACs and "
+        "bytes are counted, bytes for an eager pass; memory of the passes excludes parameters, moments and "
+        "EMA and is **measured** or **predicted**. Where memory ran out the batch was halved; results over "
+        "several batches say so (batch 16 to 2)."
     )
 
 
@@ -96,11 +93,11 @@ def _conditions(study: Study) -> str:
 
 def _published_reading() -> str:
     return (
-        "*Published* is the ratio of a paper's throughput at 256 px to that at 512 px (FCDM Tables 3 and 5, "
-        "DiCo Tables 1 and 2), on whatever device and settings the two tables used; for a model without "
-        "one, those of its family, by name. The verdict compares the measured interval with it and with the "
-        f"growth of the MACs; differences within {100 * slowdowns.MARGIN:.0f} % are equal. "
-        f"{slowdowns.slowdown_remark()} {TAKEN_OVER}: {slowdowns.TAKEN_OVER}."
+        "*Published* is the ratio of a paper's throughput at 256 px to that at 512 px (FCDM Tables 3 and "
+        "5, DiCo Tables 1 and 2); for a model without one, that of its family, by name. The verdict "
+        "compares the measured interval with it and with the growth of the MACs; within "
+        f"{100 * slowdowns.MARGIN:.0f} % they are equal. {slowdowns.slowdown_remark()} {TAKEN_OVER}: "
+        f"{slowdowns.TAKEN_OVER}."
     )
 
 
@@ -123,10 +120,9 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     memory = f", memory is {_memory_method(study)}" if "memory" in shown else ""
     caption = (
-        "Cost of one image against the side in pixels, log-log. Lines are the fitted powers side^e; brackets "
-        "are the 95 % interval of e from the samples; parentheses are the lowest and highest exponent from "
-        "size to size. Whiskers are the 95 % interval of the time; points with whiskers are shifted sideways "
-        f"to stay visible. MACs and bytes are counted{memory}.{_batches(study)}"
+        "Cost of one image against the side in pixels, log-log. Lines: fitted powers side^e, with the 95 % "
+        "interval of e in brackets, and the lowest and highest exponent from size to size in parentheses. "
+        f"Whiskers: 95 % interval of the time. MACs and bytes are counted{memory}.{_batches(study)}"
     )
     return figure, title, caption
 

@@ -199,18 +199,17 @@ def _reading(costs: Sequence[OperatorCosts]) -> str:
     stamps = sorted({stamp(one.environment) for one in costs})
     return (
         "A floor is the least time of one denoising pass on a device: max(FLOPs / peak, bytes / bandwidth) "
-        "of every operator, summed. It is **computed**, not measured, and holds for direct algorithms at the "
-        "stated clocks. *Eager*: every kernel reads its inputs and writes its outputs. *Fused*: only "
-        "convolutions, linear layers, attention and scans move data, each operand once; all other operators "
-        "are fused into them. One MAC is two FLOPs. MACs and bytes are from meta tensors: "
+        "of every operator, summed. It is **computed**, not measured, and holds for direct algorithms at "
+        "the stated clocks. *Eager*: every kernel reads its inputs and writes its outputs. *Fused*: only "
+        "convolutions, linear layers, attention and scans move data. One MAC is two FLOPs. Counted with "
         f"{'; '.join(stamps)}."
     )
 
 
 _CEILINGS = (
-    "Median rate of the fastest size of a square matrix product, on a CPU also of a 3x3 convolution, and of "
-    "a copy, whose bytes are counted read and written; of several records the highest. The faster product is "
-    "the roof. *As sold*: the dense peak in baselines/gpus.csv, where the device's name says which GPU it is."
+    "Median rate of the fastest size of a square matrix product, on a CPU also of a 3x3 convolution, and "
+    "of a copy (bytes read and written); of several records the highest. *As sold*: the dense peak in "
+    "baselines/gpus.csv."
 )
 
 
@@ -218,11 +217,10 @@ def _about_floors(peaks: Sequence[Peaks]) -> str:
     ordered = sorted(peaks, key=lambda one: not one.measured)
     sources = "; ".join(f"{one.device}: {one.source}" for one in ordered)
     return (
-        "Each device at one resolution and batch, those of most measurements on it, otherwise of most "
-        f"models; at most {MOST} models, the measured first; the figure has all. *Achieved*: floor / "
-        "measured median of the fastest measurement of the same pass, whatever its other settings. It is "
-        "above 100 % where fusion, caches or an algorithm of fewer FLOPs (Winograd's 3x3) make a pass "
-        f"faster, or where ceilings were measured on a busy device. Peaks: {sources}."
+        f"Each device at one resolution and batch, with at most {MOST} models, the measured first; the "
+        "figure has all. *Achieved*: floor / measured median of the fastest measurement of the same pass. "
+        "It is above 100 % where fusion, caches or Winograd's algorithm make a pass faster, or where "
+        f"ceilings were measured on a busy device. Peaks: {sources}."
     )
 
 

@@ -44,15 +44,14 @@ def _about_speed(chains: Sequence[SamplingRun]) -> str:
 
 
 ABOUT_PICTURES = (
-    "Time from before the noise of a batch is drawn until its images are decoded. Each stage is timed with "
-    "the device synchronised, and its share is that of the time of all chains: labels and all noise; passes "
-    "of the network, over twice the batch with guidance; the decoder. The rest is the sampler's arithmetic."
+    "Time from before the noise of a batch is drawn until its images are decoded, with the share of each "
+    "stage in all chains: labels and noise; passes of the network, over twice the batch with guidance; the "
+    "decoder. The rest is the sampler's arithmetic."
 )
 ABOUT_RATIOS = (
-    "Ratios of speeds to the DiT of the same size, above 1 where the model is faster: of the passes alone, "
-    "and of whole pictures. The decoder does the same work for both models and counts with the median of the "
-    "chains of both. The models were timed one after another, not in interleaved rounds: the 95 % intervals "
-    "have the spread between processes (8 %), and a network's ratio from `bench.versus` is more exact."
+    "Ratios of speeds to the DiT of the same size, of the passes alone and of whole pictures; the decoder "
+    "counts with the median of both models' chains. The models were timed one after another: the 95 % "
+    "intervals have the spread between processes (8 %), and a ratio from `bench.versus` is more exact."
 )
 
 
@@ -84,10 +83,10 @@ def _ratios(decoded: Sequence[PictureRun]) -> list[PictureRatio]:
 
 
 ABOUT_QUALITY = (
-    "A Fréchet distance compares with others in the same features and of the same number of images only; one "
-    "in the features of a classifier that was trained here is no FID. KID is the mean over random subsets, "
-    "with the range of the middle 95 % of them. Precision and recall go by nearest neighbours among an equal "
-    "number of images of each set, and compare with that number only."
+    "A Fréchet distance compares with others in the same features and of the same number of images only; "
+    "one in the features of a classifier that was trained here is no FID. KID: mean over random subsets, "
+    "and the range of the middle 95 %. Precision and recall go by nearest neighbours among equal numbers "
+    "of images."
 )
 
 

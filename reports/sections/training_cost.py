@@ -62,21 +62,19 @@ def _position(record: Record) -> tuple[Any, ...]:
 def _of_steps() -> str:
     return (
         "One step is the forward pass, the squared error of the noise, the backward pass, AdamW and the "
-        "average of the weights; parameters, moments and average are float32, bf16 is autocast. Loading data "
-        "and averaging gradients across devices are not included. Checkpointing recomputes every block in "
-        "the backward pass, as FCDM's release does. Median step with its 95 % interval; "
-        "† marks a case whose budget ended before the median was known to 1 %."
+        "average of the weights, in float32; bf16 is autocast. Loading data and averaging gradients across "
+        "devices are not included. Median step with its 95 % interval; † marks a case whose budget ended "
+        "before the median was known to 1 %."
     )
 
 
 def _of_costs(costs: Sequence[Cost]) -> str:
     stamps = sorted({stamp(counted.environment) for one in costs for counted in one.counted})
     return (
-        "ZMACs are the papers' Z: 3 x MACs of a forward pass x steps x batch 256, in zetta (1e21), printed "
-        "as FLOPs with a MAC counted as one. *From printed* uses the MACs that the table prints, *from "
-        "counted* those counted here by torchprofile's rules. ZFLOPs are twice the MACs of every forward "
-        "and backward pass: with activations kept, with every block recomputed in the backward pass, and as "
-        "released. FCDM's release recomputes every block, the other releases recompute nothing. MDT trains "
-        "on a second pass, over masked tokens, that is not counted: its cost as released is a lower bound. "
-        f"Counted with {'; '.join(stamps) or BLANK}."
+        "ZMACs are the papers' Z: 3 x MACs of a forward pass x steps x batch 256, in zetta (1e21). *From "
+        "printed* uses the MACs that the table prints, *from counted* those counted here by torchprofile's "
+        "rules. ZFLOPs are twice the MACs of every forward and backward pass: with activations kept, with "
+        "every block recomputed, and as released: only FCDM's release recomputes. MDT's second pass, over "
+        "masked tokens, is not counted: its cost as released is a lower bound. Counted with "
+        f"{'; '.join(stamps) or BLANK}."
     )
