@@ -33,7 +33,6 @@ class Gpu:
 
 
 def gpus() -> dict[str, Gpu]:
-    """Read the peaks of GPUs by name."""
     return {entry["gpu"]: Gpu(**_typed(entry)) for entry in rows("gpus.csv")}
 
 

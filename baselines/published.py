@@ -128,7 +128,6 @@ def backbone_name(row: Row, res: int | str = "") -> str:
 
 
 def tables() -> tuple[PublishedTable, ...]:
-    """Read every published table, FCDM's first."""
     return tuple(_table(entry) for entry in rows("published/tables.csv"))
 
 
@@ -159,7 +158,6 @@ def half_a_digit(printed: Published) -> float:
 
 
 def remark(number: int) -> Remark:
-    """The remark with an id."""
     (found,) = (one for one in remarks() if one.id == number)
     return found
 

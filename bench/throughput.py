@@ -84,7 +84,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """The cases, in order, ready to be measured."""
     return [timed.pass_job(case, args.weights, settings.startup_s(case)) for case in plan(args)]
 
 

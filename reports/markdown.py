@@ -51,7 +51,6 @@ def _sources(records: Sequence[Sequence[Record]]) -> str:
 
 
 def sentence(text: str) -> str:
-    """Turn a phrase into a sentence."""
     return f"{text[0].upper()}{text[1:]}."
 
 

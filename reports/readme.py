@@ -148,7 +148,6 @@ def conditions(records: Sequence[Record], by_device: ByDevice) -> str:
 
 
 def block(records: Sequence[Record]) -> str:
-    """The part of README.md between its marks, with them."""
     return f"{START}\n{table(records)}\n{END}"
 
 

@@ -153,7 +153,6 @@ class Evidence:
         return min(found, key=lambda c: (counters.index(c.case.counter), c.case.batch), default=None)
 
     def timing(self, setting: Setting, model: str, res: Size) -> Timing | None:
-        """Find a model's timing under a setting."""
         return self._timings.get((setting, model, res))
 
     def fullest(self, cases: Sequence[tuple[str, Size]], limit: int) -> list[Setting]:
@@ -172,7 +171,6 @@ class Evidence:
         return sorted(ranked[:limit])
 
     def images_per_s(self, setting: Setting, model: str, res: Size) -> float | None:
-        """Images per second; None if the case has no number."""
         timing = self.timing(setting, model, res)
         return timing.images_per_s if timing else None
 

@@ -138,16 +138,13 @@ class Agreement:
 
     @property
     def verdicts(self) -> Mapping[str, int]:
-        """Numbers of pairs by verdict."""
         return Counter(pair.verdict for pair in self.pairs)
 
     @property
     def differs(self) -> bool:
-        """Whether a pair differs, or a case has a number in one run only."""
         return bool(self.verdicts[DIFFER] or self.one_sided)
 
     def slower(self, limit: float) -> list[Pair]:
-        """Pairs in which B is slower than A by more than a share."""
         return [pair for pair in self.pairs if pair.is_slower(limit)]
 
     def findings(self) -> list[str]:
@@ -182,7 +179,6 @@ def counts_text(verdicts: Mapping[str, int]) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a share in per cent with two significant digits."""
     return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
@@ -208,13 +204,11 @@ def repeats(records: Iterable[Record]) -> list[Matched]:
 
 
 def unpaired(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> tuple[int, int]:
-    """Count the cases that only the first run has, and those that only the second has."""
     one, other = _newest(first, across).keys(), _newest(second, across).keys()
     return len(one - other), len(other - one)
 
 
 def devices(records: Iterable[Record]) -> list[str]:
-    """Names of the devices that records were measured on."""
     return sorted({record.environment.device for record in records} - {""})
 
 

@@ -26,7 +26,6 @@ class Figure:
     status: str  # MEASURED or PREDICTED
 
     def includes(self, limit: float) -> bool:
-        """Whether a limit lies within the interval."""
         return self.interval is not None and self.interval[0] < limit < self.interval[1]
 
     def overlaps(self, other: "Figure") -> bool:

@@ -75,7 +75,6 @@ class Ranks:
         return ((one, other) in self.faster) - ((other, one) in self.faster)
 
     def ties(self, family: str) -> list[str]:
-        """The families that are not separated from one."""
         return [other for other in self.speeds if other != family and not self.order(family, other)]
 
     def text(self, family: str) -> str:
@@ -87,7 +86,6 @@ class Ranks:
 
     @property
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """Every pair of families, in the order of the registry."""
         return combinations(sorted(self.speeds, key=place), 2)
 
 

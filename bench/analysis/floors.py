@@ -171,7 +171,6 @@ def newest_costs(records: Iterable[Record]) -> list[OperatorCosts]:
 
 
 def measured_devices(records: Sequence[Record]) -> list[Peaks]:
-    """The peaks of every device that has a measured ceiling."""
     names = sorted({record.environment.device for record in records if isinstance(record, Ceiling)})
     return [peaks for name in names if (peaks := roofline.measured_peaks(records, name)) is not None]
 

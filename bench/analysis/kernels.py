@@ -70,7 +70,6 @@ class Line:
         return None if self.arm is None else self.record.interval_s(self.arm)
 
     def per_s(self, amount: float | None) -> float | None:
-        """Convert an amount of one operation to a rate per second."""
         return amount / self.median_s if amount is not None and self.median_s else None
 
     @property
@@ -90,7 +89,6 @@ class Line:
 
     @property
     def reason(self) -> str:
-        """Reason that the implementation was not timed or its ratio is refused; blank otherwise."""
         refused = None if self.arm is None else ratios.why_refused(self.record, self.arm)
         return refused or self.implementation.reason
 
@@ -121,7 +119,6 @@ def floors_s(case: KernelCase, peaks: Peaks | None) -> tuple[float | None, float
 
 
 def floor_s(case: KernelCase, peaks: Peaks | None) -> float | None:
-    """The larger of the two floors; None if either is unknown."""
     by_bytes, by_flops = floors_s(case, peaks)
     return None if by_bytes is None or by_flops is None else max(by_bytes, by_flops)
 

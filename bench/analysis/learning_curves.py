@@ -61,7 +61,6 @@ class TrainingStudy:
         return tuple(model for model in self.models if model != self.reference)
 
     def runs_of(self, model: str) -> tuple[TrainingRun, ...]:
-        """The runs of a model in the order of their seeds."""
         return tuple(self.runs[model].values())
 
     @cached_property
@@ -220,14 +219,12 @@ def _share(left: float, right: float, position: float) -> float:
 
 
 def common_steps(runs: Sequence[TrainingRun]) -> tuple[int, ...]:
-    """The steps at which all of these runs were evaluated."""
     if not runs:
         return ()
     return tuple(sorted(set.intersection(*({at.step for at in run.evaluations} for run in runs))))
 
 
 def loss_of_step(run: TrainingRun, step: int, ema: int | None = None) -> float:
-    """The loss at an evaluated step."""
     return next(_loss(evaluation, ema) for evaluation in run.evaluations if evaluation.step == step)
 
 
@@ -259,7 +256,6 @@ class Estimate:
 
 
 def final_loss(study: TrainingStudy, model: str, ema: int | None = None) -> Estimate:
-    """The loss at the last evaluation of every seed."""
     return Estimate(values=tuple(_loss(run.last, ema) for run in study.runs_of(model)))
 
 

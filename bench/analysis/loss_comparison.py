@@ -143,7 +143,6 @@ class SpeedUp:
 
     @property
     def reached(self) -> int:
-        """The number of seeds that reach the loss."""
         return sum(ratio is not None for ratio in self.ratios)
 
     @property

@@ -66,7 +66,6 @@ class Sized:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The records that these costs come from."""
         return (*self.timed, *self.failed, *(r for r in (self.work, self.memory) if r is not None))
 
     @property

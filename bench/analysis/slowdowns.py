@@ -55,7 +55,6 @@ def published_slowdowns() -> tuple[PublishedSlowdown, ...]:
 
 
 def slowdown_remark() -> str:
-    """The remark on contradictions between the published slow-downs."""
     return load.remark(_REMARK).statement
 
 

@@ -66,7 +66,6 @@ class Cost:
 
     @property
     def from_counted(self) -> float | None:
-        """Zetta-MACs in the papers' unit, from the counted MACs."""
         return None if self.macs is None else papers_zetta(self.macs, self.training.images)
 
     def flops(self, recomputing: bool) -> float | None:

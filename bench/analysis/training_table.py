@@ -25,7 +25,6 @@ class ModelResult:
 
     @property
     def case(self) -> TrainingCase:
-        """The case of the first run."""
         case = self.runs[0].case
         assert isinstance(case, TrainingCase)
         return case

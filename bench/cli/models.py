@@ -128,7 +128,6 @@ def _sized(names: Sequence[str], sizes: Sequence[Size], flag: str) -> tuple[tupl
 
 
 def check_impl(names: Sequence[str], impls: Sequence[str]) -> None:
-    """Refuse implementations that a model does not have."""
     for impl in set(impls) - {"reference"}:
         for name in names:
             _has(name, impl)
@@ -167,5 +166,4 @@ def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":
 
 @cache
 def _say(note: str) -> None:
-    """Print a note on stderr, once in a command."""
     print(note, file=sys.stderr)

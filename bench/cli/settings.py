@@ -47,7 +47,6 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
 
 
 def add_impl(group: argparse._ActionsContainer) -> None:
-    """Add --impl, a list."""
     text = "reference (default), fast: docs/fast.md"
     options.add(group, "--impl", IMPLEMENTATIONS, text, default=["reference"], several=True)
 

@@ -83,7 +83,6 @@ def _elements(x: Tensor) -> int:
 
 
 def _tensors(value: object) -> list[Tensor]:
-    """The meta tensors in nested arguments."""
     return [x for x in tree_iter(value) if isinstance(x, Tensor) and x.is_meta]
 
 

@@ -50,7 +50,6 @@ class Job:
     discard_checkpoint: Callable[[], None] | None = None
 
     def stored(self, store: Store) -> Record | None:
-        """The stored record of this case, or None."""
         return self.lookup(store) if self.lookup else store.find(self.case, self.environment)
 
 

@@ -41,7 +41,6 @@ class Planned:
 
 
 def names() -> list[str]:
-    """Names of the suites of this project."""
     return sorted(path.stem for path in SUITES.glob("*.toml"))
 
 

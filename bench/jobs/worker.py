@@ -237,7 +237,6 @@ class _ForkServer:
 
 
 def _kill_group(worker: int) -> None:
-    """Kill a worker and its children."""
     with suppress(ProcessLookupError, PermissionError):  # the process group has already ended
         os.killpg(worker, signal.SIGKILL)
 

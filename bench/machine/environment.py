@@ -43,7 +43,6 @@ def gather(device: str, model: str, *, fast: bool = False) -> Environment:
 
 
 def of(case: Case) -> Environment:
-    """The environment in which a case is measured now."""
     return gather(case.device, case.source_model, fast=case.runs_fast)
 
 

@@ -52,7 +52,6 @@ def golden_of(name: str) -> str | None:
 
 
 def read(name: str) -> Reference:
-    """Read the golden of a model name."""
     model = golden_of(name)
     assert model is not None, name
     return load.golden(model, load.goldens()[model])

@@ -48,7 +48,6 @@ class Compared:
     process_starts: tuple[int, ...] = ()
 
     def fields(self, margin: float) -> dict[str, Any]:
-        """The fields of bench.records.comparison.Interleaved."""
         return {**vars(self), "margin": margin}
 
 

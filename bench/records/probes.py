@@ -185,7 +185,6 @@ class Layers:
         return self.record.case
 
     def mean(self, statistic: str) -> float:
-        """Mean over the layers of a property of Scores."""
         return fmean(getattr(layer, statistic) for layer in self.layers)
 
 

@@ -47,7 +47,6 @@ class Profile(Record):
 
     @property
     def samples(self) -> dict[str, tuple[float, ...]]:
-        """Seconds of every pass, by part."""
         return dict(self.seconds)
 
     @property

@@ -39,7 +39,6 @@ class PassCase(ModelCase):
 
     @property
     def process_budget_s(self) -> float:
-        """The budget of one process."""
         return self.budget_s
 
     @property
@@ -134,7 +133,6 @@ class TimedPasses(processes.OverProcesses, Record):
         return intervals.quantile(self.times_s, share)
 
     def rate(self, seconds: float) -> float:
-        """Images a second of a pass that takes `seconds`."""
         return self.case.batch / seconds
 
     @property

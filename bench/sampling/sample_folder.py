@@ -88,7 +88,6 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def stored(folder: Path) -> set[int]:
-    """First image number of each part in the folder."""
     return {int(match[1]) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))}
 
 

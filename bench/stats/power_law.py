@@ -38,7 +38,6 @@ class Point:
 
     @property
     def cost(self) -> float:
-        """Geometric mean of the visits' medians."""
         return geometric_mean([stats.median(visit) for visit in self.visits])
 
     @property
@@ -48,7 +47,6 @@ class Point:
 
 
 def counted(side: float, cost: float) -> Point:
-    """A point of an exact cost."""
     return Point(side=side, visits=((cost,),))
 
 
@@ -83,7 +81,6 @@ class Curve:
         )
 
     def among(self, sides: Sequence[float]) -> "Curve":
-        """The curve at these sides only."""
         kept = tuple(point for point in self.points if point.side in sides)
         return Curve(points=kept, drift=self.drift, exact=self.exact)
 
@@ -174,7 +171,6 @@ class Exponent:
 
     @property
     def per_doubling(self) -> float:
-        """Growth factor of the cost when the side doubles, along the fitted line."""
         return 2**self.slope
 
 
@@ -221,7 +217,6 @@ def doublings(curve: Curve) -> list[Growth]:
 
 
 def doubled(sides: Sequence[float]) -> list[tuple[float, float]]:
-    """Every pair of a side and its double."""
     return [(a, b) for a in sides for b in sides if math.isclose(b, 2 * a, rel_tol=1e-6)]
 
 

@@ -102,7 +102,6 @@ class LogMean:
         return replace(self, mean=-self.mean)
 
     def reach(self, confidence: float) -> float:
-        """Half of the width of the interval."""
         return student_t(self.freedom, confidence) * math.sqrt(self.error2)
 
     def ratio_interval(self, confidence: float) -> Interval:

@@ -156,7 +156,6 @@ def _sync(folder: Path) -> None:
 
 
 def paths(folder: Path) -> list[Path]:
-    """The checkpoints in a run folder, the newest first."""
     found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
 
@@ -295,7 +294,6 @@ def load_model(path: Path, decay: float | None = None, device: str = "cpu") -> t
 
 
 def discard(folder: Path) -> None:
-    """Delete the checkpoints of a run."""
     for path in paths(folder):
         with suppress(FileNotFoundError):
             path.unlink()

@@ -93,7 +93,6 @@ class Finding:
 
 
 def devices(found: Sequence[Finding]) -> list[str]:
-    """The devices with measured values in findings."""
     return sorted({finding.device for finding in found} - {""})
 
 

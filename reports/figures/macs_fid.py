@@ -23,7 +23,6 @@ from reports.selection import Evidence
 
 
 def draw(evidence: Evidence) -> Drawing:
-    """Draw the figure; it needs no records."""
     with matplotlib.rc_context(STYLE):
         return saved("macs_fid", *macs_against_fid(evidence))
 

@@ -72,7 +72,6 @@ class Row:
         return family(self.model) if self.model else ""
 
     def text(self, key: str) -> str:
-        """A number's cell."""
         value = self.numbers.get(key)
         return self.printed.get(key, "" if value is None else rounded(value).replace(",", ""))
 

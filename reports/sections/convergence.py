@@ -67,7 +67,6 @@ def text(
 
 
 def studies(records: Sequence[Record]) -> list[TrainingStudy]:
-    """The studies among records of any kind, their models in the order of the papers' families."""
     return learning_curves.studies(_ordered(records))
 
 

@@ -85,7 +85,6 @@ class Calibration:
 
     @property
     def misfit(self) -> float:
-        """Root mean square of the residuals."""
         return math.sqrt(fmean(residual**2 for residual in self.residuals))
 
     def of_device(self, device: str | None) -> tuple[Array, Array]:

@@ -38,7 +38,6 @@ class PublishedRow:
 
     @property
     def key(self) -> PassKey:
-        """Key of the pass, for any precision with fp32 tensors."""
         return pass_key(self.model, self.res, BATCH, "fp32", "inference")
 
 
@@ -81,7 +80,6 @@ class Reading:
 
     @property
     def is_impossible(self) -> bool:
-        """Whether it exceeds the limit by more than SLACK."""
         return self.published_s < (1 - SLACK) * self.prediction.fused_floor_s
 
     @property
