@@ -20,11 +20,8 @@ _why_real: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 def build(name: str, task: Task, device: str = "meta", impl: str = "reference") -> nn.Module:
     """Build a backbone by name on a device; any failure of its factory becomes a one-line ValueError.
 
-    On the meta device no initial weights are drawn.
-
-    Raises:
-        ValueError: the name, the task, and what went wrong. Its cause is the original exception, which may
-            be running out of memory.
+    On the meta device no initial weights are drawn. ValueError: the name, the task, and what went wrong. Its
+    cause is the original exception, which may be running out of memory.
     """
     factory = find(name)
     draws = WithoutDraws() if device == "meta" else nullcontext()
@@ -66,11 +63,7 @@ def _real_device() -> str:
 
 
 def require_meta(model: nn.Module) -> None:
-    """Refuse a model that meta tensors cannot bear.
-
-    Raises:
-        ValueError: with what happened on the meta device.
-    """
+    """Refuse a model that meta tensors cannot bear. ValueError: with what happened on the meta device."""
     if reason := why_real(model):
         raise ValueError(f"follows meta tensors, which this model cannot bear: {reason}")
 

@@ -37,11 +37,7 @@ from models.task import LATENTS, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A size, and what the paper's ablations change.
-
-    Raises:
-        ValueError: for an even kernel, which has no middle.
-    """
+    """A size, and what the paper's ablations change. ValueError: for an even kernel, which has no middle."""
 
     width: int  # of the first level; the others are 2 and 4 times as wide
     depths: tuple[int, int, int, int, int]  # blocks down, down, middle, up, up

@@ -132,8 +132,7 @@ def is_plugin(name: str) -> bool:
 def printed(name: str) -> str:
     """The name as published, found in any case; a user's with its arguments in one form.
 
-    Raises:
-        ValueError: an unknown name, with the nearest known ones; an unknown variant, with all there are.
+    ValueError: an unknown name, with the nearest known ones; an unknown variant, with all there are.
     """
     if is_plugin(name):
         return users_names.parse(name).name
@@ -195,8 +194,7 @@ def family_of(name: str) -> str:
 def find(name: str) -> Factory:
     """The factory of a name, ours in any case or a user's.
 
-    Raises:
-        ValueError: an unknown name, a module that cannot be imported, or no callable of that name in it.
+    ValueError: an unknown name, a module that cannot be imported, or no callable of that name in it.
     """
     name = printed(name)
     if not is_plugin(name):
@@ -213,8 +211,7 @@ def published_task(name: str) -> Task:
 def task_at(name: str, height: int, width: int) -> Task:
     """The task of a backbone for images of a height and a width in px.
 
-    Raises:
-        ValueError: sides that are not a multiple of the pixels in a latent.
+    ValueError: sides that are not a multiple of the pixels in a latent.
     """
     try:
         return published_task(name).at(height, width)
@@ -267,8 +264,7 @@ def create(
 def implement(model: "nn.Module", impl: str) -> "nn.Module":
     """A model of `find` in an implementation; its parameters and their names stay.
 
-    Raises:
-        ValueError: an unknown implementation, or a network that has none of that name.
+    ValueError: an unknown implementation, or a network that has none of that name.
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl: must be {' or '.join(IMPLEMENTATIONS)}, got {impl!r}")

@@ -89,8 +89,7 @@ class Task:
     def at(self, height: int, width: int) -> "Task":
         """The same task for images of a height and a width in px.
 
-        Raises:
-            ValueError: sides that are not a multiple of the pixels in a latent.
+        ValueError: sides that are not a multiple of the pixels in a latent.
         """
         if height % self.factor or width % self.factor:
             raise ValueError(
@@ -100,19 +99,14 @@ class Task:
         return replace(self, latent_size=high if high == wide else (high, wide))
 
     def grid(self, patch: int) -> tuple[int, int]:
-        """Rows and columns of patches: (H/P, W/P).
-
-        Raises:
-            ValueError: a side that is not a multiple of the patch.
-        """
+        """Rows and columns of patches: (H/P, W/P). ValueError: a side that is not a multiple of the patch."""
         self.require_multiple(patch, "patch")
         return self.height // patch, self.width // patch
 
     def require_multiple(self, of: int, what: str) -> None:
         """Refuse a latent that a network cannot divide.
 
-        Raises:
-            ValueError: names the side, what it must be a multiple of, and a size that would work.
+        ValueError: names the side, what it must be a multiple of, and a size that would work.
         """
         if self.height % of or self.width % of:
             works = tuple(-(-side // of) * of for side in (self.height, self.width))
@@ -121,8 +115,7 @@ class Task:
     def require_at_least(self, side: int, what: str) -> None:
         """Refuse a latent that is too small for a network.
 
-        Raises:
-            ValueError: names the least side, what it comes from, and a size that would work.
+        ValueError: names the least side, what it comes from, and a size that would work.
         """
         if min(self.height, self.width) < side:
             works = (max(self.height, side), max(self.width, side))
@@ -150,9 +143,7 @@ def named_task(name: str) -> Task:
     """A task of images of 256 px by name: sd-f8, f16d32, pixels, or with another prediction, sd-f8:velocity.
 
     Epsilon comes with a learned variance, other predictions without.
-
-    Raises:
-        ValueError: an unknown name or prediction.
+    ValueError: an unknown name.
     """
     space, colon, prediction = name.partition(":")
     if space not in TASKS or (colon and prediction not in TIMES):

@@ -110,11 +110,7 @@ class Head(nn.Module):
 
 
 def require_odd(kernel: int) -> None:
-    """Refuse a kernel without a middle.
-
-    Raises:
-        ValueError: names the odd neighbours.
-    """
+    """Refuse a kernel without a middle. ValueError: names the odd neighbours."""
     if kernel < 1 or kernel % 2 == 0:
         near = f"{kernel - 1} or {kernel + 1}" if kernel > 1 else "1"
         raise ValueError(f"kernel: must be odd, got {kernel}; {near} would work")

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 def published_task(name: str) -> Task:
     """The task of a user's model: what its arguments say, else latents of 32 x 32 x 4.
 
-    Raises:
-        ValueError: the form of the name, a config.json that is none, or a value that no task has.
+    ValueError: the form of the name, a config.json that is none, or a value that no task has.
     """
     model = names.parse(name)
     try:
@@ -81,8 +80,7 @@ class UserFactory:
 def factory(name: str) -> Factory:
     """Import a user's model and return its factory.
 
-    Raises:
-        ValueError: the form of the name, no such file, no callable of that name in it, or what it raises.
+    ValueError: the form of the name, no such file, no callable of that name in it, or what it raises.
     """
     model = names.parse(name)
     if model.is_diffusers:
@@ -120,8 +118,7 @@ def _loaded(model: UserModel, located: files.Located) -> object:
 def sources(name: str) -> set[Path]:
     """Source files of a user's model: its own, and those of its repository that it imports.
 
-    Raises:
-        ValueError: the form of the name, or no such file.
+    ValueError: the form of the name, or no such file.
     """
     model = names.parse(name)
     if model.is_diffusers:

@@ -58,8 +58,7 @@ def adapt(model: nn.Module, *, conditional: bool = True) -> None:
 def arguments(model: nn.Module, *, conditional: bool = True) -> Mapping[str, str] | None:
     """The letter that each argument of a network's `forward` gets; None if x, t, y fit in this order.
 
-    Raises:
-        UnfitError: as `adapt`.
+    UnfitError: as `adapt`.
     """
     try:
         parameters = list(inspect.signature(model.forward).parameters.values())

@@ -55,11 +55,7 @@ def is_users(name: str) -> bool:
 
 
 def parse(name: str) -> UserModel:
-    """Take a name apart.
-
-    Raises:
-        ValueError: another form, or arguments that are not key=value.
-    """
+    """Take a name apart. ValueError: another form, or arguments that are not key=value."""
     found = _FORM.fullmatch(name)
     where, attribute = (found["where"], found["attribute"] or "") if found else ("", "")
     if found is None or bool(attribute) == where.endswith(".json"):
@@ -72,8 +68,7 @@ def parse(name: str) -> UserModel:
 def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
     """The name with more arguments.
 
-    Raises:
-        ValueError: as `parse`, or an argument given twice with different values.
+    ValueError: as `parse`, or an argument given twice with different values.
     """
     model = parse(name)
     for key, value in arguments.items():
