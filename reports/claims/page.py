@@ -61,16 +61,13 @@ def page(records: Sequence[Record]) -> Page:
     ]
     parts += [drawing.picture.markdown for drawing in drawings]
     for heading, quantities in PARTS:
-        parts += [f"## {heading}", *_part(_of(found, quantities), quantities, evidence, records)]
+        of = [finding for finding in found if finding.claim.quantity in quantities]
+        parts += [f"## {heading}", *_part(of, quantities, evidence, records)]
     parts += _shares(records)
     stamps = _stamps(found)
     if stamps["values"]:
         parts += ["## Software and dates of the values", markdown(stamps)]
     return Page(text="\n\n".join(parts) + "\n", summary=_summary(found), drawings=drawings, findings=found)
-
-
-def _of(found: Sequence[Finding], quantities: Sequence[str]) -> list[Finding]:
-    return [finding for finding in found if finding.claim.quantity in quantities]
 
 
 # words

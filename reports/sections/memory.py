@@ -27,7 +27,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     shown = [
         record
         for record in cases
-        if not _is_cpu_peak(record)
+        if not (isinstance(record, Memory) and record.case.device == "cpu")
         and (case := _case(record)).limit_bytes is None
         and case.batch.bit_count() == 1
     ]
@@ -62,10 +62,6 @@ def newest(records: Sequence[Record]) -> list[Record]:
 def _case(record: Record) -> MemoryCase:
     assert isinstance(record.case, MemoryCase)
     return record.case
-
-
-def _is_cpu_peak(record: Record) -> bool:
-    return isinstance(record, Memory) and record.case.device == "cpu"
 
 
 def _setting(record: Record) -> Setting:

@@ -1,6 +1,6 @@
 """The report's section on trained networks: spectra of predicted noise, use of channels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.records.base import Environment, Record
+from bench.records.base import Record
 from bench.records.probes import BANDS, CHANNELS, DEAD, SPECTRA, ChannelScores, Level, Probe, Spectrum, layers
 from bench.store.codec import newest
 from reports import objectives
@@ -85,18 +85,10 @@ def _inputs(group: Sequence[A]) -> str:
     probe, first = group[0].case.probe, group[0]
     batches = ", ".join(sorted({str(one.case.batch) for one in group}, key=int))
     return (
-        f"{probe.images} validation images of {_data(probe)}, the same images and noise for all, objective "
-        f"{probe.objective}; {first.environment.device}, {first.case.precision}, batch {batches}, "
-        f"{_software(one.environment for one in group)}."
+        f"{probe.images} validation images of {probe.data} (sha256 {probe.data_sha256}), the same images and "
+        f"noise for all, objective {probe.objective}; {first.environment.device}, {first.case.precision}, batch {batches}, "
+        f"{'; '.join(dict.fromkeys(stamp(one.environment) for one in group))}."
     )
-
-
-def _data(probe: Probe) -> str:
-    return f"{probe.data} (sha256 {probe.data_sha256})"
-
-
-def _software(environments: Iterable[Environment]) -> str:
-    return "; ".join(dict.fromkeys(map(stamp, environments)))
 
 
 def _line(group: Sequence[A], at: int) -> dict[str, object]:
