@@ -86,8 +86,8 @@ def _inputs(group: Sequence[A]) -> str:
     batches = ", ".join(sorted({str(one.case.batch) for one in group}, key=int))
     return (
         f"{probe.images} validation images of {probe.data} (sha256 {probe.data_sha256}), the same images and "
-        f"noise for all, objective {probe.objective}; {first.environment.device}, {first.case.precision}, batch {batches}, "
-        f"{'; '.join(dict.fromkeys(stamp(one.environment) for one in group))}."
+        f"noise for all, objective {probe.objective}; {first.environment.device}, {first.case.precision}, "
+        f"batch {batches}, {'; '.join(dict.fromkeys(stamp(one.environment) for one in group))}."
     )
 
 

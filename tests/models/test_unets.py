@@ -27,9 +27,9 @@ def test_output_equals_that_of_the_released_code(name: str) -> None:
     model = golden_calls.build(name, golden)
 
     def error(which: str) -> float:
-        with torch.no_grad():
-            out = model(*golden_calls.inputs(golden))
-        return golden_calls.error(out, torch.from_numpy(golden.outputs[which]))
+        with torch.no_grad():  # the last image: images do not depend on each other
+            out = model(*(values[-1:] for values in golden_calls.inputs(golden)))
+        return golden_calls.error(out, torch.from_numpy(golden.outputs[which][-1:]))
 
     # float32 arithmetic accounts for 2e-6; a wrong eps would show as 1e-4 here
     assert error("out") < 1e-5

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from baselines import load
 from bench.measure import golden_calls
 from models import create
 from models.registry import task_at
-from models.weights import official_name
 
 SMALL = "tests.narrow:uvit"
 
@@ -18,8 +16,6 @@ SMALL = "tests.narrow:uvit"
 def test_output_equals_the_release_with_norms_and_positions() -> None:
     golden = golden_calls.read("U-ViT-L/2")
     model = golden_calls.build("U-ViT-L/2", golden)
-    weights = {official_name(model, key): value.numpy() for key, value in model.state_dict().items()}
-    assert load.fill_sha256(weights) == golden.meta["fill_sha256"]
     with torch.no_grad():  # one of the two images: they do not depend on each other
         out = model(*(values[1:] for values in golden_calls.inputs(golden)))
     assert golden_calls.error(out, torch.from_numpy(golden.out[1:])) < 1e-5
