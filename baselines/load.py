@@ -6,7 +6,7 @@ The rows of the files name their sources; README.md describes the files.
 # mypy: implicit-reexport
 # ruff: noqa: F401
 
-from baselines._files import ROOT
+from baselines._files import ROOT, rows
 from baselines.claims import QUANTITIES, Claim, claims
 from baselines.golden import (
     Golden,

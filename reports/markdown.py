@@ -37,6 +37,11 @@ def markdown(columns: Mapping[str, Sequence[str]], records: Sequence[Sequence[Re
     return layout(list(columns), rows, "md").rstrip() + _sources(records)
 
 
+def of_rows(rows: Sequence[Mapping[str, str]]) -> str:
+    """Lay out the rows of a file of baselines without their sources."""
+    return markdown({name: [row[name] for row in rows] for name in rows[0] if name != "source"})
+
+
 def table(described: Table[Row], rows: Sequence[Any]) -> str:
     """Lay out rows by a table's description, with the keys of their records."""
     header, cells = texts(described, rows)

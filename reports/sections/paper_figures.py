@@ -1,7 +1,6 @@
 """The papers' figures of numbers: where each is regenerated, FCDM's Figure 6 and DiCo's Figure 3."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from baselines import load
 from bench.analysis import training_cost
@@ -12,7 +11,7 @@ from reports.conditions import per_image
 from reports.figures import paper_figures as figure
 from reports.figures.paper_figures import Pass, Training
 from reports.figures.plots import Drawing
-from reports.markdown import BLANK, Columns, images, markdown
+from reports.markdown import BLANK, Columns, images, markdown, of_rows
 from reports.naming import order
 from reports.published import SETTINGS
 from reports.selection import Evidence, Setting, Timing, gather
@@ -20,37 +19,15 @@ from reports.selection import Evidence, Setting, Timing, gather
 DRAWN = 16  # maximum models of measured passes in a figure, the papers' first
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperFigure:
-    """A figure of a paper, and where its numbers stand."""
-
-    figure: str
-    shows: str
-    here: str
-
-
-FIGURES = (
-    PaperFigure(figure="FCDM Figure 2, DiCo Figure 2", shows="FID against MACs", here="plot in report.md"),
-    PaperFigure(figure="FCDM Figure 5", shows="FID by step", here="FCDM Table 8; plot in training.md"),
-    PaperFigure(figure="FCDM Figure 6", shows="cost of a training, throughput", here="plot on this page"),
-    PaperFigure(figure="FCDM Figures 7, 8", shows="channels, spectra", here="published only, see the end"),
-    PaperFigure(figure="DiCo Figure 3", shows="time and FID at 512 px", here="plot on this page"),
-    PaperFigure(figure="DiCo Figures 5, 9", shows="channels, loss", here="published only, see the end"),
-    PaperFigure(figure="DiCo Figure 8", shows="FID by step", here="DiCo Table 7; plot in training.md"),
-)
-
-
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; without records only the published columns are filled."""
     evidence = gather(records)
-    columns: Columns = {
-        "figure": [one.figure for one in FIGURES],
-        "shows": [one.shows for one in FIGURES],
-        "regenerated as": [one.here for one in FIGURES],
-    }
     trained, training = _trainings(evidence)
     timed, runtime = _runtimes(evidence)
-    return "\n\n".join([f"## Figures\n\n{markdown(columns)}", trained, timed]), [training, runtime]
+    return "\n\n".join([f"## Figures\n\n{of_rows(load.rows('figures.csv'))}", trained, timed]), [
+        training,
+        runtime,
+    ]
 
 
 def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
