@@ -6,10 +6,12 @@ processes do, and no interleaved comparison decides between them, the answer is 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.analysis import published_fid
 from bench.analysis.memory_fit import GIB
 from bench.records.base import Environment, ModelCase, Record, Size, height_width, size_text
+from bench.records.counts import MacCount
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
 from bench.stats import processes
@@ -89,15 +91,15 @@ def _where(setting: Setting, res: Size, letters: str) -> str:
 def _fastest(where: str, question: str, group: Sequence[Throughput], timings: Timings | None) -> Answer:
     ranked = sorted(group, key=lambda one: (-one.images_per_s, order(one.case.model)))
     best = [*ranked[:1], *(one for one in ranked[1:] if not _is_slower(one, ranked[0], timings))]
+    text = _listed(f"{one.case.model} {images(one)} images/s" for one in best)
     return Answer(
-        where=where,
-        question=question,
-        best=tuple(one.case.model for one in best),
-        text=_listed(f"{one.case.model} {images(one)} images/s" for one in best),
-        status="measured",
-        among=tuple(one.case.model for one in ranked),
-        records=tuple(ranked),
-    )
+        where=where, question=question, best=tuple(one.case.model for one in best), text=text,
+        status="measured", **_among(ranked),
+    )  # fmt: skip
+
+
+def _among(ranked: Sequence[Throughput | MacCount | Memory]) -> dict[str, Any]:
+    return {"among": tuple(one.case.model for one in ranked), "records": tuple(ranked)}
 
 
 def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bool:
@@ -185,22 +187,11 @@ def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -
     counts = [count for model in models if (count := evidence.count(model, res, OUR_RULES[:1]))]
     if not counts:
         return []
-    ranked = sorted(counts, key=lambda one: (one.macs / one.case.batch, order(one.case.model)))
-    best = ranked[0]
-    text = (
-        f"{best.case.model} {gmacs(best.macs / best.case.batch)} GMACs, {best.params / 1e6:.1f} M parameters"
-    )
-    return [
-        Answer(
-            where=where,
-            question=LEANEST,
-            best=(best.case.model,),
-            text=text,
-            status="counted",
-            among=tuple(one.case.model for one in ranked),
-            records=tuple(ranked),
-        )
-    ]
+    ranked = sorted(counts, key=lambda one: (one.macs_per_image, order(one.case.model)))
+    best, name = ranked[0], ranked[0].case.model
+    text = f"{name} {gmacs(best.macs_per_image)} GMACs, {best.params / 1e6:.1f} M parameters"
+    found = Answer(where=where, question=LEANEST, best=(name,), text=text, status="counted", **_among(ranked))
+    return [found]
 
 
 def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
@@ -261,15 +252,14 @@ def _least_memory(group: Sequence[Memory]) -> Answer:
     best, predicted = ranked[0], ranked[0].case.is_predicted
     letters = size(best.case.model)
     device = "any GPU" if predicted else best.environment.device
+    text = f"{best.case.model} {significant(best.peak_bytes / GIB)} GiB"
     return Answer(
         where=f"{device}, {best.case.settings}" + (f", size {letters}" if letters else ""),
         question=MEMORY,
         best=(best.case.model,),
-        text=_listed(f"{one.case.model} {significant(one.use.peak_bytes / GIB)} GiB" for one in ranked[:1])
-        + (" of live tensors" if predicted else ""),
+        text=text + (" of live tensors" if predicted else ""),
         status="predicted" if predicted else "measured",
-        among=tuple(one.case.model for one in ranked),
-        records=tuple(ranked),
+        **_among(ranked),
     )
 
 

@@ -14,7 +14,7 @@ then precision if one is published, then batch.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from baselines import load
@@ -217,15 +217,8 @@ def _of_counts(claim: Claim, evidence: Evidence) -> list[Finding]:
         ours, theirs = (evidence.count(name, res, PAPERS_RULES) for name in (model, reference))
         if ours is not None and theirs is not None and ours.case.counter == theirs.case.counter:
             ratio = (ours.macs / ours.case.batch) / (theirs.macs / theirs.case.batch)
-            one = Finding(
-                claim=claim,
-                model=model,
-                reference=reference,
-                counted=ratio,
-                counter=ours.case.counter,
-                counted_in=(ours, theirs),
-            )
-            found.append(one)
+            (one,) = _counted(claim, ratio, ours.case.counter, (ours, theirs))
+            found.append(replace(one, model=model, reference=reference))
     return list({(one.model, one.reference): one for one in found}.values())
 
 
@@ -234,17 +227,14 @@ def _of_parameters(claim: Claim, evidence: Evidence) -> list[Finding]:
     counted = evidence.count(claim.model, claim.sizes[0], PAPERS_RULES)
     if counted is None:
         return []
-    millions = counted.params_trainable / 1e6
-    return [
-        Finding(
-            claim=claim,
-            model=claim.model,
-            reference="",
-            counted=millions,
-            counter="trainable parameters, M",
-            counted_in=(counted,),
-        )
-    ]
+    return _counted(claim, counted.params_trainable / 1e6, "trainable parameters, M", (counted,))
+
+
+def _counted(
+    claim: Claim, value: float, counter: str, counted_in: tuple[MacCount, ...], note: str = ""
+) -> list[Finding]:
+    finding = Finding(claim=claim, model=claim.model, reference=claim.reference, note=note)
+    return [replace(finding, counted=value, counter=counter, counted_in=counted_in)]
 
 
 def _of_losses(claim: Claim, records: Sequence[Record]) -> list[Finding]:
@@ -265,17 +255,8 @@ def _of_training_macs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
         least = "at most " if theirs.is_lower_bound else ""
         ratio = ours.release_flops / theirs.release_flops
         note = f"of FLOPs as the releases run, recomputed blocks included: {least}{ratio:.3f}"
-    return [
-        Finding(
-            claim=claim,
-            model=claim.model,
-            reference=claim.reference,
-            counted=ours.from_counted / theirs.from_counted,
-            counter="3 x MACs x images",
-            counted_in=(*ours.counted, *theirs.counted),
-            note=note,
-        )
-    ]
+    ratio = ours.from_counted / theirs.from_counted
+    return _counted(claim, ratio, "3 x MACs x images", (*ours.counted, *theirs.counted), note)
 
 
 def _of_epochs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
@@ -287,16 +268,8 @@ def _of_epochs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
     if ours is None or theirs is None:
         return []
     a, b = printed_epochs(claim)
-    return [
-        Finding(
-            claim=claim,
-            model=claim.model,
-            reference=claim.reference,
-            counted=a * ours.macs / ours.case.batch / (b * theirs.macs / theirs.case.batch),
-            counter="published epochs x MACs",
-            counted_in=(ours, theirs),
-        )
-    ]
+    ratio = a * ours.macs_per_image / (b * theirs.macs_per_image)
+    return _counted(claim, ratio, "published epochs x MACs", (ours, theirs))
 
 
 def _of_memory(claim: Claim, records: Sequence[Record]) -> list[Finding]:
