@@ -1,7 +1,8 @@
 """The rows of the results table: every record, and every published number that has a column."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 from baselines import load
@@ -109,7 +110,7 @@ def _rows(record: Record) -> list[Row]:
     return [row]
 
 
-def _numbers(record: Record) -> dict[str, float]:
+def _numbers(record: Record | InterleavedPasses) -> dict[str, float]:
     """The numbers that a record has as properties."""
     found = {one.key: getattr(record, one.field, None) for one in QUANTITIES if one.field}
     return {
@@ -122,9 +123,8 @@ def _passes(record: Comparison, row: Row) -> list[Row]:
     found = []
     for arm, case in enumerate(record.case.arms):
         passes = InterleavedPasses(runs=(record,), arm=arm)
-        one = Row(**{**vars(row), "model": case.model, "what": "interleaved pass"})
-        one.settings, one.interval = ", ".join(case.details), passes.images_per_s_interval
-        one.numbers = {"rate": passes.images_per_s, "ms": 1e3 * passes.median_s}
+        one = replace(row, model=case.model, what="interleaved pass", settings=", ".join(case.details))
+        one.numbers, one.interval = _numbers(passes), passes.images_per_s_interval
         one.result = "; ".join([f"interval: {record.interval_covers}", *record.noise(arm)])
         found.append(one)
     return found
@@ -133,19 +133,13 @@ def _passes(record: Comparison, row: Row) -> list[Row]:
 def _pairs(record: Comparison, row: Row) -> list[Row]:
     """A row for every pair of models, the first over the second."""
     found = []
-    for arm, model in enumerate(record.arms):
-        for against, other in enumerate(record.arms):
-            if against >= arm:
-                continue
-            refused = ratios.why_refused(record, arm, against)
-            interval = ratios.ratio_interval(record, arm, against)
-            verdict = refused or ratios.verdict(interval, record.margin)
-            settings = ", ".join(filter(None, (f"over {other}", row.settings)))
-            one = Row(
-                **{**vars(row), "model": model, "settings": settings, "result": verdict, "other": other}
-            )
-            one.numbers, one.interval = {"ratio": record.ratio(arm, against)}, interval
-            found.append(one)
+    for (against, other), (arm, model) in combinations(enumerate(record.arms), 2):
+        interval = ratios.ratio_interval(record, arm, against)
+        verdict = ratios.why_refused(record, arm, against) or ratios.verdict(interval, record.margin)
+        settings = ", ".join(filter(None, (f"over {other}", row.settings)))
+        one = replace(row, model=model, settings=settings, result=verdict, other=other, interval=interval)
+        one.numbers = {"ratio": record.ratio(arm, against)}
+        found.append(one)
     return found
 
 
