@@ -38,7 +38,7 @@ REPORT = "report.md"
 Section = Callable[[Sequence[Record]], tuple[str, list[Drawing]]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Topic:
     """A page of sections."""
 
@@ -50,51 +50,35 @@ class Topic:
 
 TOPICS = (
     Topic(
-        file="counting.md",
-        title="Counting",
-        about="parameters and MACs of every model, under every counter",
-        sections=(overview.counts, counters.section),
+        "counting.md", "Counting", "parameters and MACs of every model, under every counter",
+        (overview.counts, counters.section),
     ),
     Topic(
-        file="speed.md",
-        title="Speed",
-        about="ranks and images/s under every setting, rooflines, repeats, golden outputs",
-        sections=(
+        "speed.md", "Speed", "ranks and images/s under every setting, rooflines, repeats, golden outputs",
+        (
             *(fairness.section, overview.speeds, roofline.section, kernels.section, repeats.section),
             golden.section,
         ),
     ),
+    Topic("memory.md", "Memory", "peak memory, largest batches, the papers' GPUs", (memory.section,)),
     Topic(
-        file="memory.md",
-        title="Memory",
-        about="peak memory, largest batches, the papers' GPUs",
-        sections=(memory.section,),
+        "scaling.md", "Scaling with resolution",
+        "exponents of time, MACs, bytes and memory; slow-downs", (resolution.section,),
     ),
     Topic(
-        file="scaling.md",
-        title="Scaling with resolution",
-        about="exponents of time, MACs, bytes and memory; slow-downs",
-        sections=(resolution.section,),
+        "training.md", "Training", "steps, the cost of a training, losses, samples, trained networks",
+        (training_cost.section, convergence.section, samples.section, trained_networks.section),
     ),
     Topic(
-        file="training.md",
-        title="Training",
-        about="steps, the cost of a training, losses, samples, trained networks",
-        sections=(training_cost.section, convergence.section, samples.section, trained_networks.section),
+        "predictions.md", "Predictions", "speed and memory on GPUs that were not measured, with their errors",
+        (projection.section,),
     ),
     Topic(
-        file="predictions.md",
-        title="Predictions",
-        about="speed and memory on GPUs that were not measured, with their errors",
-        sections=(projection.section,),
+        "paper-tables.md", "The papers' tables",
+        "published cells and figures with their counted and measured counterparts",
+        (paper_figures.section, paper_tables.section),
     ),
-    Topic(
-        file="paper-tables.md",
-        title="The papers' tables",
-        about="published cells and figures with their counted and measured counterparts",
-        sections=(paper_figures.section, paper_tables.section),
-    ),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
