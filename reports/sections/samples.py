@@ -50,8 +50,8 @@ ABOUT_PICTURES = (
 )
 ABOUT_RATIOS = (
     "Ratios of speeds to the DiT of the same size, of the passes alone and of whole pictures; the decoder "
-    "counts with the median of both models' chains. The models were timed one after another: the 95 % "
-    "intervals have the spread between processes (8 %), and a ratio from `bench.versus` is more exact."
+    "counts with the median of both models' chains. The models were timed one after another, not in "
+    "interleaved rounds: the 95 % intervals have the spread between processes (8 %)."
 )
 
 
