@@ -146,15 +146,14 @@ RATIOS = Table[PictureRatio](
     columns=(
         Column("model", lambda row: row.run.case.model_and_impl),
         Column("reference", lambda row: row.reference.case.model_and_impl),
-        Column("settings", lambda row: row.run.case.settings),
-        Column("steps", lambda row: row.run.case.steps),
+        *fields("run.case.settings", "run.case.steps"),
         Column("guidance", lambda row: row.run.case.guidance, "{:g}".format),
         Column("speed ratio, network", lambda row: row.network, _ratio),
         Column("95 % interval, network", lambda row: row.network_interval, interval_text),
         Column("speed ratio, whole pictures", lambda row: row.whole, _ratio),
         Column("95 % interval, whole pictures", lambda row: row.whole_interval, interval_text),
         Column("decoder, % of the model's time", lambda row: row.run.share(row.run.decoder_s), percent),
-        Column("device", lambda row: row.run.environment.device),
+        *fields("run.environment.device"),
     ),
     records=lambda row: (row.run, row.reference),
 )

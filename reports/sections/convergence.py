@@ -9,9 +9,10 @@ from bench.analysis.learning_curves import Axis, Estimate, TrainingStudy
 from bench.analysis.loss_comparison import LossDifference, RelativeChange, SpeedUp
 from bench.analysis.rankings import Ranking
 from bench.records.base import Record, Skipped, height_width
+from bench.records.columns import PROVENANCE
 from bench.records.training import TrainingCase, TrainingRun
 from bench.tables.numbers import BLANK
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 from reports import objectives
 from reports.figures import learning_curves as figures
 from reports.figures.plots import Drawing, fullest
@@ -180,19 +181,11 @@ def _failures(study: TrainingStudy) -> str:
 _FAILED = Table[TrainingRun](
     title="Configurations in which every run failed",
     columns=(
-        Column("model", lambda r: r.case.model, of_case=True),
-        Column("seed", lambda r: r.case.seed, of_case=True),
-        Column("data", lambda r: r.case.recipe.data, of_case=True),
-        Column("objective", lambda r: r.case.recipe.objective, of_case=True),
+        *fields("case.model", "case.seed", "case.recipe.data", "case.recipe.objective"),
         Column("learning rate", lambda r: f"{r.case.recipe.learning_rate:g}", of_case=True),
-        Column("steps", lambda r: r.case.recipe.steps, of_case=True),
-        Column("batch", lambda r: r.case.recipe.batch, of_case=True),
-        Column("precision", lambda r: r.case.precision, of_case=True),
+        *fields("case.recipe.steps", "case.recipe.batch", "case.precision"),
         Column("failure", lambda r: f"{r.status}: {r.reason}", of_case=True),
-        Column("device", lambda r: r.environment.device, of_case=True),
-        Column("torch", lambda r: r.environment.torch, of_case=True),
-        Column("commit", lambda r: r.environment.commit, of_case=True),
-        Column("date", lambda r: r.environment.date[:10], of_case=True),
+        *PROVENANCE,
     ),
 )
 
