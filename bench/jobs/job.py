@@ -11,17 +11,12 @@ from bench.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """Measurement of one case in several fresh processes.
-
-    Attributes:
-        processes: their number.
-        one: measures in the next process, given the records of the earlier ones; a failure ends the case.
-        merge: one record of the records of some processes and their number.
-    """
+    """Measurement of one case in several fresh processes."""
 
     processes: int
+    # measures in the next process, given the records of the earlier ones; a failure ends the case
     one: Callable[[Sequence[Any]], Record]
-    merge: Callable[[Sequence[Any], int], Record]
+    merge: Callable[[Sequence[Any], int], Record]  # the records of some processes and their number
 
     def measure(self) -> Record:
         """All processes in turn."""

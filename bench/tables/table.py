@@ -28,27 +28,16 @@ def plain(value: Any) -> str:  # noqa: ANN401 - a cell holds any value
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """One column.
+    """One column."""
 
-    Attributes:
-        heading: with the unit; not in CSV and JSON.
-        value: returns the raw value of a row, for CSV and JSON; None without one.
-        text: formats the value.
-        key: name in CSV and JSON; by default the heading in lower case with underscores.
-        of_case: the value comes from the case, which a skipped row has too.
-        optional: hidden, except in CSV and JSON, if every row has the value `usual`.
-        usual: the default value of an optional column.
-        raw: in CSV and JSON only.
-    """
-
-    heading: str
-    value: Callable[[Any], Any]
-    text: Callable[[Any], str] = plain
-    key: str = ""
-    of_case: bool = False
-    optional: bool = False
+    heading: str  # with the unit; not in CSV and JSON
+    value: Callable[[Any], Any]  # raw value of a row, for CSV and JSON; None without one
+    text: Callable[[Any], str] = plain  # formats the value
+    key: str = ""  # name in CSV and JSON; by default the heading in lower case with underscores
+    of_case: bool = False  # the value comes from the case, which a skipped row has too
+    optional: bool = False  # hidden, except in CSV and JSON, if every row has the value `usual`
     usual: Any = None
-    raw: bool = False
+    raw: bool = False  # in CSV and JSON only
 
     @property
     def name(self) -> str:
@@ -62,16 +51,11 @@ class Column(Generic[Row]):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Generic[Row]):
-    """Columns of one kind of row; rendered by `bench.tables.render` for commands and the report.
+    """Columns of one kind of row; rendered by `bench.tables.render` for commands and the report."""
 
-    Attributes:
-        title: a noun phrase.
-        columns: in order.
-        records: returns the source records of a row; by default the row itself.
-    """
-
-    title: str
+    title: str  # a noun phrase
     columns: tuple[Column[Row], ...]
+    # the source records of a row; by default the row itself
     records: Callable[[Row], Sequence[Any]] = field(default=lambda row: (row,))
 
 
