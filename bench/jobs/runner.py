@@ -14,15 +14,10 @@ from bench.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Records of some jobs.
+    """Records of some jobs."""
 
-    Attributes:
-        records: one for each job, in order.
-        stored: number of records that were already stored.
-    """
-
-    records: tuple[Record, ...]
-    stored: int
+    records: tuple[Record, ...]  # one for each job, in order
+    stored: int  # number of records that were already stored
 
 
 def run(jobs: Sequence[Job], store: Store | None, *, force: bool, begin: Callable[[str], None]) -> Results:

@@ -94,19 +94,12 @@ def uses_half_on_cpu(job: Job) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Results of a sweep.
+    """Results of a sweep."""
 
-    Attributes:
-        statuses: number of executed jobs by status.
-        stored: number of jobs that were already stored.
-        left: jobs beyond the budget.
-        left_s: estimated seconds of the jobs beyond the budget.
-    """
-
-    statuses: Counter[str]
-    stored: int
-    left: list[Planned] = field(default_factory=list)
-    left_s: float = 0.0
+    statuses: Counter[str]  # number of executed jobs by status
+    stored: int  # number of jobs that were already stored
+    left: list[Planned] = field(default_factory=list)  # jobs beyond the budget
+    left_s: float = 0.0  # estimated seconds of the jobs beyond the budget
 
 
 def is_stored(planned: Planned, store: Store, *, any_software: bool) -> bool:

@@ -31,17 +31,11 @@ LARGE = 16  # px; above this side the first convolution also has stride 2
 
 @dataclass(frozen=True, kw_only=True)
 class Extractor:
-    """A network that maps images to features.
+    """A network that maps images to features."""
 
-    Attributes:
-        network: images (n, C, H, W) in [-1, 1] -> features (n, D).
-        distance: name of the Fréchet distance in these features.
-        note: remark printed with the numbers.
-    """
-
-    network: Callable[[Tensor], Tensor]
-    distance: str
-    note: str
+    network: Callable[[Tensor], Tensor]  # images (n, C, H, W) in [-1, 1] -> features (n, D)
+    distance: str  # name of the Fréchet distance in these features
+    note: str  # remark printed with the numbers
     device: str
 
     @torch.inference_mode()

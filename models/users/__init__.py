@@ -40,17 +40,11 @@ def _given(model: UserModel) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class UserFactory:
-    """Builds a user's model for a task.
+    """Builds a user's model for a task."""
 
-    Attributes:
-        name: of the model.
-        constructor: a class, a function, or a network made at import.
-        arguments: its keywords given by the user.
-    """
-
-    name: str
-    constructor: Any
-    arguments: Mapping[str, Any]
+    name: str  # of the model
+    constructor: Any  # a class, a function, or a network made at import
+    arguments: Mapping[str, Any]  # its keywords given by the user
 
     def __call__(self, task: Task) -> "nn.Module":
         """Build the model.

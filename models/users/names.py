@@ -21,17 +21,11 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True)
 class UserModel:
-    """A user's model by name.
+    """A user's model by name."""
 
-    Attributes:
-        where: a path ending in .py, a dotted module, "diffusers", or a path ending in .json.
-        attribute: what is called to build it; blank for a config.json.
-        arguments: keywords given by the user, which replace those of the task.
-    """
-
-    where: str
-    attribute: str
-    arguments: Mapping[str, Any]
+    where: str  # a path ending in .py, a dotted module, "diffusers", or a path ending in .json
+    attribute: str  # what is called to build it; blank for a config.json
+    arguments: Mapping[str, Any]  # keywords given by the user, which replace those of the task
 
     @property
     def is_file(self) -> bool:
