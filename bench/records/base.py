@@ -216,6 +216,11 @@ class ModelCase(SizedCase):
         return words + ["--attention", self.attention] * (self.attention != "auto")
 
     @property
+    def weights_options(self) -> list[object]:
+        """The file of weights by its name, without its folder."""
+        return [] if self.weights == "random" else ["--weights", file_name(self.weights)]
+
+    @property
     def settings(self) -> str:
         """256 px, batch 64, bf16, and the settings that differ from their defaults."""
         return ", ".join([self.size, self.precision, *self.nondefault_settings])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import TRAINING, ModelCase, Record, are_times, file_name, register
+from bench.records.base import TRAINING, ModelCase, Record, are_times, register
 from bench.records.columns import ENVIRONMENT, RUN
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, processes, series
@@ -42,15 +42,14 @@ class SamplingCase(ModelCase):
 
     @property
     def command(self) -> tuple[object, ...]:
-        weights, _, ema = self.weights.partition(", ema ")
+        ema = self.weights.partition(", ema ")[2]
         sizes = ["--batch", self.batch] if ema else self.size_options
         words = ["bench.sample", *sizes, "--objective", self.objective, "--sampler", self.sampler]
         words += ["--steps", self.steps, "--guidance", f"{self.guidance:g}", "--n", self.images]
         words += ["--guided-channels", self.guided_channels] * (self.guidance != 1)
         words += ["--seed", self.seed, "--device", self.device, "--precision", self.precision]
         words += ["--classes", *self.classes] if self.classes else []
-        words += ["--weights", file_name(weights)] if weights != "random" else []
-        words += ["--ema", ema] if ema else []
+        words += [*self.weights_options, *["--ema", ema] * bool(ema)]
         return *words, *self.switch_options()
 
 

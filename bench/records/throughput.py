@@ -34,7 +34,7 @@ class PassCase(ModelCase):
     @property
     def pass_options(self) -> list[object]:
         words: list[object] = ["--work", self.work, "--device", self.device, "--precision", self.precision]
-        words += self.switch_options()
+        words += [*self.switch_options(), *self.weights_options]
         return words + ["--checkpointing", "off"] * (self.work == "training" and not self.checkpointing)
 
     @property
