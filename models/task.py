@@ -18,28 +18,17 @@ _SPACES = {(8, 4): "sd-f8"}  # (px a value, channels) -> a name other than f16d3
 
 @dataclass(frozen=True)
 class Task:
-    """Class-conditional denoising of latents or pixels.
+    """Class-conditional denoising of latents or pixels. ValueError: a value that no task has."""
 
-    Args:
-        latent_size: side of the latent, or (height, width): an image's side / factor.
-        in_channels: channels C of the latent.
-        num_classes: labels run from 0 to num_classes - 1; num_classes itself is the null class.
-        learn_sigma: the output has twice the channels, the second half for the variance.
-        given_channels: how many of the C, from the last, are not predicted: an upsampler's small image.
-        factor: px of an image's side for each value of the latent's; 1: the latents are pixels.
-        prediction: the output; it decides what t is.
-
-    Raises:
-        ValueError: for a size or a count below one, an unknown prediction, or nothing left to predict.
-    """
-
-    latent_size: int | tuple[int, int] = 32
-    in_channels: int = 4
-    num_classes: int = 1000
-    learn_sigma: bool = True
-    given_channels: int = 0
-    factor: int = 8
-    prediction: Prediction = "epsilon"
+    latent_size: int | tuple[int, int] = (
+        32  # side of the latent, or (height, width): an image's side / factor
+    )
+    in_channels: int = 4  # channels C of the latent
+    num_classes: int = 1000  # labels from 0 to num_classes - 1; num_classes itself is the null class
+    learn_sigma: bool = True  # the output has twice the channels, the second half for the variance
+    given_channels: int = 0  # of the C, from the last, not predicted: an upsampler's small image
+    factor: int = 8  # px of an image's side for each value of the latent's; 1: the latents are pixels
+    prediction: Prediction = "epsilon"  # the output; it decides what t is
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
