@@ -106,10 +106,7 @@ def lines(record: OperatorComparison, peaks: Peaks | None) -> list[Line]:
 
 
 def floors_s(case: KernelCase, peaks: Peaks | None) -> tuple[float | None, float | None]:
-    """Minimum seconds of one operation by its bytes, and by its FLOPs; None without a ceiling.
-
-    Depthwise convolutions are held to the ceiling of fp32: tensor cores sum over channels.
-    """
+    """Minimum seconds of one operation by its bytes and by its FLOPs (depthwise: fp32's); None if unknown."""
     if peaks is None:
         return None, None
     is_depthwise = isinstance(case, DepthwiseCase)

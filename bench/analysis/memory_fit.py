@@ -97,10 +97,7 @@ def _peaks_late(use: MemoryUse) -> bool:
 
 
 def largest(fits: Callable[[int], bool], guess: int) -> int:
-    """The largest batch that fits, from 0 to MAX_BATCH; two calls if the guess is right.
-
-    `fits` is true up to some batch, then false.
-    """
+    """The largest batch that fits, from 0 to MAX_BATCH; `fits` fails from some batch on."""
     low, high, step = max(0, min(guess, MAX_BATCH)), 0, 1
     if low == 0 or fits(low):
         high = low + step
@@ -121,10 +118,7 @@ def largest(fits: Callable[[int], bool], guess: int) -> int:
 
 
 def device(text: str, reserve_bytes: int = RESERVE_BYTES) -> Device:
-    """A GPU of baselines/gpus.csv by its name or a unique part of it, or a size such as 24GiB.
-
-    ValueError: neither, with the nearest names.
-    """
+    """A GPU of baselines/gpus.csv by a unique part of its name, or a size: 24GiB. ValueError: neither."""
     size = re.fullmatch(rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?) ?({'|'.join(_UNITS)})", text)
     if size:
         capacity = int(float(size[1]) * _UNITS[size[2]])
@@ -290,10 +284,7 @@ class Verdict:
 
 
 def verdicts(records: Sequence[Record], reserve_bytes: int = RESERVE_BYTES) -> list[Verdict]:
-    """Judge every claim by its cases, with and without checkpointing and in any precision.
-
-    A case with an allocator limit other than the claim's memory size is not used.
-    """
+    """Judge every claim by its cases in any precision, with its memory size or without a limit."""
     found = []
     for claim in CLAIMS:
         gpu = device(claim.gpu, reserve_bytes)

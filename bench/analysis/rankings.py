@@ -29,10 +29,7 @@ class Ranking:
 
 
 def rankings(study: TrainingStudy) -> tuple[Ranking, ...]:
-    """Rank the models at each common step except step 0, by the seeds that all models have.
-
-    Step 0 is left out: networks whose last layer starts at zero have equal losses there.
-    """
+    """Rank the models at each common step but 0, where many networks have equal losses, by common seeds."""
     seeds = study.seeds()
     runs = {model: [study.runs[model][seed] for seed in seeds] for model in study.models}
     steps = [step for step in common_steps([run for of_model in runs.values() for run in of_model]) if step]

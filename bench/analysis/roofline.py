@@ -103,10 +103,7 @@ def floor(costs: OperatorCosts, peaks: Peaks, precision: str, form: str) -> Floo
 
 
 def of_gpu(name: str) -> Peaks:
-    """The maker's peaks of a GPU of baselines/gpus.csv, by its name there or an unambiguous part of it.
-
-    ValueError: no such GPU, or several.
-    """
+    """The maker's peaks of a GPU by an unambiguous part of its name. ValueError: no such GPU, or several."""
     gpu = gpus.gpu(name)
     return Peaks(
         device=gpu.gpu,
@@ -135,10 +132,7 @@ def gpu_named(device: str) -> str | None:
 
 
 def measured_peaks(records: Iterable[object], device: str) -> Peaks | None:
-    """The highest ceilings measured on a device; None without any.
-
-    The highest counts, not the newest: other users of a shared machine lower a ceiling.
-    """
+    """The highest ceilings of a device, as other users of a shared machine lower them; None without any."""
     highest = highest_ceilings(
         record for record in records if isinstance(record, Ceiling) and record.environment.device == device
     )
@@ -199,10 +193,7 @@ def fastest(
 def profile(
     records: Iterable[object], costs: OperatorCosts, precision: str, device: str, by: str = "kind"
 ) -> Profile | None:
-    """The newest profile of an inference pass by kind or by module; None without one.
-
-    The other arguments are those of `fastest`.
-    """
+    """The newest profile of an inference pass by kind or module, with arguments as `fastest`; or None."""
     if costs.case.work != "inference":
         return None
     found = [

@@ -99,10 +99,7 @@ class Chained:
 
 
 def chained(groups: Sequence[Group], one: Node, other: Node) -> Chained | None:
-    """The ratio of two models in one comparison, or through models that few comparisons share.
-
-    Of the comparisons, which are under one setting, the first with both models decides alone.
-    """
+    """The ratio of two models in the first comparison with both, or through few shared models."""
     for group in groups:
         if {one, other} <= {*group.nodes} and (log := group.log_ratio(one, other)):
             return Chained(log, (group,))

@@ -55,10 +55,7 @@ class Entry:
 
 
 def findings(files: Sequence[tuple[str, str]], known: Sequence[Record]) -> list[str]:
-    """All findings in files (name, text) of one submission; equal findings in a file are one.
-
-    The suite's own records give costs and ceilings for floors, and what is there already.
-    """
+    """All findings in files (name, text) of one submission; the suite's records give costs and ceilings."""
     found: list[Finding] = []
     entries: list[Entry] = []
     for name, text in files:

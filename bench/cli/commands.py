@@ -12,10 +12,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 def commands(function: str = "main") -> dict[str, str]:
-    """The modules of bench that have a function, most used first, with the first line of their docstrings.
-
-    All commands have main; those that a suite can name have jobs.
-    """
+    """The modules of bench with `main`, or the `jobs` of a suite, most used first, and their purposes."""
     found = {}
     for path in sorted(FOLDER.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))

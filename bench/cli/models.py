@@ -36,10 +36,7 @@ def model_names(given: Sequence[str] | None, default: Sequence[str], flag: str =
 
 
 def sizes_of(name: str, sizes: Sequence[Size], flag: str = "--model") -> list[Size]:
-    """The sizes at which a model is taken: those given, or its own in place of the default ones.
-
-    Its own is the size that it was published for, where that is not 256 px.
-    """
+    """The sizes of a model: those given, or in place of default ones its own, where that is not 256 px."""
     from models.registry import published_task
 
     with usage_errors(f"{flag} "):
@@ -110,10 +107,7 @@ def container_of(weights: Path | None) -> str:
 def check_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
 ) -> None:
-    """Check as `meta_models`, without returning models.
-
-    Results are cached: the tables of a suite repeat the same models.
-    """
+    """Check as `meta_models`, without returning models; cached, as the tables of a suite repeat them."""
     if weights is not None:
         meta_models(names, sizes, weights, flag)
         return

@@ -120,10 +120,7 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
 
 
 def number(text: str) -> float:
-    """A number in ASCII digits, as float() without digits of other scripts, underscores and spaces.
-
-    ValueError: another text.
-    """
+    """float() of ASCII digits, without other scripts, underscores and spaces. ValueError: another text."""
     if not text.isascii() or "_" in text or text != text.strip():
         raise ValueError(text)
     return float(text)

@@ -119,10 +119,7 @@ def keeps_records(out: Path | None) -> bool:
 
 
 def show(table: Table[Row], rows: Sequence[Any], notes: Sequence[str], args: argparse.Namespace) -> None:
-    """Print a table on stdout in the requested --format, and notes on stderr.
-
-    An --out that does not end in .jsonl gets the table too.
-    """
+    """Print a table on stdout in the form of --format, and in an --out without .jsonl; notes on stderr."""
     emit(render(table, rows, args.format), notes, None if keeps_records(args.out) else args.out)
 
 

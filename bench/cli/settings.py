@@ -26,10 +26,7 @@ ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
 def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = None) -> None:
-    """Add the settings of models; several values of a setting are combined with those of the others.
-
-    The command fills in the default batch of a CPU.
-    """
+    """Add the settings of models, combined with each other; the command fills in a CPU's default batch."""
     on_cpu = "" if cpu_batch is None else f", on a CPU {cpu_batch}"
     options.add_device(parser)
     group = parser.add_argument_group("settings, of which lists are combined")

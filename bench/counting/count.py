@@ -17,10 +17,7 @@ from models.task import Task
 
 
 def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCount | Skipped:
-    """Count a forward pass and, under torch's rules, a training step; without one, a remark has the reason.
-
-    The model of the case is on the meta device, or real.
-    """
+    """Count a forward pass and, under torch's rules, a training step; without one, a remark says why."""
     try:
         counted = forward(case, model)
     except Exception as error:  # a user's code raises anything

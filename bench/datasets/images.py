@@ -76,10 +76,7 @@ def write_samples(
 
 
 def read_samples(path: Path) -> Levels:
-    """Read arr_0 of an .npz of samples as images.
-
-    ValueError: the file is missing or truncated, or has no 8-bit images in arr_0.
-    """
+    """Read arr_0 of an .npz of samples as images. ValueError: missing, truncated, or no 8-bit images."""
     arrays = read_npz(path, ("arr_0", "mu"))
     if "arr_0" not in arrays:
         why = ": mu and sigma of features are not used; samples of images would work" * ("mu" in arrays)

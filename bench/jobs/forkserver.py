@@ -57,10 +57,7 @@ def _wait_for(pid: int, wakes: int) -> int:
 
 
 def _work(request: dict[str, Any]) -> NoReturn:
-    """Body of a forked process: reset the fork server's pipes and signals, run the request and exit.
-
-    It exits immediately, without the interpreter's slow teardown of torch.
-    """
+    """Body of a forked process: reset pipes and signals, run the request, exit without a teardown."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     devnull = os.open(os.devnull, os.O_RDONLY)
@@ -82,10 +79,7 @@ def _end_with(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _die_with(parent: int) -> None:
-    """End a worker and its children when the parent has ended: a killed sweep leaves no process.
-
-    Runs in a thread.
-    """
+    """In a thread: end a worker and its children when the parent has ended."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)

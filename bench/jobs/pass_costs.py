@@ -33,10 +33,7 @@ class CostSource:
         self._force = force
 
     def work(self, key: PassKey) -> OperatorCosts:
-        """Operator costs of a pass; those of a training step include the update.
-
-        ValueError: the model cannot be built, or its memory in training cannot be predicted.
-        """
+        """Operator costs of a pass; of a training step with the update. ValueError: unknown."""
         if key not in self.costs.operators:
             record = self._count(_operator_job(key))
             if not isinstance(record, OperatorCosts):

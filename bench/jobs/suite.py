@@ -45,10 +45,7 @@ def names() -> list[str]:
 
 
 def read(name: str, commands: Sequence[str]) -> Suite:
-    """Read a suite by its name or its path.
-
-    ValueError: an unknown suite, invalid TOML, or another form than in the module's docstring.
-    """
+    """Read a suite by its name or its path. ValueError: unknown, invalid TOML, or of another form."""
     path = SUITES / f"{name}.toml" if name in names() else Path(name)
     if path.suffix != ".toml":
         raise ValueError(

@@ -20,10 +20,7 @@ DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def gather(device: str, model: str, *, fast: bool = False) -> Environment:
-    """Describe a device (meta for counts) and the software that a model runs on, a user's sources included.
-
-    ValueError: a package of a user's module cannot be imported.
-    """
+    """Describe a device and the software of a model, a user's too. ValueError: it cannot be imported."""
     kind = torch.device(device).type
     cuda = kind == "cuda"
     return Environment(

@@ -57,10 +57,7 @@ def draw(case: DepthwiseCase, draws: Draws) -> DepthwiseOperands:
 
 
 def exact_conv(given: DepthwiseOperands) -> Tensor:
-    """The convolution in float64, as a sum of shifted images times their weights.
-
-    It calls no convolution of torch.
-    """
+    """The convolution in float64, as a sum of shifted images times their weights, without torch's own."""
     (x,), K = given.inputs[0], given.weight.shape[-1]
     P = K // 2
     weight, bias = given.weight.double(), given.bias.double()[:, None, None]

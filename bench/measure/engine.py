@@ -13,10 +13,7 @@ Network = Callable[..., Tensor]
 
 
 def network(case: ModelCase, model: nn.Module, inputs: tuple[Tensor, ...]) -> Network:
-    """The function that a case calls in place of its model; AOTInductor copies its weights.
-
-    Shapes, types and layouts of the inputs are compiled in.
-    """
+    """The function that a case calls; inputs fix shapes, types, layouts. AOTInductor copies the weights."""
     if case.engine == "aoti":
         return _ahead_of_time(model, inputs)
     return torch.compile(model) if case.is_compiled else model

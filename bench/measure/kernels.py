@@ -36,10 +36,7 @@ class Layer:
 
 
 def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
-    """The layers of a model on meta that an operation computes, by operation, found in a pass.
-
-    Each distinct size stands once, in the order of the first calls.
-    """
+    """The layers of a model on meta that an operation computes, each size once, in order of calls."""
     calls: dict[str, Counter[Layer]] = {}
 
     operations: dict[nn.Module, list[str]] = {}

@@ -260,10 +260,7 @@ def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str, begin: 
 
 @contextmanager
 def compiled_already(case: ModelCase) -> Iterator[None]:
-    """Context manager in which compiling is an error: a timed pass would include it.
-
-    RecompiledError: a function was compiled, for the first time or again.
-    """
+    """Context manager in which compiling, which a timed pass would include, is a RecompiledError."""
     if not case.is_compiled:
         yield
         return

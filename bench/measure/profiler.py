@@ -156,10 +156,7 @@ def seconds_of(events: Iterable[Event], wall_s: float, *, cuda: bool, by_module:
 def record_of(
     case: ProfileCase, environment: Environment, passes: Sequence[tuple[dict[str, float], float]]
 ) -> Record:
-    """Record of passes from their seconds by part and wall clock.
-
-    Skipped if the profiler recorded no time in one of the passes.
-    """
+    """Record of passes from their seconds by part; Skipped if the profiler recorded no time in one."""
     if not all(sum(seconds.values()) > 0 for seconds, _ in passes):
         reason = "the profiler saw no kernels"
         return Skipped(case=case, environment=environment, status="not timed", reason=reason)

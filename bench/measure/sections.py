@@ -101,10 +101,7 @@ def cpu_allocator() -> Iterator[CpuMarks]:
 
 
 def sections_of(events: Iterable[Mapping[str, Any]], begun: Sequence[tuple[str, int]]) -> list[Section]:
-    """Sections of the events of a Chrome trace, in any order, from marks with their bytes of gradients.
-
-    RuntimeError: the trace lacks a mark.
-    """
+    """Sections of a Chrome trace, from marks with their bytes of gradients. RuntimeError: it lacks a mark."""
     wanted = [event for event in events if event["name"] == "[memory]" or event["name"].startswith(_MARK)]
     begins: list[int] = []
     peaks: list[int] = []

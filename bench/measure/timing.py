@@ -73,10 +73,7 @@ def sample(
     device_timer: DeviceTimer | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Samples:
-    """Time a call repeatedly until the policy's criteria are met; at least once.
-
-    `between` is called after each pass, outside the timed region; a device timer is optional.
-    """
+    """Time a call until the policy's criteria are met, at least once; `between` is outside the time."""
     started = clock() - spent_s
     walls: list[float] = []
     on_device: list[float] = []

@@ -112,10 +112,7 @@ def require_difference(one: Tensor, other: Tensor) -> None:
 
 
 def require_change(model: nn.Module, step: Callable[[], object]) -> None:
-    """Require that a training step changes some of up to eight parameters.
-
-    NoWorkError: it changes none of them.
-    """
+    """Require that a training step changes some of up to eight parameters, or NoWorkError."""
     trained = [p for p in model.parameters() if p.requires_grad]
     chosen = _chance.sample(trained, min(8, len(trained)))
     before = [p.detach().clone() for p in chosen]
@@ -125,10 +122,7 @@ def require_change(model: nn.Module, step: Callable[[], object]) -> None:
 
 
 def require_time(case: ModelCase, seconds: float, flops: float) -> None:
-    """Require that a pass takes as long as any device needs for its FLOPs, at the factor of fast algorithms.
-
-    NoWorkError: it is faster.
-    """
+    """Require the time that any device needs for a pass's FLOPs by fast algorithms, or NoWorkError."""
     width = "fp32" if case.precision == "fp32" else "less"
     limit = CPU_FLOPS[width] * torch.get_num_threads() if case.device == "cpu" else GPU_FLOPS[width]
     floor_s = flops / limit

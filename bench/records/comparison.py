@@ -26,10 +26,7 @@ from bench.tables.table import Column, Table, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Interleaved(processes.OverProcesses, Record):
-    """Every visit of interleaved rounds over two or more arms, the reference first.
-
-    Ratios compare speeds: reference time / arm time.
-    """
+    """Visits of interleaved rounds over arms, the reference first; ratios are reference time / arm time."""
 
     order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
     visits_s: tuple[float, ...]  # wall clock of each visit, device synchronised

@@ -190,10 +190,7 @@ def _warm_up(case: PictureCase, decode: Callable[[Tensor], Tensor]) -> float:
 def _chain(
     case: PictureCase, drawer: chains.Drawer, decode: Callable[[Tensor], Tensor], first: int
 ) -> Stages:
-    """Draw and decode one batch, identified by its first image number.
-
-    NotFiniteError: an image contains inf or NaN.
-    """
+    """Draw and decode one batch, by its first image number. NotFiniteError: an image has inf or NaN."""
     synchronise = device.synchronise(case.device)
     drawing, predicting, decoding = (Stopwatch(synchronise) for _ in range(3))
     synchronise()

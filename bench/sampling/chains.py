@@ -69,10 +69,7 @@ def draws_images(case: SamplingCase, source: Source) -> bool:
 
 
 def decoder_of(name: str) -> Callable[[], Decode]:
-    """The factory of a decoder, "my_pkg.my_mod:factory".
-
-    ValueError: the module cannot be imported or has no callable of that name.
-    """
+    """The factory of a decoder, "my_pkg.my_mod:factory". ValueError: no such module or callable."""
     module_name, colon, attribute = name.partition(":")
     if not colon:
         raise ValueError(f"{name}: must be my_pkg.my_mod:factory")
@@ -157,10 +154,7 @@ class Drawer:
         return first
 
     def chain(self, first: int) -> Made:
-        """Draw one batch, timed from before the noise is drawn until the device has finished.
-
-        NotFiniteError: a sample contains inf or NaN.
-        """
+        """Draw one batch, timed from its noise to the device's end. NotFiniteError: inf or NaN."""
         synchronise = device.synchronise(self._device)
         synchronise()
         begin = time.perf_counter()
@@ -243,11 +237,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
 
 @contextmanager
 def ready(case: SamplingCase, source: Source) -> Iterator[tuple[Drawer, float]]:
-    """Context manager that builds the network and applies the settings of its case.
-
-    Yields:
-        A drawer, and the seconds that building took.
-    """
+    """Context manager that builds the network under its case's settings: a drawer, and its seconds."""
     begin = time.perf_counter()
     model, task = _load(case, source)
     device.synchronise(case.device)()

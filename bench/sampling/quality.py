@@ -58,10 +58,7 @@ class Source:
 
 
 class Comparison:
-    """Files of samples (.npz of 8-bit images) compared with one reference; features are computed on demand.
-
-    ValueError: a file, the reference or the features cannot be used.
-    """
+    """Files of samples (.npz of 8-bit images) compared with one reference. ValueError: an unusable one."""
 
     def __init__(
         self, files: Sequence[Path], settings: Settings, device: str, begin: Callable[[str], None]

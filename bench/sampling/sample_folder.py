@@ -37,10 +37,7 @@ class Part:
 
 
 def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
-    """Create a folder for samples, or check that an existing one is for the same samples.
-
-    ValueError: the folder contains other samples or other files, or cannot be written to.
-    """
+    """Create a folder for samples, or check that one is for the same samples. ValueError: it is not."""
     path = folder / "about.json"
     wanted = json.loads(json.dumps(wanted))
     try:
@@ -109,10 +106,7 @@ def write(folder: Path, first: int, part: Part) -> None:
 
 
 def read(folder: Path, first: int) -> Part:
-    """Read the part with a given first image number.
-
-    ValueError: the part is missing or was not written by `write`.
-    """
+    """Read the part with a given first image number. ValueError: missing, or not written by `write`."""
     path = folder / f"part-{first:06d}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:

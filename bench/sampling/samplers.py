@@ -139,10 +139,7 @@ SAMPLERS = {  # the first of an objective is its default
 
 
 def find(name: str | None, objective: str, steps: int) -> str:
-    """The name of a sampler, by default the objective's.
-
-    ValueError: unknown sampler, sampler of another objective, or unsupported number of steps.
-    """
+    """The name of a sampler, by default the objective's. ValueError: unknown or unsupported."""
     fitting = [known for known, sampler in SAMPLERS.items() if objective in sampler.objectives]
     found = fitting[0] if name is None else name
     if found not in fitting:

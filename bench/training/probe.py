@@ -96,10 +96,7 @@ class _Network:
 
 
 def subjects(request: Request) -> tuple[list[Subject], Images, list[str]]:
-    """Load the networks of a request, images and noise on the same device, and notes for the user.
-
-    ValueError: there is no network or no data, or a network does not fit its file or the data.
-    """
+    """Load the networks of a request, images and noise on one device, and notes; or ValueError."""
     if (reason := device.why_not(request.device, "fp32")) is not None:
         raise ValueError(reason)
     device.set_precision("fp32")

@@ -71,10 +71,7 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """Posterior shares of one type of device: a normal distribution on the scale of the fit.
-
-    The first entries are the shares of the type; then follow the differences of each measured device.
-    """
+    """Posterior of one type of device on the scale of the fit: its shares, then each device's differences."""
 
     device_type: str
     observations: tuple[Observation, ...]
@@ -193,10 +190,7 @@ ASSUMED = GroupError(scale=MODEL_SPREAD, groups=0)
 
 
 def error_of(groups: Iterable[Sequence[float]], at_least: float = MODEL_SPREAD) -> GroupError:
-    """The error of groups, each given by log(predicted / measured) of its passes; ASSUMED without groups.
-
-    The error is about zero, so a common bias increases it.
-    """
+    """The error of groups of log(predicted / measured), about zero, so that a common bias increases it."""
     squares = [fmean(error**2 for error in errors) for errors in groups]
     if not squares:
         return ASSUMED

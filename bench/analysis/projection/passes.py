@@ -92,10 +92,7 @@ def usable(records: Iterable[Record]) -> tuple[list[Throughput], Counter[str]]:
 def observations(
     timed: Sequence[Throughput], records: Sequence[Record], costs: PassCosts
 ) -> tuple[list[Observation], Counter[str]]:
-    """Timings of `usable` with their work and device peaks, and the number of incomplete timings by reason.
-
-    The records have the ceilings, which are the peaks of a CPU and of an unknown GPU.
-    """
+    """Timings of `usable` with their work and peaks, and the number of incomplete ones by reason."""
     found: list[Observation] = []
     lacking: Counter[str] = Counter()
     ceilings = [record for record in records if isinstance(record, Ceiling)]

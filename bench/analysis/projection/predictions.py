@@ -26,10 +26,7 @@ def measured_memory(records: Iterable[Record]) -> dict[tuple[str, PassKey, str],
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryErrors:
-    """Errors of predicted memory: log(predicted / measured) of peaks, by kind of work and model.
-
-    Memory predictions are not calibrated, so every measured peak is a test.
-    """
+    """log(predicted / measured) of peaks, which nothing is calibrated on, by kind of work and model."""
 
     by_model: dict[str, dict[str, list[float]]]
 

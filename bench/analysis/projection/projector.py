@@ -141,10 +141,7 @@ class Projector:
         return predict(calibration, work, peaks, precision, peaks.device, error)
 
     def tests(self, device_type: str) -> list[HeldOut]:
-        """The held-out passes that give the error of predictions for this type of device.
-
-        For a calibrated type: its own passes. Otherwise: passes of any type predicted from the priors alone.
-        """
+        """The held-out passes of this type of device; if it was never measured, those from priors alone."""
         from_priors = [held for held in self.held_out if held.left_out == EVERYTHING]
         if not self.calibrations[device_type].devices:
             return from_priors
