@@ -120,10 +120,7 @@ def harmless(page: str) -> str:
 
 
 def with_contents(page: str) -> str:
-    """Insert a line of links to all sections before the first section, if there are any.
-
-    Anchors follow GitHub and most markdown renderers.
-    """
+    """Insert links to all sections (GitHub's anchors) before the first section, if there are any."""
     headings = re.findall(r"^## (.+)$", page, flags=re.MULTILINE)
     if not headings:
         return page

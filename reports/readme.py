@@ -62,10 +62,7 @@ def rows(records: Sequence[Record], by_device: ByDevice) -> list[Row]:
 
 
 def measured(records: Sequence[Record]) -> ByDevice:
-    """By device, the ratio of each model's speed to its DiT's, at the batch with the most models.
-
-    Of several comparisons the one of most processes counts.
-    """
+    """By device, the ratio of each model's speed to its DiT's, at the batch and of the runs with most."""
     timings = timed.timings(comparisons(records))
     found: dict[str, dict[int, dict[str, Measured]]] = {}
     for model in (model for model in MODELS if model != dit_of(model)):

@@ -61,10 +61,7 @@ class Count:
 
 
 def _signature(value: Any) -> Any:  # noqa: ANN401 - operators take anything
-    """Hashable form of everything that determines an operator's result on the meta device.
-
-    TypeError: no such form exists: a tensor with values, or an object of unknown type.
-    """
+    """Hashable form of what determines an operator's result on meta. TypeError: values, or another type."""
     if isinstance(value, Tensor):
         if not value.is_meta:
             raise TypeError("a tensor with values")

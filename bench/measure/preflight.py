@@ -88,10 +88,7 @@ def _seconds(
 
 
 class NamesMissingKernel(TorchFunctionMode):
-    """Context manager in which attention raises NoKernelError if the chosen kernel is missing.
-
-    torch raises a plain RuntimeError; the only other RuntimeErrors of this call are failed allocations.
-    """
+    """Context manager in which a missing attention kernel, a plain RuntimeError, is NoKernelError."""
 
     def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if func is not F.scaled_dot_product_attention:

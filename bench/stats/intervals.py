@@ -16,10 +16,7 @@ def quantile(samples: Sequence[float], q: float) -> float:
 
 
 def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Bound the mean of normally distributed samples by Student's t; None with fewer than three.
-
-    The interval of two samples, 12.7 standard errors at 95 %, is too wide to be useful.
-    """
+    """Bound the mean of normal samples by Student's t; None below three, whose interval is too wide."""
     n = len(samples)
     if n < 3:
         return None

@@ -52,10 +52,7 @@ def counted(side: float, cost: float) -> Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """The difference between visits of one case, pooled over the cases of a run.
-
-    It includes the noise of the medians, which makes intervals slightly too wide.
-    """
+    """The difference between visits of one case, pooled over a run, with the noise of the medians."""
 
     sd: float  # standard deviation of log(cost)
     freedom: int  # its degrees of freedom: visits minus cases

@@ -65,10 +65,7 @@ def _rank(n: int, confidence: float) -> int:
 
 
 def standard_error(samples: Sequence[float]) -> float:
-    """Standard error of the median: half the width of its 95 % interval / 1.96.
-
-    With fewer than six samples, of the interval between the least and the largest; 0 for one sample.
-    """
+    """Standard error of the median: half its 95 % interval (below six samples, of the range) / 1.96."""
     n = len(samples)
     if n < 2:
         return 0.0

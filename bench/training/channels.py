@@ -15,10 +15,7 @@ from bench.training.probe import Images, Subject, passes
 
 
 def find_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The layers whose whole name matches a pattern, in the network's order.
-
-    ValueError: no layer matches, or a matching layer has no input channels.
-    """
+    """The layers whose whole name matches a pattern, in order. ValueError: none, or one without channels."""
     found = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
     if not found:
         layers = (n for n, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))

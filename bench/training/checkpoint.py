@@ -75,11 +75,7 @@ def decay_name(decay: float) -> str:
 
 
 def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> dict[str, dict[str, Tensor]]:
-    """The averages of a checkpoint by `decay_name`.
-
-    Early checkpoints rounded names to six digits. An average whose name fits two decays is ambiguous and left
-    out.
-    """
+    """The averages by `decay_name`; an early name, of six digits, that fits two decays is left out."""
     if all(decay_name(decay) in stored for decay in decays):
         return stored
     rounded = [f"{decay:g}" for decay in decays]
@@ -92,10 +88,7 @@ def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a run folder if it is missing, and lock it for this process; a context manager.
-
-    CheckpointError: another process has locked it, or it cannot be written.
-    """
+    """Context manager that makes and locks a run folder. CheckpointError: it is locked, or not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -181,10 +174,7 @@ def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
 
 
 def latest(folder: Path, identity: Identity) -> tuple[State | None, list[str]]:
-    """The newest undamaged checkpoint, None in a folder without any, and notes on damaged ones.
-
-    CheckpointError: as for `check`.
-    """
+    """The newest undamaged checkpoint or None, and notes on damaged ones. CheckpointError: as `check`."""
     check(folder, identity)
     return _first_readable(folder, whole=True)
 

@@ -206,10 +206,7 @@ def respaced(steps: int) -> tuple[int, ...]:
 
 
 def split(out: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Split an output into noise and v of the variance, each (N, C, H, W); v is None without its channels.
-
-    ValueError: neither C nor 2C channels.
-    """
+    """Split an output into noise and v of the variance or None, each (N, C, H, W). ValueError: other C."""
     channels, out = x.shape[1], out.to(x.dtype)
     if out.shape[1] == channels:
         return out, None
@@ -227,10 +224,7 @@ def gaussian_divergence(
 
 
 def grid_log_likelihood(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log probability of the pixel value's bin around x0 in [-1, 1] under a normal distribution, elementwise.
-
-    The distribution function is approximated by a tanh, as the released process does.
-    """
+    """Log probability of x0's bin of 255 in [-1, 1], by the release's tanh approximation; elementwise."""
     centred, per_std = x0 - mean, torch.exp(-log_std)
     above = _normal_cdf((centred + HALF_BIN) * per_std)
     below = _normal_cdf((centred - HALF_BIN) * per_std)

@@ -35,10 +35,7 @@ def of_task(task: Task) -> str:
 
 
 def check_noise(name: str, task: Task, objective: str) -> None:
-    """Check that a network is noised as its input demands: a denoiser reads sigma, no other network does.
-
-    ValueError: it is not.
-    """
+    """Check that a network is noised as its input demands (only a denoiser reads sigma), or ValueError."""
     if (task.prediction == "denoised") == (find(objective).prediction == "denoised"):
         return
     if objective == EDM.name:

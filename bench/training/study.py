@@ -166,10 +166,7 @@ def estimate_s(run: PlannedRun) -> float:
 
 
 def count_train_macs(name: str, task: "Task") -> int:
-    """MACs of forward and backward of one image, counted on the meta device.
-
-    ValueError: the model cannot be built or trained with labels.
-    """
+    """MACs of forward and backward of one image, on meta. ValueError: it cannot be built or trained."""
     from bench.counting import counters
     from models.contract import build, check, condition_width
     from models.registry import is_plugin

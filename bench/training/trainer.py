@@ -195,10 +195,7 @@ class Trainer:
         self.step += 1
 
     def read_losses(self) -> float | None:
-        """Wait for the losses of the steps since the last read; return the last one, None without a step.
-
-        NotFiniteError: a loss is inf or NaN; the message names the step.
-        """
+        """Wait for the losses since the last read: the last one, or None. NotFiniteError: names the step."""
         if not self._unread:
             return None
         losses = self.processes.sum(torch.stack(self._unread)).cpu()
@@ -211,10 +208,7 @@ class Trainer:
         return float(losses[-1])
 
     def evaluate(self) -> None:
-        """Evaluate the trained and the averaged weights on the validation set.
-
-        NotFiniteError: a loss is inf or NaN.
-        """
+        """Evaluate the trained and the averaged weights on the validation set, or NotFiniteError."""
         self.read_losses()
         self.model.eval()
         trained = self._validate("trained")

@@ -118,10 +118,7 @@ def timings(records: Sequence[Record]) -> Timings:
 def _drift(
     setting: Setting, points: Sequence[Point], studies: Sequence[resolution.Study], work: str
 ) -> Drift | None:
-    """The difference between visits of one case; if each has one visit, that of the device's studies.
-
-    Only studies of the same work count: visits of passes say nothing about training steps.
-    """
+    """The difference between visits of one case, or else that of the device's studies of the same work."""
     wanted = work, setting.device, setting.precision
     known = [
         study.drift

@@ -13,10 +13,7 @@ from reports.naming import order
 
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
-    """Write the section; empty unless a model has counts of two counters at one size.
-
-    Shown is the newest count at the smallest batch, for one image; of networks on pixels at their own size.
-    """
+    """The newest counts for one image, of models with two counters at a size; else empty."""
     counts = newest(record for record in records if isinstance(record, MacCount))
     counts.sort(key=lambda one: (-one.case.batch, one.environment.date))
     rows = [row for row in side_by_side(counts) if len(row.counts) > 1 and _is_own_size(row)]
