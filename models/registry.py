@@ -192,10 +192,7 @@ def family_of(name: str) -> str:
 
 
 def find(name: str) -> Factory:
-    """The factory of a name, ours in any case or a user's.
-
-    ValueError: an unknown name, a module that cannot be imported, or no callable of that name in it.
-    """
+    """The factory of a name, ours in any case or a user's. ValueError: unknown, or it cannot be imported."""
     name = printed(name)
     if not is_plugin(name):
         return FAMILIES[family_of(name)].factories[name]
@@ -262,10 +259,7 @@ def create(
 
 
 def implement(model: "nn.Module", impl: str) -> "nn.Module":
-    """A model of `find` in an implementation; its parameters and their names stay.
-
-    ValueError: an unknown implementation, or a network that has none of that name.
-    """
+    """A model of `find` in an implementation; its parameters stay. ValueError: unknown, or it has none."""
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl: must be {' or '.join(IMPLEMENTATIONS)}, got {impl!r}")
     if impl == "reference":

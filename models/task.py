@@ -76,10 +76,7 @@ class Task:
         return high if high == wide else (high, wide)
 
     def at(self, height: int, width: int) -> "Task":
-        """The same task for images of a height and a width in px.
-
-        ValueError: sides that are not a multiple of the pixels in a latent.
-        """
+        """The same task for images of a height and a width in px. ValueError: no multiple of a latent."""
         if height % self.factor or width % self.factor:
             raise ValueError(
                 f"an image's sides must be multiples of {self.factor} for {self.space}, got {height}x{width}"
@@ -93,19 +90,13 @@ class Task:
         return self.height // patch, self.width // patch
 
     def require_multiple(self, of: int, what: str) -> None:
-        """Refuse a latent that a network cannot divide.
-
-        ValueError: names the side, what it must be a multiple of, and a size that would work.
-        """
+        """Refuse a latent that a network cannot divide. ValueError: names a size that would work."""
         if self.height % of or self.width % of:
             works = tuple(-(-side // of) * of for side in (self.height, self.width))
             raise self._wrong_size(f"a multiple of {what} {of}", works)
 
     def require_at_least(self, side: int, what: str) -> None:
-        """Refuse a latent that is too small for a network.
-
-        ValueError: names the least side, what it comes from, and a size that would work.
-        """
+        """Refuse a latent that is too small for a network. ValueError: names a size that would work."""
         if min(self.height, self.width) < side:
             works = (max(self.height, side), max(self.width, side))
             raise self._wrong_size(f"at least {side}, {what}", works)

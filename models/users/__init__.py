@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def published_task(name: str) -> Task:
-    """The task of a user's model: what its arguments say, else latents of 32 x 32 x 4.
-
-    ValueError: the form of the name, a config.json that is none, or a value that no task has.
-    """
+    """The task of a user's model: its arguments', else latents of 32 x 32 x 4. ValueError: bad ones."""
     model = names.parse(name)
     try:
         return constructors.task_of(_given(model))
@@ -110,10 +107,7 @@ def _loaded(model: UserModel, located: files.Located) -> object:
 
 
 def sources(name: str) -> set[Path]:
-    """Source files of a user's model: its own, and those of its repository that it imports.
-
-    ValueError: the form of the name, or no such file.
-    """
+    """Source files of a user's model: its own, and those it imports of its repository. ValueError: none."""
     model = names.parse(name)
     if model.is_diffusers:
         from models.users import diffusers_models

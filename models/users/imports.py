@@ -160,10 +160,7 @@ def _installed(package: str) -> bool:
 
 
 def load(located: Located) -> ModuleType:
-    """Import a located file in its repository, or by its dotted name where it needs none of its own.
-
-    Raises whatever the file raises.
-    """
+    """Import a located file in its repository, or by its dotted name; raises whatever the file raises."""
     if located.path is not None and located.is_separate:
         return _repository(located.folders).load(located.path)
     if not {"", str(Path.cwd())} & set(sys.path):

@@ -60,10 +60,7 @@ def parse(name: str) -> UserModel:
 
 
 def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
-    """The name with more arguments.
-
-    ValueError: as `parse`, or an argument given twice with different values.
-    """
+    """The name with more arguments. ValueError: as `parse`, or one given twice with different values."""
     model = parse(name)
     for key, value in arguments.items():
         if model.arguments.get(key, value) != value:
