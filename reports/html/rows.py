@@ -112,10 +112,8 @@ def _rows(record: Record) -> list[Row]:
 
 def _numbers(record: Record | InterleavedPasses) -> dict[str, float]:
     """The numbers that a record has as properties."""
-    found = {one.key: getattr(record, one.field, None) for one in QUANTITIES if one.field}
-    return {
-        one.key: found[one.key] / one.per for one in QUANTITIES if isinstance(found.get(one.key), int | float)
-    }
+    found = {one: getattr(record, one.field, None) for one in QUANTITIES if one.field}
+    return {one.key: value / one.per for one, value in found.items() if isinstance(value, int | float)}
 
 
 def _passes(record: Comparison, row: Row) -> list[Row]:
