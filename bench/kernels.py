@@ -1,4 +1,4 @@
-"""Speeds of implementations of a model's convolutions and products, and the roofline floor.
+"""Speeds of implementations of a model's convolutions, products and norms, and the roofline floor.
 
     python -m bench.kernels
     python -m bench.kernels --res 256 --precision bf16 --operation conv --out records.jsonl
@@ -25,9 +25,11 @@ from bench.jobs.job import Job, in_worker
 from bench.records.base import Record, height_width
 from bench.records.kernels import (
     DEPTHWISE,
+    NORMS,
     OPERATIONS,
     DepthwiseCase,
     KernelCase,
+    NormCase,
     OperatorComparison,
     ProductCase,
 )
@@ -86,6 +88,9 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
                     "budget_s": args.budget or BUDGET_S[where],
                     "precision_target": args.margin,
                 }
+                if operation in NORMS:
+                    yield NormCase(**fields, groups=layer.groups)
+                    continue
                 if operation not in DEPTHWISE:
                     yield ProductCase(**fields, out_channels=layer.out_channels)
                     continue
@@ -142,12 +147,9 @@ def parser() -> options.Parser:
     options.add_device(made)
     text = f"default: fp32 tf32 bf16, as far as the device has them{several}"
     options.add(made, "--precision", PRECISIONS, text, several=True)
-    text = (
-        "conv (depthwise convolution), block (conv, norm, modulation), gelu-product, scaled-product, "
-        "shuffled-product: docs/kernels.md (default: those of the model)"
-    )
+    text = f"{', '.join(OPERATIONS)}: docs/kernels.md (default: those of the model)"
     options.add(made, "--operation", OPERATIONS, text, default=list(OPERATIONS), several=True)
-    text = f"window of conv and block (default: the model's own){several}"
+    text = f"window of {', '.join(DEPTHWISE)} (default: the model's own){several}"
     options.add(made, "--kernel-size", odd, text, several=True, metavar="K")
     default = f"{BUDGET_S['cuda']:g}s on a GPU, {BUDGET_S['cpu']:g}s on a CPU"
     settings.add_stopping(made, default)

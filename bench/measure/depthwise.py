@@ -1,4 +1,4 @@
-"""Depthwise convolutions and FCDM's block up to its first product: exact outputs and implementations.
+"""Depthwise convolutions with what follows them in FCDM's and DiCo's blocks: exact outputs, implementations.
 
 Letters: N batch, C channels, H and W sides, K side of the window.
 """
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.measure.implementations import (
+    TRITON,
     Call,
     Draws,
     Form,
@@ -22,13 +23,16 @@ from bench.measure.implementations import (
     chunks,
     computed,
     cuda_only,
+    not_twice,
     selected,
     triton_only,
 )
+from bench.measure.products import packed
 from bench.records.base import height_width
 from bench.records.kernels import DepthwiseCase
 from models.fast.layout import image, pixels
 from models.kernels.depthwise import LARGEST, channels_last_weight, depthwise_triton
+from models.kernels.fused.depthwise_gelu import depthwise_gelu_reference, depthwise_gelu_triton
 from models.kernels.fused.depthwise_norm import depthwise_norm_triton
 from models.kernels.norm_modulate import norm_modulate_triton
 from models.layers.modulation import ChannelNorm, modulate_addcmul
@@ -81,6 +85,12 @@ def exact_block(given: DepthwiseOperands) -> Tensor:
     return normed * (1 + scale) + shift
 
 
+def exact_conv_gelu(given: DepthwiseOperands) -> Output:
+    z = exact_conv(given)
+    h = z * torch.special.ndtr(z)
+    return h, h.mean(dim=(2, 3))
+
+
 # the forms
 
 
@@ -113,6 +123,28 @@ def triton_block(given: DepthwiseOperands) -> Callable[[Tensor], Tensor]:
 def fused_block(given: DepthwiseOperands) -> Callable[[Tensor], Tensor]:
     weights, modulation = (given.weight, given.bias), (given.shift, given.scale)
     return lambda x: image(depthwise_norm_triton(pixels(x), *weights, *modulation, EPS))
+
+
+def conv_gelu(given: DepthwiseOperands) -> Callable[[Tensor], Output]:
+    """As in DiCo's block, with the average of its channel attention."""
+    convolve = conv(given)
+
+    def function(x: Tensor) -> Output:
+        h = F.gelu(convolve(x))
+        return h, F.adaptive_avg_pool2d(h, 1)[:, :, 0, 0]
+
+    return function
+
+
+def fused_conv_gelu(operator: Callable[..., tuple[Tensor, Tensor]]) -> Form[DepthwiseOperands]:
+    def form(given: DepthwiseOperands) -> Callable[[Tensor], Output]:
+        def function(x: Tensor) -> Output:
+            h, mean = operator(pixels(x), given.weight, given.bias)
+            return image(h), mean
+
+        return function
+
+    return form
 
 
 # the implementations
@@ -215,7 +247,20 @@ OPERATIONS = {
         implementations={
             **_by_torch(block),
             "triton": _triton(triton_block),
-            "triton-fused": _triton(fused_block, "Triton, one kernel", triton_only),
+            "triton-fused": _triton(fused_block, TRITON, triton_only),
+        },
+    ),
+    "conv-gelu": Operation(
+        draw=draw,
+        exact=exact_conv_gelu,
+        implementations={
+            **_by_torch(conv_gelu),
+            "fast": Implementation(
+                make=computed(fused_conv_gelu(depthwise_gelu_reference), last=True),
+                ran=packed,
+                why_not=not_twice,
+            ),
+            "triton": _triton(fused_conv_gelu(depthwise_gelu_triton), TRITON),
         },
     ),
 }

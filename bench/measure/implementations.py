@@ -20,6 +20,7 @@ from models.kernels.backends import why_no_triton
 # bytes of the inputs of one call, and of its outputs: five times the L2 cache of an H200; a CPU's L3 cache
 ROTATED = {"cpu": 2**25, "cuda": 2**28}
 MAX_INPUTS = 64
+TRITON = "Triton, one kernel"
 CHUNK = 2**24  # values per chunk of the check
 # relative errors: about 1e-7 for float32 sums; 4e-4 on average for TF32, which keeps 10 mantissa bits of
 # every factor; 1.7e-3 for a bf16 result, more with roundings in three steps
@@ -106,6 +107,40 @@ def computed(form: Form[G], *, last: bool, compiled: bool = False) -> Callable[[
         return lambda i: called(*inputs[i])
 
     return make
+
+
+def not_twice(where: str, window: int) -> str:
+    """Where --impl fast runs a Triton kernel, which is an implementation of its own."""
+    return "" if triton_only(where, window) else "is triton on CUDA"
+
+
+def operation(
+    draw: Callable[[Any, "Draws"], G],
+    exact: Callable[[G], Output],
+    forms: tuple[Form[G], Form[G], Form[G]],
+    ran: tuple[Callable[[G], str], Callable[[G], str]],
+) -> Operation[G]:
+    """An operation by the operators of the reference network, and by the two forms of its fused operator.
+
+    Args:
+        forms: of the network, and the fused operator in plain torch and in Triton.
+        ran: names the kernel of the first form, and that of the second outside torch.compile.
+    """
+    eager, reference, triton = forms
+    return Operation(
+        draw=draw,
+        exact=exact,
+        implementations={
+            "eager": Implementation(make=computed(eager, last=False), ran=ran[0]),
+            "fast": Implementation(make=computed(reference, last=True), ran=ran[1], why_not=not_twice),
+            "compiled": Implementation(
+                make=computed(reference, last=True, compiled=True), ran=lambda _given: "Inductor"
+            ),
+            "triton": Implementation(
+                make=computed(triton, last=True), ran=lambda _given: TRITON, why_not=triton_only
+            ),
+        },
+    )
 
 
 def selected(x: Tensor, given: Operands) -> str:

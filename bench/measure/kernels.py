@@ -11,27 +11,45 @@ from torch import Tensor, nn
 
 from bench.counting.hooks import hooked
 from bench.machine import device, telemetry
-from bench.measure import depthwise, interleaved, products
+from bench.measure import depthwise, interleaved, norms, products
 from bench.measure.implementations import Draws, Operands, Operation, Output, prepare
 from bench.records.base import Environment, Record, Size, Skipped
-from bench.records.kernels import DepthwiseCase, DepthwiseComparison, KernelCase, ProductComparison
-from models import fcdm
+from bench.records.kernels import (
+    DepthwiseCase,
+    DepthwiseComparison,
+    KernelCase,
+    NormCase,
+    NormComparison,
+    ProductCase,
+    ProductComparison,
+)
+from models import dic, dico, fcdm
 from models.contract import condition_width, device_of, make_inputs
 from models.layers.unet import UNet
 from models.task import Task
 
-OPERATIONS: dict[str, Operation[Any]] = {**depthwise.OPERATIONS, **products.OPERATIONS}
+OPERATIONS: dict[str, Operation[Any]] = {
+    **depthwise.OPERATIONS,
+    **products.OPERATIONS,
+    **norms.OPERATIONS,
+}
+COMPARISONS: dict[type[KernelCase], type[Any]] = {
+    DepthwiseCase: DepthwiseComparison,
+    ProductCase: ProductComparison,
+    NormCase: NormComparison,
+}
 VISIT_S = {"cpu": 0.05, "cuda": 0.01}  # a graph replay is launched in about 10 us, asynchronously
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A convolution of a model at one size."""
+    """A convolution or a norm of a model at one size."""
 
     channels: int
     out_channels: int
     image_size: Size
     kernel: int
+    groups: int
     calls_per_pass: int
 
 
@@ -40,19 +58,19 @@ def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
     calls: dict[str, Counter[Layer]] = {}
 
     operations: dict[nn.Module, list[str]] = {}
-    for operation, convolution in _operations(model):
-        operations.setdefault(convolution, []).append(operation)
+    for operation, module in _operations(model):
+        operations.setdefault(module, []).append(operation)
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
         H, W = out.shape[2:]
         if inputs[0].shape[2:] != (H, W):
             return
         layer = Layer(
-            channels=module.in_channels,
-            out_channels=module.out_channels,
+            channels=inputs[0].shape[1],
+            out_channels=out.shape[1],
             image_size=H if H == W else (H, W),
-            kernel=module.kernel_size[0],
+            kernel=module.kernel_size[0] if isinstance(module, nn.Conv2d) else 1,
+            groups=module.groups if isinstance(module, nn.Conv2d) else module.num_groups,
             calls_per_pass=0,
         )
         for operation in operations[module]:
@@ -66,12 +84,16 @@ def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
     }
 
 
-def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Operations, each with the convolution in it; those of products as models.fast replaces them."""
+def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.GroupNorm]]:
+    """Operations, each with the convolution or norm in it, as models.fast replaces them."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and _is_depthwise(module):
             yield "conv", module
             yield "block", module
+        elif isinstance(module, dico.ConvModule) and isinstance(module.activation, nn.GELU):
+            yield "conv-gelu", module.depthwise
+        elif isinstance(module, dic.Block):
+            yield "norm-gelu", module.norm1
         elif isinstance(module, fcdm.Block):
             yield "gelu-product", module.expand
             if isinstance(module.response, fcdm.GlobalResponseNorm):
@@ -125,8 +147,7 @@ def measure(case: KernelCase, environment: Environment) -> Record:
             synchronise=device.synchronise(case.device),
             read_clock_mhz=monitor.clock_mhz if monitor else None,
         )
-    made: type[Any] = DepthwiseComparison if isinstance(case, DepthwiseCase) else ProductComparison
-    comparison: Record = made(
+    comparison: Record = COMPARISONS[type(case)](
         case=case,
         environment=environment,
         implementations=found,

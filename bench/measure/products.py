@@ -13,15 +13,12 @@ from torch import Tensor
 from bench.measure.implementations import (
     Draws,
     Form,
-    Implementation,
     Operands,
-    Operation,
     Output,
     chunks,
-    computed,
+    operation,
     selected,
     tensors,
-    triton_only,
 )
 from bench.records.base import height_width
 from bench.records.kernels import ProductCase
@@ -153,8 +150,8 @@ def fused_scaled(operator: Callable[..., Tensor]) -> Form[ProductOperands]:
         scale = 1 + given.gamma * given.share
 
         def function(x: Tensor, residual: Tensor) -> Output:
-            vectors, weights = (scale, given.beta), (given.weight, given.bias)
-            return image(operator(pixels(x), *vectors, *weights, given.gate, pixels(residual)))
+            weights, vectors = (given.weight, given.bias), (scale, given.beta)
+            return image(operator(pixels(x), *weights, given.gate, pixels(residual), *vectors))
 
         return function
 
@@ -177,64 +174,36 @@ def _convolution(given: ProductOperands) -> str:
     return selected(last.new_empty(len(last), given.weight.shape[1], *last.shape[2:]), given)
 
 
-def _packed(given: ProductOperands) -> str:
-    packed = can_pack(given.inputs[0][0], given.weight)
-    return "oneDNN, packed weight" if packed else "torch.nn.functional.linear"
-
-
-def _not_twice(where: str, window: int) -> str:
-    """On CUDA --impl fast runs the Triton kernels, which are an implementation of their own."""
-    return "" if triton_only(where, window) else "is triton on CUDA"
-
-
-def _operation(
-    exact: Callable[[ProductOperands], Output],
-    eager: Form[ProductOperands],
-    reference: Form[ProductOperands],
-    triton: Form[ProductOperands],
-    fast_ran: Callable[[ProductOperands], str] = _packed,
-) -> Operation[ProductOperands]:
-    """A product: by the network's own operators, and by the two forms of the fused operator.
-
-    Args:
-        fast_ran: the kernel of the reference form outside torch.compile.
-    """
-    return Operation(
-        draw=draw,
-        exact=exact,
-        implementations={
-            "eager": Implementation(make=computed(eager, last=False), ran=_convolution),
-            "fast": Implementation(make=computed(reference, last=True), ran=fast_ran, why_not=_not_twice),
-            "compiled": Implementation(
-                make=computed(reference, last=True, compiled=True), ran=lambda _given: "Inductor"
-            ),
-            "triton": Implementation(
-                make=computed(triton, last=True),
-                ran=lambda _given: "Triton, one kernel",
-                why_not=triton_only,
-            ),
-        },
-    )
+def packed(given: Operands) -> str:
+    """The kernel of a product or convolution of --impl fast on a CPU."""
+    return "oneDNN, packed weight" if can_pack(given.inputs[0][0], given.weight) else "torch"
 
 
 OPERATIONS = {
-    "gelu-product": _operation(
+    "gelu-product": operation(
+        draw,
         exact_gelu,
-        eager_gelu,
-        fused_gelu(product.gelu_product_reference),
-        fused_gelu(product.gelu_product_triton),
+        (eager_gelu, fused_gelu(product.gelu_product_reference), fused_gelu(product.gelu_product_triton)),
+        (_convolution, packed),
     ),
-    "scaled-product": _operation(
+    "scaled-product": operation(
+        draw,
         exact_scaled,
-        eager_scaled,
-        fused_scaled(product.scaled_product_reference),
-        fused_scaled(product.scaled_product_triton),
+        (
+            eager_scaled,
+            fused_scaled(product.scaled_product_reference),
+            fused_scaled(product.scaled_product_triton),
+        ),
+        (_convolution, packed),
     ),
-    "shuffled-product": _operation(
+    "shuffled-product": operation(
+        draw,
         exact_shuffled,
-        eager_shuffled,
-        fused_shuffled(product.shuffled_product_reference),
-        fused_shuffled(product.shuffled_product_triton),
-        lambda _given: "torch.nn.functional.linear, two",
+        (
+            eager_shuffled,
+            fused_shuffled(product.shuffled_product_reference),
+            fused_shuffled(product.shuffled_product_triton),
+        ),
+        (_convolution, lambda _given: "torch.nn.functional.linear, two"),
     ),
 }

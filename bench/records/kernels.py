@@ -7,9 +7,10 @@ from bench.records.base import ModelCase, Size, height_width, register
 from bench.records.comparison import Interleaved
 from bench.stats import intervals, series
 
-DEPTHWISE = ("conv", "block")
+DEPTHWISE = ("conv", "block", "conv-gelu")
 PRODUCTS = ("gelu-product", "scaled-product", "shuffled-product")
-OPERATIONS = (*DEPTHWISE, *PRODUCTS)
+NORMS = ("norm-gelu",)
+OPERATIONS = (*DEPTHWISE, *PRODUCTS, *NORMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ class KernelCase(ModelCase):
 
 @dataclass(frozen=True, kw_only=True)
 class DepthwiseCase(KernelCase):
-    """conv: a depthwise convolution with bias; block: followed by norm and modulation."""
+    """conv: a depthwise convolution with bias; followed by norm and modulation, or by GELU and averages."""
 
     kind: ClassVar[str] = "depthwise"
 
@@ -116,8 +117,8 @@ class DepthwiseCase(KernelCase):
     @property
     def least_bytes(self) -> int:
         weights = (self.kernel**2 + 1) * self.channels
-        modulation = 2 * self.batch * self.channels if self.operation == "block" else 0
-        return self.value_bytes * (2 * self.elements + weights + modulation)
+        vectors = {"conv": 0, "block": 2, "conv-gelu": 1}[self.operation]  # of every image and channel
+        return self.value_bytes * (2 * self.elements + weights + vectors * self.batch * self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,27 @@ class ProductCase(KernelCase):
             values += self.pixels * D + self.batch * (C + D) + C
         norms = 4 * self.batch * D if self.operation == "gelu-product" else 0  # float32
         return self.value_bytes * values + norms
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormCase(KernelCase):
+    """Group norm, modulation and GELU."""
+
+    kind: ClassVar[str] = "group-norm"
+
+    groups: int
+
+    @property
+    def width_label(self) -> str:
+        return f"{self.groups} groups of {self.channels // self.groups}"
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+    @property
+    def least_bytes(self) -> int:
+        return self.value_bytes * (2 * self.elements + 2 * (1 + self.batch) * self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,3 +236,11 @@ class ProductComparison(OperatorComparison):
     """Implementations of a product."""
 
     case: ProductCase
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class NormComparison(OperatorComparison):
+    """Implementations of a group norm."""
+
+    case: NormCase

@@ -21,7 +21,6 @@ FORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: packed.Conv2d,
     fcdm_reference.Block: fcdm.Block,
     dico_reference.Block: dico.Block,
-    dico_reference.ConvModule: dico.ConvModule,
     dic_reference.Block: dic.Block,
     transformer_reference.TransformerBlock: transformer.TransformerBlock,
     transformer_reference.SkipTransformerBlock: transformer.SkipTransformerBlock,

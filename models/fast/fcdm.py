@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from models import fcdm
 from models.fast.layout import expanded, image, pixels
+from models.fast.packed import weights
 from models.kernels.fused.depthwise_norm import depthwise_norm
 from models.kernels.fused.product import gelu_product, scaled_product
 from models.kernels.norm_modulate import norm_modulate
@@ -21,15 +22,9 @@ class Block(fcdm.Block):
         h, squares = gelu_product(h, *weights(self.expand))  # (N, H, W, mlp_ratio * D)
         if isinstance(self.response, fcdm.GlobalResponseNorm):
             share, beta = response(self.response, squares)
-            return image(scaled_product(h, share, beta, *weights(self.contract), gate, pixels(x)))
+            return image(scaled_product(h, *weights(self.contract), gate, pixels(x), share, beta))
         h = pixels(self.contract(self.response(image(h))))
         return image(torch.addcmul(pixels(x), expanded(gate), h))
-
-
-def weights(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution that has one."""
-    assert layer.bias is not None
-    return layer.weight, layer.bias
 
 
 def response(norm: fcdm.GlobalResponseNorm, squares: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,3 +23,9 @@ class Conv2d(nn.Conv2d):
         ):
             return image(linear(pixels(x), self.weight, self.bias))
         return convolution(self, x)
+
+
+def weights(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that has one."""
+    assert layer.bias is not None
+    return layer.weight, layer.bias

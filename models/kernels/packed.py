@@ -1,13 +1,14 @@
 """Products and convolutions with weights that oneDNN has reordered once, for inference on a CPU.
 
 A weight is reordered when it is first used, and again after it has changed. The reordered copies take as much
-memory as the weights, those of `winograd` 1.8 times as much.
+memory as the weights, those of `winograd` 1.8 times as much. torch.compile traces no reordering: to it each
+product and each convolution on a CPU is one operator, but not to torch.export.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,17 +32,28 @@ _PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight -> {form: _Packed
 
 def can_pack(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN computes with a reordered weight here."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if torch.compiler.is_compiling() or not _plain_inference(x, weight):
         return False
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    if not torch.backends.mkldnn.is_available() or x.numel() == 0:
         return False
-    if torch.is_autocast_enabled("cpu") or weight.is_inference():  # the latter has no version to compare
-        return False
-    if x.dtype != weight.dtype or x.numel() == 0:
+    if weight.is_inference():  # it has no version to compare
         return False
     return x.dtype == torch.float32 or (
         x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def _plain_inference(x: Tensor, weight: Tensor) -> bool:
+    """Whether a call on a CPU needs no gradient and no cast."""
+    if x.device.type != "cpu" or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
+        return False
+    return not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+
+
+def _is_traced(x: Tensor, weight: Tensor) -> bool:
+    """Whether torch.compile traces a call that is one operator to it."""
+    compiles = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return compiles and _plain_inference(x, weight)
 
 
 def packed(weight: Tensor, form: Form, reorder: Callable[[Tensor], Tensor]) -> Tensor:
@@ -68,7 +80,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: Gelu | N
         (..., D_out)
     """
     if not can_pack(x, weight):
-        product = F.linear(x, weight.flatten(1), bias)
+        product = (
+            _linear(x, weight, bias) if _is_traced(x, weight) else F.linear(x, weight.flatten(1), bias)
+        )
         return product if gelu is None else F.gelu(product, approximate=gelu)
     rows = x.numel() // x.shape[-1]
     reordered = packed(
@@ -82,6 +96,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: Gelu | N
     return torch.ops.aten.gelu_(out) if gelu == "none" else _gelu_tanh(out)
 
 
+@torch.library.custom_op("backbones::packed_linear", mutates_args=())
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return linear(x, weight, bias).contiguous()
+
+
+@_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(weight))
+
+
 def _gelu_tanh(x: Tensor) -> Tensor:
     """GELU by tanh as x * sigmoid(2 z): half the time of torch's on a CPU."""
     twice = 2 * math.sqrt(2 / math.pi)
@@ -89,33 +113,76 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return z.mul_(x).sigmoid_().mul_(x)
 
 
-def convolution(layer: nn.Conv2d, x: Tensor, *, gelu: bool = False) -> Tensor:
-    """A convolution of a channels-last image, then GELU: (N, C, H, W) -> (N, C_out, H_out, W_out).
+class Place(NamedTuple):
+    """How a window is laid over an image, as in torch.nn.functional.conv2d."""
+
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+
+
+def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of a channels-last image: (N, C, H, W) -> (N, C_out, H_out, W_out)."""
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        return layer._conv_forward(x, layer.weight, layer.bias)
+    place = Place(layer.stride, layer.padding, layer.dilation, layer.groups)
+    return placed_convolution(x, layer.weight, layer.bias, place)
+
+
+def placed_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, *, gelu: bool = False
+) -> Tensor:
+    """A convolution with zeros around the image, then GELU, as `convolution`.
 
     oneDNN computes GELU before a value is written. Behind a depthwise convolution that is faster than F.gelu;
     behind a product it is slower.
     """
-    if isinstance(layer.padding, str) or layer.padding_mode != "zeros" or not can_pack(x, layer.weight):
-        plain = layer._conv_forward(x, layer.weight, layer.bias)
+    if not can_pack(x, weight):
+        convolve = _convolution if _is_traced(x, weight) else F.conv2d
+        plain: Tensor = convolve(x, weight, bias, *place)
         return F.gelu(plain) if gelu else plain
-    if _is_plain(layer) and not gelu and winograd.suits(x, layer.weight):
-        return winograd.winograd(x, packed(layer.weight, "winograd", winograd.transformed), layer.bias)
+    if not gelu and place == Place(padding=(1, 1)) and winograd.suits(x, weight):
+        return winograd.winograd(x, packed(weight, "winograd", winograd.transformed), bias)
     size = list(x.shape)
-    place = (list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups)
+    at = (list(place.padding), list(place.stride), list(place.dilation), place.groups)
     reordered = packed(
-        layer.weight,
+        weight,
         "convolution",
         lambda given: torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg] # stub lacks size
-            given.to_mkldnn(), *place, size
+            given.to_mkldnn(), *at, size
         ),
     )
     after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
     out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x.contiguous(memory_format=torch.channels_last), reordered, layer.bias, *place, *after
+        x.contiguous(memory_format=torch.channels_last), reordered, bias, *at, *after
     )
     return out
 
 
-def _is_plain(layer: nn.Conv2d) -> bool:
-    """Whether an image keeps its size under a window of 3."""
-    return layer.padding == layer.stride == layer.dilation == (1, 1) and layer.groups == 1
+@torch.library.custom_op("backbones::packed_convolution", mutates_args=())
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    place = Place(tuple(stride), tuple(padding), tuple(dilation), groups)
+    return placed_convolution(x, weight, bias, place).contiguous(memory_format=torch.channels_last)
+
+
+@_convolution.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    out = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return torch.empty_like(out, memory_format=torch.channels_last)

@@ -1,4 +1,6 @@
-"""The Triton kernel of models.kernels.depthwise, in a file of its own because it imports triton.
+"""The Triton kernel of models.kernels.depthwise and of models.kernels.fused.depthwise_gelu.
+
+In a file of its own because it imports triton.
 
 A thread has one or two channels. A program walks down a strip of COLUMNS columns and reads each pixel of a
 row once, with K // 2 more on either side; the K x K weights stay in registers, and so do the sums of the K
@@ -36,12 +38,25 @@ def _row(
     return pixels
 
 
+@triton.jit
+def _store(
+    target: tl.tensor, value: tl.tensor, inside: tl.tensor, total: tl.tensor, GELU: tl.constexpr
+) -> tl.tensor:
+    """Write one pixel, with GELU if asked for; returns the total so far, which only GELU adds to."""
+    if GELU:
+        value = 0.5 * value * (1 + tl.erf(value * 0.7071067811865476))
+        total += tl.where(inside, value, 0.0)
+    tl.store(target, value.to(target.dtype.element_ty), mask=inside)
+    return total
+
+
 @triton.jit(do_not_specialize=["rows"])
 def depthwise_kernel(
     x: tl.tensor,
     weight: tl.tensor,
     bias: tl.tensor,
     out: tl.tensor,
+    totals: tl.tensor,
     height: int,
     width: int,
     rows: int,
@@ -49,8 +64,12 @@ def depthwise_kernel(
     K: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
+    GELU: tl.constexpr,
 ) -> None:
-    """One program computes `rows` rows of a strip of COLUMNS columns, for BLOCK channels of an image."""
+    """One program computes `rows` rows of a strip of COLUMNS columns, for BLOCK channels of an image.
+
+    With GELU it also writes its totals, of every channel: (N, bands * strips, C).
+    """
     P: tl.constexpr = K // 2
     BLOCKS: tl.constexpr = (CHANNELS + BLOCK - 1) // BLOCK
     COUNT: tl.constexpr = COLUMNS + K - 1
@@ -78,6 +97,7 @@ def depthwise_kernel(
     source = x + image + first_input * stride + c
     target = out + image + (first_input - P) * stride + left * CHANNELS + c
     loaded = _row(source, left - P, width, valid, CHANNELS, COUNT)
+    total = tl.zeros((BLOCK,), tl.float32)
     for y in range(first_input, last_input):
         pixels = ()
         for p in tl.static_range(COUNT):
@@ -87,13 +107,13 @@ def depthwise_kernel(
         added = ()
         for j in tl.static_range(K):
             for q in tl.static_range(COLUMNS):
-                total = sums[j * COLUMNS + q]
+                value = sums[j * COLUMNS + q]
                 for tap in tl.static_range(K):
-                    total += pixels[q + tap] * taps[(K - 1 - j) * K + tap]
-                added += (total,)
+                    value += pixels[q + tap] * taps[(K - 1 - j) * K + tap]
+                added += (value,)
         for q in tl.static_range(COLUMNS):
             inside = (left + q < width) & (y - P >= top) & valid
-            tl.store(target + q * CHANNELS, added[q].to(out.dtype.element_ty), mask=inside)
+            total = _store(target + q * CHANNELS, added[q], inside, total, GELU)
         target += stride
         sums = ()
         for at in tl.static_range(COLUMNS, K * COLUMNS):
@@ -105,8 +125,10 @@ def depthwise_kernel(
         row = last_input - P + j
         for q in tl.static_range(COLUMNS):
             inside = (left + q < width) & (row >= top) & (row < last) & valid
-            tl.store(target + q * CHANNELS, sums[j * COLUMNS + q].to(out.dtype.element_ty), mask=inside)
+            total = _store(target + q * CHANNELS, sums[j * COLUMNS + q], inside, total, GELU)
         target += stride
+    if GELU:
+        tl.store(totals + program // BLOCKS * CHANNELS + c, total, mask=valid)
 
 
 # The fastest depends on the size. Compiled for an H200 in bf16, 65 % of the instructions in the loop over
@@ -138,8 +160,12 @@ def _tuned() -> Any:  # noqa: ANN401 - triton has no types
     )(depthwise_kernel)
 
 
-def launch(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, tiling: Tiling | None) -> None:
-    """Fill `out`; all four are contiguous. Without a tiling the fastest for the size is found first.
+def launch(
+    x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, tiling: Tiling | None, totals: Tensor | None = None
+) -> None:
+    """Fill `out`, and `totals` if given, which ask for GELU and a tiling; all are contiguous.
+
+    Without a tiling the fastest for the size is found first.
 
     Raises:
         RuntimeError: Triton cannot compile it for this device.
@@ -156,6 +182,7 @@ def launch(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, tiling: Tiling 
         return (N * blocks * strips * triton.cdiv(H, meta["rows"]),)
 
     try:
-        kernel[grid](x, weight, bias, out, H, W, CHANNELS=C, K=len(weight), **options)
+        pointers = (x, weight, bias, out, out if totals is None else totals)
+        kernel[grid](*pointers, H, W, CHANNELS=C, K=len(weight), GELU=totals is not None, **options)
     except TritonError as error:
         raise RuntimeError(f"depthwise: Triton {triton.__version__} cannot run it here: {error}") from error

@@ -13,14 +13,15 @@ from reports.markdown import table
 
 TEXT = (
     "The reference of the ratios is what a network runs by default, on contiguous images: *nchw* of the "
-    "depthwise operations, *eager* of the products; above 1 an implementation is faster. *conv* is a "
-    "depthwise convolution with its bias; *block* adds layer norm, shift and scale. *gelu-product* is FCDM's "
-    "first product over the channels with GELU and norms over the image, *scaled-product* its second with "
-    "the response norm before it and gate and residual behind it, *shuffled-product* the product of an "
+    "depthwise operations, *eager* of the others; above 1 an implementation is faster. *conv* is a "
+    "depthwise convolution with its bias; *block* adds layer norm, shift and scale, *conv-gelu* GELU and "
+    "averages over the image; *norm-gelu* is DiC's group norm with shift, scale and GELU. *gelu-product* is "
+    "FCDM's first product over the channels with GELU and norms over the image, *scaled-product* its second "
+    "with the response norm before it and gate and residual behind it, *shuffled-product* the product of an "
     "upsampled image and its skip. Interleaved rounds; median visit with its 95 % interval, ratio of speeds "
     "with its 99 % interval. The floors are the least bytes at the measured copy ceiling, and the FLOPs (1 "
     "MAC = 2 FLOPs) at the measured ceiling of products, for depthwise convolutions that of fp32, with the "
-    "zeros around the image included; what precedes and follows a convolution or product counts as no FLOPs."
+    "zeros around the image included; all that is no convolution or product counts as no FLOPs."
 )
 
 

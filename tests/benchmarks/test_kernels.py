@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.machine import device
 from bench.measure.implementations import TOLERANCE, Draws, error
 from bench.measure.kernels import OPERATIONS
-from bench.records.kernels import DEPTHWISE, DepthwiseCase, KernelCase, ProductCase
+from bench.records.kernels import DEPTHWISE, NORMS, DepthwiseCase, KernelCase, NormCase, ProductCase
 from tests.records.examples import MODEL
 
 WHERE = device.default()
@@ -44,6 +44,8 @@ def case(operation: str, *, small: bool) -> KernelCase:
     }
     if operation in DEPTHWISE:
         return DepthwiseCase(**fields, kernel=KERNEL)
+    if operation in NORMS:
+        return NormCase(**fields, groups=channels // 4)
     return ProductCase(**fields, out_channels=out_channels)
 
 

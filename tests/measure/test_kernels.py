@@ -18,7 +18,7 @@ from bench.analysis import kernels as analysis
 from bench.analysis import roofline
 from bench.jobs import worker
 from bench.machine import device, environment
-from bench.measure import depthwise, implementations, products
+from bench.measure import depthwise, implementations, norms, products
 from bench.measure import kernels as measuring
 from bench.measure.implementations import Call, Draws, Implementation, Operands, Output, error, tensors
 from bench.measure.kernels import OPERATIONS, Layer
@@ -26,11 +26,13 @@ from bench.records.base import Environment, Record, Skipped, StoreError, height_
 from bench.records.ceiling import Ceiling, CeilingCase
 from bench.records.kernels import (
     DEPTHWISE,
+    NORMS,
     PRODUCTS,
     CheckedImplementation,
     DepthwiseCase,
     DepthwiseComparison,
     KernelCase,
+    NormCase,
     ProductCase,
     ProductComparison,
 )
@@ -64,17 +66,28 @@ PRODUCT_CASE = ProductCase(
     budget_s=0.2,
     precision_target=0.01,
 )
+NORM_CASE = NormCase(
+    **{**MODEL, "batch": 2},
+    operation="norm-gelu",
+    channels=6,
+    groups=2,
+    image_size=(5, 7),
+    calls_per_pass=2,
+    budget_s=0.2,
+    precision_target=0.01,
+)
 
 # torch's names of its convolutions; which of them it takes in bf16 depends on the CPU's instructions
 KERNELS = torch._C._ConvBackend.__members__  # type: ignore[attr-defined]
 TORCH = [
     *((operation, name) for operation in DEPTHWISE for name in ("nchw", "channels-last")),
-    *((operation, name) for operation in PRODUCTS for name in ("eager", "fast")),
+    *((operation, name) for operation in (*PRODUCTS, *NORMS) for name in ("eager", "fast")),
+    ("conv-gelu", "fast"),
 ]
 
 
 def case(operation: str = "conv", precision: str = "fp32") -> KernelCase:
-    small = SMALL if operation in DEPTHWISE else PRODUCT_CASE
+    small = SMALL if operation in DEPTHWISE else NORM_CASE if operation in NORMS else PRODUCT_CASE
     return replace(small, operation=operation, precision=precision)
 
 
@@ -113,17 +126,20 @@ def test_widths_sides_and_calls_are_those_of_the_model(
     task = task_at("FCDM-XL", *height_width(res))
     found = measuring.layers(build("FCDM-XL", task), task)
 
-    def layer(channels: int, out_channels: int, level: int, calls: int, kernel: int = 1) -> Layer:
+    def layer(
+        channels: int, out_channels: int, level: int, calls: int, kernel: int = 1, groups: int = 1
+    ) -> Layer:
         return Layer(
             channels=channels,
             out_channels=out_channels,
             image_size=sides[level],
             kernel=kernel,
+            groups=groups,
             calls_per_pass=calls,
         )
 
     levels = ((512, 0, 6), (1024, 1, 12), (2048, 2, 12))
-    depthwise_layers = [layer(width, width, level, calls, 7) for width, level, calls in levels]
+    depthwise_layers = [layer(width, width, level, calls, 7, width) for width, level, calls in levels]
     assert found == {
         "conv": depthwise_layers,
         "block": depthwise_layers,
@@ -136,8 +152,9 @@ def test_widths_sides_and_calls_are_those_of_the_model(
 @pytest.mark.parametrize(
     ("model", "operations"),
     [
-        ("DiC-S", set()),
-        ("DiCo-S", {"conv", "block", "shuffled-product"}),
+        ("DiC-S", {"norm-gelu"}),
+        ("DiCo-S", {"conv", "block", "conv-gelu", "shuffled-product"}),
+        ("DiCo-S@relu", {"conv", "block", "shuffled-product"}),
         ("FCDM-S@nogrn", {"conv", "block", "gelu-product", "shuffled-product"}),
     ],
 )
@@ -189,7 +206,16 @@ def test_the_checks_of_products_are_the_modules_of_the_network() -> None:
     torch.testing.assert_close(exact, F.conv2d(torch.cat([up(x), skip], dim=1), given.weight, given.bias))
 
 
-@pytest.mark.parametrize("operation", ["block", *PRODUCTS])
+def test_the_checks_of_gelu_are_the_operators_of_the_networks() -> None:
+    given = depthwise_operands(torch.float64, 3)
+    h, mean = tensors(depthwise.exact_conv_gelu(given))
+    torch.testing.assert_close(h, F.gelu(depthwise.exact_conv(given)))
+    torch.testing.assert_close(mean, h.mean(dim=(2, 3)))
+    norm = norms.draw(NORM_CASE, Draws(torch.float64, "cpu"))
+    torch.testing.assert_close(norms.exact(norm), norms.eager(norm)(*norm.inputs[0]))
+
+
+@pytest.mark.parametrize("operation", ["block", "conv-gelu", *PRODUCTS, *NORMS])
 def test_the_check_is_the_same_in_parts(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given, whole = measuring.draw(case(operation))
     monkeypatch.setattr(implementations, "CHUNK", 1)
@@ -222,7 +248,7 @@ def test_an_implementation_works_through_every_input(
     with torch.inference_mode():
         found, call = implementations.prepare(name, of.implementations, given, exact, precision)
         assert (found.status, found.reason) == ("ok", "")
-        assert found.ran in KERNELS or name == "fast"
+        assert found.ran in KERNELS or name == "fast" or operation in NORMS
         assert found.error is not None
         assert 0 < found.error < implementations.TOLERANCE[precision]
         assert call is not None

@@ -12,6 +12,8 @@ from bench.records.kernels import (
     CheckedImplementation,
     DepthwiseCase,
     DepthwiseComparison,
+    NormCase,
+    NormComparison,
     ProductCase,
     ProductComparison,
 )
@@ -188,6 +190,22 @@ PRODUCT = ProductComparison(
     inputs=2,
     **ROUNDS,
 )
+NORM = NormComparison(
+    case=NormCase(
+        **MODEL,
+        operation="norm-gelu",
+        channels=96,
+        groups=24,
+        image_size=32,
+        calls_per_pass=24,
+        budget_s=10.0,
+        precision_target=0.02,
+    ),
+    environment=ENVIRONMENT,
+    implementations=DEPTHWISE.implementations,
+    inputs=2,
+    **ROUNDS,
+)
 USE = MemoryUse(
     passes_peak_bytes=300,
     passes_peak_phase="forward",
@@ -349,6 +367,6 @@ TELEMETRY = Telemetry(
     held_back=(),
 )
 RECORDS = (
-    *(THROUGHPUT, VISIT, COUNT, SKIPPED, OPERATORS, CEILING, PROFILE, COMPARISON, DEPTHWISE, PRODUCT),
+    *(THROUGHPUT, VISIT, COUNT, SKIPPED, OPERATORS, CEILING, PROFILE, COMPARISON, DEPTHWISE, PRODUCT, NORM),
     *(MEMORY, TRAINING, SPECTRUM, CHANNELS, SAMPLING, PICTURE, QUALITY, GOLDEN),
 )

@@ -5,15 +5,12 @@ begins with the norm's scale and shift and ends in gate and residual. The U-Nets
 shuffle and a second image. Letters: N batch, H and W sides, C channels in, D channels out.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.kernels.backends import require_same
-from models.kernels.fused.operator import computes, runs_triton
+from models.kernels.fused.operator import operator, runs_triton
 from models.kernels.packed import linear
 
 # GELU
@@ -34,9 +31,7 @@ def gelu_product(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
         ValueError: shapes that do not fit each other, different types or devices.
     """
     _check("gelu_product", x, weight, bias)
-    if runs_triton(x):
-        return _gelu(x, weight.flatten(1), bias)
-    return gelu_product_reference(x, weight, bias)
+    return _gelu(x, weight, bias)
 
 
 def gelu_product_reference(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,22 +50,33 @@ def gelu_product_triton(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor
     return out, squares.sum(dim=1)
 
 
+def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """h of `gelu_product` alone: (N, H, W, C) -> (N, H, W, D)."""
+    return gelu_product(x, weight, bias)[0] if runs_triton(x) else linear(x, weight, bias, gelu="none")
+
+
 # scale and shift before, gate and residual after
 
 
 def scaled_product(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, residual: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor,
+    residual: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> Tensor:
     """residual + gate * ((x * scale + shift) W^T + b).
 
     Args:
         x: (N, H, W, C).
-        scale: (N, C).
-        shift: (C,).
         weight: (D, C), or (D, C, 1, 1) of a 1x1 convolution.
         bias: (D,).
         gate: (N, D).
         residual: (N, H, W, D).
+        scale: (N, C).
+        shift: (C,); only with a scale.
 
     Returns:
         (N, H, W, D)
@@ -79,33 +85,47 @@ def scaled_product(
         ValueError: shapes that do not fit each other, different types or devices.
     """
     _check("scaled_product", x, weight, bias)
-    require_same("scaled_product", x, scale, shift, gate, residual)
-    wanted = ((len(x), x.shape[-1]), x.shape[-1:], (len(x), len(weight)), (*x.shape[:3], len(weight)))
-    given = (scale.shape, shift.shape, gate.shape, residual.shape)
-    if given != wanted:
-        raise ValueError(f"scaled_product: needs {wanted}, got {tuple(map(tuple, given))}")
-    if runs_triton(x):
-        return _scaled(x, scale, shift, weight.flatten(1), bias, gate, residual)
-    return scaled_product_reference(x, scale, shift, weight, bias, gate, residual)
+    N, C, D = len(x), x.shape[-1], len(weight)
+    vectors = ((gate, (N, D)), (residual, (*x.shape[:3], D)), (scale, (N, C)), (shift, (C,)))
+    given, wanted = zip(*(pair for pair in vectors if pair[0] is not None), strict=True)
+    require_same("scaled_product", x, *given)
+    if (found := tuple(tuple(one.shape) for one in given)) != wanted:
+        raise ValueError(f"scaled_product: needs {wanted}, got {found}")
+    return _scaled(x, weight, bias, gate, residual, scale, shift)
 
 
 def scaled_product_reference(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, residual: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor,
+    residual: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> Tensor:
     """Torch's operators; on a CPU the product is oneDNN's."""
-    product = linear(torch.addcmul(shift, x, scale[:, None, None]), weight, bias)
-    return torch.addcmul(residual, gate[:, None, None], product)
+    if scale is not None:
+        by = scale[:, None, None]
+        x = x * by if shift is None else torch.addcmul(shift, x, by)
+    return torch.addcmul(residual, gate[:, None, None], linear(x, weight, bias))
 
 
 def scaled_product_triton(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, residual: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor,
+    residual: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> Tensor:
     """The Triton kernel, float32 sums, without gradient."""
     from models.kernels.fused.triton_product import launch
 
     out = _empty(x, len(weight))
-    before, after = (scale.contiguous(), shift), (gate.contiguous(), residual.contiguous())
-    launch(x.contiguous(), weight.contiguous(), bias, out, before=before, after=after)
+    scale = None if scale is None else scale.contiguous()
+    after = (gate.contiguous(), residual.contiguous())
+    launch(x.contiguous(), weight.contiguous(), bias, out, scale=scale, shift=shift, after=after)
     return out
 
 
@@ -134,9 +154,7 @@ def shuffled_product(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> T
             f"shuffled_product: takes (N, H, W, 4C), (N, 2H, 2W, S) and (D, C + S), got {shapes}"
         )
     require_same("shuffled_product", x, skip, weight, bias)
-    if runs_triton(x):
-        return _shuffled(x, skip, weight.flatten(1), bias)
-    return shuffled_product_reference(x, skip, weight, bias)
+    return _shuffled(x, skip, weight, bias)
 
 
 def shuffled_product_reference(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -171,101 +189,6 @@ def _check(what: str, x: Tensor, weight: Tensor, bias: Tensor) -> None:
     require_same(what, x, weight, bias)
 
 
-# operators of torch, with gradients
-
-Context = Any  # torch.autograd.function.FunctionCtx
-Gradients = tuple[Tensor | None, ...]
-
-
-def _save(ctx: Context, inputs: tuple[Tensor, ...], output: object) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-@torch.library.custom_op("backbones::gelu_product", mutates_args=())
-def _gelu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    chosen = gelu_product_triton if computes(x) else gelu_product_reference
-    return chosen(x, weight, bias)
-
-
-@_gelu.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return _empty(x, len(weight)), x.new_empty(len(x), len(weight), dtype=_sum_dtype(x))
-
-
-def _gelu_gradients(ctx: Context, of_h: Tensor, of_squares: Tensor) -> Gradients:
-    x, weight, bias = ctx.saved_tensors
-    z = F.linear(x, weight, bias)
-    total = of_h + 2 * F.gelu(z) * of_squares[:, None, None].to(z.dtype)
-    of_z = torch.ops.aten.gelu_backward(total, z)
-    return of_z @ weight, _of_weight(of_z, x), of_z.sum(dim=(0, 1, 2))
-
-
-_gelu.register_autograd(_gelu_gradients, setup_context=_save)
-
-
-@torch.library.custom_op("backbones::scaled_product", mutates_args=())
-def _scaled(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, residual: Tensor
-) -> Tensor:
-    chosen: Callable[..., Tensor] = scaled_product_triton if computes(x) else scaled_product_reference
-    return chosen(x, scale, shift, weight, bias, gate, residual)
-
-
-@_scaled.register_fake
-def _(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, residual: Tensor
-) -> Tensor:
-    return _empty(x, len(weight))
-
-
-def _scaled_gradients(ctx: Context, grad: Tensor) -> Gradients:
-    x, scale, shift, weight, bias, gate, _ = ctx.saved_tensors
-    scaled = torch.addcmul(shift, x, scale[:, None, None])
-    of_gate = (grad * F.linear(scaled, weight, bias)).sum(dim=(1, 2))
-    of_product = grad * gate[:, None, None]
-    of_scaled = of_product @ weight
-    return (
-        of_scaled * scale[:, None, None],
-        (of_scaled * x).sum(dim=(1, 2)),
-        of_scaled.sum(dim=(0, 1, 2)),
-        _of_weight(of_product, scaled),
-        of_product.sum(dim=(0, 1, 2)),
-        of_gate,
-        grad,
-    )
-
-
-_scaled.register_autograd(_scaled_gradients, setup_context=_save)
-
-
-@torch.library.custom_op("backbones::shuffled_product", mutates_args=())
-def _shuffled(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    chosen = shuffled_product_triton if computes(x) else shuffled_product_reference
-    return chosen(x, skip, weight, bias)
-
-
-@_shuffled.register_fake
-def _(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _empty(skip, len(weight))
-
-
-def _shuffled_gradients(ctx: Context, grad: Tensor) -> Gradients:
-    x, skip, weight, _ = ctx.saved_tensors
-    width = x.shape[-1] // 4
-    shuffled = F.pixel_shuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-    of_shuffled = (grad @ weight[:, :width]).permute(0, 3, 1, 2)
-    of_weight = torch.cat([_of_weight(grad, shuffled), _of_weight(grad, skip)], dim=1)
-    return (
-        F.pixel_unshuffle(of_shuffled, 2).permute(0, 2, 3, 1),
-        grad @ weight[:, width:],
-        of_weight,
-        grad.sum(dim=(0, 1, 2)),
-    )
-
-
-_shuffled.register_autograd(_shuffled_gradients, setup_context=_save)
-
-
-def _of_weight(of_out: Tensor, x: Tensor) -> Tensor:
-    """The gradient of W in x W^T: (N, H, W, D), (N, H, W, C) -> (D, C)."""
-    return of_out.flatten(0, 2).T @ x.flatten(0, 2)
+_gelu = operator("gelu_product", gelu_product_reference, gelu_product_triton)
+_scaled = operator("scaled_product", scaled_product_reference, scaled_product_triton)
+_shuffled = operator("shuffled_product", shuffled_product_reference, shuffled_product_triton)

@@ -18,7 +18,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from models.kernels.fused import triton_depthwise_norm, triton_product
+from models.kernels import triton_depthwise
+from models.kernels.fused import triton_depthwise_norm, triton_group_norm_gelu, triton_product
+from models.kernels.fused.depthwise_gelu import TILING
 
 ARCHITECTURES = (80, 89, 90)
 TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
@@ -51,37 +53,42 @@ class Compilation:
 
 
 def compilations(dtype: torch.dtype) -> Iterator[Compilation]:
-    """The kernels at the sizes of the widest and the finest level of FCDM-XL at 256 px."""
+    """The kernels at the sizes of the finest and the widest level of DiCo-XL, DiC-XL and FCDM-XL, 256 px."""
+    for width in (416, 1664):
+        tile = {"CHANNELS": width, "K": 3, "COLUMNS": TILING.columns, "BLOCK": TILING.block}
+        tile |= {"GELU": True, "num_warps": TILING.block // 32}
+        yield _compilation("depthwise_gelu", f"C {width}, K 3", triton_depthwise.depthwise_kernel, tile)
+    for side, width in ((32, 384), (8, 1536)):
+        tile = triton_group_norm_gelu.options(side**2, width, 32, dtype.itemsize, modulated=True)
+        kernel = triton_group_norm_gelu.group_norm_gelu_kernel
+        yield _compilation("group_norm_gelu", f"C {width}, 32 groups", kernel, tile)
     for side, width in ((32, 512), (8, 2048)):
         tile = triton_depthwise_norm.options(width, 7, dtype.itemsize)
-        warps = tile.pop("num_warps")
         kernel = triton_depthwise_norm.depthwise_norm_kernel
-        yield Compilation(
-            name="depthwise_norm", sizes=f"C {width}, K 7", kernel=kernel, constants=tile, warps=warps
-        )
+        yield _compilation("depthwise_norm", f"C {width}, K 7", kernel, tile)
         for name, C, D, skip in (
             ("gelu_product", width, 3 * width, 0),
             ("scaled_product", 3 * width, width, 0),
             ("shuffled_product", width, width, width),
         ):
             out = torch.empty(1, side, side, D, dtype=dtype, device="meta")
-            tile = triton_product.options(out, scaled=name == "scaled_product")
-            warps = tile.pop("num_warps")
-            what = {"C": C, "SKIP": skip, "D": D, "SCALED": name == "scaled_product"}
-            what |= {"GATED": name == "scaled_product", "GELU": name == "gelu_product"}
-            yield Compilation(
-                name=name,
-                sizes=f"C {C}, D {D}" + f", skip {skip}" * (skip > 0),
-                kernel=triton_product.product_kernel,
-                constants={**what, **tile, "PRECISION": "ieee", "INTERPRETED": False},
-                warps=warps,
-            )
+            scaled = name == "scaled_product"
+            what = {"C": C, "SKIP": skip, "D": D, "SCALED": scaled, "SHIFTED": scaled, "GATED": scaled}
+            what |= {"GELU": name == "gelu_product", "PRECISION": "ieee", "INTERPRETED": False}
+            tile = what | triton_product.options(out, scaled=scaled)
+            sizes = f"C {C}, D {D}" + f", skip {skip}" * (skip > 0)
+            yield _compilation(name, sizes, triton_product.product_kernel, tile)
+
+
+def _compilation(name: str, sizes: str, kernel: Any, tile: dict[str, Any]) -> Compilation:  # noqa: ANN401
+    warps = tile.pop("num_warps")
+    return Compilation(name=name, sizes=sizes, kernel=kernel, constants=tile, warps=warps)
 
 
 def compiled(one: Compilation, dtype: torch.dtype, sm: int) -> Resources:
     """Compile for one architecture, and read what the assembler reports."""
-    pointers = {"squares": "*fp32"}
-    scalars = {"height": "i32", "width": "i32", "pixels": "i32", "eps": "fp32"}
+    pointers = {"squares": "*fp32", "totals": "*fp32"}
+    scalars = {"height": "i32", "width": "i32", "rows": "i32", "pixels": "i32", "eps": "fp32"}
     types = {
         name: "constexpr"
         if name in one.constants

@@ -33,6 +33,7 @@ def product_kernel(
     SKIP: tl.constexpr,
     D: tl.constexpr,
     SCALED: tl.constexpr,
+    SHIFTED: tl.constexpr,
     GATED: tl.constexpr,
     GELU: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -61,9 +62,11 @@ def product_kernel(
         place = source[:, None] + (c[None, :] * 4 if SKIP else c[None, :])
         a = tl.load(x + place, mask=inside[:, None] & (c < C)[None, :], other=0.0)
         if SCALED:
-            by = tl.load(scale + image * C + c, mask=c < C, other=0.0).to(tl.float32)
-            to = tl.load(shift + c, mask=c < C, other=0.0).to(tl.float32)
-            a = (a.to(tl.float32) * by[None, :] + to[None, :]).to(x.dtype.element_ty)
+            scaled = a.to(tl.float32)
+            scaled *= tl.load(scale + image * C + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+            if SHIFTED:
+                scaled += tl.load(shift + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+            a = scaled.to(x.dtype.element_ty)
         b = tl.load(
             weight + d[None, :] * (C + SKIP) + c[:, None], mask=(d < D)[None, :] & (c < C)[:, None], other=0.0
         )
@@ -118,7 +121,8 @@ def launch(
     out: Tensor,
     *,
     skip: Tensor | None = None,
-    before: tuple[Tensor, Tensor] | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
     after: tuple[Tensor, Tensor] | None = None,
     squares: Tensor | None = None,
 ) -> None:
@@ -130,23 +134,23 @@ def launch(
     if not out.numel():
         return
     N, H, W, D = out.shape
-    tile = options(out, scaled=before is not None)
+    tile = options(out, scaled=scale is not None)
     grid = (N * tiles_of(out) * triton.cdiv(D, tile["CHANNELS"]),)
-    scale, shift = before or (x, x)  # not read
-    gate, residual = after or (x, x)
-    pointers = (scale, shift, gate, residual, out, out if squares is None else squares)
+    gate, residual = after or (None, None)
     what = {
         "C": x.shape[-1] if skip is None else x.shape[-1] // 4,
         "SKIP": 0 if skip is None else skip.shape[-1],
         "D": D,
-        "SCALED": before is not None,
+        "SCALED": scale is not None,
+        "SHIFTED": shift is not None,
         "GATED": after is not None,
         "GELU": squares is not None,
         "PRECISION": precision(x),
         "INTERPRETED": interpreted(),
     }
-    first = (x, x if skip is None else skip, weight, bias)
+    pointers = (x, skip, weight, bias, scale, shift, gate, residual, out, squares)
+    given = [x if one is None else one for one in pointers]  # those of None are not read
     try:
-        product_kernel[grid](*first, *pointers, H * W, W, **what, **tile)
+        product_kernel[grid](*given, H * W, W, **what, **tile)
     except TritonError as error:
         raise RuntimeError(f"product: Triton {triton.__version__} cannot run it here: {error}") from error
