@@ -80,9 +80,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: Gelu | N
         (..., D_out)
     """
     if not can_pack(x, weight):
-        product = (
-            _linear(x, weight, bias) if _is_traced(x, weight) else F.linear(x, weight.flatten(1), bias)
-        )
+        product = _linear(x, weight, bias) if _is_traced(x, weight) else F.linear(x, weight.flatten(1), bias)
         return product if gelu is None else F.gelu(product, approximate=gelu)
     rows = x.numel() // x.shape[-1]
     reordered = packed(

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from models.kernels import winograd
-from models.kernels.packed import convolution
+from models.kernels.packed import convolution, linear
 from tests.kernels.test_kernels import error, poisoned
 
 __all__ = ["poisoned"]
@@ -36,3 +36,25 @@ def test_a_packed_convolution_sees_changes_of_its_weight(side: int) -> None:
         exact = F.conv2d(x.double(), layer.weight.double(), padding=1)
         assert error(convolution(layer, x), exact) < 2e-6
         layer.weight.mul_(1.5)
+
+
+def test_a_compiled_layer_runs_the_packed_one_with_the_same_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = nn.Conv2d(160, 160, 3, padding=1).requires_grad_(False), torch.randn(1, 160, 16, 16)
+    copies: list[Tensor] = []
+    transformed = winograd.transformed
+
+    def kept(weight: Tensor) -> Tensor:
+        copies.append(transformed(weight))
+        return copies[-1]
+
+    monkeypatch.setattr(winograd, "transformed", kept)
+
+    def both(x: Tensor) -> Tensor:
+        return linear(
+            convolution(layer, x).permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias, gelu="none"
+        )
+
+    compiled = torch.compile(both, backend="aot_eager", fullgraph=True)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), both(x), rtol=1e-5, atol=1e-5)
+    assert len(copies) == 1
