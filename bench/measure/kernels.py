@@ -49,7 +49,7 @@ class Layer:
     out_channels: int
     image_size: Size
     kernel: int
-    groups: int
+    groups: int  # of a norm
     calls_per_pass: int
 
 
@@ -70,7 +70,7 @@ def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
             out_channels=out.shape[1],
             image_size=H if H == W else (H, W),
             kernel=module.kernel_size[0] if isinstance(module, nn.Conv2d) else 1,
-            groups=module.groups if isinstance(module, nn.Conv2d) else module.num_groups,
+            groups=module.num_groups if isinstance(module, nn.GroupNorm) else 1,
             calls_per_pass=0,
         )
         for operation in operations[module]:

@@ -126,20 +126,18 @@ def test_widths_sides_and_calls_are_those_of_the_model(
     task = task_at("FCDM-XL", *height_width(res))
     found = measuring.layers(build("FCDM-XL", task), task)
 
-    def layer(
-        channels: int, out_channels: int, level: int, calls: int, kernel: int = 1, groups: int = 1
-    ) -> Layer:
+    def layer(channels: int, out_channels: int, level: int, calls: int, kernel: int = 1) -> Layer:
         return Layer(
             channels=channels,
             out_channels=out_channels,
             image_size=sides[level],
             kernel=kernel,
-            groups=groups,
+            groups=1,
             calls_per_pass=calls,
         )
 
     levels = ((512, 0, 6), (1024, 1, 12), (2048, 2, 12))
-    depthwise_layers = [layer(width, width, level, calls, 7, width) for width, level, calls in levels]
+    depthwise_layers = [layer(width, width, level, calls, 7) for width, level, calls in levels]
     assert found == {
         "conv": depthwise_layers,
         "block": depthwise_layers,

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.kernels.backends import DTYPES, autocasts, interpreted, why_no_triton
 
 P = ParamSpec("P")
-T = TypeVar("T", Tensor, tuple[Tensor, Tensor])
+T = TypeVar("T")  # tensors
 
 
 def runs_triton(x: Tensor) -> bool:
@@ -34,15 +34,18 @@ def operator(name: str, reference: Callable[P, T], kernel: Callable[P, T]) -> Ca
         kernel: the same, without gradient.
     """
 
+    plain: Callable[..., Any] = reference
+    fused: Callable[..., Any] = kernel
+
     def run(*given: Any) -> Any:  # noqa: ANN401 - of the schema
         x = given[0]
         computes = x.dtype in DTYPES and (x.device.type == "cuda" or interpreted())
-        return _contiguous((kernel if computes else reference)(*given))
+        return _contiguous((fused if computes else plain)(*given))
 
     def gradients(ctx: Any, *of_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's
         leaves = [one if one is None else one.detach().requires_grad_() for one in ctx.saved_tensors]
         with torch.enable_grad():
-            out = reference(*(b if a is None else a for a, b in zip(leaves, ctx.others, strict=True)))
+            out = plain(*(b if a is None else a for a, b in zip(leaves, ctx.others, strict=True)))
         wanted = [one for one in leaves if one is not None]
         found = iter(torch.autograd.grad(out, wanted, of_outputs))
         return tuple(None if one is None else next(found) for one in leaves)
@@ -53,7 +56,7 @@ def operator(name: str, reference: Callable[P, T], kernel: Callable[P, T]) -> Ca
         mutates_args=(),
         schema=torch.library.infer_schema(reference, mutates_args=()),
     )
-    made.register_fake(lambda *given: _contiguous(reference(*given)))
+    made.register_fake(lambda *given: _contiguous(plain(*given)))
     made.register_autograd(gradients, setup_context=_save)
 
     def chosen(*given: P.args, **named: P.kwargs) -> T:
@@ -65,7 +68,7 @@ def operator(name: str, reference: Callable[P, T], kernel: Callable[P, T]) -> Ca
     return chosen
 
 
-def _contiguous(out: T) -> T:
+def _contiguous(out: Any) -> Any:  # noqa: ANN401 - a tensor, or several
     return out.contiguous() if isinstance(out, Tensor) else tuple(one.contiguous() for one in out)
 
 

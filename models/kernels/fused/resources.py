@@ -55,7 +55,7 @@ class Compilation:
 def compilations(dtype: torch.dtype) -> Iterator[Compilation]:
     """The kernels at the sizes of the finest and the widest level of DiCo-XL, DiC-XL and FCDM-XL, 256 px."""
     for width in (416, 1664):
-        tile = {"CHANNELS": width, "K": 3, "COLUMNS": TILING.columns, "BLOCK": TILING.block}
+        tile: dict[str, Any] = {"CHANNELS": width, "K": 3, "COLUMNS": TILING.columns, "BLOCK": TILING.block}
         tile |= {"GELU": True, "num_warps": TILING.block // 32}
         yield _compilation("depthwise_gelu", f"C {width}, K 3", triton_depthwise.depthwise_kernel, tile)
     for side, width in ((32, 384), (8, 1536)):
