@@ -73,9 +73,9 @@ def compilations(dtype: torch.dtype) -> Iterator[Compilation]:
         ):
             out = torch.empty(1, side, side, D, dtype=dtype, device="meta")
             scaled = name == "scaled_product"
-            what = {"C": C, "SKIP": skip, "D": D, "SCALED": scaled, "SHIFTED": scaled, "GATED": scaled}
-            what |= {"GELU": name == "gelu_product", "PRECISION": "ieee", "INTERPRETED": False}
-            tile = what | triton_product.options(out, scaled=scaled)
+            what = {"C": C, "SKIP": skip, "D": D, "GELU": name == "gelu_product", "INTERPRETED": False}
+            what |= dict.fromkeys(("SCALED", "SHIFTED", "GATED"), scaled)
+            tile = {**what, **triton_product.options(out, scaled=scaled), "PRECISION": "ieee"}
             sizes = f"C {C}, D {D}" + f", skip {skip}" * (skip > 0)
             yield _compilation(name, sizes, triton_product.product_kernel, tile)
 
