@@ -92,9 +92,8 @@ def suite_records(kind: str) -> list[Record]:
     """The project's measured records of one kind; the lines of other kinds are not decoded."""
     found: list[Record] = []
     for path in suite_files():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        of_kind = [line for line in lines if f'"kind": "{kind}"' in line]
-        found += parse("".join(of_kind), str(path)).records
+        with path.open("rb") as file:
+            found += parse((line for line in file if f'"kind": "{kind}"'.encode() in line), str(path)).records
     return [record for record in found if record.case.kind == kind]
 
 

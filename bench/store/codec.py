@@ -9,16 +9,15 @@ import gc
 import hashlib
 import importlib
 import json
-import math
 import pkgutil
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, cast
+
+import msgspec
 
 import bench.records
 from bench.records.base import (
@@ -26,19 +25,18 @@ from bench.records.base import (
     RECORDS,
     Case,
     Environment,
-    FloatOrNaN,
     Record,
     Skipped,
     StoreError,
     case_type,
 )
 from bench.records.note import Note
+from bench.store import strict
 from bench.store.files import why_not_regular
 from bench.store.migrate import migrate
+from bench.store.strict import decode as decode
 
 FORMAT = 3
-MAX_INTEGER = 2**63 - 1
-T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
 
@@ -63,27 +61,80 @@ def to_line(entry: Record | Note) -> str:
     return json.dumps(to_dict(entry), ensure_ascii=False) + "\n"
 
 
-def from_dict(data: Mapping[str, Any]) -> Record | Note:
+class SkippedLine(msgspec.Struct, tag_field="kind", tag="skipped", forbid_unknown_fields=True):
+    """A case of any kind without a result; `of` is its kind."""
+
+    format: Literal[3]
+    of: str
+    case: dict[str, Any]
+    environment: dict[str, Any]
+    status: str
+    reason: str
+
+
+@cache
+def line_type(*, is_json: bool) -> Any:  # noqa: ANN401
+    """The union of the structs of lines, by kind."""
+    lines = [
+        strict.struct(cls, cls.__name__, {"format": Literal[3]}, is_json=is_json, tag=kind)
+        for kind, cls in {**kinds(), "note": Note}.items()
+    ]
+    return Union[(SkippedLine, *lines)]
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(line_type(is_json=True))
+
+
+def from_line(line: bytes) -> Record | Note:
+    """Rebuild a record or a note from its line.
+
+    Raises:
+        StoreError: an unknown kind or format, a field missing, unknown or of a wrong type.
+        ValueError: not JSON, or not UTF-8.
+        RecursionError: nested too deep.
+    """
+    try:
+        return _entry(_decoder().decode(line))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # NaN, an earlier format, or no record; the error of `from_dict` says what is wrong
+        return from_dict(json.loads(line.decode()))
+
+
+def from_dict(data: Any) -> Record | Note:  # noqa: ANN401 - JSON
     """Rebuild a record or a note.
 
-    StoreError: an unknown kind or format, a field missing, unknown or of a wrong type.
+    Raises:
+        StoreError: an unknown kind or format, a field missing, unknown or of a wrong type.
     """
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise StoreError(f"a record is an object, got {type(data).__name__}")
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = error.object[error.start : error.end]
+        raise StoreError(f"expected Unicode text, which can be written to a file, got {found!r}") from error
     if data.get("format") != FORMAT:
         data = migrate(data)
-    kind = data["kind"] if isinstance(data.get("kind"), str) else None
-    body = {key: value for key, value in data.items() if key not in ("format", "kind", "of")}
-    if kind == "note":
-        return decode(Note, body)
-    if kind == "skipped":
-        case = decode(case_type(_record_type(data.get("of"))), body.pop("case", None))
-        environment = decode(Environment, body.pop("environment", None))
-        if set(body) != {"status", "reason"}:
-            raise StoreError(f"skipped: fields missing or unknown: {', '.join(sorted(body))}")
-        status, reason = (decode(str, body[name]) for name in ("status", "reason"))
-        return Skipped(case=case, environment=environment, status=status, reason=reason)
-    return decode(_record_type(kind), body)
+    if data.get("kind") not in ("note", "skipped"):
+        _record_type(data.get("kind"))
+    try:
+        decoded = msgspec.convert(data, line_type(is_json=False))
+    except msgspec.ValidationError as error:
+        raise StoreError(strict.reason(error)) from error
+    return _entry(decoded)
+
+
+def _entry(decoded: msgspec.Struct) -> Record | Note:
+    if not isinstance(decoded, SkippedLine):
+        return cast(Record | Note, strict.made(decoded))
+    return Skipped(
+        case=decode(case_type(_record_type(decoded.of)), decoded.case),
+        environment=decode(Environment, decoded.environment),
+        status=decoded.status,
+        reason=decoded.reason,
+    )
 
 
 def _record_type(kind: object) -> type[Record]:
@@ -98,159 +149,13 @@ def encode_case(case: Case) -> dict[str, Any]:
 
 
 def decode_case(data: Mapping[str, Any]) -> Case:
-    """Rebuild a case. StoreError: an unknown kind, or a field missing, unknown or of a wrong type."""
+    """Rebuild a case.
+
+    Raises:
+        StoreError: an unknown kind, or a field missing, unknown or of a wrong type.
+    """
     body = {key: value for key, value in data.items() if key != "kind"}
     return decode(case_type(_record_type(data.get("kind"))), body)
-
-
-def decode(annotation: type[T], value: Any) -> T:  # noqa: ANN401 - JSON
-    """Check a JSON value against an annotation and convert it: lists to tuples, objects to dataclasses.
-
-    StoreError: names the invalid value, or the missing or unknown fields.
-    """
-    return typing.cast(T, _decoder(annotation)(value))  # type: ignore[arg-type] # types are hashable
-
-
-Decoder = Callable[[Any], Any]
-
-
-@cache
-def _decoder(annotation: Any) -> Decoder:  # noqa: ANN401
-    if annotation in _SCALARS:
-        return _SCALARS[annotation]
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return _union(annotation, {choice: _decoder(choice) for choice in arguments})
-    if origin is tuple:
-        if arguments[-1] is Ellipsis:
-            return _sequence(annotation, _decoder(arguments[0]), arguments[0])
-        return _fixed(annotation, [_decoder(item) for item in arguments])
-    if is_dataclass(annotation):
-        return _object(typing.cast(type, annotation))
-    return _scalar(annotation)
-
-
-def _mismatch(annotation: object, value: object) -> StoreError:
-    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return StoreError(f"expected {name}, got {value!r:.100}")
-
-
-def _scalar(annotation: object) -> Decoder:
-    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if type(value) is annotation or (annotation is type(None) and value is None):
-            return value
-        raise _mismatch(annotation, value)
-
-    return read
-
-
-def _integer(value: Any) -> int:  # noqa: ANN401 - JSON
-    if type(value) is not int:
-        raise _mismatch(int, value)
-    if abs(value) > MAX_INTEGER:
-        raise StoreError(f"expected an integer of 64 bits, got one of {value.bit_length()}")
-    return value
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - JSON
-    if type(value) is not str:
-        raise _mismatch(str, value)
-    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
-        raise StoreError(f"expected Unicode text, which can be written to a file, got {value!r:.100}")
-    return value
-
-
-def _finite(value: Any) -> float:  # noqa: ANN401 - JSON
-    if type(value) is int:
-        return float(_integer(value))
-    if type(value) is not float:
-        raise _mismatch(float, value)
-    if not math.isfinite(value):
-        raise StoreError(f"expected a finite number, got {value}")
-    return value
-
-
-def _number(value: Any) -> float:  # noqa: ANN401 - JSON
-    return value if type(value) is float else _finite(value)
-
-
-_SCALARS: dict[Any, Decoder] = {str: _text, int: _integer, float: _finite, FloatOrNaN: _number}
-
-
-def _union(annotation: object, choices: Mapping[Any, Decoder]) -> Decoder:
-    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if (exact := choices.get(type(value))) is not None:
-            return exact(value)
-        for choice in choices.values():
-            try:
-                return choice(value)
-            except StoreError:
-                continue
-        raise _mismatch(annotation, value)
-
-    return read
-
-
-def _sequence(annotation: object, item: Decoder, of: object) -> Decoder:
-    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if not isinstance(value, list):
-            raise _mismatch(annotation, value)
-        # fast path for samples, of which a file has thousands
-        if of is float and set(map(type, value)) == {float} and all(map(math.isfinite, value)):
-            return tuple(value)
-        return tuple(map(item, value))
-
-    return read
-
-
-def _fixed(annotation: object, items: list[Decoder]) -> Decoder:
-    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if not isinstance(value, list) or len(value) != len(items):
-            raise _mismatch(annotation, value)
-        return tuple(item(entry) for item, entry in zip(items, value, strict=True))
-
-    return read
-
-
-def _object(cls: type) -> Decoder:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    names = [field.name for field in fields(cls)]
-    # most fields are texts or integers, which need no conversion; a check in the loop is faster than a call
-    texts = tuple(name for name in names if hints[name] is str)
-    integers = tuple(name for name in names if hints[name] is int)
-    others = tuple((name, _decoder(hints[name])) for name in names if hints[name] not in (str, int))
-    known = frozenset(names)
-    check = getattr(cls, "__post_init__", None)
-
-    def read(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if type(value) is not dict:
-            raise _mismatch(cls, value)
-        if value.keys() != known:
-            unmatched = sorted(value.keys() ^ known)
-            raise StoreError(f"{cls.__name__}: fields missing or unknown: {', '.join(unmatched)}")
-        body = value.copy()
-        odd: list[tuple[str, Decoder]]
-        odd = [(name, _text) for name in texts if type(value[name]) is not str or not value[name].isascii()]
-        odd += [
-            (name, _integer)
-            for name in integers
-            if type(value[name]) is not int or abs(value[name]) > MAX_INTEGER
-        ]
-        for name, decoder in (*odd, *others):
-            try:
-                body[name] = decoder(value[name])
-            except StoreError as error:
-                raise StoreError(f"{name}: {error}") from error
-        made: Any = object.__new__(cls)
-        object.__setattr__(made, "__dict__", body)  # the constructor of a frozen class sets field by field
-        if check is not None:
-            try:
-                check(made)
-            except (ValueError, ArithmeticError, TypeError, LookupError) as error:
-                raise StoreError(str(error)) from error
-        return made
-
-    return read
 
 
 _SOFTWARE = tuple(field.name for field in fields(Environment) if field.name not in INCIDENTAL)
@@ -286,16 +191,38 @@ class Contents:
 
     records: list[Record]
     notes: list[Note]
-    torn: str  # last line without a line break, cut off by a killed writer; blank without one
+    torn: bytes  # last line without a line break, cut off by a killed writer; blank without one
 
 
-def parse(text: str, name: str) -> Contents:
-    """Read every entry of a text of JSON lines, in order. StoreError: names the file and the line."""
-    whole, _, torn = text.rpartition("\n")
+def parse(lines: Iterable[bytes], name: str) -> Contents:
+    """Read every entry, in order.
+
+    Args:
+        lines: of the file, each with its line break.
+        name: of the file, for errors.
+
+    Raises:
+        StoreError: names the file, the line and what is wrong with it.
+    """
     records: list[Record] = []
     notes: list[Note] = []
+    torn = b""
     with no_collections():
-        _parse(whole, name, records, notes)
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                torn = line
+                break
+            if line.isspace():
+                continue
+            try:
+                entry = from_line(line)
+            except (RecursionError, ValueError) as error:
+                what = "nested too deep" if isinstance(error, RecursionError) else error
+                raise StoreError(f"{name}, line {number}: not a record of this suite: {what}") from error
+            if isinstance(entry, Note):
+                notes.append(entry)
+            else:
+                records.append(entry)
     return Contents(records=records, notes=notes, torn=torn)
 
 
@@ -311,22 +238,6 @@ def no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _parse(whole: str, name: str, records: list[Record], notes: list[Note]) -> None:
-    for number, line in enumerate(whole.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = from_dict(json.loads(line))
-        except RecursionError as error:
-            raise StoreError(f"{name}, line {number}: not a record of this suite: nested too deep") from error
-        except ValueError as error:  # an integer of thousands of digits is a plain ValueError
-            raise StoreError(f"{name}, line {number}: not a record of this suite: {error}") from error
-        if isinstance(entry, Note):
-            notes.append(entry)
-        else:
-            records.append(entry)
-
-
 def read(path: Path) -> Contents:
     """Read a file of JSON lines; a torn last line is skipped.
 
@@ -336,7 +247,5 @@ def read(path: Path) -> Contents:
     """
     if reason := why_not_regular(path):
         raise StoreError(f"{path}: {reason}")
-    try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{path}: not a text file: byte {error.start} is not UTF-8") from error
+    with path.open("rb") as file:
+        return parse(file, str(path))

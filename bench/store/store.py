@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.records.base import INCIDENTAL, Case, Environment, Record, Skipped, StoreError
 from bench.records.note import Note
-from bench.store.codec import Contents, case_key, parse, to_line
+from bench.store.codec import Contents, case_key, no_collections, parse, to_line
 from bench.store.files import why_not_regular
 from bench.store.locks import lock
 
@@ -39,7 +39,8 @@ class Store:
         self.path = path
         self.torn = contents.torn
         self._descriptor = descriptor
-        self._newest = {_place(record.case, record.environment): record for record in contents.records}
+        with no_collections():
+            self._newest = {_place(record.case, record.environment): record for record in contents.records}
         self._answered: set[tuple[str, str]] = set()
         self._to_place = list(contents.records)  # not in _answered yet, which only a sweep needs
 
@@ -96,23 +97,13 @@ def open_store(path: Path) -> Iterator[Store]:
             lock(descriptor)
         except BlockingIOError as error:
             raise StoreError(f"{path}: another process is writing to it") from error
-        data = path.read_bytes()
-        end = data.rfind(b"\n") + 1
-        try:
-            contents = parse(_text(data, end), str(path))
-        except UnicodeDecodeError as error:
-            raise StoreError(f"{path}: not a file of records: byte {error.start} is not UTF-8") from error
-        torn = data[end:]
-        if torn:
+        with path.open("rb") as file:
+            contents = parse(file, str(path))
+        if contents.torn:
             with path.with_name(path.name + ".torn").open("ab") as aside:
-                aside.write(torn + b"\n")
-            os.ftruncate(descriptor, end)
+                aside.write(contents.torn + b"\n")
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - len(contents.torn))
             os.fsync(descriptor)
         yield Store(path, descriptor, contents)
     finally:
         os.close(descriptor)
-
-
-def _text(data: bytes, end: int) -> str:
-    """Decode complete lines strictly; the torn last line, which may end in half a character, leniently."""
-    return data[:end].decode() + data[end:].decode(errors="replace")

@@ -60,13 +60,13 @@ def test_images_per_second_follow_from_the_samples() -> None:
     ("change", "message"),
     [
         ({"kind": "rumour"}, "kind 'rumour'; known are"),
-        ({"kind": ["flops"]}, "kind None; known are"),
+        ({"kind": ["flops"]}, "kind \\['flops'\\]; known are"),
         ({"format": 99}, "format 99; this version reads 3"),
-        ({"macs": "many"}, "expected int, got 'many'"),
-        ({"macs": True}, "expected int, got True"),
+        ({"macs": "many"}, "Expected `int`, got `str` - at `\\$.macs`"),
+        ({"macs": True}, "Expected `int`, got `bool`"),
         ({"macs": -1}, "counts cannot be negative"),
-        ({"extra": 1}, "fields missing or unknown: extra"),
-        ({"environment": 3}, "expected Environment, got 3"),
+        ({"extra": 1}, "unknown field `extra`"),
+        ({"environment": 3}, "Expected `object`, got `int` - at `\\$.environment`"),
     ],
 )
 def test_a_line_that_is_no_record_is_named_by_number(
@@ -81,7 +81,7 @@ def test_a_line_that_is_no_record_is_named_by_number(
 def test_a_size_of_three_numbers_is_refused() -> None:
     data = json.loads(codec.to_line(COUNT))
     data["case"]["res"] = [1, 2, 3]
-    with pytest.raises(StoreError, match=r"got \[1, 2, 3\]"):
+    with pytest.raises(StoreError, match=r"Expected `array` of length <= 2 - at `\$.case.res`"):
         codec.from_dict(data)
 
 

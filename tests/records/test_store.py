@@ -82,7 +82,7 @@ def test_a_torn_last_line_is_set_aside(tmp_path: Path) -> None:
     path.write_text(whole + torn)
     assert codec.read(path).records == [THROUGHPUT]
     with open_store(path) as store:
-        assert store.torn == torn
+        assert store.torn == torn.encode()
         store.append(COUNT)
     assert codec.read(path).records == [THROUGHPUT, COUNT]
     assert (tmp_path / "records.jsonl.torn").read_text() == torn + "\n"
@@ -168,14 +168,17 @@ DEEP = '"work": ' + "[" * 900 + "]" * 900
         LINE.replace('"times_s": [', '"times_s": [NaN, '),
         LINE.replace('"times_s": [', '"times_s": [1e999, '),
         LINE.replace('"times_s": [', f'"times_s": [{"9" * 400}, '),
+        LINE.replace('"batch": ', '"batch": 1, "more": '),
+        LINE.replace('"cpu"', '"\\ud800"'),
         "\x1b[2J\u202e\0\n",
+        "\udcff\n",
     ],
     ids=str,
 )
 def test_a_hostile_line_is_named_by_file_and_number(line: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     assert line != LINE
-    path.write_text(LINE + line)
+    path.write_bytes((LINE + line).encode(errors="surrogateescape"))
     with pytest.raises(StoreError, match=r"records\.jsonl, line 2: not a record of this suite: "):
         codec.read(path)
 
