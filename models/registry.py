@@ -9,7 +9,7 @@ import functools
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from models import users
@@ -31,6 +31,8 @@ class Entry:
     recomputes: bool = False  # the release recomputes every block in the backward pass
     masks: bool = False  # training has a second pass, over masked tokens
     compared: str = ""  # name in the papers' comparisons, with {} for the size; blank: in none of them
+    # of networks on pixels, each of which is for one size: ends of names -> px
+    pixels: Mapping[str, int] = field(default_factory=dict)
 
 
 IMPLEMENTATIONS = ("reference", "fast")
@@ -48,23 +50,23 @@ ENTRIES = {
     "MDT": Entry("models.mdt", masks=True),
     "MDTv2": Entry("models.mdt", "V2", masks=True),
     "U-ViT": Entry("models.uvit"),
-    "U-ViT-img64": Entry("models.uvit", "PIXELS"),
+    "U-ViT-img64": Entry("models.uvit", "PIXELS", pixels={"-img64": 64}),
     "DiS": Entry("models.dis"),
     "DiM": Entry("models.dim"),
     "DiMSUM": Entry("models.dimsum"),
-    "ADM": Entry("models.adm"),
-    "ADM-up": Entry("models.adm", "UPSAMPLERS"),
-    "ADM-U": Entry("models.adm", "CASCADES"),
+    "ADM": Entry("models.adm", pixels={"-64": 64, "-128": 128, "-256": 256, "-512": 512}),
+    "ADM-up": Entry("models.adm", "UPSAMPLERS", pixels={"-64-256": 256, "-128-512": 512}),
+    "ADM-U": Entry("models.adm", "CASCADES", pixels={"-256": 256, "-512": 512}),
     "LDM": Entry("models.ldm"),
     "LightningDiT": Entry("models.lightningdit", color="#56B4E9"),
     "DDT": Entry("models.ddt", color="#332288"),
     "ImprovedDiT": Entry("models.ddt", "IMPROVED"),
     "MPDiT": Entry("models.mpdit", color="#882255"),
     "MPDiTv2": Entry("models.mpdit", "V2"),
-    "JiT": Entry("models.jit", color="#999933"),
+    "JiT": Entry("models.jit", color="#999933", pixels={"/16": 256, "/32": 512}),
     "FlowDCN": Entry("models.flowdcn", color="#8C564B"),
-    "EDM2": Entry("models.edm2", color="#117733"),
-    "HDiT": Entry("models.hdit", color="#AA4499"),
+    "EDM2": Entry("models.edm2", color="#117733", pixels={"-img64": 64}),
+    "HDiT": Entry("models.hdit", color="#AA4499", pixels={"-oxford-flowers": 256}),
 }
 
 
@@ -169,6 +171,19 @@ def _known_changes(base: str, change: str, known: Iterable[str]) -> str:
         return f"kernels must be odd; {listed}"
     close = difflib.get_close_matches(change.lower(), ours, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(f'{base}@{other}' for other in close)}? {listed}" if close else listed
+
+
+@functools.cache
+def pixel_size(name: str) -> int | None:
+    """The one size in px that a network on pixels is for; None for other backbones. Imports no backbone."""
+    name = name.partition("@")[0]
+    fits = (
+        (len(family), px)
+        for family, entry in ENTRIES.items()
+        for end, px in entry.pixels.items()
+        if name.startswith(family.removesuffix(end)) and name.endswith(end)
+    )
+    return max(fits, default=(0, None))[1]
 
 
 def family_place(family: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.analysis import published_fid
 from bench.analysis.memory_fit import GIB
+from bench.analysis.settings import Setting, setting_of
 from bench.records.base import Environment, ModelCase, Record, Size, height_width, size_text
 from bench.records.counts import MacCount
 from bench.records.memory import Memory
@@ -19,7 +20,7 @@ from reports.claims import timed
 from reports.claims.timed import Measured, Timings
 from reports.markdown import gmacs, images, ratio_text, significant
 from reports.naming import family, order, size
-from reports.selection import OUR_RULES, Evidence, Setting, latest, setting_of
+from reports.selection import OUR_RULES, Evidence, latest
 
 FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for its speed"
 STEP, MEMORY = "fastest training step", "least memory of training"
@@ -75,7 +76,7 @@ def _by_setting(passes: Iterable[Throughput]) -> dict[Group, list[Throughput]]:
 
 
 def _group(case: ModelCase, environment: Environment) -> Group:
-    return setting_of(case, environment), case.res, size(case.model)
+    return setting_of(case, environment.device), case.res, size(case.model)
 
 
 def _place(group: Group) -> tuple[Setting, tuple[int, int], str]:
@@ -104,7 +105,7 @@ def _among(ranked: Sequence[Throughput | MacCount | Memory]) -> dict[str, Any]:
 
 def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bool:
     """Whether interleaved rounds show it under this setting, or else the spread between processes."""
-    setting = setting_of(best.case, best.environment)
+    setting = setting_of(best.case, best.environment.device)
     if timings is not None and one.case.work == "inference":
         ratios = timed.interleaved_under(timings, setting, best.case.model, one.case.model, best.case.res)
         for ratio in ratios:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from bench.analysis.settings import Setting
 from bench.records.base import Environment, Size, size_text
 from bench.records.counts import MacCount
 from bench.store.store import REPORTED
 from reports.markdown import BLANK, gmacs
 from reports.naming import family, order
-from reports.selection import Evidence, Setting, Timing
+from reports.selection import Evidence, Timing
 
 
 def per_image(count: MacCount | None, macs: int | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from baselines import load
+from bench.analysis.settings import Setting
 from bench.records.base import Record, Size, Skipped, height_width, size_text
 from reports.answers import QUESTIONS, Answer
 from reports.claims.timed import Timings, timings
@@ -11,7 +12,7 @@ from reports.figures.plots import Drawing
 from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
 from reports.naming import dit_of, order
 from reports.published import measured_ratio
-from reports.selection import OUR_RULES, Evidence, Setting, Timing, gather
+from reports.selection import OUR_RULES, Evidence, Timing, gather
 
 ANSWERS = 16  # maximum rows of the answers in report.md
 HEADLINES = {256: "fcdm_table03", 512: "fcdm_table05"}  # resolution, and the table with published rows
@@ -23,8 +24,8 @@ def setting_marks(evidence: Evidence) -> dict[Setting, str]:
     return {setting: f"M{i}" for i, setting in enumerate(evidence.settings, start=1)}
 
 
-def head(records: Sequence[Record], evidence: Evidence) -> str:
-    """Title, conventions and the number of records."""
+def head(records: Sequence[Record], evidence: Evidence, left_out: int = 0) -> str:
+    """Title, conventions and the number of records; `left_out` are of other sizes than a network's own."""
     lines = [
         "# Diffusion backbones: published, counted and measured",
         "*Published*: as the papers print it. *Counted*, *measured*: by this suite. *Predicted*: from a "
@@ -41,7 +42,12 @@ def head(records: Sequence[Record], evidence: Evidence) -> str:
         kinds[kind] = kinds.get(kind, 0) + 1
     older = f"; {evidence.older} of them are older than another of the same case" if evidence.older else ""
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    lines.append(f"**Records.** {len(records)}: {counts}{older}.")
+    others = (
+        f" {left_out} more are left out: of networks on pixels at sizes that they are not for."
+        if left_out
+        else ""
+    )
+    lines.append(f"**Records.** {len(records)}: {counts}{older}.{others}")
     return "\n\n".join(lines)
 
 

@@ -31,7 +31,7 @@ from reports.sections import (
     trained_networks,
     training_cost,
 )
-from reports.selection import Evidence, gather
+from reports.selection import Evidence, gather, is_own_size
 
 REPORT = "report.md"
 # a section takes records in any order; its text is blank without records of its kind
@@ -91,7 +91,9 @@ class Pages:
 
 def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
     """Write every page and draw its plots. Records may be in any order; equal ones count once."""
-    distinct = tuple({one.age: one for one in sorted(records, key=lambda one: one.age)}.values())
+    all_sizes = {one.age: one for one in sorted(records, key=lambda one: one.age)}.values()
+    distinct = tuple(filter(is_own_size, all_sizes))
+    left_out = len(all_sizes) - len(distinct)
     evidence = gather(distinct)
     known = timed.timings(distinct)
     found = answers.answers(evidence, known, distinct)
@@ -100,7 +102,7 @@ def write(records: Sequence[Record], remarks: Sequence[Note] = ()) -> Pages:
     drawings = [drawing for of in of_topics.values() for _, drawn in of for drawing in drawn]
     drawings = [macs_fid.draw(evidence), *judged.drawings, *drawings]
     texts = {
-        REPORT: _report(distinct, evidence, known, found, judged, drawings, notes.section(remarks)),
+        REPORT: _report(distinct, left_out, evidence, known, found, judged, drawings, notes.section(remarks)),
         claims.FILE: judged.text,
         **{topic.file: _topic(topic, [text for text, _ in of_topics[topic.file]]) for topic in TOPICS},
     }
@@ -123,6 +125,7 @@ FIRST = ("macs_fid", "fairness", "claims", "scaling", "convergence")
 
 def _report(
     records: Sequence[Record],
+    left_out: int,
     evidence: Evidence,
     known: timed.Timings,
     found: Sequence[answers.Answer],
@@ -137,7 +140,7 @@ def _report(
     links += [f"- [{topic.file}]({topic.file}): {topic.about}" for topic in TOPICS]
     links.append(f"- [{claims.FILE}]({claims.FILE}): every claim with its rule and its evidence")
     parts = [
-        overview.head(records, evidence),
+        overview.head(records, evidence, left_out),
         overview.answers(found),
         overview.headlines(evidence, known),
         judged.summary,

@@ -7,6 +7,7 @@ from functools import cached_property
 from baselines import load
 from baselines.published import POWER
 from bench.analysis import training_cost
+from bench.analysis.settings import Setting
 from bench.records.base import Record, Size
 from bench.records.counts import MacCount
 from bench.tables.numbers import decimals, significant
@@ -15,7 +16,7 @@ from reports.claims.timed import Timings
 from reports.conditions import command, counted_line, per_image, setting_line
 from reports.markdown import BLANK, Columns, gmacs, images, markdown, ratio_text
 from reports.naming import dit_of, order
-from reports.selection import Evidence, Setting
+from reports.selection import Evidence
 
 HEADINGS = {
     "train_steps": "training steps",

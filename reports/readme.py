@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from baselines import load
+from bench.analysis.settings import Setting
 from bench.records.base import Record
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
@@ -18,7 +19,7 @@ from reports.figures import speed_fid
 from reports.figures.speed_fid import Row
 from reports.markdown import BLANK, Columns, markdown, ratio_text
 from reports.naming import dit_of
-from reports.selection import Setting, gather
+from reports.selection import gather
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -6,14 +6,16 @@ from functools import cached_property, wraps
 from typing import TypeVar
 
 from bench.analysis import speed_ratios
+from bench.analysis.settings import Setting, setting_of
 from bench.analysis.speed_ratios import Group
-from bench.records.base import Environment, ModelCase, Record, Size, Skipped
+from bench.records.base import Environment, ModelCase, Record, Size, SizedCase, Skipped
 from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.comparison import Comparison
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.stats import processes
 from bench.tables.table import Row, Table
+from models.registry import pixel_size
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -21,26 +23,6 @@ T = TypeVar("T")
 # counters in order of preference
 PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # compared with published counts
 OUR_RULES = ("torch", "torchprofile-meta", "torchprofile", "fvcore")  # in tables with training steps
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class Setting:
-    """Settings that timings in one column share."""
-
-    device: str
-    precision: str
-    batch: int
-    switches: tuple[str, ...]  # nondefault settings, in words
-    is_interleaved: bool = False  # timed in rounds with other models; never in one column with others
-
-    @property
-    def but_device(self) -> str:
-        """The setting without the device, in words."""
-        how = ["interleaved"] * self.is_interleaved
-        return ", ".join([self.precision, f"batch {self.batch}", *self.switches, *how])
-
-    def __str__(self) -> str:
-        return f"{self.device}, {self.but_device}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +86,7 @@ class Timing:
 
     @cached_property
     def setting(self) -> Setting:
-        alone = setting_of(self.case, self.passes.environment)
+        alone = setting_of(self.case, self.passes.environment.device)
         return replace(alone, is_interleaved=isinstance(self.passes, InterleavedPasses))
 
     @property
@@ -175,13 +157,10 @@ class Evidence:
         return timing.images_per_s if timing else None
 
 
-def setting_of(case: ModelCase, environment: Environment) -> Setting:
-    return Setting(
-        device=environment.device,
-        precision=case.precision,
-        batch=case.batch,
-        switches=case.nondefault_settings,
-    )
+def is_own_size(record: Record) -> bool:
+    """Whether the size is one that the network is for: a network on pixels is for one size only."""
+    case = record.case
+    return not isinstance(case, SizedCase) or pixel_size(case.model) in (None, case.res)
 
 
 def remembered(of_records: Callable[[Sequence[Record]], T]) -> Callable[[Sequence[Record]], T]:

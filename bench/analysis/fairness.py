@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from bench.analysis import speed_ratios
+from bench.analysis.settings import Setting, setting_of
 from bench.analysis.speed_ratios import Group
-from bench.records.base import ModelCase, Record, Size, height_width, size_text
+from bench.records.base import ModelCase, Record
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import ratios
@@ -23,43 +24,6 @@ from models.registry import family_place
 
 INTERLEAVED, CHAINED, SEPARATE = "interleaved", "interleaved, through shared models", "timed separately"
 REFERENCE = "DiT"  # of the ratios that are shown, where it was measured
-FIRST_PRECISION = "fp32"  # of a baseline: that of the papers' tables
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all speeds of one ranking share."""
-
-    device: str
-    res: Size  # px
-    batch: int
-    precision: str
-    switches: tuple[str, ...]  # settings that differ from their defaults, in words
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Without the device: 256 px, fp32, batch 4, torch.compile."""
-        return f"{size_text(self.res)} px", self.precision, f"batch {self.batch}", *self.switches
-
-    @property
-    def but_device(self) -> str:
-        return ", ".join(self.words)
-
-    @property
-    def place(self) -> tuple[object, ...]:
-        """Sorting key: the fewest switches, then fp32, then small images and batches."""
-        precision = self.precision != FIRST_PRECISION, self.precision
-        return len(self.switches), precision, height_width(self.res), self.batch, self.switches, self.device
-
-
-def setting_of(case: ModelCase, device: str) -> Setting:
-    return Setting(
-        device=device,
-        res=case.res,
-        batch=case.batch,
-        precision=case.precision,
-        switches=case.nondefault_settings,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +96,7 @@ class _Evidence:
 
     def ratio(self, device: str, one: ModelCase, other: ModelCase) -> _Ratio | None:
         """The ratio of two cases of one setting; None where nothing compares them."""
-        groups = self.groups.get(setting_of(replace(one, impl="reference"), device), ())
+        groups = self.groups.get(setting_of(replace(one, impl="reference"), device, one.res), ())
         found = speed_ratios.chained(groups, (one.model, one.impl), (other.model, other.impl))
         if found:
             return _Ratio(
@@ -141,7 +105,7 @@ class _Evidence:
                 method=INTERLEAVED if len(found.groups) == 1 else CHAINED,
                 records=tuple(run for group in found.groups for run in group.runs),
             )
-        setting = setting_of(one, device)
+        setting = setting_of(one, device, one.res)
         runs = [self.passes.get((setting, case.model), ()) for case in (one, other)]
         if not all(runs) or runs[0][-1].environment.torch != runs[1][-1].environment.torch:
             return None
@@ -157,7 +121,7 @@ def rankings(records: Iterable[Record]) -> list[MeasuredRanks]:
 
     def enter(case: ModelCase, device: str) -> None:
         size = size_of(case.model, case.family)
-        of_family = members.setdefault((size, setting_of(case, device)), {})
+        of_family = members.setdefault((size, setting_of(case, device, case.res)), {})
         # of several patches the smallest
         of_family[case.family] = min(of_family.get(case.family, case), case, key=lambda one: one.model)
 
@@ -167,7 +131,8 @@ def rankings(records: Iterable[Record]) -> list[MeasuredRanks]:
         runs, device = group.runs, group.runs[-1].environment.device
         if group.processes > 1:
             arms = runs[-1].case.arms
-            groups.setdefault(setting_of(replace(arms[0], impl="reference"), device), []).append(group)
+            setting = setting_of(replace(arms[0], impl="reference"), device, arms[0].res)
+            groups.setdefault(setting, []).append(group)
             for arm in arms:
                 enter(arm, device)
     passes: dict[tuple[Setting, str], Sequence[Throughput]] = {}
@@ -178,7 +143,7 @@ def rankings(records: Iterable[Record]) -> list[MeasuredRanks]:
     )
     for visits in sorted(timed, key=lambda visits: visits[-1].age):
         case, device = visits[-1].case, visits[-1].environment.device
-        passes[setting_of(case, device), case.model] = visits
+        passes[setting_of(case, device, case.res), case.model] = visits
         enter(case, device)
     evidence = _Evidence(groups=groups, passes=passes)
     found = [

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from baselines.claims import Claim
 from bench.analysis import resolution, roofline, speed_ratios
+from bench.analysis.settings import Setting, setting_of
 from bench.analysis.speed_ratios import Group
 from bench.records.base import Environment, Record, Size
 from bench.records.comparison import Comparison
@@ -22,7 +23,7 @@ from bench.records.throughput import Throughput
 from bench.stats import power_law, processes, ratios
 from bench.stats.power_law import Curve, Drift, Interval, Point
 from reports.naming import order
-from reports.selection import Setting, remembered, setting_of
+from reports.selection import remembered
 
 ONE_PROCESS = "one process says nothing of others"
 INTERLEAVED, CHAINED = "interleaved, 99 %", "interleaved, through shared models, 99 %"
@@ -72,7 +73,7 @@ class Timings:
         for runs in self.comparisons:
             for arm in runs[-1].case.arms:
                 of = found.setdefault((arm.model_and_impl, arm.res), {})
-                of.setdefault(setting_of(arm, runs[-1].environment), []).append(runs)
+                of.setdefault(setting_of(arm, runs[-1].environment.device), []).append(runs)
         return found
 
     @property
@@ -99,7 +100,7 @@ def timings(records: Sequence[Record]) -> Timings:
     )
     visits: dict[str, dict[tuple[Setting, str, Size], list[Throughput]]] = {}
     for record in ordered:
-        place = setting_of(record.case, record.environment), record.case.model, record.case.res
+        place = setting_of(record.case, record.environment.device), record.case.model, record.case.res
         visits.setdefault(record.case.work, {}).setdefault(place, []).append(record)
     separate, steps = (_of_newest_code(visits.get(work, {})) for work in ("inference", "training"))
     points: dict[Setting, list[Point]] = {}
@@ -202,7 +203,8 @@ def _chained(timed: Timings, setting: Setting, model: str, reference: str, res: 
         Group(runs)
         for runs in timed.comparisons
         for arm in runs[-1].case.arms[:1]
-        if arm.res == res and setting_of(replace(arm, impl="reference"), runs[-1].environment) == setting
+        if arm.res == res
+        and setting == setting_of(replace(arm, impl="reference"), runs[-1].environment.device)
     ]
     groups.sort(key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
     ratio = speed_ratios.chained(groups, (model, "reference"), (reference, "reference"))
@@ -232,7 +234,7 @@ def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
         value=math.exp(found.mean) if found else values[-1],
         interval=found.ratio_interval(ratios.CONFIDENCE) if found else newest.interval(arm, against),
         how=INTERLEAVED,
-        setting=setting_of(newest.case.arms[arm], newest.environment),
+        setting=setting_of(newest.case.arms[arm], newest.environment.device),
         records=tuple(sound),
         refused=ratios.why_refused(newest, arm, against) or ONE_PROCESS * (found is None),
         remark="; ".join(filter(None, remarks)),
@@ -300,7 +302,7 @@ def _at_both_sizes(
         arms = {arm.model_and_impl: arm for arm in runs[-1].case.arms}
         if all(model in arms for model in models) and arms[models[0]].res in sizes:
             arm = arms[models[0]]
-            found.setdefault(setting_of(arm, runs[-1].environment), {})[arm.res] = runs
+            found.setdefault(setting_of(arm, runs[-1].environment.device), {})[arm.res] = runs
     return {
         setting: [of[res] for res in sizes] for setting, of in sorted(found.items()) if {*sizes} <= of.keys()
     }

@@ -6,7 +6,6 @@ from bench.analysis.counts import RATIOS, TABLE, ModelCounts, ratios, side_by_si
 from bench.records.base import Record, height_width
 from bench.records.counts import COUNTERS, MacCount
 from bench.store.codec import newest
-from models.registry import published_task
 from reports.figures.plots import Drawing
 from reports.markdown import stamp, table
 from reports.naming import order
@@ -16,7 +15,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """The newest counts for one image, of models with two counters at a size; else empty."""
     counts = newest(record for record in records if isinstance(record, MacCount))
     counts.sort(key=lambda one: (-one.case.batch, one.environment.date))
-    rows = [row for row in side_by_side(counts) if len(row.counts) > 1 and _is_own_size(row)]
+    rows = [row for row in side_by_side(counts) if len(row.counts) > 1]
     rows.sort(key=lambda row: (order(row.model), height_width(row.res)))
     if not rows:
         return "", []
@@ -24,12 +23,6 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if pairs := ratios(rows):
         parts += [f"### {RATIOS.title}", table(RATIOS, pairs)]
     return "\n\n".join(parts), []
-
-
-def _is_own_size(row: ModelCounts) -> bool:
-    """Whether the size is one that the network is for: a network on pixels is for one size only."""
-    task = published_task(row.model)
-    return task.space != "pixels" or row.res == task.res
 
 
 def _reading(rows: Sequence[ModelCounts]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from baselines import load
 from bench.analysis import training_cost
+from bench.analysis.settings import Setting
 from bench.records.base import Record, Skipped
 from bench.tables.numbers import significant
 from reports import overview
@@ -14,7 +15,7 @@ from reports.figures.plots import Drawing
 from reports.markdown import BLANK, Columns, images, markdown, of_rows
 from reports.naming import order
 from reports.published import SETTINGS
-from reports.selection import Evidence, Setting, Timing, gather
+from reports.selection import Evidence, Timing, gather
 
 DRAWN = 16  # maximum models of measured passes in a figure, the papers' first
 

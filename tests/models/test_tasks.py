@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.contract import make_inputs
-from models.registry import names, published_task, task_at
+from models.registry import FAMILIES, names, pixel_size, published_task, task_at
 from models.task import TASKS, Task, named_task
 
 
@@ -55,3 +55,9 @@ def test_the_space_of_latents_is_named_by_factor_and_channels() -> None:
     assert published_task("LDM-4").space == "f4d3"
     assert {published_task(name).space for name in ("FCDM-XL", "SiT-S/2")} == {"sd-f8"}
     assert {published_task(name).space for name in ("ADM-64", "ADM-up-64-256")} == {"pixels"}
+
+
+def test_the_registry_has_the_size_of_every_network_on_pixels() -> None:
+    published = {name: family.task_of(name) for family in FAMILIES.values() for name in family.variants}
+    own = {name: task.res for name, task in published.items() if task.space == "pixels"}
+    assert {name: size for name in published if (size := pixel_size(name)) is not None} == own

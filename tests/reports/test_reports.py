@@ -22,7 +22,7 @@ from reports.claims.timed import timings
 from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
 from reports.sections import paper_figures, paper_tables
-from reports.selection import PAPERS_RULES, gather
+from reports.selection import PAPERS_RULES, gather, is_own_size
 from tests.analysis.builders import compared
 from tests.records.examples import ENVIRONMENT, OPERATORS, PASS, QUALITY, THROUGHPUT
 
@@ -104,6 +104,13 @@ def columns(text: str, heading: str) -> dict[str, list[str]]:
 EVERY = [*map(load.table, paper_tables.TABLES)]
 SHOWN = {f"## {table.paper} Table {table.number}:": {*table.columns} for table in EVERY}
 NAMES = {"model", "variant", "our model"}
+
+
+def test_networks_on_pixels_are_shown_at_their_own_size() -> None:
+    shown = {"ADM-64": 64, "JiT-B/32": 512, "U-ViT-M/4-img64": 64}
+    for name, own in shown.items():
+        assert [res for res in (64, 256, 512) if is_own_size(counted(name, res=res))] == [own]
+    assert all(is_own_size(counted(name, res=1024)) for name in ("FCDM-S", "net.py:Net", "<b>-64"))
 
 
 def test_every_table_of_both_papers_is_regenerated() -> None:
