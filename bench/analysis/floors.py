@@ -65,11 +65,6 @@ class PassFloor:
         seconds = self.seconds(form)
         return seconds / self.measured.median_s if self.measured and seconds is not None else None
 
-    def achieved_interval(self, form: str) -> tuple[float, float] | None:
-        """95 % interval of `achieved`, from that of the median; None with too few samples."""
-        seconds, interval = self.seconds(form), self.measured.interval_s if self.measured else None
-        return (seconds / interval[1], seconds / interval[0]) if seconds is not None and interval else None
-
 
 @dataclass(frozen=True, kw_only=True)
 class PartFloor(PassFloor):

@@ -8,9 +8,7 @@ from fnmatch import fnmatchcase
 from baselines import load
 from baselines.claims import Claim
 from baselines.published import Remark
-from bench.analysis import floors
-from bench.analysis.floors import PassFloor
-from bench.records.base import Environment, Record, height_width, size_text
+from bench.records.base import Environment, Record
 from reports.claims import figure, libraries, limits, words
 from reports.claims.commands import commands
 from reports.claims.figure import PARTS, macs_ratio
@@ -63,7 +61,6 @@ def page(records: Sequence[Record]) -> Page:
     for heading, quantities in PARTS:
         of = [finding for finding in found if finding.claim.quantity in quantities]
         parts += [f"## {heading}", *_part(of, quantities, evidence, records)]
-    parts += _shares(records)
     stamps = _stamps(found)
     if stamps["values"]:
         parts += ["## Software and dates of the values", markdown(stamps)]
@@ -257,52 +254,6 @@ def _remarks(claim: Claim, remarks: Sequence[Remark]) -> list[Remark]:
 
 def _marks(remarks: Sequence[Remark]) -> str:
     return "".join(f" [r{remark.id}]" for remark in remarks)
-
-
-def _shares(records: Sequence[Record]) -> list[str]:
-    """Floor / measured median of every timed pass, on devices with measured ceilings."""
-    points = [
-        point
-        for peaks in floors.measured_devices(records)
-        for point in floors.every_floor(peaks, records)
-        if point.measured is not None
-    ]
-    if not points:
-        return []
-    points.sort(
-        key=lambda p: (
-            *(p.peaks.device, p.precision, height_width(p.case.res), p.case.batch),
-            *order(p.case.model),
-        )
-    )
-
-    def share(point: PassFloor, form: str) -> str:
-        interval, value = point.achieved_interval(form), point.achieved(form)
-        assert value is not None
-        text = f"{100 * value:.1f} %"
-        return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-    measured = [point.measured for point in points if point.measured]
-    return [
-        "## Shares of the roofline",
-        "Floor / measured median, of the fastest measurement of a pass on a device whose ceilings were "
-        "measured, with the 95 % interval of the median; the floors are computed (speed.md, *Floors and "
-        "rooflines*). Above 100 % are passes that fusion, caches or an algorithm of fewer FLOPs make faster.",
-        markdown(
-            {
-                "device": [p.peaks.device for p in points],
-                "precision": [p.precision for p in points],
-                "px": [size_text(p.case.res) for p in points],
-                "batch": [str(p.case.batch) for p in points],
-                "model": [p.case.model for p in points],
-                "images/s, measured": [significant(one.images_per_s) for one in measured],
-                "of the eager floor": [share(p, "eager") for p in points],
-                "of the fused floor": [share(p, "fused") for p in points],
-                "torch; commit; date": [_stamp(one.environment) for one in measured],
-            },
-            [(p.costs, *([p.measured] if p.measured else [])) for p in points],
-        ),
-    ]
 
 
 def _stamp(environment: Environment) -> str:

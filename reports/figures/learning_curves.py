@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, TrainingStudy
@@ -25,12 +25,23 @@ PANELS: dict[Axis, str] = {
 Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
 
 
-def draw(study: TrainingStudy, name: str, fids: Mapping[str, float], published: Lines) -> list[Drawing]:
-    """Draw the curves of a study, and the comparison with the papers."""
+def draw(study: TrainingStudy, name: str) -> Drawing:
+    """Draw the validation losses of a study."""
     with matplotlib.rc_context(STYLE):
-        drawings = [saved(f"convergence_{name}_loss", *losses(study))]
-        drawings.append(saved(f"convergence_{name}_papers", *papers(study, fids, published)))
-    return drawings
+        return saved(f"convergence_{name}_loss", *losses(study))
+
+
+def draw_published(published: Lines) -> Drawing:
+    """Draw the FID by step that the papers print."""
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(5.4, 4.6)
+        _published(figure.add_subplot(), published)
+        title = "Published FID by step and size"
+        caption = (
+            "FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
+            "matching, dashed) and DiCo Table 7 print it."
+        )
+        return saved("published_fid_by_step", figure, title, caption)
 
 
 def _dashes(study: TrainingStudy) -> dict[str, str]:
@@ -137,40 +148,6 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
     return figure, title, caption
 
 
-def papers(study: TrainingStudy, fids: Mapping[str, float], published: Lines) -> tuple[Figure, str, str]:
-    """Draw the published FID by step, the measured loss by step, and loss against FID."""
-    figure = new_figure(12.0, 4.8)
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
-    _published(left, published)
-    _curves(middle, study, "steps")
-    middle.set_xlabel("steps (log)", fontsize=8)
-    middle.set_ylabel("validation loss (log)")
-    middle.set_title("Measured: loss", loc="left", fontsize=9, weight="bold")
-    figure.legend(
-        handles=middle.get_legend_handles_labels()[0],
-        loc="outside lower center",
-        ncols=min(6, len(study.models)),
-        frameon=False,
-        fontsize=8,
-    )
-    _ends(right, study, fids)
-    recipe = study.setting.recipe
-    title = f"Published FID by step, and the loss of a short run on {recipe.data}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    caption = (
-        "Left: FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
-        "matching, dashed) and DiCo Table 7 print it. Middle: measured validation loss, mean and range "
-        "of seeds. Right: that loss at the last step (whiskers: range of seeds) against the published FID "
-        "after 400K steps (FCDM Table 3, diffusion)"
-        + (
-            ", of the family's S for sizes of this suite."
-            if any(size(model) == "Ti" for model in fids)
-            else "."
-        )
-    )
-    return figure, title, caption
-
-
 def _published(axes: Axes, published: Lines) -> None:
     handles = []
     for table, lines in published.items():
@@ -199,36 +176,6 @@ def _published(axes: Axes, published: Lines) -> None:
     axes.set_xlim(35, 440)
     axes.set_xlabel("steps", fontsize=8)
     axes.set_ylabel("FID (log)")
-    axes.set_title("Published: FID by step and size", loc="left", fontsize=9, weight="bold")
+    axes.set_title("Published FID by step and size", loc="left", fontsize=9, weight="bold")
     axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper right")
-    _grid(axes)
-
-
-def _ends(axes: Axes, study: TrainingStudy, fids: Mapping[str, float]) -> None:
-    axes.set_title("Measured loss, published FID", loc="left", fontsize=9, weight="bold")
-    if not fids:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no model has a published FID", ha="center", transform=axes.transAxes, fontsize=8)
-        return
-    found = {model: learning_curves.final_loss(study, model) for model in fids}
-    for model, fid in fids.items():
-        loss = found[model]
-        reach = [[loss.mean - min(loss.values)], [max(loss.values) - loss.mean]]
-        axes.errorbar(loss.mean, fid, xerr=reach, fmt="o", color=colour_of(model), capsize=2.5, markersize=6)
-    low = min(min(loss.values) for loss in found.values())
-    high = max(max(loss.values) for loss in found.values())
-    room = (high - low) * 0.3 or 0.1 * high
-    axes.set_xlim(low - room, high + room)
-    for model, fid in fids.items():
-        loss = found[model]
-        left = loss.mean > (low + high) / 2
-        axes.annotate(
-            model, (min(loss.values) if left else max(loss.values), fid), xytext=(-7 if left else 7, 0),
-            textcoords="offset points", ha="right" if left else "left", va="center", fontsize=8,
-        )  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    span = max(fids.values()) - min(fids.values())
-    axes.set_ylim(min(fids.values()) - 0.08 * span - 0.5, max(fids.values()) + 0.15 * span + 0.5)
-    axes.set_xlabel("validation loss at the last step", fontsize=8)
-    axes.set_ylabel("published FID after 400K steps")
     _grid(axes)

@@ -16,7 +16,7 @@ from bench.tables.table import Column, Table, fields
 from reports import objectives
 from reports.figures import learning_curves as figures
 from reports.figures.plots import Drawing, fullest
-from reports.markdown import Columns, Picture, markdown, table
+from reports.markdown import Columns, markdown, table
 from reports.naming import order, slug
 from reports.sections import published_convergence
 
@@ -38,33 +38,28 @@ AXIS_NAMES: dict[Axis, str] = {
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section, empty without records of training. The newest record of a run counts."""
     found = studies(records)
-    curves = published_convergence.curves()
     named = list(zip(found, names(found), strict=True))
     chosen, left_out = fullest(named, lambda one: sum(map(len, one[0].runs.values())), "studies")
-    drawn = {
-        name: figures.draw(study, name, published_convergence.fids(study), curves) for study, name in chosen
-    }
-    drawings = [drawing for of_study in drawn.values() for drawing in of_study]
-    pictures = [[drawing.picture for drawing in drawn.get(name, [])] for _, name in named]
+    drawn = {name: figures.draw(study, name) for study, name in chosen}
     failed = learning_curves.all_failed(_ordered(records))
-    return "\n\n".join(filter(None, [text(found, pictures, failed), *left_out])), drawings
+    if not found and not failed:
+        return "", []
+    published = figures.draw_published(published_convergence.curves())
+    pictures = [drawn[name].picture.markdown if name in drawn else "" for _, name in named]
+    parts = [text(found, pictures, failed), published.picture.markdown, *left_out]
+    return "\n\n".join(parts), [*drawn.values(), published]
 
 
 def text(
-    found: Sequence[TrainingStudy],
-    pictures: Sequence[Sequence[Picture]],
-    failed: Sequence[TrainingRun | Skipped] = (),
+    found: Sequence[TrainingStudy], pictures: Sequence[str], failed: Sequence[TrainingRun | Skipped] = ()
 ) -> str:
     """The markdown of studies with their pictures, and of settings in which every run failed."""
-    if not found and not failed:
-        return ""
     parts = ["## Training convergence", _METHOD]
-    for study, shown in zip(found, pictures, strict=True):
-        parts += [f"### {_title(study)}", *_study(study), *(picture.markdown for picture in shown)]
+    for study, picture in zip(found, pictures, strict=True):
+        parts += [f"### {_title(study)}", *_study(study), picture]
     if failed:
         parts += ["### Configurations in which every run failed", table(_FAILED, failed)]
-    parts += published_convergence.orders()
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(filter(None, [*parts, *published_convergence.orders()]))
 
 
 def studies(records: Sequence[Record]) -> list[TrainingStudy]:

@@ -227,13 +227,6 @@ def test_achieved_is_the_floor_as_a_share_of_the_measured_time() -> None:
     assert unknown["eager_floor_s"] is unknown["fused_achieved"] is unknown["measured_on"] is None
 
 
-def test_the_interval_of_a_share_is_that_of_the_median() -> None:
-    one = floors.pass_floor(COSTS, "fp32", PEAKS, [timed(*[90.0 + i for i in range(6)])])
-    low, high = one.achieved_interval("eager") or (0.0, 0.0)
-    assert low < 45 / 92.5 < high
-    assert floors.pass_floor(COSTS, "fp32", PEAKS, [timed(90.0)]).achieved_interval("eager") is None
-
-
 PROFILE = Profile(
     case=ProfileCase(**MODEL, by="kind"),
     environment=ENVIRONMENT,

@@ -29,7 +29,6 @@ from reports.claims.commands import commands
 from reports.claims.verdicts import FAILS, HOLDS, NEARLY, OPEN, UNCOUNTED, UNMEASURED, Finding
 from reports.naming import family
 from tests.records.examples import (
-    CEILING,
     COMPARISON,
     ENVIRONMENT,
     OPERATORS,
@@ -663,25 +662,6 @@ def full() -> list[Record]:
         memory(batch=64, gib=18, predicted=True),
         memory(batch=64, gib=21, predicted=False),
     ]
-
-
-def test_shares_of_the_roofline_have_intervals() -> None:
-    part = replace(OPERATORS.parts[0], eager_bytes=10**9)
-    work = replace(OPERATORS.case, work="inference", batch=64)
-    copy = replace(CEILING.case, what="copy", precision="fp32")
-    records: list[Record] = [
-        replace(CEILING, environment=H200, times_s=(0.1,)),
-        replace(CEILING, case=copy, work=10**9, environment=H200, times_s=(0.001,)),
-        *(
-            replace(OPERATORS, case=replace(work, model=model), parts=(part,))
-            for model in ("DiT-S/2", "FCDM-S")
-        ),
-        *(passes(case(model), seconds) for model, seconds in (("DiT-S/2", 0.002), ("FCDM-S", 0.004))),
-    ]
-    table = columns(claims.page(records).text, "## Shares of the roofline")
-    assert table["model"] == ["FCDM-S", "DiT-S/2"]
-    assert all(re.fullmatch(r"\d+\.\d % \[\d+\.\d, \d+\.\d\]", cell) for cell in table["of the eager floor"])
-    assert [round(float(cell.split()[0])) for cell in table["of the eager floor"]] == [25, 50]
 
 
 def test_the_order_of_records_changes_no_byte() -> None:

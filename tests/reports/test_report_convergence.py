@@ -40,7 +40,7 @@ def with_recipe(run: TrainingRun, **changed: object) -> TrainingRun:
 def text(records: Sequence[Record]) -> str:
     """The section without pictures, which take most of the time."""
     found = convergence.studies(records)
-    return convergence.text(found, [[] for _ in found])
+    return convergence.text(found, ["" for _ in found])
 
 
 def table(page: str, heading: str) -> dict[str, list[str]]:
@@ -204,7 +204,7 @@ def test_single_model_has_no_comparison() -> None:
     assert "#### Rankings" not in page
     assert [drawing.picture.name for drawing in drawings] == [
         "convergence_digits-iddpm_loss",
-        "convergence_digits-iddpm_papers",
+        "published_fid_by_step",
     ]
 
 
