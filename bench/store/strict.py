@@ -100,7 +100,7 @@ def struct(
 
 def _read(into: Any) -> Callable[[msgspec.Raw], Any]:  # noqa: ANN401
     decoder = msgspec.json.Decoder(into)
-    read = lru_cache(maxsize=4096)(lambda text: made(decoder.decode(text)))
+    read = lru_cache(maxsize=1024)(lambda text: made(decoder.decode(text)))
     return lambda raw: read(bytes(raw))
 
 
@@ -111,21 +111,16 @@ def _has_objects(annotation: object) -> bool:
 def _maker(
     cls: type, without: tuple[str, ...], nested: Mapping[str, Callable[[Any], Any]]
 ) -> Callable[[Any], Any]:
-    new, fill, body_of = object.__new__, object.__setattr__, msgspec.structs.asdict
     check = getattr(cls, "__post_init__", None)
 
-    def make_plain(decoded: msgspec.Struct) -> Any:  # noqa: ANN401
-        one = new(cls)
-        fill(one, "__dict__", body_of(decoded))  # the constructor of a frozen class sets field by field
-        return one
-
     def make(decoded: msgspec.Struct) -> Any:  # noqa: ANN401
-        one: Any = make_plain(decoded)
-        body = one.__dict__
+        body = msgspec.structs.asdict(decoded)
         for field in without:
             del body[field]
         for field, read in nested.items():
             body[field] = read(body[field])
+        one: Any = object.__new__(cls)
+        object.__setattr__(one, "__dict__", body)  # the constructor of a frozen class sets field by field
         if check is not None:
             try:
                 check(one)
@@ -133,17 +128,12 @@ def _maker(
                 raise StoreError(str(error)) from error
         return one
 
-    return make if check or nested or without else make_plain
+    return make
 
 
 def made(value: Any) -> Any:  # noqa: ANN401
     """The value with dataclasses in place of structs."""
     if type(value) is tuple:
-        makers = set(map(_MAKERS.get, map(type, value)))
-        return (
-            tuple(map(makers.pop(), value))
-            if len(makers) == 1 and None not in makers
-            else tuple(map(made, value))
-        )
+        return tuple(map(made, value))
     maker = _MAKERS.get(type(value))
     return value if maker is None else maker(value)

@@ -46,7 +46,8 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         return "", []
     published = figures.draw_published(published_convergence.curves())
     pictures = [drawn[name].picture.markdown if name in drawn else "" for _, name in named]
-    parts = [text(found, pictures, failed), published.picture.markdown, *left_out]
+    heading = f"### {published.picture.title}"
+    parts = [text(found, pictures, failed), *left_out, heading, published.picture.markdown]
     return "\n\n".join(parts), [*drawn.values(), published]
 
 
@@ -59,7 +60,7 @@ def text(
         parts += [f"### {_title(study)}", *_study(study), picture]
     if failed:
         parts += ["### Configurations in which every run failed", table(_FAILED, failed)]
-    return "\n\n".join(filter(None, [*parts, *published_convergence.orders()]))
+    return "\n\n".join(filter(None, parts))
 
 
 def studies(records: Sequence[Record]) -> list[TrainingStudy]:

@@ -116,37 +116,3 @@ def _conclusion(found: RankCorrelation) -> str:
         f"**These {count} models do not show that one ranking predicts the other (p = {found.p_value:.3f}; "
         f"the lowest possible with {count} is {found.min_p_value:.3f}).**"
     )
-
-
-def orders() -> list[str]:
-    """Whether the order of FCDM and DiCo by published FID changes between the first and the last step."""
-    about = (
-        "FID of FCDM (Table 8, diffusion) and DiCo (Table 7) as printed, at the first and the last step that "
-        "both tables have. Other families are published at single steps only. No published table gives a "
-        "training loss by step, and the logs of released trainings are not part of this suite."
-    )
-    return ["### Published curves", about, markdown(_orders())]
-
-
-def _orders() -> Columns:
-    first, second = _curves(load.table(FCDM)), _curves(load.table(DICO))
-    rows = []
-    for model, line in first.items():
-        other = dict(second.get(f"DiCo-{size(model)}", []))
-        both = [(step, fid, other[step]) for step, fid in line if step in other]
-        lower = ["FCDM" if ours < theirs else "DiCo" for _, ours, theirs in both]
-        changes = [f"{both[i][0] / 1e3:.0f}K" for i in range(1, len(both)) if lower[i] != lower[i - 1]]
-        rows += [(size(model), both, lower, changes)] if both else []
-    return {
-        "size": [letters for letters, *_ in rows],
-        "FID of FCDM, DiCo: first": [_fids(both[0]) for _, both, *_ in rows],
-        "last": [_fids(both[-1]) for _, both, *_ in rows],
-        "lower first": [lower[0] for _, _, lower, _ in rows],
-        "lower last": [lower[-1] for _, _, lower, _ in rows],
-        "they cross at": [", ".join(changes) or "none" for *_, changes in rows],
-    }
-
-
-def _fids(at: tuple[float, float, float]) -> str:
-    step, ours, theirs = at
-    return f"{ours:.2f}, {theirs:.2f} at {step / 1e3:.0f}K"
