@@ -1,7 +1,6 @@
 """Differences between two records of one case that may explain why their numbers differ."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from bench.records.base import Record
 from bench.records.comparison import Interleaved
@@ -38,7 +37,7 @@ def clocks_mhz(record: Record) -> tuple[float, ...]:
 
 
 def _environment(a: Record, b: Record) -> list[str]:
-    one, other = asdict(a.environment), asdict(b.environment)
+    one, other = dict(vars(a.environment)), vars(b.environment)
     for name in ("date", "device_type"):
         del one[name]
     if one["commit"] != other["commit"] or one["code"] == other["code"]:

@@ -5,6 +5,7 @@ the kind "skipped"; "of" names the kind of the case. A note has the kind "note".
 earlier formats.
 """
 
+import codecs
 import gc
 import hashlib
 import importlib
@@ -13,7 +14,7 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast
 
@@ -166,8 +167,8 @@ def key(case: Case, environment: Environment) -> str:
 
     The hash of the sources replaces commit and date.
     """
-    software = {name: getattr(environment, name) for name in _SOFTWARE}
-    return _digest([case.identity(effort=True), software])
+    software = tuple((name, getattr(environment, name)) for name in _SOFTWARE)
+    return _digest(f"[{_case_text(case, effort=True)}, {_software_text(software)}]")
 
 
 def newest(records: Iterable[R]) -> list[R]:
@@ -178,11 +179,21 @@ def newest(records: Iterable[R]) -> list[R]:
 
 def case_key(case: Case) -> str:
     """Key of a case alone, to match two sessions: without the sampling budget."""
-    return _digest([case.identity(effort=False)])
+    return _digest(f"[{_case_text(case, effort=False)}]")
 
 
-def _digest(named: list[dict[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+@lru_cache(maxsize=4096)
+def _case_text(case: Case, *, effort: bool) -> str:
+    return json.dumps(case.identity(effort=effort), sort_keys=True)
+
+
+@lru_cache(maxsize=1024)
+def _software_text(named: tuple[tuple[str, object], ...]) -> str:
+    return json.dumps(dict(named), sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,12 +220,13 @@ def parse(lines: Iterable[bytes], name: str) -> Contents:
     torn = b""
     with no_collections():
         for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
-                torn = line
-                break
             if line.isspace():
                 continue
             try:
+                if not line.endswith(b"\n"):
+                    torn = line
+                    codecs.getincrementaldecoder("utf-8")().decode(torn)  # may end in half a character
+                    break
                 entry = from_line(line)
             except (RecursionError, ValueError) as error:
                 what = "nested too deep" if isinstance(error, RecursionError) else error

@@ -21,6 +21,8 @@ T = TypeVar("T")
 Integer = typing.Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Finite = typing.Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 _CHECKED: dict[Any, Any] = {int: Integer, float: Finite, FloatOrNaN: float}
+_TUPLE: Any = tuple
+_ANNOTATED: Any = typing.Annotated
 _MAKERS: dict[type, Callable[[Any], Any]] = {}  # by type of struct
 
 
@@ -30,7 +32,7 @@ def decode(annotation: type[T], value: Any) -> T:  # noqa: ANN401 - JSON
     Raises:
         StoreError: names the invalid value, or the missing or unknown field.
     """
-    return typing.cast(T, convert(value, checked(annotation)))
+    return typing.cast(T, convert(value, checked(annotation)))  # type: ignore[arg-type] # types are hashable
 
 
 def convert(value: Any, into: Any) -> Any:  # noqa: ANN401 - JSON, and a result of `checked`
@@ -47,17 +49,18 @@ def checked(annotation: Any) -> Any:  # noqa: ANN401
     if annotation in _CHECKED:
         return _CHECKED[annotation]
     if is_dataclass(annotation):
-        return struct(typing.cast(type, annotation), annotation.__name__)
+        cls = typing.cast(type, annotation)
+        return struct(cls, cls.__name__)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(checked, arguments))]  # noqa: UP007 - of a tuple
     if origin is tuple:
         items = tuple(one if one is Ellipsis else checked(one) for one in arguments)
         if Ellipsis in items or len(set(items)) > 1:
-            return tuple[items]
+            return _TUPLE[items]
         # msgspec 0.23 confuses the limits of numbers in a union with the items of a tuple of fixed length
         length = msgspec.Meta(min_length=len(items), max_length=len(items))
-        return typing.Annotated[tuple[items[0], ...], length]
+        return _ANNOTATED[_TUPLE[items[0], ...], length]
     return annotation
 
 

@@ -238,4 +238,4 @@ def _chunks(sources: Sequence[dict[str, Any]]) -> list[str]:
     """The sources in groups of CHUNK: JSON, deflated, in base64."""
     groups = [sources[at : at + CHUNK] for at in range(0, len(sources), CHUNK)]
     texts = [json.dumps(group, separators=(",", ":"), allow_nan=False) for group in groups]
-    return [base64.b64encode(zlib.compress(text.encode(), 9)).decode() for text in texts]
+    return [base64.b64encode(zlib.compress(text.encode())).decode() for text in texts]

@@ -173,13 +173,6 @@ def test_models_without_published_fid_give_no_answer() -> None:
     assert "No answer: 0 of the models have a published FID" in page
 
 
-def test_published_curves_cross_where_their_order_changes(page: str) -> None:
-    found = table(page, "### Published curves")
-    assert found["size"] == ["S", "B", "L", "XL"]
-    assert found["they cross at"] == ["none", "none", "350K", "none"]
-    assert found["last"][2] == "13.83, 13.66 at 400K"
-
-
 def test_two_seeds_have_no_interval() -> None:
     page = text(study(seeds=2))
     assert "(n = 2, no interval) at 400 steps" in page
