@@ -12,7 +12,6 @@ from reports.naming import family, size
 
 Curves = dict[str, list[tuple[float, float]]]  # of a published table, by model: (step, FID)
 
-FCDM, DICO = "fcdm_table08", "dico_table07"  # FID by step, under the same objective
 AT_400K = "fcdm_table03"
 BY_STEP = "metrics by step"  # subject of the tables of FID by step
 
