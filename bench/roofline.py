@@ -188,8 +188,9 @@ def _body(args: argparse.Namespace) -> int:
     # a trace is of a pass that runs now
     profiled, profile_notes = run_jobs(to_profile, args.out, force=args.force or args.trace is not None)
     costs = [cost for cost in counted if isinstance(cost, OperatorCosts)]
+    timed = roofline.inference_passes(records)
     passes = [
-        floors.pass_floor(cost, precision, peaks, records)
+        floors.pass_floor(cost, precision, peaks, timed)
         for cost in costs
         for precision in _precisions(args)
         if roofline.tensors_of(precision) == cost.case.precision

@@ -7,13 +7,12 @@ from typing import TypeVar
 
 from bench.analysis import speed_ratios
 from bench.analysis.settings import Setting, setting_of
-from bench.analysis.speed_ratios import Group
-from bench.records.base import Environment, ModelCase, Record, Size, SizedCase, Skipped
+from bench.analysis.speed_ratios import Group, InterleavedPasses
+from bench.records.base import ModelCase, Record, Size, SizedCase, Skipped
 from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.comparison import Comparison
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
-from bench.stats import processes
 from bench.tables.table import Row, Table
 from models.registry import pixel_size
 
@@ -23,55 +22,6 @@ T = TypeVar("T")
 # counters in order of preference
 PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # compared with published counts
 OUR_RULES = ("torch", "torchprofile-meta", "torchprofile", "fvcore")  # in tables with training steps
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class InterleavedPasses:
-    """Passes of one model in all runs of an interleaved comparison."""
-
-    runs: tuple[Comparison, ...]  # the newest last
-    arm: int  # place of the model
-
-    @property
-    def case(self) -> ModelCase:
-        return self.runs[-1].case.arms[self.arm]
-
-    @property
-    def environment(self) -> Environment:
-        return self.runs[-1].environment
-
-    @cached_property
-    def by_process_s(self) -> Sequence[Sequence[float]]:
-        """The times of each process, or the middle of each of three runs or more."""
-        return speed_ratios.times_s(self.runs, self.arm)
-
-    @property
-    def times_s(self) -> tuple[float, ...]:
-        return tuple(time_s for of in self.by_process_s for time_s in of)
-
-    @property
-    def processes(self) -> int:
-        return Group(self.runs).processes
-
-    @property
-    def unmet(self) -> tuple[str, ...]:
-        """Blank: the criteria of a comparison are about ratios."""
-        return ()
-
-    @property
-    def median_s(self) -> float:
-        return processes.middle(self.by_process_s)
-
-    @property
-    def images_per_s(self) -> float:
-        return self.case.batch / self.median_s
-
-    @cached_property
-    def images_per_s_interval(self) -> tuple[float, float] | None:
-        """95 % interval, like that of `TimedPasses`."""
-        hour_sd = processes.HOUR_SD.get(self.environment.device_type, 0.0)
-        ends = processes.interval(self.by_process_s, hour_sd=hour_sd)
-        return ends and (self.case.batch / ends[1], self.case.batch / ends[0])
 
 
 Passes = Throughput | InterleavedPasses

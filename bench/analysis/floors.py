@@ -6,14 +6,14 @@ from functools import cached_property, partial
 from typing import Any
 
 from bench.analysis import roofline
-from bench.analysis.roofline import FORMS, KINDS, Floor, Peaks
+from bench.analysis.roofline import FORMS, KINDS, Floor, Peaks, TimedPass
+from bench.analysis.speed_ratios import InterleavedPasses
 from bench.records import ceiling
 from bench.records.base import Record, Size, height_width
 from bench.records.ceiling import Ceiling
 from bench.records.columns import NOISE, SIZED
 from bench.records.operators import OperatorCase, OperatorCost, OperatorCosts
 from bench.records.profile import Profile
-from bench.records.throughput import TimedPasses
 from bench.stats import noise
 from bench.tables.numbers import BLANK, fixed, giga, milliseconds, percent, significant
 from bench.tables.table import Column, Table, fields, unit
@@ -28,11 +28,18 @@ class PassFloor:
     costs: OperatorCosts
     precision: str  # of the arithmetic
     peaks: Peaks
-    measured: TimedPasses | None = None
+    measured: TimedPass | None = None
 
     @property
     def case(self) -> OperatorCase:
         return self.costs.case
+
+    @property
+    def runs(self) -> tuple[Record, ...]:
+        """The records of the measurement; empty without one."""
+        if isinstance(self.measured, InterleavedPasses):
+            return self.measured.runs
+        return () if self.measured is None else (self.measured,)
 
     @cached_property
     def floors(self) -> dict[str, Floor | None]:
@@ -150,8 +157,8 @@ def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[Part
 # costs and ceilings from records
 
 
-def pass_floor(costs: OperatorCosts, precision: str, peaks: Peaks, records: Iterable[Record]) -> PassFloor:
-    measured = roofline.fastest(records, costs, precision, peaks.device)
+def pass_floor(costs: OperatorCosts, precision: str, peaks: Peaks, passes: Iterable[TimedPass]) -> PassFloor:
+    measured = roofline.fastest(passes, costs, precision, peaks.device)
     return PassFloor(costs=costs, precision=precision, peaks=peaks, measured=measured)
 
 
@@ -172,11 +179,9 @@ def measured_devices(records: Sequence[Record]) -> list[Peaks]:
 
 def every_floor(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
     """The floor of every counted inference pass, at every precision whose peaks are known."""
-    timed: dict[tuple[str, Size, int], list[Record]] = {}
-    for record in records:
-        if isinstance(record, TimedPasses):
-            case = record.case
-            timed.setdefault((case.model, case.res, case.batch), []).append(record)
+    timed: dict[tuple[str, Size, int], list[TimedPass]] = {}
+    for one in roofline.inference_passes(records):
+        timed.setdefault((one.case.model, one.case.res, one.case.batch), []).append(one)
     found = [
         pass_floor(
             costs, precision, peaks, timed.get((costs.case.model, costs.case.res, costs.case.batch), ())
@@ -255,7 +260,7 @@ PASSES = Table[PassFloor](
             optional=True,
         ),
     ),
-    records=lambda r: (r.costs, *r.peaks.ceilings, *((r.measured,) if r.measured else ())),
+    records=lambda r: (r.costs, *r.peaks.ceilings, *r.runs),
 )
 
 PARTS = Table[PartFloor](

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from baselines import gpus
+from bench.analysis.speed_ratios import InterleavedPasses
+from bench.records.base import Environment, ModelCase
 from bench.records.ceiling import Ceiling
+from bench.records.comparison import Comparison
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
 from bench.records.throughput import TimedPasses
@@ -171,23 +174,32 @@ def highest_ceilings(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
     return [highest[name] for name in sorted(highest)]
 
 
+TimedPass = TimedPasses | InterleavedPasses
+
+
+def inference_passes(records: Iterable[object]) -> list[TimedPass]:
+    """The timed inference passes of models, alone or in comparisons."""
+    found: list[TimedPass] = []
+    for record in records:
+        if isinstance(record, TimedPasses):
+            if (record.case.work, record.case.protocol) == ("inference", "suite"):
+                found.append(record)
+        elif isinstance(record, Comparison):
+            found += [InterleavedPasses(runs=(record,), arm=arm) for arm in range(len(record.case.arms))]
+    return found
+
+
 def fastest(
-    records: Iterable[object], costs: OperatorCosts, precision: str, device: str
-) -> TimedPasses | None:
-    """The fastest measurement of an inference pass under any other settings; None without one.
+    passes: Iterable[TimedPass], costs: OperatorCosts, precision: str, device: str
+) -> TimedPass | None:
+    """The fastest of inference passes on a device under any other settings; None without one.
 
     `device` is torch's name, or a GPU of baselines/gpus.csv, which also matches torch's name of it.
     """
     if costs.case.work != "inference":
         return None
-    found = [
-        record
-        for record in records
-        if isinstance(record, TimedPasses)
-        and (record.case.work, record.case.protocol) == ("inference", "suite")
-        and _is_same_pass(record, costs, precision, device)
-    ]
-    return min(found, key=lambda record: record.median_s, default=None)
+    same = [one for one in passes if _is_same_pass(one.case, one.environment, costs, precision, device)]
+    return min(same, key=lambda one: one.median_s, default=None)
 
 
 def profile(
@@ -201,13 +213,15 @@ def profile(
         for record in records
         if isinstance(record, Profile)
         and record.case.by == by
-        and _is_same_pass(record, costs, precision, device)
+        and _is_same_pass(record.case, record.environment, costs, precision, device)
     ]
     return max(found, key=lambda record: record.environment.date, default=None)
 
 
-def _is_same_pass(record: TimedPasses | Profile, costs: OperatorCosts, precision: str, device: str) -> bool:
-    case, wanted, measured_on = record.case, costs.case, record.environment.device
+def _is_same_pass(
+    case: ModelCase, environment: Environment, costs: OperatorCosts, precision: str, device: str
+) -> bool:
+    wanted, measured_on = costs.case, environment.device
     return (
         (case.model, case.res, case.batch, case.precision)
         == (wanted.model, wanted.res, wanted.batch, precision)

@@ -8,10 +8,11 @@ repeats shows it.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import TypeVar
 
-from bench.records.base import Record
+from bench.records.base import Environment, ModelCase, Record
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import intervals, processes, ratios
@@ -88,6 +89,55 @@ class Group:
         arms = self.nodes.index(one), self.nodes.index(other)
         newest = sound(self.runs, *arms)[-1]
         return None if ratios.why_refused(newest, *arms) else pooled(self.runs, *arms)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InterleavedPasses:
+    """Passes of one model in all runs of an interleaved comparison."""
+
+    runs: tuple[Comparison, ...]  # the newest last
+    arm: int  # place of the model
+
+    @property
+    def case(self) -> ModelCase:
+        return self.runs[-1].case.arms[self.arm]
+
+    @property
+    def environment(self) -> Environment:
+        return self.runs[-1].environment
+
+    @cached_property
+    def by_process_s(self) -> Sequence[Sequence[float]]:
+        """The times of each process, or the middle of each of three runs or more."""
+        return times_s(self.runs, self.arm)
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        return tuple(time_s for of in self.by_process_s for time_s in of)
+
+    @property
+    def processes(self) -> int:
+        return Group(self.runs).processes
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Blank: the criteria of a comparison are about ratios."""
+        return ()
+
+    @property
+    def median_s(self) -> float:
+        return processes.middle(self.by_process_s)
+
+    @property
+    def images_per_s(self) -> float:
+        return self.case.batch / self.median_s
+
+    @cached_property
+    def images_per_s_interval(self) -> tuple[float, float] | None:
+        """95 % interval, like that of `TimedPasses`."""
+        hour_sd = processes.HOUR_SD.get(self.environment.device_type, 0.0)
+        ends = processes.interval(self.by_process_s, hour_sd=hour_sd)
+        return ends and (self.case.batch / ends[1], self.case.batch / ends[0])
 
 
 @dataclass(frozen=True)

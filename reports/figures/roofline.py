@@ -55,7 +55,7 @@ def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
         title = f"Roofline: {peaks.device}, {origin}; {case.size}"
         figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
         figure.legend(
-            handles=_legend(floors, styles), loc="outside lower center", ncols=9, frameon=False, fontsize=8
+            handles=_legend(floors, styles), loc="outside lower center", ncols=6, frameon=False, fontsize=8
         )
         settle(figure)
         for panel in panels:

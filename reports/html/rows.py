@@ -9,12 +9,13 @@ from baselines import load
 from baselines.published import PublishedTable
 from bench.analysis.memory_fit import GIB
 from bench.analysis.projection.predictions import PassPrediction
+from bench.analysis.speed_ratios import InterleavedPasses
 from bench.records.base import COUNTS, MEMORY, SPEED, TRAINING, Record, size_text
 from bench.records.comparison import Comparison
 from bench.stats import ratios
 from bench.tables.numbers import rounded
 from reports.naming import family
-from reports.selection import InterleavedPasses, latest
+from reports.selection import latest
 
 MEASURED, COUNTED, PREDICTED, PUBLISHED = "measured", "counted", "predicted", "published"
 STATUSES = (MEASURED, COUNTED, PREDICTED, PUBLISHED)  # in the order of rows

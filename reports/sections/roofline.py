@@ -15,7 +15,7 @@ from bench.records.profile import Profile
 from reports.figures import roofline as roofline_figure
 from reports.figures.plots import Drawing, fullest
 from reports.markdown import stamp, table
-from reports.naming import family, in_papers, order, size
+from reports.naming import in_papers, order, size
 
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
 FEW = 6  # maximum models named in a caption
@@ -45,7 +45,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     rows = _part_rows(groups, profiles, {one.device: one for one in reversed(peaks)})
     parts += ["### Operators", _about_operators(rows), table(floors.PARTS, rows)]
     drawn = [one for one in peaks if shown[one.device]]
-    drawn = [one for one in drawn if one.measured] or drawn[:1]
+    drawn = [one for one in drawn if any(of.measured for of in shown[one.device])] or drawn[:1]
     drawn, left_out = fullest(drawn, lambda one: len(shown[one.device]), "devices")
     drawings = [
         roofline_figure.draw(one, shown[one.device], _missing(shown[one.device], records)) for one in drawn
@@ -185,11 +185,9 @@ def _missing(shown: Sequence[PassFloor], records: Sequence[Record]) -> str:
 
 
 def _names(models: Collection[str]) -> str:
-    """Models in words: up to FEW by name, more by number and families, in report order."""
+    """Models in words: up to FEW by name in report order, more by number."""
     ordered = sorted(models, key=order)
-    if len(ordered) <= FEW:
-        return ", ".join(ordered)
-    return f"{len(ordered)} models of {', '.join(dict.fromkeys(map(family, ordered)))}"
+    return ", ".join(ordered) if len(ordered) <= FEW else f"{len(ordered)} models"
 
 
 # text

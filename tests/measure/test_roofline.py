@@ -30,7 +30,7 @@ from reports.figures.plots import new_figure
 from reports.naming import COLOURS, sizes_of
 from reports.sections import roofline as section
 from tests.commands import run
-from tests.records.examples import CASE, COUNT, ENVIRONMENT, MODEL, THROUGHPUT, VISIT
+from tests.records.examples import CASE, COMPARISON, COUNT, ENVIRONMENT, MODEL, THROUGHPUT, VISIT
 
 GPU = replace(ENVIRONMENT, device="NVIDIA H200", device_type="cuda")
 
@@ -205,7 +205,7 @@ def test_the_fastest_measurement_of_the_same_pass_counts() -> None:
         )
     ]
     step = replace(VISIT, case=replace(VISIT.case, work="training"), times_s=(0.1,))
-    records = [THROUGHPUT, faster, *others, step]
+    records = roofline.inference_passes([THROUGHPUT, faster, *others, step])
     assert roofline.fastest(records, COSTS, "fp32", "a device") is faster
     assert roofline.fastest(records, COSTS, "tf32", "a device") is None
     assert roofline.fastest(records, costs(work="training"), "fp32", "a device") is None
@@ -214,6 +214,9 @@ def test_the_fastest_measurement_of_the_same_pass_counts() -> None:
     assert gpu.environment.device == "NVIDIA H200"
     visit = replace(VISIT, times_s=(0.2,))
     assert roofline.fastest([*records, visit], COSTS, "fp32", "a device") is visit
+    rounds = replace(COMPARISON, environment=THROUGHPUT.environment)
+    (interleaved, _) = roofline.inference_passes([rounds])
+    assert roofline.fastest([*records, interleaved], COSTS, "fp32", "a device") is interleaved
 
 
 def test_achieved_is_the_floor_as_a_share_of_the_measured_time() -> None:
@@ -565,7 +568,7 @@ def test_a_roofline_names_the_models_that_it_lacks(monkeypatch: pytest.MonkeyPat
         for n in (2, 4, 8)
     ]
     shown = floors.every_floor(PEAKS, counted)
-    assert "9 models of SiT without operator costs" in section._missing(shown, [*counted, *many])
+    assert "9 models without operator costs" in section._missing(shown, [*counted, *many])
     assert section._missing(shown, counted) == ""
 
 
