@@ -16,11 +16,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _OURS = tuple(f"{Path(__file__).resolve().parents[1] / package}{os.sep}" for package in ("models", "bench"))
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib"))
 _CLOCKS = ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "process_time")
+_ENDS = ("_exit", "execv", "execve")  # functions of os that end this program without a word
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD")
 
 
@@ -60,6 +61,28 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
         restore()
     if closed:
         raise UsersCodeError(f"{name}: closed the standard output or error of this process")
+
+
+@contextmanager
+def exits_refused() -> Iterator[None]:
+    """Context manager in which os._exit and the like raise in this process; its forks end as they do."""
+    process, ends = os.getpid(), {name: getattr(os, name) for name in _ENDS}
+
+    def refusing(name: str) -> Callable[..., NoReturn]:
+        def end(*args: Any) -> NoReturn:  # noqa: ANN401 - those of os
+            if os.getpid() != process:
+                ends[name](*args)
+            raise RuntimeError(f"os.{name}() would end this process")
+
+        return end
+
+    for name in _ENDS:
+        setattr(os, name, refusing(name))
+    try:
+        yield
+    finally:
+        for name, function in ends.items():
+            setattr(os, name, function)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Protocol
 from bench.machine import torchrun
 from bench.records.base import StoreError
 from bench.tables.text import message
-from models.guard import UsersCodeError
+from models.guard import UsersCodeError, describe, exits_refused
 
 THREADS_S = 5.0  # for threads of a user's code to end by themselves
 PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
@@ -80,7 +80,7 @@ def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Se
         _print(f"{parser.prog}: {reason}")
         return 2
     try:
-        with _signals():
+        with _signals(), exits_refused():
             return _run(parser, body, given)
     except KeyboardInterrupt as ended:
         number = ended.number if isinstance(ended, _Ended) else signal.SIGINT
@@ -95,7 +95,8 @@ def _run(parser: Parser, body: Callable[[argparse.Namespace], int], given: Seque
         _check_streams()
         _check_arguments(given)
         try:
-            return body(parser.parse_args([word for word in given if word != DEBUG]))
+            args = parser.parse_args([word for word in given if word != DEBUG])
+            return _run_body(body, args)
         finally:
             sys.stdout.flush()  # --help leaves by SystemExit
     except (UsageError, UsersCodeError, StoreError, OSError, MemoryError) as error:
@@ -103,6 +104,16 @@ def _run(parser: Parser, body: Callable[[argparse.Namespace], int], given: Seque
             traceback.print_exc()
         print_error(f"{parser.prog}: {_reason(error)}{_hint(error, debug)}")
         return 2
+
+
+def _run_body(body: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command, which no exit in a user's code ends without a line."""
+    try:
+        return body(args)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UsersCodeError(f"a user's code raised {describe(error)}") from error
 
 
 def print_error(line: str) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from bench.counting import closed_form, counters
 from bench.counting.dispatch import Count
 from bench.machine.device import free_host_bytes
-from bench.machine.failures import describe, failed_row
+from bench.machine.failures import RAISED, describe, failed_row
 from bench.records.base import Environment, Skipped, height_width
 from bench.records.counts import PACKAGES, CountCase, MacCount
 from models.contract import build, why_real
@@ -20,7 +20,7 @@ def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCou
     """Count a forward pass and, under torch's rules, a training step; without one, a remark says why."""
     try:
         counted = forward(case, model)
-    except Exception as error:  # a user's code raises anything
+    except RAISED as error:
         return failed_row(case, environment, error)
     if case.counter != "torch":
         return record(case, environment, model, counted)
@@ -28,7 +28,7 @@ def count(case: CountCase, environment: Environment, model: nn.Module) -> MacCou
     remarks = [f"counted on real tensors: {reason}"] if reason else []
     try:
         step = counters.count_step(model, task_of(case), case.batch)
-    except Exception as error:  # as above
+    except RAISED as error:
         remarks.append(f"training not counted: {describe(error)}")
         return record(case, environment, model, counted, remarks=remarks)
     if step.recomputed_macs:

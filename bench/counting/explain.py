@@ -14,7 +14,7 @@ from bench.counting import closed_form, count, counters
 from bench.counting.counters import SideBySide
 from bench.counting.dispatch import Count
 from bench.machine import environment
-from bench.machine.failures import failed_row
+from bench.machine.failures import RAISED, failed_row
 from bench.records.base import Environment, Skipped
 from bench.records.counts import COUNTERS, PACKAGES, CountCase, MacCount
 from models import arithmetic
@@ -94,7 +94,7 @@ def explain(
     try:
         side = counters.count_side_by_side(model, task, case.batch)
         terms = closed_form.count(case.model, task, case.batch)
-    except Exception as error:  # a user's code raises anything
+    except RAISED as error:
         return failed_row(case, here, error)
     counts = dict(side.counts)
     missing: dict[str, str] = {}
@@ -111,7 +111,7 @@ def explain(
             try:
                 real = real if real is not None else build(case.model, task, device="cpu")
                 counts[package] = counters.count_forward(real, task, counter=package, batch=case.batch)
-            except Exception as error:  # a user's code raises anything
+            except RAISED as error:
                 reason = f"raised {failed_row(case, here, error).reason}"
         if reason:
             missing[package] = reason

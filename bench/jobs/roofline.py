@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.jobs.job import Job, in_worker
 from bench.machine import environment
-from bench.machine.failures import failed_row
+from bench.machine.failures import RAISED, failed_row
 from bench.records.base import Record
 from bench.records.ceiling import CeilingCase
 from bench.records.operators import OperatorCase
@@ -37,7 +37,7 @@ def _counted(case: OperatorCase, model: "nn.Module") -> Record:
 
     try:
         return work.count(case, model)
-    except Exception as error:  # a user's code raises anything
+    except RAISED as error:
         return failed_row(case, environment.of(case), error)
 
 

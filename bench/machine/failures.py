@@ -7,6 +7,8 @@ from bench.records.base import Case, Environment, Skipped
 # messages of failed allocations: C++, torch on a CPU, CUDA and Triton, cuBLAS and similar, cuDNN
 NO_MEMORY = ("bad_alloc", "allocate memory", ": out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED")
 
+RAISED = (Exception, SystemExit)  # what a user's code may raise, which is a row and ends no other
+
 
 class MeasurementError(RuntimeError):
     """A known failure of a case, recorded as Skipped."""
@@ -49,7 +51,7 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def failed_row(case: Case, environment: Environment, error: Exception) -> Skipped:
+def failed_row(case: Case, environment: Environment, error: BaseException) -> Skipped:
     """The record of a case that raised any error."""
     if (failed := out_of_memory(error)) is not None:
         status, reason = "out of memory", first_line(failed)
@@ -60,7 +62,7 @@ def failed_row(case: Case, environment: Environment, error: Exception) -> Skippe
     return Skipped(case=case, environment=environment, status=status, reason=reason)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """ValueError: the first line of its message."""
     return f"{type(error).__name__}: {first_line(error)[:160]}"
 

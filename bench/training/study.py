@@ -176,5 +176,5 @@ def count_train_macs(name: str, task: "Task") -> int:
         raise ValueError(f"{name}: takes float vectors for y; training works with labels only")
     try:
         return counters.count_step(model, task).train_macs
-    except Exception as error:  # a user's code raises anything
+    except failures.RAISED as error:
         raise ValueError(f"{name}: a training pass raised {failures.describe(error)}") from error
