@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import options, progress, records
+from bench.datasets import names
 from bench.tables.table import Column, Table, fields
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ def _body(args: argparse.Namespace) -> int:
 
     records.check_table_output(args.out, args.force)
     folder = datasets.FOLDER if args.dir is None else args.dir
-    published = args.data in datasets.DECODED
+    published = args.data in names.DECODED
     if not published and (args.source is not None or args.again):
-        names = " and ".join(datasets.DECODED)
-        raise options.UsageError(f"{args.data}: --from and --again work for {names} only")
+        works = " and ".join(names.DECODED)
+        raise options.UsageError(f"{args.data}: --from and --again work for {works} only")
     with options.usage_errors():
         notes = [_prepare(args, folder)] if published else []
         with progress.live_progress("reading", 1) as (_, show):
@@ -125,12 +126,14 @@ def parser() -> options.Parser:
     made = options.parser("bench.data", __doc__)
     made.add_argument(
         "data",
+        type=options.checked(names.checked),
         metavar="NAME|PATH",
         help="digits, cifar10 or fashion-mnist; or a folder, .npz or zarr store of latents with labels",
     )
     text = "an archive of CIFAR-10, or a folder with the files of Fashion-MNIST; nothing is fetched"
-    made.add_argument("--from", dest="source", type=Path, metavar="PATH", help=text)
-    options.add(made, "--dir", Path, "the data folder (default: data, in the current folder)", metavar="DIR")
+    source = options.checked(options.file_or_folder)
+    made.add_argument("--from", dest="source", type=source, metavar="PATH", help=text)
+    options.add(made, "--dir", options.folder, "the data folder (default: data, in the current folder)")
     options.add(
         made, "--classes", options.positive_int, "upper bound of the labels of latents (default: 1000)"
     )

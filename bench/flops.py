@@ -245,7 +245,7 @@ def parser() -> options.Parser:
     text = f"training steps, with --model (default: {training_cost.STEPS})"
     options.add(cost, "--steps", options.positive_int, text)
     text = "with timed training steps (default: those that the report reads)"
-    options.add(cost, "--records", records.records_file, text, several=True, metavar="FILE.jsonl")
+    options.add(cost, "--records", options.file, text, several=True)
     options.add_output(made)
     return made
 

@@ -319,7 +319,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def parser() -> options.Parser:
     made = options.parser("bench.sample", __doc__)
-    options.add_models(made, default=MODELS[0])
+    options.add_models(made, default=MODELS[0], weights=options.file_or_folder)
     options.add_res(made, default=(256,))
     made.set_defaults(res=None)
     sampling_options.add_chain(made)

@@ -135,7 +135,7 @@ def read_weights(path: Path) -> Weights:
         ValueError: no such file, not a checkpoint, or no named tensors in it.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -1,7 +1,9 @@
 """Options shared by commands, and one-line error messages. Imports no torch."""
 
 import argparse
+import itertools
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +15,7 @@ from bench.cli.ending import UsageError as UsageError
 from bench.cli.ending import print_error
 from bench.cli.ending import run as run
 from bench.records.base import Size
+from bench.store.files import why_not_readable
 from bench.tables.render import FORMATS
 from models.task import named_task
 from models.users.names import arguments_of, is_users, with_arguments
@@ -53,7 +56,9 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Parse, and add --model-args to the names of users' models."""
-        parsed = super().parse_args(args, namespace)
+        given = sys.argv[1:] if args is None else args
+        self._refuse_twice(list(itertools.takewhile(lambda word: word != "--", given)))
+        parsed = super().parse_args(given, namespace)
         if getattr(parsed, "task", None):
             parsed.model_args = {**(parsed.model_args or {}), "task": parsed.task}
         if getattr(parsed, "model_args", None):
@@ -62,6 +67,15 @@ class Parser(argparse.ArgumentParser):
             except ValueError as error:
                 self.error(f"{'--task' if parsed.task else '--model-args'}: {error}")
         return parsed
+
+    def _refuse_twice(self, given: Sequence[str]) -> None:
+        """Refuse an option that is given twice: argparse would drop the first."""
+        for action in self._actions:
+            flags = [word.partition("=")[0] for word in given]
+            flags = [flag for flag in flags if flag in action.option_strings]
+            if len(flags) > 1 and action.nargs != 0 and not isinstance(action, argparse._ExtendAction):
+                works = f"{flags[0]} A B" if action.nargs in ("+", "*") else "one of them"
+                self.error(f"{flags[0]}: is given {len(flags)} times; {works} would work")
 
     def _add_model_args(self, parsed: argparse.Namespace) -> None:
         is_any = False
@@ -193,6 +207,28 @@ def resolution(text: str) -> Size:
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
 
 
+def file(text: str) -> Path:
+    """A file to read: no folder, and no FIFO or device, which would hang or never end."""
+    return _readable(text, or_folder=False)
+
+
+def file_or_folder(text: str) -> Path:
+    return _readable(text, or_folder=True)
+
+
+def _readable(text: str, *, or_folder: bool) -> Path:
+    if reason := why_not_readable(Path(text), or_folder=or_folder):
+        raise ValueError(f"{text}: {reason}")
+    return Path(text)
+
+
+def folder(text: str) -> Path:
+    """A folder that exists or will be made."""
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise ValueError(f"{text}: is not a folder")
+    return Path(text)
+
+
 def add(
     group: argparse._ActionsContainer,
     flag: str,
@@ -234,6 +270,9 @@ METAVARS: dict[Callable[[str], object], str] = {
     positive_seconds: "TIME",
     resolution: "PX",
     Path: "FILE",
+    file: "FILE",
+    file_or_folder: "PATH",
+    folder: "DIR",
 }
 
 
@@ -247,11 +286,11 @@ def add_model(parser: Parser, text: str) -> None:
     parser.add_argument("--model", nargs="+", action="extend", metavar="NAME", help=text)
 
 
-def add_models(parser: Parser, default: str) -> None:
-    """Add --model, and the options of users' models and of weights; `default` is in words."""
+def add_models(parser: Parser, default: str, weights: Callable[[str], Path] = file) -> None:
+    """Add --model, and the options of users' models and of `weights`; `default` is in words."""
     add_model(parser, f"FCDM-S, FCDM-L@k3, 'DiT-*', your net.py:Net, pkg.mod:factory (default: {default})")
     add_model_args(parser)
-    add(parser, "--weights", Path, "a checkpoint file of the one --model")
+    add(parser, "--weights", weights, "a checkpoint file of the one --model")
 
 
 def add_model_args(parser: Parser) -> None:
@@ -278,7 +317,7 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 def add_records(parser: Parser, what: str) -> None:
     """Add --records, whose files `known_records` reads."""
-    add(parser, "--records", Path, f"JSON lines {what}", several=True)
+    add(parser, "--records", file, f"JSON lines {what}", several=True)
 
 
 def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:

@@ -1,9 +1,9 @@
 """Options of commands that analyse trained networks. Imports no torch."""
 
 import argparse
-from pathlib import Path
 
 from bench.cli import options
+from bench.datasets import names
 from bench.records.training import OBJECTIVES
 
 LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
@@ -14,12 +14,12 @@ BATCH = 64
 def add_options(parser: options.Parser) -> None:
     """Add the options of networks and their inputs."""
     text = "files or run folders of bench.convergence, of which the newest checkpoint is taken"
-    options.add(parser, "--checkpoint", Path, text, several=True, metavar="PATH")
+    options.add(parser, "--checkpoint", options.file_or_folder, text, several=True)
     text = "EMA decay of the weights (default: no EMA)"
     decay = options.number_in(0, 1, "from 0 to below 1, as 0.9999")
     options.add(parser, "--ema", decay, text, metavar="DECAY")
     options.add(parser, "--model", str, "backbone of --weights")
-    options.add(parser, "--weights", Path, "released checkpoint, .pt or .safetensors")
+    options.add(parser, "--weights", options.file, "released checkpoint, .pt or .safetensors")
     options.add(
         parser,
         "--objective",
@@ -31,8 +31,8 @@ def add_options(parser: options.Parser) -> None:
         "digits, fashion-mnist, cifar10 or a path of latents (default: what the checkpoints were trained on, "
         "else digits)"
     )
-    options.add(parser, "--data", str, text, metavar="NAME|PATH")
-    options.add(parser, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
+    options.add(parser, "--data", names.checked, text, metavar="NAME|PATH")
+    options.add(parser, "--data-dir", options.folder, "of bench.data (default: data)")
     options.add(parser, "--images", options.positive_int, "validation images", default=IMAGES)
     text = "timesteps from 0 to 999; else thousandths of noise (default: 0, every 100th, 999)"
     options.add(parser, "--levels", level, text, default=list(LEVELS), several=True, metavar="T")

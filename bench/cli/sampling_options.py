@@ -2,10 +2,10 @@
 
 import argparse
 import math
-from pathlib import Path
 
 from bench.cli import options
 from bench.cli.options import positive_int
+from bench.datasets import names
 from bench.records.pictures import AUTOENCODERS
 from bench.records.training import OBJECTIVES
 
@@ -31,7 +31,7 @@ def add_chain(parser: options.Parser) -> None:
     options.add(chain, "--seed", options.whole_number, "of the noise", default=0)
     labels = "class labels, repeated in order (default: all)"
     options.add(chain, "--classes", options.whole_number, labels, default=[], several=True, metavar="LABEL")
-    options.add(chain, "--out-dir", Path, "write samples there (default: only time)", metavar="DIR")
+    options.add(chain, "--out-dir", options.folder, "write samples there (default: only time)")
     options.add(chain, "--decoder", str, "your decoder of latents, not timed", metavar="PKG.MOD:FACTORY")
     options.add(chain, "--autoencoder", AUTOENCODERS, "sd-f8: decode, and time each stage")
 
@@ -40,11 +40,11 @@ def add_comparison(parser: options.Parser) -> None:
     """Add the options of a comparison of files."""
     compare = parser.add_argument_group("comparing files of samples")
     reference = "digits, fashion-mnist, cifar10, or an .npz"
-    options.add(compare, "--compare", Path, ".npz of 8-bit images", several=True)
-    options.add(compare, "--reference", str, reference, metavar="DATA|FILE")
+    options.add(compare, "--compare", options.file, ".npz of 8-bit images", several=True)
+    options.add(compare, "--reference", names.checked, reference, metavar="DATA|FILE")
     options.add(compare, "--split", ("train", "validation"), default="train")
     options.add(compare, "--features", str, "default: inception if installed", metavar="inception|DATA")
-    options.add(compare, "--data-dir", Path, "of bench.data (default: data)", metavar="DIR")
+    options.add(compare, "--data-dir", options.folder, "of bench.data (default: data)")
     options.add(compare, "--limit", positive_int, "images of each set")
     options.add(compare, "--kid-subset", positive_int, "images of a subset", default=1000)
     options.add(compare, "--kid-subsets", positive_int, "subsets of KID", default=100)

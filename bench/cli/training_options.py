@@ -3,11 +3,11 @@
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import options, progress
 from bench.cli.options import positive_int
+from bench.datasets import names
 from bench.machine import torchrun
 from bench.records.training import OBJECTIVES, Recipe
 from models.registry import IMPLEMENTATIONS
@@ -35,8 +35,8 @@ Group = argparse._ArgumentGroup
 
 def _add_data(group: Group) -> None:
     data = "digits (default), fashion-mnist, cifar10, or latents"
-    options.add(group, "--data", str, data, default="digits", metavar="NAME|PATH")
-    options.add(group, "--data-dir", Path, "of python -m bench.data (default: data)", metavar="DIR")
+    options.add(group, "--data", names.checked, data, default="digits", metavar="NAME|PATH")
+    options.add(group, "--data-dir", options.folder, "of python -m bench.data (default: data)")
     options.add(group, "--classes", positive_int, "of latents (default: as the labels, up to 1000)")
     options.add(group, "--validation-images", positive_int, "at most", default=2000)
     options.add(group, "--validation-draws", positive_int, "timesteps per image", default=1)
@@ -77,7 +77,7 @@ def _add_settings(group: Group) -> None:
 
 
 def _add_limits(group: Group) -> None:
-    options.add(group, "--dir", Path, "of the runs (default: in reports/out/convergence)", metavar="DIR")
+    options.add(group, "--dir", options.folder, "of the runs (default: in reports/out/convergence)")
     every = "default: at each evaluation"
     options.add(group, "--checkpoint-every", positive_int, every, metavar="STEPS")
     options.add(group, "--budget", options.positive_seconds, "stop after 90s, 8m or 1h, to be resumed")

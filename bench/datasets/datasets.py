@@ -13,12 +13,11 @@ from torch import Tensor
 
 from bench.datasets import latents
 from bench.datasets.archives import Begin, Images, digest, ignore, read_npz
+from bench.datasets.names import DECODED, IMAGES, checked
 
 Array = NDArray[Any]
 
 FOLDER = Path("data")  # decoded data, relative to the current directory; git ignores it
-DECODED = ("fashion-mnist", "cifar10")  # decoded by python -m bench.data
-IMAGES = ("digits", *DECODED)  # data sets of images; all others are latents
 CLASSES = 10  # of all three data sets of images
 DIGITS_TOP = 16  # grey levels of the digits are 0 to 16
 SIDE = 32  # px; smaller images are padded, except the digits
@@ -78,10 +77,7 @@ def load(
         return _digits()
     if name_or_path in DECODED:
         return from_images(name_or_path, read_decoded(name_or_path, folder))
-    if not Path(name_or_path).exists():
-        known = ", ".join(IMAGES)
-        raise ValueError(f"{name_or_path}: no such data: neither {known} nor a file or folder of latents")
-    return _latents(Path(name_or_path), max_classes, begin)
+    return _latents(Path(checked(name_or_path)), max_classes, begin)
 
 
 def decoded_path(name: str, folder: Path) -> Path:

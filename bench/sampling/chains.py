@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench.datasets import datasets
+from bench.datasets import names
 from bench.datasets.images import to_levels
 from bench.machine import device, telemetry
 from bench.machine.failures import NotFiniteError
@@ -64,7 +64,7 @@ def task_of(case: ModelCase, source: Source) -> Task:
 def draws_images(case: SamplingCase, source: Source) -> bool:
     """Whether the network generates images rather than latents."""
     if (trained := source.trained) is not None:
-        return trained.recipe.data in datasets.IMAGES
+        return trained.recipe.data in names.IMAGES
     return published_task(case.model).space == "pixels"
 
 

@@ -32,6 +32,21 @@ def why_not_regular(path: Path) -> str | None:
     return None if kind is None else f"is {kind}, not a file"
 
 
+def why_not_readable(path: Path, *, or_folder: bool = False) -> str | None:
+    """Reason why a path is not a file, or a folder, that can be read; None if it is. Nothing is opened."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"no such file{' or folder' if or_folder else ''}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if or_folder and stat.S_ISDIR(mode):
+        return None
+    return why_not_regular(path) or (
+        None if os.access(path, os.R_OK) else f"cannot be read: {os.strerror(errno.EACCES)}"
+    )
+
+
 def why_not_writable(path: Path) -> str | None:
     """Reason why a file cannot be written; None if it can. Nothing is made, not even for a moment."""
     try:

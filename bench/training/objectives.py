@@ -1,6 +1,6 @@
 """Training objectives by name, and the task of the network for each objective."""
 
-from bench.datasets.datasets import IMAGES
+from bench.datasets.names import IMAGES
 from bench.records.base import Size
 from bench.records.training import Recipe
 from bench.training.diffusion import IDDPM

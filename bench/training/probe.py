@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.datasets.archives import digest
-from bench.datasets.datasets import IMAGES, MAX_CLASSES, Dataset, load
+from bench.datasets.datasets import MAX_CLASSES, Dataset, load
+from bench.datasets.names import IMAGES
 from bench.machine import device, environment
 from bench.machine.failures import memory_reason
 from bench.records.base import Environment, ModelCase, Record, Size, Skipped

@@ -34,6 +34,8 @@ def _config(model: UserModel) -> dict[str, Any]:
     if model.where == DIFFUSERS:
         return {CLASS: model.attribute}
     try:
+        if Path(model.where).exists() and not Path(model.where).is_file():
+            raise ValueError(f"{model.where}: is not a file")
         read = json.loads(Path(model.where).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{model.where}: cannot be read: {error.strerror}") from error

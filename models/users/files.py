@@ -51,7 +51,7 @@ def of_file(name: str) -> Located:
     try:
         path = path.expanduser().resolve()
         if not path.is_file():
-            raise ValueError(f"{name}: no such file")
+            raise ValueError(f"{name}: {'is not a file' if path.exists() else 'no such file'}")
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{name}: cannot be read: {error}") from error
     if any(path.is_relative_to(OURS / package) for package in NAMES):

@@ -1,7 +1,9 @@
 """Hostile input to every command: one line, exit code 2, nothing left behind."""
 
 import argparse
+import csv
 import importlib
+import io
 import json
 import os
 import sys
@@ -34,6 +36,8 @@ RAISES = {
     "recursion": "def again():\n    return again()\nagain()",
     "closed": "import sys\nsys.stdout.close()",
     "warning": 'import warnings\nwarnings.simplefilter("error")\nwarnings.warn("old")',
+    "leaves": "import os\nos._exit(0)",
+    "replaced": "import os\nos.execl('/bin/true', 'true')",
     "unprintable": "class E(BaseException):\n    def __str__(self): raise SystemExit\nraise E",
     "absent": "import absent_package",
     "syntax": "def (",
@@ -73,6 +77,26 @@ def test_what_users_code_raises_is_one_line(
     assert err.rstrip("\n").isprintable()
     if kind not in ("closed", "syntax", "long"):
         assert f"({name}.py:" in err
+
+
+class _Ends(Tiny):
+    """Ends the process in its second pass."""
+
+    passes = 0
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        _Ends.passes += 1
+        if _Ends.passes > 1:
+            (sys.exit if _Ends.passes == 2 else os._exit)(0)
+        return super().forward(x, t, y)
+
+
+def test_a_pass_that_ends_the_process_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    models = f"{__name__}:_Ends", f"{__name__}:Tiny"
+    assert run(flops.main, "--model", *models, "--res", "64", "--counter", "torch", "--format", "csv") == 0
+    ends, tiny = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert ends["reason"] == "SystemExit: 0"
+    assert int(tiny["macs"]) > 0
 
 
 CHANGES = """
@@ -164,6 +188,7 @@ ARGUMENTS = {  # as few as a command needs
 WRITING = [command for command in COMMANDS if ARGUMENTS.get(command, []) is not None]
 
 
+FILES = ("FILE", "PATH", "DIR", "NAME|PATH", "DATA|FILE")
 TEXTS = ("x", "x=1")  # what options of text take
 
 
@@ -196,6 +221,15 @@ def test_options_take_ascii_numbers_within_bounds(command: str) -> None:
         for text in ("\u0663", "\u0663s", "\uff15%", "1_0", "nan", "", "-1", "9" * 5000):
             assert not accepts(action.type, text), (action.option_strings, text)
         accepts(action.type, "9" * 400)  # refused or clear: no other error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_fifo_to_read_is_refused_as_it_is_parsed(command: str, tmp_path: Path) -> None:
+    module = module_of(command)
+    os.mkfifo(tmp_path / "fifo")
+    for action in module.parser()._actions if hasattr(module, "parser") else ():
+        if action.metavar in FILES and action.type is not Path and action.dest != "out":
+            assert not accepts(action.type, str(tmp_path / "fifo")), action.option_strings
 
 
 def accepts(kind: Callable[[str], object], text: str) -> bool:

@@ -175,9 +175,9 @@ def test_missing_fashion_mnist_names_the_package(
     ("argv", "message"),
     [
         (["nothing"], "nothing: no such data: neither digits, fashion-mnist, cifar10 nor"),
-        (["digits", "--from", "a.tgz"], "--from and --again work for fashion-mnist and cifar10 only"),
+        (["digits", "--from", "."], "--from and --again work for fashion-mnist and cifar10 only"),
         (["digits", "--out", "a.jsonl"], "this command makes no records"),
-        (["cifar10", "--from", "nowhere.tgz"], "nowhere.tgz: cannot be read: No such file"),
+        (["cifar10", "--from", "nowhere.tgz"], "--from: nowhere.tgz: no such file or folder"),
         (["cifar10", "--from", "."], ".: is a folder, not a file"),
     ],
 )

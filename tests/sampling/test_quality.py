@@ -292,7 +292,7 @@ def test_precision_and_recall_use_equal_numbers_of_images(
         ),
         (np.zeros((3, 8, 8, 1), np.uint8), [], "holds 3 samples; at least 4 are needed"),
         (np.zeros((9, 9, 8, 1), np.uint8), [], "must be 8 x 8 with 1 channels"),
-        (np.zeros((9, 8, 8, 1), np.uint8), ["--reference", "mnist"], "--reference mnist: no such data"),
+        (np.zeros((9, 8, 8, 1), np.uint8), ["--reference", "mnist"], "--reference: mnist: no such data"),
         (np.zeros((9, 8, 8, 1), np.uint8), ["--features", "latents"], "--features latents: no such"),
         (
             np.zeros((9, 8, 8, 1), np.uint8),

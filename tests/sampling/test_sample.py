@@ -459,7 +459,7 @@ def test_samples_that_are_not_finite_are_not_written(
         (["--decoder", "tests.sampling.test_sample:pixels"], "belongs to --out-dir"),
         (["--batch", "2", "4", "--out-dir", "x"], "holds the samples of one case, got 2 combinations"),
         (["--cuda-graphs"], "--cuda-graphs: bench.sample does not record chains"),
-        (["--weights", "absent.pt"], "--weights absent.pt: no such file"),
+        (["--weights", "absent.pt"], "--weights: absent.pt: no such file"),
         (["--weights", "tests"], "--weights tests: holds no checkpoint of bench.convergence"),
         (["--out-dir", "tests"], "--out-dir tests: holds other files; a new folder would work"),
         (["--model", "ADM-up-64-256", "--res", "256"], "needs a low-resolution image"),

@@ -189,9 +189,9 @@ def test_a_checkpoint_is_analysed_once_and_then_found(
     [
         ([], "no network: give --checkpoint PATH"),
         (["--model", "DiT-S/2"], "--model: needs --weights;"),
-        (["--weights", "a.pt"], "--weights: needs --model;"),
+        (["--weights", __file__], "--weights: needs --model;"),
         (["--checkpoint", "nowhere"], "nowhere: no such file or folder"),
-        (["--model", "DiT-S/9", "--weights", "a.pt"], "DiT-S/9: no such backbone"),
+        (["--model", "DiT-S/9", "--weights", __file__], "DiT-S/9: no such backbone"),
         (["--model", "DiT-S/2", "--weights", "a.pt"], "a.pt: no such file"),
     ],
 )
