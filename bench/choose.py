@@ -198,8 +198,7 @@ def _body(args: argparse.Namespace) -> int:
     if any(one.images_per_s and one.images_per_s.status == PREDICTED for one in kept):
         lines.append(f"predicted, not measured; {knowledge.predictor[0].describe()}")
     if any(one.peak_bytes and one.peak_bytes.status == PREDICTED for one in kept):
-        of_work = [peak for peak in memory_ratios.measured_peaks(known) if peak.case.work == args.work]
-        lines += memory_ratios.describe(of_work)
+        lines += memory_ratios.known_errors(known, [args.work])
     records.emit(text, [*lines, *_remarks(kept), *notes], args.out)
     return 0
 

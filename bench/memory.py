@@ -237,7 +237,7 @@ def _notes(found: Sequence[Record], args: argparse.Namespace, wants_limits: bool
             "predicted from the sizes of tensors; excludes workspaces of kernels and losses of the allocator"
         )
         known = [*records.suite_records(MemoryCase.kind), *found]
-        notes += [*memory_ratios.describe(memory_ratios.measured_peaks(known)), memory_ratios.OUTSIDE]
+        notes += memory_ratios.known_errors(known, options.WORKS)
     if args.claims or wants_limits:
         notes.append(
             f"usable is the nominal size minus {args.reserve / GIB:g} GiB for the driver and the CUDA context"

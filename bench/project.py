@@ -2,10 +2,10 @@
 
     python -m bench.project --to rtx4090 a100-80 h100-sxm
     python -m bench.project --to h200 --model FCDM-XL DiT-XL/2 --res 256 512 --precision bf16 tf32
-    python -m bench.project --to "A100 PCIe 40GB" --work training --batch 32 64
+    python -m bench.project --to "A100 PCIe 40GB" --work training --checkpointing --batch 32 64
 
-Predictions use operator costs, nominal peaks, and efficiencies calibrated on measured passes.
-The report has their errors, and published rows beside predictions. Method: docs/project.md
+Predictions use operator costs, nominal peaks, and efficiencies calibrated on measured passes. Published rows
+calibrate nothing, but DiT's were known when the prior of fp32 products was set. Method: docs/project.md
 """
 
 import argparse
@@ -35,13 +35,14 @@ def _gpus(to: Iterable[str], precisions: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _keys(args: argparse.Namespace) -> list[tuple[PassKey, str]]:
-    """Keys of every pass, each with the precision of its arithmetic."""
+def _keys(args: argparse.Namespace) -> list[tuple[PassKey, str, bool]]:
+    """Keys of every pass, each with the precision of its arithmetic and whether blocks are recomputed."""
     names = models.model_names(args.model, default=MODELS)
     models.check_models(names, args.res, weights=None)
     return [
-        (pass_key(name, res, batch, precision, work), precision)
+        (pass_key(name, res, batch, precision, work), precision, checkpointing)
         for work in dict.fromkeys(args.work)
+        for checkpointing in (dict.fromkeys(args.checkpointing) if work == "training" else (False,))
         for precision in dict.fromkeys(args.precision)
         for group in models.by_size(names, args.res)
         for batch in dict.fromkeys(args.batch)
@@ -55,6 +56,8 @@ def _body(args: argparse.Namespace) -> int:
         raise options.UsageError(f"--weights {args.weights}: weights do not change costs; leave it out")
     if "training" in args.work:
         settings.check_training((), args.precision)
+    elif any(args.checkpointing):
+        raise options.UsageError("--checkpointing: is of a training step; add --work training")
     gpus = _gpus(args.to or TO, args.precision)
     keys = _keys(args)
     known = records.known_records(args.records)
@@ -64,25 +67,26 @@ def _body(args: argparse.Namespace) -> int:
         made, unused = source.calibrated(known)
         errors, lacking = source.memory_errors(known, args.work)
         rows = []
-        for key, precision in keys:
+        for key, precision, checkpointing in keys:
             begin(key[0])
             with options.usage_errors("--model "):
-                work = source.work(key)
+                work = source.work(key, checkpointing=checkpointing)
+                memory = source.memory(key, checkpointing=checkpointing)
             rows += [
                 PassPrediction(
                     gpu=gpu,
                     precision=precision,
                     work=work,
                     prediction=made.predict(work, roofline.of_gpu(gpu), precision),
-                    memory=source.memory(key),
+                    memory=memory,
+                    checkpointing=checkpointing,
                     errors=errors,
                 )
                 for gpu in gpus
             ]
     rows.sort(key=lambda row: list(gpus).index(row.gpu))
     notes += [errors.describe(work) for work in dict.fromkeys(args.work)] + lacking
-    peaks = memory_ratios.measured_peaks(known)
-    notes += memory_ratios.describe([peak for peak in peaks if peak.case.work in args.work])
+    notes += memory_ratios.known_errors(known, args.work)
     records.show(TABLE, rows, [*notes, *_notes(made, gpus, unused), _origin(rows)], args)
     return 0
 
@@ -126,6 +130,7 @@ def parser() -> options.Parser:
     options.add(made, "--batch", options.positive_int, "images a pass", default=[64], several=True)
     options.add(made, "--precision", options.PRECISIONS, default=["bf16"], several=True)
     options.add(made, "--work", options.WORKS, default=["inference"], several=True)
+    options.add_switch(made, "--checkpointing", "in training, compute every block again for its gradients")
     options.add_records(made, f"to calibrate on (default: {REPORTED} and the suite's own)")
     options.add_output(made)
     return made

@@ -38,6 +38,16 @@ class Device:
         return max(0, self.capacity_bytes - self.reserve_bytes)
 
 
+def fits(
+    peak_bytes: float, usable_bytes: int, bounds: Sequence[float] | None = None, *, is_predicted: bool = True
+) -> str:
+    """Whether a peak fits, in words: a prediction probably does, or perhaps where its bounds disagree."""
+    if bounds is not None and bounds[0] <= usable_bytes < bounds[1]:
+        return "perhaps fits"
+    text = "fits" if peak_bytes <= usable_bytes else "does not fit"
+    return f"probably {text}" if is_predicted else text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """Peak of passes = fixed_bytes + per_image_bytes * batch; the update's peak is independent of batch."""
@@ -276,9 +286,8 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        if self.margin_bytes is not None:
-            fits = "fits" if self.margin_bytes >= 0 else "does not fit"
-            return f"probably {fits}" if self.case.is_predicted else fits
+        if self.needed_bytes is not None:
+            return fits(self.needed_bytes, self.device.usable_bytes, is_predicted=self.case.is_predicted)
         status = self.memory.status if isinstance(self.memory, Skipped) else "error"
         return "does not fit" if status == "out of memory" else status
 

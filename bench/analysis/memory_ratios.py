@@ -83,6 +83,11 @@ def describe(found: Sequence[MeasuredPeak]) -> list[str]:
     return [_sentence(device, work, group) for (device, work), group in sorted(groups.items())]
 
 
+def known_errors(records: Iterable[Record], works: Sequence[str]) -> list[str]:
+    """Measured / predicted peaks of some kinds of work, a sentence each."""
+    return [*describe([peak for peak in measured_peaks(records) if peak.case.work in works]), OUTSIDE]
+
+
 def _sentence(device: str, work: str, group: Sequence[MeasuredPeak]) -> str:
     ratios = [(peak.ratio, peak) for peak in group if peak.ratio]
     farthest, of = max(ratios, key=lambda pair: abs(math.log(pair[0])))

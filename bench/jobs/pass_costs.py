@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from bench.analysis.projection.formula import with_recomputation
 from bench.analysis.projection.passes import (
     PassCosts,
     PassKey,
@@ -32,7 +33,7 @@ class CostSource:
         self._store = store
         self._force = force
 
-    def work(self, key: PassKey) -> OperatorCosts:
+    def work(self, key: PassKey, *, checkpointing: bool = False) -> OperatorCosts:
         """Operator costs of a pass; of a training step with the update. ValueError: unknown."""
         if key not in self.costs.operators:
             record = self._count(_operator_job(key))
@@ -44,10 +45,12 @@ class CostSource:
         work = self.costs.work(key)
         if work is None:
             raise ValueError(f"{key[0]}: {getattr(needs, 'reason', '')}")
-        return work
+        return with_recomputation(work) if checkpointing else work
 
-    def memory(self, key: PassKey) -> Record:
-        """Predicted memory of a pass without checkpointing."""
+    def memory(self, key: PassKey, *, checkpointing: bool = False) -> Record:
+        """Predicted memory of a pass."""
+        if checkpointing:
+            return self._count(_memory_job(key, checkpointing=True))
         if key not in self.costs.memory:
             self.costs.memory[key] = self._count(_memory_job(key))
         self._keep(self.costs.memory[key])
@@ -97,7 +100,7 @@ def _operator_job(key: PassKey) -> Job:
     return operator_job(operator_case(*key), build(model, task_at(model, *height_width(res)), device="meta"))
 
 
-def _memory_job(key: PassKey) -> Job:
+def _memory_job(key: PassKey, *, checkpointing: bool = False) -> Job:
     from bench.jobs import memory
 
     model, res, batch, precision, work = key
@@ -106,6 +109,7 @@ def _memory_job(key: PassKey) -> Job:
         batch=batch,
         precision=precision,
         work=work,
+        checkpointing=checkpointing,
         limit_bytes=None,
     )
     return memory.job(case)

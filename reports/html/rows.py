@@ -159,7 +159,7 @@ def of_predictions(predictions: Iterable[PassPrediction]) -> list[Row]:
             precision=one.precision,
             numbers=numbers,
             interval=one.images_per_s_interval,
-            result=f"fits: {one.fits}",
+            result=one.fits,
             view=SPEED,
             place=-1,
         )

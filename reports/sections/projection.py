@@ -108,8 +108,8 @@ def _sentence(text: str) -> str:
 
 def _memory_text(records: Sequence[Record], errors: MemoryErrors) -> str:
     """What is known of the errors of predicted memory of inference, in sentences."""
-    peaks = [peak for peak in memory_ratios.measured_peaks(records) if peak.case.work == "inference"]
-    return " ".join(map(_sentence, [errors.describe("inference"), *memory_ratios.describe(peaks)]))
+    known = memory_ratios.known_errors(records, ["inference"])
+    return " ".join(map(_sentence, [errors.describe("inference"), *known]))
 
 
 def _reading(made: Projector, memory: str, cases: Sequence[PassPrediction]) -> str:

@@ -16,12 +16,13 @@ import torch
 
 from baselines import load
 from bench import project
-from bench.analysis import roofline
+from bench.analysis import memory_fit, roofline
 from bench.analysis.projection import calibrate, formula, passes, predictions, priors, projector, published
 from bench.analysis.projection.calibrate import Calibration, GroupError, Observation
 from bench.analysis.projection.projector import EVERYTHING
 from bench.analysis.roofline import Peaks
-from bench.counting.work import count
+from bench.counting import counters
+from bench.counting.work import count, operator_case
 from bench.jobs import memory as memory_jobs
 from bench.records.base import Record
 from bench.records.ceiling import Ceiling, CeilingCase
@@ -30,7 +31,7 @@ from bench.records.operators import OperatorCost, OperatorCosts
 from bench.records.throughput import Throughput
 from bench.store.codec import read, to_line
 from models.contract import build
-from models.registry import task_at
+from models.registry import published_task, task_at
 from reports.sections import projection as report
 from tests.analysis import builders
 from tests.analysis.builders import CPU, H200, META, USE
@@ -495,10 +496,9 @@ def test_memory_intervals_come_from_peaks_of_the_same_work() -> None:
     assert errors.interval(2**30, "training") is None
     assert "no interval: no GPU peak of training is measured yet" in errors.describe("training")
     assert errors_of([one for one in records if one.case.is_predicted]).interval(2**30, "inference") is None
-    assert [predictions.fits(2**30, interval, round(end)) for end in (0.9 * low, 2**30, 1.1 * high)] == [
-        "no",
-        "perhaps",
-        "probably",
+    ends = (0.9 * low, 2**30, 1.1 * high)
+    assert [memory_fit.fits(2**30, round(end), interval) for end in ends] == [
+        *("probably does not fit", "perhaps fits", "probably fits")
     ]
 
 
@@ -517,7 +517,7 @@ def test_predicted_memory_has_an_interval_or_a_note(
     for row in json.loads(printed.out):
         low, high = row["memory_peak_bytes_interval"]
         assert low < row["memory_peak_bytes"] < 2**30 < high
-        assert row["fits"] == "perhaps"  # of one model alone the interval is wider than any GPU
+        assert row["fits"] == "perhaps fits"  # of one model alone the interval is wider than any GPU
     assert run(project.main, *TINY, "--records", str(path)) == 0
     assert capsys.readouterr().out.count("perhaps") == 2
     work = renamed(zoo()[1])
@@ -695,7 +695,8 @@ def test_every_format_calls_a_prediction_one(
     for row in rows:
         assert str(row["predicted"]) == "True"
         assert float(row["images_per_s"]) <= float(row["images_per_s_at_most_eager"]) * (1 + 1e-6)
-        assert row["fits"] == "probably"
+        assert row["fits"] == "probably fits"
+        assert float(row["memory_margin"]) > 1
 
 
 def test_a_training_step_is_predicted_with_its_update(
@@ -705,6 +706,31 @@ def test_a_training_step_is_predicted_with_its_update(
     assert run(project.main, *args) == 0
     seconds = {row["work"]: row["seconds"] for row in json.loads(capsys.readouterr().out)}
     assert seconds["training"] > seconds["inference"]
+
+
+def test_recomputed_blocks_are_those_of_the_count() -> None:
+    for name in ("DiT-S/8", "FCDM-Ti"):
+        task = published_task(name)
+        model = build(name, task)
+        costs = count(operator_case(name, task.res, 1, "fp32", "training"), model)
+        step = counters.count_step(model, task)
+        assert costs.macs == step.train_macs
+        assert formula.with_recomputation(costs).macs == step.train_macs_checkpointed
+    with pytest.raises(ValueError, match="no operators of a list of blocks"):
+        formula.with_recomputation(made("x", [part("linear", 1, 1)]))
+
+
+def test_checkpointing_is_predicted_for_training_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("--model", "DiT-S/8", "--res", "64", "--to", "h200", *empty(tmp_path), "--format", "json")
+    assert run(project.main, *args, "--work", "training", "--checkpointing", "off", "on") == 0
+    plain, again = json.loads(capsys.readouterr().out)
+    assert [row["checkpointing"] for row in (plain, again)] == [False, True]
+    assert plain["seconds"] < again["seconds"]
+    assert plain["memory_peak_bytes"] > again["memory_peak_bytes"]
+    assert run(project.main, *args, "--checkpointing") == 2
+    assert "--checkpointing: is of a training step" in capsys.readouterr().err
 
 
 def test_costs_of_predictions_are_stored_and_not_counted_again(

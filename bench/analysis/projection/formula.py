@@ -106,3 +106,19 @@ def with_update(work: OperatorCosts, use: MemoryUse) -> OperatorCosts:
         calls=0, macs=0, eager_bytes=moved, fused_bytes=moved,
     )  # fmt: skip
     return replace(work, parts=(*work.parts, update))
+
+
+def with_recomputation(work: OperatorCosts) -> OperatorCosts:
+    """Costs of a training step that computes every block once more in the backward pass.
+
+    Raises:
+        ValueError: no part is of a list of blocks.
+    """
+    again = tuple(
+        replace(part, phase="recomputation")
+        for part in work.parts
+        if part.phase == "forward" and "*" in part.module
+    )
+    if not again:
+        raise ValueError(f"{work.case.model}: no operators of a list of blocks, so none to recompute")
+    return replace(work, parts=(*work.parts, *again))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench.analysis import memory_fit
 from bench.analysis.projection.calibrate import COVERAGE, GroupError, Prediction, error_of
@@ -11,7 +12,7 @@ from bench.records import columns
 from bench.records.base import Record, Skipped
 from bench.records.memory import Memory
 from bench.records.operators import OperatorCosts
-from bench.tables.numbers import BLANK, interval, milliseconds, significant
+from bench.tables.numbers import BLANK, fixed, interval, milliseconds, significant
 from bench.tables.table import Column, Table, fields
 
 
@@ -66,13 +67,6 @@ def memory_errors(records: Iterable[Record], costs: PassCosts) -> MemoryErrors:
     return MemoryErrors(by_model=found)
 
 
-def fits(predicted_bytes: int, interval: Sequence[float] | None, usable_bytes: int) -> str:
-    """Whether a predicted peak fits: probably, no, or perhaps if the ends of its interval disagree."""
-    if interval is not None and interval[0] <= usable_bytes < interval[1]:
-        return "perhaps"
-    return "probably" if predicted_bytes <= usable_bytes else "no"
-
-
 @dataclass(frozen=True, kw_only=True)
 class PassPrediction:
     """The predicted speed and memory of a pass on one GPU."""
@@ -83,6 +77,7 @@ class PassPrediction:
     prediction: Prediction
     memory: Record | None  # Memory, or Skipped; None if unknown
     errors: MemoryErrors
+    checkpointing: bool = False  # in training
 
     @property
     def peak_bytes(self) -> int | None:
@@ -98,10 +93,15 @@ class PassPrediction:
 
     @property
     def fits(self) -> str:
-        """Probably, no, perhaps, or the status of a failed prediction."""
+        """As `memory_fit.fits`, or the status of a failed prediction."""
         if self.peak_bytes is not None:
-            return fits(self.peak_bytes, self.memory_interval, self.usable_bytes)
+            return memory_fit.fits(self.peak_bytes, self.usable_bytes, self.memory_interval)
         return self.memory.status if isinstance(self.memory, Skipped) else BLANK
+
+    @property
+    def margin(self) -> float | None:
+        """Usable memory / predicted peak, to be compared with measured / predicted peaks."""
+        return None if self.peak_bytes is None else self.usable_bytes / self.peak_bytes
 
     @property
     def images_per_s(self) -> float:
@@ -131,6 +131,7 @@ TABLE = Table[PassPrediction](
         Column("res", lambda r: columns.size(r.work.case.res), str),
         Column("batch", lambda r: r.work.case.batch, str),
         Column("precision", lambda r: r.precision),
+        Column("checkpointing", lambda r: r.checkpointing, optional=True, usual=False),
         Column("predicted images/s", lambda r: r.images_per_s, significant, key="images_per_s"),
         Column(NOMINAL, lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
         Column("predicted ms", lambda r: r.prediction.seconds, milliseconds, key="seconds"),
@@ -153,7 +154,8 @@ TABLE = Table[PassPrediction](
             key="memory_peak_bytes_interval",
             optional=True,
         ),
-        Column("usable GiB", lambda r: r.usable_bytes, _gibibytes, key="usable_bytes"),
+        Column("usable_bytes", lambda r: r.usable_bytes, raw=True),
+        Column("usable / predicted", lambda r: r.margin, partial(fixed, 2), key="memory_margin"),
         Column("fits", lambda r: r.fits),
         *fields("work.environment.torch", "work.environment.commit", "work.environment.date", raw=True),
     ),
