@@ -8,13 +8,15 @@ python -m bench.versus DiT-S/2 path/net.py:Net --model-args depth=12 --format js
 """
 
 import argparse
+import math
 
 from bench.cli import models, options, records, settings
 from bench.jobs import timed
 from bench.jobs.job import Job
 from bench.records import comparison
-from bench.records.base import ModelCase
-from bench.records.comparison import ComparisonCase
+from bench.records.base import ModelCase, Record
+from bench.records.comparison import Comparison, ComparisonCase
+from bench.stats import ratios
 
 CPU_BUDGET_S = 30.0  # for each model of a comparison
 CUDA_BUDGET_S = 15.0
@@ -63,6 +65,17 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     return [timed.comparison_job(case, sum(map(settings.startup_s, case.arms))) for case in plan(args)]
 
 
+def _too_few(result: Record) -> list[str]:
+    """What would bound the ratios of a comparison of too few rounds; empty if they are bounded."""
+    if not isinstance(result, Comparison) or result.interval(1) is not None:
+        return []
+    budget_s = math.ceil(result.case.budget_s + ratios.LEAST_ROUNDS * sum(result.visits_s) / result.rounds)
+    return [
+        f"{result.rounds} rounds in one process say nothing of the noise, so the ratios have no interval; "
+        f"--processes {PROCESSES} or, for {ratios.LEAST_ROUNDS} rounds, --budget {budget_s}s would give one"
+    ]
+
+
 def _body(args: argparse.Namespace) -> int:
     records.check_output(args.out, args.force)
     results, notes = records.run_jobs(jobs(args), args.out, force=args.force)
@@ -72,6 +85,7 @@ def _body(args: argparse.Namespace) -> int:
         f"same: within {100 * args.margin:g} %",
         f"{results[0].environment.describe()}; median visits",
     ]
+    notes += dict.fromkeys(note for result in results for note in _too_few(result))
     records.show(comparison.TABLE, rows, notes, args)
     return 0
 

@@ -78,7 +78,7 @@ class Interleaved(processes.OverProcesses, Record):
         return ratios.ratio_interval(self, arm, against)
 
     def verdict(self, arm: int) -> str:
-        """Faster, slower, same, too close to call or refused; of one process, "faster within one process"."""
+        """As `ratios.verdict`, or refused; of one process, "faster within one process"."""
         if ratios.why_refused(self, arm) is not None:
             return ratios.REFUSED
         found = ratios.verdict(self.interval(arm), self.margin)

@@ -15,7 +15,10 @@ CONFIDENCE = 0.99
 MIN_ROUNDS = 10  # fewer show no drift of clocks
 MAX_CLOCK_GAP = 0.01  # relative difference of mean clocks without a remark; a GPU's step is 15 of 2000 MHz
 
+LEAST_ROUNDS = 8  # of one process that bound a ratio at CONFIDENCE, by the sign test
+
 FASTER, SLOWER, SAME, INCONCLUSIVE, REFUSED = "faster", "slower", "same", "too close to call", "refused"
+TOO_FEW = "too few rounds"  # to bound the ratio
 
 
 class Visits(Protocol):
@@ -81,9 +84,9 @@ def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, f
 
 
 def verdict(interval: tuple[float, float] | None, margin: float) -> str:
-    """Verdict of the interval of a speed ratio: faster, slower, same or too close to call."""
+    """Verdict of the interval of a speed ratio: faster, slower, same, too close to call or too few rounds."""
     if interval is None:
-        return INCONCLUSIVE
+        return TOO_FEW
     low, high = interval
     if low > 1 + margin:
         return FASTER

@@ -67,7 +67,7 @@ def in_rounds(machine: Machine, relative: float) -> bool | None:
         synchronise=lambda: None,
     )
     verdict = ratios.verdict(ratios.ratio_interval(found, 1), 0.01)
-    return None if verdict == ratios.INCONCLUSIVE else verdict == ratios.SLOWER
+    return None if verdict in (ratios.INCONCLUSIVE, ratios.TOO_FEW) else verdict == ratios.SLOWER
 
 
 def in_a_row(times: Callable[[Machine, float], list[float]]) -> Callable[[Machine, float], bool]:

@@ -25,7 +25,7 @@ from bench.stats import intervals, ratios
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds
 SLOWED = (5, 30.0)
 SLOWDOWN = 0.05
-VERDICTS = {ratios.FASTER, ratios.SLOWER, ratios.SAME, ratios.INCONCLUSIVE}
+VERDICTS = {ratios.FASTER, ratios.SLOWER, ratios.SAME, ratios.INCONCLUSIVE, ratios.TOO_FEW}
 
 Call = Callable[[], object]
 

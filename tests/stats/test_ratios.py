@@ -20,6 +20,7 @@ from bench.records import comparison as comparisons
 from bench.records.base import ModelCase, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.stats import intervals, power_law, ratios
+from bench.stats.series import median_interval
 from bench.store import codec
 from bench.tables.render import render
 from models import Task, contract
@@ -268,7 +269,13 @@ def test_exhausted_budget_reports_the_open_verdicts() -> None:
     assert (visits.stopped_by, visits.unmet) == ("budget", ("at least 10 rounds",))
     assert len(long.made) == 2 + 4  # one pass of warm-up each, and one round
     assert ratios.ratio_interval(visits, 1) is None
-    assert ratios.verdict(None, 0.01) == "too close to call"
+    assert ratios.verdict(None, 0.01) == "too few rounds"
+
+
+def test_the_least_rounds_of_one_process_have_an_interval() -> None:
+    series = [0.1 * i for i in range(ratios.LEAST_ROUNDS)]
+    assert median_interval(series[1:], ratios.CONFIDENCE) is None
+    assert median_interval(series, ratios.CONFIDENCE) is not None
 
 
 @pytest.mark.parametrize(
