@@ -110,7 +110,7 @@ def of_gpu(name: str) -> Peaks:
     gpu = gpus.gpu(name)
     return Peaks(
         device=gpu.gpu,
-        source=f"dense peaks as sold (baselines/gpus.csv: {gpu.source})",
+        source=f"dense peaks as sold (baselines/gpus.csv: {gpu.source.partition(' ; ')[0]})",
         measured=False,
         fp32=_tera(gpu.fp32_tflops),
         tf32=_tera(gpu.tf32_dense_tflops),
