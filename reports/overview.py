@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from baselines import load
 from bench.analysis.settings import Setting
 from bench.records.base import Record, Size, Skipped, height_width, size_text
+from bench.records.counts import MacCount
 from reports.answers import QUESTIONS, Answer
 from reports.claims.timed import Timings, timings
 from reports.conditions import command, counted_line, per_image, setting_line
@@ -130,8 +131,8 @@ def counts(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
             "params, M": [significant(count.params / 1e6) for count in found],
             "GMACs": [per_image(count, count.macs) for count in found],
             "GFLOPs": [per_image(count, count.flops) for count in found],
-            "training step GMACs": [per_image(count, count.train_macs) for count in found],
-            "with checkpointing": [per_image(count, count.train_macs_checkpointed) for count in found],
+            "training step GMACs": [_of_step(count, count.train_macs) for count in found],
+            "with checkpointing": [_of_step(count, count.train_macs_checkpointed) for count in found],
         }
         line = f"**Counted here**: {counted_line(found, (), res)}"
         table = markdown(columns, [[count] for count in found])
@@ -145,6 +146,11 @@ def _dates(timings: Sequence[Timing]) -> str:
     """The day of the records, or the first and the last: 2026-11-21 to 2026-11-29."""
     days = sorted(record.environment.date[:10] for timing in timings for record in timing.records)
     return " to ".join(dict.fromkeys((days[0], days[-1])))
+
+
+def _of_step(count: MacCount, macs: int | None) -> str:
+    """MACs of a training step for an image: over those counted where a release has a second pass."""
+    return f"{'over ' * (count.has_more_passes and macs is not None)}{per_image(count, macs)}"
 
 
 def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:

@@ -109,10 +109,13 @@ def table(records: Sequence[Record]) -> str:
         "model": [row.model for row in found],
         "params M, counted": [number(row.params_m, 1) for row in found],
         "GMACs, published": [row.published_gmacs for row in found],
-        "GMACs, counted": [number(row.gmacs, 3) for row in found],
+        "GMACs, counted (torchprofile)": [number(row.gmacs, 3) for row in found],
         "FID, published": [number(row.published_fid, 2) for row in found],
         "speed ÷ DiT, published": [number(row.published_ratio, 2) for row in found],
-        **{f"÷ DiT, measured: {device}": [ratio(row, device) for row in found] for device in by_device},
+        **{
+            f"÷ DiT in fp32, measured: {device}": [ratio(row, device) for row in found]
+            for device in by_device
+        },
     }
     return f"{markdown(columns)}\n\n{conditions(records, by_device)}"
 

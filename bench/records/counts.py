@@ -7,6 +7,7 @@ from bench.records.base import COUNTS, Record, SizedCase, register
 from bench.records.columns import FAMILY, LATENT, MODEL, RES, SPACE
 from bench.tables.numbers import giga, mega, percent
 from bench.tables.table import Column, Table, fields
+from models.registry import ENTRIES
 
 COUNTERS = {
     "torch": "convolutions, matrix products, attention, linear attention and scans",
@@ -74,6 +75,11 @@ class MacCount(Record):
     def macs_per_image(self) -> float:
         return self.macs / self.case.batch
 
+    @property
+    def has_more_passes(self) -> bool:
+        """Whether a released training step has a second pass, over masked tokens, which is not counted."""
+        return self.case.family in ENTRIES and ENTRIES[self.case.family].masks
+
 
 @dataclass(frozen=True, kw_only=True)
 class MacShare:
@@ -106,6 +112,7 @@ TABLE = Table[MacCount](
         Column("GFLOPs", lambda r: r.flops, giga, key="flops"),
         Column("train GMACs", lambda r: r.train_macs, giga, key="train_macs"),
         Column("checkpointed", lambda r: r.train_macs_checkpointed, giga, key="train_macs_checkpointed"),
+        Column("released passes not counted", lambda r: r.has_more_passes, optional=True, usual=False),
         _COUNTER,
         Column("not counted", lambda r: list(r.not_counted), raw=True),
         Column("remarks", lambda r: list(r.remarks), raw=True),
