@@ -3,13 +3,15 @@
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import fmean, variance
+from statistics import fmean, median, variance
 
 import pytest
 
 from baselines import load
+from bench.records.base import Record
+from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput, TimedPasses, merged
 from bench.stats import processes, ratios
 from bench.stats.series import effective_size, median_interval, standard_error
@@ -104,48 +106,52 @@ def test_starts_that_leave_a_process_no_sample_are_refused() -> None:
 # the stored runs
 
 
-def stored() -> Iterator[dict[str, list[TimedPasses]]]:
-    """For every case, its records by hour: of one file of one machine, and at most 15 minutes apart."""
-    found: dict[str, dict[str, list[TimedPasses]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted(load.MEASURED.glob("**/2026-11-21*.jsonl")):
+Hours = dict[str, list[Sequence[float]]]  # hour -> times of each process in it
+
+
+def stored(day: str) -> list[Hours]:
+    """The repeated runs of a day: for every case, the times of its processes by hour."""
+    found: dict[str, Hours] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(load.MEASURED.glob(f"**/{day}*.jsonl")):
         for record in read(path).records:
-            if isinstance(record, TimedPasses) and len(record.times_s) > 5:
-                hour = f"{path.stem} {record.environment.date[:13]}"
-                found[f"{record.environment.device} {_case(record)}"][hour].append(record)
-    yield from found.values()
+            hour = f"{path.stem} {record.environment.date[:13]}"  # runs at most 15 minutes apart
+            for case, times in _processes(record):
+                found[f"{record.environment.device} {case}"][hour] += times
+    return list(found.values())
 
 
-def _case(record: TimedPasses) -> str:
-    """Case without its visit: the visits of a scaling study are processes of one hour."""
+def _processes(record: Record) -> Iterator[tuple[str, Sequence[Sequence[float]]]]:
+    """Cases of a record with the times of each process; visits of a scaling study are processes."""
     case = record.case
-    return (
-        f"{case.work} {case.label.partition(', from batch')[0]}" if hasattr(case, "visit") else case_key(case)
-    )
+    if isinstance(record, TimedPasses) and len(record.times_s) > 5:
+        label = case.label.partition(", from batch")[0]
+        yield f"{case.work} {label}" if hasattr(case, "visit") else case_key(case), record.by_process_s
+    if isinstance(record, Comparison) and record.processes > 1:  # `fast` has changed during the day
+        arms = [(number, arm) for number, arm in enumerate(record.case.arms) if arm.impl == "reference"]
+        yield from ((repr(arm), record.by_process_s(number)) for number, arm in arms)
 
 
-def test_intervals_of_one_hour_hold_medians_of_another() -> None:
+@pytest.mark.parametrize(("day", "least"), [("2026-11-21", 150), ("2026-11-29", 30)])
+def test_intervals_of_one_hour_hold_medians_of_another(day: str, least: int) -> None:
     held = total = 0
-    for hours in stored():
-        for hour, records in hours.items():
-            if len(records) < 2:
+    for hours in stored(day):
+        for hour, times in hours.items():
+            if len(times) < 2:
                 continue
-            times = [record.times_s for record in records]
             interval = processes.interval(times, hour_sd=processes.HOUR_SD["cpu"])
             assert interval is not None
-            for other, visits in hours.items():
-                if other != hour:
-                    median = processes.middle([visit.times_s for visit in visits])
-                    held += interval[0] <= median <= interval[1]
-                    total += 1
-    assert total > 150
+            others = [processes.middle(of) for other, of in hours.items() if other != hour]
+            held += sum(interval[0] <= median <= interval[1] for median in others)
+            total += len(others)
+    assert total > least
     assert held >= 0.85 * total, (held, total)
 
 
 def test_known_spreads_are_those_of_the_stored_runs() -> None:
     within: list[list[float]] = []
     between: list[list[float]] = []
-    for hours in stored():
-        logs = [[math.log(record.median_s) for record in records] for records in hours.values()]
+    for hours in stored("2026-11-21"):
+        logs = [[math.log(median(times)) for times in of] for of in hours.values()]
         within += [of for of in logs if len(of) > 1]
         if len(logs) > 1:
             between.append([fmean(of) for of in logs])
