@@ -100,9 +100,11 @@ def read_lines(name: str, text: str) -> tuple[list[Entry], list[Finding]]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "nested too deeply"
+        return "nested too deep"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg} at column {error.colno}"
+    if type(error) is ValueError:  # of json.loads: Python reads no longer ones
+        return "not JSON: a whole number of more than 4,300 digits"
     return str(error)
 
 

@@ -54,7 +54,7 @@ def read(name: str, commands: Sequence[str]) -> Suite:
     if reason := why_not_regular(path):
         raise ValueError(f"{name}: {reason}")
     with reading(path, "TOML"):
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = _tables(path.read_text(encoding="utf-8"))
     runs = tables.get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise ValueError(f"{name}: holds no [[run]] table")
@@ -63,6 +63,15 @@ def read(name: str, commands: Sequence[str]) -> Suite:
             known = ", ".join(commands)
             raise ValueError(f"{name}: [[run]] {number}: command {run.get('command')!r}; known are {known}")
     return Suite(about=str(tables.get("about", "")), runs=tuple(runs))
+
+
+def _tables(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        opening = [line.count("[") + line.count("{") for line in text.split("\n")]
+        line = 1 + opening.index(max(opening))
+        raise ValueError(f"nested too deep (at line {line})") from error  # as tomllib names lines
 
 
 def arguments(run: dict[str, Any]) -> list[str]:
