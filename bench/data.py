@@ -101,6 +101,8 @@ def _prepare(args: argparse.Namespace, folder: Path) -> str:
 
 
 def _body(args: argparse.Namespace) -> int:
+    with options.usage_errors():
+        names.checked(args.data)
     from bench.datasets import datasets, doubts
 
     records.check_table_output(args.out, args.force)
@@ -126,7 +128,6 @@ def parser() -> options.Parser:
     made = options.parser("bench.data", __doc__)
     made.add_argument(
         "data",
-        type=options.checked(names.checked),
         metavar="NAME|PATH",
         help="digits, cifar10 or fashion-mnist; or a folder, .npz or zarr store of latents with labels",
     )

@@ -1,7 +1,6 @@
 """Options shared by commands, and one-line error messages. Imports no torch."""
 
 import argparse
-import itertools
 import math
 import os
 import shutil
@@ -56,9 +55,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Parse, and add --model-args to the names of users' models."""
-        given = sys.argv[1:] if args is None else args
-        self._refuse_twice(list(itertools.takewhile(lambda word: word != "--", given)))
-        parsed = super().parse_args(given, namespace)
+        parsed = super().parse_args(args, namespace)
         if getattr(parsed, "task", None):
             parsed.model_args = {**(parsed.model_args or {}), "task": parsed.task}
         if getattr(parsed, "model_args", None):
@@ -67,15 +64,6 @@ class Parser(argparse.ArgumentParser):
             except ValueError as error:
                 self.error(f"{'--task' if parsed.task else '--model-args'}: {error}")
         return parsed
-
-    def _refuse_twice(self, given: Sequence[str]) -> None:
-        """Refuse an option that is given twice: argparse would drop the first."""
-        for action in self._actions:
-            flags = [word.partition("=")[0] for word in given]
-            flags = [flag for flag in flags if flag in action.option_strings]
-            if len(flags) > 1 and action.nargs != 0 and not isinstance(action, argparse._ExtendAction):
-                works = f"{flags[0]} A B" if action.nargs in ("+", "*") else "one of them"
-                self.error(f"{flags[0]}: is given {len(flags)} times; {works} would work")
 
     def _add_model_args(self, parsed: argparse.Namespace) -> None:
         is_any = False

@@ -723,7 +723,7 @@ def test_recomputed_blocks_are_those_of_the_count() -> None:
 def test_checkpointing_is_predicted_for_training_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ("--model", "DiT-S/8", "--res", "64", "--to", "h200", *empty(tmp_path), "--format", "json")
+    args = ("--model", "DiT-S/8", "--batch", "1024", "--to", "h200", *empty(tmp_path), "--format", "json")
     assert run(project.main, *args, "--work", "training", "--checkpointing", "off", "on") == 0
     plain, again = json.loads(capsys.readouterr().out)
     assert [row["checkpointing"] for row in (plain, again)] == [False, True]

@@ -35,8 +35,6 @@ from tests.test_layout import COMMANDS
         (["--model", "FCDM-S", "--weights", "absent.pt"], "--weights: absent.pt: no such file"),
         (["--model", "FCDM-S", "--weights", __file__], "not a checkpoint"),
         (["--model", "FCDM-S", "DiT-S/2", "--weights", __file__], "belongs to one --model, got 2"),
-        (["--res", "64", "--res", "128"], "--res: is given 2 times; --res A B would work"),
-        (["--format", "csv", "--format=json"], "--format: is given 2 times; one of them would work"),
         (
             ["--model", "tests.tiny:WrongShape"],
             "must return (2, 8, 32, 32) for this task, got (2, 3, 32, 32)",

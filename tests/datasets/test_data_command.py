@@ -13,6 +13,7 @@ import pytest
 from bench import data
 from bench.datasets import sources
 from tests import archives
+from tests.commands import run
 
 IMAGES = archives.images()
 
@@ -34,7 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """The error of a command, which is one line."""
-    assert data.main(argv) == 2
+    assert run(data.main, *argv) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1
