@@ -42,8 +42,10 @@ def plan(names: Sequence[str]) -> tuple[list[str], list[Planned], list[str]]:
                 continue
             command = importlib.import_module(f"bench.{run['command']}")
             parser = command.parser()
-            parser.prog = f"{name}: [[run]] {number}"
-            for job in command.jobs(parser.parse_args(suite.arguments(run))):
+            parser.raises = True
+            with options.usage_errors(f"{name}: [[run]] {number}: ", of=options.UsageError):
+                parsed = parser.parse_args(suite.arguments(run))
+            for job in command.jobs(parsed):
                 planned = Planned(command=run["command"], job=job)
                 if not halves and suite.uses_half_on_cpu(job):
                     left_out["cases in bf16 and fp16: this CPU has no instructions for them"] += 1

@@ -56,6 +56,7 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Parse, and add --model-args to the names of users' models."""
         parsed = super().parse_args(args, namespace)
+        self._keep_other_files(parsed)
         if getattr(parsed, "task", None):
             parsed.model_args = {**(parsed.model_args or {}), "task": parsed.task}
         if getattr(parsed, "model_args", None):
@@ -64,6 +65,20 @@ class Parser(argparse.ArgumentParser):
             except ValueError as error:
                 self.error(f"{'--task' if parsed.task else '--model-args'}: {error}")
         return parsed
+
+    def _keep_other_files(self, parsed: argparse.Namespace) -> None:
+        """Refuse a table in --out that would replace a file that the command reads, or its other output."""
+        out = getattr(parsed, "out", None)
+        if out is None or out.suffix == ".jsonl":  # records are appended
+            return
+        for action in self._actions:
+            given = getattr(parsed, action.dest, None)
+            for value in given if isinstance(given, list) else [given]:
+                model = str(value).partition(".py:")
+                file = f"{model[0]}.py" if model[1] else value
+                if action.dest != "out" and (model[1] or isinstance(file, Path)) and same_file(out, file):
+                    flag = "/".join(action.option_strings) or action.dest
+                    self.error(f"--out {out}: is given for {flag} too; name another")
 
     def _add_model_args(self, parsed: argparse.Namespace) -> None:
         is_any = False
@@ -193,6 +208,10 @@ def resolution(text: str) -> Size:
             f"must be a multiple of {PIXELS_PER_LATENT} pixels, one latent, got {text}; try {works}"
         )
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
+
+
+def same_file(one: Path, other: str | Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def file(text: str) -> Path:

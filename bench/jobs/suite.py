@@ -18,6 +18,7 @@ from bench.store.store import Store
 from models.guard import reading
 
 SUITES = Path(__file__).parent / "suites"
+OF_THE_SWEEP = ("out", "force", "format", "help")  # options that no table of a suite has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,8 @@ def read(name: str, commands: Sequence[str]) -> Suite:
         if not isinstance(run.get("command"), str) or run["command"] not in commands:
             known = ", ".join(commands)
             raise ValueError(f"{name}: [[run]] {number}: command {run.get('command')!r}; known are {known}")
+        if own := [key for key in OF_THE_SWEEP if key in run]:
+            raise ValueError(f"{name}: [[run]] {number}: {own[0]}: is not of a case; bench.sweep decides it")
     return Suite(about=str(tables.get("about", "")), runs=tuple(runs))
 
 

@@ -46,6 +46,8 @@ from tests.test_layout import COMMANDS
         (["--model", "absent_package:factory"], "cannot import 'absent_package'"),
         (["--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
         (["--out", "/"], "--out /: is a folder"),
+        (["--weights", __file__, "--out", __file__, "--force"], "is given for --weights too; name another"),
+        (["--model", "net.py:Net", "--out", "./net.py"], "is given for --model too; name another"),
         (["--format", "xml"], "--format: invalid choice: 'xml'"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],

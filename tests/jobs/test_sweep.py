@@ -192,6 +192,8 @@ def test_a_case_that_takes_too_long_is_killed(tmp_path: Path, capsys: pytest.Cap
             "[[run]] 1: unrecognized arguments: --colour",
         ),
         ("[[run]]\ncommand = 'throughput'\nres = [100]", "[[run]] 1: --res: must be a multiple of 8"),
+        ("[[run]]\ncommand = 'flops'\nout = 'x.jsonl'", "[[run]] 1: out: is not of a case"),
+        ("a = " + "[" * 9999, "nested too deep (at line 1)"),
         ("[[run]]\ncommand = 'flops'\ndevice = 'tpu'", "has no case for a cpu"),
     ],
 )
