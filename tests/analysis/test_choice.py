@@ -145,7 +145,7 @@ def test_each_figure_is_measured_predicted_or_published(
         (("--gpu", "h200", "--memory", "1MB"), "must be a size above the reserve"),
         (("--gpu", "h200", "--max-fid", "nan"), "--max-fid: must be a number above zero, got 'nan'"),
         (("--gpu", "h200", "--model", "FCDM-Q"), "--model FCDM-Q: no such backbone"),
-        (("--gpu", "h200", "--records", "missing.jsonl"), "--records missing.jsonl: No such file"),
+        (("--gpu", "h200", "--records", "missing.jsonl"), "--records: missing.jsonl: no such file"),
         (("--gpu", "h200", "--work", "training", "--precision", "fp16"), "--precision fp16"),
         (("--gpu", "h200", "--out", "choice.jsonl"), "a choice makes no records"),
     ],

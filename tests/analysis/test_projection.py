@@ -775,8 +775,8 @@ def test_measured_passes_in_the_records_calibrate(tmp_path: Path, capsys: pytest
             ["--precision", "fp16", "--work", "training"],
             "--precision fp16: training in it would need a scaled",
         ),
-        (["--weights", "a.pt"], "--weights a.pt: weights do not change costs; leave it out"),
-        (["--records", "nowhere.jsonl"], "--records nowhere.jsonl: No such file"),
+        (["--weights", __file__], "weights do not change costs; leave it out"),
+        (["--records", "nowhere.jsonl"], "--records: nowhere.jsonl: no such file"),
         (["--batch", "0"], "--batch: must be a whole number of at least 1, got '0'"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_failed_explanation_is_a_verdict(
     ("args", "message"),
     [
         (["--steps", "5"], "without --training: takes no --steps"),
-        (["--records", "a.jsonl"], "without --training: takes no --records"),
+        (["--records", __file__], "without --training: takes no --records"),
     ],
 )
 def test_options_of_another_mode_are_refused(

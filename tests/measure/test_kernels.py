@@ -589,7 +589,7 @@ def test_a_sweep_gets_a_job_for_every_case(
         (["--device", "cpu", "--precision", "tf32"], "--precision tf32: only a CUDA device has it"),
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16: is measured on CUDA only"),
         (["--res", "264"], "multiple of"),
-        (["--records", "absent.jsonl"], "--records absent.jsonl: No such file"),
+        (["--records", "absent.jsonl"], "--records: absent.jsonl: no such file"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -575,7 +575,7 @@ def test_a_model_that_cannot_train_is_a_row(
         (["--reserve", "much"], "--reserve: must be a size, as 1GiB or 600MiB, got 'much'"),
         (["--claims", "--model", "DiT-S/2"], "--claims: the claims fix what is measured; leave out --model"),
         (["--claims", "--batch", "4"], "leave out --batch"),
-        (["--weights", "a.pt"], "--weights a.pt: weights do not change memory; leave it out"),
+        (["--weights", __file__], "weights do not change memory; leave it out"),
         (["--out", "/"], "--out /: is a folder"),
     ],
 )

@@ -433,7 +433,7 @@ def test_a_sweep_gets_counts_and_profiles() -> None:
         (["--model", "FDCM-XL"], "did you mean FCDM-XL"),
         (["--device-peaks", "H20"], "--device-peaks H20: no such GPU; did you mean H200 SXM5 141GB?"),
         (["--device-peaks", "A100"], "may be several GPUs: A100 SXM4 40GB or A100 SXM4 80GB; say which"),
-        (["--records", "absent.jsonl"], "--records absent.jsonl: No such file"),
+        (["--records", "absent.jsonl"], "--records: absent.jsonl: no such file"),
         (["--records", __file__], "line 1: "),
         (["--precision", "int8"], "--precision: invalid choice: 'int8'"),
         (["--batch", "0"], "--batch: must be a whole number of at least 1"),
