@@ -74,9 +74,9 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             given = getattr(parsed, action.dest, None)
             for value in given if isinstance(given, list) else [given]:
-                model = str(value).partition(".py:")
-                file = f"{model[0]}.py" if model[1] else value
-                if action.dest != "out" and (model[1] or isinstance(file, Path)) and same_file(out, file):
+                stem, is_model, _ = str(value).partition(".py:")
+                path = Path(f"{stem}.py") if is_model else value
+                if action.dest != "out" and isinstance(path, Path) and same_file(out, path):
                     flag = "/".join(action.option_strings) or action.dest
                     self.error(f"--out {out}: is given for {flag} too; name another")
 
@@ -210,7 +210,7 @@ def resolution(text: str) -> Size:
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
 
 
-def same_file(one: Path, other: str | Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
