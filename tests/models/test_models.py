@@ -29,11 +29,12 @@ RELEASED = [name for name in BACKBONES if load.has_manifest(name)]
 # families that start as DiT does, with modulations at zero
 DIT_LINE = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S", "U-DiT-S", "MDT-S/2", "MDTv2-S/2")
 
-# families whose last layer starts at zero, and whose input reaches the output only through it
+# released families whose last layer starts at zero, and whose input reaches the output only through it
 AT_ZERO = [
     name
     for name in SMALLEST
     if name not in [NARROW[family] for family in ("U-ViT", "DiS", "DiM", "DiMSUM")]
+    and (name in NARROW.values() or FAMILIES[family_of(name)].official)
     and published_task(name).prediction != "denoised"
 ]
 
