@@ -11,7 +11,7 @@ from bench.counting import closed_form, counters
 from models.arithmetic import Terms
 from models.contract import build
 from models.dit import DiT
-from models.registry import FAMILIES, find, names, published_task, task_at
+from models.registry import FAMILIES, family_of, find, names, published_task, task_at
 from models.task import Task
 from tests import tiny
 from tests.conftest import NARROW
@@ -28,7 +28,9 @@ def assert_exact(name: str, height: int, width: int, batch: int = 1) -> None:
     traced = counters.count_side_by_side(model, task, batch).counts
     assert shapes == {(batch, task.out_channels, task.height, task.width)}
     terms = closed_form.count(name, task, batch)
-    assert terms is not None
+    if terms is None:  # a formula is optional until a release is reproduced
+        assert not FAMILIES[family_of(name)].official
+        return
     macs = sum(terms.torch.values())
     assert macs == traced["torch"].macs
     assert macs + sum(terms.torchprofile.values()) == traced["torchprofile-meta"].macs
