@@ -120,7 +120,8 @@ def test_closed_form_builds_and_traces_nothing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.nn.Module, "__init__", refuse)
     monkeypatch.setattr(torch, "empty", refuse)
     for name in SMALLEST:
-        assert closed_form.count(name, task_at(name, 256, 256)) is not None
+        terms = closed_form.count(name, task_at(name, 256, 256))
+        assert terms is not None or not FAMILIES[family_of(name)].official
 
 
 def test_terms_are_the_architectures_parts() -> None:
