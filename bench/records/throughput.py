@@ -144,7 +144,7 @@ class TimedPasses(processes.OverProcesses, Record):
         interval = self.interval_s
         return interval and (self.rate(interval[1]), self.rate(interval[0]))
 
-    @property
+    @cached_property
     def noise(self) -> tuple[str, ...]:
         """Disturbances of the passes, with their sizes; empty without any."""
         return noise.noise(self.by_process_s, self.telemetry.clocks_mhz if self.telemetry else ())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from statistics import NormalDist
 
 FEWEST = 6  # samples; fewer bound no median at 95 %
@@ -15,11 +15,14 @@ def effective_size(samples: Sequence[float]) -> float:
     The series is taken as autoregressive of order one. Its correlation is that of neighbouring ranks, with
     the bias of a short series, -(1 + 4 r) / n (Kendall 1954), removed.
     """
+    return _effective_size(tuple(samples)) if len(samples) > 2 else float(len(samples))
+
+
+@lru_cache(maxsize=4096)
+def _effective_size(samples: tuple[float, ...]) -> float:
     import numpy
 
     n = len(samples)
-    if n < 3:
-        return float(n)
     ranks = numpy.argsort(numpy.argsort(samples, kind="stable"), kind="stable") - (n - 1) / 2
     found = float(ranks[:-1] @ ranks[1:] / (ranks @ ranks))
     correlation = found + (1 + 4 * max(found, 0.0)) / n
