@@ -40,9 +40,9 @@ def _body(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"--out {args.out}: {error.strerror}") from error
 
-    from reports import page  # the import of matplotlib takes seconds, which --help and errors avoid
-
     with no_collections():
+        from reports import page  # the import of matplotlib takes seconds, which --help and errors avoid
+
         pages = page.write(found, notes)
     try:
         _save(pages.drawings, args.out / "plots")
