@@ -135,6 +135,7 @@ def _model_file(what: str, folder: str, model: str, suffix: str) -> Path:
     return ROOT / folder / (known[model] + suffix)
 
 
+@functools.cache
 def goldens() -> dict[str, int]:
     """List the models with a golden file and its latent side."""
     found = {}

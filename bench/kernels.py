@@ -13,16 +13,18 @@ Method and implementations: docs/kernels.md
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from bench.analysis import kernels, roofline
 from bench.analysis.kernels import NOT_HERE, PRECISIONS
 from bench.analysis.roofline import Peaks
 from bench.cli import options, settings
-from bench.cli.models import meta_models, model_names
+from bench.cli.models import check_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.jobs import timed
 from bench.jobs.job import Job, in_worker
-from bench.records.base import Record, height_width
+from bench.records.base import Record, Size, height_width
 from bench.records.kernels import (
     DEPTHWISE,
     NORMS,
@@ -34,6 +36,11 @@ from bench.records.kernels import (
     ProductCase,
 )
 from bench.tables.numbers import milliseconds
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.measure.kernels import Layer
 
 MODEL = "FCDM-XL"
 DEFAULT_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
@@ -58,8 +65,6 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
     """Cases of every combination of settings."""
     from bench.machine import device
-    from bench.measure.kernels import layers
-    from models.registry import task_at
 
     where = settings.device_for(args.device, ())
     precisions = list(dict.fromkeys(args.precision or device.in_hardware(where, DEFAULT_PRECISIONS[where])))
@@ -70,8 +75,8 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
     if args.kernel_size and not operations.keys() & set(DEPTHWISE):
         raise options.UsageError(f"--kernel-size: is of {' and '.join(DEPTHWISE)}; add one to --operation")
     names = model_names(args.model, default=[MODEL])
-    for (name, res), model in meta_models(names, args.res, None).items():
-        found = layers(model, task_at(name, *height_width(res)))
+    for (name, res), model in check_models(names, args.res, None).items():
+        found = _layers(name, res, model)
         if not operations.keys() & found.keys():
             raise options.UsageError(f"--model {name}: has none of {', '.join(operations)}; {MODEL} has")
         product = itertools.product(dict.fromkeys(args.batch or [BATCH[where]]), precisions, operations)
@@ -96,6 +101,17 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
                     continue
                 for kernel in dict.fromkeys(args.kernel_size or [layer.kernel]):
                     yield DepthwiseCase(**fields, kernel=kernel)
+
+
+@cache
+def _layers(name: str, res: Size, model: "nn.Module | None") -> "dict[str, list[Layer]]":
+    """Layers of a model, built if it is None; once in a process."""
+    from bench.measure.kernels import layers
+    from models.contract import build
+    from models.registry import task_at
+
+    task = task_at(name, *height_width(res))
+    return layers(model or build(name, task), task)
 
 
 def _body(args: argparse.Namespace) -> int:

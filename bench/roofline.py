@@ -17,7 +17,7 @@ from bench.analysis import floors, roofline
 from bench.analysis.floors import PassFloor
 from bench.analysis.roofline import NO_PEAKS, Peaks
 from bench.cli import options
-from bench.cli.models import meta_models, model_names
+from bench.cli.models import check_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.cli.settings import device_for, sized_fields
 from bench.jobs.job import Job
@@ -80,9 +80,9 @@ def _precisions(args: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(args.precision or ["fp32"]))
 
 
-def _models(args: argparse.Namespace) -> "dict[tuple[str, Size], nn.Module]":
+def _models(args: argparse.Namespace) -> "dict[tuple[str, Size], nn.Module | None]":
     default = PARTS_OF if args.by or _profiles(args) else ["*"]
-    return meta_models(model_names(args.model, default=default), args.res, None)
+    return check_models(model_names(args.model, default=default), args.res, None)
 
 
 def _operator_jobs(args: argparse.Namespace) -> list[Job]:

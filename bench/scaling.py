@@ -52,10 +52,10 @@ _OF_DEVICE = ("device", "budget")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Cases of a study for the first visit, at the requested batch, and their models on meta."""
+    """Cases of a study for the first visit, at the requested batch, and their models if they are a user's."""
 
     cases: tuple[ScalingCase, ...]
-    models: dict[tuple[str, Size], "nn.Module"]
+    models: dict[tuple[str, Size], "nn.Module | None"]
     visits: int  # 0: counts only
 
     def visit_job(self, case: ScalingCase) -> Job:
@@ -98,7 +98,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     args.batch = args.batch or [CPU_BATCH if on_cpu else BATCH]
     default = ("*",) if args.no_measure else settings.CPU_MODELS if on_cpu else CUDA_MODELS
     names = models.model_names(args.model, default=default)
-    built = models.meta_models(names, args.res, None)
+    built = models.check_models(names, args.res, None)
     _check_tables(args, names)
     budget_s = args.budget or (CPU_BUDGET_S if device == "cpu" else CUDA_BUDGET_S)
     return Plan(

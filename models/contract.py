@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.draws import WithoutDraws
 from models.guard import UsersCodeError, describe, users_code
@@ -42,6 +43,32 @@ def build(name: str, task: Task, device: str = "meta", impl: str = "reference") 
             model.to(device)  # parameters and buffers that a user's code makes on a device of its own
     try:
         return implement(model, impl)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+class _Made(Exception):  # noqa: N818 - no error
+    """A network begins to make tensors."""
+
+
+class _BeforeTensors(TorchFunctionMode):
+    def __torch_function__(self, *_: object) -> None:
+        raise _Made
+
+
+def check_task(name: str, task: Task) -> None:
+    """Refuse a task that one of our backbones cannot be built for, without building it.
+
+    A network checks its task before it makes its first tensor, which ends this call.
+
+    Raises:
+        ValueError: as of `build`.
+    """
+    try:
+        with _BeforeTensors():
+            find(name)(task)
+    except _Made:
+        return
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

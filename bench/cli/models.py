@@ -106,15 +106,18 @@ def container_of(weights: Path | None) -> str:
 
 def check_models(
     names: Sequence[str], sizes: Sequence[Size], weights: Path | None, flag: str = "--model"
-) -> None:
-    """Check as `meta_models`, without returning models; cached, as the tables of a suite repeat them."""
+) -> "dict[tuple[str, Size], nn.Module | None]":
+    """Check as `meta_models`, without building models of ours unless weights are given.
+
+    Returns:
+        The models that were built: a user's, as of `meta_models`; None for ours.
+    """
     if weights is not None:
-        meta_models(names, sizes, weights, flag)
-        return
+        return dict(meta_models(names, sizes, weights, flag))
     sized = _sized(names, sizes, flag)
-    for name, size in sized:
-        _builds(name, size, flag)
+    found = {(name, size): _checked(name, size, flag) for name, size in sized}
     _note_other_sizes(sized)
+    return found
 
 
 def _sized(names: Sequence[str], sizes: Sequence[Size], flag: str) -> tuple[tuple[str, Size], ...]:
@@ -137,8 +140,18 @@ def _has(name: str, impl: str) -> None:
 
 
 @cache
-def _builds(name: str, size: Size, flag: str) -> None:
-    _on_meta(name, size, flag)
+def _checked(name: str, size: Size, flag: str) -> "nn.Module | None":
+    """As `_on_meta`, once in a process, without building a model of ours."""
+    from models.contract import check_task
+    from models.registry import find, is_plugin, task_at
+
+    if is_plugin(name):
+        return _on_meta(name, size, flag)
+    with usage_errors(f"{flag} "):
+        find(name)
+    with usage_errors(f"{flag} ", f" (at --res {size_text(size)})"):
+        check_task(name, task_at(name, *height_width(size)))
+    return None
 
 
 def _on_meta(name: str, size: Size, flag: str) -> "nn.Module":

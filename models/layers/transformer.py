@@ -31,7 +31,10 @@ def position_table(height: int, width: int, channels: int) -> Tensor:
 
 def fixed_positions(grid: tuple[int, int], width: int) -> nn.Parameter:
     """`position_table` as a parameter, as released, so that it counts among the parameters; never trained."""
-    return nn.Parameter(position_table(*grid, width).float(), requires_grad=False)
+    table = torch.empty(1, grid[0] * grid[1], 4 * (width // 4))
+    if not table.is_meta:  # there torch computes in Python, which takes longer than building the network
+        table.copy_(position_table(*grid, width))
+    return nn.Parameter(table, requires_grad=False)
 
 
 class Attention(nn.Module):

@@ -1,11 +1,12 @@
 """Tasks by name: spaces, resolutions, and the timesteps that networks read."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
-from models.contract import make_inputs
+from models.contract import build, check_task, make_inputs
 from models.registry import FAMILIES, names, pixel_size, published_task, task_at
 from models.task import TASKS, Task, named_task
 
@@ -61,3 +62,17 @@ def test_the_registry_has_the_size_of_every_network_on_pixels() -> None:
     published = {name: family.task_of(name) for family in FAMILIES.values() for name in family.variants}
     own = {name: task.res for name, task in published.items() if task.space == "pixels"}
     assert {name: size for name in published if (size := pixel_size(name)) is not None} == own
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_checks_its_task_before_it_makes_tensors(family: str) -> None:
+    name = next(iter(FAMILIES[family].small or FAMILIES[family].variants))
+    for side in (published_task(name).height, 31):
+        task, found = replace(published_task(name), latent_size=side), []
+        for attempt in (build, check_task):
+            try:
+                attempt(name, task)
+                found.append("")
+            except ValueError as error:
+                found.append(str(error))
+        assert found[0] == found[1]
