@@ -208,8 +208,8 @@ def _training(args: argparse.Namespace) -> int:
     rows = training_cost.rows(training_cost.costs(trainings, [*steps, *counts]))
     here = counts[0].environment
     notes.append(
-        "ZMACs are the papers' Z: 3 x MACs x steps x batch / 1e21; 1 MAC = 2 FLOPs; 256 px; "
-        f"torch {here.torch}; {here.date}"
+        "ZMACs, which the papers print as training FLOPs: 3 x MACs x steps x batch / 1e21; "
+        f"1 MAC = 2 FLOPs; 256 px; torch {here.torch}; {here.date}"
     )
     if args.model is None:
         notes += [f"published: FCDM Table 17. {statement}" for statement in training_cost.remarks()]

@@ -44,7 +44,7 @@ def head(records: Sequence[Record], evidence: Evidence, left_out: int = 0) -> st
     older = f"; {evidence.older} of them are older than another of the same case" if evidence.older else ""
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     others = (
-        f" {left_out} more are left out: of networks on pixels at sizes that they are not for."
+        f" {left_out} more are left out: networks on pixels, at sizes other than their own."
         if left_out
         else ""
     )
@@ -72,8 +72,12 @@ def answers(found: Sequence[Answer]) -> str:
     }
     rest = f"\n\n{len(found) - len(shown)} more are in report.html." if len(found) > len(shown) else ""
     text = (
-        f"Models of one size under one setting; *among* is their number. {BRACKETS}. *Cannot tell*: the "
-        "difference is within the spread between processes, or the interleaved comparison has no verdict."
+        "Each row compares models of one size under one setting; *among*: how many. "
+        f"{BRACKETS}; multiples of a speed have 99 % intervals, from interleaved rounds. † marks a case "
+        "whose time budget ended before the interval was as narrow as requested. *Best published "
+        "FID for its speed*: no other model has both a lower published FID and a shorter pass. "
+        "*Cannot tell*: the difference is within the spread between processes, or the "
+        "interleaved comparison has no verdict."
     )
     return f"## Answers\n\n{text}\n\n{markdown(columns, [one.records for one in shown])}{rest}"
 
@@ -112,7 +116,11 @@ def _headline(res: int, evidence: Evidence, known: Timings) -> str:
     for heading, key in (("images/s, published", "throughput"), ("FID, published", "fid")):
         columns[heading] = [rows[name][key].as_printed or BLANK if name in rows else BLANK for name in names]
     table = load.table(HEADLINES[res])
-    lines = [f"{table.paper} Table {table.number} is the source of the published columns: 400K steps."]
+    lines = [
+        f"{table.paper} Table {table.number} is the source of the published columns: 400K steps. Counted: "
+        "all parameters, fixed position tables included; MACs by the counter torch (claims and README.md "
+        "use torchprofile's rules). M numbers are the settings of speed.md."
+    ]
     lines += [f"{marks[setting]}: {setting}, {_dates(evidence.by_setting[setting])}." for setting in shown]
     if any(setting.is_interleaved for setting in shown):
         lines.append(INTERLEAVED)

@@ -25,7 +25,7 @@ def section(found: Sequence[Finding]) -> str:
     cpus = sorted({one.device for one in found if _is_cpu(one)})
     if not cpus:
         return ""
-    parts = ["## What a CPU answers, and what it cannot", markdown(_table(found)), "\n".join(_lines(found))]
+    parts = ["## Claims that a CPU can judge", markdown(_table(found)), "\n".join(_lines(found))]
     return "\n\n".join(parts)
 
 
@@ -58,7 +58,7 @@ def _lines(found: Sequence[Finding]) -> list[str]:
     devices = ", ".join(sorted({one.device for one in on_cpu}))
     lines = [
         f"- {len(alone)} claims of speed are judged on CPUs alone: {devices}. The papers measured them on "
-        f"{_published(alone.values())}. The verdict says whether the printed ratio is found on this CPU; it "
+        f"{_published(alone.values())}. The verdict says whether these CPUs show the printed ratio; it "
         "neither confirms nor refutes the number on the paper's device. A CPU has no TF32, which torch "
         "allows in convolutions and not in matrix products by default, and neither FlashAttention-2 nor "
         "Flash Linear Attention, with which the papers ran DiT and DiG."

@@ -75,8 +75,9 @@ def _reading() -> str:
     rules = {
         HOLDS: "a count rounds to what is printed; the whole interval of a measured ratio lies within "
         f"{band} of the published, or within its printed digits where they are coarser",
-        NEARLY: "of counts only",
-        FAILS: "the whole interval of a measured ratio lies outside; a count differs by more than 5 %",
+        NEARLY: "counts only: the count differs by at most 5 % but does not round to what is printed",
+        FAILS: "the whole interval of a measured ratio lies outside that band; a count "
+        "differs by more than 5 %",
         OPEN: "the interval crosses an end of the band, there are too few samples, clocks drifted, or no "
         "case was visited twice, so that the difference between visits is unknown",
     }
@@ -85,18 +86,20 @@ def _reading() -> str:
         "the number as the text states it, or what these cells give.",
         markdown({"verdict": list(rules), "rule": list(rules.values())}),
         "- A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval over processes, or "
-        "over three runs and more; one process gives no verdict), else from products of such ratios "
+        "over three or more runs; one process gives no verdict), else from products of such ratios "
         "through shared models, else from two models timed separately under one setting (95 %, with the "
         "variation between visits).",
         "- A slow-down comes from bench.scaling, else from comparisons at two sizes (with the variation "
         "between hours), else from two sizes timed separately.",
-        "- Of the settings of a device that give a verdict, the nearest to the published decides; brackets "
-        "name the published setting if it differs. *Other settings*: the range of the rest.",
+        "- Of the settings of a device that give a verdict, the one nearest to the published setting "
+        "decides; parentheses name the published setting if it differs. *Other settings*: the range of "
+        "the rest.",
         f"- *{libraries.MARK}*: on this device the rates of matrix products and of convolutions differ by "
-        f"more than {libraries.UNEQUAL:g} times, which affects the ratio; that in bf16 stands beside it.",
+        f"more than {libraries.UNEQUAL:g} times, which affects the ratio; the ratio in bf16 has its own "
+        "column.",
         "- Parameters are counted in millions, without fixed position tables. A ratio of FID has no verdict: "
         "nothing here trains on ImageNet; the mean difference of validation losses of small trainings of the "
-        "same families is beside it.",
+        "same families has its own column.",
         "- Predictions have their own column and give no verdict. Clocks that differed steadily, as under a "
         "power cap, are a remark.",
     ]

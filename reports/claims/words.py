@@ -73,7 +73,7 @@ def verdict_text(finding: Finding) -> str:
     if finding.verdict == FAILS and claimed and here:
         return f"{verdict}: {significant(here / claimed, 3)} times the published"
     if finding.verdict == OPEN and measured is not None:
-        reason = "too few samples" if measured.interval is None else "the interval straddles an end"
+        reason = "too few samples" if measured.interval is None else "the interval crosses an end of the band"
         return f"{verdict}: {measured.refused or reason}"
     return verdict
 

@@ -133,7 +133,9 @@ def _conditions(study: TrainingStudy) -> str:
     dates = sorted({environment.date for environment in environments})
     batches = sorted({run.case.batch for run in _runs(study)})
     setting = study.setting
-    threads = [f"{setting.threads} CPU threads"] * (environments[0].device_type == "cpu")
+    threads = [f"{setting.threads} CPU thread{'s' * (setting.threads != 1)}"] * (
+        environments[0].device_type == "cpu"
+    )
     processes = f"{setting.processes} processes" if setting.processes > 1 else "one process"
     words = [f"Device {setting.device}", *threads, setting.precision]
     words += [
@@ -326,7 +328,9 @@ def _relative(found: LossDifference) -> str:
 
 def _about_rankings(study: TrainingStudy, found: Sequence[Ranking]) -> str:
     step = rankings.stable_from(found)
-    by = f"By mean loss over the {len(study.seeds())} seeds that all models have, the lowest first."
+    seeds = len(study.seeds())
+    over = f"the {seeds} seeds" if seeds > 1 else "the one seed"
+    by = f"By mean loss over {over} that all models have, the lowest first."
     if step == found[-1].step:
         return f"{by} **The ranking still changed at the last evaluation.**"
     return f"{by} From step {step:,} on the ranking equals the last one."

@@ -9,7 +9,11 @@ def section(notes: Sequence[Note]) -> str:
     """Write the section; empty without notes. Notes may be in any order; equal ones count once."""
     if not notes:
         return ""
-    parts = ["## Notes on the records"]
+    parts = [
+        "## Notes on the records",
+        "As their authors wrote them. Older notes name older commands: bench.agree is now bench.compare, "
+        "bench.ceilings is bench.roofline --measure-ceilings.",
+    ]
     for device in sorted({device for note in notes for device in note.devices or ("",)}):
         chosen = {note for note in notes if device in (note.devices or ("",))}
         lines = map(_line, sorted(chosen, key=lambda note: (note.date, note.text, note.about)))

@@ -39,9 +39,9 @@ def _reading() -> str:
     return (
         "Cases measured more than once on a device: B is the newest record, A an older one; B/A is the "
         "ratio of medians. The interval *within these runs* covers the noise of their passes; the 95 % "
-        "interval also what other processes differ by, and on a CPU other hours. *agree*: the whole "
-        f"interval within the runs lies within {LIMIT} of 1; *differ*: none of the 95 % interval does; "
-        f"*cannot tell*: neither, or fewer than {FEWEST} samples of a process."
+        "interval also covers the difference between processes, and on a CPU between hours. "
+        f"*agree*: the whole interval within the runs lies within {LIMIT} of 1; *differ*: none of the "
+        f"95 % interval does; *cannot tell*: neither, or fewer than {FEWEST} samples of a process."
     )
 
 

@@ -25,7 +25,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         parts += ["### Speed of whole sampling", _about_speed(chains), table(sampling.TABLE, chains)]
         parts += [_stamps(chains)]
     if decoded:
-        parts += ["### Whole pictures", *_pictures(decoded)]
+        parts += ["### Images from noise to pixels", *_pictures(decoded)]
     if sets:
         sets.sort(key=lambda r: (r.case.distance, r.case.reference, r.case.samples))
         parts += ["### Quality of samples", ABOUT_QUALITY, table(quality.TABLE, sets), _stamps(sets)]
@@ -44,14 +44,14 @@ def _about_speed(chains: Sequence[SamplingRun]) -> str:
 
 
 ABOUT_PICTURES = (
-    "Time from before the noise of a batch is drawn until its images are decoded, with the share of each "
+    "Time of a chain, from drawing the noise of a batch to its decoded images, with the share of each "
     "stage in all chains: labels and noise; passes of the network, over twice the batch with guidance; the "
     "decoder. The rest is the sampler's arithmetic."
 )
 ABOUT_RATIOS = (
-    "Ratios of speeds to the DiT of the same size, of the passes alone and of whole pictures; the decoder "
-    "counts with the median of both models' chains. The models were timed one after another, not in "
-    "interleaved rounds: the 95 % intervals have the spread between processes (8 %)."
+    "Speed / speed of the DiT of the same size, for the passes alone and from noise to pixels. Both models "
+    "get the same time of the decoder, the median over their chains. The models were timed one after "
+    "another, not in interleaved rounds: the 95 % intervals include the spread between processes (8 %)."
 )
 
 
@@ -83,8 +83,8 @@ def _ratios(decoded: Sequence[PictureRun]) -> list[PictureRatio]:
 
 
 ABOUT_QUALITY = (
-    "A Fréchet distance compares with others in the same features and of the same number of images only; "
-    "one in the features of a classifier that was trained here is no FID. KID: mean over random subsets, "
+    "A Fréchet distance is comparable only with others in the same features and of as many images; one "
+    "in the features of a classifier that was trained here is not an FID. KID: mean over random subsets, "
     "and the range of the middle 95 %. Precision and recall go by nearest neighbours among equal numbers "
     "of images."
 )

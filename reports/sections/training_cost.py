@@ -71,10 +71,10 @@ def _of_steps() -> str:
 def _of_costs(costs: Sequence[Cost]) -> str:
     stamps = sorted({stamp(counted.environment) for one in costs for counted in one.counted})
     return (
-        "ZMACs are the papers' Z: 3 x MACs of a forward pass x steps x batch 256, in zetta (1e21). *From "
-        "printed* uses the MACs that the table prints, *from counted* those counted here by torchprofile's "
-        "rules. ZFLOPs are twice the MACs of every forward and backward pass: with activations kept, with "
-        "every block recomputed, and as released: only FCDM's release recomputes. MDT's second pass, over "
-        "masked tokens, is not counted: its cost as released is a lower bound. Counted with "
-        f"{'; '.join(stamps) or BLANK}."
+        "ZMACs (1e21 MACs) are what the papers print as training FLOPs: 3 x MACs of a forward pass x steps x "
+        "batch 256. *From printed* uses the MACs that the table prints, *from counted* those counted here "
+        "by torchprofile's rules. ZFLOPs are twice the MACs of every forward and backward pass: with "
+        "activations kept, with every block recomputed, and as released: only FCDM's release "
+        "recomputes. MDT's second pass, over masked tokens, is not counted: its cost as released is a lower "
+        f"bound. Counted with {'; '.join(stamps) or BLANK}."
     )

@@ -498,7 +498,7 @@ def test_a_setting_without_a_verdict_leaves_it_to_the_next() -> None:
 
 
 def test_the_page_says_what_a_cpu_cannot_answer() -> None:
-    heading = "## What a CPU answers"
+    heading = "## Claims that a CPU can judge"
     assert heading not in claims.page([interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6})]).text
     text = claims.page([on_cpu(interleaved({"DiT-XL/2": 1, "DiCo-XL": 1.6}, precision="fp32"))]).text
     table = columns(text, heading)
