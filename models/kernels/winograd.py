@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST = 256  # tiles at a time; those of more leave the caches
-FEWEST = 64  # tiles; with fewer, reading 16 C D weights takes longer than 20 C D products less
+FEWEST = 128  # tiles; with fewer, reading 16 C D weights takes longer than 20 C D products less
 NARROWEST = 80  # channels, C D / (C + D): 20 C D products less a tile, and some 60 (C + D) values moved more
 
 
