@@ -73,7 +73,9 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
     if "fp16" in precisions and where == "cpu":
         raise options.UsageError("--precision fp16: is measured on CUDA only; bf16 would work")
     if args.kernel_size and not operations.keys() & set(DEPTHWISE):
-        raise options.UsageError(f"--kernel-size: is of {' and '.join(DEPTHWISE)}; add one to --operation")
+        raise options.UsageError(
+            f"--kernel-size: applies to {', '.join(DEPTHWISE)}; add one of them to --operation"
+        )
     names = model_names(args.model, default=[MODEL])
     for (name, res), model in check_models(names, args.res, None).items():
         found = _layers(name, res, model)

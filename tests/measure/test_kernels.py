@@ -579,12 +579,12 @@ def test_a_sweep_gets_a_job_for_every_case(
         (["--kernel-size", "4"], "--kernel-size: must be odd, got 4; 5 would work"),
         (["--model", "FDCM-XL"], "--model FDCM-XL: no such backbone; did you mean FCDM-XL"),
         (
-            ["--model", "DiC-S"],
-            "--model DiC-S: has none of conv, block, gelu-product, scaled-product, shuffled-product",
+            ["--model", "DiT-S/2", "--operation", "conv"],
+            "--model DiT-S/2: has none of conv; FCDM-XL has",
         ),
         (
             ["--operation", "gelu-product", "--kernel-size", "3"],
-            "--kernel-size: is of conv and block; add one",
+            "--kernel-size: applies to conv, block, conv-gelu; add one",
         ),
         (["--device", "cpu", "--precision", "tf32"], "--precision tf32: only a CUDA device has it"),
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16: is measured on CUDA only"),
