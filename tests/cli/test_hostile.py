@@ -216,7 +216,9 @@ def test_an_out_that_is_no_file_is_refused_and_leaves_nothing(
 def test_options_take_ascii_numbers_within_bounds(command: str) -> None:
     module = module_of(command)
     for action in module.parser()._actions if hasattr(module, "parser") else ():
-        if not callable(action.type) or action.type is Path or any(accepts(action.type, t) for t in TEXTS):
+        if not callable(action.type) or action.metavar in FILES:
+            continue
+        if action.type is Path or any(accepts(action.type, t) for t in TEXTS):
             continue
         for text in ("\u0663", "\u0663s", "\uff15%", "1_0", "nan", "", "-1", "9" * 5000):
             assert not accepts(action.type, text), (action.option_strings, text)

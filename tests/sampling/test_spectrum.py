@@ -15,6 +15,7 @@ from bench.store.codec import case_key, read
 from bench.training import spectrum
 from bench.training.diffusion import IDDPM
 from bench.training.probe import guarded
+from tests.commands import run
 from tests.probes import IMAGES, command, subject, trained_run
 
 
@@ -203,7 +204,7 @@ def test_a_missing_network_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert analyse.main(["spectrum", *argv]) == 2
+    assert run(analyse.main, "spectrum", *argv) == 2
     shown = capsys.readouterr()
     assert message in shown.err
     assert shown.err.count("\n") == 1
@@ -212,10 +213,10 @@ def test_a_missing_network_is_refused_in_one_line(
 def test_a_run_checkpoint_given_as_weights_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for given in (folder, next(folder.glob("*.pt"))):
-        assert analyse.main(["spectrum", "--model", "DiT-S/2", "--weights", str(given)]) == 2
-        err = capsys.readouterr().err
-        assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in err
+    given = next(folder.glob("*.pt"))
+    assert run(analyse.main, "spectrum", "--model", "DiT-S/2", "--weights", str(given)) == 2
+    err = capsys.readouterr().err
+    assert f"--weights {given}: a checkpoint of bench.convergence; give it to --checkpoint\n" in err
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_network_that_cannot_be_built_is_refused(
 ) -> None:
     torch.save({"idle": torch.zeros(1)}, tmp_path / "some.pt")
     argv = ["--model", f"tests.tiny:{factory}", "--weights", str(tmp_path / "some.pt"), "--data", "digits"]
-    assert analyse.main(["spectrum", *argv, "--device", "cpu"]) == 2
+    assert run(analyse.main, "spectrum", *argv, "--device", "cpu") == 2
     shown = capsys.readouterr().err
     assert f"tests.tiny:{factory}: raised " in shown
     assert message in shown
