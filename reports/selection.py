@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from bench.analysis import speed_ratios
 from bench.analysis.settings import Setting, setting_of
-from bench.analysis.speed_ratios import Group, InterleavedPasses
+from bench.analysis.speed_ratios import Group, InterleavedPasses, runs_of
 from bench.records.base import ModelCase, Record, Size, SizedCase, Skipped
 from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.comparison import Comparison
@@ -41,7 +41,7 @@ class Timing:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        return self.passes.runs if isinstance(self.passes, InterleavedPasses) else (self.passes,)
+        return runs_of(self.passes)
 
     @property
     def images_per_s(self) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.analysis import roofline
 from bench.analysis.roofline import FORMS, KINDS, Floor, Peaks, TimedPass
-from bench.analysis.speed_ratios import InterleavedPasses
+from bench.analysis.speed_ratios import runs_of
 from bench.records import ceiling
 from bench.records.base import Record, Size, height_width
 from bench.records.ceiling import Ceiling
@@ -37,9 +37,7 @@ class PassFloor:
     @property
     def runs(self) -> tuple[Record, ...]:
         """The records of the measurement; empty without one."""
-        if isinstance(self.measured, InterleavedPasses):
-            return self.measured.runs
-        return () if self.measured is None else (self.measured,)
+        return () if self.measured is None else runs_of(self.measured)
 
     @cached_property
     def floors(self) -> dict[str, Floor | None]:

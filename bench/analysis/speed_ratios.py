@@ -140,6 +140,11 @@ class InterleavedPasses:
         return ends and (self.case.batch / ends[1], self.case.batch / ends[0])
 
 
+def runs_of(passes: Record | InterleavedPasses) -> tuple[Record, ...]:
+    """The records of passes of one model, timed alone or in a comparison."""
+    return passes.runs if isinstance(passes, InterleavedPasses) else (passes,)
+
+
 @dataclass(frozen=True)
 class Chained:
     """log(speed of one model / speed of another), and the comparisons that it comes from."""
