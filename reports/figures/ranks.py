@@ -119,7 +119,12 @@ def _panel(
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
             )  # fmt: skip
         x, y, _ = points[-1]
-        axes.text(x + 0.52, y, name, ha="left", va="center", fontsize=8, weight="bold", color=colour)
+        # a line that ends early has its name below its last speed, clear of the next column
+        right, below, points_high = (0.52, 0, 8) if x == columns[-1][0] else (0.17, 0.3, 7)
+        axes.text(
+            x + right, y + below, name, ha="left", va="center", fontsize=points_high, weight="bold",
+            color=colour, zorder=3,
+        )  # fmt: skip
         x, y, _ = points[0]
         if x == columns[0][0] and len(points) > 1:
             axes.text(x - 0.3, y, name, ha="right", va="center", fontsize=8, weight="bold", color=colour)
