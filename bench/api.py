@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from bench.cli import options as cli
 from bench.cli import records as files
 from bench.jobs import suite
+from bench.records import comparison
 from bench.records.base import RECORDS, Record, size_text
-from bench.records.comparison import ComparisonCase, arms
+from bench.records.comparison import ComparisonCase
 from bench.tables import render
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
     table = getattr(importlib.import_module(RECORDS[record.case.kind].__module__), "TABLE", None)
     kind = {"kind": record.case.kind}
     if table is not None:
-        rows: list[Any] = [*arms(record)] if isinstance(record.case, ComparisonCase) else [record]
+        rows: list[Any] = [*comparison.rows(record)] if isinstance(record.case, ComparisonCase) else [record]
         return [kind | render.raw(table, row) for row in rows]
     here = {key: getattr(record.environment, key) for key in ("device", "torch", "date")}
     measured = {key: value for key, value in asdict(record).items() if key not in ("case", "environment")}

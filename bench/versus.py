@@ -3,7 +3,7 @@
 python -m bench.versus DiT-XL/2 FCDM-XL DiCo-XL
 python -m bench.versus DiT-S/2 FCDM-S --res 512 --batch 4 --precision fp32 bf16 --budget 2m
 python -m bench.versus DiT-S/2 DiT-S/2        # the noise of this machine
-python -m bench.versus FCDM-S DiT-S/2 --impl reference fast
+python -m bench.versus FCDM-S DiT-S/2 --impl reference fast --engine eager compile
 python -m bench.versus DiT-S/2 path/net.py:Net --model-args depth=12 --format json --out runs.jsonl
 """
 
@@ -28,13 +28,13 @@ PROCESSES = 5
 def plan(args: argparse.Namespace) -> list[ComparisonCase]:
     """One comparison for every combination of the requested settings, checked before measuring.
 
-    Implementations are compared, not combined: each model takes part once in each.
+    Implementations and engines are compared, not combined: each model takes part once with each.
     """
     device = settings.device_of(args)
     # expanded one at a time: a model may be compared with itself
     names = [name for given in args.models for name in models.model_names([given], (), flag="MODEL")]
-    impls = list(dict.fromkeys(args.impl))
-    if len(names) * len(impls) < 2:
+    impls, engines = (list(dict.fromkeys(given)) for given in (args.impl, args.engine))
+    if len(names) * len(impls) * len(engines) < 2:
         raise options.UsageError(
             f"MODEL: a comparison needs at least two, the reference first, got {names[0]}; the same name "
             "twice would work, and shows the noise; or --impl reference fast"
@@ -42,10 +42,15 @@ def plan(args: argparse.Namespace) -> list[ComparisonCase]:
     models.check_models(names, args.res, None, flag="MODEL")
     each_s = CUDA_BUDGET_S if device == "cuda" else CPU_BUDGET_S
     models.check_impl(names, impls)
-    one_impl = argparse.Namespace(**{**vars(args), "impl": impls[:1]})
+    of_each = argparse.Namespace(**{**vars(args), "impl": impls[:1], "engine": engines[:1]})
     groups = [
-        [{**fields, "impl": impl} for fields in group for impl in impls]
-        for group in settings.model_fields(one_impl, device, names)
+        [
+            {**fields, "impl": impl, "engine": engine}
+            for fields in group
+            for impl in impls
+            for engine in engines
+        ]
+        for group in settings.model_fields(of_each, device, names)
     ]
     budget_s = args.budget or each_s * len(groups[0])
     return [
@@ -79,7 +84,7 @@ def _too_few(result: Record) -> list[str]:
 def _body(args: argparse.Namespace) -> int:
     records.check_output(args.out, args.force)
     results, notes = records.run_jobs(jobs(args), args.out, force=args.force)
-    rows = [row for result in results for row in comparison.arms(result)]
+    rows = [row for result in results for row in comparison.rows(result)]
     notes += [
         f"ratios are reference time / time of the model: above 1 is faster than {rows[0].reference}; "
         f"same: within {100 * args.margin:g} %",

@@ -118,7 +118,7 @@ def _interleaved(timings: Timings) -> dict[Group, list[str]]:
     """The models that interleaved rounds compare, by setting and letter of size."""
     groups: dict[Group, set[str]] = {}
     for newest in (runs[-1] for runs in timings.comparisons):
-        for arm in newest.case.arms:
+        for arm in newest.arm_cases:
             groups.setdefault(_group(arm, newest.environment), set()).add(arm.model)
     return {group: sorted(groups[group], key=order) for group in sorted(groups, key=_place)}
 

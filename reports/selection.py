@@ -153,7 +153,7 @@ def gather(records: Sequence[Record]) -> Evidence:
     older = len(counts) + len(timed) - len(newest_counts) - len(newest_timings)
     compared = speed_ratios.by_case(record for record in records if isinstance(record, Comparison))
     for runs in sorted(compared, key=lambda runs: (Group(runs).processes, runs[-1].age)):
-        for arm, case in enumerate(runs[-1].case.arms):
+        for arm, case in enumerate(runs[-1].arm_cases):
             one = Timing(case=case, passes=InterleavedPasses(runs=runs, arm=arm))
             newest_timings[case.model, case.res, one.setting] = one
     return Evidence(

@@ -9,7 +9,7 @@ nothing beyond it and are left out. Imports no torch.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from bench.analysis import speed_ratios
@@ -89,15 +89,15 @@ class _Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class _Evidence:
-    """Interleaved comparisons by setting, of the reference implementation; passes by setting and model."""
+    """Interleaved comparisons by the setting that their arms share; passes by setting and model."""
 
     groups: Mapping[Setting, Sequence[Group]]
     passes: Mapping[tuple[Setting, str], Sequence[Throughput]]
 
     def ratio(self, device: str, one: ModelCase, other: ModelCase) -> _Ratio | None:
         """The ratio of two cases of one setting; None where nothing compares them."""
-        groups = self.groups.get(setting_of(replace(one, impl="reference"), device, one.res), ())
-        found = speed_ratios.chained(groups, (one.model, one.impl), (other.model, other.impl))
+        groups = self.groups.get(setting_of(one.common, device, one.res), ())
+        found = speed_ratios.chained(groups, one.arm, other.arm)
         if found:
             return _Ratio(
                 value=math.exp(found.log.mean),
@@ -130,8 +130,8 @@ def rankings(records: Iterable[Record]) -> list[MeasuredRanks]:
     for group in ranked:
         runs, device = group.runs, group.runs[-1].environment.device
         if group.processes > 1:
-            arms = runs[-1].case.arms
-            setting = setting_of(replace(arms[0], impl="reference"), device, arms[0].res)
+            arms = runs[-1].arm_cases
+            setting = setting_of(arms[0].common, device, arms[0].res)
             groups.setdefault(setting, []).append(group)
             for arm in arms:
                 enter(arm, device)

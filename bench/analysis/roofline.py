@@ -185,7 +185,7 @@ def inference_passes(records: Iterable[object]) -> list[TimedPass]:
             if (record.case.work, record.case.protocol) == ("inference", "suite"):
                 found.append(record)
         elif isinstance(record, Comparison):
-            found += [InterleavedPasses(runs=(record,), arm=arm) for arm in range(len(record.case.arms))]
+            found += [InterleavedPasses(runs=(record,), arm=arm) for arm in range(len(record.arm_cases))]
     return found
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import TypeVar
 
-from bench.records.base import Environment, ModelCase, Record
+from bench.records.base import Arm, Environment, ModelCase, Record
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import intervals, processes, ratios
@@ -25,11 +25,15 @@ R = TypeVar("R", bound=Record)
 
 
 def by_case(records: Iterable[R]) -> list[tuple[R, ...]]:
-    """All runs of each case on a device with a version of torch, the newest last; records in any order."""
-    found: dict[tuple[str, str, str], dict[tuple[str, str], R]] = {}
+    """All runs of each case on a device with a version of torch, the newest last; records in any order.
+
+    Comparisons in which other arms failed are cases of their own.
+    """
+    found: dict[tuple[object, ...], dict[tuple[str, str], R]] = {}
     for record in sorted(records, key=lambda one: one.age):
-        here = record.environment
-        found.setdefault((case_key(record.case), here.device, here.torch), {})[record.age] = record
+        here, failures = record.environment, getattr(record, "failures", ())
+        failed = tuple(failure.number for failure in failures)
+        found.setdefault((case_key(record.case), here.device, here.torch, failed), {})[record.age] = record
     return [tuple(found[name].values()) for name in sorted(found)]
 
 
@@ -67,8 +71,6 @@ def _independent(
 
 # through shared models
 
-Node = tuple[str, str]  # model and implementation
-
 
 @dataclass(frozen=True)
 class Group:
@@ -77,16 +79,16 @@ class Group:
     runs: tuple[Comparison, ...]
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple((arm.model, arm.impl) for arm in self.runs[-1].case.arms)
+    def arms(self) -> tuple[Arm, ...]:
+        return tuple(case.arm for case in self.runs[-1].arm_cases)
 
     @property
     def processes(self) -> int:
         return sum(run.processes for run in self.runs)
 
-    def log_ratio(self, one: Node, other: Node) -> LogMean | None:
+    def log_ratio(self, one: Arm, other: Arm) -> LogMean | None:
         """log(speed of one / speed of other); None within one process, or where clocks drifted apart."""
-        arms = self.nodes.index(one), self.nodes.index(other)
+        arms = self.arms.index(one), self.arms.index(other)
         newest = sound(self.runs, *arms)[-1]
         return None if ratios.why_refused(newest, *arms) else pooled(self.runs, *arms)
 
@@ -100,7 +102,7 @@ class InterleavedPasses:
 
     @property
     def case(self) -> ModelCase:
-        return self.runs[-1].case.arms[self.arm]
+        return self.runs[-1].arm_cases[self.arm]
 
     @property
     def environment(self) -> Environment:
@@ -153,18 +155,18 @@ class Chained:
     groups: tuple[Group, ...]  # one if both models took part in it
 
 
-def chained(groups: Sequence[Group], one: Node, other: Node) -> Chained | None:
+def chained(groups: Sequence[Group], one: Arm, other: Arm) -> Chained | None:
     """The ratio of two models in the first comparison with both, or through few shared models."""
     for group in groups:
-        if {one, other} <= {*group.nodes} and (log := group.log_ratio(one, other)):
+        if {one, other} <= {*group.arms} and (log := group.log_ratio(one, other)):
             return Chained(log, (group,))
-    paths: dict[Node, Chained | None] = {one: None}
+    paths: dict[Arm, Chained | None] = {one: None}
     front = [one]
     while front and other not in paths:
-        reached: dict[Node, Chained | None] = {}
+        reached: dict[Arm, Chained | None] = {}
         for node in front:
             for group in groups:
-                new = [n for n in group.nodes if n not in paths and n not in reached and node in group.nodes]
+                new = [n for n in group.arms if n not in paths and n not in reached and node in group.arms]
                 for to in new:
                     if step := group.log_ratio(node, to):
                         reached[to] = _extended(paths[node], step, group)

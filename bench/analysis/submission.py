@@ -178,7 +178,7 @@ def _fastest(record: Record) -> Iterator[tuple[ModelCase, str, float]]:
     if isinstance(record, TimedPasses):
         yield record.case, record.case.work, min(record.times_s)
     elif isinstance(record, Comparison):
-        for number, arm in enumerate(record.case.arms):
+        for number, arm in enumerate(record.arm_cases):
             yield arm, "inference", min(record.times_s(number))
 
 

@@ -1,6 +1,7 @@
 """Jobs that time one model, or several in turn, in workers: a fresh one for every process of a case."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def comparison_job(case: ComparisonCase, startup_s: float) -> Job:
             _environment(case),
             MAX_STARTUP_S * len(case.arms) + 4 * case.process_budget_s,
             calls=list(earlier[0].calls) if earlier else None,
+            failures=[asdict(failure) for failure in earlier[0].failures] if earlier else [],
             reverse=len(earlier) % 2 == 1,
         )
 

@@ -28,6 +28,12 @@ class NoKernelError(MeasurementError):
     status = "no kernel"
 
 
+class DifferentOutputError(MeasurementError):
+    """The output of a compiled model differs from that of the eager one."""
+
+    status = "refused"
+
+
 class NoWorkError(MeasurementError):
     """No work explains the times: a cached or deferred output, or a time below the floor."""
 
@@ -53,13 +59,17 @@ def first_line(error: BaseException) -> str:
 
 def failed_row(case: Case, environment: Environment, error: BaseException) -> Skipped:
     """The record of a case that raised any error."""
-    if (failed := out_of_memory(error)) is not None:
-        status, reason = "out of memory", first_line(failed)
-    elif isinstance(error, MeasurementError):
-        status, reason = error.status, first_line(error)
-    else:
-        status, reason = "error", describe(error)
+    status, reason = status_and_reason(error)
     return Skipped(case=case, environment=environment, status=status, reason=reason)
+
+
+def status_and_reason(error: BaseException) -> tuple[str, str]:
+    """The status and the reason of a record for any error."""
+    if (failed := out_of_memory(error)) is not None:
+        return "out of memory", first_line(failed)
+    if isinstance(error, MeasurementError):
+        return error.status, first_line(error)
+    return "error", describe(error)
 
 
 def describe(error: BaseException) -> str:

@@ -1,18 +1,26 @@
 """Timing of passes or training steps in this process, for one model or several in turn."""
 
 import math
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
 
 from bench.machine import device, telemetry
-from bench.machine.failures import MeasurementError, failed_row, out_of_memory
+from bench.machine.failures import (
+    RAISED,
+    MeasurementError,
+    NoWorkError,
+    failed_row,
+    out_of_memory,
+    status_and_reason,
+)
 from bench.measure import interleaved, timing
 from bench.measure.preflight import Allowance
 from bench.measure.prepared import PreparedModel, compiled_already, prepare, prepare_training
 from bench.measure.timing import Policy, Samples, WarmUp
-from bench.records.base import RECORDS, Case, Environment, ModelCase, Record, Skipped
-from bench.records.comparison import Comparison, ComparisonCase
+from bench.records.base import RECORDS, Case, Environment, Record, Skipped
+from bench.records.comparison import ArmFailure, Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
 from bench.stats import ratios
 from models.guard import remember
@@ -157,46 +165,78 @@ def compare(
     environment: Environment,
     *,
     calls: tuple[int, ...] | None = None,
+    failures: tuple[ArmFailure, ...] = (),
     reverse: bool = False,
 ) -> Comparison | Skipped:
-    """Compare models in this process, one of the case's, with all of them in memory; Skipped as in `measure`.
+    """Compare models in this process, one of the case's, with all of them in memory.
+
+    In the first process a model that cannot be prepared leaves the others to be compared. Skipped with fewer
+    than two, if one fails in a later process, or as in `measure`.
 
     Args:
         calls: in a visit of each model, as in an earlier process; None: chosen from the warm-up.
+        failures: models that the earlier process could not prepare, which are left out.
         reverse: prepare the last model first.
     """
-    monitor = telemetry.monitor(case.device)
     with ExitStack() as stack:
-        models: list[PreparedModel] = []
-        checked: ModelCase | None = None  # the model whose times are being checked
-        order = case.arms[::-1] if reverse else case.arms
-        budget_s = case.process_budget_s
+        models, new = _prepared(stack, case, {failure.number for failure in failures}, reverse)
+        if new and (calls is not None or len(models) < 2):
+            reasons = [f"{case.arms[failure.number].arm}: {failure.reason}" for failure in new]
+            return Skipped(
+                case=case, environment=environment, status=new[0].status, reason="; ".join(reasons)
+            )
         try:
-            allowance = Allowance(budget_s=budget_s / len(case.arms), passes=MIN_COMPARED_PASSES)
-            for arm in order:
-                models.append(stack.enter_context(prepare(arm, None, allowance=allowance)))
-            if reverse:
-                models.reverse()
-            settle = remember()  # an arm's own code may change the threads of all
-            with compiled_already(case.arms[0]):
-                compared = interleaved.compare(
-                    [model.call for model in models],
-                    interleaved.Policy(budget_s=budget_s, margin=case.precision_target),
-                    clock=timing.CLOCK,
-                    synchronise=models[0].synchronise,
-                    read_clock_mhz=monitor.clock_mhz if monitor else None,
-                    calls_of_visit=calls,
-                    settle=settle,
-                    after_visit=lambda arm: models[arm].keep(),
-                )
-            for number, model in enumerate(models):
-                checked = case.arms[number]
-                settle()
-                model.verify(median(ratios.seconds_per_call(compared, number)))
+            return _compared(case, environment, models, (*failures, *new), calls)
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            failed = checked or order[min(len(models), len(case.arms) - 1)]
-            row = skipped_or_raised(case, environment, error)
-            return replace(row, reason=f"{failed.model}: {row.reason}")
+            return skipped_or_raised(case, environment, error)
+
+
+def _prepared(
+    stack: ExitStack, case: ComparisonCase, left_out: Set[int], reverse: bool
+) -> tuple[dict[int, PreparedModel], list[ArmFailure]]:
+    """The models by number, compiled and called once, and those that failed; ends with too few left."""
+    models: dict[int, PreparedModel] = {}
+    failures: list[ArmFailure] = []
+    numbers = [number for number in range(len(case.arms)) if number not in left_out]
+    allowance = Allowance(budget_s=case.process_budget_s / len(case.arms), passes=MIN_COMPARED_PASSES)
+    for number in numbers[::-1] if reverse else numbers:
+        try:
+            models[number] = stack.enter_context(prepare(case.arms[number], None, allowance=allowance))
+        except RAISED as error:
+            status, reason = status_and_reason(error)
+            failures.append(ArmFailure(number=number, status=status, reason=reason))
+            if len(numbers) - len(failures) < 2:
+                break
+    return dict(sorted(models.items())), failures
+
+
+def _compared(
+    case: ComparisonCase,
+    environment: Environment,
+    prepared_models: Mapping[int, PreparedModel],
+    failures: tuple[ArmFailure, ...],
+    calls: tuple[int, ...] | None,
+) -> Comparison:
+    arms, models = [case.arms[number] for number in prepared_models], [*prepared_models.values()]
+    monitor = telemetry.monitor(case.device)
+    settle = remember()  # an arm's own code may change the threads of all
+    with compiled_already(max(arms, key=lambda arm: arm.is_compiled)):
+        compared = interleaved.compare(
+            [model.call for model in models],
+            interleaved.Policy(budget_s=case.process_budget_s, margin=case.precision_target),
+            clock=timing.CLOCK,
+            synchronise=models[0].synchronise,
+            read_clock_mhz=monitor.clock_mhz if monitor else None,
+            calls_of_visit=calls,
+            settle=settle,
+            after_visit=lambda arm: models[arm].keep(),
+        )
+    for number, model in enumerate(models):
+        settle()
+        try:
+            model.verify(median(ratios.seconds_per_call(compared, number)))
+        except NoWorkError as error:
+            raise NoWorkError(f"{arms[number].arm}: {error}") from error
     return Comparison(
         case=case,
         environment=environment,
@@ -205,4 +245,5 @@ def compare(
         compile_s=tuple(model.compile_s for model in models),
         matmul_tf32=models[0].loaded.matmul_tf32,
         conv_tf32=models[0].loaded.conv_tf32,
+        failures=failures,
     )

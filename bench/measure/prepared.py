@@ -18,7 +18,7 @@ from bench.measure import engine, work_check
 from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
 from bench.measure.train_step import TrainStep, noise_of
 from bench.measure.work_check import CheckedPass, Inputs
-from bench.records.base import ModelCase, height_width
+from bench.records.base import ENGINES, ModelCase, height_width
 from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
 from models.guard import unchanged
@@ -80,6 +80,7 @@ def prepare(
 
     Raises:
         NotFiniteError: the first output has inf or NaN.
+        DifferentOutputError: the output of the engine is not that of the eager model.
         NoKernelError: the chosen attention kernel does not support the model's tensors.
         OverBudgetError: the predicted time exceeds the limit.
         RuntimeError: from torch, for example if memory runs out.
@@ -97,6 +98,10 @@ def prepare(
         begin = time.perf_counter()
         called = engine.network(case, model, (x, t, y))
         compile_s = _first(lambda: called(x, t, y), case, "output", begin)
+        if case.engine != "eager":
+            with unchanged():
+                eager = model(x, t, y)
+            work_check.require_equal(ENGINES[case.engine], called(x, t, y), eager, case.precision)
         call: Callable[[Inputs], torch.Tensor] = lambda given: called(*given)  # noqa: E731 - may be a replay
         if case.cuda_graphs:
             call = replayed(lambda: called(x, t, y), (x, t, y))

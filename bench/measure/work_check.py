@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.counting.hooks import hooked
 from bench.counting.rules import STRAIGHT, layer_macs
-from bench.machine.failures import NoWorkError
+from bench.machine.failures import DifferentOutputError, NoWorkError
 from bench.records.base import ModelCase
 
 POOL = 3  # inputs: of the timed output, of the same values in other memory, of other values
@@ -109,6 +109,16 @@ def require_difference(one: Tensor, other: Tensor) -> None:
     """Require that the outputs of two inputs differ. NoWorkError: they are equal."""
     if bool(torch.equal(one, other)):
         raise NoWorkError("the output does not depend on its input: no work explains its times")
+
+
+def require_equal(engine: str, out: Tensor, eager: Tensor, precision: str) -> None:
+    """Require that the outputs of an engine and of the eager model are equal, or DifferentOutputError."""
+    distance = _distance(out, eager)
+    if not distance <= TOLERANCE[precision]:
+        raise DifferentOutputError(
+            f"the output under {engine} differs from the eager one by {distance:.2g} of its norm, more than "
+            f"{TOLERANCE[precision]:g}"
+        )
 
 
 def require_change(model: nn.Module, step: Callable[[], object]) -> None:

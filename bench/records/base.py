@@ -6,9 +6,9 @@ raw samples; statistics are properties. Units are in field names: seconds (_s), 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 
 # a field that may be undefined; a file with NaN or infinity in any other field is refused
 FloatOrNaN = Annotated[float, "or NaN"]
@@ -168,6 +168,19 @@ class SizedCase(Case):
         return f"{self.model} {self.size}"
 
 
+class Arm(NamedTuple):
+    """What tells the prepared models of a comparison from each other."""
+
+    model: str
+    impl: str
+    engine: str
+
+    def __str__(self) -> str:
+        """FCDM-S, or FCDM-S (fast, torch.compile)."""
+        words = [self.impl] * (self.impl != "reference") + [ENGINES[self.engine]] * (self.engine != "eager")
+        return f"{self.model} ({', '.join(words)})" if words else self.model
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelCase(SizedCase):
     """A model run on a device; the defaults are torch's default settings."""
@@ -191,9 +204,13 @@ class ModelCase(SizedCase):
         return self.engine == "compile"
 
     @property
-    def model_and_impl(self) -> str:
-        """FCDM-S, or FCDM-S (fast)."""
-        return self.model if self.impl == "reference" else f"{self.model} ({self.impl})"
+    def arm(self) -> Arm:
+        return Arm(self.model, self.impl, self.engine)
+
+    @property
+    def common(self) -> Self:
+        """This case with the reference implementation, eager: what the arms of a comparison share."""
+        return replace(self, impl="reference", engine="eager")
 
     @property
     def nondefault_settings(self) -> tuple[str, ...]:

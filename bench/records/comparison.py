@@ -1,9 +1,10 @@
 """Interleaved rounds over two or more arms, and comparisons of models."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar
 
 from bench.records.base import (
@@ -14,6 +15,7 @@ from bench.records.base import (
     ModelCase,
     Quantity,
     Record,
+    Skipped,
     are_times,
     register,
     size_text,
@@ -112,7 +114,7 @@ class Interleaved(processes.OverProcesses, Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonCase(Case):
-    """Comparing models in the same processes, the reference first; all settings but `impl` are equal."""
+    """Comparing models in the same processes, the reference first; only impl and engine may differ."""
 
     kind: ClassVar[str] = "versus"
     view: ClassVar[str] = SPEED
@@ -133,13 +135,15 @@ class ComparisonCase(Case):
 
     @property
     def command(self) -> tuple[object, ...]:
-        first = self.arms[0]
+        first = self.arms[0].common
         impls = list(dict.fromkeys(arm.impl for arm in self.arms))  # each model runs under all of them
-        models = [arm.model for arm in self.arms[:: len(impls)]]
+        engines = list(dict.fromkeys(arm.engine for arm in self.arms))
+        models = [arm.model for arm in self.arms[:: len(impls) * len(engines)]]
         words = ["bench.versus", *models, "--res", size_text(first.res), "--batch", first.batch]
         words += ["--device", self.device, "--precision", first.precision]
-        words += replace(first, impl="reference").switch_options()
+        words += first.switch_options()
         words += ["--impl", *impls] * (impls != ["reference"])
+        words += ["--engine", *engines] * (engines != ["eager"])
         words += ["--budget", f"{self.budget_s:g}s", "--processes", self.processes]
         return (*words, *["--margin", f"{self.precision_target:g}"] * (self.precision_target != 0.01))
 
@@ -158,7 +162,16 @@ class ComparisonCase(Case):
 
     @property
     def label(self) -> str:
-        return f"{', '.join(arm.model_and_impl for arm in self.arms)} {self.arms[0].settings}"
+        return f"{', '.join(str(case.arm) for case in self.arms)} {self.arms[0].common.settings}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmFailure:
+    """An arm that could not be prepared, for example compiled; the others were compared."""
+
+    number: int  # in the case
+    status: str
+    reason: str
 
 
 @register
@@ -171,19 +184,26 @@ class Comparison(Interleaved):
     compile_s: tuple[float | None, ...]
     matmul_tf32: bool  # torch's two TF32 switches during timing
     conv_tf32: bool
+    failures: tuple[ArmFailure, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.calls) != len(self.case.arms):
-            arms = len(self.case.arms)
+        if len(self.calls) != len(self.arm_cases):
+            arms = len(self.arm_cases)
             raise ValueError(f"comparison: needs two or more arms, each with its calls, got {arms} arms")
         super().__post_init__()
 
+    @cached_property
+    def arm_cases(self) -> tuple[ModelCase, ...]:
+        """The cases of the arms that were compared; numbers of arms count these."""
+        failed = {failure.number for failure in self.failures}
+        return tuple(case for number, case in enumerate(self.case.arms) if number not in failed)
+
     @property
     def arms(self) -> tuple[str, ...]:
-        return tuple(arm.model_and_impl for arm in self.case.arms)
+        return tuple(str(case.arm) for case in self.arm_cases)
 
     def images_per_s(self, arm: int) -> float:
-        return self.case.arms[arm].batch / processes.middle(self.by_process_s(arm))
+        return self.arm_cases[arm].batch / processes.middle(self.by_process_s(arm))
 
 
 def merged(records: Sequence[Comparison], processes: int) -> Comparison:
@@ -208,16 +228,14 @@ def merged(records: Sequence[Comparison], processes: int) -> Comparison:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedModel:
     """A row: one model of a comparison or of a skipped comparison."""
 
     record: Record
-    number: int  # 0: the reference
-
-    @property
-    def case(self) -> ModelCase:
-        assert isinstance(self.record.case, ComparisonCase)
-        return self.record.case.arms[self.number]
+    case: ModelCase
+    number: int | None  # of the arm, 0: the reference; None: it was not compared
+    status: str = "ok"
+    failure: str = ""  # why it was not compared
 
     @property
     def environment(self) -> Environment:
@@ -225,23 +243,14 @@ class Arm:
 
     @property
     def reference(self) -> str:
+        if isinstance(self.record, Comparison):
+            return self.record.arms[0]
         assert isinstance(self.record.case, ComparisonCase)
-        return self.record.case.arms[0].model_and_impl
+        return str(self.record.case.arms[0].arm)
 
     @property
     def is_skipped(self) -> bool:
-        return self.record.is_skipped
-
-    @property
-    def status(self) -> str:
-        return str(getattr(self.record, "status", "ok"))
-
-    @property
-    def reason(self) -> str:
-        """The reason for a missing verdict; blank with a verdict."""
-        if isinstance(self.record, Comparison):
-            return ratios.why_refused(self.record, self.number) or ""
-        return str(getattr(self.record, "reason", ""))
+        return self.number is None
 
     @property
     def compared(self) -> Comparison:
@@ -249,34 +258,55 @@ class Arm:
         return self.record
 
     @property
+    def arm(self) -> int:
+        assert self.number is not None
+        return self.number
+
+    @property
+    def reason(self) -> str:
+        """The reason for a missing verdict; blank with a verdict."""
+        return self.failure or ratios.why_refused(self.compared, self.arm) or ""
+
+    @property
     def noise(self) -> tuple[str, ...]:
-        return self.compared.noise(self.number)
+        return self.compared.noise(self.arm)
 
     @property
     def ratio(self) -> float | None:
         """None for the reference."""
-        return self.compared.ratio(self.number) if self.number else None
+        return self.compared.ratio(self.arm) if self.arm else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return self.compared.interval(self.number) if self.number else None
+        return self.compared.interval(self.arm) if self.arm else None
 
     @property
     def verdict(self) -> str:
-        return self.compared.verdict(self.number) if self.number else "reference"
+        return self.compared.verdict(self.arm) if self.arm else "reference"
 
     @property
     def remark(self) -> str:
-        return ratios.clock_remark(self.compared, self.number)
+        return ratios.clock_remark(self.compared, self.arm)
 
 
-def arms(record: Record) -> list[Arm]:
-    """The rows of a comparison or of a skipped comparison, the reference first."""
-    assert isinstance(record.case, ComparisonCase)
-    return [Arm(record, number) for number in range(len(record.case.arms))]
+def rows(record: Record) -> list[ComparedModel]:
+    """The rows of a comparison or of a skipped comparison, in the order of the case."""
+    case = record.case
+    assert isinstance(case, ComparisonCase)
+    if not isinstance(record, Comparison):
+        assert isinstance(record, Skipped)
+        return [ComparedModel(record, arm, None, record.status, record.reason) for arm in case.arms]
+    failures = {failure.number: failure for failure in record.failures}
+    numbers = itertools.count()
+    return [
+        ComparedModel(record, arm, None, failures[place].status, failures[place].reason)
+        if place in failures
+        else ComparedModel(record, arm, next(numbers))
+        for place, arm in enumerate(case.arms)
+    ]
 
 
-TABLE = Table[Arm](
+TABLE = Table[ComparedModel](
     title="Models compared in interleaved rounds",
     columns=(
         *RUN,
@@ -296,19 +326,19 @@ TABLE = Table[Arm](
         Column("interval covers", lambda row: row.compared.interval_covers, key="interval_covers"),
         *fields("verdict"),
         Column("rounds", lambda row: row.compared.rounds, str),
-        Column("images/s", lambda row: row.compared.images_per_s(row.number), key="images_per_s"),
+        Column("images/s", lambda row: row.compared.images_per_s(row.arm), key="images_per_s"),
         Column("ended by", lambda row: row.compared.ended_by),
         Column("refused because", lambda row: row.reason, key="reason", optional=True),
         Column(
             "clock, MHz",
-            lambda row: ratios.mean_clock_mhz(row.compared, row.number),
+            lambda row: ratios.mean_clock_mhz(row.compared, row.arm),
             partial(fixed, 0),
             optional=True,
         ),
         Column("remark", lambda row: row.remark, optional=True),
         NOISE,
         *fields("compared.margin", "compared.stopped_by", "compared.unmet", raw=True),
-        Column("times_s", lambda row: list(row.compared.times_s(row.number)), raw=True),
+        Column("times_s", lambda row: list(row.compared.times_s(row.arm)), raw=True),
         *fields("compared.process_starts", raw=True),
         *ENVIRONMENT,
     ),

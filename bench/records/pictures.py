@@ -144,8 +144,8 @@ _ratio = partial(fixed, 3)
 RATIOS = Table[PictureRatio](
     title="Ratios of speeds, of networks alone and of whole pictures",
     columns=(
-        Column("model", lambda row: row.run.case.model_and_impl),
-        Column("reference", lambda row: row.reference.case.model_and_impl),
+        Column("model", lambda row: str(row.run.case.arm)),
+        Column("reference", lambda row: str(row.reference.case.arm)),
         *fields("run.case.settings", "run.case.steps"),
         Column("guidance", lambda row: row.run.case.guidance, "{:g}".format),
         Column("speed ratio, network", lambda row: row.network, _ratio),

@@ -17,7 +17,7 @@ from baselines.claims import Claim
 from bench.analysis import resolution, roofline, speed_ratios
 from bench.analysis.settings import Setting, setting_of
 from bench.analysis.speed_ratios import Group
-from bench.records.base import Environment, Record, Size
+from bench.records.base import Arm, Environment, ModelCase, Record, Size
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import power_law, processes, ratios
@@ -67,19 +67,51 @@ class Timings:
         """The comparisons of a model at a size, by setting."""
         return self._rounds.get((model, res), {})
 
+    def arm(self, setting: Setting, model: str) -> Arm | None:
+        """The arm of a model in comparisons under a setting; None if no comparison is under it."""
+        case = self._cases.get(setting)
+        return replace(case, model=model).arm if case else None
+
+    def groups(self, setting: Setting, res: Size) -> list[Group]:
+        """The comparisons at a size that differ in implementation and engine only, the most repeated first.
+
+        The setting is that of one of them.
+        """
+        common = self._common(setting)
+        found = [
+            Group(runs)
+            for runs in self.comparisons
+            for case in runs[-1].arm_cases[:1]
+            if case.res == res and common == self._common(setting_of(case, runs[-1].environment.device))
+        ]
+        return sorted(found, key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
+
+    def _common(self, setting: Setting) -> Setting | None:
+        case = self._cases.get(setting)
+        return setting_of(case.common, setting.device) if case else None
+
+    @cached_property
+    def _cases(self) -> dict[Setting, ModelCase]:
+        """A case of every setting of a comparison."""
+        return {
+            setting_of(case, runs[-1].environment.device): case
+            for runs in self.comparisons
+            for case in runs[-1].arm_cases
+        }
+
     @cached_property
     def _rounds(self) -> dict[tuple[str, Size], dict[Setting, list[tuple[Comparison, ...]]]]:
         found: dict[tuple[str, Size], dict[Setting, list[tuple[Comparison, ...]]]] = {}
         for runs in self.comparisons:
-            for arm in runs[-1].case.arms:
-                of = found.setdefault((arm.model_and_impl, arm.res), {})
-                of.setdefault(setting_of(arm, runs[-1].environment.device), []).append(runs)
+            for case in runs[-1].arm_cases:
+                of = found.setdefault((case.model, case.res), {})
+                of.setdefault(setting_of(case, runs[-1].environment.device), []).append(runs)
         return found
 
     @property
     def models(self) -> list[str]:
         names = {model for _, model, _ in self.separate}
-        names |= {arm for runs in self.comparisons for arm in runs[-1].arms}
+        names |= {case.model for runs in self.comparisons for case in runs[-1].arm_cases}
         names |= {model for study in self.studies for model in study.models}
         return sorted(names, key=order)
 
@@ -180,12 +212,21 @@ def interleaved_under(
     known = timed.ratios.get((alone, model, reference, res))
     if known is None:
         known = [
-            _of_runs(runs, [*runs[-1].arms].index(model), [*runs[-1].arms].index(reference))
+            _of_runs(runs, *pair)
             for runs in timed.rounds_of(model, res).get(alone, ())
-            if reference in runs[-1].arms
+            if (pair := _places(timed, alone, runs, (model, reference)))
         ] or _chained(timed, alone, model, reference, res)
         timed.ratios[alone, model, reference, res] = known
     return known
+
+
+def _places(
+    timed: Timings, setting: Setting, runs: Sequence[Comparison], models: Sequence[str]
+) -> tuple[int, ...]:
+    """The arms of some models under a setting in a comparison; empty unless all took part."""
+    arms = Group(tuple(runs)).arms
+    wanted = [timed.arm(setting, model) for model in models]
+    return tuple(arms.index(arm) for arm in wanted if arm) if {*wanted} <= {*arms} else ()
 
 
 def most_repeated(found: Iterable[Measured]) -> Measured | None:
@@ -199,15 +240,10 @@ def _processes(one: Measured) -> int:
 
 
 def _chained(timed: Timings, setting: Setting, model: str, reference: str, res: Size) -> list[Measured]:
-    groups = [
-        Group(runs)
-        for runs in timed.comparisons
-        for arm in runs[-1].case.arms[:1]
-        if arm.res == res
-        and setting == setting_of(replace(arm, impl="reference"), runs[-1].environment.device)
-    ]
-    groups.sort(key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
-    ratio = speed_ratios.chained(groups, (model, "reference"), (reference, "reference"))
+    ours, theirs = timed.arm(setting, model), timed.arm(setting, reference)
+    if ours is None or theirs is None:
+        return []
+    ratio = speed_ratios.chained(timed.groups(setting, res), ours, theirs)
     if ratio is None:
         return []
     return [
@@ -234,7 +270,7 @@ def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
         value=math.exp(found.mean) if found else values[-1],
         interval=found.ratio_interval(ratios.CONFIDENCE) if found else newest.interval(arm, against),
         how=INTERLEAVED,
-        setting=setting_of(newest.case.arms[arm], newest.environment.device),
+        setting=setting_of(newest.arm_cases[arm], newest.environment.device),
         records=tuple(sound),
         refused=ratios.why_refused(newest, arm, against) or ONE_PROCESS * (found is None),
         remark="; ".join(filter(None, remarks)),
@@ -250,7 +286,8 @@ def slow_downs(timed: Timings, model: str, sizes: tuple[int, ...]) -> list[Measu
 
     found = _over_sizes(timed, (model,), sizes, growth)
     for setting, (small, large) in _at_both_sizes(timed, (model,), sizes).items():
-        a, b = (speed_ratios.times_s(runs, [*runs[-1].arms].index(model)) for runs in (small, large))
+        arms = [_places(timed, setting, runs, (model,)) for runs in (small, large)]
+        a, b = (speed_ratios.times_s(runs, arm) for runs, (arm,) in zip((small, large), arms, strict=True))
         device = large[-1].environment.device_type
         ends = processes.ratio_interval(a, b, hour_sd=processes.HOUR_SD.get(device, 0.0))
         found.append(
@@ -275,7 +312,7 @@ def relative_slow_downs(timed: Timings, model: str, reference: str, sizes: tuple
 
     found = _over_sizes(timed, (model, reference), sizes, growth)
     for setting, at_sizes in _at_both_sizes(timed, (model, reference), sizes).items():
-        arms = [(of.index(model), of.index(reference)) for of in ([*runs[-1].arms] for runs in at_sizes)]
+        arms = [_places(timed, setting, runs, (model, reference)) for runs in at_sizes]
         speeds = [_of_runs(runs, *pair) for runs, pair in zip(at_sizes, arms, strict=True)]
         logs = [speed_ratios.pooled(runs, *pair) for runs, pair in zip(at_sizes, arms, strict=True)]
         found.append(
@@ -299,10 +336,10 @@ def _at_both_sizes(
     """The newest comparison of some models at each of two sizes, under every setting that has both."""
     found: dict[Setting, dict[Size, tuple[Comparison, ...]]] = {}
     for runs in sorted(timed.comparisons, key=lambda runs: (Group(runs).processes > 1, runs[-1].age)):
-        arms = {arm.model_and_impl: arm for arm in runs[-1].case.arms}
-        if all(model in arms for model in models) and arms[models[0]].res in sizes:
-            arm = arms[models[0]]
-            found.setdefault(setting_of(arm, runs[-1].environment.device), {})[arm.res] = runs
+        for case in runs[-1].arm_cases:
+            setting = setting_of(case, runs[-1].environment.device)
+            if case.res in sizes and _places(timed, setting, runs, models):
+                found.setdefault(setting, {})[case.res] = runs
     return {
         setting: [of[res] for res in sizes] for setting, of in sorted(found.items()) if {*sizes} <= of.keys()
     }

@@ -90,7 +90,7 @@ def of_records(records: Sequence[Record]) -> list[Row]:
 
 
 def _rows(record: Record) -> list[Row]:
-    case: Any = record.case.arms[0] if isinstance(record, Comparison) else record.case
+    case: Any = record.arm_cases[0].common if isinstance(record, Comparison) else record.case
     predicted = record.case.is_predicted
     row = Row(
         model=getattr(case, "model", ""),
@@ -120,7 +120,7 @@ def _numbers(record: Record | InterleavedPasses) -> dict[str, float]:
 def _passes(record: Comparison, row: Row) -> list[Row]:
     """A row for the passes of every model, whose times stand in no row of passes timed alone."""
     found = []
-    for arm, case in enumerate(record.case.arms):
+    for arm, case in enumerate(record.arm_cases):
         passes = InterleavedPasses(runs=(record,), arm=arm)
         one = replace(row, model=case.model, what="interleaved pass", settings=", ".join(case.details))
         one.numbers, one.interval = _numbers(passes), passes.images_per_s_interval

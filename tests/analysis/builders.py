@@ -52,32 +52,35 @@ def compared(
     *,
     processes: int = 3,
     spread: float = 0.0,
-    impls: tuple[str, ...] = ("reference",),
+    arms: tuple[str, ...] = ("reference eager",),
     **fields: Any,  # noqa: ANN401
 ) -> Comparison:
     """One round of interleaved models in each process.
 
     Args:
-        speeds: by "MODEL", and by "MODEL fast" for its other implementation.
+        speeds: by "MODEL", and by "MODEL fast eager" for another arm.
         spread: standard deviation between processes, as a share of a time.
-        impls: implementations in which every model takes part.
+        arms: implementations and engines with which every model takes part.
     """
-    names = [(name, impl) for name in speeds if " " not in name for impl in impls]
-    arms = tuple(
+    names = [(name, arm) for name in speeds if " " not in name for arm in arms]
+    cases = tuple(
         ModelCase(
-            **{**examples.MODEL, **fields, "model": name, "family": family(name), "impl": impl},
+            **{
+                **{**examples.MODEL, **fields, "model": name, "family": family(name)},
+                **dict(zip(("impl", "engine"), arm.split(), strict=True)),
+            }
         )
-        for name, impl in names
+        for name, arm in names
     )
-    draw = random.Random(repr(names))
-    rates = [speeds[name if impl == "reference" else f"{name} {impl}"] for name, impl in names]
+    draw = random.Random(repr([(name, arm.split()[0]) for name, arm in names]))
+    rates = [speeds[name if arm == "reference eager" else f"{name} {arm}"] for name, arm in names]
     seconds = [[(1 + draw.gauss(0, spread)) / rate for rate in rates] for _ in range(processes)]
-    order = [*range(len(arms)), *reversed(range(len(arms)))]
+    order = [*range(len(cases)), *reversed(range(len(cases)))]
     return replace(
         examples.COMPARISON,
         case=ComparisonCase(
             device=environment.device_type,
-            arms=arms,
+            arms=cases,
             budget_s=60.0,
             precision_target=0.01,
             processes=processes,
@@ -86,9 +89,9 @@ def compared(
         order=tuple(order * processes),
         visits_s=tuple(of[arm] for of in seconds for arm in order),
         process_starts=tuple(range(1, processes)),
-        calls=(1,) * len(arms),
-        warmup_times_s=((0.1,),) * len(arms),
-        warmup_stationary=(True,) * len(arms),
-        build_s=(1.0,) * len(arms),
-        compile_s=(None,) * len(arms),
+        calls=(1,) * len(cases),
+        warmup_times_s=((0.1,),) * len(cases),
+        warmup_stationary=(True,) * len(cases),
+        build_s=(1.0,) * len(cases),
+        compile_s=(None,) * len(cases),
     )

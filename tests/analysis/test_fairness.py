@@ -40,13 +40,16 @@ def test_rounds_within_one_process_rank_nothing() -> None:
     assert texts(only(*twice))["FCDM"] == "1"
 
 
-def test_implementations_compare_through_shared_models() -> None:
+@pytest.mark.parametrize(
+    ("arm", "switch"), [("fast eager", "fast implementation"), ("reference compile", "torch.compile")]
+)
+def test_other_arms_compare_through_shared_models(arm: str, switch: str) -> None:
     fast = [
-        compared({name: 1.0, f"{name} fast": gain}, impls=("reference", "fast"))
+        compared({name: 1.0, f"{name} {arm}": gain}, arms=("reference eager", arm))
         for name, gain in (("DiT-S/2", 1.1), ("FCDM-S", 1.5))
     ]
     plain, chained = fairness.rankings([compared({"DiT-S/2": 1.0, "FCDM-S": 1.2}), *fast])
-    assert chained.setting.switches == ("fast implementation",)
+    assert chained.setting.switches == (switch,)
     assert (plain.methods, chained.methods) == ((INTERLEAVED,), (CHAINED,))
     assert chained.speeds["FCDM"] == pytest.approx(1.2 * 1.5 / 1.1)
     assert [*fairness.rankings(fast)] == []

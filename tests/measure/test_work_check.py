@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from bench.machine.failures import NoWorkError
 from bench.measure import passes, prepared, work_check
+from bench.records import comparison
 from bench.records.base import ModelCase, Record, Skipped
-from bench.records.comparison import ComparisonCase
+from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.throughput import Throughput, ThroughputCase
+from bench.store import codec
+from bench.tables import render
 from models import Task
 from tests.records.examples import ENVIRONMENT, PASS
 from tests.tiny import Tiny
@@ -23,6 +27,9 @@ NAME = "tests.measure.test_work_check"
 CASE = ThroughputCase(
     **{**PASS, "model": "tests.tiny:Tiny", "res": 64, "latent_size": 8, "batch": 2, "budget_s": 0.05}
 )
+
+TINY = ModelCase(**{field.name: getattr(CASE, field.name) for field in fields(ModelCase)})
+COMPILED = replace(TINY, engine="compile")
 
 
 class CachedByShape(Tiny):
@@ -118,13 +125,48 @@ def test_a_training_step_that_changes_nothing_is_refused() -> None:
     assert record.reason.startswith("a training step changes no parameter")
 
 
+def compared(*arms: ModelCase, **inputs: Any) -> Comparison | Skipped:  # noqa: ANN401 - of compare
+    case = ComparisonCase(device="cpu", arms=arms, budget_s=0.1, precision_target=0.01)
+    return passes.compare(case, ENVIRONMENT, **inputs)
+
+
 def test_a_comparison_with_a_cached_output_has_no_ratio() -> None:
-    tiny = ModelCase(**{field.name: getattr(CASE, field.name) for field in fields(ModelCase)})
-    arms = [tiny, replace(tiny, model=f"{NAME}:CachedByShape")]
-    case = ComparisonCase(device="cpu", arms=tuple(arms), budget_s=0.1, precision_target=0.01)
-    record = passes.compare(case, ENVIRONMENT)
+    record = compared(TINY, replace(TINY, model=f"{NAME}:CachedByShape"))
     assert isinstance(record, Skipped)
     assert record.reason.startswith(f"{NAME}:CachedByShape: the output does not depend on its input")
+
+
+def test_eager_and_compiled_models_are_compared_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch.compiler.reset()
+    record = compared(TINY, COMPILED)
+    assert isinstance(record, Comparison), record
+    assert record.arms == ("tests.tiny:Tiny", "tests.tiny:Tiny (torch.compile)")
+    assert [seconds is None for seconds in record.compile_s] == [True, False]
+
+
+def test_a_model_that_fails_to_compile_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(case: ModelCase, model: torch.nn.Module, _: object) -> Callable[..., Tensor]:
+        if case.engine == "aoti":
+            raise KeyError("no such operator")
+        return model if case.engine == "eager" else lambda *inputs: 2 * model(*inputs)
+
+    monkeypatch.setattr("bench.measure.engine.network", network)
+    record = compared(TINY, COMPILED, replace(TINY, engine="aoti"), TINY)
+    assert isinstance(record, Comparison), record
+    assert record.arms == ("tests.tiny:Tiny", "tests.tiny:Tiny")
+    assert codec.from_line(codec.to_line(record).encode()) == record
+    rows = comparison.rows(record)
+    assert [row.status for row in rows] == ["ok", "refused", "error", "ok"]
+    differs = "the output under torch.compile differs from the eager one by 1 of its norm, more than 0.001"
+    assert [row.failure for row in rows[1:3]] == [differs, "KeyError: 'no such operator'"]
+    assert "KeyError" in render.render(comparison.TABLE, rows, "table")
+    again = compared(*record.case.arms, calls=record.calls, failures=record.failures)
+    assert isinstance(again, Comparison), again
+    assert comparison.merged([record, again], 2).failures == record.failures
+    alone = compared(COMPILED, TINY)
+    assert isinstance(alone, Skipped)
+    assert (alone.status, alone.reason) == ("refused", f"tests.tiny:Tiny (torch.compile): {differs}")
 
 
 def test_a_patched_clock_does_not_change_times(monkeypatch: pytest.MonkeyPatch) -> None:

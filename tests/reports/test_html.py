@@ -125,10 +125,16 @@ def test_a_command_is_one_that_its_parser_takes(
         replace(THROUGHPUT.case, work="training"),
         replace(COMPARISON.case, processes=4),
         replace(
-            COMPARISON.case, arms=(COMPARISON.case.arms[0], replace(COMPARISON.case.arms[0], impl="fast"))
+            COMPARISON.case,
+            arms=tuple(
+                replace(arm, impl=impl, engine=engine)
+                for arm in COMPARISON.case.arms
+                for impl in ("reference", "fast")
+                for engine in ("eager", "compile")
+            ),
         ),
     ],
-    ids=("pass", "training step", "two models", "two implementations"),
+    ids=("pass", "training step", "two models", "two implementations and engines"),
 )
 def test_a_command_plans_the_case_of_its_record(case: Case) -> None:
     words = shlex.split(command(case))
