@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import ClassVar
 
@@ -184,7 +184,7 @@ class Comparison(Interleaved):
     compile_s: tuple[float | None, ...]
     matmul_tf32: bool  # torch's two TF32 switches during timing
     conv_tf32: bool
-    failures: tuple[ArmFailure, ...] = ()
+    failures: tuple[ArmFailure, ...] = field(default=(), metadata={"added": "2026-11-30"})
 
     def __post_init__(self) -> None:
         if len(self.calls) != len(self.arm_cases):

@@ -1,9 +1,12 @@
 """Strict decoding into dataclasses by msgspec: every field is there, none is unknown, each has its type.
 
+A field with the metadata "added" may be missing, as in files that are older than it.
+
 msgspec fills structs, made here from the annotations of the dataclasses; the dataclasses are made of those.
 Integers have 64 bits and numbers are finite, except where a field is a `FloatOrNaN`.
 """
 
+import json
 import re
 import sys
 import types
@@ -94,8 +97,14 @@ def struct(
     named = {**(more or {}), **{field: checked(hint) for field, hint in own.items()}}
     if is_json:
         named |= dict.fromkeys(nested, msgspec.Raw)
+    added: dict[str, Any] = {field.name: field.default for field in fields(cls) if "added" in field.metadata}
+    if is_json:
+        added |= {name: msgspec.Raw(json.dumps(added[name])) for name in added.keys() & nested.keys()}
+    members: Any = [
+        (name, type_, added[name]) if name in added else (name, type_) for name, type_ in named.items()
+    ]
     found = msgspec.defstruct(
-        name, list(named.items()), forbid_unknown_fields=True, tag_field=tag and "kind", tag=tag
+        name, members, forbid_unknown_fields=True, tag_field=tag and "kind", tag=tag, kw_only=True
     )
     _MAKERS[found] = _maker(cls, tuple(more or ()), nested)
     return found
