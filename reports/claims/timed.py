@@ -17,7 +17,7 @@ from baselines.claims import Claim
 from bench.analysis import resolution, roofline, speed_ratios
 from bench.analysis.settings import Setting, setting_of
 from bench.analysis.speed_ratios import Group
-from bench.records.base import Arm, Environment, ModelCase, Record, Size
+from bench.records.base import Environment, ModelCase, Record, Size
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
 from bench.stats import power_law, processes, ratios
@@ -67,31 +67,8 @@ class Timings:
         """The comparisons of a model at a size, by setting."""
         return self._rounds.get((model, res), {})
 
-    def arm(self, setting: Setting, model: str) -> Arm | None:
-        """The arm of a model in comparisons under a setting; None if no comparison is under it."""
-        case = self._cases.get(setting)
-        return replace(case, model=model).arm if case else None
-
-    def groups(self, setting: Setting, res: Size) -> list[Group]:
-        """The comparisons at a size that differ in implementation and engine only, the most repeated first.
-
-        The setting is that of one of them.
-        """
-        common = self._common(setting)
-        found = [
-            Group(runs)
-            for runs in self.comparisons
-            for case in runs[-1].arm_cases[:1]
-            if case.res == res and common == self._common(setting_of(case, runs[-1].environment.device))
-        ]
-        return sorted(found, key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
-
-    def _common(self, setting: Setting) -> Setting | None:
-        case = self._cases.get(setting)
-        return setting_of(case.common, setting.device) if case else None
-
     @cached_property
-    def _cases(self) -> dict[Setting, ModelCase]:
+    def cases(self) -> dict[Setting, ModelCase]:
         """A case of every setting of a comparison."""
         return {
             setting_of(case, runs[-1].environment.device): case
@@ -225,8 +202,8 @@ def _places(
 ) -> tuple[int, ...]:
     """The arms of some models under a setting in a comparison; empty unless all took part."""
     arms = Group(tuple(runs)).arms
-    wanted = [timed.arm(setting, model) for model in models]
-    return tuple(arms.index(arm) for arm in wanted if arm) if {*wanted} <= {*arms} else ()
+    wanted = [replace(timed.cases[setting], model=model).arm for model in models]
+    return tuple(map(arms.index, wanted)) if {*wanted} <= {*arms} else ()
 
 
 def most_repeated(found: Iterable[Measured]) -> Measured | None:
@@ -240,10 +217,19 @@ def _processes(one: Measured) -> int:
 
 
 def _chained(timed: Timings, setting: Setting, model: str, reference: str, res: Size) -> list[Measured]:
-    ours, theirs = timed.arm(setting, model), timed.arm(setting, reference)
-    if ours is None or theirs is None:
+    like = timed.cases.get(setting)
+    if like is None:
         return []
-    ratio = speed_ratios.chained(timed.groups(setting, res), ours, theirs)
+    groups = [
+        Group(runs)
+        for runs in timed.comparisons
+        for case in runs[-1].arm_cases[:1]
+        if case.res == res
+        and setting_of(case.common, runs[-1].environment.device) == setting_of(like.common, setting.device)
+    ]
+    groups.sort(key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
+    ours, theirs = (replace(like, model=name).arm for name in (model, reference))
+    ratio = speed_ratios.chained(groups, ours, theirs)
     if ratio is None:
         return []
     return [
