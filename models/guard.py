@@ -4,6 +4,7 @@
 a binary file. What they catch becomes one line, with the original exception as its cause.
 """
 
+import builtins
 import gc
 import os
 import signal
@@ -15,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +24,6 @@ _OURS = tuple(f"{Path(__file__).resolve().parents[1] / package}{os.sep}" for pac
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib"))
 _CLOCKS = ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "process_time")
 _ENDS = ("_exit", "execv", "execve")  # functions of os that end this program without a word
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD")
 
 
 class UsersCodeError(ValueError):
@@ -42,6 +43,7 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
     """
     streams = sys.stdout, sys.stderr
     restore = remember()
+    modules, names = dict(sys.modules), dict(vars(builtins))
     sys.stdout = sys.stderr  # what it prints is no table
     try:
         with warnings.catch_warnings():
@@ -58,6 +60,8 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
             else stream
             for number, stream in enumerate(streams, start=1)
         )
+        sys.modules.update(modules)
+        vars(builtins).update(names)
         restore()
     if closed:
         raise UsersCodeError(f"{name}: closed the standard output or error of this process")
@@ -148,8 +152,8 @@ def _where(error: BaseException) -> str:
 def remember() -> Callable[[], None]:
     """A function that restores this process's global state as it is now.
 
-    torch's default type and device, threads, precisions and gradient mode, clocks, environment variables, the
-    current folder, signal handlers, the recursion limit and garbage collection.
+    torch's default type and device, threads, precisions, kernels and gradient mode, clocks, environment
+    variables, the current folder, signal handlers and alarms, recursion limit, tracing, garbage collection.
     """
     import torch
 
@@ -157,12 +161,10 @@ def remember() -> Callable[[], None]:
     folder, variables, depth = Path.cwd(), dict(os.environ), sys.getrecursionlimit()
     collects, where = gc.isenabled(), torch.get_default_device()
     is_main = threading.current_thread() is threading.main_thread()
-    handlers = {
-        number: signal.getsignal(number)
-        for name in _SIGNALS
-        if is_main and (number := getattr(signal, name, None)) is not None
-    }
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if is_main}
+    has_alarm, tracing = any(signal.getitimer(signal.ITIMER_REAL)), (sys.gettrace(), sys.getprofile())
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    matmul = cuda.matmul
     switches: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
         (torch.get_default_dtype, torch.set_default_dtype),
         (torch.get_num_threads, torch.set_num_threads),
@@ -170,9 +172,17 @@ def remember() -> Callable[[], None]:
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
         (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
         (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-        (lambda: matmul.allow_tf32, lambda value: setattr(matmul, "allow_tf32", value)),
-        (lambda: cudnn.allow_tf32, lambda value: setattr(cudnn, "allow_tf32", value)),
-        (lambda: cudnn.benchmark, lambda value: setattr(cudnn, "benchmark", value)),
+        *(
+            (partial(getattr, module, name), partial(setattr, module, name))
+            for module, name in (
+                *((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark"), (cudnn, "enabled")),
+                *((cudnn, "deterministic"), (mkldnn, "enabled")),
+            )
+        ),
+        *(
+            (getattr(cuda, f"{kernel}_sdp_enabled"), getattr(cuda, f"enable_{kernel}_sdp"))
+            for kernel in ("flash", "mem_efficient", "math", "cudnn")
+        ),
     ]
     before = [read() for read, _ in switches]
 
@@ -190,8 +200,13 @@ def remember() -> Callable[[], None]:
         (gc.enable if collects else gc.disable)()
         if torch.get_default_device() != where:
             torch.set_default_device(None)  # the default; a device set by name slows every call
+        if is_main and not has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in handlers.items():
-            if signal.getsignal(number) is not handler:
+            if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
+        if (sys.gettrace(), sys.getprofile()) != tracing:
+            sys.settrace(tracing[0])
+            sys.setprofile(tracing[1])
 
     return restore

@@ -17,7 +17,7 @@ from bench.records.base import Size
 from bench.store.files import why_not_readable
 from bench.tables.render import FORMATS
 from models.task import named_task
-from models.users.names import arguments_of, is_users, with_arguments
+from models.users.names import arguments_of, file_of, is_users, with_arguments
 
 PIXELS_PER_LATENT = 8
 MAX_COUNT = 2**32 - 1
@@ -55,8 +55,10 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Parse, and add --model-args to the names of users' models."""
-        parsed = super().parse_args(args, namespace)
+        given = list(sys.argv[1:] if args is None else args)
+        parsed = super().parse_args(given, namespace)
         self._keep_other_files(parsed)
+        self._note_repeated(given)
         if getattr(parsed, "task", None):
             parsed.model_args = {**(parsed.model_args or {}), "task": parsed.task}
         if getattr(parsed, "model_args", None):
@@ -66,6 +68,13 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{'--task' if parsed.task else '--model-args'}: {error}")
         return parsed
 
+    def _note_repeated(self, given: Sequence[str]) -> None:
+        """Note the options given more than once: argparse takes the last in silence."""
+        for action in self._actions:
+            count = sum(word.partition("=")[0] in action.option_strings for word in given)
+            if count > 1 and action.nargs != 0 and not isinstance(action, argparse._ExtendAction):
+                print(f"{action.option_strings[0]}: given {count} times; the last counts", file=sys.stderr)
+
     def _keep_other_files(self, parsed: argparse.Namespace) -> None:
         """Refuse a table in --out that would replace a file that the command reads, or its other output."""
         out = getattr(parsed, "out", None)
@@ -74,8 +83,7 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             given = getattr(parsed, action.dest, None)
             for value in given if isinstance(given, list) else [given]:
-                stem, is_model, _ = str(value).partition(".py:")
-                path = Path(f"{stem}.py") if is_model else value
+                path = file_of(value) if isinstance(value, str) else value
                 if action.dest != "out" and isinstance(path, Path) and same_file(out, path):
                     flag = "/".join(action.option_strings) or action.dest
                     self.error(f"--out {out}: is given for {flag} too; name another")
@@ -211,6 +219,9 @@ def resolution(text: str) -> Size:
 
 
 def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths name one file, through links too."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)
 
 

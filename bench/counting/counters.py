@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.module_tracker import ModuleTracker
 
-from bench.counting.dispatch import Count, CountingMode, OutsideLayers, WholeOperators
+from bench.counting.dispatch import Count, CountingMode, OutsideLayers, RunningModules, WholeOperators
 from bench.counting.hooks import hooked
 from bench.counting.rules import LAYERS, TORCH_RULES, TORCHPROFILE_RULES, layer_macs
 from models.checkpointing import blocks
@@ -137,7 +136,7 @@ def count_forward(
     args = make_inputs(task, batch, device_of(model), condition_width(model))
     if is_package:
         return _PACKAGES[counter](model, args)
-    modules = ModuleTracker() if by_module else None
+    modules = RunningModules(model) if by_module else None
     counting = CountingMode(TORCH_RULES if counter == "torch" else TORCHPROFILE_RULES, modules)
     whole = nullcontext() if counter == "torch" else WholeOperators(counting)
     with torch.no_grad(), modules or nullcontext(), counting, whole:

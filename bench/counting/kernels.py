@@ -4,21 +4,18 @@ Rules of counting and of ideal fusion: docs/roofline.md
 """
 
 import math
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_iter
 
 from bench.counting.cuda_dispatch import CudaRules
-from bench.counting.dispatch import CachedDispatch, starred
+from bench.counting.dispatch import CachedDispatch, RunningModules, folded_paths
 from bench.counting.rules import TORCH_RULES, names, rule_of
 from bench.machine import device
 from bench.records.operators import OperatorCost
@@ -110,53 +107,6 @@ class _Recorded:
     read: set[int]  # numbers of earlier tensors read by calls fused into this one
 
 
-class _Modules:
-    """Context manager that finds the module that calls an operator.
-
-    A backward call belongs to the module of the differentiated forward call: autograd numbers its nodes in
-    the order of the forward pass.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._paths = {module: starred(name) for name, module in model.named_modules()}
-        self._running = [starred("")]
-        # module _ran[i] made the nodes from autograd number _numbers[i] on
-        self._numbers = [0]
-        self._ran = self._running[:]
-
-    def __enter__(self) -> Self:
-        self._hooks = [
-            register_module_forward_pre_hook(self._entered),
-            register_module_forward_hook(self._left),
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _entered(self, module: nn.Module, _args: object) -> None:
-        self._running.append(self._paths.get(module, self._running[-1]))
-        self._note()
-
-    def _left(self, _module: nn.Module, _args: object, _out: object) -> None:
-        self._running.pop()
-        self._note()
-
-    def _note(self) -> None:
-        self._numbers.append(torch._C._autograd._get_sequence_nr())
-        self._ran.append(self._running[-1])
-
-    def calling(self, phase: str) -> str:
-        """Path of the calling module, list indices as *."""
-        if phase == "forward":
-            return self._running[-1]
-        node = torch._C._current_autograd_node()
-        if node is not None and node._sequence_nr() <= self._numbers[-1]:
-            self._running[-1] = self._ran[bisect_right(self._numbers, node._sequence_nr()) - 1]
-        return self._running[-1]  # sums of gradients between two nodes belong to the earlier node
-
-
 class _Trace(CachedDispatch):
     """Records every kernel that an eager pass would start on CUDA.
 
@@ -165,7 +115,7 @@ class _Trace(CachedDispatch):
         phase: of the next calls: forward or backward.
     """
 
-    def __init__(self, modules: _Modules, linear: frozenset[str]) -> None:
+    def __init__(self, modules: RunningModules, linear: frozenset[str]) -> None:
         super().__init__()
         self.calls: list[_Recorded] = []
         self.phase = "forward"
@@ -286,10 +236,9 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
     x, t, y = make_inputs(task, batch, "meta", condition_width(model))
     if not training:
         x = x.to(dtype)
-    modules = _Modules(model)
-    linear = frozenset(
-        starred(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    )
+    modules = RunningModules(model)
+    paths = folded_paths(model)
+    linear = frozenset(paths[name] for name, part in model.named_modules() if isinstance(part, nn.Linear))
     calls = _Trace(modules, linear)
     rules = CudaRules(dtype if training and dtype != torch.float32 else None)
     with modules, calls, nullcontext() if training else torch.no_grad():
@@ -302,21 +251,24 @@ def trace(model: nn.Module, task: Task, batch: int, precision: str, work: str) -
 
 
 def _parts(calls: Sequence[_Recorded]) -> tuple[OperatorCost, ...]:
-    equal = Counter(
-        (m.kind, m.op, m.module, m.phase, m.call.calls, m.call.macs, m.call.eager_bytes, m.fused_bytes)
-        for m in calls
-    )
-    parts = [
-        OperatorCost(
-            kind=kind,
-            op=op,
-            module=module,
-            phase=phase,
-            calls=n * calls,
-            macs=n * macs,
-            eager_bytes=n * eager,
-            fused_bytes=n * fused,
+    sums: dict[tuple[object, ...], OperatorCost] = {}
+    for m in calls:
+        cost = OperatorCost(
+            kind=m.kind,
+            op=m.op,
+            module=m.module,
+            phase=m.phase,
+            calls=m.call.calls,
+            macs=m.call.macs,
+            eager_bytes=m.call.eager_bytes,
+            fused_bytes=m.fused_bytes,
         )
-        for (kind, op, module, phase, calls, macs, eager, fused), n in equal.items()
-    ]
-    return tuple(sorted(parts, key=lambda part: -part.eager_bytes))
+        # of bytes alone the sum has the floor of its parts; products of several sizes stay separate
+        key = (m.kind, m.op, m.module, m.phase, cost if cost.macs else None)
+        sums[key] = _sum(sums[key], cost) if key in sums else cost
+    return tuple(sorted(sums.values(), key=lambda part: -part.eager_bytes))
+
+
+def _sum(one: OperatorCost, other: OperatorCost) -> OperatorCost:
+    names = ("calls", "macs", "eager_bytes", "fused_bytes")
+    return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in names})

@@ -60,13 +60,16 @@ def _closure(path: Path | None, without: Set[Path | None] = frozenset()) -> set[
 @functools.cache
 def _read(path: Path) -> tuple[bytes, tuple[str, ...]]:
     """A file's compiled code without docstrings and positions, and the names that it imports from models/."""
+    source = path.read_bytes()
     if path.suffix != ".py":  # a configuration
-        return path.read_bytes(), ()
-    text = path.read_text(encoding="utf-8")
+        return source, ()
     names: list[str] = []
-    for module, things in IMPORT.findall(text):
+    for module, things in IMPORT.findall(source.decode(errors="replace")):
         names += [module, *(f"{module}.{name}" for name in re.findall(r"\w+", things))]
-    return _essence(compile(text, "", "exec", dont_inherit=True, optimize=2)), tuple(names)
+    try:
+        return _essence(compile(source, "", "exec", dont_inherit=True, optimize=2)), tuple(names)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a user's, which another file may expect
+        return source, tuple(names)
 
 
 def _essence(code: types.CodeType) -> bytes:

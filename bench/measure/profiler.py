@@ -19,7 +19,7 @@ from torch.autograd.profiler_util import FunctionEvent as Event  # its times are
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.analysis.roofline import KINDS
-from bench.counting.dispatch import starred
+from bench.counting.dispatch import folded_paths
 from bench.counting.hooks import hooked
 from bench.counting.kernels import kind_of
 from bench.counting.rules import names
@@ -86,7 +86,8 @@ def module(event: Event) -> str | None:
 @contextmanager
 def marked(model: nn.Module) -> Iterator[None]:
     """Context manager in which every call of a module is an event around the events of its operators."""
-    marks = {part: _MARK + starred(name) for name, part in model.named_modules()}
+    paths = folded_paths(model)
+    marks = {part: _MARK + paths[name] for name, part in model.named_modules()}
     running: list[record_function] = []
 
     def entered(part: nn.Module, _args: object) -> None:

@@ -62,6 +62,8 @@ def why_not_writable(path: Path) -> str | None:
             return None
     except OSError as error:
         return f"cannot be written: {error.strerror}"
+    except ValueError as error:  # embedded null byte
+        return f"cannot be written: {error}"
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def open_store(path: Path) -> Iterator[Store]:
     try:
         if reason := why_not_regular(path):
             raise StoreError(f"{path}: {reason}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)  # of the file that a link names
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}") from error

@@ -62,6 +62,8 @@ class UserFactory:
             else:
                 made = constructors.call(self.constructor, task, self.arguments)
             if isinstance(made, nn.Module):
+                if type(made).__hash__ is None:
+                    raise UnfitError("torch needs a network with a hash: a dataclass has one with eq=False")
                 adapt(made)
         except UnfitError as error:
             raise UsersCodeError(f"{self.name}: {error}") from error

@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 DIFFUSERS = "diffusers"
@@ -46,6 +47,15 @@ class UserModel:
 def is_users(name: str) -> bool:
     """Whether a name is a user's model rather than one of ours."""
     return ":" in name or name.partition("(")[0].endswith(".json")
+
+
+def file_of(name: str) -> Path | None:
+    """The net.py or config.json of a name, which may be missing; None for a name of another form."""
+    try:
+        model = parse(name)
+    except ValueError:
+        return None
+    return Path(model.where) if model.is_file or model.where.endswith(".json") else None
 
 
 def parse(name: str) -> UserModel:

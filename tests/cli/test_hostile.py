@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from bench.measure import passes
 from bench.records.base import ModelCase
 from bench.records.comparison import ComparisonCase
 from bench.records.throughput import TABLE
+from bench.store.files import why_not_writable
 from bench.tables.render import FORMATS, render
 from tests.commands import run
 from tests.records.examples import CASE, SKIPPED, THROUGHPUT
@@ -100,7 +102,7 @@ def test_a_pass_that_ends_the_process_is_a_row(capsys: pytest.CaptureFixture[str
 
 
 CHANGES = """
-import os, time
+import os, sys, time
 import torch
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(torch.get_num_threads() + 1)
@@ -109,7 +111,12 @@ os.environ["OMP_NUM_THREADS"] = "7"
 os.chdir("/")
 time.perf_counter = lambda: 0.0
 print("text")
+import builtins, signal
+builtins.open = signal.signal(signal.SIGALRM, lambda *_: 1 / 0)
+signal.setitimer(signal.ITIMER_REAL, 600)
+torch.backends.mkldnn.enabled = False
 from tests.tiny import Tiny
+sys.modules["torch"] = None
 """
 
 
@@ -120,7 +127,17 @@ def test_global_state_that_users_code_changes_is_restored(
 
     def state() -> tuple[object, ...]:
         torch_state = torch.get_default_dtype(), torch.get_num_threads(), torch.empty(0).device
-        return (*torch_state, dict(os.environ), Path.cwd(), time.perf_counter, list(sys.path))
+        process = open, signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        kernels = torch.backends.mkldnn.enabled, sys.modules["torch"]
+        return (
+            *torch_state,
+            *process,
+            *kernels,
+            dict(os.environ),
+            Path.cwd(),
+            time.perf_counter,
+            sys.path[:],
+        )
 
     (tmp_path / "net_changes.py").write_text(CHANGES)
     monkeypatch.syspath_prepend(tmp_path)
@@ -266,6 +283,54 @@ def test_an_output_that_cannot_be_written_keeps_the_records(
         *["standard output: cannot be writ"[:30]] * 2,
         "standard output: is closed; redirect"[:30],
     ]
+
+
+def test_an_out_that_is_an_input_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.json").write_text('{"_class_name": "DiTTransformer2DModel"}')
+    os.link("config.json", "twin")
+    for out in ("config.json", "twin"):
+        assert run(flops.main, "--model", "config.json(num_layers=1)", "--out", out, "--force") == 2
+        assert f"--out {out}: is given for --model too" in capsys.readouterr().err
+
+
+def test_a_dangling_link_is_followed_and_written(tmp_path: Path) -> None:
+    link = tmp_path / "link.jsonl"
+    link.symlink_to("new/records.jsonl")
+    args = "--model", f"{__name__}:Tiny", "--res", "64", "--counter", "torch"
+    assert run(flops.main, *args, "--out", str(link)) == 0
+    assert (tmp_path / "new" / "records.jsonl").read_text().count("\n") == 1
+    assert "embedded null byte" in (why_not_writable(Path("a\0b")) or "")
+
+
+def test_an_option_given_twice_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    args = "--model", f"{__name__}:Tiny", "--res", "64", "--res=128", "--model", f"{__name__}:Tiny"
+    assert flops.parser().parse_args(args).res == [128]
+    assert capsys.readouterr().err == "--res: given 2 times; the last counts\n"
+
+
+USERS = {
+    "latin1": (b"# -*- coding: latin-1 -*-\nfrom tests.tiny import Tiny as f  # \xe9\n", ""),
+    "broken": (b"try:\n    import old\nexcept SyntaxError:\n    from tests.tiny import Tiny as f\n", ""),
+    "hash": (
+        b"from tests.tiny import Tiny\nclass f(Tiny):\n    __hash__ = None\n",
+        "a dataclass has one with eq=False",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", USERS)
+def test_unusual_files_are_read_or_refused_in_a_line(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, message = USERS[kind]
+    (tmp_path / "old.py").write_text("print 'of Python 2'\n")
+    (tmp_path / "net file.py").write_bytes(source)
+    args = "--model", f"{tmp_path}/net file.py:f", "--res", "64", "--counter", "torch"
+    assert run(flops.main, *args) == (2 if message else 0)
+    assert message in capsys.readouterr().err
 
 
 HOSTILE = "<img src=x>|`*_a_*` [x](http://y)\\\n\x1b[31m\u202e#&%$~^{}"

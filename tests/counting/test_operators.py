@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench import roofline
 from bench.analysis.roofline import KINDS
 from bench.counting import counters, kernels
+from bench.counting.dispatch import folded_paths
 from bench.jobs import worker
 from bench.measure import profiler
 from bench.records.base import Skipped
@@ -234,6 +235,29 @@ def test_tracing_leaves_the_model_as_it_was() -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(p.grad is None for p in model.parameters())
     assert kernels.trace(model, task, 1, "bf16", "training") == first
+
+
+def test_numbered_keys_of_a_dict_are_one_path() -> None:
+    model, task = built("EDM2-Ti")
+    modules = {part.module for part in kernels.trace(model, task, 1, "fp32", "inference")}
+    blocks = {".".join(name.split(".")[1:3]) for name in modules}
+    assert {"encoder.*x*_block*", "encoder.*x*_down", "decoder.*x*_block*", "decoder.*x*_up"} <= blocks
+    assert sum(name.endswith("_in*") for name in blocks) == 1  # two at one level
+    assert sum(name.endswith("_conv") for name in blocks) == 1  # alone
+    by_module = counters.count_forward(model, task, by_module=True).by_module
+    assert {name for name, macs in by_module.items() if macs} <= modules
+    two = nn.Module()
+    two.fc1, two.fc2 = nn.Linear(1, 1), nn.Linear(1, 1)
+    two.blocks = nn.ModuleList([nn.ModuleDict({"a1": nn.Linear(1, 1), "b1": nn.Linear(1, 1)})])
+    assert [*folded_paths(two).values()] == [
+        "(itself)",
+        "fc1",
+        "fc2",
+        "blocks",
+        "blocks.*",
+        "blocks.*.a1",
+        "blocks.*.b1",
+    ]
 
 
 def test_a_backward_pass_has_the_modules_of_the_forward_pass() -> None:
