@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Triton reads it where a kernel is defined, so it is set before anything of ours is imported
 if not torch.cuda.is_available():
@@ -80,5 +79,4 @@ def _same_numbers_every_time() -> Iterator[None]:
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are composed without drawing, which takes seconds: for tests of the text around them."""
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: None)

@@ -12,7 +12,19 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.records.base import Size
 from reports.claims.verdicts import COUNTS, FAILS, HOLDS, OPEN, Finding, band, devices
-from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, hollow, new_figure, papers, saved
+from reports.figures.plots import (
+    OTHER,
+    STYLE,
+    Drawing,
+    colour_of,
+    hollow,
+    lay_out,
+    legend,
+    new_figure,
+    papers,
+    saved,
+    width_of,
+)
 from reports.naming import slug
 from reports.selection import OUR_RULES, Evidence
 
@@ -70,25 +82,24 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
         for heading, quantities in PARTS
         if (rows := [one for one in shown if one.claim.quantity in quantities])
     ]
-    figure = new_figure(9.6, 1.7 + sum(0.26 * len(rows) + 0.75 for _, rows in groups))
-    grid = figure.add_gridspec(len(groups), 1, height_ratios=[len(rows) + 0.6 for _, rows in groups])
+    heights = [0.29 * (len(rows) + 0.2) for _, rows in groups]
+    figure = new_figure(9.6, 1.12 + sum(heights) + 0.6 * (len(groups) - 1))
+    grid = figure.add_gridspec(len(groups), 1, height_ratios=heights)
     for i, (heading, rows) in enumerate(groups):
         _panel(figure.add_subplot(grid[i]), heading, rows, evidence)
     title = f"Claims and measurements: {device}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     drawn = [paper for paper in papers() if any(one.claim.paper == paper for one in shown)]
-    figure.legend(
-        handles=[
-            Line2D([], [], linestyle="", marker="o", color=OTHER, markersize=6, label="measured here"),
-            *(hollow(paper, OTHER) for paper in drawn),
-            Line2D([], [], linestyle="", marker="|", color="black", markersize=9, label="ratio of MACs"),
-            Patch(color="#e4e4e4", label="where a claim holds"),
-        ],
-        loc="outside lower center",
-        ncols=6,
-        frameon=False,
-        fontsize=8,
-    )
+    handles = [
+        Line2D([], [], linestyle="", marker="o", color=OTHER, markersize=6, label="measured here"),
+        *(hollow(paper, OTHER) for paper in drawn),
+        Line2D([], [], linestyle="", marker="|", color="black", markersize=9, label="ratio of MACs"),
+        Patch(color="#e4e4e4", label="where a claim holds"),
+    ]
+    beside = width_of(map(_label, shown), 8) + 0.15, width_of(map(_verdict, shown), 7.5) + 0.2
+    lay_out(
+        figure, title, left=beside[0], right=beside[1], bottom=0.3 + legend(figure, handles, len(handles)),
+        down=0.6,
+    )  # fmt: skip
     caption = (
         "Filled: measured, with its interval. Hollow: published; the band around it: where a claim holds. "
         "Stroke: ratio of MACs. Right: verdict and setting, the nearest to the published one. All axes are "
@@ -99,7 +110,6 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
 
 def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence) -> None:
     values: list[float] = []
-    widest = max(map(_verdict, rows), key=len)  # the layout makes room for it alone, and so for all
     for at, one in enumerate(rows):
         measured, claimed = one.measured, one.claim.value
         assert measured is not None
@@ -121,7 +131,7 @@ def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence
         values += [] if expected is None else [expected]
         axes.text(
             1.012, at, _verdict(one), transform=axes.get_yaxis_transform(), va="center", fontsize=7.5,
-            color=MARKS[one.verdict], in_layout=_verdict(one) == widest,
+            color=MARKS[one.verdict],
         )  # fmt: skip
     axes.set_xscale("log")
     least, most = min(values) / 1.12, max(values) * 1.12

@@ -13,7 +13,7 @@ from bench.records.base import Size, height_width, size_text
 from bench.records.kernels import KernelCase, OperatorComparison
 from bench.tables.numbers import percent
 from reports.figures.learning_curves import ticks
-from reports.figures.plots import STYLE, Drawing, new_figure, saved
+from reports.figures.plots import STYLE, Drawing, lay_out, legend, new_figure, saved
 from reports.naming import slug
 
 COLUMNS = 5  # maximum panels in a row
@@ -59,9 +59,9 @@ def draw(found: Sequence[OperatorComparison], peaks: Peaks | None) -> Drawing:
             row[0].set_ylabel("ms of one call (log)")
         has_floors = any(floor_s(one.case, peaks) is not None for one in found)
         title = f"Kernels of {model}, {size_text(res)} px, batch {batch}, {precision}: {device}"
-        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
         handles = _legend(found, has_floors=has_floors)
-        figure.legend(handles=handles, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+        below = legend(figure, handles, 7)
+        lay_out(figure, title, left=0.65, bottom=0.55 + below, across=0.5, down=0.85)
         shares = (
             "The bar is the floor: the larger of least bytes at the copy ceiling and FLOPs at the ceiling of "
             "the arithmetic. The percentage is the floor / the time of the fastest; above 100 % caches serve "

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, TrainingStudy
-from reports.figures.plots import STYLE, Drawing, colour_of, new_figure, saved
+from reports.figures.plots import STYLE, Drawing, colour_of, lay_out, legend, new_figure, saved
 from reports.naming import size
 
 DASHES = ("-", "--", ":", "-.")
@@ -36,6 +36,7 @@ def draw_published(published: Lines) -> Drawing:
     with matplotlib.rc_context(STYLE):
         figure = new_figure(5.4, 4.6)
         _published(figure.add_subplot(), published)
+        lay_out(figure, left=0.55, right=0.2, top=0.3)
         title = "Published FID by step and size"
         caption = (
             "FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
@@ -134,13 +135,9 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
         axes.set_xlabel(f"{text} (log)", fontsize=8)
     panels[0].set_ylabel("validation loss (log)")
     title = f"Validation loss on {recipe.data}: mean of {_seeds(study)}, {study.setting.precision}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-    figure.legend(
-        handles=panels[0].get_legend_handles_labels()[0],
-        loc="outside lower center",
-        ncols=min(6, len(study.models)),
-        frameon=False,
-    )
+    handles = panels[0].get_legend_handles_labels()[0]
+    below = legend(figure, handles, min(6, len(handles)))
+    lay_out(figure, title, left=0.75, top=0.4, bottom=0.5 + below, across=0.6)
     caption = (
         f"Line: mean of {_seeds(study)}; band: from the lowest to the highest seed. Trained weights, "
         f"measured on {study.setting.device}. Step 0 is not on a logarithmic axis."

@@ -14,9 +14,9 @@ from reports.figures.plots import (
     colour_of,
     dot,
     label_points,
+    lay_out,
     new_figure,
     saved,
-    settle,
 )
 from reports.naming import COLOURS, family, order
 from reports.selection import Evidence
@@ -88,7 +88,7 @@ def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
         labelspacing=1.1,
         columnspacing=2.0,
     )
-    settle(figure)
+    lay_out(figure, left=0.62, top=0.32)
     label_points(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
     counted = sum(point.counted for point in points)
     caption = (

@@ -10,7 +10,17 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from bench.tables.numbers import significant
 from reports.figures.learning_curves import ticks
-from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, label_points, new_figure, saved, settle
+from reports.figures.plots import (
+    OTHER,
+    STYLE,
+    Drawing,
+    colour_of,
+    label_points,
+    lay_out,
+    new_figure,
+    saved,
+    width_of,
+)
 
 SHAPES = ("o", "D")  # of measured settings
 
@@ -46,7 +56,8 @@ def trainings(rows: Sequence[Training]) -> Drawing:
             right.plot(row.fid, at, "o", color=colour, markersize=7)
             right.annotate(f"{row.fid:.2f}", (row.fid, at), xytext=(7, 0), textcoords="offset points",
                            fontsize=8, va="center")  # fmt: skip
-        left.set_yticks(range(len(rows)), [f"{row.model}, {row.epochs} epochs" for row in rows])
+        names = [f"{row.model}, {row.epochs} epochs" for row in rows]
+        left.set_yticks(range(len(rows)), names)
         left.set_ylim(len(rows) - 0.45, -0.6)
         heads = ("Training, 1e21 MACs (less is better)", "Images/s (more is better)", "FID with guidance")
         for axes, head in zip((left, middle, right), heads, strict=True):
@@ -65,7 +76,10 @@ def trainings(rows: Sequence[Training]) -> Drawing:
             )
             left.legend(handles=[stroke], loc="upper right", frameon=False, fontsize=8)
         title = "Cost of a training, throughput and FID: 256 px, published"
-        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+        lay_out(
+            figure, title,
+            left=width_of(names, 9) + 0.15, right=0.3, bottom=0.3, across=0.25,
+        )  # fmt: skip
         caption = (
             "The rows of FCDM Table 4 with epochs and MACs, as in FCDM's Figure 6. A training is 3 x MACs x "
             "epochs x 1.28 million images, a MAC counted once. Bars: from the published MACs; strokes: from "
@@ -109,8 +123,8 @@ def runtimes(
         for axes in rest:
             _measured(axes, device, measured)
         title = "Time of an image at 512 px"
-        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-        settle(figure)
+        names = [one.model for of in measured.values() for one in of]
+        lay_out(figure, title, left=0.6, across=width_of(names, 9) + 0.3)
         label_points(figure, left, [(model, ms, fid, 64.0) for model, ms, fid in published])
         caption = "The cells of DiCo Table 2, as in DiCo's Figure 3: one denoising pass, batch / images/s."
         if measured:

@@ -1,18 +1,22 @@
 """Style of the report's figures: colours, marks, label placement, SVG files."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from baselines import load
@@ -35,6 +39,7 @@ STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titley": 1.0,  # else every drawing measures the axes to find a place for the title
 }
 PAPER_MARKS = (("s", 5), ("D", 8), ("^", 7), ("v", 7))  # marker and size; overlapping markers stay visible
 DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
@@ -71,7 +76,6 @@ def saved(name: str, figure: Figure, title: str, caption: str) -> Drawing:
             text.set_text("\n".join(map(plain, words.split("\n"))))
         if "$" in words and r"\mathdefault" not in words:  # not a power on a logarithmic axis
             text.set_parse_math(False)
-    settle(figure)
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return Drawing(picture=Picture(name=name, title=title, caption=caption), svg=svg.getvalue())
@@ -165,18 +169,55 @@ def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
 
 
 def new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150)
     FigureCanvasAgg(figure)
     return figure
 
 
-def settle(figure: Figure) -> None:
-    """Lay the figure out once and round positions, since the solver's last bits differ between processes."""
-    engine = figure.get_layout_engine()
-    if engine is None:
-        return
-    engine.execute(figure)
-    figure.set_layout_engine(None)  # with "none" every file would be drawn twice
+def lay_out(
+    figure: Figure,
+    title: str = "",
+    *,
+    left: float,
+    right: float = 0.12,
+    top: float = 0.55,
+    bottom: float = 0.52,
+    across: float = 0.0,
+    down: float = 0.0,
+) -> None:
+    """Set the title, the room around the panels of a grid and the gaps between them, in inches.
+
+    Labels of axes stand at the outer ends of this room. Nothing is measured, as a layout engine would do in
+    as much time as the drawing takes.
+    """
+    width, height = map(float, figure.get_size_inches())
+    grid = figure.axes[0].get_gridspec()
+    assert grid is not None
+    column = (width - left - right - across * (grid.ncols - 1)) / grid.ncols
+    row = (height - top - bottom - down * (grid.nrows - 1)) / grid.nrows
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height,
+        wspace=across / column, hspace=down / row,
+    )  # fmt: skip
+    if title:
+        x, y = 0.08 / width, 1 - 0.06 / height
+        figure.suptitle(title, fontsize=10, weight="bold", x=x, y=y, ha="left", va="top")
     for axes in figure.axes:
-        left, bottom, width, height = (round(float(edge), 6) for edge in axes.get_position().bounds)
-        axes.set_position((left, bottom, width, height))
+        box, where = axes.get_position(), axes.get_subplotspec()
+        assert where is not None
+        room = across if where.colspan.start else left
+        axes.yaxis.set_label_coords(-(room - 0.2) / (box.width * width), 0.5)
+        axes.xaxis.set_label_coords(0.5, -0.32 / (box.height * height))
+
+
+def width_of(texts: Iterable[str], points: float) -> float:
+    """Inches of the widest of some texts of one line."""
+    font = FontProperties(family=STYLE["font.sans-serif"][:1], size=points)
+    wide = (text_to_path.get_text_width_height_descent(plain(text), font, ismath=False)[0] for text in texts)
+    return max(wide, default=0.0) / 72
+
+
+def legend(figure: Figure, handles: Sequence[Artist], columns: int) -> float:
+    """Draw the legend of all panels below them; its height in inches."""
+    figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=8)
+    return 0.18 * math.ceil(len(handles) / columns) + 0.08

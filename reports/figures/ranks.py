@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from bench.analysis.fairness import MeasuredRanks, Ranks, place
 from bench.analysis.rank_changes import PublishedRanks
 from bench.analysis.settings import Setting
-from reports.figures.plots import OTHER, STYLE, Drawing, new_figure, saved
+from reports.figures.plots import OTHER, STYLE, Drawing, lay_out, new_figure, saved
 from reports.naming import COLOURS, slug
 
 # by family, so that they differ in grey too; wide enough for a rank
 MARKS = "osDhp8"
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (2, 1)), "-.", ":")
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # behind words on lines
 GAP = 0.45  # between the papers and the measured settings, in columns
 
 
@@ -43,8 +44,12 @@ def bumps(
     labels = [*names.values(), *(_label(setting, base) for setting in settings)]
     columns = {size: _columns(size, measured, printed, places) for size in sizes}
     heights = [max(len(ranks.speeds) for _, ranks in columns[size]) for size in sizes]
-    figure = new_figure(2.0 + 1.15 * len(places), 1.5 + sum(0.36 * height + 0.42 for height in heights))
-    grid = figure.add_gridspec(len(sizes), 1, height_ratios=[height + 1.0 for height in heights])
+    below = 0.14 * (1 + max(label.count("\n") for label in labels)) + 0.12
+    rows = [0.36 * (height + 0.2) for height in heights]
+    figure = new_figure(
+        0.2 + 1.15 * (max(places.values()) + 1.9), 0.55 + below + sum(rows) + 0.4 * (len(rows) - 1)
+    )
+    grid = figure.add_gridspec(len(sizes), 1, height_ratios=rows)
     for i, size in enumerate(sizes):
         axes = figure.add_subplot(grid[i])
         _panel(axes, columns[size], families, heights[i], len(papers))
@@ -54,7 +59,7 @@ def bumps(
             list(places.values()), labels if i == len(sizes) - 1 else [""] * len(labels), fontsize=8
         )
     title = f"Ranks by speed under every setting: {base.device}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    lay_out(figure, title, left=0.1, right=0.1, bottom=below, down=0.4)
     caption = (
         f"{finding} Fastest at the top. In a marker: rank; at its right: speed / DiT's speed, or the "
         "first family's where there is no DiT. Brackets join tied families (the 99 % interval of their ratio "
@@ -116,14 +121,14 @@ def _panel(
             axes.text(
                 x + 0.17, y, f"{ranks.speeds[name]:.2f}", ha="left", va="center", fontsize=6.5,
                 color="#333333", zorder=3,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
+                bbox=PAPER,
             )  # fmt: skip
         x, y, _ = points[-1]
         # a line that ends early has its name below its last speed, clear of the next column
         right, below, points_high = (0.52, 0, 8) if x == columns[-1][0] else (0.17, 0.3, 7)
         axes.text(
             x + right, y + below, name, ha="left", va="center", fontsize=points_high, weight="bold",
-            color=colour, zorder=3,
+            color=colour, zorder=3, bbox=PAPER,
         )  # fmt: skip
         x, y, _ = points[0]
         if x == columns[0][0] and len(points) > 1:

@@ -15,11 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from bench.analysis.floors import PassFloor
-from bench.analysis.roofline import FORMS, Peaks
+from bench.analysis.roofline import Peaks
 from bench.records.base import size_text
 from bench.tables.numbers import significant
 from models.registry import size_place
-from reports.figures.plots import STYLE, Drawing, label_points, new_figure, saved, settle
+from reports.figures.plots import STYLE, Drawing, label_points, lay_out, legend, new_figure, saved
 from reports.naming import COLOURS, family, in_papers, order, size, sizes_of, slug
 
 NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
@@ -32,40 +32,31 @@ Place = tuple[float, float]  # FLOP/byte and FLOP/s
 
 
 def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
-    """Draw one device: a row for each form of the bytes, a column for each precision."""
+    """Draw one device at the bytes of an eager pass, a panel for each precision."""
     precisions = [name for name in ("fp32", "tf32", "bf16", "fp16") if name in {p.precision for p in floors}]
     case = floors[0].case
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(max(7.6, 0.6 + 4.4 * len(precisions)), 8.2)
-        grid = figure.subplots(len(FORMS), len(precisions), squeeze=False)
         styles = family_styles(chains(floors))
+        handles = _legend(floors, styles)
+        figure = new_figure(max(7.6, 0.6 + 4.4 * len(precisions)), 4.6 + 0.18 * math.ceil(len(handles) / 6))
+        grid = figure.subplots(1, len(precisions), squeeze=False)[0]
         panels = [
-            Panel(
-                axes=grid[i][j],
-                form=form,
-                floors=[one for one in floors if one.precision == precision],
-                styles=styles,
-            )
-            for i, form in enumerate(FORMS)
-            for j, precision in enumerate(precisions)
+            Panel(axes=axes, floors=[one for one in floors if one.precision == precision], styles=styles)
+            for axes, precision in zip(grid, precisions, strict=True)
         ]
         for panel in panels:
             panel.draw()
         origin = "measured ceilings" if peaks.measured else "peaks as sold"
         title = f"Roofline: {peaks.device}, {origin}; {case.size}"
-        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
-        figure.legend(
-            handles=_legend(floors, styles), loc="outside lower center", ncols=6, frameon=False, fontsize=8
-        )
-        settle(figure)
+        lay_out(figure, title, left=0.65, bottom=0.5 + legend(figure, handles, 6), across=0.65)
         for panel in panels:
             panel.label(figure)
-        measured = "Diamonds are measured, at the eager pass's FLOP/byte. "
+        measured = "Diamonds are measured. " if any(one.measured for one in floors) else ""
         caption = (
-            "Computed: the FLOPs of a pass over its floor, at the bytes of an eager pass (above) and under "
-            "ideal fusion (below). A pass lies below the roof where memory bounds some of its operators and "
-            f"arithmetic others. {measured if any(one.measured for one in floors) else ''}A line joins the "
-            f"sizes of one family; every panel has its own axes. {missing}{peaks.device}: {peaks.source}."
+            "Computed: the FLOPs of a pass over its floor, at the bytes of an eager pass; those under ideal "
+            "fusion are in the table of floors. A pass lies below the roof where memory bounds some of its "
+            f"operators and arithmetic others. {measured}A line joins the sizes of one family; every panel "
+            f"has its own axes. {missing}{peaks.device}: {peaks.source}."
         )
         name = f"roofline_{slug(peaks.device, size_text(case.res), 'px', case.batch)}"
         return saved(name, figure, title, caption)
@@ -73,24 +64,22 @@ def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """The roof of one precision, and every model at the bytes of one form."""
+    """The roof of one precision, and every model at the bytes of an eager pass."""
 
     axes: Axes
-    form: str
     floors: Sequence[PassFloor]
     styles: Mapping[str, Style]  # by family
 
     def place(self, one: PassFloor, seconds: float | None = None) -> Place:
         """The point of a pass at its floor, or at other seconds."""
-        x, seconds = one.intensity(self.form), seconds or one.seconds(self.form)
+        x, seconds = one.intensity("eager"), seconds or one.seconds("eager")
         assert x
         assert seconds
         return x, 2 * one.costs.macs / seconds
 
     @property
     def measured(self) -> list[tuple[PassFloor, Place]]:
-        """The point of the measurement, at the bytes of an eager pass."""
-        timed = [(one, one.measured) for one in self.floors if one.measured and self.form == "eager"]
+        timed = [(one, one.measured) for one in self.floors if one.measured]
         return [(one, self.place(one, measured.median_s)) for one, measured in timed]
 
     @property
@@ -143,15 +132,13 @@ class Panel:
         scale, unit = (1e12, "TFLOP/s") if flops_per_s >= 1e12 else (1e9, "GFLOP/s")
         number = f"{len(self.floors)} model{'s' if len(self.floors) > 1 else ''}"
         rates = f"{significant(flops_per_s / scale)} {unit}, {significant(bytes_per_s / 1e9)} GB/s"
-        axes.set_title(
-            f"{self.floors[0].precision}, {self.form}: {number}; {rates}", loc="left", fontsize=8.5
-        )
+        axes.set_title(f"{self.floors[0].precision}: {number}; {rates}", loc="left", fontsize=8.5)
         _tick(axes.xaxis, *axes.get_xlim(), 1.0)
         _tick(axes.yaxis, *axes.get_ylim(), scale)
         axes.grid(color="#e2e2e2", linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_xlabel(f"FLOP/byte of the whole pass, {self.form}")
-        axes.set_ylabel(unit)
+        axes.set_xlabel("FLOP/byte of the whole pass, eager (log)")
+        axes.set_ylabel(f"{unit} (log)")
 
     def label(self, figure: Figure) -> None:
         """Label families at their largest model, after the figure is laid out."""

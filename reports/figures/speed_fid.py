@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, label_points, new_figure, saved
+from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, label_points, lay_out, new_figure, saved
 
 MARKERS = "osD^v"  # by device
 
@@ -64,11 +64,12 @@ def draw(rows: Sequence[Row]) -> Drawing:
                 _mark("published", marker="o", markerfacecolor="white", markeredgecolor=OTHER),
                 *(_mark(device, marker=marker_of[device], color=OTHER) for device in devices),
             ],
-            loc="outside upper center",
+            loc="upper center",
             ncols=1 + len(devices),
             frameon=False,
             fontsize=8,
         )
+        lay_out(figure, left=0.6, top=0.35)
         label_points(figure, axes, labels, marks)
         return saved(
             "speed_fid",

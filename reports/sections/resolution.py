@@ -25,7 +25,7 @@ from bench.stats import power_law
 from bench.stats.power_law import Exponent
 from bench.tables.render import render
 from reports.claims.timed import timings
-from reports.figures.plots import STYLE, Drawing, colour_of, fullest, new_figure, saved
+from reports.figures.plots import STYLE, Drawing, colour_of, fullest, lay_out, new_figure, saved
 from reports.naming import order, slug
 
 MIB = 2**20
@@ -117,7 +117,7 @@ def curves(study: Study) -> tuple[Figure, str, str]:
     for i, cost in enumerate(shown):
         _panel(figure.add_subplot(grid[i // 2, i % 2]), study, cost)
     title = f"Growth with resolution: {study.setting}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    lay_out(figure, title, left=0.8, across=0.85, down=0.85)
     memory = f", memory is {_memory_method(study)}" if "memory" in shown else ""
     caption = (
         "Cost of one image against the side in pixels, log-log. Lines: fitted powers side^e, with the 95 % "

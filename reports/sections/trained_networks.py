@@ -13,7 +13,7 @@ from bench.records.base import Record
 from bench.records.probes import BANDS, CHANNELS, DEAD, SPECTRA, ChannelScores, Level, Probe, Spectrum, layers
 from bench.store.codec import newest
 from reports import objectives
-from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, new_figure, saved
+from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, lay_out, legend, new_figure, saved
 from reports.markdown import stamp, table
 from reports.naming import order
 
@@ -105,11 +105,11 @@ def _line(group: Sequence[A], at: int) -> dict[str, object]:
     }
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Draw one legend below all panels, in as many columns as fit."""
+def _legend(figure: Figure, axes: Axes) -> float:
+    """Draw one legend below all panels, in as many columns as fit; its height in inches."""
     handles, labels = axes.get_legend_handles_labels()
     columns = LEGEND_LETTERS // (max(map(len, labels)) + 8)
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(4, columns)), frameon=False)
+    return legend(figure, handles, max(1, min(4, columns)))
 
 
 # spectra
@@ -134,9 +134,9 @@ def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         panels[row][0].set_ylabel(what)
-    _legend(figure, panels[0][0])
     title = f"Spectral energy of the predicted noise, by level of noise: {about}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    below = _legend(figure, panels[0][0])
+    lay_out(figure, title, left=0.75, bottom=0.5 + below, across=0.2, down=0.25)
     caption = (
         "Mean squared Fourier coefficient in a band, 1 being standard normal noise at every frequency (grey "
         "line). Below the line a network predicts less noise of these frequencies than was added. The low "
@@ -200,9 +200,8 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
     for axes in (ranked, used):
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-    _legend(figure, ranked)
     title = f"Use of hidden channels: {about}"
-    figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
+    lay_out(figure, title, left=0.75, top=0.4, bottom=0.5 + _legend(figure, ranked), across=0.75)
     caption = (
         "A channel's score is the mean of max(0, value) over images, positions and levels of noise, at the "
         "input of the layer that contracts the hidden channels. Lower scores are drawn at "

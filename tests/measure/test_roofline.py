@@ -598,12 +598,10 @@ def test_no_two_families_of_the_zoo_look_the_same() -> None:
 def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
     (one,) = (one for one in floors.every_floor(PEAKS, [COSTS]) if one.precision == "fp32")
     drawn = new_figure(4.0, 4.0)
-    panel = figure.Panel(
-        axes=drawn.add_subplot(), form="fused", floors=[one], styles={"FCDM-*": ("black", "o")}
-    )
+    panel = figure.Panel(axes=drawn.add_subplot(), floors=[one], styles={"FCDM-*": ("black", "o")})
     panel.draw()
     low, high = panel.axes.get_ylim()
-    reached, roof = 11000 / 20, 1000  # FLOPs over the fused floor of 20 s, and the peak
+    reached, roof = 11000 / 45, 1000  # FLOPs over the eager floor of 45 s, and the peak
     assert 0.8 * reached < low < reached
     assert roof < high < 1.2 * roof
 
