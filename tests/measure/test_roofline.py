@@ -541,7 +541,7 @@ def test_a_table_is_cut_and_the_roofline_has_the_whole_zoo() -> None:
     known = [*(costs(model=name) for name in names), timed(90.0, model="Model-13")]
     text, drawings = section.section([*known, ceiling("matmul", 1000), ceiling("copy", 100)])
     svg = drawings[0].svg.decode()
-    assert ">fp32, eager: 14 models; " in svg
+    assert ">fp32: 14 models; " in svg
     assert all(f">{name}</text>" in svg for name in names)  # in the legend: too many for names in panels
     assert "Left out" not in drawings[0].picture.caption
     table = text.partition("### Floors")[2].partition("### Operators")[0]
@@ -603,7 +603,7 @@ def test_the_axes_of_a_roofline_are_those_of_its_points() -> None:
     low, high = panel.axes.get_ylim()
     reached, roof = 11000 / 45, 1000  # FLOPs over the eager floor of 45 s, and the peak
     assert 0.8 * reached < low < reached
-    assert roof < high < 1.2 * roof
+    assert roof < high < 1.25 * roof
 
 
 @pytest.mark.usefixtures("blank_figures")
