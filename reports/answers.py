@@ -6,7 +6,7 @@ processes do, and no interleaved comparison decides between them, the answer is 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.analysis import published_fid
 from bench.analysis.memory_fit import GIB
@@ -19,13 +19,20 @@ from bench.stats import processes
 from reports.claims import timed
 from reports.claims.timed import Measured, Timings
 from reports.markdown import gmacs, images, ratio_text, significant
-from reports.naming import family, order, size
+from reports.naming import COUNTED, MEASURED, PREDICTED, PUBLISHED, family, order, size
 from reports.selection import OUR_RULES, Evidence, latest
 
-FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for its speed"
+FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for the measured speed"
 STEP, MEMORY = "fastest training step", "least memory of training"
 OF_ROUNDS = "99 % intervals over processes"
 QUESTIONS = (FASTEST, LEANEST, QUALITY, STEP, MEMORY)
+
+
+class Cell(NamedTuple):
+    """Numbers of one status."""
+
+    status: str  # one of naming.STATUSES
+    text: str  # the numbers of the best models, with their intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +41,22 @@ class Answer:
 
     where: str  # device, px, batch, precision, switches; and the letter of size
     question: str  # one of QUESTIONS
-    best: tuple[str, ...]  # one model, or several between which nothing decides
-    text: str  # the best models with their numbers and intervals
-    status: str  # measured, counted, predicted, or two of published, measured and counted
+    best: tuple[str, ...]  # one model, or several: those that nothing separates, or of a frontier
+    cells: tuple[Cell, ...]
     among: tuple[str, ...]  # all models that were compared
     records: tuple[Record, ...]  # one for each of `among`
+
+    @property
+    def text(self) -> str:
+        """The best models by name."""
+        if self.question == QUALITY:
+            return ", then ".join(self.best)
+        first, *others = self.best
+        return f"cannot tell {first} from {', '.join(others)}" if others else first
+
+    def number(self, status: str) -> str:
+        """The text of a status; blank without one."""
+        return dict(self.cells).get(status, "")
 
 
 def answers(evidence: Evidence, timings: Timings, records: Sequence[Record]) -> list[Answer]:
@@ -57,8 +75,8 @@ def answers(evidence: Evidence, timings: Timings, records: Sequence[Record]) -> 
         found.append(_fastest(where, FASTEST, group, timings))
         found += _leanest(where, [one.case.model for one in group], res, evidence)
         costs = {one.case.model: one.median_s for one in group}
-        words = {one.case.model: f"{images(one)} images/s" for one in group}
-        found += _quality(where, res, costs, words, {one.case.model: one for one in group})
+        speeds = {one.case.model: images(one) for one in group}
+        found += _quality(where, res, costs, speeds, "images/s", {one.case.model: one for one in group})
     steps = [r for r in records if isinstance(r, Throughput) and r.case.work == "training"]
     for (setting, res, letters), group in _by_setting(latest(steps)).items():
         found.append(_fastest(_where(setting, res, letters), STEP, group, None))
@@ -92,10 +110,10 @@ def _where(setting: Setting, res: Size, letters: str) -> str:
 def _fastest(where: str, question: str, group: Sequence[Throughput], timings: Timings | None) -> Answer:
     ranked = sorted(group, key=lambda one: (-one.images_per_s, order(one.case.model)))
     best = [*ranked[:1], *(one for one in ranked[1:] if not _is_slower(one, ranked[0], timings))]
-    text = _listed(f"{one.case.model} {images(one)} images/s" for one in best)
+    numbers = {one.case.model: images(one) for one in best}
     return Answer(
-        where=where, question=question, best=tuple(one.case.model for one in best), text=text,
-        status="measured", **_among(ranked),
+        where=where, question=question, best=tuple(numbers),
+        cells=(Cell(MEASURED, f"{_listed(numbers)} images/s"),), **_among(ranked),
     )  # fmt: skip
 
 
@@ -140,6 +158,10 @@ class _Rounds:
             return "1"
         return ratio_text(self.ratios[name].value, self.ratios[name].interval)
 
+    @property
+    def unit(self) -> str:
+        return f"times the speed of {self.reference}, {OF_ROUNDS}"
+
     def record(self, name: str) -> Record:
         of_reference = next(iter(self.ratios.values()))
         return self.ratios.get(name, of_reference).records[-1]
@@ -165,13 +187,12 @@ def _rounds(setting: Setting, res: Size, names: Sequence[str], timings: Timings)
 
 
 def _first_of_rounds(where: str, rounds: _Rounds) -> Answer:
-    listed = _listed(f"{name} {rounds.text(name)}" for name in rounds.best)
+    listed = _listed({name: rounds.text(name) for name in rounds.best})
     return Answer(
         where=where,
         question=FASTEST,
         best=tuple(rounds.best),
-        text=f"{listed} times the speed of {rounds.reference}, {OF_ROUNDS}",
-        status="measured",
+        cells=(Cell(MEASURED, f"{listed} {rounds.unit}"),),
         among=tuple(rounds.ranked),
         records=tuple(map(rounds.record, rounds.ranked)),
     )
@@ -179,9 +200,9 @@ def _first_of_rounds(where: str, rounds: _Rounds) -> Answer:
 
 def _quality_of_rounds(where: str, rounds: _Rounds, res: Size) -> list[Answer]:
     costs = {name: 1 / rounds.speed(name) for name in rounds.ranked}
-    words = {name: f"{rounds.text(name)} times the speed of {rounds.reference}" for name in rounds.ranked}
+    speeds = {name: rounds.text(name) for name in rounds.ranked}
     records = {name: rounds.record(name) for name in rounds.ranked}
-    return _quality(where, res, costs, words, records, f", {OF_ROUNDS}")
+    return _quality(where, res, costs, speeds, rounds.unit, records)
 
 
 def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -> list[Answer]:
@@ -190,9 +211,8 @@ def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -
         return []
     ranked = sorted(counts, key=lambda one: (one.macs_per_image, order(one.case.model)))
     best, name = ranked[0], ranked[0].case.model
-    text = f"{name} {gmacs(best.macs_per_image)} GMACs, {best.params / 1e6:.1f} M parameters"
-    found = Answer(where=where, question=LEANEST, best=(name,), text=text, status="counted", **_among(ranked))
-    return [found]
+    cell = Cell(COUNTED, f"{gmacs(best.macs_per_image)} GMACs, {best.params / 1e6:.1f} M parameters")
+    return [Answer(where=where, question=LEANEST, best=(name,), cells=(cell,), **_among(ranked))]
 
 
 def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
@@ -209,9 +229,9 @@ def _quality(
     where: str,
     res: Size,
     costs: Mapping[str, float],
-    words: Mapping[str, str],
+    speeds: Mapping[str, str],
+    unit: str,
     records: Mapping[str, Record],
-    end: str = "",
 ) -> list[Answer]:
     """The models of which no other one has both a lower published FID and a shorter pass."""
     fids: dict[str, float] = {}
@@ -226,8 +246,10 @@ def _quality(
             where=where,
             question=QUALITY,
             best=tuple(best),
-            text=", then ".join(f"{model} FID {fids[model]:.2f} at {words[model]}" for model in best) + end,
-            status="published FID, measured speed",
+            cells=(
+                Cell(PUBLISHED, f"FID {_listed({model: f'{fids[model]:.2f}' for model in best})}"),
+                Cell(MEASURED, f"{_listed({model: speeds[model] for model in best})} {unit}"),
+            ),
             among=tuple(fids),
             records=tuple(records[model] for model in fids),
         )
@@ -253,17 +275,18 @@ def _least_memory(group: Sequence[Memory]) -> Answer:
     best, predicted = ranked[0], ranked[0].case.is_predicted
     letters = size(best.case.model)
     device = "any GPU" if predicted else best.environment.device
-    text = f"{best.case.model} {significant(best.peak_bytes / GIB)} GiB"
+    text = f"{significant(best.peak_bytes / GIB)} GiB"
     return Answer(
         where=f"{device}, {best.case.settings}" + (f", size {letters}" if letters else ""),
         question=MEMORY,
         best=(best.case.model,),
-        text=text + (" of live tensors" if predicted else ""),
-        status="predicted" if predicted else "measured",
+        cells=(Cell(PREDICTED, f"{text} of live tensors") if predicted else Cell(MEASURED, text),),
         **_among(ranked),
     )
 
 
-def _listed(parts: Iterable[str]) -> str:
-    first, *others = parts
-    return f"cannot tell {first} from {', '.join(others)}" if others else first
+def _listed(numbers: Mapping[str, str]) -> str:
+    """The number of one model, or those of several with their names."""
+    if len(numbers) == 1:
+        return next(iter(numbers.values()))
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())

@@ -1,4 +1,4 @@
-"""Families, sizes and order of models from their published names."""
+"""Families, sizes and order of models from their published names; the statuses of numbers."""
 
 import hashlib
 import re
@@ -8,6 +8,8 @@ from models.registry import ENTRIES, REFERENCES, SIZES, family_place, size_place
 
 COLOURS = {name: entry.color for name, entry in ENTRIES.items() if entry.color}
 OTHER = "#666666"  # colour of families without their own
+MEASURED, COUNTED, PREDICTED, PUBLISHED = "measured", "counted", "predicted", "published"
+STATUSES = (MEASURED, COUNTED, PREDICTED, PUBLISHED)  # of numbers, in the order of rows and columns
 _NAME = re.compile(rf"([^@]+?)-({'|'.join(SIZES)})\b")
 
 

@@ -11,7 +11,7 @@ from reports.claims.timed import Timings, timings
 from reports.conditions import command, counted_line, per_image, setting_line
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
-from reports.naming import dit_of, order
+from reports.naming import STATUSES, dit_of, order
 from reports.published import measured_ratio
 from reports.selection import OUR_RULES, Evidence, Timing, gather
 
@@ -67,7 +67,11 @@ def answers(found: Sequence[Answer]) -> str:
         "where": [one.where for one in shown],
         "question": [one.question for one in shown],
         "answer": [one.text for one in shown],
-        "status": [one.status for one in shown],
+        **{
+            f"number, {status}": texts
+            for status in STATUSES
+            if any(texts := [one.number(status) for one in shown])
+        },
         "among": [str(len(one.among)) for one in shown],
     }
     rest = f"\n\n{len(found) - len(shown)} more are in report.html." if len(found) > len(shown) else ""
@@ -75,7 +79,8 @@ def answers(found: Sequence[Answer]) -> str:
         "Each row compares models of one size under one setting; *among*: how many. "
         f"{BRACKETS}; multiples of a speed have 99 % intervals, from interleaved rounds. † marks a case "
         "whose time budget ended before the interval was as narrow as requested. *Best published "
-        "FID for its speed*: no other model has both a lower published FID and a shorter pass. "
+        "FID for the measured speed*, from the two numbers of its row: no other model has both a lower "
+        "FID and a shorter pass. "
         "*Cannot tell*: the difference is within the spread between processes, or the "
         "interleaved comparison has no verdict."
     )

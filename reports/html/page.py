@@ -24,9 +24,9 @@ from models.registry import ENTRIES
 from reports.answers import Answer
 from reports.claims.verdicts import Finding
 from reports.html import board, table
-from reports.html.rows import QUANTITIES, STATUSES, Row, of_records, of_tables
+from reports.html.rows import QUANTITIES, Row, of_records, of_tables
 from reports.markdown import BRACKETS
-from reports.naming import COLOURS, OTHER, family, order
+from reports.naming import COLOURS, OTHER, STATUSES, family, order
 
 FILE = "report.html"
 FOLDER = Path(__file__).parent

@@ -14,11 +14,8 @@ from bench.records.base import COUNTS, MEMORY, SPEED, TRAINING, Record, size_tex
 from bench.records.comparison import Comparison
 from bench.stats import ratios
 from bench.tables.numbers import rounded
-from reports.naming import family
+from reports.naming import COUNTED, MEASURED, PREDICTED, PUBLISHED, family
 from reports.selection import latest
-
-MEASURED, COUNTED, PREDICTED, PUBLISHED = "measured", "counted", "predicted", "published"
-STATUSES = (MEASURED, COUNTED, PREDICTED, PUBLISHED)  # in the order of rows
 
 
 @dataclass(frozen=True, kw_only=True)
