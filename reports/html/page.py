@@ -34,7 +34,7 @@ CHUNK = 64  # records that are packed together and unpacked at once
 LIBRARIES = ("d3.min.js", "plot.umd.min.js", "tabulator.min.js")
 CARDS, MOST_CARDS = 9, 60  # settings of answers in view, and on the page: the rest is folded
 DIGITS = 4  # significant digits of floating-point numbers in packed records
-SAMPLES = (24, 100)  # of one kind in a packed record, evenly spaced: at least and at most, by their number
+SAMPLES = (24, 100)  # entries of a list in a packed record, evenly spaced: at least and at most
 TOTAL = 300_000  # samples that the page has room for
 
 
@@ -45,7 +45,8 @@ def render(
     found: Sequence[Finding],
     predictions: Sequence[Row] = (),
 ) -> str:
-    """The page of distinct records, oldest first; the same records give the same bytes."""
+    """The page of distinct records; the same records give the same bytes."""
+    records = sorted(records, key=lambda one: (one.case.kind, one.name, one.age))  # equal ones pack best
     ids = board.record_ids(records)
     measured = of_records(records)
     printed = of_tables(load.tables())
@@ -83,6 +84,7 @@ def render(
             {
                 "styles": _styles({row.model for row in rows}),
                 "chunk": CHUNK,
+                "most": most,
                 "quantities": list(map(asdict, QUANTITIES)),
             }
         ),
@@ -220,14 +222,14 @@ _PLAIN = {str, int, bool, type(None)}
 
 
 def _short(value: Any, most: int) -> Any:  # noqa: ANN401 - JSON
-    """A record as JSON: numbers to DIGITS significant digits, and at most so many samples of a kind."""
+    """A record as JSON: numbers to DIGITS significant digits, and at most so many entries of a list."""
     cls: Any = type(value)
     if cls in _PLAIN:
         return value
     if cls is float:
         return float(f"{value:.{DIGITS}g}")
     if cls in (list, tuple):
-        if len(value) > most and isinstance(value[0], int | float):
+        if len(value) > most:
             value = [value[round(i * (len(value) - 1) / (most - 1))] for i in range(most)]
         return [inner if type(inner) in _PLAIN else _short(inner, most) for inner in value]
     found = {name: getattr(value, name) for name in _fields(cls)}

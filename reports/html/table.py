@@ -17,9 +17,8 @@ def body(rows: Sequence[Row], names: Mapping[int, str], anchors: Mapping[int, Se
 
 def _line(row: Row, name: str, anchors: Sequence[str]) -> str:
     tag = f' id="{name}"' if name else ""
-    tag += f' data-n="{row.place}" data-v="{row.view}"'
+    tag += f' data-n="{row.place} {row.view}{"" if row.is_newest else " old"}"'
     tag += f' data-o="{_escaped(row.other)}"' if row.other else ""
-    tag += "" if row.is_newest else ' class="old"'
     links = "".join(f'<a id="{_escaped(anchor)}"></a>' for anchor in anchors)
     numbers: list[str] = []
     for one in QUANTITIES:

@@ -29,7 +29,8 @@ function read() {
 function rowOf(text, at) {
   const [tag, ...cells] = text.split("<td>");
   const of = Object.fromEntries([...tag.matchAll(/([\w-]+)="([^"]*)"/g)].map(([, name, value]) => [name, plain(value)]));
-  const row = { at, n: +of["data-n"], view: of["data-v"], other: of["data-o"] || "", old: of.class === "old" };
+  const [n, view, old] = of["data-n"].split(" ");
+  const row = { at, n: +n, view, other: of["data-o"] || "", old: old === "old" };
   for (const [, id] of cells[0].matchAll(/<a id="([^"]*)"/g)) anchors.set(plain(id), row);
   heads.forEach(({ key }, i) => { row[key] = plain(i ? cells[i] : cells[0].slice(cells[0].lastIndexOf(">") + 1)); });
   row.date = row.date.split("\n")[0];
@@ -91,7 +92,7 @@ async function open(row) {
   if (found.notes.length) body.append(element("h4", {}, "Notes"), element("ul", { class: "notes" }, ...found.notes.map((note) => element("li", {}, note))));
   const environment = Object.entries(found.environment).filter(([, value]) => value !== "");
   if (environment.length) body.append(element("h4", {}, "Environment"), listed(environment));
-  body.append(element("h4", {}, "Record"), element("pre", {}, JSON.stringify(found.record, null, 1)));
+  body.append(element("h4", {}, `Record; lists of more than ${settings.most} entries are shortened`), element("pre", {}, JSON.stringify(found.record, null, 1)));
   dialog.scrollTop = 0;
 }
 $("#record").addEventListener("click", (event) => { if (event.target === event.currentTarget) event.target.close(); });
