@@ -9,7 +9,7 @@ from baselines import load
 from baselines.claims import Claim
 from baselines.published import Remark
 from bench.records.base import Environment, Record
-from reports.claims import figure, libraries, limits, words
+from reports.claims import figure, libraries, limits, steps, words
 from reports.claims.commands import commands
 from reports.claims.figure import PARTS, macs_ratio
 from reports.claims.timed import Measured
@@ -171,6 +171,7 @@ def _part(
 ) -> list[str]:
     remarks = load.remarks()
     touching = {one.claim.id: _remarks(one.claim, remarks) for one in of}
+    behind = [one.records for one in of]
     columns: Columns = {
         "claim": [words.claim_text(one) for one in of],
         "paper": [f"{one.claim.paper}, {one.claim.where}{_marks(touching[one.claim.id])}" for one in of],
@@ -202,18 +203,25 @@ def _part(
             columns["matrix products and convolutions, GFLOP/s"] = [
                 libraries.text(one.measured, rates) for one in of
             ]
+        if "training steps/s" in quantities:
+            expected = [steps.predicted(one.claim, records) for one in of]
+            columns["predicted, not measured"] = [one.text for one in expected]
+            behind = [(*one.records, *more.records) for one, more in zip(of, expected, strict=True)]
         columns["other settings"] = [_range(one) for one in of]
         ratios = [macs_ratio(evidence, one) for one in of]
         columns["ratio of MACs"] = [BLANK if ratio is None else significant(ratio, 3) for ratio in ratios]
     columns["verdict"] = [words.verdict_text(one) for one in of]
     shown = {head: cells for head, cells in columns.items() if set(cells) - {BLANK}}
-    parts = [markdown(shown, [one.records for one in of])]
+    parts = [markdown(shown, behind)]
     if "training steps/s" in quantities:
         parts.append(
             "Steps a second are those of one GPU of the published type with its share of the batch, "
             "checkpointing on, without averaging gradients across GPUs. They are judged if they were "
             "measured twice (the same command with --force), or with a bench.scaling --work training "
-            "of that device and precision."
+            "of that device and precision. A prediction adds the update of AdamW and the EMA, and leaves out "
+            "loading data and averaging gradients; it needs operator costs of the step, which "
+            "`python -m bench.project --work training --checkpointing on --out` records. A claim on training "
+            "time is one on the mean over a whole run. Steps to an FID are not predicted."
         )
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:

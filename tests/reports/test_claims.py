@@ -24,13 +24,14 @@ from bench.stats import power_law
 from models.registry import find
 from reports.__main__ import main
 from reports.claims import page as claims
-from reports.claims import timed, verdicts
+from reports.claims import steps, timed, verdicts
 from reports.claims.commands import commands
 from reports.claims.verdicts import FAILS, HOLDS, NEARLY, OPEN, UNCOUNTED, UNMEASURED, Finding
 from reports.naming import family
 from tests.records.examples import (
     COMPARISON,
     ENVIRONMENT,
+    MEMORY,
     OPERATORS,
     THROUGHPUT,
     TIMES,
@@ -216,6 +217,21 @@ def test_every_claim_names_a_command_that_its_parser_takes(claim: Claim) -> None
     python, flag, module, *arguments = shlex.split(*texts)
     assert (python, flag) == ("python", "-m")
     importlib.import_module(module).parser().parse_args(arguments)
+
+
+def test_steps_a_second_are_predicted_from_operator_costs() -> None:
+    claim = CLAIMS["fcdm-steps-per-s-256"]
+    key = {"model": "FCDM-XL", "batch": 64, "precision": "fp32", "work": "training"}
+    part = replace(OPERATORS.parts[0], macs=10**15)
+    costs = replace(OPERATORS, case=replace(OPERATORS.case, **key), parts=(part,))
+    memory = replace(MEMORY, case=replace(MEMORY.case, **key))
+    found = steps.predicted(claim, [costs, memory])
+    value, low, high = map(float, re.findall(r"[\d.]+", found.text)[:3])
+    assert low < value < high <= 82.6e12 / (2 * 2e15)  # twice, as the block is recomputed
+    assert " in fp32, " in found.text
+    assert found.text.endswith(" in torch-default (RTX 4090)")
+    assert [record.case.kind for record in found.records] == ["operators"]
+    assert steps.predicted(claim, []).text == "no: operator costs of this step are not recorded"
 
 
 def test_a_cell_is_named_by_its_row_and_other_cells_of_the_row() -> None:

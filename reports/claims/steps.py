@@ -1,0 +1,41 @@
+"""Training steps a second that claims state, predicted for their GPUs; predictions give no verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from baselines.claims import Claim
+from bench.analysis import roofline
+from bench.analysis.projection.formula import with_recomputation
+from bench.analysis.projection.passes import pass_key
+from bench.analysis.projection.published import GPU
+from bench.records.base import Record
+from reports.markdown import BLANK, significant
+from reports.sections.projection import calibrated
+
+PRECISIONS = ("fp32", "torch-default")  # possible meanings of a printed fp32, or of nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedSteps:
+    """The prediction for one claim, or the reason why there is none."""
+
+    text: str
+    records: tuple[Record, ...] = ()
+
+
+def predicted(claim: Claim, records: Sequence[Record]) -> PredictedSteps:
+    """Steps a second of one GPU at its share of the batch, with checkpointing, and their nominal interval."""
+    if claim.quantity != "training steps/s":
+        return PredictedSteps(text=BLANK)
+    costs, made, _ = calibrated(records)
+    batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
+    peaks = roofline.of_gpu(GPU if GPU.startswith(gpu) else gpu)
+    work = costs.work(pass_key(claim.model, claim.sizes[0], batch, "fp32", "training"))
+    if work is None:
+        return PredictedSteps(text="no: operator costs of this step are not recorded")
+    texts = []
+    for precision in PRECISIONS:
+        found = made.predict(with_recomputation(work), peaks, precision)
+        value, *interval = (significant(1 / s) for s in (found.seconds, found.high_s, found.low_s))
+        texts.append(f"{value} [{', '.join(interval)}] in {precision}")
+    return PredictedSteps(text=f"{', '.join(texts)} ({peaks.device})", records=(work,))
