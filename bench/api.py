@@ -79,7 +79,7 @@ def load(*patterns: str | Path) -> Records:
     """
     found = Records()
     for pattern in map(str, patterns):
-        paths = sorted(glob(pattern, recursive=True))
+        paths = [pattern] if Path(pattern).exists() else sorted(glob(pattern, recursive=True))
         if not paths:
             raise ValueError(f"{pattern}: no such file")
         for path in paths:
@@ -95,6 +95,8 @@ def _run(
     command = importlib.import_module(f"bench.{name}")
     parser: cli.Parser = command.parser()
     parser.raises = True
+    if unfit := {"model", "models", "help"} & given.keys():
+        raise ValueError(f"{name}: takes no {', '.join(sorted(unfit))}; models are given without a keyword")
     named = {"models" if name == "versus" else "model": list(models)}
     words = {option.replace("_", "-"): _word(value) for option, value in given.items() if value is not None}
     device = ["--device", str(words.pop("device"))] if "device" in words else []

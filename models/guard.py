@@ -41,10 +41,11 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
     Raises:
         UsersCodeError: for every exception but an interrupt, SystemExit included.
     """
-    streams = sys.stdout, sys.stderr
+    streams, words = (sys.stdout, sys.stderr), sys.argv
     restore = remember()
     modules, names = dict(sys.modules), dict(vars(builtins))
     sys.stdout = sys.stderr  # what it prints is no table
+    sys.argv = words[:1]  # the options of this command are none of its own
     try:
         with warnings.catch_warnings():
             yield
@@ -60,6 +61,7 @@ def users_code(name: str, call: str = "") -> Iterator[None]:
             else stream
             for number, stream in enumerate(streams, start=1)
         )
+        sys.argv = words
         sys.modules.update(modules)
         vars(builtins).update(names)
         restore()

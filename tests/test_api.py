@@ -7,6 +7,7 @@ import pytest
 
 from bench import api
 from bench.records.counts import MacCount
+from bench.store import codec
 from tests.records import examples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,11 +48,23 @@ def test_every_kind_of_record_has_rows() -> None:
         ({"nonsense": 1}, "unrecognized arguments: --nonsense"),
         ({"model_args": {"depth": 1}}, "--model-args: apply to models of your own"),
         ({"out": "counts.csv"}, "out: must end in .jsonl"),
+        ({"out": "a\0b.jsonl"}, "cannot be written: embedded null byte"),
+        ({"model": "DiT-S/2"}, "flops: takes no model; models are given without"),
+        ({"help": True}, "flops: takes no help"),
     ],
 )
 def test_what_a_command_refuses_is_a_value_error(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         api.flops("FCDM-S", **options)  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_files_are_loaded_by_any_name_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].jsonl"
+    path.write_text(codec.to_line(examples.COUNT))
+    assert api.load(path) == [examples.COUNT]
+    for other, message in ((tmp_path, "is a folder"), (tmp_path / "b*", "no such file")):
+        with pytest.raises(ValueError, match=message):
+            api.load(other)
 
 
 def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,8 @@ def arguments(model: nn.Module, *, conditional: bool = True) -> Mapping[str, str
         raise UnfitError(f"{signature} needs {', '.join(others)}, none of x, t, y; known are {known}")
     if not {"x", "t"} <= set(found.values()):
         return None  # the call says what is wrong
+    if conditional and len(named) < len(parameters) and "y" not in found.values():
+        found["y"] = "y"  # in **kwargs, as releases pass model_kwargs
     by_place = [found.get(p.name) for p in named[:3] if p.kind is not p.KEYWORD_ONLY]
     return None if by_place == ["x", "t", "y"] else found
 

@@ -111,7 +111,8 @@ os.environ["OMP_NUM_THREADS"] = "7"
 os.chdir("/")
 time.perf_counter = lambda: 0.0
 print("text")
-import builtins, signal
+import argparse, builtins, signal
+argparse.ArgumentParser().parse_args()
 builtins.open = signal.signal(signal.SIGALRM, lambda *_: 1 / 0)
 signal.setitimer(signal.ITIMER_REAL, 600)
 torch.backends.mkldnn.enabled = False
@@ -128,7 +129,7 @@ def test_global_state_that_users_code_changes_is_restored(
     def state() -> tuple[object, ...]:
         torch_state = torch.get_default_dtype(), torch.get_num_threads(), torch.empty(0).device
         process = open, signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0] > 0
-        kernels = torch.backends.mkldnn.enabled, sys.modules["torch"]
+        kernels = torch.backends.mkldnn.enabled, sys.modules["torch"], sys.argv[:]
         return (
             *torch_state,
             *process,
@@ -141,6 +142,7 @@ def test_global_state_that_users_code_changes_is_restored(
 
     (tmp_path / "net_changes.py").write_text(CHANGES)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench.flops", "--model", "net_changes:Tiny"])
     before = state()
     assert run(flops.main, "--model", "net_changes:Tiny", "--res", "64", "--format", "csv") == 0
     assert state() == before

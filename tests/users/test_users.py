@@ -166,6 +166,8 @@ CONSTRUCTORS = """
         def forward(self, x, t): return super().forward(x, t)
     class Text(Returns):
         def forward(self, x, t, encoder_hidden_states): return self.head(x)
+    class Kwargs(Returns):
+        def forward(self, x, t, **kwargs): return self.head(x + kwargs["y"].clamp(0, 0)[:, None, None, None])
     class Opaque(Returns):
         def forward(self, a, b, c): return self.head(a)
     class Keywords(Returns):
@@ -227,6 +229,7 @@ def test_what_cannot_be_called_is_one_line(net: str, factory: str, message: str)
         ("Named", ["called with sigma=t, noisy=x, cls=y", "['sample'] of its output is the sample"]),
         ("Swapped", ["called with x=x, y=y, t=t"]),
         ("Without", ["called with x=x, t=t, without labels"]),
+        ("Kwargs", ["called with x=x, t=t, y=y"]),
         ("Opaque", []),
         ("Keywords", ["called with hidden_states=x, timestep=t, class_labels=y"]),
         ("Structured", [".prediction of its output is the sample"]),
