@@ -17,13 +17,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
-from bench.machine import torchrun
 from bench.records.base import StoreError
 from bench.tables.text import message
 from models.guard import UsersCodeError, describe, exits_refused
 
 THREADS_S = 5.0  # for threads of a user's code to end by themselves
-PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
 DEBUG = "--debug"
 # errors of a write without a file name: of the standard output, as files are written by bench.store
 _OF_WRITING = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
@@ -70,22 +68,18 @@ def leave_threads(code: int) -> None:
         if thread.is_alive():
             with suppress(OSError, ValueError, AttributeError):
                 sys.stdout.flush()
-            _print(f"a thread of the model's code still runs after {THREADS_S:g} s: {thread.name}; left")
+            print_error(f"a thread of the model's code still runs after {THREADS_S:g} s: {thread.name}; left")
             os._exit(code)
 
 
 def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
-    if (reason := torchrun.why_unreadable()) is not None:
-        _print(f"{parser.prog}: {reason}")
-        return 2
     try:
         with _signals(), exits_refused():
             return _run(parser, body, given)
     except KeyboardInterrupt as ended:
         number = ended.number if isinstance(ended, _Ended) else signal.SIGINT
-        if not torchrun.local_rank():  # interrupted in all processes; the first one prints it
-            _print(f"{parser.prog}: {_name(number)}; what was recorded is kept")
+        print_error(f"{parser.prog}: {_name(number)}; what was recorded is kept")
         return 128 + number
 
 
@@ -117,17 +111,7 @@ def _run_body(body: Callable[[argparse.Namespace], int], args: argparse.Namespac
 
 
 def print_error(line: str) -> None:
-    """Print the error that ends a command, once under torchrun.
-
-    The first process on a machine prints it, and torchrun then ends the others. A process that is still
-    running after PATIENCE_S failed alone and prints its own error.
-    """
-    if torchrun.local_rank():
-        time.sleep(PATIENCE_S)
-    _print(line)
-
-
-def _print(line: str) -> None:
+    """Print one line on stderr, without control characters."""
     with suppress(OSError, ValueError, AttributeError):  # no stderr to print on: the exit code remains
         print(message(line), file=sys.stderr, flush=True)
 
