@@ -1,4 +1,4 @@
-"""The table and the plot of README.md, made from the papers' tables and the records of the suite.
+"""The table and the plot of README.md, from the papers' tables and the suite's records; docs/commands.md.
 
 python -m reports.readme
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from baselines import load
 from bench.analysis.settings import Setting
+from bench.cli.commands import commands
 from bench.records.base import Record
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
@@ -23,6 +24,7 @@ from reports.selection import gather
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+COMMANDS = ROOT / "docs" / "commands.md"
 PLOT = ROOT / "reports" / "example" / "speed_fid.svg"
 START, END = "<!-- table: python -m reports.readme -->", "<!-- end of the table -->"
 MODELS = (*compared("S"), *compared("XL"))
@@ -148,8 +150,15 @@ def conditions(records: Sequence[Record], by_device: ByDevice) -> str:
     return text + ". The ratios are those of these CPUs: no GPU is measured yet."
 
 
-def block(records: Sequence[Record]) -> str:
-    return f"{START}\n{table(records)}\n{END}"
+def commands_table() -> str:
+    """Every command with its page and its purpose, from the docstrings."""
+    listed = commands()
+    links = [f"[`python -m bench.{name}`]({name}.md)" for name in listed]
+    return markdown({"command": links, "purpose": [*listed.values()]})
+
+
+def block(text: str) -> str:
+    return f"{START}\n{text}\n{END}"
 
 
 def suite_records() -> list[Record]:
@@ -157,11 +166,11 @@ def suite_records() -> list[Record]:
 
 
 def main() -> None:
-    """Write the table into README.md, and the plot beside it."""
+    """Write the tables into README.md and docs/commands.md, and the plot."""
     records = suite_records()
-    text = README.read_text(encoding="utf-8")
-    head, _, rest = text.partition(START)
-    README.write_text(head + block(records) + rest.partition(END)[2], encoding="utf-8")
+    for path, made in ((README, table(records)), (COMMANDS, commands_table())):
+        head, _, rest = path.read_text(encoding="utf-8").partition(START)
+        path.write_text(head + block(made) + rest.partition(END)[2], encoding="utf-8")
     PLOT.write_bytes(speed_fid.draw(rows(records, measured(records))).svg)
 
 
