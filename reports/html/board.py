@@ -122,10 +122,9 @@ def _rule(claim: Claim) -> str:
     if claim.quantity in COUNTS:
         least, most = claim.bounds
         low, high = claim.value * (1 - COUNT_BAND), claim.value * (1 + COUNT_BAND)
-        return (
-            f"Counted: holds from {least:.4g} to {most:.4g}, which round to the printed digits; "
-            f"nearly holds from {low:.4g} to {high:.4g}."
-        )
+        holds = f"Counted: holds from {least:.4g} to {most:.4g}, which round to the printed digits"
+        wider = least <= low and high <= most  # few printed digits
+        return f"{holds}." if wider else f"{holds}; nearly holds from {low:.4g} to {high:.4g}."
     return (
         f"Measured: holds if the whole interval lies from {low:.4g} to {high:.4g} ({100 * BAND:.0f} %, or "
         "the printed digits), does not hold if all of it lies outside; else: cannot tell."

@@ -132,7 +132,8 @@ def _pairs(record: Comparison, row: Row) -> list[Row]:
     for (against, other), (arm, model) in combinations(enumerate(record.arms), 2):
         interval = ratios.ratio_interval(record, arm, against)
         verdict = ratios.why_refused(record, arm, against) or ratios.verdict(interval, record.margin)
-        settings = ", ".join(filter(None, (f"over {other}", row.settings)))
+        among = f"among {len(record.arms)}" if len(record.arms) > 2 else ""
+        settings = ", ".join(filter(None, (f"over {other}", among, row.settings)))
         one = replace(row, model=model, settings=settings, result=verdict, other=other, interval=interval)
         one.numbers = {"ratio": record.ratio(arm, against)}
         found.append(one)

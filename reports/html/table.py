@@ -23,8 +23,8 @@ def _line(row: Row, name: str, anchors: Sequence[str]) -> str:
     numbers: list[str] = []
     for one in QUANTITIES:
         numbers += [row.text(one.key)] + [_interval(row)] * (one.key == "rate")
-    cells = (row.model, row.what, row.status, row.res, row.batch, row.precision, *numbers)
-    texts = map(_escaped, (*cells, row.device, row.settings, row.result, row.date))
+    cells = (row.model, row.device, row.what, row.status, row.res, row.batch, row.precision, row.settings)
+    texts = map(_escaped, (*cells, *numbers, row.result, row.date))
     return f"<tr{tag}><td>{links}{'<td>'.join(texts)}"
 
 

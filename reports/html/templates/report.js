@@ -38,7 +38,7 @@ function rowOf(text, at) {
   return row;
 }
 const numeric = (text) => (text === "" ? null : Number.parseFloat(text));
-const colour = (model) => { const [of] = settings.styles[model]; return `light-dark(${of}, color-mix(in oklab, ${of} 62%, white))`; };
+const colour = (model) => { const [of] = settings.styles[model]; return `light-dark(${of}, color-mix(in oklab, ${of} 76%, white))`; };
 
 // records, unpacked when one is opened
 const chunks = $$("script.chunk");
@@ -104,7 +104,7 @@ const allowed = (row) => (view === "all" || row.view === view) && (!row.old || $
 const inView = (key) => (key === "interval" ? view === "all" || view === "speed" : !quantities.has(key) || view === "all" || quantities.get(key).views.includes(view));
 const texts = new Set(["model", "what", "status", "device", "res", "batch", "precision", "settings", "result"]);
 const lists = new Set(["what", "status", "device", "res", "batch", "precision"]);
-const widths = { model: 132, what: 132, status: 124, device: 180, res: 92, batch: 110, precision: 136, settings: 190, result: 240, interval: 150, date: 112 };
+const widths = { model: 128, what: 130, status: 108, device: 168, res: 70, batch: 84, precision: 108, settings: 140, rate: 104, result: 240, interval: 140, date: 112 };
 const menu = [
   { label: "Pin or unpin", action: (_, column) => column.updateDefinition({ frozen: !column.getDefinition().frozen }) },
   { label: "Hide", action: (_, column) => column.hide() },
@@ -271,7 +271,7 @@ function name(svg, points, front) {
   const taken = points.map((p) => { const [x, y] = at(p); return [x - 6, y - 6, x + 6, y + 6]; });
   const layer = d3.select(svg).append("g").attr("text-anchor", "start").attr("font-size", 11.5).attr("paint-order", "stroke").attr("stroke", "var(--card)").attr("stroke-width", 3.5).attr("fill", "var(--ink)").attr("pointer-events", "none");
   points.forEach((p, i) => {
-    const [x, y] = at(p), width = 6.6 * p.model.length;
+    const [x, y] = at(p), width = (front.has(p) ? 8.2 : 7) * p.model.length;
     for (const [dx, dy] of [[-width / 2, -10], [10, 4], [-width - 10, 4], [-width / 2, 19], [8, -9], [-width - 8, -9], [8, 16], [-width - 8, 16]]) {
       const box = [x + dx, y + dy - 10, x + dx + width, y + dy + 2];
       if (box[2] > svg.width.baseVal.value || box[0] < 58) continue;
@@ -374,20 +374,27 @@ function pair() {
     const interval = row.interval ? row.interval.split(" to ").map(flip) : [];
     if (!straight) interval.reverse();
     const verdict = straight ? row.result : ({ faster: "slower", slower: "faster" })[row.result] || row.result;
-    body.push({ row, cells: ["speed ratio, interleaved", [row.device, `${row.res} px`, `batch ${row.batch}`, row.precision].join(", "), row.status, "", "", `${flip(row.ratio)}${interval.length ? ` [${interval.join(", ")}]` : ""}`, verdict] });
+    const settings = row.settings.replace(`over ${row.other}`, "").replace(/^, /, "");
+    const where = [row.device, `${row.res} px`, `batch ${row.batch}`, row.precision, settings, row.date].filter(Boolean).join(", ");
+    body.push({ both: true, rows: [, , , , , row], cells: ["speed ratio, interleaved", where, row.status, "", "", `${flip(row.ratio)}${interval.length ? ` [${interval.join(", ")}]` : ""}`, verdict] });
   }
   for (const one of d3.sort(ordered, (s) => [...quantities.keys()].indexOf(s.key))) {
     const [left, right] = [one.points.get(a), one.points.get(b)];
     if (!left && !right) continue;
     const ratio = left && right ? round(left.value / right.value) : "";
-    body.push({ row: (left || right).row, both: Boolean(ratio), cells: [one.title, one.setting, one.status, left ? spoken(left) : "", right ? spoken(right) : "", ratio, ""] });
+    body.push({ both: Boolean(ratio), rows: [, , , left?.row, right?.row], cells: [one.title, one.setting, one.status, left ? spoken(left) : "", right ? spoken(right) : "", ratio, ""] });
   }
-  body.sort((s, t) => (t.both ?? true) - (s.both ?? true));
+  body.sort((s, t) => t.both - s.both);
   const table = element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...["quantity", "setting", "status", a, b, `${a} ÷ ${b}`, "verdict"].map((text) => element("th", {}, text)))), element("tbody"));
-  for (const { row, cells } of body) {
-    const tr = element("tr", {}, ...cells.map((text, i) => element("td", i > 2 && i < 6 ? { class: "strong" } : {}, i === 2 ? element("span", { class: `chip ${text}` }, text) : text)));
-    if (row.n >= 0) { const link = element("button", { type: "button", class: "quiet" }, "record"); link.onclick = () => open(row); tr.lastChild.append(" ", link); }
-    table.tBodies[0].append(tr);
+  for (const { rows: sources, cells } of body) {
+    const shown = cells.map((text, i) => {
+      if (i === 2) return element("span", { class: `chip ${text}` }, text);
+      if (!sources[i] || sources[i].n < 0) return text;
+      const link = element("button", { type: "button", class: "open", title: "Open its record" }, text);
+      link.onclick = () => open(sources[i]);
+      return link;
+    });
+    table.tBodies[0].append(element("tr", {}, ...shown.map((one) => element("td", {}, one))));
   }
   $("#pair").replaceChildren(body.length ? table : "Neither has a number.");
 }
@@ -409,11 +416,13 @@ async function follow() {
   if (!anchors.has(wanted)) return;
   const row = anchors.get(wanted);
   if (row.old) $("#older").checked = true;
-  await choose("all");
+  const precision = row.precision && wanted.endsWith(`/${row.precision}`);
+  const views = new Set(rows.filter((one) => one.model === row.model && one.res === row.res && (!precision || one.precision === row.precision)).map((one) => one.view));
+  await choose(views.size === 1 && row.view ? row.view : "all");
   grid().clearHeaderFilter();
   grid().setHeaderFilterValue("model", row.model);
   grid().setHeaderFilterValue("res", row.res);
-  if (row.precision && wanted.endsWith(`/${row.precision}`)) grid().setHeaderFilterValue("precision", row.precision);
+  if (precision) grid().setHeaderFilterValue("precision", row.precision);
   $("#results").scrollIntoView();
 }
 window.addEventListener("hashchange", follow);
