@@ -78,9 +78,13 @@ class Group:
 
     runs: tuple[Comparison, ...]
 
-    @property
+    @cached_property
     def arms(self) -> tuple[Arm, ...]:
         return tuple(case.arm for case in self.runs[-1].arm_cases)
+
+    @cached_property
+    def _log_ratios(self) -> dict[tuple[Arm, Arm], LogMean | None]:
+        return {}
 
     @property
     def processes(self) -> int:
@@ -88,9 +92,12 @@ class Group:
 
     def log_ratio(self, one: Arm, other: Arm) -> LogMean | None:
         """log(speed of one / speed of other); None within one process, or where clocks drifted apart."""
-        arms = self.arms.index(one), self.arms.index(other)
-        newest = sound(self.runs, *arms)[-1]
-        return None if ratios.why_refused(newest, *arms) else pooled(self.runs, *arms)
+        if (one, other) not in self._log_ratios:
+            arms = self.arms.index(one), self.arms.index(other)
+            newest = sound(self.runs, *arms)[-1]
+            refused = ratios.why_refused(newest, *arms)
+            self._log_ratios[one, other] = None if refused else pooled(self.runs, *arms)
+        return self._log_ratios[one, other]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

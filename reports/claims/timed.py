@@ -85,6 +85,17 @@ class Timings:
                 of.setdefault(setting_of(case, runs[-1].environment.device), []).append(runs)
         return found
 
+    @cached_property
+    def groups(self) -> dict[tuple[Setting, Size], list[Group]]:
+        """The comparisons under each setting, those of most processes first."""
+        found: dict[tuple[Setting, Size], list[Group]] = {}
+        for group in sorted(
+            map(Group, self.comparisons), key=lambda one: (one.processes, one.runs[-1].age), reverse=True
+        ):
+            case, device = group.runs[-1].arm_cases[0], group.runs[-1].environment.device
+            found.setdefault((setting_of(case.common, device), case.res), []).append(group)
+        return found
+
     @property
     def models(self) -> list[str]:
         names = {model for _, model, _ in self.separate}
@@ -220,14 +231,7 @@ def _chained(timed: Timings, setting: Setting, model: str, reference: str, res: 
     like = timed.cases.get(setting)
     if like is None:
         return []
-    groups = [
-        Group(runs)
-        for runs in timed.comparisons
-        for case in runs[-1].arm_cases[:1]
-        if case.res == res
-        and setting_of(case.common, runs[-1].environment.device) == setting_of(like.common, setting.device)
-    ]
-    groups.sort(key=lambda group: (group.processes, group.runs[-1].age), reverse=True)
+    groups = timed.groups.get((setting_of(like.common, setting.device), res), ())
     ours, theirs = (replace(like, model=name).arm for name in (model, reference))
     ratio = speed_ratios.chained(groups, ours, theirs)
     if ratio is None:
