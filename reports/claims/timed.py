@@ -60,7 +60,6 @@ class Timings:
     drifts: Mapping[Setting, Drift | None]  # the difference between visits of one case; None: unknown
     studies: tuple[resolution.Study, ...]
     steps: Mapping[tuple[Setting, str, Size], tuple[Throughput, ...]]  # training steps with the newest code
-
     ratios: dict[tuple[Setting, str, str, Size], list["Measured"]] = field(default_factory=dict)  # computed
 
     def rounds_of(self, model: str, res: Size) -> Mapping[Setting, Sequence[tuple[Comparison, ...]]]:
@@ -89,9 +88,8 @@ class Timings:
     def groups(self) -> dict[tuple[Setting, Size], list[Group]]:
         """The comparisons under each setting, those of most processes first."""
         found: dict[tuple[Setting, Size], list[Group]] = {}
-        for group in sorted(
-            map(Group, self.comparisons), key=lambda one: (one.processes, one.runs[-1].age), reverse=True
-        ):
+        ordered = sorted(map(Group, self.comparisons), key=lambda one: (one.processes, one.runs[-1].age))
+        for group in reversed(ordered):
             case, device = group.runs[-1].arm_cases[0], group.runs[-1].environment.device
             found.setdefault((setting_of(case.common, device), case.res), []).append(group)
         return found
