@@ -13,5 +13,5 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "One line of a file of records",
         "description": "Units are in field names: _s seconds, _bytes bytes; one MAC is two FLOPs.",
-        **msgspec.json.schema(line_type(is_json=False)),
+        **msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(line_type(is_json=False)))),
     }
