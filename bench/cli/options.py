@@ -56,6 +56,8 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Parse, and add --model-args to the names of users' models."""
         given = list(sys.argv[1:] if args is None else args)
+        if bad := next((word for word in given if "\0" in word), None):
+            self.error(f"{bad!r}: must have no null byte")
         parsed = super().parse_args(given, namespace)
         self._keep_other_files(parsed)
         self._note_repeated(given)

@@ -113,8 +113,13 @@ def save(folder: Path, state: State, keep: int = KEPT) -> Path:
             os.fsync(file.fileno())
             file.seek(0)
             head = hashlib.file_digest(file, "sha256").hexdigest()[:HEAD]
-    except BaseException:  # a full disk, or a signal
+    except BaseException as error:  # a full disk, or a signal
         unfinished.unlink(missing_ok=True)
+        written: BaseException | None = error
+        while written is not None and not isinstance(written, OSError):
+            written = written.__context__  # torch.save ends with an error of its own after that of a write
+        if written is not None and written.filename is None:
+            raise OSError(written.errno, written.strerror, str(folder)) from error
         raise
     path = folder / f"step-{state.step:08d}.{head}.pt"
     unfinished.rename(path)

@@ -311,6 +311,8 @@ def test_an_option_given_twice_is_noted(capsys: pytest.CaptureFixture[str]) -> N
     args = "--model", f"{__name__}:Tiny", "--res", "64", "--res=128", "--model", f"{__name__}:Tiny"
     assert flops.parser().parse_args(args).res == [128]
     assert capsys.readouterr().err == "--res: given 2 times; the last counts\n"
+    assert run(flops.main, *args, "--out", "a\0b") == 2
+    assert "'a\\x00b': must have no null byte" in capsys.readouterr().err
 
 
 USERS = {

@@ -20,7 +20,7 @@ from bench.store.store import open_store
 from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("BENCH_KILLS", "1"))  # 20 in a long run
+KILLS = int(os.environ.get("BENCH_KILLS", "3"))  # each signal once; 20 in a long run
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 SUITE = """
 [[run]]

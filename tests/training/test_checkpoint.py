@@ -1,8 +1,8 @@
 """Checkpoints: complete or absent, refused by other runs, and loaded as networks."""
 
-import errno
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -244,12 +244,14 @@ def test_killed_writer_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     assert found.step in (last, last + 1)  # killed between the rename and the print
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path: Path) -> None:
     kept = checkpoint.save(tmp_path, state_at(1))
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path, state_at(2))
-    assert list(tmp_path.iterdir()) == [kept]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (100, kept.stat().st_size - 100):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(OSError, match=f"File too large: '{tmp_path}'"):
+                checkpoint.save(tmp_path, state_at(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list(tmp_path.iterdir()) == [kept]
