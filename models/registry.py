@@ -141,8 +141,7 @@ def printed(name: str) -> str:
     if name.endswith(".py"):
         raise ValueError(f"{name}: names a file; {name}:Net would work, with the class or function in it")
     base, at, change = name.partition("@")
-    known = {other.lower(): other for other in _family_names() if "@" not in other}
-    known |= {alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()}
+    known = _known()
     if base.lower() not in known:
         close = difflib.get_close_matches(base.lower(), known, n=3, cutoff=0.5)
         hint = f"known families are {', '.join(FAMILIES)}"
@@ -158,6 +157,15 @@ def printed(name: str) -> str:
             f"{base}@{change}: no such variant; {_known_changes(base, change, changes.values())}"
         )
     return changes[f"{base}@{change}".lower()]
+
+
+@functools.cache
+def _known() -> dict[str, str]:
+    """Names and aliases without variants, in lower case -> the name as published."""
+    known = {other.lower(): other for other in _family_names() if "@" not in other}
+    return known | {
+        alias.lower(): other for family in FAMILIES.values() for alias, other in family.aliases.items()
+    }
 
 
 def _known_changes(base: str, change: str, known: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ COMPARISONS: dict[type[KernelCase], type[Any]] = {
     ProductCase: ProductComparison,
     NormCase: NormComparison,
 }
+Found = nn.Conv2d | nn.GroupNorm  # what an operation of a model is
 VISIT_S = {"cpu": 0.05, "cuda": 0.01}  # a graph replay is launched in about 10 us, asynchronously
 
 
@@ -55,36 +56,52 @@ class Layer:
 
 def layers(model: nn.Module, task: Task) -> dict[str, list[Layer]]:
     """The layers of a model on meta that an operation computes, each size once, in order of calls."""
-    calls: dict[str, Counter[Layer]] = {}
-
-    operations: dict[nn.Module, list[str]] = {}
+    operations: dict[Found, list[str]] = {}
     for operation, module in _operations(model):
         operations.setdefault(module, []).append(operation)
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        H, W = out.shape[2:]
-        if inputs[0].shape[2:] != (H, W):
-            return
+    calls: dict[str, Counter[Layer]] = {}
+    for module, sides in _sides(model, task, operations):
         layer = Layer(
-            channels=inputs[0].shape[1],
-            out_channels=out.shape[1],
-            image_size=H if H == W else (H, W),
+            channels=module.num_channels if isinstance(module, nn.GroupNorm) else module.in_channels,
+            out_channels=module.num_channels if isinstance(module, nn.GroupNorm) else module.out_channels,
+            image_size=sides[0] if sides[0] == sides[1] else sides,
             kernel=module.kernel_size[0] if isinstance(module, nn.Conv2d) else 1,
             groups=module.num_groups if isinstance(module, nn.GroupNorm) else 1,
             calls_per_pass=0,
         )
         for operation in operations[module]:
             calls.setdefault(operation, Counter())[layer] += 1
-
-    with torch.no_grad(), hooked(operations, after=record):
-        model.eval()(*make_inputs(task, 1, device_of(model), condition_width(model)))
     return {
         operation: [replace(layer, calls_per_pass=count) for layer, count in found.items()]
         for operation, found in calls.items()
     }
 
 
-def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.GroupNorm]]:
+def _sides(
+    model: nn.Module, task: Task, wanted: Collection[Found]
+) -> Iterable[tuple[Found, tuple[int, int]]]:
+    """Every call of modules that keep the size of their images, with that size."""
+    if isinstance(model, fcdm.FCDM | dico.DiCo):  # its blocks keep the size; a pass takes seconds of planning
+        known = [
+            (module, (task.height // times, task.width // times))
+            for level, times in model.unet.levels()
+            for module in level.modules()
+            if isinstance(module, Found) and module in wanted
+        ]
+        if len(known) == len(wanted):
+            return known
+    found: list[tuple[Found, tuple[int, int]]] = []
+
+    def record(module: Found, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        if inputs[0].shape[2:] == out.shape[2:]:
+            found.append((module, (out.shape[2], out.shape[3])))
+
+    with torch.no_grad(), hooked(wanted, after=record):
+        model.eval()(*make_inputs(task, 1, device_of(model), condition_width(model)))
+    return found
+
+
+def _operations(model: nn.Module) -> Iterator[tuple[str, Found]]:
     """Operations, each with the convolution or norm in it, as models.fast replaces them."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and _is_depthwise(module):

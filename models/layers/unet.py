@@ -3,7 +3,7 @@
 Letters: N batch, C_out channels out, H and W sides, D width of a level.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,11 @@ class UNet(nn.Module):
         self.fuse2 = nn.Conv2d(2 * widths[1], widths[3], 1)
         self.up1 = Up(widths[3], widths[0])
         self.fuse1 = nn.Conv2d(2 * widths[0], widths[4], 1)
+
+    def levels(self) -> Iterator[tuple[nn.Module, int]]:
+        """The modules of each level, with how many times smaller the sides of its images are."""
+        yield from ((self.encoder1, 1), (self.encoder2, 2), (self.middle, 4))
+        yield from ((self.fuse2, 2), (self.decoder2, 2), (self.fuse1, 1), (self.decoder1, 1))
 
     def forward(self, x: Tensor, conditions: Sequence[Tensor]) -> Tensor:
         skip1 = run_blocks(self.encoder1, x, conditions[0])  # (N, D, H, W)
