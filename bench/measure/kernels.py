@@ -92,8 +92,8 @@ def _sides(
             return known
     found: list[tuple[Found, tuple[int, int]]] = []
 
-    def record(module: Found, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        if inputs[0].shape[2:] == out.shape[2:]:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        if isinstance(module, Found) and inputs[0].shape[2:] == out.shape[2:]:
             found.append((module, (out.shape[2], out.shape[3])))
 
     with torch.no_grad(), hooked(wanted, after=record):
