@@ -80,7 +80,6 @@ def _essence(code: types.CodeType) -> bytes:
     return hashlib.sha256(code.co_code + repr((plain, sets, names)).encode() + inner).digest()
 
 
-@functools.cache
 def _file(module: str) -> Path | None:
     """The file of a module of this project; None if the name is a thing in a module."""
     path = ROOT.joinpath(*module.split("."))

@@ -39,7 +39,6 @@ def test_only_edits_that_decide_a_number_change_its_key(
     copy: Path, file: str, old: str, new: str, same: bool
 ) -> None:
     before, fast = (sources.digest(sources.deciding("models.dit", fast=impl)) for impl in (False, True))
-    sources._file.cache_clear()
     sources._read.cache_clear()
     sources._of_rooms.cache_clear()
     text = (copy / file).read_text()
