@@ -1,11 +1,13 @@
-"""The pages of the report: which sections stand on which page; records in, files out."""
+"""The pages of the report; records in, files out. A section names its page and its place there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 
 from bench.records.base import Record
 from bench.records.note import Note
-from reports import answers, overview
+from reports import answers, overview, sections
 from reports.claims import page as claims
 from reports.claims import timed
 from reports.figures import macs_fid
@@ -13,24 +15,7 @@ from reports.figures.plots import Drawing
 from reports.html import page as html
 from reports.html.rows import of_predictions
 from reports.markdown import harmless, with_contents
-from reports.sections import (
-    convergence,
-    counters,
-    fairness,
-    golden,
-    kernels,
-    memory,
-    notes,
-    paper_figures,
-    paper_tables,
-    projection,
-    repeats,
-    resolution,
-    roofline,
-    samples,
-    trained_networks,
-    training_cost,
-)
+from reports.sections import notes, projection
 from reports.selection import Evidence, gather, is_own_size
 
 REPORT = "report.md"
@@ -45,40 +30,40 @@ class Topic:
     file: str
     title: str
     about: str  # for the list of pages
-    sections: tuple[Section, ...]
+
+    @property
+    def sections(self) -> list[Section]:
+        """Those of `reports.sections` whose PLACE is on this page, and OVERVIEWS, by their place."""
+        names = (module.name for module in iter_modules(sections.__path__, f"{sections.__name__}."))
+        modules = map(import_module, names)
+        found = [(module.PLACE, module.section) for module in modules if hasattr(module, "PLACE")]
+        placed = sorted([*found, *OVERVIEWS], key=lambda one: one[0])
+        return [section for (file, _), section in placed if file == self.file]
 
 
+OVERVIEWS: tuple[tuple[tuple[str, int], Section], ...] = (
+    (("counting.md", 1), overview.counts),
+    (("speed.md", 2), overview.speeds),
+)
 TOPICS = (
+    Topic("counting.md", "Counting", "parameters and MACs of every model, under every counter"),
+    Topic("speed.md", "Speed", "ranks and images/s under every setting, rooflines, repeats, golden outputs"),
+    Topic("memory.md", "Memory", "peak memory, largest batches, the papers' GPUs"),
     Topic(
-        "counting.md", "Counting", "parameters and MACs of every model, under every counter",
-        (overview.counts, counters.section),
+        "scaling.md",
+        "Scaling with resolution",
+        "exponents of time, MACs, bytes and memory; slow-downs",
+    ),
+    Topic("training.md", "Training", "steps, the cost of a training, losses, samples, trained networks"),
+    Topic(
+        "predictions.md", "Predictions", "speed and memory on GPUs that were not measured, with their errors"
     ),
     Topic(
-        "speed.md", "Speed", "ranks and images/s under every setting, rooflines, repeats, golden outputs",
-        (
-            *(fairness.section, overview.speeds, roofline.section, kernels.section, repeats.section),
-            golden.section,
-        ),
-    ),
-    Topic("memory.md", "Memory", "peak memory, largest batches, the papers' GPUs", (memory.section,)),
-    Topic(
-        "scaling.md", "Scaling with resolution",
-        "exponents of time, MACs, bytes and memory; slow-downs", (resolution.section,),
-    ),
-    Topic(
-        "training.md", "Training", "steps, the cost of a training, losses, samples, trained networks",
-        (training_cost.section, convergence.section, samples.section, trained_networks.section),
-    ),
-    Topic(
-        "predictions.md", "Predictions", "speed and memory on GPUs that were not measured, with their errors",
-        (projection.section,),
-    ),
-    Topic(
-        "paper-tables.md", "The papers' tables",
+        "paper-tables.md",
+        "The papers' tables",
         "published cells and figures with their counted and measured counterparts",
-        (paper_figures.section, paper_tables.section),
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Sections of the report, one topic in each module."""
+"""Sections of the report, a file each: `section` writes it, PLACE is its page and its place on that page."""

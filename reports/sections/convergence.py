@@ -18,6 +18,7 @@ from reports.figures.plots import Drawing, fullest
 from reports.markdown import Columns, markdown, table
 from reports.naming import order, slug
 
+PLACE = "training.md", 2
 OBJECTIVES = {
     "iddpm": "iDDPM: 1000 linear steps, noise predicted, variance learned; L_simple + L_vlb",
     "flow": "flow matching: linear path, velocity",

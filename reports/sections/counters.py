@@ -10,6 +10,8 @@ from reports.figures.plots import Drawing
 from reports.markdown import stamp, table
 from reports.naming import order
 
+PLACE = "counting.md", 2
+
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """The newest counts for one image, of models with two counters at a size; else empty."""

@@ -13,6 +13,7 @@ from reports.figures import ranks as figure
 from reports.figures.plots import MOST, Drawing
 from reports.markdown import BLANK, Columns, markdown, sentence
 
+PLACE = "speed.md", 1
 MARKS = 200  # maximum marks in a figure
 NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
 

@@ -10,6 +10,8 @@ from reports.markdown import table
 from reports.naming import order
 from reports.selection import dated, latest
 
+PLACE = "speed.md", 6
+
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without golden records. The newest record of a case on a device counts."""

@@ -11,6 +11,7 @@ from reports.figures import kernels as figure
 from reports.figures.plots import Drawing
 from reports.markdown import table
 
+PLACE = "speed.md", 4
 TEXT = (
     "The reference of the ratios is what a network runs by default, on contiguous images: *nchw* of the "
     "depthwise operations, *eager* of the others; above 1 an implementation is faster. *conv* is a "

@@ -11,6 +11,7 @@ from bench.tables.render import render
 from reports.figures.plots import Drawing
 from reports.naming import order
 
+PLACE = "memory.md", 1
 DEVICES = ("RTX 4090", "A100 PCIe 40GB", "A100 SXM4 80GB", "H200 SXM5 141GB")  # for the largest batch
 
 Setting = tuple[str, str, str, str, bool, str]  # model, work, res, precision, checkpointing, device

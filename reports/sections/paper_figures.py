@@ -17,6 +17,7 @@ from reports.naming import order
 from reports.published import SETTINGS
 from reports.selection import Evidence, Timing, gather
 
+PLACE = "paper-tables.md", 1
 DRAWN = 16  # maximum models of measured passes in a figure, the papers' first
 
 

@@ -19,6 +19,7 @@ from reports.selection import gather
 
 # every published table, with the resolution at which it is compared; FCDM's ablations and Table 2 and
 # DiCo's Tables 3 and 4 print none, and their MACs are those of 256 px
+PLACE = "paper-tables.md", 2
 TABLES = {
     **{f"fcdm_table{number:02}": 512 if number == 5 else 256 for number in range(1, 18)},
     **{f"dico_table{number:02}": 512 if number in (2, 9) else 256 for number in range(1, 10)},

@@ -22,6 +22,7 @@ from reports.figures.plots import Drawing
 from reports.naming import order
 from reports.selection import remembered
 
+PLACE = "predictions.md", 1
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H100 SXM5 80GB", "H200 SXM5 141GB")
 SIZE, RES = "XL", (256, 512)
 BATCH = 64

@@ -10,6 +10,7 @@ from bench.stats.series import FEWEST
 from reports.figures.plots import Drawing
 from reports.markdown import BLANK, table
 
+PLACE = "speed.md", 5
 LISTED = 60  # maximum pairs in a device's table, the largest differences first
 LIMIT = f"{100 * WITHIN:g} %"
 

@@ -28,6 +28,7 @@ from reports.claims.timed import timings
 from reports.figures.plots import STYLE, Drawing, colour_of, fullest, lay_out, new_figure, saved
 from reports.naming import order, slug
 
+PLACE = "scaling.md", 1
 MIB = 2**20
 AXES = {
     "time": ("time, measured", "ms per image", 1e-3),

@@ -17,6 +17,7 @@ from reports.figures.plots import Drawing, fullest
 from reports.markdown import stamp, table
 from reports.naming import in_papers, order, size
 
+PLACE = "speed.md", 3
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
 FEW = 6  # maximum models named in a caption
 MOST = 8  # maximum models in a table of a device or of operators

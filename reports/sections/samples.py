@@ -13,6 +13,8 @@ from reports.figures.plots import Drawing
 from reports.markdown import stamp, table
 from reports.naming import dit_of, order
 
+PLACE = "training.md", 3
+
 
 def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section; empty without records of samples. The newest record of a case counts."""

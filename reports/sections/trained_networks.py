@@ -17,6 +17,7 @@ from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, lay_out, leg
 from reports.markdown import stamp, table
 from reports.naming import order
 
+PLACE = "training.md", 4
 A = TypeVar("A", Spectrum, ChannelScores)
 
 DASHES = ("-", "--", ":", "-.")

@@ -15,6 +15,7 @@ from reports.markdown import BLANK, images, stamp, table
 from reports.naming import order
 from reports.selection import latest
 
+PLACE = "training.md", 1
 STEPS = Table[Throughput](
     title="Training steps",
     columns=(

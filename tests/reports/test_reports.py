@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -16,7 +18,7 @@ from bench.records.base import Record, Skipped
 from bench.records.counts import CountCase, MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.store.codec import key, to_line
-from reports import answers, overview, published
+from reports import answers, overview, page, published, sections
 from reports.__main__ import main
 from reports.claims.timed import timings
 from reports.markdown import BLANK, harmless, with_contents
@@ -495,3 +497,12 @@ def test_a_page_begins_with_links_to_its_sections() -> None:
         "[Floors](#floors-1)\n",
     )
     assert with_contents("no section\n") == "no section\n"
+
+
+def test_every_section_has_a_place_of_its_own_on_a_page() -> None:
+    files = {topic.file for topic in page.TOPICS}
+    names = [module.name for module in iter_modules(sections.__path__, "reports.sections.")]
+    places = [import_module(name).PLACE for name in names if name != "reports.sections.notes"]
+    places += [place for place, _ in page.OVERVIEWS]
+    assert len({*places}) == len(places) == sum(len(topic.sections) for topic in page.TOPICS)
+    assert {file for file, _ in places} == files
