@@ -32,7 +32,7 @@ from tests.tiny import Tiny
 from tests.training.test_checkpoint import IDENTITY, state_at
 
 TINY = ["--model", "tests.tiny:Tiny", "--res", "64", "--steps", "4", "--batch", "4", "--device", "cpu"]
-PIXELS = [*TINY, "--task", "pixels", "--res", "8"]
+PIXELS = ["8" if word == "64" else word for word in TINY] + ["--task", "pixels"]
 
 
 here = pytest.mark.usefixtures("_here")
@@ -413,8 +413,9 @@ def test_samples_that_are_not_finite_are_not_written(
 def test_bad_input_is_one_line_and_exit_code_2(
     args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = TINY[2:] if "--model" in args else TINY
-    assert run(sample.main, *usual, *args) == 2
+    usual = dict(zip(TINY[::2], TINY[1::2], strict=True))
+    words = [word for flag, value in usual.items() if flag not in args for word in (flag, value)]
+    assert run(sample.main, *words, *args) == 2
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.err.count("\n") == 1
