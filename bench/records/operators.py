@@ -28,11 +28,11 @@ class OperatorCase(SizedCase):
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorCost:
-    """Calls of one operator in one kind of module, summed over a pass."""
+    """Calls of one operator in one kind of module, summed over a pass; products of one size."""
 
     kind: str  # depthwise, pointwise, convolution, linear, attention, scan, norm, elementwise or movement
     op: str  # torch's name of the operator
-    module: str  # path of the innermost calling module, list indices as *
+    module: str  # path of the innermost calling module; * for numbers of repeated blocks
     phase: str  # forward or backward
     calls: int  # kernels that an eager pass starts for it
     macs: int  # by bench.flops' default counter; nonzero for products, convolutions, attention, scans only
