@@ -1,7 +1,9 @@
 """The figure of the claims: published ratios beside measured ones."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -108,31 +110,50 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
     return figure, title, caption
 
 
+class _Marks(NamedTuple):
+    """Places (x, row) of marks that are drawn at once."""
+
+    published: list[tuple[float, int]]
+    measured: list[tuple[float, int]]
+    intervals: list[tuple[float, int]]  # both ends, then a gap
+
+
+def _split(places: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
+    return [x for x, _ in places], [row for _, row in places]
+
+
 def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence) -> None:
     values: list[float] = []
+    marks: dict[tuple[str, str], _Marks] = {}  # by paper and colour
+    bands = [band(one.claim) for one in rows]
     for at, one in enumerate(rows):
         measured, claimed = one.measured, one.claim.value
         assert measured is not None
         assert claimed is not None
-        low, high = band(one.claim)
-        axes.barh(at, high - low, left=low, height=0.62, color="#e4e4e4", zorder=1)
-        colour = colour_of(one.model)
-        if measured.interval is not None:
-            axes.plot(measured.interval, [at, at], color=colour, linewidth=1.6, zorder=3)
-            axes.plot(measured.interval, [at, at], "|", color=colour, markersize=6, zorder=3)
-        mark = hollow(one.claim.paper, colour)
-        mark.set_data([claimed], [at])
-        axes.add_line(mark)
-        axes.plot(measured.value, at, "o", color=colour, markersize=5.5, zorder=5)
-        expected = macs_ratio(evidence, one)
-        if expected is not None:
-            axes.plot(expected, at, "|", color="black", markersize=10, zorder=4)
-        values += [low, high, measured.value, claimed, *(measured.interval or ())]
-        values += [] if expected is None else [expected]
+        of = marks.setdefault((one.claim.paper, colour_of(one.model)), _Marks([], [], []))
+        of.published.append((claimed, at))
+        of.measured.append((measured.value, at))
+        of.intervals += [(end, at) for end in (*measured.interval, math.nan)] if measured.interval else []
+        values += [*bands[at], measured.value, claimed, *(measured.interval or ())]
         axes.text(
             1.012, at, _verdict(one), transform=axes.get_yaxis_transform(), va="center", fontsize=7.5,
             color=MARKS[one.verdict],
         )  # fmt: skip
+    widths = [high - low for low, high in bands]
+    axes.barh(
+        range(len(rows)), widths, left=[low for low, _ in bands], height=0.62, color="#e4e4e4", zorder=1
+    )
+    for (paper, colour), of in marks.items():
+        if of.intervals:
+            axes.plot(*_split(of.intervals), "-|", color=colour, linewidth=1.6, markersize=6, zorder=3)
+        mark = hollow(paper, colour)
+        mark.set_data(*_split(of.published))
+        axes.add_line(mark)
+        axes.plot(*_split(of.measured), "o", color=colour, markersize=5.5, zorder=5)
+    expected = [(ratio, at) for at, one in enumerate(rows) if (ratio := macs_ratio(evidence, one))]
+    if expected:
+        axes.plot(*_split(expected), "|", color="black", markersize=10, zorder=4)
+    values += [ratio for ratio, _ in expected]
     axes.set_xscale("log")
     least, most = min(values) / 1.12, max(values) * 1.12
     axes.set_xlim(least, most)

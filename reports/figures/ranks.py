@@ -108,12 +108,16 @@ def _panel(
                 [x, to_x], [y, to_y], color=colour, linestyle=DASHES[number % len(DASHES)],
                 linewidth=1 if printed else 2.2, alpha=0.5 if printed else 0.7, zorder=2,
             )  # fmt: skip
+        for fill, drawn in (
+            ("white", [(x, y) for x, y, _ in points if x < papers]),
+            (colour, [(x, y) for x, y, _ in points if x >= papers]),
+        ):
+            axes.plot(
+                [x for x, _ in drawn], [y for _, y in drawn], MARKS[number % len(MARKS)], markersize=14,
+                color=fill, markeredgecolor=colour, markeredgewidth=1.5, zorder=3,
+            )  # fmt: skip
         for x, y, ranks in points:
             printed = x < papers
-            axes.plot(
-                x, y, MARKS[number % len(MARKS)], markersize=14, color="white" if printed else colour,
-                markeredgecolor=colour, markeredgewidth=1.5, zorder=3,
-            )  # fmt: skip
             axes.text(
                 x, y, ranks.text(name), ha="center", va="center_baseline", fontsize=7, weight="bold",
                 color=colour if printed else "#222222" if _is_light(colour) else "white", zorder=4,
