@@ -133,7 +133,7 @@ def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence
         of = marks.setdefault((one.claim.paper, colour_of(one.model)), _Marks([], [], []))
         of.published.append((claimed, at))
         of.measured.append((measured.value, at))
-        of.intervals += [(end, at) for end in (*measured.interval, math.nan)] if measured.interval else []
+        of.intervals.extend((end, at) for end in (*(measured.interval or ()), math.nan))
         values += [*bands[at], measured.value, claimed, *(measured.interval or ())]
         axes.text(
             1.012, at, _verdict(one), transform=axes.get_yaxis_transform(), va="center", fontsize=7.5,
@@ -144,8 +144,7 @@ def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence
         range(len(rows)), widths, left=[low for low, _ in bands], height=0.62, color="#e4e4e4", zorder=1
     )
     for (paper, colour), of in marks.items():
-        if of.intervals:
-            axes.plot(*_split(of.intervals), "-|", color=colour, linewidth=1.6, markersize=6, zorder=3)
+        axes.plot(*_split(of.intervals), "-|", color=colour, linewidth=1.6, markersize=6, zorder=3)
         mark = hollow(paper, colour)
         mark.set_data(*_split(of.published))
         axes.add_line(mark)
