@@ -23,6 +23,7 @@ from bench.records.training import TrainingCase
 from bench.sampling import sample_folder, samplers
 from bench.sampling.sample_folder import Part
 from bench.training import checkpoint, objectives
+from bench.training.diffusion import IDDPM
 from bench.training.flow import Flow
 from models.contract import build, condition_width
 from models.registry import published_task, task_at
@@ -115,9 +116,11 @@ class Drawer:
             self._network, y, scale=case.guidance, null=null, channels=case.guided_channels
         )
         objective = self._objective
-        if not isinstance(objective, Flow):
-            return guided
-        return lambda x, t: objective.velocity(guided(x, t), x, t)
+        if isinstance(objective, Flow):
+            return lambda x, t: objective.velocity(guided(x, t), x, t)
+        if isinstance(objective, IDDPM) and self._task.space == "pixels":  # as ADM's release samples
+            return lambda x, t: objective.diffusion.clipped(guided(x, t), x, t)
+        return guided
 
     def warm_up(self) -> float:
         """Call the network as a chain does; return the seconds of the first call, which may compile."""

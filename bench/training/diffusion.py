@@ -2,7 +2,8 @@
 
 Source: A. Nichol and P. Dhariwal, 2021, arXiv:2102.09672 (learned variance, hybrid loss, respacing), on
 J. Ho et al., 2020, arXiv:2006.11239, with the linear schedule of 1000 steps. The network predicts the noise.
-Nothing is clipped. A test compares every quantity with the released process (baselines/golden/diffusion.npz).
+Only sampled pixels are clipped. A test compares every quantity with the released process
+(baselines/golden/diffusion.npz).
 As in the release, coefficients are computed in float64 and rounded to float32 before they multiply a sample.
 Letters: N batch, C H W of the samples, S steps of the schedule.
 """
@@ -133,6 +134,14 @@ class Diffusion:
             return Reverse(mean=mean, log_variance=least.to(x.dtype).expand_as(x), x0=x0)
         share = (v + 1) / 2
         return Reverse(mean=mean, log_variance=share * _take(at.log_beta, step) + (1 - share) * least, x0=x0)
+
+    def clipped(self, out: Tensor, x: Tensor, step: Tensor) -> Tensor:
+        """A network's output, as for `reverse`, with the noise for which the predicted data lie in [-1, 1]."""
+        eps, v = split(out, x)
+        at = self.coefficients(x.device)
+        scaled, noise = _take(at.signal_inverse, step) * x, _take(at.noise_inverse, step)
+        eps = (scaled - (scaled - noise * eps).clamp(-1, 1)) / noise
+        return eps if v is None else torch.cat([eps, v], dim=1)
 
     def variational(self, out: Tensor, x0: Tensor, x: Tensor, step: Tensor) -> Tensor:
         """The variational bound's term of a step, in bits per dimension (N,).

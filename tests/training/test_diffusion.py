@@ -66,6 +66,19 @@ def test_float32_losses_equal_float64_to_one_in_ten_thousand() -> None:
     np.testing.assert_allclose(ours.numpy(), GOLDEN["train_loss"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [3, 6])
+def test_clipping_bounds_the_data_and_keeps_the_rest(channels: int) -> None:
+    process, draw = Diffusion(), torch.Generator().manual_seed(0)
+    x, out = torch.randn(2, 3, 4, 4, generator=draw), torch.randn(2, channels, 4, 4, generator=draw)
+    step = torch.tensor([400, 900])
+    before = process.reverse(out, x, step)
+    clipped = process.clipped(out, x, step)
+    after = process.reverse(clipped, x, step)
+    assert before.x0.abs().max() > 2
+    torch.testing.assert_close(after.x0, before.x0.clamp(-1, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(clipped[:, 3:], out[:, 3:], rtol=0, atol=0)
+
+
 def test_variational_term_trains_the_variance_only() -> None:
     out = stand_in(X, T, Y).requires_grad_()
     _, variational = IDDPM().terms(lambda x, t, y: out, X0, T, Y, NOISE)
