@@ -136,7 +136,7 @@ class Diffusion:
         return Reverse(mean=mean, log_variance=share * _take(at.log_beta, step) + (1 - share) * least, x0=x0)
 
     def clipped(self, out: Tensor, x: Tensor, step: Tensor) -> Tensor:
-        """A network's output, as for `reverse`, with the noise for which the predicted data lie in [-1, 1]."""
+        """The output, as for `reverse`, with the noise for which the predicted data lie in [-1, 1]."""
         eps, v = split(out, x)
         at = self.coefficients(x.device)
         scaled, noise = _take(at.signal_inverse, step) * x, _take(at.noise_inverse, step)
