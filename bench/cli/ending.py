@@ -40,14 +40,6 @@ class Parser(Protocol):
     def parse_args(self, args: Sequence[str], /) -> argparse.Namespace: ...
 
 
-class _Ended(KeyboardInterrupt):
-    """SIGTERM or SIGHUP arrived."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
 def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse and run a command; what ends it early is one line on stderr and an exit code.
 
@@ -74,13 +66,19 @@ def leave_threads(code: int) -> None:
 
 def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
+    received: list[int] = []
     try:
-        with _signals(), exits_refused():
-            return _run(parser, body, given)
-    except KeyboardInterrupt as ended:
-        number = ended.number if isinstance(ended, _Ended) else signal.SIGINT
-        print_error(f"{parser.prog}: {_name(number)}; what was recorded is kept")
-        return 128 + number
+        with _signals(received), exits_refused():
+            code = _run(parser, body, given)
+        if not received:
+            return code
+    except KeyboardInterrupt:
+        received.append(signal.SIGINT)
+    except Exception:  # torch raises an error of its own where a signal interrupts an operator
+        if not received:
+            raise
+    print_error(f"{parser.prog}: {_name(received[0])}; what was recorded is kept")
+    return 128 + received[0]
 
 
 def _run(parser: Parser, body: Callable[[argparse.Namespace], int], given: Sequence[str]) -> int:
@@ -169,24 +167,28 @@ def _check_arguments(given: Sequence[str]) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals(received: list[int]) -> Iterator[None]:
     """Context manager in which SIGTERM and SIGHUP end the command as an interrupt does, with its clean-up.
 
     A signal that the caller ignores, as nohup does, stays ignored.
+
+    Args:
+        received: gets the number of each signal that arrives, SIGINT included.
     """
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [signal.Signals[name] for name in names]
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {signal.Signals[name]: signal.getsignal(signal.Signals[name]) for name in names}
     if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+        before = {}
+    taken = {n: of for n, of in before.items() if of in (signal.SIG_DFL, signal.default_int_handler)}
 
     def end(number: int, _: FrameType | None) -> None:
-        raise _Ended(number)
+        received.append(number)
+        raise KeyboardInterrupt
 
     for number in taken:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in taken.items():
+            signal.signal(number, handler)

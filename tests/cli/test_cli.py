@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_throughput_refuses_impossible_settings(
 ) -> None:
     assert run(throughput.main, "--model", "FCDM-S", *args) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_torch_turns_into_an_error_is_one_line(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("of a meta kernel") from error
+        return 0
+
+    assert options.run(options.parser("bench.any", ""), interrupted, []) == code
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
