@@ -16,6 +16,7 @@ from bench.records.counts import MacCount
 from bench.records.memory import Memory
 from bench.records.throughput import Throughput
 from bench.stats import processes
+from models.registry import size_place
 from reports.claims import timed
 from reports.claims.timed import Measured, Timings
 from reports.markdown import gmacs, images, ratio_text, significant
@@ -97,9 +98,9 @@ def _group(case: ModelCase, environment: Environment) -> Group:
     return setting_of(case, environment.device), case.res, size(case.model)
 
 
-def _place(group: Group) -> tuple[Setting, tuple[int, int], str]:
+def _place(group: Group) -> tuple[Setting, tuple[int, int], int]:
     setting, res, letters = group
-    return setting, height_width(res), letters
+    return setting, height_width(res), size_place(letters)
 
 
 def _where(setting: Setting, res: Size, letters: str) -> str:

@@ -23,8 +23,9 @@ def _line(row: Row, name: str, anchors: Sequence[str]) -> str:
     numbers: list[str] = []
     for one in QUANTITIES:
         numbers += [row.text(one.key)] + [_interval(row)] * (one.key == "rate")
-    cells = (row.model, row.device, row.what, row.status, row.res, row.batch, row.precision, row.settings)
-    texts = map(_escaped, (*cells, *numbers, row.result, row.date))
+    case = (row.model, row.family, row.device, row.what, row.status)
+    settings = (row.res, row.batch, row.precision, row.settings)
+    texts = map(_escaped, (*case, *settings, *numbers, row.result, row.date))
     return f"<tr{tag}><td>{links}{'<td>'.join(texts)}"
 
 

@@ -240,7 +240,7 @@ def test_copies_keys_themes_and_print(browser_page: tuple["Page", list[str]]) ->
     head, *lines = page.evaluate("copied").splitlines()
     assert head.startswith("\\begin{tabular}{l")
     assert len(lines) == len(rows) + 5  # the headings, three rules and the end
-    assert any(line.startswith("FCDM-S & Some CPU & forward pass & measured & 256") for line in lines)
+    assert any(line.startswith("FCDM-S & FCDM & Some CPU & forward pass & measured & 256") for line in lines)
 
     page.locator(".tabulator-row a.model").first.focus()
     page.keyboard.press("Enter")
