@@ -104,7 +104,7 @@ const allowed = (row) => (view === "all" || row.view === view) && (!row.old || $
 const inView = (key) => (key === "interval" ? view === "all" || view === "speed" : !quantities.has(key) || view === "all" || quantities.get(key).views.includes(view));
 const texts = new Set(["model", "family", "what", "status", "device", "res", "batch", "precision", "settings", "result"]);
 const lists = new Set(["family", "what", "status", "device", "res", "batch", "precision"]);
-const widths = { model: 128, family: 92, what: 130, status: 108, device: 206, res: 70, batch: 96, precision: 122, settings: 140, rate: 116, result: 240, interval: 134, date: 112 };
+const widths = { model: 128, family: 92, what: 130, status: 108, device: 226, res: 70, batch: 96, precision: 122, settings: 140, rate: 116, result: 240, interval: 134, date: 112 };
 const menu = [
   { label: "Pin or unpin", action: (_, column) => column.updateDefinition({ frozen: !column.getDefinition().frozen }) },
   { label: "Hide", action: (_, column) => column.hide() },
