@@ -504,7 +504,7 @@ def test_nested_prepared_models_hold_no_inference_tensors(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("form", ["table", "md", "latex"])
 def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
-    text = render(comparisons.TABLE, comparisons.arms(clocked_by(diverging)), form)
+    text = render(comparisons.TABLE, comparisons.rows(clocked_by(diverging)), form)
     assert "reference time / time" in text
     assert "refused" in text
     assert "clocks drifted apart" in text
