@@ -509,5 +509,5 @@ def test_the_heading_says_which_way_the_ratio_goes(form: str) -> None:
     assert "refused" in text
     assert "clocks drifted apart" in text
     assert "MHz" in text
-    text = render(comparisons.TABLE, comparisons.arms(clocked([1980.0, 1900.0])), form)
+    text = render(comparisons.TABLE, comparisons.rows(clocked([1980.0, 1900.0])), form)
     assert "1900 MHz against 1980 MHz" in text
