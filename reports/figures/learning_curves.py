@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 from baselines import load
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, TrainingStudy
+from reports import objectives
 from reports.figures.plots import STYLE, Drawing, colour_of, lay_out, legend, new_figure, saved
 from reports.naming import size
 
@@ -149,7 +150,7 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
         text = f"{PANELS[axis]}, each of {recipe.batch} images" if axis == "steps" else PANELS[axis]
         axes.set_xlabel(f"{text} (log)", fontsize=8)
     panels[0].set_ylabel("validation loss (log)")
-    title = f"Validation loss on {recipe.data}: mean of {_seeds(study)}, {study.setting.precision}"
+    title = f"Validation loss on {recipe.data}, {objectives.NAMES[recipe.objective]}: mean of {_seeds(study)}, {study.setting.precision}"
     handles = panels[0].get_legend_handles_labels()[0]
     below = legend(figure, handles, min(6, len(handles)))
     lay_out(figure, title, left=0.75, top=0.4, bottom=0.5 + below, across=0.6)

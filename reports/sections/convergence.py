@@ -37,7 +37,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     """Write the section, empty without records of training. The newest record of a run counts."""
     found = studies(records)
     named = list(zip(found, names(found), strict=True))
-    chosen, left_out = fullest(named, lambda one: sum(map(len, one[0].runs.values())), "studies")
+    chosen, left_out = fullest(named, lambda one: _values(one[0]), "studies")
     drawn = {name: figures.draw(study, name) for study, name in chosen}
     failed = learning_curves.all_failed(_ordered(records))
     if not found and not failed:
@@ -47,6 +47,12 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     heading = f"### {published.picture.title}"
     parts = [text(found, pictures, failed), *left_out, heading, published.picture.markdown]
     return "\n\n".join(parts), [*drawn.values(), published]
+
+
+def _values(study: TrainingStudy) -> int:
+    """The pixels or latents that all runs of a study were trained on."""
+    recipe, sides = study.setting.recipe, height_width(study.setting.latent_size)
+    return len(_runs(study)) * recipe.steps * recipe.batch * recipe.channels * sides[0] * sides[1]
 
 
 def text(
