@@ -150,7 +150,8 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
         text = f"{PANELS[axis]}, each of {recipe.batch} images" if axis == "steps" else PANELS[axis]
         axes.set_xlabel(f"{text} (log)", fontsize=8)
     panels[0].set_ylabel("validation loss (log)")
-    title = f"Validation loss on {recipe.data}, {objectives.NAMES[recipe.objective]}: mean of {_seeds(study)}, {study.setting.precision}"
+    of = f"{recipe.data}, {objectives.NAMES[recipe.objective]}"
+    title = f"Validation loss on {of}: mean of {_seeds(study)}, {study.setting.precision}"
     handles = panels[0].get_legend_handles_labels()[0]
     below = legend(figure, handles, min(6, len(handles)))
     lay_out(figure, title, left=0.75, top=0.4, bottom=0.5 + below, across=0.6)
