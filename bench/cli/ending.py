@@ -23,6 +23,8 @@ from models.guard import UsersCodeError, describe, exits_refused
 
 THREADS_S = 5.0  # for threads of a user's code to end by themselves
 DEBUG = "--debug"
+# what a signal becomes that interrupts an import, or an operator written in C++
+INTERRUPTED = (ImportError, AttributeError, RuntimeError, SystemError)
 # errors of a write without a file name: of the standard output, as files are written by bench.store
 _OF_WRITING = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
 
@@ -74,7 +76,7 @@ def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Se
             return code
     except KeyboardInterrupt:
         received.append(signal.SIGINT)
-    except Exception:  # torch raises an error of its own where a signal interrupts an operator
+    except INTERRUPTED:
         if not received:
             raise
     print_error(f"{parser.prog}: {_name(received[0])}; what was recorded is kept")
