@@ -112,7 +112,7 @@ def _layers(name: str, res: Size, model: "nn.Module | None") -> "dict[str, list[
     from models.registry import task_at
 
     task = task_at(name, *height_width(res))
-    return layers(model or build(name, task), task)
+    return layers(build(name, task) if model is None else model, task)
 
 
 def _body(args: argparse.Namespace) -> int:

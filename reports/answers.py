@@ -262,12 +262,13 @@ def _memory(records: Sequence[Record]) -> list[Answer]:
 
     The largest batches come first: at small ones parameters and moments decide.
     """
-    groups: dict[tuple[int, str], list[Memory]] = {}
+    groups: dict[tuple[int, tuple[object, ...]], list[Memory]] = {}
     for one in latest(record for record in records if isinstance(record, Memory)):
         case = one.case
         if case.work == "training" and case.limit_bytes is None:
-            words = (one.environment.device, case.settings, size(case.model), case.is_predicted)
-            groups.setdefault((-case.batch, repr((height_width(case.res), *words))), []).append(one)
+            of_size = (size_place(size(case.model)), size(case.model), case.is_predicted)
+            place = (height_width(case.res), one.environment.device, case.settings, *of_size)
+            groups.setdefault((-case.batch, place), []).append(one)
     return [_least_memory(groups[name]) for name in sorted(groups)]
 
 

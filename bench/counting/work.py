@@ -6,6 +6,7 @@ from bench.counting import kernels
 from bench.machine import environment
 from bench.records.base import Size, height_width
 from bench.records.operators import OperatorCase, OperatorCosts
+from models.contract import build
 from models.registry import family_of, task_at
 
 
@@ -23,9 +24,11 @@ def operator_case(model: str, res: Size, batch: int, precision: str, work: str) 
     )
 
 
-def count(case: OperatorCase, model: nn.Module) -> OperatorCosts:
-    """Trace a pass of a model on the meta device, which is switched to eval mode."""
+def count(case: OperatorCase, model: nn.Module | None = None) -> OperatorCosts:
+    """Trace a pass of a model on the meta device, by default built here, which is switched to eval mode."""
     task = task_at(case.model, *height_width(case.res))
+    if model is None:
+        model = build(case.model, task)
     return OperatorCosts(
         case=case,
         environment=environment.gather("meta", case.model),

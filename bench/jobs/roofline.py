@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.jobs.job import Job, in_worker
 from bench.machine import environment
 from bench.machine.failures import RAISED, failed_row
-from bench.records.base import Record, height_width
+from bench.records.base import Record
 from bench.records.ceiling import CeilingCase
 from bench.records.operators import OperatorCase
 from bench.records.profile import ProfileCase
@@ -34,11 +34,8 @@ def operator_job(case: OperatorCase, model: "nn.Module | None" = None) -> Job:
 
 def _counted(case: OperatorCase, model: "nn.Module | None") -> Record:
     from bench.counting import work
-    from models.contract import build
-    from models.registry import task_at
 
     try:
-        model = model or build(case.model, task_at(case.model, *height_width(case.res)))
         return work.count(case, model)
     except RAISED as error:
         return failed_row(case, environment.of(case), error)

@@ -220,7 +220,7 @@ def _compared(
     arms, models = [case.arms[number] for number in prepared_models], [*prepared_models.values()]
     monitor = telemetry.monitor(case.device)
     settle = remember()  # an arm's own code may change the threads of all
-    with compiled_already(max(arms, key=lambda arm: arm.is_compiled)):
+    with compiled_already(*arms):
         compared = interleaved.compare(
             [model.call for model in models],
             interleaved.Policy(budget_s=case.process_budget_s, margin=case.precision_target),
