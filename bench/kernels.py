@@ -35,6 +35,7 @@ from bench.records.kernels import (
     OperatorComparison,
     ProductCase,
 )
+from bench.tables.numbers import milliseconds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,9 +135,16 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:
+    notes = []
+    for total in kernels.pass_sums(found):
+        case = total.case
+        times = ", ".join(f"{name} {milliseconds(s)}" for name, s in total.seconds.items())
+        notes.append(
+            f"all {case.operation_name} of one pass of {case.model}, {case.settings}, in ms: {times}"
+        )
     command = "python -m bench.roofline --measure-ceilings"
     floors = f"floors: {peaks.source}" if peaks else f"no ceilings of this device: {command}"
-    return [f"{found[0].environment.describe()}; median visits; {floors}"]
+    return [*notes, f"{found[0].environment.describe()}; median visits; {floors}"]
 
 
 def odd(text: str) -> int:

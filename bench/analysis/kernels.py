@@ -1,5 +1,6 @@
-"""Implementations of an operation compared: distance from the floors, and their table. No torch."""
+"""Implementations of an operation compared: distance from the floors, sums over a pass, tables. No torch."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -170,6 +171,66 @@ TABLE = Table[Line](
     ),
     records=lambda r: (r.record, *(r.peaks.ceilings if r.peaks else ())),
 )
+
+
+# sums over a pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassSum:
+    """All operations of one kind in one pass of a model."""
+
+    records: tuple[OperatorComparison, ...]  # one for each size
+    seconds: dict[str, float]  # by implementation; only those timed at every size
+
+    @property
+    def case(self) -> KernelCase:
+        return self.records[0].case
+
+    @property
+    def environment(self) -> Environment:
+        return self.records[0].environment
+
+
+def pass_sums(records: Iterable[Record]) -> list[PassSum]:
+    """Sums over the operations of a pass, by model, size and setting."""
+    groups: defaultdict[tuple[object, ...], list[OperatorComparison]] = defaultdict(list)
+    for one in records:
+        if isinstance(one, OperatorComparison):
+            case = one.case
+            setting = (case.model, case.res, case.batch, case.precision, one.environment.device)
+            groups[*setting, case.operation_name].append(one)
+    found = []
+    for group in groups.values():
+        sums: defaultdict[str, list[float]] = defaultdict(list)
+        for one in group:
+            for arm, name in enumerate(one.arms):
+                sums[name].append(one.case.calls_per_pass * one.median_s(arm))
+        seconds = {name: sum(times) for name, times in sums.items() if len(times) == len(group)}
+        found.append(PassSum(records=tuple(group), seconds=seconds))
+    return found
+
+
+def sums_table(sums: Iterable[PassSum]) -> Table[PassSum]:
+    """Table of milliseconds of a pass, with a column for each implementation."""
+    names = dict.fromkeys(name for one in sums for name in one.seconds)
+
+    def column(name: str) -> Column[PassSum]:
+        return Column(f"{name}, ms", lambda r: r.seconds.get(name), milliseconds, key=name)
+
+    return Table(
+        title="All calls of one pass",
+        columns=(
+            columns.MODEL,
+            columns.RES,
+            columns.BATCH,
+            columns.PRECISION,
+            Column("operation", lambda r: r.case.operation_name),
+            *map(column, names),
+            Column("device", lambda r: r.environment.device),
+        ),
+        records=lambda r: r.records,
+    )
 
 
 def newest(records: Iterable[Record]) -> list[OperatorComparison]:

@@ -41,6 +41,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         if line.status == NOT_HERE
     )
     lines = [line for line in lines if line.status != NOT_HERE]
+    sums = kernels.pass_sums(found)
     groups: defaultdict[figure.Setting, list[OperatorComparison]] = defaultdict(list)
     for one in found:
         groups[figure.setting(one)].append(one)
@@ -48,4 +49,8 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     parts = [f"## {kernels.TABLE.title}", TEXT, *(drawing.picture.markdown for drawing in drawings)]
     parts.append(table(kernels.TABLE, lines))
     parts += ["Implementations that cannot run:", "\n".join(absent)] if absent else []
+    parts += [
+        "All of them in one pass of the model: medians times the calls of each size.",
+        table(kernels.sums_table(sums), sums),
+    ]
     return "\n\n".join(parts), drawings

@@ -454,6 +454,19 @@ def test_impossible_records_cannot_be_made(change: dict[str, Any], message: str)
         from_dict(json.loads(json.dumps({**to_dict(made()), **change}, default=vars)))
 
 
+def test_a_pass_sums_what_was_timed_at_all_of_its_sizes() -> None:
+    four, eight = made(channels=4), made(channels=8, calls_per_pass=1)
+    lone = replace(eight, implementations=(*FOUND[:3], replace(FOUND[3], name="compiled")))
+    (found,) = analysis.pass_sums([four, eight])
+    assert found.records == (four, eight)
+    assert found.seconds == {
+        name: pytest.approx(3 * four.median_s(arm) + eight.median_s(arm))
+        for arm, name in enumerate(("nchw", "triton"))
+    }
+    (found,) = analysis.pass_sums([four, lone])
+    assert list(found.seconds) == ["nchw"]
+
+
 # the command
 
 
@@ -519,9 +532,11 @@ def test_a_refused_verdict_has_its_reason() -> None:
     assert line.remark.startswith("clock -4.0 %")
 
 
-def test_windows_replace_those_of_the_model(canned: list[str]) -> None:
+def test_windows_replace_those_of_the_model(canned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(kernels.main, *ASKED, "--kernel-size", "3", "31", "3") == 0
     assert [label.split(", ")[0] for label in canned] == ["conv 3x3", "conv 31x31"] * 3
+    printed = capsys.readouterr().err
+    assert "all conv 31x31 of one pass of FCDM-XL, 256 px, batch 4, fp32, in ms: nchw" in printed
 
 
 def test_two_sessions_are_compared_by_implementation() -> None:
@@ -606,7 +621,7 @@ def test_section_is_empty_without_comparisons() -> None:
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_the_section_has_times_and_ratios() -> None:
+def test_the_section_has_times_ratios_and_sums() -> None:
     text, _ = section(COMPARISONS)
     timed = [line for line in text.splitlines() if line.startswith("| FCDM-XL") and "| Triton" in line]
     assert len(timed) == len(COMPARISONS)
@@ -614,6 +629,8 @@ def test_the_section_has_times_and_ratios() -> None:
     assert all("| faster " in line for line in timed)
     assert text.count("- nchw-cudnn on a device, torch 2.13.0: torch 2.11.0 has no switch") == 1
     assert text.count("wrong: is off by 1e+00") == len(COMPARISONS)
+    sums = re.sub(" +", " ", text.partition("All of them in one pass")[2])
+    assert f"| {1e3 * sum(3 * made(channels=c).median_s(0) for c in (4, 8)):,.0f}" in sums
 
 
 @pytest.mark.usefixtures("blank_figures")

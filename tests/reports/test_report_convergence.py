@@ -189,7 +189,7 @@ def test_order_of_records_does_not_change_the_bytes() -> None:
 
 def test_device_and_software_are_named(page: str) -> None:
     assert (
-        "Device a device; 2 CPU threads; fp32; batch 64; 4 images a pass; torch 2.13.0; "
+        "Device a device; 2 CPU threads; fp32; batch 64 in one process; 4 images a pass; torch 2.13.0; "
         "commit abc; 2026-11-21T00:00:00Z." in page
     )
 
