@@ -222,6 +222,10 @@ def common_steps(runs: Sequence[TrainingRun]) -> tuple[int, ...]:
     return tuple(sorted(set.intersection(*({at.step for at in run.evaluations} for run in runs))))
 
 
+def loss_of_step(run: TrainingRun, step: int, ema: int | None = None) -> float:
+    return next(_loss(evaluation, ema) for evaluation in run.evaluations if evaluation.step == step)
+
+
 # means over seeds
 
 

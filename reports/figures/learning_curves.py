@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from baselines import load
 from bench.analysis import learning_curves
 from bench.analysis.learning_curves import Axis, TrainingStudy
 from reports import objectives
@@ -24,7 +23,6 @@ PANELS: dict[Axis, str] = {
     "seconds": "seconds of training",
     "joules": "joules of the device",
 }
-BY_STEP = "metrics by step"  # subject of the tables of FID by step
 Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
 
 
@@ -34,24 +32,11 @@ def draw(study: TrainingStudy, name: str) -> Drawing:
         return saved(f"convergence_{name}_loss", *losses(study))
 
 
-def published() -> Lines:
-    """FID by step from every published table with it, by its paper and objective."""
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for table in load.tables():
-        if table.subject.startswith(BY_STEP):
-            lines = found.setdefault(f"{table.paper}{table.subject.removeprefix(BY_STEP)}", {})
-            for row in table.rows:
-                step, fid = row["train_steps"].value, row["fid"].value
-                if step is not None and fid is not None:
-                    lines.setdefault(row["model"].as_printed, []).append((step, fid))
-    return found
-
-
-def draw_published() -> Drawing:
+def draw_published(published: Lines) -> Drawing:
     """Draw the FID by step that the papers print."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(5.4, 4.6)
-        _published(figure.add_subplot(), published())
+        _published(figure.add_subplot(), published)
         lay_out(figure, left=0.55, right=0.2, top=0.3)
         title = "Published FID by step and size"
         caption = (

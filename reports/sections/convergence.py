@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import fmean
 
-from bench.analysis import learning_curves, loss_comparison, training_table
+from bench.analysis import learning_curves, loss_comparison, rankings, training_table
 from bench.analysis.learning_curves import Axis, Estimate, TrainingStudy
 from bench.analysis.loss_comparison import LossDifference, RelativeChange, SpeedUp
+from bench.analysis.rankings import Ranking
 from bench.records.base import Record, Skipped, height_width
 from bench.records.columns import PROVENANCE
 from bench.records.training import TrainingCase, TrainingRun
@@ -17,6 +18,7 @@ from reports.figures import learning_curves as figures
 from reports.figures.plots import Drawing, fullest
 from reports.markdown import Columns, markdown, table
 from reports.naming import order, slug
+from reports.sections import published_convergence
 
 PLACE = "training.md", 2
 OBJECTIVES = {
@@ -25,6 +27,7 @@ OBJECTIVES = {
     "flow-x": "flow matching: linear path, data predicted, squared error of the velocity that follows",
     "edm": "EDM: lognormal noise levels, data predicted, squared error weighted by noise level",
 }
+MAX_RANKINGS = 10  # maximum rows of a table
 AXIS_NAMES: dict[Axis, str] = {
     "steps": "steps",
     "flops": "training FLOPs",
@@ -42,7 +45,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     failed = learning_curves.all_failed(_ordered(records))
     if not found and not failed:
         return "", []
-    published = figures.draw_published()
+    published = figures.draw_published(published_convergence.curves())
     pictures = [drawn[name].picture.markdown if name in drawn else "" for _, name in named]
     heading = f"### {published.picture.title}"
     parts = [text(found, pictures, failed), *left_out, heading, published.picture.markdown]
@@ -98,7 +101,8 @@ _METHOD = (
     "fixed set of (x, t, noise). **Differences are taken within a seed**, model minus reference, so below "
     "zero is better. Intervals are 95 %, by Student's t over the seeds, each of one comparison; none is "
     "given below three seeds. All models have the same batch, so equal steps are equal images. Training "
-    "FLOPs are 2 x MACs of forward and backward passes; seconds are without evaluations."
+    "FLOPs are 2 x MACs of forward and backward passes; seconds are without evaluations. FID occurs in "
+    "*Comparison with the papers* only, as published."
 )
 
 
@@ -119,7 +123,9 @@ def _study(study: TrainingStudy) -> list[str]:
         parts += [_speed_ups(study)]
         if all(loss_comparison.bin_differences(study, model) for model in study.others):
             parts += ["#### By timestep", _about_bins(study), markdown(_bins(study))]
-    return parts
+    if found := rankings.rankings(study):
+        parts += ["#### Rankings", _about_rankings(study, found), markdown(_rankings(found))]
+    return [*parts, "#### Comparison with the papers", *published_convergence.comparison(study)]
 
 
 # the training runs
@@ -324,3 +330,24 @@ def _bins(study: TrainingStudy) -> Columns:
 def _relative(found: LossDifference) -> str:
     percent = found.percent
     return f"{_estimate(found.difference)} absolute" if percent is None else _estimate(percent, 1)
+
+
+def _about_rankings(study: TrainingStudy, found: Sequence[Ranking]) -> str:
+    step = rankings.stable_from(found)
+    seeds = len(study.seeds())
+    over = f"the {seeds} seeds" if seeds > 1 else "the one seed"
+    by = f"By mean loss over {over} that all models have, the lowest first."
+    if step == found[-1].step:
+        return f"{by} **The ranking still changed at the last evaluation.**"
+    return f"{by} From step {step:,} on the ranking equals the last one."
+
+
+def _rankings(found: Sequence[Ranking]) -> Columns:
+    count = min(MAX_RANKINGS, len(found))
+    chosen = [found[round(i * (len(found) - 1) / max(1, count - 1))] for i in range(count)]
+    return {
+        "step": [f"{ranking.step:,}" for ranking in chosen],
+        "ranking": [" < ".join(ranking.models) for ranking in chosen],
+        "Kendall's tau to the last": [f"{ranking.tau:+.2f}" for ranking in chosen],
+        "seeds with this ranking": [f"{ranking.agreement:.0%}" for ranking in chosen],
+    }

@@ -1,4 +1,4 @@
-"""Learning curves: known answers, coverage of intervals."""
+"""Learning curves: known answers, coverage of intervals, rankings by hand."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.analysis import learning_curves, loss_comparison
+from bench.analysis import learning_curves, loss_comparison, rankings
 from bench.analysis.learning_curves import Estimate, TrainingStudy
 from bench.records.base import Skipped
 from bench.records.training import Evaluation, TrainingCase, TrainingRun
@@ -278,6 +278,108 @@ def test_only_common_seeds_are_compared() -> None:
     assert found is not None
     assert found.difference.values == (-1.5, -2.5)
     assert found.difference.interval is None
+
+
+def rows(table: dict[str, list[list[float]]]) -> TrainingStudy:
+    """model -> losses of each seed at steps 0, 100, 200, 300."""
+    return study(
+        *(
+            trained(model, seed, losses, steps=(0, 100, 200, 300))
+            for model, runs in table.items()
+            for seed, losses in enumerate(runs)
+        )
+    )
+
+
+def test_rankings_by_hand() -> None:
+    made = rows(
+        {
+            "A": [[9, 5, 1, 1], [9, 5, 1, 1], [9, 5, 4, 1]],
+            "B": [[9, 4, 3, 2], [9, 4, 3, 2], [9, 4, 3, 2]],
+            "C": [[9, 3, 5, 5], [9, 3, 5, 5], [9, 6, 5, 5]],
+        }
+    )
+    first, second, third = rankings.rankings(made)
+    assert first.models == ("B", "C", "A")  # means 5, 4, 4: B and C tie, B was named first
+    assert second.models == third.models == ("A", "B", "C")
+    assert second.agreement == pytest.approx(2 / 3)
+    assert third.agreement == 1.0
+    assert first.tau == pytest.approx(-2 / math.sqrt(2 * 3))  # A-B and A-C turned; B-C tied in one of the two
+    assert (second.tau, third.tau) == (1.0, 1.0)
+    assert rankings.stable_from((first, second, third)) == 200
+
+
+def test_correlations_by_hand() -> None:
+    assert rankings.kendall([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
+    assert rankings.spearman([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(0.8)
+    assert rankings.spearman([1, 1, 2], [1, 1, 2]) == pytest.approx(1.0)
+    assert rankings.kendall([1, 1, 1], [1, 2, 3]) == rankings.spearman([1, 1, 1], [1, 2, 3]) == 0.0
+
+
+@pytest.mark.parametrize(("models", "least"), [(4, 2 / 24), (5, 2 / 120)])
+def test_equal_rankings_have_the_lowest_possible_p_value(models: int, least: float) -> None:
+    names = [f"M{i}" for i in range(models)]
+    made = rows({name: [[9, i, i, i]] * 3 for i, name in enumerate(names)})
+    found = rankings.correlation(made, {name: 10.0 * i for i, name in enumerate(names)})
+    assert found is not None
+    assert (found.spearman, found.kendall) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert found.spearman_interval == pytest.approx((1.0, 1.0))
+    assert found.p_value == found.min_p_value == pytest.approx(least)
+
+
+def test_seeds_that_rank_differently_widen_the_interval() -> None:
+    made = rows(
+        {
+            "A": [[9, 1, 1, 1], [9, 1, 1, 1], [9, 4, 4, 5]],
+            "B": [[9, 2, 2, 2], [9, 2, 2, 2], [9, 2, 2, 2]],
+            "C": [[9, 3, 3, 3], [9, 3, 3, 3], [9, 3, 3, 3]],
+        }
+    )
+    found = rankings.correlation(made, {"A": 1.0, "B": 2.0, "C": 3.0, "elsewhere": 4.0})
+    assert found is not None
+    assert found.models == ("A", "B", "C")
+    assert found.kendall_interval is not None
+    assert found.kendall_interval == pytest.approx(
+        (-1 / 3, 1)
+    )  # the order of B and C is known, that of A is not
+    assert found.spearman_interval == pytest.approx((-0.5, 1))
+    assert rankings.correlation(made, {"A": 1.0, "B": 2.0}) is None
+
+
+def test_interval_of_the_correlation_covers_the_true_one() -> None:
+    """A bootstrap over seeds would cover it in only half of these cases."""
+    draw = random.Random(3)
+    # as the true losses rank them: both correlations are 1
+    numbers = {"A": 1.0, "B": 2.0, "C": 3.0, "D": 4.0}
+    cases, kept, rho_kept = 200, 0, 0
+    for _ in range(cases):
+        losses = {
+            name: [[99, 99, 99, 20 + 0.3 * i + draw.gauss(0, 1)] for _ in range(3)]
+            for i, name in enumerate(numbers)
+        }
+        found = rankings.correlation(rows(losses), numbers)
+        assert found is not None
+        assert found.kendall_interval is not None
+        assert found.spearman_interval is not None
+        kept += found.kendall_interval[1] > 1 - 1e-9
+        rho_kept += found.spearman_interval[1] > 1 - 1e-9
+    assert min(kept, rho_kept) >= 0.95 * cases
+
+
+def test_interval_of_known_orders_with_ties_is_the_correlation() -> None:
+    made = rows({name: [[9, i, i, i]] * 3 for i, name in enumerate("ABCD")})
+    found = rankings.correlation(made, {"A": 1.0, "B": 2.0, "C": 2.0, "D": 0.5})
+    assert found is not None
+    assert found.kendall_interval == pytest.approx((found.kendall, found.kendall))
+    assert found.spearman_interval == pytest.approx((found.spearman, found.spearman))
+
+
+def test_two_seeds_give_no_interval_of_the_correlation() -> None:
+    made = rows({name: [[9, i, i, i]] * 2 for i, name in enumerate("ABC")})
+    found = rankings.correlation(made, {"A": 3.0, "B": 2.0, "C": 1.0})
+    assert found is not None
+    assert found.kendall == pytest.approx(-1.0)
+    assert found.kendall_interval is None
 
 
 def test_failed_runs_of_both_types_of_record_are_kept() -> None:

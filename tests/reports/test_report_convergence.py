@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from bench.analysis import learning_curves as curves
 from bench.records.base import Record
 from bench.records.training import TrainingRun
 from reports.figures import learning_curves as figures
 from reports.sections import convergence
 from reports.sections.convergence import section
+from reports.sections.published_convergence import fids, published_name
 from tests.analysis.test_curves import STEPS, power, trained
 
 FOUR = {"FCDM-Ti": 2.0, "DiT-Ti/2": 1.0, "DiCo-Ti": 1.5, "DiC-Ti": 0.5}  # how fast each learns
@@ -125,6 +127,52 @@ def test_range_with_a_loss_below_zero_is_absolute() -> None:
     assert "absolute" not in "".join(found["FCDM-Ti"][:-1])
 
 
+def test_ranking_has_the_step_from_which_it_is_stable(page: str) -> None:
+    found = table(page, "#### Rankings")
+    assert found["ranking"][-1] == "FCDM-Ti < DiCo-Ti < DiT-Ti/2 < DiC-Ti"
+    assert found["seeds with this ranking"][-1] == "100%"
+    assert "From step 50 on the ranking equals the last one." in page
+
+
+def test_four_models_are_too_few_to_predict_the_papers_ranking(page: str) -> None:
+    found = table(page, "#### Comparison with the papers")
+    assert found["weights"] == ["trained", "EMA 0.9999", "EMA 0.99"]
+    # the published order of DiC and DiT is the reverse
+    assert found["Kendall's tau"][0] == "+0.67 [+0.67, +0.67]"
+    assert found["lowest possible p"][0] == "0.083"
+    assert "With 4 models even two equal rankings have p = 0.083" in page
+
+
+@pytest.mark.parametrize(
+    ("order", "answer"),
+    [
+        (["FCDM-S", "DiCo-S", "DiC-S", "DiG-S/2", "DiT-S/2"], "5 models agree beyond chance (p = 0.017)"),
+        (
+            ["DiT-S/2", "DiG-S/2", "DiC-S", "DiCo-S", "FCDM-S"],
+            "5 models are opposed beyond chance (p = 0.017)",
+        ),
+        (
+            ["FCDM-S", "DiT-S/2", "DiC-S", "DiCo-S", "DiG-S/2"],
+            "5 models do not show that one ranking predicts",
+        ),
+    ],
+)
+def test_ranking_of_five_models_is_compared_with_the_papers(order: list[str], answer: str) -> None:
+    assert answer in text(study({model: 5.0 - i for i, model in enumerate(order)}))
+
+
+def test_published_fid_is_that_of_the_model_or_its_familys_s() -> None:
+    assert [published_name(model) for model in FOUR] == ["FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S"]
+    assert published_name("FCDM-B") == "FCDM-B"
+    (made,) = curves.studies(study())
+    assert fids(made) == {"FCDM-Ti": 48.52, "DiT-Ti/2": 68.4, "DiCo-Ti": 49.97, "DiC-Ti": 58.68}
+
+
+def test_models_without_published_fid_give_no_answer() -> None:
+    page = text(study({"mine:a": 1.0, "mine:b": 2.0}))
+    assert "No answer: 0 of the models have a published FID" in page
+
+
 def test_two_seeds_have_no_interval() -> None:
     page = text(study(seeds=2))
     assert "(n = 2, no interval) at 400 steps" in page
@@ -146,6 +194,7 @@ def test_seconds_that_differ_between_seeds_compare_nothing() -> None:
 def test_single_model_has_no_comparison() -> None:
     page, drawings = section(study({"mine:a": 1.0}))
     assert "At equal cost" not in page
+    assert "#### Rankings" not in page
     assert [drawing.picture.name for drawing in drawings] == [
         "convergence_digits-iddpm_loss",
         "published_fid_by_step",
