@@ -22,7 +22,7 @@ MOST_PROCESSES = 99
 LEAST_PROCESS_S = 1.0  # budget of a model in a process below which the default is one process
 TYPICAL_STARTUP_S = 5.0
 COMPILE_S = 60.0  # of torch.compile: an allowance in estimates, not measured
-ATTENTION = ("auto", "flash", "cudnn", "efficient", "math")
+ATTENTION = ("auto", "flash", "cudnn", "efficient", "math", "flash-attn")
 
 
 def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = None) -> None:
@@ -189,6 +189,13 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
     if where == "cpu":
         for kernel in set(args.attention) - {"auto", "flash", "math"}:
             raise options.UsageError(f"--attention {kernel}: a CPU has auto, flash and math only")
+    if "flash-attn" in args.attention:
+        from bench.machine.device import DTYPES
+        from models.kernels.flash_attn import why_not
+
+        for precision in args.precision:
+            if reason := why_not(DTYPES[precision]):
+                raise options.UsageError(f"--attention flash-attn: {reason}")
 
 
 def gpu_peaks(text: str, precisions: Sequence[str], flag: str) -> "Peaks":

@@ -22,6 +22,7 @@ from bench.records.base import ENGINES, ModelCase, height_width
 from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
 from models.guard import unchanged
+from models.kernels.flash_attn import FlashAttention
 from models.registry import task_at
 from models.task import Task
 from models.weights import load_official, randomise_zeros, read_weights
@@ -230,6 +231,8 @@ def enter(settings: ExitStack, case: ModelCase, model: nn.Module) -> None:
         settings.enter_context(checkpointed(model))
     if case.attention in KERNELS:
         settings.enter_context(sdpa_kernel(KERNELS[case.attention]))
+    elif case.attention == "flash-attn":
+        settings.enter_context(FlashAttention())
 
 
 def _check(

@@ -190,7 +190,7 @@ class ModelCase(SizedCase):
     engine: str = "eager"  # eager, compile: torch.compile, or aoti: AOTInductor
     cuda_graphs: bool = False
     channels_last: bool = False
-    attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math
+    attention: str = "auto"  # auto (torch chooses), flash, cudnn, efficient, math, flash-attn
     checkpointing: bool = False
     weights: str = "random"  # random; golden (baselines/README.md); or a file and its SHA-256
 
