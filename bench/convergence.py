@@ -37,11 +37,10 @@ TIMEOUT_S = 20 * 24 * 3600.0  # of a worker; select() allows little more
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
     """Runs of every model from every seed, ordered by seed, checked before training."""
     from bench.machine import environment
-    from bench.training import checkpoint
+    from bench.training.checkpoint import CheckpointError
     from models.registry import family_of
 
-    device = training_options.device_of(args)
-    batch = min(args.micro_batch or args.batch, args.batch)
+    device, batch = training_options.device_of(args), training_options.pass_batch(args)
     data = training_options.load_data(args)
     _, H, W = data.shape
     size: Size = H if H == W else (H, W)
@@ -76,10 +75,10 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
                 train_macs=macs[name],
                 budget_s=None,
             )
-            runs.append(PlannedRun(case=case, environment=here, setup=setup))
-            with options.usage_errors("--dir ", of=checkpoint.CheckpointError):
-                checkpoint.check(runs[-1].folder, runs[-1].identity)
-    return runs
+            halve = args.micro_batch == "auto"
+            runs.append(PlannedRun(case=case, environment=here, setup=setup, halve_batch=halve))
+    with options.usage_errors("--dir ", of=CheckpointError):
+        return list(map(study.resumable, runs))
 
 
 def _pixels(latent_size: Size) -> Size:
@@ -105,13 +104,19 @@ def _train_macs(name: str, recipe: Recipe, size: Size, data: str) -> int:
 
 
 def train(run: PlannedRun) -> TrainingRun | Skipped:
-    """Train a run in a worker."""
+    """Train a run in a worker; when memory runs out, retry with half the pass batch if the run allows it."""
     from bench.machine import environment
 
-    setup = asdict(run.setup)
-    result = worker.run(
-        "bench.training.study:measure", run.case, environment.of(run.case), TIMEOUT_S, setup=setup
-    )
+    for smaller in study.batch_halvings(run):
+        result = worker.run(
+            "bench.training.study:measure",
+            smaller.case,
+            environment.of(smaller.case),
+            TIMEOUT_S,
+            setup=asdict(smaller.setup),
+        )
+        if not isinstance(result, Skipped) or result.status != "out of memory":
+            break
     assert isinstance(result, TrainingRun | Skipped)
     return result
 

@@ -71,7 +71,8 @@ def _add_settings(group: Group) -> None:
     options.add_flag(group, "--compile", "train under torch.compile")
     options.add_flag(group, "--channels-last", "channels-last memory format")
     options.add_flag(group, "--checkpointing", "recompute activations in the backward pass")
-    options.add(group, "--micro-batch", positive_int, "images of one pass (default: the batch)")
+    text = "of one pass; auto: halve when out of memory"
+    options.add(group, "--micro-batch", _micro_batch, text, metavar="N|auto")
 
 
 def _add_limits(group: Group) -> None:
@@ -82,6 +83,10 @@ def _add_limits(group: Group) -> None:
     options.add_flag(group, "--dry-run", "print the runs; train nothing")
 
 
+def _micro_batch(text: str) -> int | str:
+    return text if text == "auto" else positive_int(text)
+
+
 def device_of(args: argparse.Namespace) -> str:
     from bench.machine import device
 
@@ -89,6 +94,11 @@ def device_of(args: argparse.Namespace) -> str:
     if (reason := device.why_not(chosen, args.precision)) is not None:
         raise options.UsageError(reason)
     return chosen
+
+
+def pass_batch(args: argparse.Namespace) -> int:
+    """Number of images in one pass."""
+    return args.batch if args.micro_batch in ("auto", None) else min(args.micro_batch, args.batch)
 
 
 def load_data(args: argparse.Namespace) -> "Dataset":

@@ -3,7 +3,8 @@
 import math
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class PlannedRun:
     case: TrainingCase
     environment: Environment  # of the plan
     setup: Setup
+    halve_batch: bool  # retry with half the batch of a pass when memory runs out
 
     @property
     def identity(self) -> Identity:
@@ -89,11 +91,39 @@ def measure(case: TrainingCase, environment: Environment, setup: Setup) -> Train
         return Skipped(case=case, environment=environment, status="stopped", reason=reason)
 
 
+def batch_halvings(run: PlannedRun) -> Iterator[PlannedRun]:
+    """The run; then, if `halve_batch`, the run with a batch per pass that is halved each time."""
+    yield run
+    while run.halve_batch and run.case.batch > 1:
+        run = replace(run, case=replace(run.case, batch=run.case.batch // 2))
+        yield run
+
+
+def resumable(run: PlannedRun) -> PlannedRun:
+    """The run with the batch per pass of its checkpoints, which an earlier attempt may have halved.
+
+    CheckpointError: the folder has only checkpoints of another run or damaged ones.
+    """
+    from bench.training import checkpoint
+
+    first_error: checkpoint.CheckpointError | None = None
+    for smaller in batch_halvings(run):
+        try:
+            checkpoint.check(smaller.folder, smaller.identity)
+        except checkpoint.CheckpointError as error:
+            first_error = first_error or error
+        else:
+            return smaller
+    assert first_error is not None
+    raise first_error
+
+
 def find_stored(run: PlannedRun, store: Store | None) -> TrainingRun | None:
-    """The stored record of a completed run; failed runs are repeated."""
-    record = None if store is None else store.find(run.case, run.environment)
-    if isinstance(record, TrainingRun) and record.status in ("ok", "not finite"):
-        return record
+    """The stored record of a completed run, also with a halved batch per pass; failed runs are repeated."""
+    for smaller in batch_halvings(run):
+        record = None if store is None else store.find(smaller.case, smaller.environment)
+        if isinstance(record, TrainingRun) and record.status in ("ok", "not finite"):
+            return record
     return None
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,7 +269,7 @@ def test_budget_stops_a_run_and_the_same_command_resumes(
     err = capsys.readouterr().err
     assert "stopped by --budget; 2 of 2 runs not started" in err
     # the time limit is reached during the run, not before it
-    monkeypatch.setattr(convergence, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(convergence, "_decide", lambda *_: ("train", None))
     assert run(*args, "--dir", str(tmp_path / "b"), "--out", str(out), "--budget", "0.000001s") == 0
     printed = capsys.readouterr()
     assert "seed 0 stopped: at step 1 of 6: time limit reached" in printed.out
@@ -319,12 +318,15 @@ def test_worker_that_crashes_is_a_row_and_is_tried_again(
     assert tried == [0]
 
 
-def test_out_of_memory_is_a_row_and_a_smaller_pass_is_another_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_batch_of_a_pass_halves_when_memory_runs_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tried: list[int] = []
+
     def too_small(
         measure: str, case: TrainingCase, environment: Environment, timeout_s: float, setup: dict[str, Any]
     ) -> TrainingRun | Skipped:
+        tried.append(case.batch)
         if case.batch > 2:
             return Skipped(case=case, environment=environment, status="out of memory", reason="no more")
         return in_this_process(measure, case, environment, timeout_s, setup)
@@ -332,8 +334,15 @@ def test_out_of_memory_is_a_row_and_a_smaller_pass_is_another_run(
     monkeypatch.setattr(worker, "run", too_small)
     out = tmp_path / "runs.jsonl"
     args = ["--model", "tests.tiny:Tiny", *SMALL, "--seeds", "1", "--out", str(out), "--dir", str(tmp_path)]
-    assert run(*args) == run(*args, "--micro-batch", "2") == 0
-    assert [run.status for run in stored(out)] == ["out of memory", "ok"]
+    assert run(*args) == 0
+    assert tried == [8]
+    assert [run.status for run in stored(out)] == ["out of memory"]
+    assert run(*args, "--micro-batch", "auto") == 0
+    assert tried == [8, 8, 4, 2]
+    last = stored(out)[-1]
+    assert (last.status, last.case) == ("ok", replace(last.case, batch=2))
+    assert run(*args, "--micro-batch", "auto") == 0
+    assert len(tried) == 4
 
 
 def test_sweep_gets_a_job_for_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
