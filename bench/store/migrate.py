@@ -46,7 +46,7 @@ def migrate(old: Mapping[str, Any]) -> Json:
     try:
         body = _one_process({"format": 3, **(_from_1(dict(old)) if found == 1 else old)})
         if "case" in body:
-            body["case"] = _case_from_2(body["case"])
+            body["case"] = case_from_2(body["case"])
         if body.get("kind") == "flops":
             body["remarks"] = []
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -54,10 +54,10 @@ def migrate(old: Mapping[str, Any]) -> Json:
     return {**body, "format": 3}
 
 
-def _case_from_2(case: Json) -> Json:
+def case_from_2(case: Json) -> Json:
     """Convert a case of format 2: models had the reference implementation only."""
     if "arms" in case:
-        return {**case, "arms": [_case_from_2(arm) for arm in case["arms"]]}
+        return {**case, "arms": [case_from_2(arm) for arm in case["arms"]]}
     if "cuda_graphs" not in case:  # no ModelCase
         return case
     compiled = case["compile"]

@@ -12,17 +12,19 @@ weights_only=True:
     model           name -> tensor, the network's state_dict
     ema             "0.9999" -> name -> tensor, the averaged parameters for every decay of the recipe
     optimizer       state_dict of AdamW
-    rng             a list of the states of the generators of torch, CUDA, Python and NumPy
+    rng             states of the generators of torch, CUDA, Python and NumPy, for each process
     evaluations     JSON: a list of Evaluation
     losses          (k,) float32, training losses of the steps since the last evaluation
     seconds, joules of training so far
+
+Format 1 stored the identity under the key `about`; formats 1 and 2 have the cases of such records.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ from bench.records.training import Evaluation
 from bench.store.codec import decode
 from bench.store.files import why_not_regular
 from bench.store.locks import lock
+from bench.store.migrate import case_from_2, migrate
 from bench.training.identity import Identity, differences
 from bench.training.objectives import task_of
 from models.contract import build
@@ -59,7 +62,7 @@ class State:
     model: dict[str, Tensor]
     ema: dict[str, dict[str, Tensor]]  # by `decay_name`, then by parameter
     optimizer: dict[str, Any]
-    rng: list[dict[str, Any]]  # one, of `bench.training.rng.state`
+    rng: list[dict[str, Any]]  # one for each process, from `bench.training.rng.state`
     evaluations: tuple[Evaluation, ...]
     losses: Tensor  # (k,) float32, of the steps since the last evaluation
     seconds: float
@@ -69,6 +72,18 @@ class State:
 def decay_name(decay: float) -> str:
     """The name of an average in a checkpoint: its decay with all digits."""
     return repr(decay)
+
+
+def _averages(stored: dict[str, dict[str, Tensor]], decays: Sequence[float]) -> dict[str, dict[str, Tensor]]:
+    """The averages by `decay_name`; an early name, of six digits, that fits two decays is left out."""
+    if all(decay_name(decay) in stored for decay in decays):
+        return stored
+    rounded = [f"{decay:g}" for decay in decays]
+    return {
+        decay_name(decay): stored[name]
+        for decay, name in zip(decays, rounded, strict=True)
+        if name in stored and rounded.count(name) == 1
+    }
 
 
 @contextmanager
@@ -146,7 +161,7 @@ def paths(folder: Path) -> list[Path]:
 def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
     """The newest checkpoint's step, 0 without any, and notes on damaged ones; hashes are not verified.
 
-    CheckpointError: the folder has checkpoints of another run, or only damaged ones.
+    CheckpointError: the folder has checkpoints of another run, one without an average, or only damaged ones.
     """
     state, notes = _first_readable(folder, whole=False)
     if state is None:
@@ -154,6 +169,11 @@ def check(folder: Path, identity: Identity) -> tuple[int, list[str]]:
     if differing := differences(state.identity, identity):
         raise CheckpointError(
             f"{folder}: has a checkpoint of another run: {'; '.join(differing)}; another folder would work"
+        )
+    if lost := [decay for decay in identity.case.recipe.ema_decays if decay_name(decay) not in state.ema]:
+        raise CheckpointError(
+            f"{folder}: has no average of decay {', '.join(map(decay_name, lost))}: an older version did not "
+            "distinguish decays that differ in the seventh digit; another folder would work"
         )
     return state.step, notes
 
@@ -193,17 +213,33 @@ def read(path: Path, *, whole: bool = True) -> State:
                 raise CheckpointError(f"{path}: damaged: its SHA-256 begins with {head}, not with {match[2]}")
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
     form = stored.get("format") if isinstance(stored, dict) else None
-    if form != FORMAT:
+    if not isinstance(form, int) or form not in (1, 2, FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of bench.convergence: format {form}, not {FORMAT}")
     with reading(path, "a checkpoint of bench.convergence", CheckpointError):
+        identity = _identity_from_1(stored["about"]) if form == 1 else _identity(stored["identity"], form)
         return State(
-            identity=decode(Identity, json.loads(stored["identity"])),
+            identity=identity,
+            ema=_averages(stored["ema"], identity.case.recipe.ema_decays),
             evaluations=decode(tuple[Evaluation, ...], json.loads(stored["evaluations"])),
             **{
                 name: stored[name]
-                for name in ("step", "model", "ema", "optimizer", "rng", "losses", "seconds", "joules")
+                for name in ("step", "model", "optimizer", "rng", "losses", "seconds", "joules")
             },
         )
+
+
+def _identity(text: str, form: int) -> Identity:
+    stored = json.loads(text)
+    if form == 2:
+        stored["case"] = case_from_2(stored["case"])
+    return decode(Identity, stored)
+
+
+def _identity_from_1(about: str) -> Identity:
+    """The identity of a checkpoint of format 1."""
+    record = {"schema": 1, "kind": "trained", **json.loads(about)}
+    migrated = migrate(record)
+    return decode(Identity, {"case": migrated["case"], "environment": migrated["environment"]})
 
 
 def is_checkpoint(path: Path) -> bool:

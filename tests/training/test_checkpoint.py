@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent, refused by other runs, and loaded as networks."""
 
+import json
 import os
 import random
 import resource
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,28 @@ def test_averages_of_decays_that_differ_in_a_late_digit_differ(tmp_path: Path) -
         assert all((value == place).all() for value in model.state_dict().values())
 
 
+def test_averages_named_with_six_digits_are_found(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, with_decays(0.123456789, 0.9, names=["0.123457", "0.9"]))
+    for place, decay in enumerate((0.123456789, 0.9)):
+        model, _ = checkpoint.load_model(path, decay)
+        assert all((value == place).all() for value in model.state_dict().values())
+
+
+def test_ambiguous_average_of_an_old_checkpoint_is_refused(
+    tmp_path: Path,
+) -> None:
+    given = with_decays(0.9999999, 0.99999999, 0.9, names=["1", "0.9"])
+    path = checkpoint.save(tmp_path, given)
+    with pytest.raises(
+        CheckpointError, match=r"no average of decay 0\.9999999, 0\.99999999: .*another folder"
+    ):
+        checkpoint.check(tmp_path, given.identity)
+    with pytest.raises(CheckpointError, match=r"no average of decay 0\.9999999; it has 0\.9"):
+        checkpoint.load_model(path, 0.9999999)
+    model, _ = checkpoint.load_model(path, 0.9)
+    assert all((value == 1).all() for value in model.state_dict().values())
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", {"format": 1}, {"format": 2}, {"model": {}}, [1, 2]])
 def test_other_files_are_refused_in_one_line(tmp_path: Path, content: object) -> None:
     path = tmp_path / "other.pt"
@@ -242,6 +265,19 @@ def test_killed_writer_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     assert found is not None
     assert notes == []
     assert found.step in (last, last + 1)  # killed between the rename and the print
+
+
+def test_checkpoint_of_format_1_is_read(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, state_at(2))
+    content = torch.load(path, weights_only=True)
+    case, environment = asdict(CASE), asdict(IDENTITY.environment)
+    about = {name: case.pop(name) for name in ("recipe", "seed", "processes")}
+    del case["device"]
+    about["run"] = {"question": "convergence", **case, "environment": environment}
+    old = {**content, "format": 1, "about": json.dumps(about)}
+    del old["identity"]
+    torch.save(old, tmp_path / "old.pt")
+    assert checkpoint.read(tmp_path / "old.pt").identity == IDENTITY
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path: Path) -> None:
