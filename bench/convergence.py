@@ -3,29 +3,37 @@
     python -m bench.convergence --out runs.jsonl
     python -m bench.convergence --model DiT-S/2 FCDM-S DiCo-S --data cifar10 --steps 5000 --precision bf16
     python -m bench.convergence --model DiT-S/2 my_pkg.my_mod:factory --seeds 5 --budget 30m --dir runs
-    python -m bench.convergence --model DiT-XL/2 FCDM-XL --data path/to/latents --micro-batch 32
+    torchrun --nproc_per_node 4 -m bench.convergence --model DiT-XL/2 FCDM-XL --data path/to/latents
 
 The first model is the reference. A study that was stopped is resumed by the same command.
 Method: docs/convergence.md
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bench.analysis import training_table
 from bench.cli import models, options, progress, records, training_options
 from bench.jobs import worker
 from bench.jobs.job import Job
+from bench.machine import torchrun
 from bench.records.base import Size, Skipped, size_text
 from bench.records.training import Recipe, TrainingCase, TrainingRun
+from bench.store.store import Store
 from bench.tables.render import render
 from bench.tables.table import Column, Table
-from bench.training import study
+from bench.tables.text import plain
+from bench.training import processes, study
 from bench.training.progress import Progress, duration, followed
 from bench.training.study import PlannedRun, Setup
+
+if TYPE_CHECKING:
+    from bench.training.processes import Processes
 
 MODELS = ("DiT-Ti/2", "FCDM-Ti", "DiCo-Ti", "DiC-Ti")
 TIMEOUT_S = 20 * 24 * 3600.0  # of a worker; select() allows little more
@@ -64,7 +72,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
                 checkpointing=args.checkpointing,
                 recipe=recipe,
                 seed=seed,
-                processes=1,
+                processes=torchrun.world_size(),
             )
             here = environment.of(case)
             setup = Setup(
@@ -143,34 +151,42 @@ def jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _study(
-    runs: Sequence[PlannedRun], args: argparse.Namespace
+    runs: Sequence[PlannedRun], args: argparse.Namespace, group: "Processes | None"
 ) -> tuple[list[TrainingRun | Skipped], list[str]]:
-    """Train the runs that the store does not contain, until the time limit; returns records and notes."""
+    """Train the runs that the store does not contain, until the time limit; returns records and notes.
+
+    Every process of a group of torchrun calls this; without a group each run has a worker.
+    """
     begin = time.monotonic()
+    first = group is None or group.rank == 0
     answers: list[TrainingRun | Skipped] = []
     notes: list[str] = []
     found = 0
     with (
-        records.store(args.out) as store,
+        records.store(args.out if first else None) as store,
         progress.live_progress("training", len(runs)) as (next_run, show),
     ):
         notes += records.store_notes(store) if store is not None else []
         for at, run in enumerate(runs):
             next_run(run.case.short_label)
-            stored = None if args.force else study.find_stored(run, store)
+            left = None if args.budget is None else args.budget - (time.monotonic() - begin)
+            decide = partial(_decide, store, run, args.force, left)
+            decision, stored = decide() if group is None else group.broadcast(decide)
+            if decision == "stop":
+                notes.append(f"stopped by --budget; {len(runs) - at} of {len(runs)} runs not started")
+                break
             if stored is not None:
                 found += 1
                 answers.append(stored)
                 continue
-            left = None if args.budget is None else args.budget - (time.monotonic() - begin)
-            if left is not None and left <= 0:
-                notes.append(f"stopped by --budget; {len(runs) - at} of {len(runs)} runs not started")
-                break
-            if args.force:
+            if first and args.force:
                 _discard(run)
             run = replace(run, setup=replace(run.setup, budget_s=left))
-            with followed(run.folder, partial(_show_progress, run, show)):
-                record = train(run)
+            if group is None:
+                with followed(run.folder, partial(_show_progress, run, show)):
+                    record = train(run)
+            else:
+                record = _train_in_group(run, group, show)
             answers.append(record)
             if store is not None and record.status != "stopped":
                 store.append(record)
@@ -181,8 +197,36 @@ def _study(
     return answers, notes
 
 
+def _decide(
+    store: Store | None, run: PlannedRun, force: bool, left: float | None
+) -> tuple[str, TrainingRun | None]:
+    """The next action for a run: stored (with its record), stop or train."""
+    stored = None if force else study.find_stored(run, store)
+    if stored is not None:
+        return "stored", stored
+    return ("stop" if left is not None and left <= 0 else "train"), None
+
+
 def _show_progress(run: PlannedRun, show: Callable[[str], None], at: Progress) -> None:
     show(f"{run.case.short_label}: {at.text}")
+
+
+def _train_in_group(
+    run: PlannedRun, group: "Processes", show: Callable[[str], None]
+) -> TrainingRun | Skipped:
+    """Train in the process group of torchrun; without a terminal, each evaluation prints a line."""
+    from bench.machine import environment
+
+    every = run.case.recipe.evaluate_every
+
+    def report(at: Progress) -> None:
+        text = f"{run.case.short_label}: {at.text}"
+        if sys.stderr.isatty():
+            show(text)
+        elif at.step % every == 0:
+            print(plain(text), file=sys.stderr, flush=True)
+
+    return study.train(run.case, environment.of(run.case), run.setup, group, report)
 
 
 # output
@@ -231,27 +275,36 @@ def _notes(found: Sequence[TrainingRun | Skipped], runs: Sequence[PlannedRun]) -
         f"validation loss after {recipe.steps} steps of {recipe.batch} images, {recipe.objective}; "
         f"{recipe.data} ({recipe.train_images} + {recipe.validation_images} images of {recipe.channels} x "
         f"{size_text(case.latent_size)}), {recipe.validation_draws} timesteps for each validation image",
-        f"{found[0].environment.describe()}; {case.precision}",
+        f"{found[0].environment.describe()}; {case.precision}; {case.processes} processes",
         f"checkpoints: {runs[0].folder.parent}",
     ]
 
 
 def _body(args: argparse.Namespace) -> int:
-    records.check_output(args.out, args.force)
+    first = torchrun.rank() == 0
+    if first:
+        records.check_output(args.out, args.force)
     from bench.training.checkpoint import CheckpointError
 
     runs = planned(args)
     if args.dry_run:
-        _show_plan(runs, args)
+        if first:
+            _show_plan(runs, args)
         return 0
-    with options.usage_errors("--dir ", of=CheckpointError):
-        answers, notes = _study(runs, args)
-    text = ""
-    if answers:
-        rows = training_table.results(answers, runs[0].case.model)
-        text = render(training_table.table(rows), rows, args.format)
-        notes += _notes(answers, runs)
-    records.emit(text, notes, None if records.keeps_records(args.out) else args.out)
+    group = processes.join(runs[0].case.device) if torchrun.world_size() > 1 else None
+    try:
+        with options.usage_errors("--dir ", of=CheckpointError):
+            answers, notes = _study(runs, args, group)
+    finally:
+        if group is not None:
+            group.close()
+    if first:
+        text = ""
+        if answers:
+            rows = training_table.results(answers, runs[0].case.model)
+            text = render(training_table.table(rows), rows, args.format)
+            notes += _notes(answers, runs)
+        records.emit(text, notes, None if records.keeps_records(args.out) else args.out)
     return 0
 
 

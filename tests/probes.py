@@ -17,6 +17,7 @@ from bench.training import objectives
 from bench.training.identity import Identity
 from bench.training.loop import train
 from bench.training.probe import Images, Subject
+from bench.training.processes import Processes
 
 _RANDOM = torch.Generator().manual_seed(0)
 IMAGES = Images(
@@ -85,6 +86,7 @@ def trained_run(parent: Path, model: str, steps: int = 2, called: str = "digits"
         ),
         data,
         parent / "run",
+        processes=Processes("cpu"),
         checkpoint_every=steps,
         train_macs=1,
     )

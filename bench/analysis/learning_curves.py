@@ -33,6 +33,7 @@ class TrainingSetting:
     latent_size: Size
     precision: str
     nondefault_settings: tuple[str, ...]  # in words
+    processes: int
     device: str
     threads: int
     torch: str
@@ -97,6 +98,7 @@ def setting_of(record: TrainingRun | Skipped) -> TrainingSetting:
         latent_size=case.latent_size,
         precision=case.precision,
         nondefault_settings=case.nondefault_settings,
+        processes=case.processes,
         device=environment.device,
         threads=environment.threads,
         torch=environment.torch,

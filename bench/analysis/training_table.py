@@ -175,7 +175,7 @@ _RECIPE = (
     *fields("case.family", "case.recipe.data", "case.recipe.data_sha256", raw=True),
     *fields("case.recipe.objective", "case.recipe.steps", "case.recipe.batch", raw=True),
     _raw("pass_batch", lambda r: list(r.passes)),
-    *fields("case.precision", "case.impl", "case.engine", raw=True),
+    *fields("case.processes", "case.precision", "case.impl", "case.engine", raw=True),
     *fields("case.channels_last", "case.checkpointing", raw=True),
     *ENVIRONMENT,
 )

@@ -17,11 +17,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
+from bench.machine import torchrun
 from bench.records.base import StoreError
 from bench.tables.text import message
 from models.guard import UsersCodeError, describe, exits_refused
 
 THREADS_S = 5.0  # for threads of a user's code to end by themselves
+PATIENCE_S = 10.0  # more than the start times of processes of one torchrun differ
 DEBUG = "--debug"
 # what a signal becomes that interrupts an import, or an operator written in C++
 INTERRUPTED = (ImportError, AttributeError, RuntimeError, SystemError)
@@ -62,12 +64,15 @@ def leave_threads(code: int) -> None:
         if thread.is_alive():
             with suppress(OSError, ValueError, AttributeError):
                 sys.stdout.flush()
-            print_error(f"a thread of the model's code still runs after {THREADS_S:g} s: {thread.name}; left")
+            _print(f"a thread of the model's code still runs after {THREADS_S:g} s: {thread.name}; left")
             os._exit(code)
 
 
 def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
+    if (reason := torchrun.why_unreadable()) is not None:
+        _print(f"{parser.prog}: {reason}")
+        return 2
     received: list[int] = []
     try:
         with _signals(received), exits_refused():
@@ -79,7 +84,8 @@ def _guarded(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Se
     except INTERRUPTED:
         if not received:
             raise
-    print_error(f"{parser.prog}: {_name(received[0])}; what was recorded is kept")
+    if not torchrun.local_rank():  # interrupted in all processes; the first one prints it
+        _print(f"{parser.prog}: {_name(received[0])}; what was recorded is kept")
     return 128 + received[0]
 
 
@@ -111,7 +117,17 @@ def _run_body(body: Callable[[argparse.Namespace], int], args: argparse.Namespac
 
 
 def print_error(line: str) -> None:
-    """Print one line on stderr, without control characters."""
+    """Print the error that ends a command, once under torchrun.
+
+    The first process on a machine prints it, and torchrun then ends the others. A process that is still
+    running after PATIENCE_S failed alone and prints its own error.
+    """
+    if torchrun.local_rank():
+        time.sleep(PATIENCE_S)
+    _print(line)
+
+
+def _print(line: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # no stderr to print on: the exit code remains
         print(message(line), file=sys.stderr, flush=True)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench.cli import options, progress
 from bench.cli.options import positive_int
 from bench.datasets import names
+from bench.machine import torchrun
 from bench.records.training import OBJECTIVES, Recipe
 from models.registry import IMPLEMENTATIONS
 
@@ -91,14 +92,26 @@ def device_of(args: argparse.Namespace) -> str:
     from bench.machine import device
 
     chosen: str = args.device or device.default()
-    if (reason := device.why_not(chosen, args.precision)) is not None:
-        raise options.UsageError(reason)
+    for reason in (device.why_not(chosen, args.precision), torchrun.why_not(torchrun.world_size())):
+        if reason is not None:
+            raise options.UsageError(reason)
     return chosen
 
 
 def pass_batch(args: argparse.Namespace) -> int:
-    """Number of images in one pass."""
-    return args.batch if args.micro_batch in ("auto", None) else min(args.micro_batch, args.batch)
+    """Number of images in one pass on one process."""
+    count = torchrun.world_size()
+    share, rest = divmod(args.batch, count)
+    if count > 1 and args.micro_batch == "auto":
+        raise options.UsageError(
+            f"--micro-batch auto: one of {count} processes that runs out of memory ends all; give a number"
+        )
+    if rest:
+        raise options.UsageError(
+            f"--batch {args.batch}: must be a multiple of the {count} processes; "
+            f"{(share + 1) * count} would work"
+        )
+    return share if args.micro_batch in ("auto", None) else min(args.micro_batch, share)
 
 
 def load_data(args: argparse.Namespace) -> "Dataset":
@@ -108,7 +121,7 @@ def load_data(args: argparse.Namespace) -> "Dataset":
         data = datasets.load(args.data, args.data_dir, args.classes or datasets.MAX_CLASSES, show)
     if args.classes is not None and args.classes < data.classes:
         raise options.UsageError(f"--classes {args.classes}: {data.name} has {data.classes}")
-    for doubt in doubts.doubts(data):
+    for doubt in [] if torchrun.local_rank() else doubts.doubts(data):
         print(f"--data {args.data}: {doubt}", file=sys.stderr)
     return data
 

@@ -20,7 +20,7 @@ class Recipe:
     train_images: int
     validation_images: int
     validation_draws: int  # pairs of (t, noise) for every validation image, equal for all runs
-    batch: int  # images of an optimizer step, summed over accumulated passes
+    batch: int  # images of an optimizer step, summed over processes and accumulated passes
     steps: int
     learning_rate: float
     weight_decay: float
@@ -32,14 +32,14 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCase(ModelCase):
-    """Training one backbone; `batch` is the number of images of one pass."""
+    """Training one backbone; `batch` is the number of images of one pass on one process."""
 
     kind: ClassVar[str] = "convergence"
     view: ClassVar[str] = TRAINING
 
     recipe: Recipe
     seed: int  # of initialisation, data order, timesteps and noise
-    processes: int  # that shared the batches: 1
+    processes: int
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class TrainingCase(ModelCase):
             f"{recipe.steps} steps of {recipe.batch}",
         ]
         words += [self.precision, *self.nondefault_settings]
-        return ", ".join(words)
+        return ", ".join([*words, *[f"{self.processes} processes"] * (self.processes > 1)])
 
 
 @dataclass(frozen=True, kw_only=True)

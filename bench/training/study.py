@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,11 @@ from bench.records.base import Environment, Skipped
 from bench.records.training import TrainingCase, TrainingRun
 from bench.store.codec import key
 from bench.store.store import Store
-from bench.training import progress
+from bench.training import processes, progress
 from bench.training.identity import Identity
 
 if TYPE_CHECKING:
+    from bench.training.processes import Processes
     from models.task import Task
 
 RUNS = Path("reports/out/convergence")
@@ -59,9 +60,19 @@ class DataChangedError(ValueError):
 
 
 def measure(case: TrainingCase, environment: Environment, setup: Setup) -> TrainingRun | Skipped:
-    """Train a run from its newest checkpoint; Skipped "stopped" at the time limit.
+    """Train a run in this single process, with its progress written to a file in its folder."""
+    write = progress.writer(Path(setup.folder))
+    return train(case, environment, setup, processes.join(case.device), write)
 
-    Its progress is written to a file in its folder.
+
+def train(
+    case: TrainingCase,
+    environment: Environment,
+    setup: Setup,
+    group: "Processes",
+    on_progress: Callable[[progress.Progress], None],
+) -> TrainingRun | Skipped:
+    """Train a run in a group of processes, from its newest checkpoint; Skipped "stopped" at the time limit.
 
     Raises:
         DataChangedError: the data differs from the recipe's.
@@ -81,9 +92,10 @@ def measure(case: TrainingCase, environment: Environment, setup: Setup) -> Train
             Identity(case=case, environment=environment),
             data,
             Path(setup.folder),
+            processes=group,
             checkpoint_every=setup.checkpoint_every,
             train_macs=setup.train_macs,
-            on_progress=progress.writer(Path(setup.folder)),
+            on_progress=on_progress,
             out_of_time=lambda: time.monotonic() - begin > limit_s,
         )
     except loop.OutOfTimeError as error:
@@ -149,7 +161,7 @@ def estimate_s(run: PlannedRun) -> float:
         evaluations * (1 + len(recipe.ema_decays)) * recipe.validation_images * recipe.validation_draws
     )
     # a forward pass is a third of a step
-    images = recipe.steps * recipe.batch + validated / 3
+    images = recipe.steps * recipe.batch / run.case.processes + validated / 3
     return STARTUP_S + 2 * run.setup.train_macs * images / FLOPS_PER_S[run.case.device]
 
 

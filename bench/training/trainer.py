@@ -11,10 +11,10 @@ kernels. Nothing waits for a GPU between two reads of the losses.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.datasets.datasets import Dataset
 from bench.machine import device, telemetry
@@ -23,6 +23,7 @@ from bench.training import objectives, rng
 from bench.training.checkpoint import State, decay_name
 from bench.training.feed import Feed
 from bench.training.identity import Identity
+from bench.training.processes import Processes
 from bench.training.validation import Losses, Validation
 from models.checkpointing import checkpointed
 from models.contract import build
@@ -36,19 +37,19 @@ class NotFiniteError(ArithmeticError):
 class Trainer:
     """A run between two steps, initialised from its seed; `resume` sets it to a checkpoint."""
 
-    def __init__(self, identity: Identity, data: Dataset) -> None:
+    def __init__(self, identity: Identity, data: Dataset, processes: Processes) -> None:
         case, recipe = identity.case, identity.case.recipe
         self.identity = identity
-        self.device = case.device
+        self.processes = processes
         self.objective = objectives.find(recipe.objective)
         device.set_precision(case.precision)
-        self._synchronise = device.synchronise(self.device)
+        self._synchronise = device.synchronise(processes.device)
 
         rng.seed_global(case.seed, "initialisation")
         # built on the CPU, so that the initial weights are equal on every device
         self.model = build(
             case.model, objectives.task_of(recipe, case.latent_size), device="cpu", impl=case.impl
-        ).to(self.device)
+        ).to(processes.device)
         if case.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         self.parameters = dict(self.model.named_parameters())
@@ -62,24 +63,26 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        self.feed = Feed(data, self.objective, recipe, case.seed, self.device)
+        self.feed = Feed(data, self.objective, recipe, case.seed, processes.device)
         self.validation = Validation(
             data,
             self.objective,
             images=recipe.validation_images,
             draws=recipe.validation_draws,
             chunk=case.batch,
-            device=self.device,
+            processes=processes,
         )
-        rng.seed_global(case.seed, "layers", 0)
+        rng.seed_global(case.seed, "layers", processes.rank)
 
         self.step = 0
         self.evaluations: tuple[Evaluation, ...] = ()
         self.seconds = 0.0
-        self.joules = 0.0  # nan if unavailable
+        self.joules = 0.0  # sum over the devices of all processes; nan if unavailable
         self._losses: list[Tensor] = []  # read losses since the last evaluation, each (k,)
-        self._unread: list[Tensor] = []  # losses since the last read, each ()
-        self._monitor = telemetry.monitor(self.device)
+        # losses since the last read, each this process's share of the mean, ()
+        self._unread: list[Tensor] = []
+        self._wrapped = self.model
+        self._monitor = telemetry.monitor(processes.device)
 
     def resume(self, state: State) -> None:
         """Set the run to one of its checkpoints."""
@@ -93,10 +96,10 @@ class Trainer:
         self.seconds = state.seconds
         self.joules = math.nan if state.joules is None else state.joules
         self._losses = [state.losses]
-        rng.restore(state.rng[0], self.device)
+        rng.restore(state.rng[self.processes.rank], self.processes.device)
 
     def state(self) -> State:
-        """The content of a checkpoint; called after `read_losses`."""
+        """The content of a checkpoint. All processes must call this after `read_losses`."""
         assert not self._unread
         return State(
             identity=self.identity,
@@ -107,7 +110,7 @@ class Trainer:
                 for decay, averages in zip(self.identity.case.recipe.ema_decays, self.ema, strict=True)
             },
             optimizer=self.optimizer.state_dict(),
-            rng=[rng.state(self.device)],
+            rng=self.processes.gather(rng.state(self.processes.device)),
             evaluations=self.evaluations,
             losses=torch.cat([torch.empty(0), *self._losses]),
             seconds=self.seconds,
@@ -120,60 +123,69 @@ class Trainer:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Context manager for `train_step`: sets up checkpointing and compile."""
+        """Context manager for `train_step`: sets up checkpointing, compile and the process group."""
         case = self.identity.case
         with ExitStack() as settings:
             if case.checkpointing:
                 settings.enter_context(checkpointed(self.model))
             if case.is_compiled:
                 self.model.compile()
-            self._first_pass()
+            all_used = self._first_pass()
+            self._wrapped = self.processes.wrap(self.model, all_used)
             yield
 
-    def _first_pass(self) -> None:
-        """Run forward and backward once, and undo the effects."""
-        generators = rng.state(self.device)
+    def _first_pass(self) -> bool:
+        """Run forward and backward once, undo the effects, return whether every parameter got a gradient."""
+        generators = rng.state(self.processes.device)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        self._passes()
+        self._passes(self.model, self.step)
         self._synchronise()
+        all_used = all(p.grad is not None for p in self.parameters.values() if p.requires_grad)
         self.optimizer.zero_grad()
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
-        rng.restore(generators, self.device)
+        rng.restore(generators, self.processes.device)
+        return all_used
 
-    def _called(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def _called(self, model: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """The network, called with inputs in the precision and memory format of the case."""
-        case = self.identity.case
+        case, kind = self.identity.case, torch.device(self.processes.device).type
 
         def called(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
             if case.channels_last:
                 x = x.to(memory_format=torch.channels_last)
-            with torch.autocast(self.device, torch.bfloat16, enabled=case.precision == "bf16"):
-                out: Tensor = self.model(x, t, y)
+            with torch.autocast(kind, torch.bfloat16, enabled=case.precision == "bf16"):
+                out: Tensor = model(x, t, y)
             return out
 
         return called
 
-    def _passes(self) -> Tensor:
-        """Accumulate the gradients of the next step; return its mean loss, ()."""
-        total, micro = self.identity.case.recipe.batch, self.identity.case.batch
-        self.model.train()
-        for module in self.model.modules():
+    def _passes(self, model: nn.Module, step: int) -> Tensor:
+        """Accumulate the gradients of a step; return this process's share of the mean loss, ()."""
+        total = self.identity.case.recipe.batch
+        share = total // self.processes.count
+        micro = self.identity.case.batch
+        begin = self.processes.rank * share
+        model.train()
+        for module in model.modules():
             if isinstance(module, LabelDropout):
                 module.eval()  # no label dropout in the model: the feed drops the same labels for all models
-        batch = self.feed.batch(self.step)
-        called = self._called()
+        batch = self.feed.batch(step, begin, begin + share)
+        called = self._called(model)
         loss = torch.zeros((), device=batch.x0.device)
-        for start in range(0, total, micro):
+        for start in range(0, share, micro):
+            last = start + micro >= share
             part = batch.part(start, start + micro)
-            losses = self.objective.losses(called, part.x0, part.t, part.y, part.noise).sum() / total
-            losses.backward()
+            with nullcontext() if last else self.processes.unsynchronised(model):
+                losses = self.objective.losses(called, part.x0, part.t, part.y, part.noise).sum() / total
+                # DDP averages gradients over the processes, but the losses of the processes must be summed
+                (losses * self.processes.count).backward()
             loss += losses.detach()
         return loss
 
     def train_step(self) -> None:
         """Run one step of the optimizer and of the averages. Does not wait for the device."""
-        self._unread.append(self._passes())
+        self._unread.append(self._passes(self._wrapped, self.step))
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():
@@ -186,7 +198,7 @@ class Trainer:
         """Wait for the losses since the last read: the last one, or None. NotFiniteError: names the step."""
         if not self._unread:
             return None
-        losses = torch.stack(self._unread).cpu()
+        losses = self.processes.sum(torch.stack(self._unread)).cpu()
         first = self.step - len(self._unread) + 1
         self._unread.clear()
         for step, loss in enumerate(losses.tolist(), start=first):
@@ -219,7 +231,7 @@ class Trainer:
         )
 
     def _validate(self, weights: str) -> Losses:
-        losses = self.validation.losses(self._called())
+        losses = self.validation.losses(self._called(self.model))
         if not math.isfinite(losses.mean):
             raise NotFiniteError(
                 f"the validation loss of the {weights} weights is {losses.mean} at step {self.step}"
@@ -248,9 +260,10 @@ class Trainer:
         finally:
             self._synchronise()
             self.seconds += time.perf_counter() - begin
-            self.joules += self._energy_j() - energy
+            used = torch.tensor(self._energy_j() - energy, device=self.processes.device)
+            self.joules += float(self.processes.sum(used))
 
     def _energy_j(self) -> float:
-        """The energy counter of the device in joules; nan if unavailable."""
+        """The energy counter of this process's device in joules; nan if unavailable."""
         read = self._monitor.energy_j() if self._monitor else None
         return math.nan if read is None else read

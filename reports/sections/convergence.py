@@ -143,9 +143,10 @@ def _conditions(study: TrainingStudy) -> str:
     threads = [f"{setting.threads} CPU thread{'s' * (setting.threads != 1)}"] * (
         environments[0].device_type == "cpu"
     )
+    processes = f"{setting.processes} processes" if setting.processes > 1 else "one process"
     words = [f"Device {setting.device}", *threads, setting.precision]
     words += [
-        f"batch {setting.recipe.batch}",
+        f"batch {setting.recipe.batch} in {processes}",
         f"{' or '.join(map(str, batches))} images a pass",
     ]
     words += [*setting.nondefault_settings, f"torch {setting.torch}"]

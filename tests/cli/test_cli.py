@@ -1,5 +1,6 @@
 """Commands as a user types them: output and errors."""
 
+import argparse
 import csv
 import io
 import json
@@ -103,12 +104,24 @@ def test_a_signal_that_torch_turns_into_an_error_is_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_reported_by_the_first_process_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    assert options.run(options.parser("bench.any", ""), interrupted, []) == 130
+    def refused(_: argparse.Namespace) -> int:
+        raise options.UsageError("wrong")
+
+    parser = options.parser("bench.any", "")
+    assert options.run(parser, interrupted, []) == 130
     assert capsys.readouterr().err == "python -m bench.any: interrupted; what was recorded is kept\n"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("time.sleep", interrupted)  # every wait is interrupted again
+    assert options.run(parser, interrupted, []) == 130
+    assert options.run(parser, refused, []) == 130
+    assert options.run(parser, refused, ["--unknown"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_a_thread_of_a_users_code_does_not_keep_a_command(

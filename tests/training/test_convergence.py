@@ -180,6 +180,59 @@ def test_latents_can_be_trained_on(tmp_path: Path) -> None:
     assert trained.status == "ok"
 
 
+def test_processes_must_share_the_batch_evenly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert run("--model", "tests.tiny:Tiny", "--batch", "256") == 2
+    assert "--batch 256: must be a multiple of the 3 processes; 258 would work" in capsys.readouterr().err
+
+
+class _Ended(BaseException):
+    """Torchrun ends a process when another has failed."""
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--data", "no/such/latents"]])
+def test_error_is_printed_once_by_the_processes_of_a_machine(
+    wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(seconds: float) -> None:
+        raise _Ended
+
+    monkeypatch.setattr("time.sleep", ended)
+    for name, value in (("WORLD_SIZE", "4"), ("RANK", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    assert run(*wrong) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(_Ended):
+        run(*wrong)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert run(*wrong) == 2
+    assert capsys.readouterr().err == err
+
+
+def test_only_the_first_process_prints_the_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert run("--model", "tests.tiny:Tiny", "--seeds", "1", "--dry-run") == 0
+        assert capsys.readouterr().out.count("tests.tiny:Tiny seed 0") == lines
+
+
+def test_several_processes_cannot_halve_the_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run("--model", "tests.tiny:Tiny", "--micro-batch", "auto") == 2
+    assert "--micro-batch auto: one of 2 processes" in capsys.readouterr().err
+
+
 # running
 
 
@@ -368,6 +421,12 @@ def test_sweep_gets_a_job_for_every_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert again != done  # trained from the start, not read from the checkpoint
 
 
+def test_number_of_processes_is_part_of_the_key() -> None:
+    (only,) = planned("--model", "tests.tiny:Tiny", "--seeds", "1")
+    several = replace(only.case, processes=2)
+    assert key(only.case, only.environment) != key(several, only.environment)
+
+
 # killed and resumed
 
 # children are forked from one process that has imported everything and computed nothing yet
@@ -376,7 +435,7 @@ import json, os, signal, sys
 import torch._dynamo  # the optimizer's first step would import it, in every child
 from bench.datasets import datasets
 from bench.store.codec import decode, to_line
-from bench.training import loop
+from bench.training import loop, processes
 from bench.training.study import PlannedRun
 
 data = datasets.load("digits")
@@ -388,7 +447,7 @@ def begin(run):
     child = os.fork()
     if not child:
         done = loop.train(
-            run.identity, data, run.folder,
+            run.identity, data, run.folder, processes=processes.Processes("cpu"),
             checkpoint_every=run.setup.checkpoint_every, train_macs=1,
             on_progress=lambda progress: os.write(writing, b"%d\\n" % progress.step),
         )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.training import checkpoint, loop, objectives
 from bench.training.feed import Batch, Feed
 from bench.training.identity import Identity
 from bench.training.loop import OutOfTimeError
+from bench.training.processes import Processes
 from bench.training.progress import Progress
 from bench.training.trainer import Trainer
 from bench.training.validation import BINS, Validation, stratified, validation_indices
@@ -48,7 +50,7 @@ def identity(model: str = "tests.tiny:Tiny", micro: int = 8, seed: int = 3, **ch
 
 
 def run(of: Identity, folder: Path, *, every: int = 4, data: Dataset = DIGITS) -> TrainingRun:
-    return loop.train(of, data, folder, checkpoint_every=every, train_macs=1)
+    return loop.train(of, data, folder, processes=Processes("cpu"), checkpoint_every=every, train_macs=1)
 
 
 def losses(trained: TrainingRun) -> list[tuple[object, ...]]:
@@ -110,7 +112,9 @@ def test_half_of_the_images_flip_and_a_share_of_labels_drops() -> None:
 
 
 def validation(name: str = "iddpm", chunk: int = 40, images: int = 40, draws: int = 1) -> Validation:
-    return Validation(DIGITS, objectives.find(name), images=images, draws=draws, chunk=chunk, device="cpu")
+    return Validation(
+        DIGITS, objectives.find(name), images=images, draws=draws, chunk=chunk, processes=Processes("cpu")
+    )
 
 
 @pytest.mark.parametrize("name", objectives.NAMES)
@@ -159,7 +163,7 @@ def test_loss_is_the_mean_of_the_losses_by_range_of_noise() -> None:
 
 
 def after(of: Identity, steps: int = 3) -> Trainer:
-    made = Trainer(of, DIGITS)
+    made = Trainer(of, DIGITS, Processes("cpu"))
     with made.ready():
         for _ in range(steps):
             made.train_step()
@@ -184,7 +188,7 @@ def test_activation_checkpointing_does_not_change_training() -> None:
 
 def test_averages_follow_the_weights_with_their_decay() -> None:
     of = identity(ema_decays=(0.9, 0.5), learning_rate=0.01)
-    made = Trainer(of, DIGITS)
+    made = Trainer(of, DIGITS, Processes("cpu"))
     by_hand = [made.parameters["head.weight"].detach().clone() for _ in range(2)]
     with made.ready():
         for _ in range(4):
@@ -197,7 +201,7 @@ def test_averages_follow_the_weights_with_their_decay() -> None:
 
 def test_first_pass_changes_no_weights() -> None:
     def weights_after(warm: bool) -> list[Tensor]:
-        made = Trainer(identity("tests.tiny:DrawsByItself"), DIGITS)
+        made = Trainer(identity("tests.tiny:DrawsByItself"), DIGITS, Processes("cpu"))
         if warm:
             made._first_pass()
         made.train_step()
@@ -211,6 +215,7 @@ def test_network_drops_no_labels_by_itself() -> None:
     made = Trainer(
         identity("tests.tiny:DropsLabels", label_dropout=0.5, batch=64, micro=64),
         DIGITS,
+        Processes("cpu"),
     )
     made.train_step()
     left = made.model.left[-1]  # type: ignore[index, union-attr]
@@ -221,7 +226,7 @@ def test_network_drops_no_labels_by_itself() -> None:
 
 def test_initial_weights_depend_on_the_seed() -> None:
     def weights(seed: int) -> Tensor:
-        return Trainer(identity(seed=seed), DIGITS).parameters["stem.weight"]
+        return Trainer(identity(seed=seed), DIGITS, Processes("cpu")).parameters["stem.weight"]
 
     assert torch.equal(weights(3), weights(3))
     assert not torch.equal(weights(3), weights(4))
@@ -231,7 +236,7 @@ def test_initial_weights_depend_on_the_seed() -> None:
 def test_weights_and_losses_are_fp32_in_every_precision(precision: str) -> None:
     of = identity()
     case = replace(of.case, precision=precision)
-    made = Trainer(replace(of, case=case), DIGITS)
+    made = Trainer(replace(of, case=case), DIGITS, Processes("cpu"))
     computed = set()
     made.model.head.register_forward_hook(lambda _, __, out: computed.add(out.dtype))  # type: ignore[union-attr]
     made.train_step()
@@ -239,6 +244,11 @@ def test_weights_and_losses_are_fp32_in_every_precision(precision: str) -> None:
     assert computed == {torch.bfloat16 if precision == "bf16" else torch.float32}
     assert {p.dtype for p in made.parameters.values()} == {torch.float32}
     assert made._losses[0].dtype == torch.float32
+
+
+def test_single_process_needs_no_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert run(identity(), tmp_path).status == "ok"
 
 
 # whole runs
@@ -308,6 +318,7 @@ def test_stopped_run_resumes_to_the_same_losses(tmp_path: Path) -> None:
                 of,
                 DIGITS,
                 folder,
+                processes=Processes("cpu"),
                 checkpoint_every=3,
                 train_macs=1,
                 on_progress=tell,
@@ -351,7 +362,7 @@ def test_evaluations_do_not_count_as_seconds_or_joules(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("bench.training.trainer.time.perf_counter", lambda: now)
     monkeypatch.setattr("bench.training.trainer.telemetry.monitor", lambda device: Meter())
-    made = Trainer(identity(), DIGITS)
+    made = Trainer(identity(), DIGITS, Processes("cpu"))
     looked = made.validation.losses
     monkeypatch.setattr(made.validation, "losses", lambda model: (worked(50.0), looked(model))[1])
     made.evaluate()
