@@ -7,6 +7,7 @@ python -m bench.sample --compare samples/dit/samples-64x32x32x3.npz --reference 
 
 import argparse
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +174,7 @@ def _case(
         weights=None if weights.path is None else str(weights.path),
         trained_here=trained_here,
         ema=args.ema,
+        decoder=args.decoder,
         folder=None if args.out_dir is None else str(args.out_dir),
     )
     task = chains.task_of(ModelCase(**fields), source)
@@ -290,8 +292,9 @@ def _compare(args: argparse.Namespace) -> int:
     if args.reference is None:
         raise options.UsageError("--compare: needs --reference, a data set or an .npz of images")
     device.set_precision("fp32")
+    given = {field.name: getattr(args, field.name) for field in fields_of(library.Settings)}
     with options.usage_errors(), progress("comparing", len(args.compare)) as begin:
-        compared = library.Comparison(args.compare, args.reference, args.data_dir, args.limit, where, begin)
+        compared = library.Comparison(args.compare, library.Settings(**given), where, begin)
 
     def job(path: Path) -> Job:
         case = compared.cases[path]

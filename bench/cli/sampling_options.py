@@ -32,6 +32,7 @@ def add_chain(parser: options.Parser) -> None:
     labels = "class labels, repeated in order (default: all)"
     options.add(chain, "--classes", options.whole_number, labels, default=[], several=True, metavar="LABEL")
     options.add(chain, "--out-dir", options.folder, "write samples there (default: only time)")
+    options.add(chain, "--decoder", str, "your decoder of latents, not timed", metavar="PKG.MOD:FACTORY")
     options.add(chain, "--autoencoder", AUTOENCODERS, "sd-f8: decode, and time each stage")
 
 
@@ -41,21 +42,37 @@ def add_comparison(parser: options.Parser) -> None:
     reference = "digits, cifar10, or an .npz"
     options.add(compare, "--compare", options.file, ".npz of 8-bit images", several=True)
     options.add(compare, "--reference", names.checked, reference, metavar="DATA|FILE")
+    options.add(compare, "--split", ("train", "validation"), default="train")
+    options.add(compare, "--features", str, "default: inception if installed", metavar="inception|DATA")
     options.add(compare, "--data-dir", options.folder, "of bench.data (default: data)")
     options.add(compare, "--limit", positive_int, "images of each set")
+    options.add(compare, "--kid-subset", positive_int, "images of a subset", default=1000)
+    options.add(compare, "--kid-subsets", positive_int, "subsets of KID", default=100)
+    options.add(compare, "--neighbours", positive_int, "k of precision and recall", default=3)
+    options.add(compare, "--compared", positive_int, "images for precision and recall", default=10_000)
 
 
 def check_decoding(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together with --autoencoder."""
-    if args.autoencoder is None:
+    """Refuse a decoder that cannot be imported, and options that do not go together."""
+    if args.autoencoder is not None:
+        for flag, value in (("--decoder", args.decoder), ("--out-dir", args.out_dir)):
+            if value is not None:
+                raise options.UsageError(
+                    f"--autoencoder {args.autoencoder}: is timed only, its images are noise; "
+                    f"leave out {flag} {value}"
+                )
+        for attention in args.attention:
+            if attention != "auto":
+                raise options.UsageError(
+                    f"--attention {attention}: torch chooses the kernels with --autoencoder; leave it out"
+                )
+    if args.decoder is None:
         return
-    if args.out_dir is not None:
+    from bench.sampling import chains
+
+    with options.usage_errors("--decoder "):
+        chains.decoder_of(args.decoder)
+    if args.out_dir is None:
         raise options.UsageError(
-            f"--autoencoder {args.autoencoder}: is timed only, its images are noise; "
-            f"leave out --out-dir {args.out_dir}"
+            f"--decoder {args.decoder}: belongs to --out-dir; without it nothing is kept"
         )
-    for attention in args.attention:
-        if attention != "auto":
-            raise options.UsageError(
-                f"--attention {attention}: torch chooses the kernels with --autoencoder; leave it out"
-            )

@@ -43,9 +43,15 @@ class QualityCase(Case):
     @property
     def command(self) -> tuple[object, ...]:
         """Of the file of samples and the reference, by their names."""
-        reference = file_name(self.reference).partition(", ")[0]
-        files = "--compare", file_name(self.samples), "--reference", reference
-        return "bench.sample", *files, "--device", self.device
+        reference, *split = file_name(self.reference).split(", ")[:2]
+        words = ["bench.sample", "--compare", file_name(self.samples), "--reference", reference]
+        words += ["--split", *split] if split else []
+        features = "inception" if self.distance == FID else self.distance.rpartition(" ")[2]
+        return (
+            *(*words, "--features", features, "--kid-subset", self.kid_subset),
+            *("--kid-subsets", self.kid_subsets, "--neighbours", self.neighbours),
+            *("--compared", self.compared, "--device", self.device),
+        )
 
     @property
     def identified(self) -> "QualityCase":

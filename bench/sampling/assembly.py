@@ -32,7 +32,10 @@ def assemble(folder: Path, count: int, batch: int) -> list[str]:
     path = folder / f"samples-{'x'.join(map(str, shape))}.npz"
     images.write_samples(path, (cut(first).samples for first in firsts), shape, labels)
     if one.dtype != np.uint8:
-        return [f"{path}: latents; this package carries no VAE"]
+        return [
+            f"{path}: latents; this package carries no VAE: --decoder my_pkg.my_mod:factory, a callable that "
+            "returns decode(latents) -> images, makes images of them"
+        ]
     shown = min(GRID, count)
     grid = folder / "grid.png"
     most = max(int(name[1]) for other in folder.iterdir() if (name := SAMPLES.fullmatch(other.name)))
@@ -72,6 +75,7 @@ def how_made(path: Path) -> str:
             drawn["precision"],
         ]
         words += [f"classes {' '.join(map(str, drawn['classes']))}"] if drawn["classes"] else []
+        words += [f"decoded by {drawn['decoder']}"] if drawn.get("decoder") is not None else []
     except KeyError:
         return ""
     return "; ".join(words)

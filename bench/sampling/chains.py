@@ -1,5 +1,6 @@
 """Sampling chains of one backbone, drawn batch by batch and timed."""
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,20 +27,24 @@ from bench.training import checkpoint, objectives
 from bench.training.diffusion import IDDPM
 from bench.training.flow import Flow
 from models.contract import build, condition_width
+from models.guard import users_code
 from models.registry import published_task, task_at
 from models.task import TIMES, Task
 from models.weights import load_official, randomise_zeros, read_weights
 
 WARM_UP = 3  # passes of the network before the first chain
 
+Decode = Callable[[Tensor], Tensor]  # latents (N, C, H, W) -> images (N, 1 or 3, H', W') in [-1, 1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The weights and the output folder."""
+    """The weights, the decoder and the output folder."""
 
     weights: str | None  # path of a checkpoint; None: random weights
     trained_here: bool  # by bench.convergence: the checkpoint then defines the task
     ema: float | None  # decay of the checkpoint's average; None: the trained weights
+    decoder: str | None  # "my_pkg.my_mod:factory"
     folder: str | None  # path for samples; None: samples are only timed
 
     @property
@@ -62,6 +67,19 @@ def draws_images(case: SamplingCase, source: Source) -> bool:
     if (trained := source.trained) is not None:
         return trained.recipe.data in names.IMAGES
     return published_task(case.model).space == "pixels"
+
+
+def decoder_of(name: str) -> Callable[[], Decode]:
+    """The factory of a decoder, "my_pkg.my_mod:factory". ValueError: no such module or callable."""
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(f"{name}: must be my_pkg.my_mod:factory")
+    with users_code(name):
+        factory = getattr(importlib.import_module(module_name), attribute, None)
+    if not callable(factory):
+        raise ValueError(f"{name}: {module_name} has no callable {attribute!r}")
+    made: Callable[[], Decode] = factory
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +202,8 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
     if not missing and not times:
         reason = f"all samples were in {folder} already, made by other code or on another device"
         return Skipped(case=case, environment=environment, status="not timed", reason=reason)
-    images = draws_images(case, source)
+    decode = None if source.decoder is None else decoder_of(source.decoder)()
+    images = source.decoder is not None or draws_images(case, source)
     first_s = 0.0
     with ready(case, source) as (drawer, build_s), ExitStack() as settings:
         if missing:
@@ -199,7 +218,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
                 monitor.between_passes()
             if folder is not None:
                 part = Part(
-                    samples=_to_store(made.samples, images),
+                    samples=_to_store(made.samples, decode, images),
                     labels=made.labels,
                     seconds=made.seconds,
                     timed_on=timed_on,
@@ -268,8 +287,11 @@ def _autocast(case: SamplingCase) -> AbstractContextManager[object]:
     return nullcontext() if dtype == torch.float32 else torch.autocast(case.device, dtype)
 
 
-def _to_store(samples: Tensor, images: bool) -> NDArray[Any]:
+def _to_store(samples: Tensor, decode: Decode | None, images: bool) -> NDArray[Any]:
     """Convert samples to the stored type: 8-bit images, or latents in float32."""
+    if decode is not None:
+        with torch.autocast(samples.device.type, enabled=False):  # autocast is for the network only
+            samples = decode(samples)
     values = samples.float().cpu().contiguous().numpy()
     if not images:
         return values

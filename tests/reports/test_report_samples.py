@@ -39,7 +39,10 @@ def test_the_newest_record_of_a_case_counts_in_any_order() -> None:
 
 
 def test_distances_name_their_features() -> None:
-    text, _ = section([QUALITY])
+    distance = "Fréchet distance, features of a small classifier trained here on digits"
+    other = replace(QUALITY, case=replace(QUALITY.case, distance=distance))
+    text, _ = section([QUALITY, other])
+    assert len(lines(text, "samples.npz")) == 2
     (row,) = lines(text, "FID (fid-helper weights)")
     assert "12.5" in row
     assert "100.000" in row  # KID x 1000

@@ -66,6 +66,7 @@ def test_stages_of_whole_pictures_are_timed_and_stored(
     ("args", "message"),
     [
         (["--model", "JiT-Ti/2"], "JiT-Ti/2 draws pixels; a model of sd-f8 latents would work"),
+        (["--decoder", "tests.tiny:Tiny", "--out-dir", "x"], "leave out --decoder tests.tiny:Tiny"),
         (["--out-dir", "x"], "is timed only, its images are noise; leave out --out-dir x"),
         (["--attention", "math"], "torch chooses the kernels with --autoencoder; leave it out"),
         (["--res", "68"], "--res: must be a multiple of 8 pixels"),

