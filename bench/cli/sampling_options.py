@@ -39,7 +39,7 @@ def add_chain(parser: options.Parser) -> None:
 def add_comparison(parser: options.Parser) -> None:
     """Add the options of a comparison of files."""
     compare = parser.add_argument_group("comparing files of samples")
-    reference = "digits, cifar10, or an .npz"
+    reference = "digits, fashion-mnist, cifar10, or an .npz"
     options.add(compare, "--compare", options.file, ".npz of 8-bit images", several=True)
     options.add(compare, "--reference", names.checked, reference, metavar="DATA|FILE")
     options.add(compare, "--split", ("train", "validation"), default="train")

@@ -15,7 +15,7 @@ from models.registry import IMPLEMENTATIONS
 if TYPE_CHECKING:
     from bench.datasets.datasets import Dataset
 
-FLIPPED = "cifar10"  # by default; mirrored digits and latents are not valid data
+FLIPPED = ("cifar10", "fashion-mnist")  # by default; mirrored digits and latents are not valid data
 EVALUATIONS = 10  # by default, without that of step 0
 PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 needs loss scaling
 
@@ -34,7 +34,7 @@ Group = argparse._ArgumentGroup
 
 
 def _add_data(group: Group) -> None:
-    data = "digits (default), cifar10, or latents"
+    data = "digits (default), fashion-mnist, cifar10, or latents"
     options.add(group, "--data", names.checked, data, default="digits", metavar="NAME|PATH")
     options.add(group, "--data-dir", options.folder, "of python -m bench.data (default: data)")
     options.add(group, "--classes", positive_int, "of latents (default: as the labels, up to 1000)")
@@ -150,7 +150,7 @@ def recipe_of(args: argparse.Namespace, data: "Dataset") -> Recipe:
         learning_rate=args.learning_rate,
         weight_decay=args.weight_decay,
         ema_decays=tuple(dict.fromkeys(args.ema_decay)),
-        flip=data.name == FLIPPED if args.flip is None else args.flip,
+        flip=data.name in FLIPPED if args.flip is None else args.flip,
         label_dropout=args.label_dropout,
         evaluate_every=args.evaluate_every or max(1, args.steps // EVALUATIONS),
     )

@@ -1,5 +1,6 @@
-"""Decoders of published image archives: PNGs in an npm package, pickles of arrays."""
+"""Decoders of published image archives: PNGs in an npm package, pickles of arrays, idx files."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -24,6 +25,13 @@ Array = NDArray[Any]
 Begin = Callable[[str], None]  # called with the name of each part before it is decoded
 
 BATCHES = tuple(f"data_batch_{at}" for at in range(1, 6))  # names of CIFAR-10's training batches
+IDX_FILES = (  # images and labels, training first
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+MAX_IDX_BYTES = 2**26  # a compressed file may claim any size; Fashion-MNIST's largest has 47 MB
 READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)  # raised by truncated files
 
 
@@ -135,6 +143,31 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) not in self._allowed:
             raise pickle.UnpicklingError(f"it contains {module}.{name}, which is no array")
         return self._allowed[module, name]
+
+
+def read_idx(folder: Path, begin: Begin) -> Images:
+    """Decode a folder with the four .gz files of Fashion-MNIST. ValueError: a bad or missing file."""
+
+    def values(name: str, dims: int) -> Array:
+        begin(name)
+        try:
+            with gzip.open(folder / name) as file:
+                content = file.read(MAX_IDX_BYTES)
+        except READ_ERRORS as error:
+            raise ValueError(f"{folder / name}: cannot be read whole: {error}") from error
+        start = 4 + 4 * dims
+        shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+        if content[:4] != bytes([0, 0, 8, dims]) or len(content) != start + math.prod(shape):
+            raise ValueError(f"{folder / name}: not an idx file of bytes in {dims} dimensions, or truncated")
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+    train, train_labels, validation, validation_labels = IDX_FILES
+    return Images(
+        train=values(train, 3)[..., None],
+        train_labels=values(train_labels, 1).astype(np.int64),
+        validation=values(validation, 3)[..., None],
+        validation_labels=values(validation_labels, 1).astype(np.int64),
+    )
 
 
 def read_npy(path: Path) -> Array:

@@ -18,8 +18,9 @@ from bench.datasets.names import DECODED, IMAGES, checked
 Array = NDArray[Any]
 
 FOLDER = Path("data")  # decoded data, relative to the current directory; git ignores it
-CLASSES = 10  # of both data sets of images
+CLASSES = 10  # of all three data sets of images
 DIGITS_TOP = 16  # grey levels of the digits are 0 to 16
+SIDE = 32  # px; smaller images are padded, except the digits
 MAX_HELD_OUT = 10_000  # validation latents: a tenth, at most this many
 MAX_CLASSES = 1000  # default for latents, as in ImageNet; a larger label is an error
 
@@ -62,8 +63,8 @@ def load(
     """Read a data set into memory. Nothing is downloaded.
 
     Args:
-        name_or_path: digits, cifar10, or a path of latents: a folder of .npy files, an .npz or a zarr
-            store.
+        name_or_path: digits, fashion-mnist, cifar10, or a path of latents: a folder of .npy files, an .npz
+            or a zarr store.
         data_dir: the folder of `python -m bench.data`; by default `data` in the current directory.
         max_classes: upper bound of latents' labels; the largest label defines the number of classes.
         begin: called with the name of each file of a folder of latents.
@@ -74,40 +75,46 @@ def load(
     folder = FOLDER if data_dir is None else data_dir
     if name_or_path == "digits":
         return _digits()
-    if name_or_path == DECODED:
-        return from_images(read_decoded(folder))
+    if name_or_path in DECODED:
+        return from_images(name_or_path, read_decoded(name_or_path, folder))
     return _latents(Path(checked(name_or_path)), max_classes, begin)
 
 
-def decoded_path(folder: Path) -> Path:
-    return folder / f"{DECODED}.npz"
+def decoded_path(name: str, folder: Path) -> Path:
+    return folder / f"{name}.npz"
 
 
-def read_decoded(folder: Path) -> Images:
-    """Read the data set that `python -m bench.data` decoded. ValueError: a bad or missing file."""
-    path = decoded_path(folder)
-    prepares = f"python -m bench.data {DECODED}" + ("" if folder == FOLDER else f" --dir {folder}")
+def read_decoded(name: str, folder: Path) -> Images:
+    """Read a data set that `python -m bench.data` decoded. ValueError: a bad or missing file."""
+    path = decoded_path(name, folder)
     if not path.exists():
-        raise ValueError(f"{DECODED}: not in {folder}; {prepares} prepares it")
+        raise ValueError(f"{name}: not in {folder}; {_prepares(name, folder)} prepares it")
     parts = ("train", "train_labels", "validation", "validation_labels")
     try:
         arrays = read_npz(path)
         return Images(**{part: arrays[part] for part in parts})
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a decoded data set: {error}; {prepares} --again") from error
+        works = f"{_prepares(name, folder)} --again"
+        raise ValueError(f"{path}: not a decoded data set: {error}; {works}") from error
 
 
-def from_images(images: Images) -> Dataset:
-    """Make a data set of CIFAR-10's images: channels first. ValueError: contradictions in them."""
+def _prepares(name: str, folder: Path) -> str:
+    """The shell command that prepares a data set in a folder."""
+    return f"python -m bench.data {name}" + ("" if folder == FOLDER else f" --dir {folder}")
+
+
+def from_images(name: str, images: Images) -> Dataset:
+    """Make a data set of images: channels first, padded to 32 x 32. ValueError: contradictions in them."""
 
     def planes(of: Array, what: str) -> Array:
-        if of.ndim != 4 or of.dtype != np.uint8 or of.shape[1:3] != (32, 32):
-            got = f"{of.dtype} {of.shape}"
-            raise ValueError(f"{DECODED}: {what} images must be uint8 (n, 32, 32, C), got {got}")
-        return of.transpose(0, 3, 1, 2)
+        if of.ndim != 4 or of.dtype != np.uint8 or max(of.shape[1:3]) > SIDE:
+            raise ValueError(f"{name}: {what} images must be uint8 (n, H, W, C), got {of.dtype} {of.shape}")
+        rows, columns = (SIDE - side for side in of.shape[1:3])
+        halves = [(0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0)]
+        return np.pad(of, halves).transpose(0, 3, 1, 2)
 
     return _dataset(
-        DECODED,
+        name,
         (planes(images.train, "training"), images.train_labels),
         (planes(images.validation, "validation"), images.validation_labels),
         classes=CLASSES,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from bench.store.files import why_not_readable
 
-DECODED = "cifar10"  # decoded by python -m bench.data
-IMAGES = ("digits", DECODED)  # data sets of images; all others are latents
+DECODED = ("fashion-mnist", "cifar10")  # decoded by python -m bench.data
+IMAGES = ("digits", *DECODED)  # data sets of images; all others are latents
 
 
 def checked(name_or_path: str) -> str:

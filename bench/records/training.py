@@ -13,7 +13,7 @@ class Recipe:
     """Training settings, equal for all compared backbones."""
 
     objective: str  # of OBJECTIVES
-    data: str  # digits, cifar10, or the name of a folder or file of latents
+    data: str  # digits, fashion-mnist, cifar10, or the name of a folder or file of latents
     data_sha256: str  # head of the SHA-256 of the decoded training and validation images with their labels
     channels: int
     classes: int

@@ -147,14 +147,39 @@ def test_truncated_archive_fails_its_checksum(
     assert not (tmp_path / "data").exists()
 
 
+def test_fashion_mnist_is_verified_and_an_error_keeps_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = archives.images(side=28, channels=1)
+    folder = archives.idx(tmp_path / "idx", made)
+    argv = ["fashion-mnist", "--from", str(folder), "--dir", str(tmp_path / "data")]
+    assert "sha256 of the decoded images is" in refused(capsys, *argv)
+    with monkeypatch.context() as patched:
+        patched.setattr(sources, "FASHION_MNIST_SHA256", made.sha256)
+        assert data.main(argv) == 0
+    assert "1 x 32 x 32" in capsys.readouterr().out
+    decoded = tmp_path / "data" / "fashion-mnist.npz"
+    before = decoded.read_bytes()
+    assert "sha256 of the decoded images is" in refused(capsys, *argv, "--again")
+    assert decoded.read_bytes() == before
+
+
+def test_missing_fashion_mnist_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources, "FASHION_MNIST_FOLDER", tmp_path / "nowhere")
+    line = refused(capsys, "fashion-mnist", "--dir", str(tmp_path / "data"))
+    assert "apt-get install dataset-fashion-mnist, or --from" in line
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["nothing"], "nothing: no such data: neither digits, cifar10 nor"),
-        (["digits", "--again"], "--from and --again work for cifar10 only"),
+        (["nothing"], "nothing: no such data: neither digits, fashion-mnist, cifar10 nor"),
+        (["digits", "--from", "."], "--from and --again work for fashion-mnist and cifar10 only"),
         (["digits", "--out", "a.jsonl"], "this command makes no records"),
-        (["cifar10", "--from", "nowhere.tgz"], "--from: nowhere.tgz: no such file"),
-        (["cifar10", "--from", "."], "--from: .: is a folder, not a file"),
+        (["cifar10", "--from", "nowhere.tgz"], "--from: nowhere.tgz: no such file or folder"),
+        (["cifar10", "--from", "."], ".: is a folder, not a file"),
     ],
 )
 def test_errors_are_one_line(

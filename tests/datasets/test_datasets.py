@@ -1,5 +1,6 @@
 """Data sets: equal contents from every format, one-line errors for damaged files."""
 
+import gzip
 import os
 import zipfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 import zarr
 
 from bench.datasets import datasets
-from bench.datasets.archives import ignore, read_official, read_package
+from bench.datasets.archives import IDX_FILES, ignore, read_idx, read_official, read_package
 from bench.datasets.datasets import load
 from tests import archives
 
@@ -60,9 +61,24 @@ def test_both_archives_of_cifar_10_decode_to_the_same_images(
     assert same(read(archives.tar(tmp_path / "cifar.tgz", members(made)), ignore), made)
 
 
+def test_idx_files_decode_to_their_images(tmp_path: Path) -> None:
+    made = archives.images(side=28, channels=1)
+    assert same(read_idx(archives.idx(tmp_path / "idx", made), ignore), made)
+
+
+def test_images_of_28_pixels_are_padded_evenly_to_32() -> None:
+    made = archives.images(side=28, channels=1)
+    padded = datasets.from_images("fashion-mnist", made)
+    assert padded.shape == (1, 32, 32)
+    assert torch.equal(padded.train[:, 0, 2:30, 2:30], torch.from_numpy(made.train[..., 0]))
+    assert padded.train.sum() == made.train.sum(dtype=np.int64)
+
+
 def test_colours_come_first_for_a_network() -> None:
     made = archives.images()
-    assert torch.equal(datasets.from_images(made).train.permute(0, 2, 3, 1), torch.from_numpy(made.train))
+    assert torch.equal(
+        datasets.from_images("cifar10", made).train.permute(0, 2, 3, 1), torch.from_numpy(made.train)
+    )
 
 
 def in_npz(path: Path, latents: archives.Array, labels: archives.Array) -> Path:
@@ -249,7 +265,7 @@ def test_missing_data_gives_the_command_to_run(tmp_path: Path) -> None:
         ValueError, match=r"cifar10: not in .*; python -m bench.data cifar10 --dir .* prepares it"
     ):
         load("cifar10", tmp_path)
-    with pytest.raises(ValueError, match="neither digits, cifar10 nor a file or folder"):
+    with pytest.raises(ValueError, match="neither digits, fashion-mnist, cifar10 nor a file or folder"):
         load(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="not latents; known layouts are a folder with subfolders"):
         load(str(tmp_path))
@@ -297,7 +313,7 @@ def test_images_that_contradict_their_labels_are_refused(
     change: dict[str, archives.Array], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        datasets.from_images(replace(archives.images(), **change))
+        datasets.from_images("cifar10", replace(archives.images(), **change))
 
 
 @pytest.mark.parametrize(
@@ -341,6 +357,24 @@ def test_pickle_without_a_batch_is_refused(held: bytes, tmp_path: Path) -> None:
     members = archives.official_members(archives.images()) | {"cifar-10-batches-py/test_batch": held}
     with pytest.raises(ValueError, match="test_batch: not a batch of CIFAR-10"):
         read_official(archives.tar(tmp_path / "official.tgz", members), ignore)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        (IDX_FILES[0], cut, "cannot be read whole"),
+        (IDX_FILES[1], Path.unlink, "cannot be read whole"),
+        (IDX_FILES[2], lambda path: path.write_bytes(gzip.compress(b"\0\0\x08\x03")), "not an idx file"),
+        (IDX_FILES[3], lambda path: path.write_bytes(gzip.compress(b"\0\0\x0d\x01\0\0\0\0")), "not an idx"),
+    ],
+)
+def test_broken_idx_files_are_refused_with_their_names(
+    name: str, spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    folder = archives.idx(tmp_path / "idx", archives.images(side=28, channels=1))
+    spoil(folder / name)
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        read_idx(folder, ignore)
 
 
 def header(shape: object) -> bytes:
