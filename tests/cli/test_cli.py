@@ -6,6 +6,7 @@ import io
 import json
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,17 @@ def test_throughput_refuses_impossible_settings(
     assert message in capsys.readouterr().err
 
 
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Signals end a command, also where the tests run in the background of a shell, which ignores SIGINT."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, terminate)
+
+
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_that_torch_turns_into_an_error_is_one_line(
     number: int, code: int, capsys: pytest.CaptureFixture[str]
