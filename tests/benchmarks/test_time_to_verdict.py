@@ -39,7 +39,7 @@ PASS_S, STARTUP_S = 0.02, 5.0
 WHITE, DRIFT, FORGOTTEN_S, SPIKE = 0.02, 0.03, 10.0, 0.5
 TRUE = 1.03
 BUDGET_S = 60.0  # of the rounds in a process
-TRIALS = 60
+TRIALS = 200
 REQUIRED = 0.95
 
 
