@@ -25,6 +25,7 @@ from bench.store.codec import from_dict, to_line
 
 SLACK = 0.1  # share of a floor that a time may fall short of it: clocks above those of the data sheet
 COUNT_TOLERANCE = 0.03  # counters differ by elementwise products and scans
+WINOGRAD = 16 / 36  # products of Winograd's F(2x2, 3x3) / of a direct convolution; ours and cuDNN's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,17 +200,25 @@ def _floor_s(
     costs: dict[PassKey, OperatorCosts],
     counts: dict[tuple[str, object], float],
 ) -> float | None:
-    """The fused floor of a pass; from its MACs alone if its operator costs are unknown."""
+    """The fused floor of a pass; from its MACs alone if its operator costs are unknown.
+
+    Any convolution may be computed with the products of Winograd's.
+    """
     if peaks is None:
         return None
     known = costs.get(pass_key(case.model, case.res, case.batch, case.precision, work))
-    if known is not None and (floor := roofline.floor(known, peaks, case.precision, "fused")):
-        return floor.total_s
+    if known is not None:
+        parts = tuple(
+            replace(part, macs=round(WINOGRAD * part.macs)) if part.kind == "convolution" else part
+            for part in known.parts
+        )
+        if floor := roofline.floor(replace(known, parts=parts), peaks, case.precision, "fused"):
+            return floor.total_s
     rates = [peaks.flops_per_s(case.precision, kind) for kind in ("convolution", "linear")]
     highest = max((rate for rate in rates if rate), default=None)
     macs = counts.get((case.model, case.latent_size))
     passes = 3 if work == "training" else 1  # a backward pass has twice the MACs, less the input's gradient
-    slack = 1 - COUNT_TOLERANCE * passes
+    slack = WINOGRAD * (1 - COUNT_TOLERANCE * passes)
     return slack * passes * 2 * macs * case.batch / highest if highest and macs else None
 
 

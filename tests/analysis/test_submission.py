@@ -22,6 +22,7 @@ from tests.records.examples import CASE, CEILING, ENVIRONMENT, THROUGHPUT
 H200 = replace(ENVIRONMENT, device="NVIDIA H200", device_type="cuda", unit="0a1b", driver="570", cuda="12.8")
 XL = replace(CASE, device="cuda", model="FCDM-XL", batch=64, precision="bf16")
 TIMED = replace(THROUGHPUT, case=XL, environment=H200, times_s=(0.05, 0.051, 0.052))
+OF_XL = replace(examples.OPERATORS.case, model="FCDM-XL", batch=64, precision="bf16")
 GOLDEN: Golden = replace(
     examples.GOLDEN, case=replace(examples.GOLDEN.case, device="cuda"), environment=H200, recompilations=0
 )
@@ -71,6 +72,18 @@ def test_a_cpus_floor_is_that_of_its_ceilings() -> None:
     assert any("below the floor" in line for line in found(fast, ceiling))
     assert any("has no ceilings" in line for line in found(fast))
     assert any("below the floor" in line for line in found(fast, known=[ceiling]))
+
+
+def test_a_convolution_may_take_the_time_of_winograds() -> None:
+    part = replace(examples.OPERATORS.parts[0], kind="convolution", macs=10**14)  # 0.20 s at the H200's peak
+    costs = replace(examples.OPERATORS, case=replace(OF_XL, work="inference"), parts=(part,))
+
+    def below(seconds: float) -> bool:
+        lines = found(replace(TIMED, times_s=(seconds, seconds)), GOLDEN, known=[costs])
+        return any("below the floor" in line for line in lines)
+
+    assert not below(0.1)
+    assert below(0.07)
 
 
 def test_goldens_are_of_the_same_device_and_commit() -> None:
