@@ -1,4 +1,4 @@
-"""Check files of records before they are submitted: one line a finding.
+"""Check files of records before they are submitted: one line for each finding.
 
     python -m bench.check runs.jsonl
     python -m bench.check baselines/measured/*/*.jsonl
@@ -6,7 +6,7 @@
 
 Checked: schema, units, device identity, times below the floor of the device, golden outputs of the same
 device and commit, duplicates, notes. Files named together are one submission. Nothing is measured.
-Exit code 1: there are findings. Method: docs/check.md
+Exit code 1 if there are findings. Method: docs/check.md
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""Choose a backbone for a GPU: every one kept or dropped with the reason, the kept ranked.
+"""Choose a backbone for a GPU: each is ranked, or dropped with the reason.
 
-    python -m bench.choose --gpu h100-sxm --res 512 --min-images-per-s 20 --memory 24GB --max-fid 12
+    python -m bench.choose --gpu h100-sxm --res 512 --min-images-per-s 20 --memory 24GiB --max-fid 12
+    python -m bench.choose --gpu rtx4090 --res 512 --batch 8 --memory 12GiB
     python -m bench.choose --gpu rtx4090 --work training --batch 16 --objective memory
     python -m bench.choose --gpu l4 --model 'FCDM-*' 'DiT-*/2' --max-fid 3 --fid guided
 
@@ -96,7 +97,7 @@ def _known(given: Sequence[Path] | None) -> tuple[list[Record], list[str]]:
         if contents.torn and not contents.records:
             raise options.UsageError(f"--records {path}: holds no record, only a line without its end")
         if contents.torn:
-            notes.append(f"{path}: its last line has no end and is not read; bench.check names it")
+            notes.append(f"{path}: its last line is incomplete and is not read (bench.check)")
         known += contents.records
     return known, notes
 
@@ -262,7 +263,7 @@ def parser() -> options.Parser:
     options.add_model(made, "candidates (default: all as published)")
     limits = made.add_argument_group("limits")
     options.add(limits, "--min-images-per-s", _positive, "lowest speed", metavar="X")
-    options.add(limits, "--memory", _memory, "as 24GB (default: that of the GPU)", metavar="SIZE")
+    options.add(limits, "--memory", _memory, "as 12GiB (default: that of the GPU)", metavar="SIZE")
     options.add(limits, "--max-fid", _positive, "highest published FID", metavar="X")
     text = "published FID: best without guidance (default), at 400K steps, or guided"
     options.add(limits, "--fid", published_fid.KINDS, text, default=published_fid.BEST)

@@ -1,4 +1,4 @@
-"""Roofline floors of a denoising pass on a device: its bounds, and measured time against them.
+"""Roofline floors of a denoising pass on a device, what bounds it, and measured times.
 
     python -m bench.roofline --model FCDM-XL DiT-XL/2 --precision bf16 --device-peaks "H200 SXM5 141GB" here
     python -m bench.roofline --model FCDM-S DiT-S/2 --batch 4 --by kind --profile

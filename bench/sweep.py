@@ -117,7 +117,7 @@ def parser() -> options.Parser:
     made.add_argument(
         "suite", nargs="+", metavar="SUITE", help=f"{', '.join(suite.names())}, or the path of a .toml file"
     )
-    options.add_flag(made, "--dry-run", "print the plan and what is stored of it")
+    options.add_flag(made, "--dry-run", "print the plan and which cases are stored")
     text = "begin no case that would end later, as 8m (default: none)"
     options.add(made, "--budget", options.positive_seconds, text)
     text = "kill a case that is still running after this, as 3m (default: its command's own)"
@@ -125,7 +125,7 @@ def parser() -> options.Parser:
     options.add(made, "--out", records.records_file, default=REPORTED, metavar="FILE.jsonl")
     made.add_argument("--format", choices=FORMATS, default="table", help="of the plan (default: table)")
     again = made.add_mutually_exclusive_group()
-    options.add_flag(again, "--force", "measure again what --out holds")
+    options.add_flag(again, "--force", "measure again what --out contains")
     text = "skip cases stored for this device under any code or torch version; trainings are repeated"
     options.add_flag(again, "--any-software", text)
     return made

@@ -41,7 +41,11 @@ def head(records: Sequence[Record], evidence: Evidence, left_out: int = 0) -> st
     for record in records:
         kind = "without a number" if record.is_skipped else record.case.kind
         kinds[kind] = kinds.get(kind, 0) + 1
-    older = f"; {evidence.older} of them are older than another of the same case" if evidence.older else ""
+    older = (
+        f"; {evidence.older} of them are superseded by a newer record of the same case"
+        if evidence.older
+        else ""
+    )
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     others = (
         f" {left_out} more are left out: networks on pixels, at sizes other than their own."
@@ -76,7 +80,7 @@ def answers(found: Sequence[Answer]) -> str:
     }
     rest = f"\n\n{len(found) - len(shown)} more are in report.html." if len(found) > len(shown) else ""
     text = (
-        "Each row compares models of one size under one setting; *among*: how many. "
+        "Each row compares models of one size under one setting; *among*: their number. "
         f"{BRACKETS}; multiples of a speed have 99 % intervals, from interleaved rounds. † marks a case "
         "whose time budget ended before the interval was as narrow as requested. *Best published "
         "FID for the measured speed*, from the two numbers of its row: no other model has both a lower "
@@ -200,7 +204,7 @@ READING = (
     "images/s is batch / median pass of one denoising call, model(x, t, y), not of a sampler. "
     f"{BRACKETS}; † marks a case whose time budget ended before the interval was as "
     "narrow as requested. Compare images/s within a table only. Across devices compare the ratio to the DiT "
-    "of the same size (÷ DiT), and even that moves with precision, batch and attention kernel. "
+    "of the same size (÷ DiT), which also depends on precision, batch and attention kernel. "
     f"{INTERLEAVED}"
 )
 

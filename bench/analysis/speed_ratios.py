@@ -1,9 +1,9 @@
 """Ratios of speeds from all runs of a comparison, with intervals over processes or over runs. No torch.
 
 Three runs or more are compared as runs, since runs of other hours differ by more than the processes of one;
-fewer by their processes. One process in all says nothing of others. Runs of other commits count too, since a
-change of the suite rarely changes a pass; if it does, the interval is too wide and the report's section on
-repeats shows it.
+fewer by their processes. One process in all does not show the spread between processes. Runs of other
+commits count too, since a change of the suite rarely changes a pass; if it does, the interval is too wide
+and the report's section on repeats shows it.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -316,7 +316,7 @@ def add_models(parser: Parser, default: str, weights: Callable[[str], Path] = fi
 def add_model_args(parser: Parser) -> None:
     keywords = "keywords of your models: depth=12,width=384"
     add(parser, "--model-args", arguments_of, keywords, metavar="K=V,...")
-    add(parser, "--task", task_name, "of your models: sd-f8, f16d32, pixels:velocity")
+    add(parser, "--task", task_name, "task of your models: sd-f8, f16d32, pixels:velocity")
 
 
 def task_name(text: str) -> str:
@@ -382,4 +382,4 @@ def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=FORMATS, default="table", metavar="NAME", help=", ".join(FORMATS))
     add(group, "--out", Path, ".jsonl: append records; any other: the table")
-    add_flag(group, "--force", "measure again what --out holds, or replace it")
+    add_flag(group, "--force", "repeat what --out contains, or replace a table")

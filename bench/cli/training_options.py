@@ -23,7 +23,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")  # fp16 needs loss scaling
 def add_options(parser: options.Parser, *, default: str) -> None:
     """Add the options of models, data, recipe, settings and limits."""
     parser.usage = "%(prog)s [--model NAME ...] [--data NAME|PATH] [options]"
-    options.add_model(parser, f"names, 'FCDM-*' or my_pkg.my_mod:factory (default: {default})")
+    options.add_model(parser, f"FCDM-S, 'FCDM-*', your net.py:Net (default: {default})")
     _add_data(parser.add_argument_group("data"))
     _add_recipe(parser.add_argument_group("recipe"))
     _add_settings(parser.add_argument_group("settings"))
@@ -59,7 +59,7 @@ def _add_recipe(group: Group) -> None:
     options.add(group, "--label-dropout", share, default=0.1, metavar="SHARE")
     group.add_argument(
         "--flip", nargs="?", const=True, type=options.checked(options.on_or_off), metavar="on|off",
-        help="mirror half of the images (default: as the data)",
+        help="mirror half of the images (default: on for cifar10)",
     )  # fmt: skip
     every = "default: a tenth of the steps"
     options.add(group, "--evaluate-every", positive_int, every, metavar="STEPS")

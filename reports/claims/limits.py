@@ -65,7 +65,7 @@ def _lines(found: Sequence[Finding]) -> list[str]:
     ]
     for quantity, reason in BEYOND.items():
         count = sum(claim.quantity == quantity for claim in load.claims())
-        lines.append(f"- No CPU answers {count} claims: {reason}.")
+        lines.append(f"- {count} claims cannot be judged on a CPU: {reason}.")
     unmeasured = {
         one.claim.id: one.claim for one in found if one.verdict == UNMEASURED and one.claim.quantity in TIMED
     }
@@ -75,7 +75,7 @@ def _lines(found: Sequence[Finding]) -> list[str]:
         without = sorted((name for name in names if name and "*" not in name), key=order)
         lines.append(
             f"- {len(unmeasured)} claims of speed that a CPU can judge are not measured yet; the commands "
-            "are below." + (f" Without any time here: {', '.join(without)}." if without else "")
+            "are below." + (f" No time of these models is recorded: {', '.join(without)}." if without else "")
         )
     return lines
 

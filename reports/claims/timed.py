@@ -25,7 +25,7 @@ from bench.stats.power_law import Curve, Drift, Interval, Point
 from reports.naming import order
 from reports.selection import remembered
 
-ONE_PROCESS = "one process says nothing of others"
+ONE_PROCESS = "one process does not show the spread between processes"
 INTERLEAVED, CHAINED = "interleaved, 99 %", "interleaved, through shared models, 99 %"
 STUDY = "bench.scaling, 95 %"
 TWO_RUNS, SEPARATE = "two comparisons, 95 %", "timed separately, 95 %"

@@ -54,7 +54,7 @@ def published(claim: Claim) -> str:
         return "fits"
     if claim.stated.value is None:
         return significant(claim.value, 4 if claim.quantity == "parameters" else 3)
-    tables = "" if claim.by_cells is None else f" (XL by the tables {significant(claim.by_cells, 3)})"
+    tables = "" if claim.by_cells is None else f" (XL from the tables: {significant(claim.by_cells, 3)})"
     return f"{claim.stated.as_printed}{tables}"
 
 
@@ -71,7 +71,7 @@ def verdict_text(finding: Finding) -> str:
     verdict = f"**{finding.verdict}**"
     measured, claimed, here = finding.measured, finding.claim.value, finding.here
     if finding.verdict == FAILS and claimed and here:
-        return f"{verdict}: {significant(here / claimed, 3)} times the published"
+        return f"{verdict}: {significant(here / claimed, 3)} times the published value"
     if finding.verdict == OPEN and measured is not None:
         reason = "too few samples" if measured.interval is None else "the interval crosses an end of the band"
         return f"{verdict}: {measured.refused or reason}"

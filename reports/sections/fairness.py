@@ -50,7 +50,7 @@ def _drawing(base: Setting, of: Sequence[MeasuredRanks], printed: Sequence[Publi
     kept = [one for one, marks in zip(ranked, sums, strict=True) if marks <= MARKS] or ranked[:1]
     finding = sentence(_on_device(of))
     if len(kept) < len(of):
-        finding += f" Drawn are {len(kept)} of {len(of)} rankings, those of most families."
+        finding += f" {len(kept)} of {len(of)} rankings are drawn, those with most families."
     return figure.draw(base, [one for one in of if one in kept], printed, finding)
 
 

@@ -32,7 +32,7 @@ def _reading(rows: Sequence[Record]) -> str:
     return (
         f"{reproduced} of {len(rows)} cases reproduced the outputs of the authors' released code for the "
         "same weights and inputs. An error is the root mean square of the difference as a share of that of "
-        "the released output; in brackets is the largest error that rounding explains in that precision "
-        "(docs/golden.md). out_n is the call with sharper weights; other inputs are those of a later call, "
-        "compared with the same model run eagerly. fp32 has no TF32 in it."
+        "the released output; in parentheses is the largest error that rounding explains in that precision "
+        "(docs/golden.md). out_n is the call with weights that make errors in attention more visible; other "
+        "inputs are those of a later call, compared with the same model run eagerly. fp32 excludes TF32."
     )

@@ -22,7 +22,7 @@ TEXT = (
     "upsampled image and its skip. Interleaved rounds; median visit with its 95 % interval, ratio of speeds "
     "with its 99 % interval. The floors are the least bytes at the measured copy ceiling, and the FLOPs (1 "
     "MAC = 2 FLOPs) at the measured ceiling of products, for depthwise convolutions that of fp32, with the "
-    "zeros around the image included; all that is no convolution or product counts as no FLOPs."
+    "zeros around the image included; other operators count as no FLOPs."
 )
 
 

@@ -11,7 +11,7 @@ def section(notes: Sequence[Note]) -> str:
         return ""
     parts = [
         "## Notes on the records",
-        "As their authors wrote them. Older notes name older commands: bench.agree is now bench.compare, "
+        "Notes in their authors' words. Older notes name older commands: bench.agree is now bench.compare, "
         "bench.ceilings is bench.roofline --measure-ceilings.",
     ]
     for device in sorted({device for note in notes for device in note.devices or ("",)}):

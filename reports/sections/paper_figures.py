@@ -56,8 +56,8 @@ def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
         "epochs, published": [one.epochs for one in drawn],
         "GMACs, published": [row["gflops"].as_printed for row in rows],
         "GMACs, counted here": [per_image(count, count.macs if count else None) for count in counts],
-        "training ZMACs from the published": [f"{one.cost:.3f}" for one in drawn],
-        "training ZMACs from the counted": [
+        "training ZMACs from published MACs": [f"{one.cost:.3f}" for one in drawn],
+        "training ZMACs from counted MACs": [
             BLANK if one.counted is None else f"{one.counted:.3f}" for one in drawn
         ],
         "images/s, published": [row["throughput"].as_printed or BLANK for row in rows],

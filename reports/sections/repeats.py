@@ -41,8 +41,8 @@ def _reading() -> str:
         "Cases measured more than once on a device: B is the newest record, A an older one; B/A is the "
         "ratio of medians. The interval *within these runs* covers the noise of their passes; the 95 % "
         "interval also covers the difference between processes, and on a CPU between hours. "
-        f"*agree*: the whole interval within the runs lies within {LIMIT} of 1; *differ*: none of the "
-        f"95 % interval does; *cannot tell*: neither, or fewer than {FEWEST} samples of a process."
+        f"*agree*: the whole interval within the runs lies within {LIMIT} of 1; *differ*: the whole "
+        f"95 % interval lies outside; *cannot tell*: neither, or fewer than {FEWEST} samples of a process."
     )
 
 

@@ -85,9 +85,9 @@ def _ratios(decoded: Sequence[PictureRun]) -> list[PictureRatio]:
 
 
 ABOUT_QUALITY = (
-    "A Fréchet distance is comparable only with others in the same features and of as many images; one "
-    "in the features of a classifier that was trained here is not an FID. KID: mean over random subsets, "
-    "and the range of the middle 95 %. Precision and recall go by nearest neighbours among equal numbers "
+    "Fréchet distances are comparable only in equal features and at equal numbers of images; one in the "
+    "features of a classifier that was trained here is not an FID. KID: mean over random subsets, and the "
+    "range of the middle 95 %. Precision and recall use nearest neighbours among equal numbers "
     "of images."
 )
 

@@ -286,7 +286,7 @@ def test_a_ratio_whose_interval_lies_near_the_published_holds() -> None:
 def test_one_process_judges_no_claim() -> None:
     found = only([interleaved({"DiT-XL/2": 1, "FCDM-XL": 1.6}, processes=1)], "fcdm-speed-fcdm-xl-dit-xl-256")
     assert found.measured is not None
-    assert (found.verdict, found.measured.refused) == (OPEN, "one process says nothing of others")
+    assert (found.verdict, found.measured.refused) == (OPEN, timed.ONE_PROCESS)
 
 
 def test_a_ratio_whose_interval_lies_away_does_not_hold() -> None:
@@ -522,7 +522,7 @@ def test_the_page_says_what_a_cpu_cannot_answer() -> None:
     assert int(table["not measured on a CPU"][1]) + 2 == int(table["claims"][1])
     assert "2 claims of speed are judged on CPUs alone: Some CPU. The papers measured them on" in text
     assert "A100, batch 64 (DiCo)" in text
-    assert "No CPU answers 2 claims: whether a training step fits a GPU" in text
+    assert "2 claims cannot be judged on a CPU: whether a training step fits a GPU" in text
 
 
 def test_a_newer_count_on_meta_is_not_the_measured_device() -> None:
@@ -585,7 +585,7 @@ def test_the_summary_lists_the_judged_claims_by_verdict() -> None:
     )
     half = [at for at, claim in enumerate(table["claim"]) if "half the MACs" in claim]
     assert [table["verdict"][at] for at in half] == [
-        "**does not hold**: 1.20 times the published",
+        "**does not hold**: 1.20 times the published value",
         "**holds**",
         "**holds**",
     ]

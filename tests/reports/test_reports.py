@@ -182,7 +182,7 @@ def test_figures_of_the_papers_have_counted_and_measured_numbers() -> None:
     text, drawings = paper_figures.section([counted(), timed(case("DiCo-S", res=512), *SEVEN)])
     assert [one.picture.name for one in drawings] == ["fcdm_figure06", "dico_figure03"]
     figure = columns(text, "## FCDM Figure 6")
-    assert figure["training ZMACs from the published"][figure["model"].index("FCDM-XL")] == "0.099"
+    assert figure["training ZMACs from published MACs"][figure["model"].index("FCDM-XL")] == "0.099"
     assert figure["training ZMACs from the counted"][figure["model"].index("FCDM-XL")] == "0.119"
     figure = columns(text, "## DiCo Figure 3")
     assert figure["ms an image, measured here (M1)"][figure["model"].index("DiCo-S")] == "4.125"
@@ -284,7 +284,7 @@ def test_the_newest_record_of_a_case_wins_in_any_order() -> None:
     failed = skipped(case(), "crashed", "signal 9", date="2025-06-01T00:00:00+00:00")
     assert report(old, new, failed) == report(failed, new, old)
     assert "242.4 [222.2, 266.7]" in report(old, new, failed)
-    assert "2 of them are older than another of the same case" in report(old, new, failed)
+    assert "2 of them are superseded by a newer record of the same case" in report(old, new, failed)
     assert "crashed" not in report(old, new, failed)
 
 
