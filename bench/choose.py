@@ -254,7 +254,7 @@ _positive = options.number_in(0, math.inf, "a number above zero", above=True)
 
 def parser() -> options.Parser:
     made = options.parser("bench.choose", __doc__)
-    text = "of baselines/gpus.csv, by name or a unique part of it"
+    text = "a GPU of baselines/gpus.csv, by name or a unique part of it"
     made.add_argument("--gpu", required=True, metavar="GPU", help=text)
     options.add(made, "--res", options.resolution, default=256)
     options.add(made, "--batch", options.positive_int, "images a pass", default=64)

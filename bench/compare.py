@@ -167,7 +167,7 @@ def parser() -> options.Parser:
     notes.add_argument(
         "--about", default="", metavar="PATTERN", help="cases the note is about (default: all)"
     )
-    notes.add_argument("--author", default="", metavar="NAME", help="of the note")
+    notes.add_argument("--author", default="", metavar="NAME", help="author of the note")
     options.add_output(made)
     return made
 

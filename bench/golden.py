@@ -78,7 +78,7 @@ def parser() -> options.Parser:
     text = "with a golden output; a back end after @ where there are several (default: all)"
     options.add_model(made, text)
     options.add_device(made)
-    text = "of weights and inputs (default: fp32, tf32 and bf16, as far as the device has them)"
+    text = "precision of weights and inputs (default: fp32, tf32 and bf16, as far as the device has them)"
     options.add(made, "--precision", PRECISIONS, text, several=True)
     settings.add_impl(made)
     settings.add_engine(made)

@@ -295,7 +295,7 @@ def parser() -> options.Parser:
     options.add(made, "--device-peaks", str, text, several=True, metavar="DEVICE")
     options.add_device(made)
     options.add_flag(made, "--measure-ceilings", "only measure the ceilings of this device, and print them")
-    text = f"of each ceiling (default: {BUDGET_S:g}s)"
+    text = f"time for each ceiling (default: {BUDGET_S:g}s)"
     options.add(made, "--budget", options.positive_seconds, text, default=BUDGET_S)
     options.add_records(made, "with ceilings, timings and profiles")
     options.add_output(made)

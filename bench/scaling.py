@@ -235,14 +235,14 @@ def parser() -> options.Parser:
     options.add_res(made, default=CUDA_RES)
     options.add(made, "--work", options.WORKS, default=["inference"], several=True)
     settings.add_settings(made, batch=BATCH, cpu_batch=CPU_BATCH)
-    text = f"of each visit (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
+    text = f"time for each visit (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
     options.add(made, "--budget", options.positive_seconds, text)
     text = (
         "end a visit when the 95 %% interval of its median is within this share of it (default: "
         f"{_TIMING['precision_target']})"
     )
     options.add(made, "--precision-target", options.share, text, metavar="SHARE")
-    text = f"of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts"
+    text = f"visits of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts"
     options.add(made, "--visits", options.repetitions, text)
     options.add_flag(made, "--no-measure", "counts only: MACs and bytes")
     text = f"{', '.join(TABLES)} (default: all, without the cross-overs of counts; for csv: sizes)"

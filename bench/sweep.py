@@ -123,7 +123,9 @@ def parser() -> options.Parser:
     text = "kill a case that is still running after this, as 3m (default: its command's own)"
     options.add(made, "--case-timeout", options.positive_seconds, text, default=math.inf)
     options.add(made, "--out", records.records_file, default=REPORTED, metavar="FILE.jsonl")
-    made.add_argument("--format", choices=FORMATS, default="table", help="of the plan (default: table)")
+    made.add_argument(
+        "--format", choices=FORMATS, default="table", help="format of the plan (default: table)"
+    )
     again = made.add_mutually_exclusive_group()
     options.add_flag(again, "--force", "measure again what --out contains")
     text = "skip cases stored for this device under any code or torch version; trainings are repeated"

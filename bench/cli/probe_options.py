@@ -32,7 +32,7 @@ def add_options(parser: options.Parser) -> None:
         "else digits)"
     )
     options.add(parser, "--data", names.checked, text, metavar="NAME|PATH")
-    options.add(parser, "--data-dir", options.folder, "of bench.data (default: data)")
+    options.add(parser, "--data-dir", options.folder, "data folder of bench.data (default: data)")
     options.add(parser, "--images", options.positive_int, "validation images", default=IMAGES)
     text = "timesteps from 0 to 999; else thousandths of noise (default: 0, every 100th, 999)"
     options.add(parser, "--levels", level, text, default=list(LEVELS), several=True, metavar="T")

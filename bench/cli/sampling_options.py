@@ -28,7 +28,7 @@ def add_chain(parser: options.Parser) -> None:
     options.add(chain, "--guidance", guidance, "1 is none", default=1.5, metavar="SCALE")
     options.add(chain, "--guided-channels", positive_int, f"default: the first {GUIDED}", metavar="C")
     options.add(chain, "--n", positive_int, "images (default: one batch)")
-    options.add(chain, "--seed", options.whole_number, "of the noise", default=0)
+    options.add(chain, "--seed", options.whole_number, "seed of the noise", default=0)
     labels = "class labels, repeated in order (default: all)"
     options.add(chain, "--classes", options.whole_number, labels, default=[], several=True, metavar="LABEL")
     options.add(chain, "--out-dir", options.folder, "write samples there (default: only time)")
@@ -44,7 +44,7 @@ def add_comparison(parser: options.Parser) -> None:
     options.add(compare, "--reference", names.checked, reference, metavar="DATA|FILE")
     options.add(compare, "--split", ("train", "validation"), default="train")
     options.add(compare, "--features", str, "default: inception if installed", metavar="inception|DATA")
-    options.add(compare, "--data-dir", options.folder, "of bench.data (default: data)")
+    options.add(compare, "--data-dir", options.folder, "data folder of bench.data (default: data)")
     options.add(compare, "--limit", positive_int, "images of each set")
     options.add(compare, "--kid-subset", positive_int, "images of a subset", default=1000)
     options.add(compare, "--kid-subsets", positive_int, "subsets of KID", default=100)

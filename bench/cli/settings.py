@@ -67,7 +67,7 @@ def add_options(parser: options.Parser, batch: int) -> None:
     """Add the settings of a timed case and its stopping rules."""
     add_settings(parser, batch)
     group = parser.add_argument_group("how long, and by which protocol")
-    budget = f"of each case, as 90s or 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
+    budget = f"time for each case, as 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
     options.add(group, "--budget", options.positive_seconds, budget)
     add_processes(group, PROCESSES)
     half_width = "half-width of the median's 95 %% interval at which a process stops"
@@ -80,7 +80,7 @@ def add_options(parser: options.Parser, batch: int) -> None:
 
 def add_stopping(group: argparse._ActionsContainer, default: str) -> None:
     """Add the budget, whose default is in words, and the margin of interleaved rounds."""
-    options.add(group, "--budget", options.positive_seconds, f"of each case (default: {default})")
+    options.add(group, "--budget", options.positive_seconds, f"time for each case (default: {default})")
     margin = "speeds within this share of the reference's are the same"
     options.add(group, "--margin", options.share, margin, default=0.01, metavar="SHARE")
 

@@ -36,10 +36,10 @@ Group = argparse._ArgumentGroup
 def _add_data(group: Group) -> None:
     data = "digits (default), fashion-mnist, cifar10, or latents"
     options.add(group, "--data", names.checked, data, default="digits", metavar="NAME|PATH")
-    options.add(group, "--data-dir", options.folder, "of python -m bench.data (default: data)")
-    options.add(group, "--classes", positive_int, "of latents (default: as the labels, up to 1000)")
-    options.add(group, "--validation-images", positive_int, "at most", default=2000)
-    options.add(group, "--validation-draws", positive_int, "timesteps per image", default=1)
+    options.add(group, "--data-dir", options.folder, "data folder of bench.data (default: data)")
+    options.add(group, "--classes", positive_int, "classes of latents (default: from the labels, up to 1000)")
+    options.add(group, "--validation-images", positive_int, "maximum number", default=2000)
+    options.add(group, "--validation-draws", positive_int, "timesteps for each validation image", default=1)
 
 
 def _add_recipe(group: Group) -> None:
@@ -54,7 +54,7 @@ def _add_recipe(group: Group) -> None:
     options.add(group, "--weight-decay", rate, default=0.0, metavar="W")
     group.add_argument(
         "--ema-decay", nargs="*", type=options.checked(share), default=[0.9999, 0.99], metavar="D",
-        help="of averaged weights (default: 0.9999 0.99)",
+        help="decays of the averaged weights (default: 0.9999 0.99)",
     )  # fmt: skip
     options.add(group, "--label-dropout", share, default=0.1, metavar="SHARE")
     group.add_argument(
@@ -77,7 +77,7 @@ def _add_settings(group: Group) -> None:
 
 
 def _add_limits(group: Group) -> None:
-    options.add(group, "--dir", options.folder, "of the runs (default: in reports/out/convergence)")
+    options.add(group, "--dir", options.folder, "folder of the runs (default: in reports/out/convergence)")
     every = "default: at each evaluation"
     options.add(group, "--checkpoint-every", positive_int, every, metavar="STEPS")
     options.add(group, "--budget", options.positive_seconds, "stop after 90s, 8m or 1h, to be resumed")

@@ -220,8 +220,8 @@ def _part(
             "measured twice (the same command with --force), or with a bench.scaling --work training "
             "of that device and precision. A prediction adds the update of AdamW and the EMA, and leaves out "
             "loading data and averaging gradients; it needs operator costs of the step, which "
-            "`python -m bench.project --work training --checkpointing on --out` records. A claim on training "
-            "time is one on the mean over a whole run. Steps to an FID are not predicted."
+            "`python -m bench.project --work training --checkpointing on --out` records. Claims on "
+            "training time concern the mean over a whole run. Steps to an FID are not predicted."
         )
     said = {remark.id: remark.statement for found in touching.values() for remark in found}
     if said:
