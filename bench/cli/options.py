@@ -316,7 +316,7 @@ def add_models(parser: Parser, default: str, weights: Callable[[str], Path] = fi
 def add_model_args(parser: Parser) -> None:
     keywords = "keywords of your models: depth=12,width=384"
     add(parser, "--model-args", arguments_of, keywords, metavar="K=V,...")
-    add(parser, "--task", task_name, "task of your models: sd-f8, f16d32, pixels:velocity")
+    add(parser, "--task", task_name, "for your models: sd-f8, f16d32, pixels:velocity")
 
 
 def task_name(text: str) -> str:

@@ -59,7 +59,7 @@ def _add_recipe(group: Group) -> None:
     options.add(group, "--label-dropout", share, default=0.1, metavar="SHARE")
     group.add_argument(
         "--flip", nargs="?", const=True, type=options.checked(options.on_or_off), metavar="on|off",
-        help="mirror half of the images (default: on for cifar10)",
+        help="mirror half of the images (default: off for digits, latents)",
     )  # fmt: skip
     every = "default: a tenth of the steps"
     options.add(group, "--evaluate-every", positive_int, every, metavar="STEPS")
