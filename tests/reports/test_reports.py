@@ -183,7 +183,7 @@ def test_figures_of_the_papers_have_counted_and_measured_numbers() -> None:
     assert [one.picture.name for one in drawings] == ["fcdm_figure06", "dico_figure03"]
     figure = columns(text, "## FCDM Figure 6")
     assert figure["training ZMACs from published MACs"][figure["model"].index("FCDM-XL")] == "0.099"
-    assert figure["training ZMACs from the counted"][figure["model"].index("FCDM-XL")] == "0.119"
+    assert figure["training ZMACs from counted MACs"][figure["model"].index("FCDM-XL")] == "0.119"
     figure = columns(text, "## DiCo Figure 3")
     assert figure["ms an image, measured here (M1)"][figure["model"].index("DiCo-S")] == "4.125"
     assert figure["lowest FID, published"][figure["model"].index("DiCo-XL")] == "2.53"
