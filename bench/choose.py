@@ -1,7 +1,7 @@
 """Choose a backbone for a GPU: each is ranked, or dropped with the reason.
 
     python -m bench.choose --gpu h100-sxm --res 512 --min-images-per-s 20 --memory 24GiB --max-fid 12
-    python -m bench.choose --gpu rtx4090 --res 512 --batch 8 --memory 12GiB
+    python -m bench.choose --gpu rtx4090 --res 512 --batch 8 --memory 12GiB --max-fid 12
     python -m bench.choose --gpu rtx4090 --work training --batch 16 --objective memory
     python -m bench.choose --gpu l4 --model 'FCDM-*' 'DiT-*/2' --max-fid 3 --fid guided
 
