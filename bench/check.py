@@ -43,7 +43,7 @@ def _body(args: argparse.Namespace) -> int:
         return 0
     if not args.files:
         raise UsageError("FILE: name at least one file of records, or --schema")
-    from bench.analysis import submission
+    from bench.analysis.submissions import submission
 
     files = [(str(path), _text(path)) for path in dict.fromkeys(args.files)]
     suite = [path for path in records.suite_files() if not any(path.samefile(own) for own in args.files)]

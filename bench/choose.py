@@ -16,12 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from baselines import load
-from bench.analysis import choice, memory_fit, memory_ratios, published_fid, roofline
-from bench.analysis.choice import MEASURED, PREDICTED, Candidate, Figure, Limits
+from bench.analysis.choice import choice, published_fid
+from bench.analysis.choice.choice import MEASURED, PREDICTED, Candidate, Figure, Limits
+from bench.analysis.memory import memory_fit, memory_ratios
 from bench.analysis.projection.passes import PassKey, key_of, pass_key, usable
 from bench.analysis.projection.predictions import MemoryErrors, measured_memory
 from bench.analysis.projection.projector import Projector
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import Peaks
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
 from bench.jobs.pass_costs import CostSource

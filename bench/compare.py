@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from bench.analysis import agreement
-from bench.analysis.agreement import AGREE, Agreement, Matched
+from bench.analysis.repeats import agreement
+from bench.analysis.repeats.agreement import AGREE, Agreement, Matched
 from bench.cli import options, records
 from bench.cli.options import UsageError
 from bench.records.base import Record

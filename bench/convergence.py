@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.analysis import training_table
+from bench.analysis.learning import training_table
 from bench.cli import models, options, progress, records, training_options
 from bench.jobs import worker
 from bench.jobs.job import Job

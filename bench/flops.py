@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.analysis import training_cost
-from bench.analysis.counts import PAIR
-from bench.analysis.training_cost import Training
+from bench.analysis.costs import training_cost
+from bench.analysis.costs.counts import PAIR
+from bench.analysis.costs.training_cost import Training
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
 from bench.jobs.job import Job

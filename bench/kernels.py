@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bench.analysis import kernels, roofline
-from bench.analysis.kernels import NOT_HERE, PRECISIONS
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import kernels, roofline
+from bench.analysis.rooflines.kernels import NOT_HERE, PRECISIONS
+from bench.analysis.rooflines.roofline import Peaks
 from bench.cli import options, settings
 from bench.cli.models import check_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show

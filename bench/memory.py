@@ -15,8 +15,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from bench.analysis import memory_fit, memory_ratios
-from bench.analysis.memory_fit import GIB, BatchLimit, Device
+from bench.analysis.memory import memory_fit, memory_ratios
+from bench.analysis.memory.memory_fit import GIB, BatchLimit, Device
 from bench.cli import models, options, records, settings
 from bench.jobs.job import Job
 from bench.records import memory

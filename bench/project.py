@@ -13,10 +13,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.analysis import memory_ratios, roofline
+from bench.analysis.memory import memory_ratios
 from bench.analysis.projection.passes import PassKey, pass_key
 from bench.analysis.projection.predictions import TABLE, PassPrediction
 from bench.analysis.projection.projector import DEVICE_NAMES, Projector
+from bench.analysis.rooflines import roofline
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
 from bench.jobs.pass_costs import CostSource

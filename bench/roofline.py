@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.analysis import floors, roofline
-from bench.analysis.floors import PassFloor
-from bench.analysis.roofline import NO_PEAKS, Peaks
+from bench.analysis.rooflines import floors, roofline
+from bench.analysis.rooflines.floors import PassFloor
+from bench.analysis.rooflines.roofline import NO_PEAKS, Peaks
 from bench.cli import options
 from bench.cli.models import check_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show

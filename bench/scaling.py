@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.analysis import resolution, slowdowns
-from bench.analysis.resolution import Study
-from bench.analysis.scaling_tables import ROWS, TABLES, TAKEN_OVER
+from bench.analysis.scaling import resolution, slowdowns
+from bench.analysis.scaling.resolution import Study
+from bench.analysis.scaling.scaling_tables import ROWS, TABLES, TAKEN_OVER
 from bench.cli import models, options, records, settings
 from bench.cli.progress import progress
 from bench.jobs import runner, timed
@@ -67,7 +67,7 @@ class Plan:
         return memory.job(memory.of_pass(case, case.work, "cuda" if case.device == "cuda" else "meta"))
 
     def count_job(self, case: ScalingCase) -> Job:
-        from bench.analysis.roofline import tensors_of
+        from bench.analysis.rooflines.roofline import tensors_of
         from bench.counting.work import operator_case
         from bench.jobs.roofline import operator_job
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.analysis.settings import Setting
+from bench.analysis.speed.settings import Setting
 from bench.records.base import Environment, Size, size_text
 from bench.records.counts import MacCount
 from bench.store.store import REPORTED

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from baselines import load
-from bench.analysis.settings import Setting
+from bench.analysis.speed.settings import Setting
 from bench.records.base import Record, Size, Skipped, height_width, size_text
 from bench.records.counts import MacCount
 from reports.answers import QUESTIONS, Answer

@@ -6,8 +6,8 @@ from functools import cached_property
 
 from baselines import load
 from baselines.published import POWER
-from bench.analysis import training_cost
-from bench.analysis.settings import Setting
+from bench.analysis.costs import training_cost
+from bench.analysis.speed.settings import Setting
 from bench.records.base import Record, Size
 from bench.records.counts import MacCount
 from bench.tables.numbers import decimals, significant

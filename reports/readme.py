@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from baselines import load
-from bench.analysis.settings import Setting
+from bench.analysis.speed.settings import Setting
 from bench.cli.commands import commands
 from bench.records.base import Record
 from bench.records.ceiling import Ceiling

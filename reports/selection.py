@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import TypeVar
 
-from bench.analysis import speed_ratios
-from bench.analysis.settings import Setting, setting_of
-from bench.analysis.speed_ratios import Group, InterleavedPasses, runs_of
+from bench.analysis.speed import speed_ratios
+from bench.analysis.speed.settings import Setting, setting_of
+from bench.analysis.speed.speed_ratios import Group, InterleavedPasses, runs_of
 from bench.records.base import ModelCase, Record, Size, SizedCase, Skipped
 from bench.records.columns import ENVIRONMENT, PROVENANCE
 from bench.records.comparison import Comparison

@@ -12,7 +12,7 @@ from bench.records.base import ENGINES, ModelCase, Size, height_width
 from models.registry import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
-    from bench.analysis.roofline import Peaks
+    from bench.analysis.rooflines.roofline import Peaks
 
 CPU_MODELS = ("FCDM-S", "DiT-S/2", "DiCo-S", "DiC-S")
 CPU_BUDGET_S = 45.0  # for each case: four cases with start-up take less than five minutes
@@ -200,8 +200,8 @@ def _check_contradictions(args: argparse.Namespace, where: str) -> None:
 
 def gpu_peaks(text: str, precisions: Sequence[str], flag: str) -> "Peaks":
     """The peaks of a GPU of baselines/gpus.csv that a prediction in these precisions needs."""
-    from bench.analysis import roofline
     from bench.analysis.projection.formula import why_not
+    from bench.analysis.rooflines import roofline
 
     with options.usage_errors(f"{flag} "):
         peaks = roofline.of_gpu(text)

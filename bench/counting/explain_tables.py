@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from baselines import load
-from bench.analysis.counts import PAIR, RATIOS, TABLE, ModelCounts, ratios, side_by_side
+from bench.analysis.costs.counts import PAIR, RATIOS, TABLE, ModelCounts, ratios, side_by_side
 from bench.counting.explain import Explanation
 from bench.records.base import Skipped, size_text
 from bench.records.columns import MODEL, RES, SIZED, SPACE

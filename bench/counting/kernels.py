@@ -54,7 +54,7 @@ _OVERWRITES = names("copy_ fill_ zero_")  # do not read their output
 
 
 def kind_of(op: str, weight: Shape = (), channels: int = 0) -> str:
-    """The kind of an operator, of bench.analysis.roofline.KINDS; convolutions by their weight."""
+    """The kind of an operator, of bench.analysis.rooflines.roofline.KINDS; convolutions by their weight."""
     if op in _CONVOLUTIONS:
         if weight[1] == 1 and channels > 1:
             return "depthwise"

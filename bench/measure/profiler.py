@@ -18,7 +18,7 @@ from torch import nn
 from torch.autograd.profiler_util import FunctionEvent as Event  # its times are in microseconds
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.analysis.roofline import KINDS
+from bench.analysis.rooflines.roofline import KINDS
 from bench.counting.dispatch import folded_paths
 from bench.counting.hooks import hooked
 from bench.counting.kernels import kind_of

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.analysis import learning_curves, loss_comparison
-from bench.analysis.learning_curves import TrainingStudy
+from bench.analysis.learning import learning_curves, loss_comparison
+from bench.analysis.learning.learning_curves import TrainingStudy
 from bench.records.base import Record
 from reports.naming import family, size
 from reports.selection import remembered

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baselines.claims import Claim
-from bench.analysis import roofline
 from bench.analysis.projection.formula import with_recomputation
 from bench.analysis.projection.passes import pass_key
 from bench.analysis.projection.published import GPU
+from bench.analysis.rooflines import roofline
 from bench.records.base import Record
 from reports.markdown import BLANK, significant
 from reports.sections.projection import calibrated

@@ -1,11 +1,11 @@
 """Measured values behind verdicts: ratios of speeds, slow-downs, training steps per second.
 
-A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval over processes or runs, see
-`bench.analysis.speed_ratios`), or from two models timed separately under one setting (95 % bootstrap of both
-medians, widened by the difference between visits of one case in the same records or in bench.scaling of the
-same work and device). A slow-down comes from bench.scaling; or from comparisons at two sizes: of one model
-the ratio of its times, with the variation between hours in the interval, of two models the quotient of two
-interleaved ratios, in which slow changes of the machine cancel; or from two sizes timed separately.
+A ratio of speeds comes from interleaved rounds (bench.versus, 99 % interval over processes or runs), or from
+two models timed separately under one setting (95 % bootstrap of both medians, widened by the difference
+between visits of one case in the same records or in bench.scaling of the same work and device). A slow-down
+comes from bench.scaling; or from comparisons at two sizes: of one model the ratio of its times, with the
+variation between hours in the interval, of two models the quotient of two interleaved ratios, in which slow
+changes of the machine cancel; or from two sizes timed separately.
 """
 
 import math
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from baselines.claims import Claim
-from bench.analysis import resolution, roofline, speed_ratios
-from bench.analysis.settings import Setting, setting_of
-from bench.analysis.speed_ratios import Group
+from bench.analysis.rooflines import roofline
+from bench.analysis.scaling import resolution
+from bench.analysis.speed import speed_ratios
+from bench.analysis.speed.settings import Setting, setting_of
+from bench.analysis.speed.speed_ratios import Group
 from bench.records.base import Environment, ModelCase, Record, Size
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput
@@ -113,9 +115,7 @@ class Timings:
 @remembered
 def timings(records: Sequence[Record]) -> Timings:
     """Group the timed records. Order and duplicates do not matter."""
-    ordered = sorted(
-        {r.age: r for r in records if isinstance(r, Throughput)}.values(), key=lambda record: record.age
-    )
+    ordered = sorted({r.age: r for r in records if isinstance(r, Throughput)}.values(), key=lambda r: r.age)
     visits: dict[str, dict[tuple[Setting, str, Size], list[Throughput]]] = {}
     for record in ordered:
         place = setting_of(record.case, record.environment.device), record.case.model, record.case.res

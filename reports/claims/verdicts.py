@@ -19,8 +19,9 @@ from fnmatch import fnmatchcase
 
 from baselines import load
 from baselines.claims import Claim, printed_epochs
-from bench.analysis import memory_fit, training_cost
-from bench.analysis.memory_fit import Verdict
+from bench.analysis.costs import training_cost
+from bench.analysis.memory import memory_fit
+from bench.analysis.memory.memory_fit import Verdict
 from bench.records.base import Record
 from bench.records.counts import MacCount
 from bench.stats.power_law import Interval

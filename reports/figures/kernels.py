@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from bench.analysis.kernels import floor_s
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines.kernels import floor_s
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import Size, height_width, size_text
 from bench.records.kernels import KernelCase, OperatorComparison
 from bench.tables.numbers import percent

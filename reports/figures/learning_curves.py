@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from bench.analysis import learning_curves
-from bench.analysis.learning_curves import Axis, TrainingStudy
+from bench.analysis.learning import learning_curves
+from bench.analysis.learning.learning_curves import Axis, TrainingStudy
 from reports import objectives
 from reports.figures.plots import STYLE, Drawing, colour_of, lay_out, legend, new_figure, saved
 from reports.naming import size

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from bench.analysis.fairness import MeasuredRanks, Ranks, place
-from bench.analysis.rank_changes import PublishedRanks
-from bench.analysis.settings import Setting
+from bench.analysis.speed.fairness import MeasuredRanks, Ranks, place
+from bench.analysis.speed.rank_changes import PublishedRanks
+from bench.analysis.speed.settings import Setting
 from reports.figures.plots import OTHER, STYLE, Drawing, lay_out, new_figure, saved
 from reports.naming import COLOURS, slug
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.analysis.floors import PassFloor
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines.floors import PassFloor
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import size_text
 from bench.tables.numbers import significant
 from models.registry import size_place

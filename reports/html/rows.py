@@ -7,9 +7,9 @@ from typing import Any
 
 from baselines import load
 from baselines.published import PublishedTable
-from bench.analysis.memory_fit import GIB
+from bench.analysis.memory.memory_fit import GIB
 from bench.analysis.projection.predictions import PassPrediction
-from bench.analysis.speed_ratios import InterleavedPasses
+from bench.analysis.speed.speed_ratios import InterleavedPasses
 from bench.records.base import COUNTS, MEMORY, SPEED, TRAINING, Record, size_text
 from bench.records.comparison import Comparison
 from bench.stats import ratios

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import fmean
 
-from bench.analysis import learning_curves, loss_comparison, rankings, training_table
-from bench.analysis.learning_curves import Axis, Estimate, TrainingStudy
-from bench.analysis.loss_comparison import LossDifference, RelativeChange, SpeedUp
-from bench.analysis.rankings import Ranking
+from bench.analysis.learning import learning_curves, loss_comparison, rankings, training_table
+from bench.analysis.learning.learning_curves import Axis, Estimate, TrainingStudy
+from bench.analysis.learning.loss_comparison import LossDifference, RelativeChange, SpeedUp
+from bench.analysis.learning.rankings import Ranking
 from bench.records.base import Record, Skipped, height_width
 from bench.records.columns import PROVENANCE
 from bench.records.training import TrainingCase, TrainingRun

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.analysis.counts import RATIOS, TABLE, ModelCounts, ratios, side_by_side
+from bench.analysis.costs.counts import RATIOS, TABLE, ModelCounts, ratios, side_by_side
 from bench.records.base import Record, height_width
 from bench.records.counts import COUNTERS, MacCount
 from bench.store.codec import newest

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from bench.analysis import fairness, rank_changes
-from bench.analysis.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks, Ranks
-from bench.analysis.rank_changes import Pair, PublishedRanks, Reversal, Stability
-from bench.analysis.settings import Setting
+from bench.analysis.speed import fairness, rank_changes
+from bench.analysis.speed.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks, Ranks
+from bench.analysis.speed.rank_changes import Pair, PublishedRanks, Reversal, Stability
+from bench.analysis.speed.settings import Setting
 from bench.records.base import Record
 from models.registry import size_place
 from reports.figures import ranks as figure

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.analysis import kernels, roofline
-from bench.analysis.kernels import NOT_HERE
+from bench.analysis.rooflines import kernels, roofline
+from bench.analysis.rooflines.kernels import NOT_HERE
 from bench.records.base import Record
 from bench.records.kernels import OperatorComparison
 from reports.figures import kernels as figure

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bench.analysis import memory_fit, memory_ratios
-from bench.analysis.memory_fit import BatchLimit, Verdict
-from bench.analysis.memory_ratios import MeasuredPeak
+from bench.analysis.memory import memory_fit, memory_ratios
+from bench.analysis.memory.memory_fit import BatchLimit, Verdict
+from bench.analysis.memory.memory_ratios import MeasuredPeak
 from bench.records.base import Record, size_text
 from bench.records.memory import TABLE, Memory, MemoryCase
 from bench.tables.render import render

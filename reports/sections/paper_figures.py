@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from baselines import load
-from bench.analysis import training_cost
-from bench.analysis.settings import Setting
+from bench.analysis.costs import training_cost
+from bench.analysis.speed.settings import Setting
 from bench.records.base import Record, Skipped
 from bench.tables.numbers import significant
 from reports import overview

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from baselines import load
-from bench.analysis import roofline
 from bench.analysis.projection.formula import why_not
 from bench.analysis.projection.passes import costs_in, pass_key
 from bench.analysis.projection.published import BATCH, GPU
+from bench.analysis.rooflines import roofline
 from bench.records.base import Record
 from bench.tables.numbers import significant
 from reports import overview, published

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from bench.analysis import memory_ratios, roofline
+from bench.analysis.memory import memory_ratios
 from bench.analysis.projection import published
 from bench.analysis.projection.calibrate import Prediction, Share
 from bench.analysis.projection.formula import why_not
@@ -13,6 +13,7 @@ from bench.analysis.projection.passes import PassCosts, costs_in, observations, 
 from bench.analysis.projection.predictions import NOMINAL, TABLE, MemoryErrors, PassPrediction, memory_errors
 from bench.analysis.projection.projector import HeldOut, Projector, left_out_text, projector
 from bench.analysis.projection.published import Judged
+from bench.analysis.rooflines import roofline
 from bench.records.base import Record, size_text
 from bench.tables.numbers import BLANK, significant
 from bench.tables.render import render

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from baselines import load
 from baselines.published import PublishedTable
-from bench.analysis import rankings
-from bench.analysis.learning_curves import TrainingStudy
-from bench.analysis.rankings import RankCorrelation
+from bench.analysis.learning import rankings
+from bench.analysis.learning.learning_curves import TrainingStudy
+from bench.analysis.learning.rankings import RankCorrelation
 from reports.markdown import Columns, markdown
 from reports.naming import family, size
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.analysis import agreement
-from bench.analysis.agreement import WITHIN, Matched, Pair
+from bench.analysis.repeats import agreement
+from bench.analysis.repeats.agreement import WITHIN, Matched, Pair
 from bench.records.base import Record
 from bench.stats.series import FEWEST
 from reports.figures.plots import Drawing

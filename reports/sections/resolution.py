@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from bench.analysis import resolution, slowdowns
-from bench.analysis.resolution import COSTS, Study, batch_range
-from bench.analysis.scaling_tables import (
+from bench.analysis.scaling import resolution, slowdowns
+from bench.analysis.scaling.resolution import COSTS, Study, batch_range
+from bench.analysis.scaling.scaling_tables import (
     IN_STUDY,
     TAKEN_OVER,
     Row,

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from bench.analysis import floors, roofline
-from bench.analysis.floors import PartFloor, PassFloor
-from bench.analysis.roofline import NO_PEAKS, Peaks
+from bench.analysis.rooflines import floors, roofline
+from bench.analysis.rooflines.floors import PartFloor, PassFloor
+from bench.analysis.rooflines.roofline import NO_PEAKS, Peaks
 from bench.records.base import Record, height_width, size_text
 from bench.records.ceiling import Ceiling
 from bench.records.counts import MacCount

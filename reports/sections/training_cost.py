@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis import training_cost
-from bench.analysis.training_cost import COUNTED, MEASURED, Cost
+from bench.analysis.costs import training_cost
+from bench.analysis.costs.training_cost import COUNTED, MEASURED, Cost
 from bench.records.base import Record, height_width
 from bench.records.columns import BATCH, MODEL, PRECISION, PROVENANCE, RES, on_off
 from bench.records.throughput import Throughput, ThroughputCase

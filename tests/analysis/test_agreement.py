@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import compare as command
-from bench.analysis.agreement import AGREE, DIFFER, OPEN, Pair, compare, match, repeats
+from bench.analysis.repeats.agreement import AGREE, DIFFER, OPEN, Pair, compare, match, repeats
 from bench.records.base import Environment, Record, Skipped
 from bench.records.comparison import Comparison
 from bench.records.telemetry import Telemetry

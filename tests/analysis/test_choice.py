@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench import choose
-from bench.analysis import choice, published_fid
-from bench.analysis.choice import Candidate, Figure, Limits
+from bench.analysis.choice import choice, published_fid
+from bench.analysis.choice.choice import Candidate, Figure, Limits
 from bench.records.base import Record
 from bench.store.codec import to_line
 from tests.commands import run

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.analysis import learning_curves, loss_comparison, rankings
-from bench.analysis.learning_curves import Estimate, TrainingStudy
+from bench.analysis.learning import learning_curves, loss_comparison, rankings
+from bench.analysis.learning.learning_curves import Estimate, TrainingStudy
 from bench.records.base import Skipped
 from bench.records.training import Evaluation, TrainingCase, TrainingRun
 from bench.stats import intervals

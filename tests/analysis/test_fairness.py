@@ -6,8 +6,8 @@ from statistics import fmean
 
 import pytest
 
-from bench.analysis import fairness, rank_changes
-from bench.analysis.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks
+from bench.analysis.speed import fairness, rank_changes
+from bench.analysis.speed.fairness import CHAINED, INTERLEAVED, SEPARATE, MeasuredRanks
 from bench.records.base import Record
 from bench.stats import processes
 from reports.sections.fairness import section

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis import memory_fit, memory_ratios
+from bench.analysis.memory import memory_fit, memory_ratios
 from bench.records.base import Environment, Skipped
 from bench.records.memory import Memory
 from bench.tables.render import raw

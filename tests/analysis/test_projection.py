@@ -16,11 +16,12 @@ import torch
 
 from baselines import load
 from bench import project
-from bench.analysis import memory_fit, roofline
+from bench.analysis.memory import memory_fit
 from bench.analysis.projection import calibrate, formula, passes, predictions, priors, projector, published
 from bench.analysis.projection.calibrate import Calibration, GroupError, Observation
 from bench.analysis.projection.projector import EVERYTHING
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import Peaks
 from bench.counting import counters
 from bench.counting.work import count, operator_case
 from bench.jobs import memory as memory_jobs

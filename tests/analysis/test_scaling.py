@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import scaling
-from bench.analysis import resolution, scaling_tables, slowdowns
+from bench.analysis.scaling import resolution, scaling_tables, slowdowns
 from bench.jobs import visits
 from bench.records.base import Record, Size, Skipped, height_width
 from bench.records.operators import OperatorCosts

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from bench import check
-from bench.analysis import submission
+from bench.analysis.submissions import submission
 from bench.records.base import Record
 from bench.records.golden import Golden
 from bench.records.note import Note

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import flops
-from bench.analysis.counts import PAIR
+from bench.analysis.costs.counts import PAIR
 from bench.cli import options
 from bench.counting import count, counters, explain, explain_tables
 from bench.counting.dispatch import Count

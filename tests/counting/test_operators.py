@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import roofline
-from bench.analysis.roofline import KINDS
+from bench.analysis.rooflines.roofline import KINDS
 from bench.counting import counters, kernels
 from bench.counting.dispatch import folded_paths
 from bench.jobs import worker

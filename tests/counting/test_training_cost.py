@@ -8,8 +8,8 @@ import pytest
 
 from baselines import load
 from bench import flops
-from bench.analysis import training_cost
-from bench.analysis.training_cost import Training
+from bench.analysis.costs import training_cost
+from bench.analysis.costs.training_cost import Training
 from bench.store.codec import to_line
 from reports.sections.training_cost import section
 from tests.commands import run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import roofline
-from bench.analysis import floors
+from bench.analysis.rooflines import floors
 from bench.jobs import worker
 from bench.machine import device, environment
 from bench.measure import ceilings

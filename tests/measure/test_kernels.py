@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import kernels
-from bench.analysis import kernels as analysis
-from bench.analysis import roofline
+from bench.analysis.rooflines import kernels as analysis
+from bench.analysis.rooflines import roofline
 from bench.jobs import worker
 from bench.machine import device, environment
 from bench.measure import depthwise, implementations, norms, products

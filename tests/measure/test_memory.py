@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench import memory
-from bench.analysis import memory_fit
-from bench.analysis.memory_fit import GIB, MIB
+from bench.analysis.memory import memory_fit
+from bench.analysis.memory.memory_fit import GIB, MIB
 from bench.counting.cuda_dispatch import CudaRules, fused_attention
 from bench.jobs import memory as memory_jobs
 from bench.jobs import worker

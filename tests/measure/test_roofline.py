@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from baselines import gpus
-from bench.analysis import floors, roofline
-from bench.analysis.floors import PartFloor, PassFloor
-from bench.analysis.roofline import Floor, Peaks
+from bench.analysis.rooflines import floors, roofline
+from bench.analysis.rooflines.floors import PartFloor, PassFloor
+from bench.analysis.rooflines.roofline import Floor, Peaks
 from bench.cli.settings import sized_fields
 from bench.jobs import worker
 from bench.machine import environment

@@ -13,8 +13,8 @@ import pytest
 
 from baselines import load
 from baselines.load import Claim
-from bench.analysis import memory_fit
-from bench.analysis.memory_fit import GIB
+from bench.analysis.memory import memory_fit
+from bench.analysis.memory.memory_fit import GIB
 from bench.records.base import Environment, ModelCase, Record
 from bench.records.comparison import Comparison, ComparisonCase
 from bench.records.memory import Memory, MemoryCase

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.analysis import learning_curves as curves
+from bench.analysis.learning import learning_curves as curves
 from bench.records.base import Record
 from bench.records.training import TrainingRun
 from reports.figures import learning_curves as figures

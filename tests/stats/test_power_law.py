@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.analysis.resolution import side_of
+from bench.analysis.scaling.resolution import side_of
 from bench.stats import power_law
 from bench.stats.cross_overs import cross_overs
 from bench.stats.power_law import Curve, Drift, Point, counted, exponent

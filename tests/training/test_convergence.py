@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import convergence
-from bench.analysis import training_table
+from bench.analysis.learning import training_table
 from bench.jobs import worker
 from bench.records.base import Environment, Skipped
 from bench.records.training import TrainingCase, TrainingRun

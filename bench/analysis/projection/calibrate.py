@@ -16,10 +16,10 @@ from statistics import fmean
 
 import numpy as np
 
-from bench.analysis import roofline
 from bench.analysis.projection.formula import Array, PassLoad, pass_load, seconds_and_gradient
 from bench.analysis.projection.priors import PRIORS, Prior
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import Size
 from bench.records.operators import OperatorCosts
 from bench.stats.intervals import student_t

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis import roofline
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records.memory import MemoryUse
 from bench.records.operators import OperatorCost, OperatorCosts
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.analysis import roofline
 from bench.analysis.projection.calibrate import Observation
 from bench.analysis.projection.formula import why_not, with_update
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import Environment, Record, Size, size_text
 from bench.records.ceiling import Ceiling
 from bench.records.memory import Memory, MemoryCase

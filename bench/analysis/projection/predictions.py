@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bench.analysis import memory_fit
+from bench.analysis.memory import memory_fit
 from bench.analysis.projection.calibrate import COVERAGE, GroupError, Prediction, error_of
 from bench.analysis.projection.passes import PassCosts, PassKey, by_date, is_plain, key_of
 from bench.records import columns

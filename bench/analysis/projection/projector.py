@@ -16,7 +16,7 @@ from bench.analysis.projection.calibrate import (
     predict,
 )
 from bench.analysis.projection.priors import PRIORS
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import size_text
 from bench.records.operators import OperatorCosts
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from baselines import load
-from bench.analysis import roofline
 from bench.analysis.projection.calibrate import Prediction
 from bench.analysis.projection.formula import why_not
 from bench.analysis.projection.passes import PassCosts, PassKey, pass_key
 from bench.analysis.projection.projector import Projector
+from bench.analysis.rooflines import roofline
 from bench.records.operators import OperatorCosts
 
 # the resolution of each table's throughput; table 2 of DiCo states nothing else

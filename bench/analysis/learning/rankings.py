@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.learning_curves import Interval, TrainingStudy, common_steps, loss_of_step
+from bench.analysis.learning.learning_curves import Interval, TrainingStudy, common_steps, loss_of_step
 from bench.stats import intervals
 
 MAX_ORDERS = 10_000  # permutations that a p-value is computed from; more are sampled

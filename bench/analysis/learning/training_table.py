@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench.analysis import learning_curves, loss_comparison
-from bench.analysis.learning_curves import Estimate, TrainingStudy
+from bench.analysis.learning import learning_curves, loss_comparison
+from bench.analysis.learning.learning_curves import Estimate, TrainingStudy
 from bench.records.base import Environment, Skipped
 from bench.records.columns import ENVIRONMENT
 from bench.records.training import TrainingCase, TrainingRun

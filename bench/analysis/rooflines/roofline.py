@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from baselines import gpus
-from bench.analysis.speed_ratios import InterleavedPasses
+from bench.analysis.speed.speed_ratios import InterleavedPasses
 from bench.records.base import Environment, ModelCase
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison

@@ -6,7 +6,7 @@ from functools import cache
 from itertools import combinations
 
 from baselines import load
-from bench.analysis.resolution import COSTS, Study, batch_range, why_refused
+from bench.analysis.scaling.resolution import COSTS, Study, batch_range, why_refused
 from bench.stats import cross_overs, power_law
 from bench.stats.cross_overs import CrossOver
 from bench.stats.power_law import Interval

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench.analysis import causes
+from bench.analysis.repeats import causes
 from bench.records.base import GROUPS, PEAKS, SPEEDS, SUSTAINED, TIMES, Quantity, Record, Skipped
 from bench.stats import intervals, noise, processes, ratios
 from bench.stats.series import FEWEST

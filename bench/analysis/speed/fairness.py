@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from bench.analysis import speed_ratios
-from bench.analysis.settings import Setting, setting_of
-from bench.analysis.speed_ratios import Group
+from bench.analysis.speed import speed_ratios
+from bench.analysis.speed.settings import Setting, setting_of
+from bench.analysis.speed.speed_ratios import Group
 from bench.records.base import ModelCase, Record
 from bench.records.comparison import Comparison
 from bench.records.throughput import Throughput

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from baselines import macs as baseline_macs
-from bench.analysis import roofline, units
 from bench.analysis.projection.passes import PassKey, costs_in, pass_key, peaks_of
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import Peaks
+from bench.analysis.submissions import units
 from bench.records.base import Environment, ModelCase, Record, StoreError
 from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from baselines import load
-from bench.analysis.fairness import REFERENCE, MeasuredRanks, Ranks, place, size_of
-from bench.analysis.settings import Setting
+from bench.analysis.speed.fairness import REFERENCE, MeasuredRanks, Ranks, place, size_of
+from bench.analysis.speed.settings import Setting
 from models.registry import ENTRIES
 
 Pair = tuple[str, str]  # families, in the order of the registry

@@ -7,7 +7,7 @@ backbones overlap, the text says so.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from bench.analysis.published_fid import Fid
+from bench.analysis.choice.published_fid import Fid
 from bench.tables.numbers import gibibytes, giga, interval, significant
 from bench.tables.table import Column, Table, fields
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.analysis.roofline import tensors_of
+from bench.analysis.rooflines.roofline import tensors_of
 from bench.records.base import Record, Size, Skipped, height_width
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.records.operators import OperatorCosts

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from bench.analysis import roofline
-from bench.analysis.roofline import FORMS, KINDS, Floor, Peaks, TimedPass
-from bench.analysis.speed_ratios import runs_of
+from bench.analysis.rooflines import roofline
+from bench.analysis.rooflines.roofline import FORMS, KINDS, Floor, Peaks, TimedPass
+from bench.analysis.speed.speed_ratios import runs_of
 from bench.records import ceiling
 from bench.records.base import Record, Size, height_width
 from bench.records.ceiling import Ceiling

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from bench.analysis.roofline import Peaks
+from bench.analysis.rooflines.roofline import Peaks
 from bench.records import columns
 from bench.records.base import Environment, Record, height_width
 from bench.records.kernels import (

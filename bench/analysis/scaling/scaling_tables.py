@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-from bench.analysis import slowdowns
-from bench.analysis.resolution import Sized, Study, batch_range
-from bench.analysis.slowdowns import Crossing, Slowdown
+from bench.analysis.scaling import slowdowns
+from bench.analysis.scaling.resolution import Sized, Study, batch_range
+from bench.analysis.scaling.slowdowns import Crossing, Slowdown
 from bench.records import columns
 from bench.records.base import Record, Skipped
 from bench.records.scaling import ScalingCase

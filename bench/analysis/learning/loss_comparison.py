@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
 
-from bench.analysis.learning_curves import (
+from bench.analysis.learning.learning_curves import (
     Axis,
     Curve,
     Estimate,

@@ -1,0 +1,1 @@
+"""Backbones chosen by limits on speed, memory and published FID."""

@@ -1,0 +1,1 @@
+"""Counts under several counters, and the cost of a whole training."""

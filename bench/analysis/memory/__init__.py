@@ -1,0 +1,1 @@
+"""Peak memory over the batch, and measured against predicted peaks."""

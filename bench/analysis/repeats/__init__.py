@@ -1,0 +1,1 @@
+"""Two runs of equal cases compared: ratios, verdicts, likely causes of differences."""

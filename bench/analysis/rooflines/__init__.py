@@ -1,0 +1,1 @@
+"""Floors of passes, parts and kernels from the peaks of a device, next to measured times."""

@@ -1,0 +1,1 @@
+"""Time, MACs, bytes and memory over the resolution: exponents, slow-downs and cross-overs."""

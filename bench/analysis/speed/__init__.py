@@ -1,0 +1,1 @@
+"""Ratios of speed, and ranks of models by speed under different settings."""

@@ -1,0 +1,1 @@
+"""Findings in files of records that somebody submits."""
