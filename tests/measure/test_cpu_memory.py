@@ -99,8 +99,8 @@ def on_cpu(name: str, work: str, checkpointing: bool = False, precision: str = "
             "device": "cpu",
             "model": name,
             "family": family_of(name),
-            "res": 64,
-            "latent_size": 8,
+            "res": 256,
+            "latent_size": 32,
             "batch": 2,
         },
         precision=precision,
@@ -122,7 +122,7 @@ def test_a_step_on_the_cpu_holds_what_is_predicted(name: str, checkpointing: boo
     for part in ("parameters_bytes", "optimizer_bytes", "ema_bytes"):
         # a prediction rounds every tensor up to blocks of 512 bytes
         assert getattr(real, part) == pytest.approx(getattr(expected, part), rel=0.05)
-    # layouts of oneDNN depend on the instructions of a CPU
+    # a convolution's temporary layouts depend on the instructions of a CPU; the rest of the peak does not
     assert 0.9 < real.peak_bytes / expected.peak_bytes < 1.5
     assert real.process_bytes is None or real.process_bytes > real.peak_bytes
     assert real.reserved_bytes is None
@@ -145,12 +145,14 @@ def test_the_command_measures_beside_predictions(
     # in this process: a worker takes seconds to start; test_memory.py has one
     monkeypatch.setattr(worker, "run", lambda _, case, here, *__, **___: measure(case, here))
     path = tmp_path / "records.jsonl"
-    args = ["--device", "cpu", "meta", "--model", "tests.tiny:Tiny", "--batch", "2", "--work", "training"]
+    # tests.tiny is no example: most of its peak are a convolution's layouts, which depend on the CPU (docs/memory.md)
+    args = ["--device", "cpu", "meta", "--model", "DiT-Ti/2", "--batch", "2", "--work", "training"]
     assert run(memory.main, *args, "--checkpointing", "off", "--format", "json", "--out", str(path)) == 0
     printed = capsys.readouterr()
     measured, predicted = json.loads(printed.out)
     assert (measured["predicted"], predicted["predicted"]) == (False, True)
-    assert measured["peak_bytes"] / predicted["peak_bytes"] == pytest.approx(1, abs=0.3)
+    assert measured["peak_bytes"] / predicted["peak_bytes"] == pytest.approx(1, abs=0.1)
+    assert measured["peak_phase"] == predicted["peak_phase"]
     assert measured["process_bytes"] is None or measured["process_bytes"] > measured["peak_bytes"]
     assert "measured on a CPU: bytes of torch's allocator" in printed.err
     assert f"measured / predicted peak of training on {measured['device']}" in printed.err
