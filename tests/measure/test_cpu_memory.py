@@ -145,7 +145,7 @@ def test_the_command_measures_beside_predictions(
     # in this process: a worker takes seconds to start; test_memory.py has one
     monkeypatch.setattr(worker, "run", lambda _, case, here, *__, **___: measure(case, here))
     path = tmp_path / "records.jsonl"
-    # tests.tiny is no example: most of its peak are a convolution's layouts, which depend on the CPU (docs/memory.md)
+    # not tests.tiny: most of its peak is a convolution's layouts, which depend on the CPU (docs/memory.md)
     args = ["--device", "cpu", "meta", "--model", "DiT-Ti/2", "--batch", "2", "--work", "training"]
     assert run(memory.main, *args, "--checkpointing", "off", "--format", "json", "--out", str(path)) == 0
     printed = capsys.readouterr()
