@@ -85,7 +85,10 @@ def _add_limits(group: Group) -> None:
 
 
 def _micro_batch(text: str) -> int | str:
-    return text if text == "auto" else positive_int(text)
+    try:
+        return text if text == "auto" else positive_int(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; auto would work") from error
 
 
 def device_of(args: argparse.Namespace) -> str:

@@ -113,7 +113,10 @@ def test_runs_of_another_recipe_have_their_own_folders() -> None:
         (["--steps", "0"], "--steps: must be a whole number of at least 1"),
         (["--label-dropout", "1"], "--label-dropout: must be from 0 to below 1"),
         (["--ema-decay", "nan"], "--ema-decay: must be from 0 to below 1"),
-        (["--micro-batch", "some"], "--micro-batch: must be a whole number"),
+        (
+            ["--micro-batch", "some"],
+            "--micro-batch: must be a whole number of at least 1, got 'some'; auto would work",
+        ),
         (["--precision", "tf32", "--device", "cpu"], "only a CUDA device has it"),
         (["--validation-images", "3"], "--validation-draws 4 would work"),
         (
