@@ -15,11 +15,11 @@ from bench.counting.hooks import hooked
 from bench.counting.rules import STRAIGHT, layer_macs
 from bench.machine.failures import DifferentOutputError, NoWorkError
 from bench.records.base import ModelCase
+from bench.records.operators import WINOGRAD
 
 POOL = 3  # inputs: of the timed output, of the same values in other memory, of other values
 # relative difference of two passes with equal values: reductions in another order
 TOLERANCE = {"fp32": 1e-3, "tf32": 0.03, "torch-default": 0.03, "bf16": 0.1, "fp16": 0.03}
-WINOGRAD = 4  # FLOPs of a direct 3x3 convolution / multiplications of F(4x4, 3x3)
 # FLOP/s beyond any device, with its full precision or less: two AVX-512 FMA units or one AMX unit a thread at
 # 6 GHz; more than twice a B200
 CPU_FLOPS = {"fp32": 6e9 * 64, "less": 6e9 * 2048}
@@ -45,8 +45,8 @@ class CountedCall:
     def __call__(self) -> None:
         def add(layer: nn.Module, _: object, out: object) -> None:
             if isinstance(out, Tensor):
-                faster = 1 if isinstance(layer, nn.Linear) else WINOGRAD
-                self.flops += 2 * layer_macs(layer, out, out) / faster
+                needed = 1 if isinstance(layer, nn.Linear) else WINOGRAD
+                self.flops += 2 * layer_macs(layer, out, out) * needed
 
         layers = [m for m in self._model.modules() if isinstance(m, STRAIGHT)]
         counted, self._counted = self._counted, True

@@ -5,6 +5,10 @@ from typing import ClassVar
 
 from bench.records.base import COUNTS, Record, SizedCase, register
 
+WINOGRAD = (
+    36 / 144
+)  # products of Winograd's F(4x4, 3x3) / of a direct convolution: 6x6 for 4x4 outputs of 3x3
+
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorCase(SizedCase):

@@ -82,8 +82,8 @@ def test_a_convolution_may_take_the_time_of_winograds() -> None:
         lines = found(replace(TIMED, times_s=(seconds, seconds)), GOLDEN, known=[costs])
         return any("below the floor" in line for line in lines)
 
-    assert not below(0.1)
-    assert below(0.07)
+    assert not below(0.05)
+    assert below(0.04)
 
 
 def test_goldens_are_of_the_same_device_and_commit() -> None:
