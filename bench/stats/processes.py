@@ -68,26 +68,27 @@ def middle(processes: Sequence[Series]) -> float:
 def interval(
     processes: Sequence[Series], confidence: float = 0.95, *, hour_sd: float = 0.0
 ) -> Interval | None:
-    """Interval of `middle`; see `log_interval`."""
+    """Interval of `middle`; see `interval_of_logs`."""
     if len(processes) == 1:
         return median_interval(processes[0], confidence)
-    bounds = log_interval([[math.log(s) for s in samples] for samples in processes], confidence, hour_sd)
-    return bounds and (math.exp(bounds[0]), math.exp(bounds[1]))
+    return interval_of_logs([[math.log(s) for s in samples] for samples in processes], confidence, hour_sd)
 
 
-def log_interval(
+def interval_of_logs(
     processes: Sequence[Series], confidence: float = 0.95, hour_sd: float = 0.0
 ) -> Interval | None:
-    """Interval of the mean of processes' medians of logarithms, by Student's t; of one, of its median.
+    """Interval of exp(mean of processes' medians of logarithms), by Student's t; of one, of its median.
 
     The spread between processes is at least what the noise within them explains, corrected for correlated
     neighbours, and `hour_sd` between hours is added. None for one process with too few samples.
     """
     if len(processes) == 1:
-        return median_interval(processes[0], confidence)
-    found = log_mean(processes)
-    reach = math.hypot(found.reach(confidence), _z(confidence) * hour_sd)
-    return found.mean - reach, found.mean + reach
+        bounds = median_interval(processes[0], confidence)
+    else:
+        found = log_mean(processes)
+        reach = math.hypot(found.reach(confidence), _z(confidence) * hour_sd)
+        bounds = found.mean - reach, found.mean + reach
+    return bounds and (math.exp(bounds[0]), math.exp(bounds[1]))
 
 
 @dataclass(frozen=True, kw_only=True)

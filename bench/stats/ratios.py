@@ -79,8 +79,7 @@ def ratio_interval(visits: Visits, arm: int, against: int = 0) -> tuple[float, f
     regime that an arm keeps for a whole process does not cancel: only other processes show it. None for one
     process with too few rounds.
     """
-    bounds = processes.log_interval(by_process(visits, arm, against), CONFIDENCE)
-    return bounds and (math.exp(bounds[0]), math.exp(bounds[1]))
+    return processes.interval_of_logs(by_process(visits, arm, against), CONFIDENCE)
 
 
 def verdict(interval: tuple[float, float] | None, margin: float) -> str:

@@ -121,8 +121,7 @@ def in_rounds(starts: int) -> Call:
                 synchronise=lambda: None,
             )
             logs.append(ratios.log_ratios(found, 1))
-        bounds = processes.log_interval(tuple(logs), ratios.CONFIDENCE)
-        verdict = ratios.verdict(bounds and (math.exp(bounds[0]), math.exp(bounds[1])), 0.01)
+        verdict = ratios.verdict(processes.interval_of_logs(logs, ratios.CONFIDENCE), 0.01)
         return None if verdict in (ratios.INCONCLUSIVE, ratios.TOO_FEW) else verdict == ratios.SLOWER
 
     return called
