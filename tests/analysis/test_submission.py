@@ -65,6 +65,26 @@ def test_each_fault_is_a_line_that_names_it(record: Record, finding: str) -> Non
     assert all("\n" not in line and "\x1b" not in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("model", "is_name"),
+    [
+        ("net.py:Net(depth=12)", True),
+        ("/tmp/a dir/net.py:Net(act='a b',widths=(64,128))", True),
+        ("my_pkg.my_mod:factory", True),
+        ("diffusers:DiTTransformer2DModel(num_layers=2)", True),
+        ("my/config.json", True),
+        ("FCDM-L@na7", True),
+        ("DiT-XL/2(depth=12)", False),
+        ("../../x:Net", False),
+        ("net.py:Net(12)", False),
+        ("net.py:Net(depth = 12)", False),
+    ],
+)
+def test_users_models_with_arguments_have_names(model: str, is_name: bool) -> None:
+    lines = found(replace(TIMED, case=replace(XL, model=model)), GOLDEN)
+    assert any("is no name of a backbone" in line for line in lines) is not is_name
+
+
 def test_a_cpus_floor_is_that_of_its_ceilings() -> None:
     case = replace(CASE, model="DiT-XL/2")
     fast = replace(THROUGHPUT, case=case, times_s=(1e-3, 1e-3))

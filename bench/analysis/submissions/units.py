@@ -17,6 +17,7 @@ from bench.records.counts import MacCount
 from bench.records.memory import Memory
 from bench.records.note import Note
 from bench.records.throughput import TimedPasses
+from models.users import names
 
 # smallest and largest plausible value of a unit
 RANGES = {
@@ -30,7 +31,8 @@ RANGES = {
 MAX_POWER_W = 5_000.0
 BUDGET_FACTOR = 10.0  # one slow pass may exceed a budget; most passes do not
 COUNT_FACTOR = 2.0  # counters differ by per cents; GMACs for MACs, or FLOPs for MACs, by this and more
-_NAME = re.compile(r"[A-Za-z_][\w.+-]*(?:/\d+)?(?:@[\w.+-]+)*(?::[A-Za-z_][\w.]*)?")
+_NAME = re.compile(r"[A-Za-z_][\w.+-]*(?:/\d+)?(?:@[\w.+-]+)*")
+_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
 def implausible(entry: Record | Note) -> Iterator[str]:
@@ -39,14 +41,26 @@ def implausible(entry: Record | Note) -> Iterator[str]:
         yield from _texts(entry.about, "about")
         return
     yield from _walk(entry, "")
-    if isinstance(entry.case, ModelCase) and not _NAME.fullmatch(entry.case.model):
-        yield f"text: model {entry.case.model!r} is no name of a backbone and no my_pkg.my_mod:factory"
+    if isinstance(entry.case, ModelCase) and not _is_name(entry.case.model):
+        yield f"text: model {entry.case.model!r} is no name of a backbone and none of {names.FORMS}"
     if isinstance(entry, TimedPasses):
         yield from _passes(entry)
     elif isinstance(entry, Memory) and entry.use.peak_bytes < entry.use.parameters_bytes:
         yield f"units: peak of {entry.use.peak_bytes} bytes below {entry.use.parameters_bytes} of parameters"
     elif isinstance(entry, MacCount):
         yield from _count(entry)
+
+
+def _is_name(model: str) -> bool:
+    """Whether a name has the form of a backbone's, or is that of a user's model as printed."""
+    if not names.is_users(model):
+        return _NAME.fullmatch(model) is not None
+    try:
+        parsed = names.parse(model)
+    except ValueError:
+        return False
+    is_path = parsed.is_file or parsed.where.endswith(".json")
+    return parsed.name == model and (is_path or _MODULE.fullmatch(parsed.where) is not None)
 
 
 def _walk(value: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - fields of any type
