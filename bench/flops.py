@@ -182,7 +182,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _pair(sizes: Sequence[Size], built: Built) -> Built:
-    """The two models of the ratio at the sizes that both support."""
+    """The models of the ratio that are not built, at the sizes that both support."""
     from models.contract import build
     from models.registry import task_at
 
@@ -190,8 +190,9 @@ def _pair(sizes: Sequence[Size], built: Built) -> Built:
     for res in sizes:
         try:
             found |= {
-                (name, res): built.get((name, res)) or build(name, task_at(name, *height_width(res)))
+                (name, res): build(name, task_at(name, *height_width(res)))
                 for name in PAIR
+                if (name, res) not in built
             }
         except ValueError as error:
             print(f"no ratio at {size_text(res)} px: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ from bench.analysis.projection.projector import Projector, projector
 from bench.cli import settings
 from bench.jobs import runner
 from bench.jobs.job import Job
-from bench.records.base import Record, height_width
+from bench.records.base import Record
 from bench.records.ceiling import Ceiling
 from bench.records.memory import Memory, MemoryCase
 from bench.records.operators import OperatorCosts
@@ -93,11 +93,8 @@ class CostSource:
 def _operator_job(key: PassKey) -> Job:
     from bench.counting.work import operator_case
     from bench.jobs.roofline import operator_job
-    from models.contract import build
-    from models.registry import task_at
 
-    model, res = key[:2]
-    return operator_job(operator_case(*key), build(model, task_at(model, *height_width(res)), device="meta"))
+    return operator_job(operator_case(*key))
 
 
 def _memory_job(key: PassKey, *, checkpointing: bool = False) -> Job:

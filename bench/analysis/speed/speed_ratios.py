@@ -31,7 +31,7 @@ def by_case(records: Iterable[R]) -> list[tuple[R, ...]]:
     """
     found: dict[tuple[object, ...], dict[tuple[str, str], R]] = {}
     for record in sorted(records, key=lambda one: one.age):
-        here, failures = record.environment, getattr(record, "failures", ())
+        here, failures = record.environment, record.failures if isinstance(record, Comparison) else ()
         failed = tuple(failure.number for failure in failures)
         found.setdefault((case_key(record.case), here.device, here.torch, failed), {})[record.age] = record
     return [tuple(found[name].values()) for name in sorted(found)]
