@@ -23,7 +23,7 @@ def add_chain(parser: options.Parser) -> None:
         chain, "--ema", options.decay_or_none, "EMA decay of the weights (default: no EMA)", metavar="DECAY"
     )
     options.add(chain, "--objective", OBJECTIVES, f"{', '.join(OBJECTIVES)} (default: as trained)")
-    options.add(chain, "--sampler", str, "ancestral, ddim; sde, euler, heun; heun-euler; edm")
+    options.add(chain, "--sampler", str, "ancestral ddim; sde euler heun heun-euler; edm")
     options.add(chain, "--steps", positive_int, steps)
     options.add(chain, "--guidance", guidance, "1 is none", default=1.5, metavar="SCALE")
     options.add(chain, "--guided-channels", positive_int, f"default: the first {GUIDED}", metavar="C")
