@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.measure import timing
-from bench.stats.ratios import MIN_ROUNDS, Visits, log_ratios
+from bench.stats.ratios import MIN_ROUNDS, Rounds
 from bench.stats.series import median_interval
 
 LOOK_GROWTH = 1.5  # rounds at a look / rounds at the previous look
@@ -34,7 +34,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class Compared(Rounds):
     """All visits, in order."""
 
     order: tuple[int, ...]
@@ -112,7 +112,7 @@ def compare(
             warmup_times_s=tuple(warm_up.wall_s for warm_up in warm),
             warmup_stationary=tuple(warm_up.stationary for warm_up in warm),
         )
-        unmet = _unmet(visits, rounds, policy)
+        unmet = _unmet(visits, policy)
         if not unmet or out_of_budget:
             return replace(visits, stopped_by="budget" if unmet else "precision", unmet=tuple(unmet))
         next_look = math.ceil(rounds * LOOK_GROWTH)
@@ -149,13 +149,13 @@ def _calls_of_a_visit(warmups: Sequence[Sequence[float]], policy: Policy) -> tup
     return tuple(calls)
 
 
-def _unmet(visits: Visits, rounds: int, policy: Policy) -> list[str]:
+def _unmet(visits: Rounds, policy: Policy) -> list[str]:
     """Criteria that are not met yet."""
-    if rounds < MIN_ROUNDS:
+    if visits.rounds < MIN_ROUNDS:
         return [f"at least {MIN_ROUNDS} rounds"]
     open_ratios = 0
     for arm in range(1, len(visits.calls)):
-        interval = median_interval(log_ratios(visits, arm))
+        interval = median_interval(visits.log_ratios(arm)[0])
         open_ratios += interval is None or interval[1] - interval[0] > policy.margin
     if not open_ratios:
         return []

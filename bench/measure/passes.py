@@ -22,7 +22,6 @@ from bench.measure.timing import Policy, Samples, WarmUp
 from bench.records.base import RECORDS, Case, Environment, Record, Skipped
 from bench.records.comparison import ArmFailure, Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
-from bench.stats import ratios
 from models.guard import remember
 
 LATENCY_SAMPLES = 100  # for a 99th percentile
@@ -234,7 +233,7 @@ def _compared(
     for number, model in enumerate(models):
         settle()
         try:
-            model.verify(median(ratios.seconds_per_call(compared, number)))
+            model.verify(median(compared.times_s(number)))
         except NoWorkError as error:
             raise NoWorkError(f"{arms[number].arm}: {error}") from error
     return Comparison(

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.records.base import (
     SPEED,
@@ -21,13 +21,13 @@ from bench.records.base import (
     size_text,
 )
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
-from bench.stats import noise, processes, ratios
+from bench.stats import processes, ratios
 from bench.tables.numbers import fixed, fixed_interval
 from bench.tables.table import Column, Table, fields
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interleaved(processes.OverProcesses, Record):
+class Interleaved(ratios.Rounds, Record):
     """Visits of interleaved rounds over arms, the reference first; ratios are reference time / arm time."""
 
     order: tuple[int, ...]  # the arm of each visit; a round is two visits of each arm
@@ -58,30 +58,9 @@ class Interleaved(processes.OverProcesses, Record):
             raise ValueError("rounds: need a clock for every visit, or none at all")
         processes.check(self.process_starts, self.rounds)
 
-    @property
-    def rounds(self) -> int:
-        return len(self.order) // (2 * len(self.calls))
-
-    def times_s(self, arm: int) -> tuple[float, ...]:
-        """Mean seconds of a call in each visit of an arm, in order."""
-        return ratios.seconds_per_call(self, arm)
-
-    def by_process_s(self, arm: int) -> tuple[Sequence[float], ...]:
-        """The times of an arm, by process."""
-        starts = [2 * start for start in self.process_starts]  # two visits in a round
-        return processes.split(self.times_s(arm), starts)
-
-    def ratio(self, arm: int, against: int = 0) -> float:
-        """Speed of an arm / speed of the arm `against`, by default the reference."""
-        return ratios.ratio(self, arm, against)
-
-    def interval(self, arm: int, against: int = 0) -> tuple[float, float] | None:
-        """99 % interval of the ratio, see `interval_covers`; None with too few rounds."""
-        return ratios.ratio_interval(self, arm, against)
-
     def verdict(self, arm: int) -> str:
         """As `ratios.verdict`, or refused; of one process, "faster within one process"."""
-        if ratios.why_refused(self, arm) is not None:
+        if self.why_refused(arm) is not None:
             return ratios.REFUSED
         found = ratios.verdict(self.interval(arm), self.margin)
         return f"{found} {processes.ONE}" if self.processes == 1 else found
@@ -98,18 +77,62 @@ class Interleaved(processes.OverProcesses, Record):
                 group=SPEEDS,
                 name=f"speed of {name} / {self.arms[0]}",
                 unit="x",
-                processes=tuple(tuple(map(math.exp, logs)) for logs in ratios.by_process(self, arm)),
+                processes=tuple(tuple(map(math.exp, logs)) for logs in self.log_ratios(arm)),
             )
             for arm, name in enumerate(self.arms)
             if arm
         ]
         return [*times, *speeds]
 
-    def noise(self, arm: int) -> tuple[str, ...]:
-        """Disturbances of the visits of an arm, with their sizes; empty without any."""
-        visits = zip(self.order, self.clocks_mhz, strict=False)
-        clocks = [clock for visited, clock in visits if visited == arm and clock is not None]
-        return noise.noise(self.by_process_s(arm), clocks)
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """A row: one arm of interleaved rounds, or one that was not timed."""
+
+    record: Record
+    arm: int | None  # 0: the reference; None: not timed
+    status: str = "ok"
+    failure: str = ""  # why it was not timed
+
+    @property
+    def compared(self) -> Any:  # noqa: ANN401 - Interleaved, for a row with an arm
+        return self.record
+
+    @property
+    def environment(self) -> Environment:
+        return self.record.environment
+
+    @property
+    def times_s(self) -> list[float]:
+        return [] if self.arm is None else [*self.compared.times_s(self.arm)]
+
+    @property
+    def ratio(self) -> float | None:
+        """Speed relative to the reference; None for the reference itself."""
+        return self.compared.ratio(self.arm) if self.arm else None
+
+    @property
+    def ratio_interval(self) -> tuple[float, float] | None:
+        return self.compared.interval(self.arm) if self.arm else None
+
+    @property
+    def verdict(self) -> str:
+        if self.arm is None:
+            return self.status
+        return self.compared.verdict(self.arm) if self.arm else "reference"
+
+    @property
+    def reason(self) -> str:
+        """The reason for a missing verdict; blank with a verdict."""
+        return self.failure or (self.compared.why_refused(self.arm) if self.arm else None) or ""
+
+    @property
+    def remark(self) -> str:
+        return "" if self.arm is None else self.compared.clock_remark(self.arm)
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        return () if self.arm is None else self.compared.noise(self.arm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,103 +229,53 @@ class Comparison(Interleaved):
         return self.arm_cases[arm].batch / processes.middle(self.by_process_s(arm))
 
 
-def merged(records: Sequence[Comparison], processes: int) -> Comparison:
+def merged(records: Sequence[Comparison], count: int) -> Comparison:
     """One record of the processes of a case, in order of time, from a record of each with equal calls."""
-    first, last = records[0], records[-1]
-    counts = [record.rounds for record in records]
     warmups = zip(*(record.warmup_times_s for record in records), strict=True)
     stationary = zip(*(record.warmup_stationary for record in records), strict=True)
+    joined = ("order", "visits_s", "clocks_mhz")
     return replace(
-        first,
-        case=replace(first.case, processes=processes),
-        environment=last.environment,
-        order=tuple(arm for record in records for arm in record.order),
-        visits_s=tuple(seconds for record in records for seconds in record.visits_s),
-        process_starts=tuple(sum(counts[:i]) for i in range(1, len(counts))),
-        clocks_mhz=tuple(clock for record in records for clock in record.clocks_mhz),
+        records[0],
+        case=replace(records[0].case, processes=count),
+        environment=records[-1].environment,
+        **processes.joined(records, [record.rounds for record in records], joined),
         warmup_times_s=tuple(tuple(time for times in of for time in times) for of in warmups),
         warmup_stationary=tuple(map(all, stationary)),
-        stopped_by=max((record.stopped_by for record in records), key=lambda word: word == "budget"),
-        unmet=tuple(dict.fromkeys(criterion for record in records for criterion in record.unmet)),
     )
 
 
-@dataclass(frozen=True)
-class ComparedModel:
+@dataclass(frozen=True, kw_only=True)
+class ComparedModel(ArmRow):
     """A row: one model of a comparison or of a skipped comparison."""
 
-    record: Record
     case: ModelCase
-    number: int | None  # of the arm, 0: the reference; None: it was not compared
-    status: str = "ok"
-    failure: str = ""  # why it was not compared
-
-    @property
-    def environment(self) -> Environment:
-        return self.record.environment
 
     @property
     def reference(self) -> str:
-        if isinstance(self.record, Comparison):
-            return self.record.arms[0]
-        assert isinstance(self.record.case, ComparisonCase)
-        return str(self.record.case.arms[0].arm)
+        """The first arm that was compared; of a skipped comparison the first."""
+        arms = self.compared.case.arms if self.record.is_skipped else self.compared.arm_cases
+        return str(arms[0].arm)
 
     @property
     def is_skipped(self) -> bool:
-        return self.number is None
-
-    @property
-    def compared(self) -> Comparison:
-        assert isinstance(self.record, Comparison)
-        return self.record
-
-    @property
-    def arm(self) -> int:
-        assert self.number is not None
-        return self.number
-
-    @property
-    def reason(self) -> str:
-        """The reason for a missing verdict; blank with a verdict."""
-        return self.failure or ratios.why_refused(self.compared, self.arm) or ""
-
-    @property
-    def noise(self) -> tuple[str, ...]:
-        return self.compared.noise(self.arm)
-
-    @property
-    def ratio(self) -> float | None:
-        """None for the reference."""
-        return self.compared.ratio(self.arm) if self.arm else None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return self.compared.interval(self.arm) if self.arm else None
-
-    @property
-    def verdict(self) -> str:
-        return self.compared.verdict(self.arm) if self.arm else "reference"
-
-    @property
-    def remark(self) -> str:
-        return ratios.clock_remark(self.compared, self.arm)
+        return self.arm is None
 
 
 def rows(record: Record) -> list[ComparedModel]:
     """The rows of a comparison or of a skipped comparison, in the order of the case."""
-    case = record.case
-    assert isinstance(case, ComparisonCase)
-    if not isinstance(record, Comparison):
-        assert isinstance(record, Skipped)
-        return [ComparedModel(record, arm, None, record.status, record.reason) for arm in case.arms]
-    failures = {failure.number: failure for failure in record.failures}
+    assert isinstance(record.case, ComparisonCase)
+    cases = record.case.arms
+    if isinstance(record, Skipped):
+        failures: dict[int, ArmFailure | Skipped] = dict.fromkeys(range(len(cases)), record)
+    else:
+        assert isinstance(record, Comparison)
+        failures = {failure.number: failure for failure in record.failures}
     numbers = itertools.count()
     return [
-        ComparedModel(record, arm, None, failures[place].status, failures[place].reason)
-        if place in failures
-        else ComparedModel(record, arm, next(numbers))
-        for place, arm in enumerate(case.arms)
+        ComparedModel(record=record, case=case, arm=None, status=failed.status, failure=failed.reason)
+        if (failed := failures.get(place))
+        else ComparedModel(record=record, case=case, arm=next(numbers))
+        for place, case in enumerate(cases)
     ]
 
 
@@ -319,7 +292,7 @@ TABLE = Table[ComparedModel](
         ),
         Column(
             "99 % interval of the ratio",
-            lambda row: row.interval,
+            lambda row: row.ratio_interval,
             partial(fixed_interval, 3),
             key="ratio_interval",
         ),
@@ -331,15 +304,14 @@ TABLE = Table[ComparedModel](
         Column("refused because", lambda row: row.reason, key="reason", optional=True),
         Column(
             "clock, MHz",
-            lambda row: ratios.mean_clock_mhz(row.compared, row.arm),
+            lambda row: row.compared.mean_clock_mhz(row.arm),
             partial(fixed, 0),
             optional=True,
         ),
         Column("remark", lambda row: row.remark, optional=True),
         NOISE,
         *fields("compared.margin", "compared.stopped_by", "compared.unmet", raw=True),
-        Column("times_s", lambda row: list(row.compared.times_s(row.arm)), raw=True),
-        *fields("compared.process_starts", raw=True),
+        *fields("times_s", "compared.process_starts", raw=True),
         *ENVIRONMENT,
     ),
     records=lambda row: (row.record,),

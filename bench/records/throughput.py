@@ -168,22 +168,15 @@ class Throughput(TimedPasses):
     case: ThroughputCase
 
 
-def merged(records: Sequence[Throughput], processes: int) -> Throughput:
+def merged(records: Sequence[Throughput], count: int) -> Throughput:
     """One record of the processes of a case, in order of time, from a record of each."""
-    first, last = records[0], records[-1]
-    counts = [len(record.times_s) for record in records]
+    joined = ("times_s", "device_times_s", "warmup_times_s", "sustained_times_s")
     return replace(
-        first,
-        case=replace(first.case, processes=processes),
-        environment=last.environment,
-        times_s=tuple(time for record in records for time in record.times_s),
-        process_starts=tuple(sum(counts[:i]) for i in range(1, len(counts))),
-        device_times_s=tuple(time for record in records for time in record.device_times_s),
-        warmup_times_s=tuple(time for record in records for time in record.warmup_times_s),
+        records[0],
+        case=replace(records[0].case, processes=count),
+        environment=records[-1].environment,
+        **processes.joined(records, [len(record.times_s) for record in records], joined),
         warmup_stationary=all(record.warmup_stationary for record in records),
-        stopped_by=max((record.stopped_by for record in records), key=lambda word: word == "budget"),
-        unmet=tuple(dict.fromkeys(criterion for record in records for criterion in record.unmet)),
-        sustained_times_s=tuple(time for record in records for time in record.sustained_times_s),
         telemetry=telemetry.merged([record.telemetry for record in records if record.telemetry]),
     )
 

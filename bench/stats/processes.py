@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, geometric_mean, median, variance
+from typing import Any
 
 from bench.stats.intervals import student_t
 from bench.stats.series import FEWEST, median_interval, standard_error
@@ -44,6 +45,21 @@ class OverProcesses:
     @property
     def ended_by(self) -> str:
         return "; ".join([self.stopped_by, *(f"not met: {criterion}" for criterion in self.unmet)])
+
+
+def joined(parts: Sequence[OverProcesses], samples: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+    """Fields of one result over the processes of several, in order of time.
+
+    Args:
+        samples: of each part, as `OverProcesses.process_starts` counts them.
+        names: further fields, tuples, which are joined.
+    """
+    return {
+        "process_starts": tuple(itertools.accumulate(samples))[:-1],
+        "stopped_by": max((part.stopped_by for part in parts), key=lambda word: word == "budget"),
+        "unmet": tuple(dict.fromkeys(criterion for part in parts for criterion in part.unmet)),
+        **{name: tuple(value for part in parts for value in getattr(part, name)) for name in names},
+    }
 
 
 def split(values: Series, starts: Sequence[int]) -> tuple[Series, ...]:

@@ -252,7 +252,7 @@ def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
     values = [run.ratio(arm, against) for run in sound]
     newest = sound[-1]
     found = speed_ratios.pooled(sound, arm, against)
-    remarks = [ratios.clock_remark(newest, arm, against)]
+    remarks = [newest.clock_remark(arm, against)]
     remarks += [f"{len(values)} runs gave {min(values):.3g} to {max(values):.3g}"] * (len(values) > 1)
     return Measured(
         value=math.exp(found.mean) if found else values[-1],
@@ -260,7 +260,7 @@ def _of_runs(runs: Sequence[Comparison], arm: int, against: int) -> Measured:
         how=INTERLEAVED,
         setting=setting_of(newest.arm_cases[arm], newest.environment.device),
         records=tuple(sound),
-        refused=ratios.why_refused(newest, arm, against) or ONE_PROCESS * (found is None),
+        refused=newest.why_refused(arm, against) or ONE_PROCESS * (found is None),
         remark="; ".join(filter(None, remarks)),
     )
 

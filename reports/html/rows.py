@@ -130,8 +130,8 @@ def _pairs(record: Comparison, row: Row) -> list[Row]:
     """A row for every pair of models, the first over the second."""
     found = []
     for (against, other), (arm, model) in combinations(enumerate(record.arms), 2):
-        interval = ratios.ratio_interval(record, arm, against)
-        verdict = ratios.why_refused(record, arm, against) or ratios.verdict(interval, record.margin)
+        interval = record.interval(arm, against)
+        verdict = record.why_refused(arm, against) or ratios.verdict(interval, record.margin)
         among = f"among {len(record.arms)}" if len(record.arms) > 2 else ""
         settings = ", ".join(filter(None, (f"over {other}", among, row.settings)))
         one = replace(row, model=model, settings=settings, result=verdict, other=other, interval=interval)

@@ -120,7 +120,7 @@ def in_rounds(starts: int) -> Call:
                 clock=lambda: machine.now_s,
                 synchronise=lambda: None,
             )
-            logs.append(ratios.log_ratios(found, 1))
+            logs += found.log_ratios(1)
         verdict = ratios.verdict(processes.interval_of_logs(logs, ratios.CONFIDENCE), 0.01)
         return None if verdict in (ratios.INCONCLUSIVE, ratios.TOO_FEW) else verdict == ratios.SLOWER
 

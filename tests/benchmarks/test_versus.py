@@ -93,15 +93,15 @@ def compared(
         comparisons.append(visits)
 
     benchmark.pedantic(once, rounds=repetitions, iterations=1)
-    said = [ratios.verdict(ratios.ratio_interval(visits, 1), Policy.margin) for visits in comparisons]
+    said = [ratios.verdict(visits.interval(1), Policy.margin) for visits in comparisons]
     spread = []
     for visits in comparisons:
-        times = ratios.seconds_per_call(visits, 0)
+        times = visits.times_s(0)
         spread.append(
             (intervals.quantile(times, 0.75) - intervals.quantile(times, 0.25)) / intervals.median(times)
         )
     benchmark.extra_info["verdicts"] = dict(Counter(said))
-    benchmark.extra_info["ratios"] = [round(ratios.ratio(visits, 1), 4) for visits in comparisons]
+    benchmark.extra_info["ratios"] = [round(visits.ratio(1), 4) for visits in comparisons]
     benchmark.extra_info["rounds"] = [len(visits.order) // 4 for visits in comparisons]
     benchmark.extra_info["noise: interquartile range, %"] = [round(100 * share, 1) for share in spread]
     return set(said)

@@ -185,7 +185,7 @@ def test_interval_covers_the_ratio_under_adaptive_stopping() -> None:
     hits = 0
     for seed in range(100):
         visits = Machine([CALL_S, CALL_S / 0.97], white, 0.03, seed).compare(Policy(budget_s=20, seed=seed))
-        interval = ratios.ratio_interval(visits, 1)
+        interval = visits.interval(1)
         assert interval is not None
         hits += interval[0] <= 0.97 <= interval[1]
     assert hits >= 97
@@ -217,7 +217,7 @@ def test_every_arm_is_warmed_up_until_its_passes_stop_changing() -> None:
     assert machine.made[: sum(map(len, visits.warmup_times_s))] == [0] * 5 + [1] * len(
         visits.warmup_times_s[1]
     )
-    assert ratios.ratio(visits, 1) == pytest.approx(0.5)
+    assert visits.ratio(1) == pytest.approx(0.5)
 
 
 def test_visits_are_long_enough_and_similar_arms_get_equal_calls() -> None:
@@ -226,7 +226,7 @@ def test_visits_are_long_enough_and_similar_arms_get_equal_calls() -> None:
     assert min(visits.visits_s) >= 0.05 - 1e-9
     # 1.43 and 1.56 calls would fill a visit: of neither is the reference, and the report compares them too
     assert quiet(0.3, 0.035, 0.032).compare(Policy(budget_s=100)).calls == (1, 1, 1)
-    assert ratios.seconds_per_call(visits, 1) == pytest.approx([0.0104] * (len(visits.order) // 3))
+    assert visits.times_s(1) == pytest.approx([0.0104] * (len(visits.order) // 3))
 
 
 def test_one_slow_arm_does_not_lengthen_the_other_visits() -> None:
@@ -243,8 +243,8 @@ def test_interruptions_bias_the_ratio_less_than_their_share(
     for seed in range(10):
         visits = Interrupted(seconds, seed).compare(Policy(budget_s=30, seed=seed))
         faster = seconds[0] > seconds[1]
-        assert ratios.verdict(ratios.ratio_interval(visits, 1), 0.01) == ("faster" if faster else "slower")
-        found.append(ratios.ratio(visits, 1) * seconds[1] / seconds[0])
+        assert ratios.verdict(visits.interval(1), 0.01) == ("faster" if faster else "slower")
+        found.append(visits.ratio(1) * seconds[1] / seconds[0])
     assert intervals.median(found) == pytest.approx(1, abs=Interrupted.rate * Interrupted.each_s)
 
 
@@ -268,7 +268,7 @@ def test_exhausted_budget_reports_the_open_verdicts() -> None:
     visits = long.compare(Policy(budget_s=10))
     assert (visits.stopped_by, visits.unmet) == ("budget", ("at least 10 rounds",))
     assert len(long.made) == 2 + 4  # one pass of warm-up each, and one round
-    assert ratios.ratio_interval(visits, 1) is None
+    assert visits.interval(1) is None
     assert ratios.verdict(None, 0.01) == "too few rounds"
 
 
@@ -350,15 +350,15 @@ def test_arms_with_diverging_clocks_are_refused() -> None:
     drifting = clocked_by(diverging)
     assert drifting.verdict(1) == "refused"
     message = r"clocks drifted apart: this one's by -2\.\d % against the reference's"
-    assert re.match(message, ratios.why_refused(drifting, 1) or "")
+    assert re.match(message, drifting.why_refused(1) or "")
 
 
 def test_steady_clock_difference_is_a_remark_and_no_refusal() -> None:
     capped = clocked([1980.0, 1900.0])
     assert capped.verdict(1) == "same within one process"
-    assert ratios.clock_remark(capped, 1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
-    assert ratios.clock_remark(capped, 0, 1).startswith("clock +4.2 %, 1980 MHz")
-    assert ratios.clock_remark(clocked([1980.0, 1965.0]), 1) == ""  # one step
+    assert capped.clock_remark(1) == "clock -4.0 %, 1900 MHz against 1980 MHz of the reference"
+    assert capped.clock_remark(0, 1).startswith("clock +4.2 %, 1980 MHz")
+    assert clocked([1980.0, 1965.0]).clock_remark(1) == ""  # one step
 
 
 def test_clocks_with_a_common_drift_or_jumps_are_not_refused() -> None:
@@ -371,9 +371,9 @@ def test_clocks_with_a_common_drift_or_jumps_are_not_refused() -> None:
 
 def test_unread_clocks_are_blank_and_not_refused() -> None:
     for blank in (clocked([1500.0, None]), comparison(quiet(0.1, 0.1).compare(Policy(budget_s=100)))):
-        assert ratios.mean_clock_mhz(blank, 1) is None
+        assert blank.mean_clock_mhz(1) is None
         assert blank.verdict(1) == "same within one process"
-        assert ratios.clock_remark(blank, 1) == ""
+        assert blank.clock_remark(1) == ""
 
 
 def test_comparison_round_trips_through_its_line() -> None:

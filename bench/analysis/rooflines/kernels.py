@@ -8,6 +8,7 @@ from functools import partial
 from bench.analysis.rooflines.roofline import Peaks
 from bench.records import columns
 from bench.records.base import Environment, Record, height_width
+from bench.records.comparison import ArmRow
 from bench.records.kernels import (
     OPERATIONS,
     CheckedImplementation,
@@ -15,7 +16,6 @@ from bench.records.kernels import (
     KernelCase,
     OperatorComparison,
 )
-from bench.stats import ratios
 from bench.tables.numbers import (
     BLANK,
     fixed,
@@ -32,8 +32,8 @@ NOT_HERE = "not here"  # the status of an implementation that cannot run on a de
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """One implementation in a comparison; the times are None where it was not timed."""
+class Line(ArmRow):
+    """A row: one implementation in a comparison."""
 
     record: OperatorComparison
     implementation: CheckedImplementation
@@ -42,24 +42,6 @@ class Line:
     @property
     def case(self) -> KernelCase:
         return self.record.case
-
-    @property
-    def environment(self) -> Environment:
-        return self.record.environment
-
-    @property
-    def status(self) -> str:
-        return self.implementation.status
-
-    @property
-    def arm(self) -> int | None:
-        """Index of the implementation in the comparison, 0 for the reference; None if it was not timed."""
-        timed = self.record.timed
-        return timed.index(self.implementation) if self.implementation in timed else None
-
-    @property
-    def times_s(self) -> tuple[float, ...]:
-        return () if self.arm is None else self.record.times_s(self.arm)
 
     @property
     def median_s(self) -> float | None:
@@ -72,37 +54,19 @@ class Line:
     def per_s(self, amount: float | None) -> float | None:
         return amount / self.median_s if amount is not None and self.median_s else None
 
-    @property
-    def ratio(self) -> float | None:
-        """Speed relative to the reference; None for the reference itself."""
-        return self.record.ratio(self.arm) if self.arm else None
-
-    @property
-    def ratio_interval(self) -> tuple[float, float] | None:
-        return self.record.interval(self.arm) if self.arm else None
-
-    @property
-    def verdict(self) -> str:
-        if self.arm is None:
-            return self.status
-        return self.record.verdict(self.arm) if self.arm else "reference"
-
-    @property
-    def reason(self) -> str:
-        refused = None if self.arm is None else ratios.why_refused(self.record, self.arm)
-        return refused or self.implementation.reason
-
-    @property
-    def remark(self) -> str:
-        return "" if self.arm is None else ratios.clock_remark(self.record, self.arm)
-
-    @property
-    def noise(self) -> tuple[str, ...]:
-        return () if self.arm is None else self.record.noise(self.arm)
-
 
 def lines(record: OperatorComparison, peaks: Peaks | None) -> list[Line]:
-    return [Line(record=record, implementation=one, peaks=peaks) for one in record.implementations]
+    return [
+        Line(
+            record=record,
+            arm=record.timed.index(one) if one in record.timed else None,
+            status=one.status,
+            failure=one.reason,
+            implementation=one,
+            peaks=peaks,
+        )
+        for one in record.implementations
+    ]
 
 
 def floors_s(case: KernelCase, peaks: Peaks | None) -> tuple[float | None, float | None]:

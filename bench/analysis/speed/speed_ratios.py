@@ -39,12 +39,12 @@ def by_case(records: Iterable[R]) -> list[tuple[R, ...]]:
 
 def sound(runs: Sequence[Comparison], arm: int, against: int) -> Sequence[Comparison]:
     """The runs in which the clocks of two arms did not drift apart, or the newest if they did in all."""
-    return [run for run in runs if not ratios.why_refused(run, arm, against)] or runs[-1:]
+    return [run for run in runs if not run.why_refused(arm, against)] or runs[-1:]
 
 
 def pooled(runs: Sequence[Comparison], arm: int, against: int) -> LogMean | None:
     """log(speed of `arm` / speed of `against`) over all sound runs; None for one process in all."""
-    logs = [ratios.by_process(run, arm, against) for run in sound(runs, arm, against)]
+    logs = [run.log_ratios(arm, against) for run in sound(runs, arm, against)]
     series = _independent(logs, lambda of_run: fmean(map(intervals.median, of_run)))
     return processes.log_mean(series) if len(series) > 1 else None
 
@@ -95,7 +95,7 @@ class Group:
         if (one, other) not in self._log_ratios:
             arms = self.arms.index(one), self.arms.index(other)
             newest = sound(self.runs, *arms)[-1]
-            refused = ratios.why_refused(newest, *arms)
+            refused = newest.why_refused(*arms)
             self._log_ratios[one, other] = None if refused else pooled(self.runs, *arms)
         return self._log_ratios[one, other]
 
