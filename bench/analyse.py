@@ -18,7 +18,7 @@ from bench.records.base import Environment, Record
 from bench.records.probes import ChannelCase, Probe, SpectrumCase
 
 if TYPE_CHECKING:
-    from bench.training.probe import Request, Subject
+    from bench.training.probes.probe import Request, Subject
 
 TYPICAL_S = 60.0
 LAYER = r"(.*\.)?contract"  # name of the layer that reads the hidden channels, in the networks of models/
@@ -26,7 +26,7 @@ LAYER = r"(.*\.)?contract"  # name of the layer that reads the hidden channels, 
 
 def _request(args: argparse.Namespace) -> "Request":
     from bench.machine import device
-    from bench.training.probe import Request, Weights
+    from bench.training.probes.probe import Request, Weights
 
     weights = None
     if args.model is not None:
@@ -48,7 +48,7 @@ def _request(args: argparse.Namespace) -> "Request":
 def _body(args: argparse.Namespace) -> int:
     records.check_output(args.out, args.force)
     probe_options.check(args)
-    from bench.training import channels, probe, spectrum
+    from bench.training.probes import channels, probe, spectrum
 
     with options.usage_errors():
         subjects, images, notes = probe.subjects(_request(args))

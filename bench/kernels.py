@@ -40,7 +40,7 @@ from bench.tables.numbers import milliseconds
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.measure.kernels import Layer
+    from bench.measure.operations.kernels import Layer
 
 MODEL = "FCDM-XL"
 DEFAULT_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
@@ -53,7 +53,7 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     """Jobs of every operation, layer and setting, ordered by image size."""
     return [
         in_worker(
-            "bench.measure.kernels:measure",
+            "bench.measure.operations.kernels:measure",
             case,
             estimate_s=settings.TYPICAL_STARTUP_S + COMPILE_S + case.budget_s,
             timeout_s=timed.MAX_STARTUP_S + 4 * case.budget_s,
@@ -108,7 +108,7 @@ def _cases(args: argparse.Namespace) -> Iterator[KernelCase]:
 @cache
 def _layers(name: str, res: Size, model: "nn.Module | None") -> "dict[str, list[Layer]]":
     """Layers of a model, built if it is None; once in a process."""
-    from bench.measure.kernels import layers
+    from bench.measure.operations.kernels import layers
     from models.contract import build
     from models.registry import task_at
 

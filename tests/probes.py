@@ -16,7 +16,7 @@ from bench.records.training import Recipe, TrainingCase
 from bench.training import objectives
 from bench.training.identity import Identity
 from bench.training.loop import train
-from bench.training.probe import Images, Subject
+from bench.training.probes.probe import Images, Subject
 from bench.training.processes import Processes
 
 _RANDOM = torch.Generator().manual_seed(0)

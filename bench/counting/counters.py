@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.counting.dispatch import Count, CountingMode, OutsideLayers, RunningModules, WholeOperators
+from bench.counting.dispatch import Count, CountingMode, OutsideLayers, WholeOperators
 from bench.counting.hooks import hooked
+from bench.counting.paths import RunningModules
 from bench.counting.rules import LAYERS, TORCH_RULES, TORCHPROFILE_RULES, layer_macs
 from models.checkpointing import blocks
 from models.contract import condition_width, device_of, make_inputs

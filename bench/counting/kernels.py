@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from bench.counting.cuda_dispatch import CudaRules
-from bench.counting.dispatch import CachedDispatch, RunningModules, folded_paths
+from bench.counting.dispatch import CachedDispatch
+from bench.counting.paths import RunningModules, folded_paths
 from bench.counting.rules import TORCH_RULES, names, rule_of
 from bench.machine import device
 from bench.records.operators import OperatorCost

@@ -6,7 +6,7 @@ from functools import partial
 from bench.jobs import worker
 from bench.jobs.job import Job
 from bench.machine import environment, failures
-from bench.measure import memory
+from bench.measure.memory import peak
 from bench.records.base import ModelCase, Record
 from bench.records.memory import MemoryCase
 
@@ -28,9 +28,9 @@ def result_of(case: MemoryCase) -> Record:
     """Measure or predict one case; a failure is a Skipped record."""
     now = environment.of(case)
     if not case.is_predicted:
-        return worker.run("bench.measure.memory:measure", case, now, TIMEOUT_S)
+        return worker.run("bench.measure.memory.peak:measure", case, now, TIMEOUT_S)
     try:
-        return memory.measure(case, now)
+        return peak.measure(case, now)
     except failures.RAISED as error:  # a model that passes the check may fail to train on meta tensors
         row = failures.failed_row(case, now, error)
     return replace(row, reason=f"on the meta device: {row.reason}") if row.status == "error" else row

@@ -10,7 +10,8 @@ from baselines import load
 from baselines.load import Golden as Reference
 from bench.machine import device
 from bench.machine.failures import NotFiniteError
-from bench.measure import engine, passes, prepared
+from bench.measure import passes
+from bench.measure.prepared import engine
 from bench.records.base import Environment, Record
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
@@ -137,12 +138,12 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
             raise NotFiniteError(f"{name} in {case.precision} holds inf or NaN")
         return out
 
-    begin = prepared.compiled_so_far()
+    begin = engine.compiled_so_far()
     output_of((x, t, y), "out")
-    first = prepared.compiled_so_far()
+    first = engine.compiled_so_far()
     if case.cuda_graphs:
         with torch.inference_mode():
-            call = prepared.captured(call)
+            call = engine.captured(call)
     deviations = []
     for name, reference in golden.outputs.items():
         within = tolerance(case.precision, case.device, golden.released_error(name))
@@ -152,7 +153,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
                 call = partial(engine.network(case, model, static), *static)
                 if case.cuda_graphs:
                     with torch.inference_mode():
-                        call = prepared.captured(call)
+                        call = engine.captured(call)
         elif case.engine != "eager" or case.cuda_graphs:
             others = other_inputs(x, t, y, published_task(case.model).time)
             with torch.inference_mode():
@@ -161,7 +162,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
             deviations.append(Deviation(output=OTHER, error=deviation, tolerance=within))
         deviation = error(output_of((x, t, y), name), torch.from_numpy(reference))
         deviations.append(Deviation(output=name, error=deviation, tolerance=within))
-    last = prepared.compiled_so_far()
+    last = engine.compiled_so_far()
     return Golden(
         case=case,
         environment=environment,

@@ -16,8 +16,9 @@ from bench.machine.failures import (
     status_and_reason,
 )
 from bench.measure import interleaved, timing
-from bench.measure.preflight import Allowance
-from bench.measure.prepared import PreparedModel, compiled_already, prepare, prepare_training
+from bench.measure.prepared.engine import compiled_already
+from bench.measure.prepared.preflight import Allowance
+from bench.measure.prepared.prepared import PreparedModel, prepare, prepare_training
 from bench.measure.timing import Policy, Samples, WarmUp
 from bench.records.base import RECORDS, Case, Environment, Record, Skipped
 from bench.records.comparison import ArmFailure, Comparison, ComparisonCase
@@ -136,7 +137,7 @@ def _dico(case: PassCase, environment: Environment, model: PreparedModel) -> Rec
     """Repeat the released timing protocol of DiCo, including its faults.
 
     Twenty warm-up passes, then twenty passes timed together by the wall clock without synchronisation: work
-    still running on the device is not in the time. t and y have a batch of one (bench.measure.prepared).
+    still running on the device is not in the time. t and y have a batch of one.
     """
     begin = timing.CLOCK()
     for _ in range(DICO_PASSES):

@@ -19,12 +19,12 @@ from torch.autograd.profiler_util import FunctionEvent as Event  # its times are
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.analysis.rooflines.roofline import KINDS
-from bench.counting.dispatch import folded_paths
 from bench.counting.hooks import hooked
 from bench.counting.kernels import kind_of
+from bench.counting.paths import folded_paths
 from bench.counting.rules import names
 from bench.measure.passes import skipped_or_raised
-from bench.measure.prepared import PreparedModel, prepare
+from bench.measure.prepared.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
 from bench.records.profile import REST, Profile, ProfileCase
 

@@ -17,7 +17,8 @@ from bench.counting.dispatch import CountingMode
 from bench.counting.rules import TORCH_RULES
 from bench.machine import device, telemetry
 from bench.machine.failures import NotFiniteError
-from bench.measure import passes, prepared
+from bench.measure import passes
+from bench.measure.prepared import engine
 from bench.records.base import Environment, Skipped, height_width
 from bench.records.pictures import PictureCase, PictureRun
 from bench.sampling import chains, samplers
@@ -129,7 +130,7 @@ def _time(case: PictureCase, environment: Environment, source: chains.Source) ->
         decode = decoder_of(case)
         decoder_build_s = time.perf_counter() - begin
         first_s = drawer.warm_up() + _warm_up(case, decode)
-        with prepared.compiled_already(case):
+        with engine.compiled_already(case):
             if monitor:
                 monitor.restart()
             for first in range(0, case.images, case.batch):

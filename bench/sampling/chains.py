@@ -17,15 +17,16 @@ from bench.datasets import names
 from bench.datasets.images import to_levels
 from bench.machine import device, telemetry
 from bench.machine.failures import NotFiniteError
-from bench.measure import passes, prepared
+from bench.measure import passes
+from bench.measure.prepared import engine, prepared
 from bench.records.base import Environment, ModelCase, Skipped, height_width
 from bench.records.sampling import SamplingCase, SamplingRun
 from bench.records.training import TrainingCase
 from bench.sampling import sample_folder, samplers
 from bench.sampling.sample_folder import Part
 from bench.training import checkpoint, objectives
-from bench.training.diffusion import IDDPM
-from bench.training.flow import Flow
+from bench.training.losses.diffusion import IDDPM
+from bench.training.losses.flow import Flow
 from models.contract import build, condition_width
 from models.guard import users_code
 from models.registry import published_task, task_at
@@ -208,7 +209,7 @@ def _draw(case: SamplingCase, environment: Environment, source: Source) -> Sampl
     with ready(case, source) as (drawer, build_s), ExitStack() as settings:
         if missing:
             first_s = drawer.warm_up()
-        settings.enter_context(prepared.compiled_already(case))
+        settings.enter_context(engine.compiled_already(case))
         if monitor:
             monitor.restart()
         for first in missing:

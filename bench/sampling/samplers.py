@@ -18,8 +18,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.training.diffusion import STEPS, Diffusion, Model, respaced, split
-from bench.training.flow import predicted
+from bench.training.losses.diffusion import STEPS, Diffusion, Model, respaced, split
+from bench.training.losses.flow import predicted
 from models.guidance import guide
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # x (N, C, H, W), t (N,) -> the network's output

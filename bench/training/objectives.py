@@ -3,9 +3,9 @@
 from bench.datasets.names import IMAGES
 from bench.records.base import Size
 from bench.records.training import Recipe
-from bench.training.diffusion import IDDPM
-from bench.training.edm import EDM
-from bench.training.flow import Flow, FlowX
+from bench.training.losses.diffusion import IDDPM
+from bench.training.losses.edm import EDM
+from bench.training.losses.flow import Flow, FlowX
 from models.task import Prediction, Task
 
 Objective = IDDPM | Flow | EDM  # a noising process and a loss

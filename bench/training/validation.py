@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bench.datasets.datasets import Dataset
 from bench.training import rng
-from bench.training.diffusion import Model
 from bench.training.feed import Batch
+from bench.training.losses.diffusion import Model
 from bench.training.objectives import Objective
 from bench.training.processes import Processes
 

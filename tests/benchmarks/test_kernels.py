@@ -13,8 +13,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.machine import device
-from bench.measure.implementations import TOLERANCE, Draws, error
-from bench.measure.kernels import OPERATIONS
+from bench.measure.operations.implementations import TOLERANCE, Draws, error
+from bench.measure.operations.kernels import OPERATIONS
 from bench.records.kernels import DEPTHWISE, NORMS, DepthwiseCase, KernelCase, NormCase, ProductCase
 from tests.records.examples import MODEL
 

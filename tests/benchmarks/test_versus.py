@@ -18,8 +18,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import versus
 from bench.machine import device
-from bench.measure import prepared
 from bench.measure.interleaved import Compared, Policy, compare
+from bench.measure.prepared import prepared
 from bench.stats import intervals, ratios
 
 EQUAL = (20, 6.0)  # comparisons, and the budget of each in seconds

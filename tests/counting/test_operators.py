@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench import roofline
 from bench.analysis.rooflines.roofline import KINDS
 from bench.counting import counters, kernels
-from bench.counting.dispatch import folded_paths
+from bench.counting.paths import folded_paths
 from bench.jobs import worker
 from bench.measure import profiler
 from bench.records.base import Skipped

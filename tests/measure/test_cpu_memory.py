@@ -10,9 +10,9 @@ import torch
 from bench import memory
 from bench.jobs import worker
 from bench.machine import environment
-from bench.measure.live_bytes import LiveBytes
-from bench.measure.memory import measure, use_of
-from bench.measure.sections import CounterMarks, Section, cpu_allocator, sections_of
+from bench.measure.memory.live_bytes import LiveBytes
+from bench.measure.memory.peak import measure, use_of
+from bench.measure.memory.sections import CounterMarks, Section, cpu_allocator, sections_of
 from bench.records.memory import Memory, MemoryCase
 from bench.store.codec import read
 from models.registry import family_of

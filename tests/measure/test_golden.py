@@ -15,7 +15,8 @@ from baselines import load
 from baselines.load import Golden as Reference
 from bench import golden
 from bench.jobs import worker
-from bench.measure import golden_calls, prepared
+from bench.measure import golden_calls
+from bench.measure.prepared import engine
 from bench.records.base import Environment, Record, Skipped
 from bench.records.golden import Deviation, Golden, GoldenCase
 from bench.store.codec import read
@@ -196,7 +197,7 @@ def test_a_graph_that_ignores_new_inputs_is_not_reproduced(
     (case,) = cases("--model", S_MODEL, "--precision", "fp32")
     case = replace(case, cuda_graphs=True)
     for capture, verdict in ((replays, "reproduced"), (keeps_the_first, "not reproduced")):
-        monkeypatch.setattr(prepared, "captured", capture)
+        monkeypatch.setattr(engine, "captured", capture)
         found = golden_calls.measure(case, ENVIRONMENT)
         assert isinstance(found, Golden)
         errors = {one.output: one.error for one in found.deviations}

@@ -18,10 +18,18 @@ from bench.analysis.rooflines import kernels as analysis
 from bench.analysis.rooflines import roofline
 from bench.jobs import worker
 from bench.machine import device, environment
-from bench.measure import depthwise, implementations, norms, products
-from bench.measure import kernels as measuring
-from bench.measure.implementations import Call, Draws, Implementation, Operands, Output, error, tensors
-from bench.measure.kernels import OPERATIONS, Layer
+from bench.measure.operations import depthwise, implementations, norms, products
+from bench.measure.operations import kernels as measuring
+from bench.measure.operations.implementations import (
+    Call,
+    Draws,
+    Implementation,
+    Operands,
+    Output,
+    error,
+    tensors,
+)
+from bench.measure.operations.kernels import OPERATIONS, Layer
 from bench.records.base import Environment, Record, Skipped, StoreError, height_width
 from bench.records.ceiling import Ceiling, CeilingCase
 from bench.records.kernels import (
@@ -476,7 +484,7 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     def answer(function: str, case: KernelCase, environment: Environment, timeout_s: float) -> Record:
-        assert function == "bench.measure.kernels:measure"
+        assert function == "bench.measure.operations.kernels:measure"
         assert timeout_s > case.budget_s
         asked.append(case.operation_label)
         if case.channels == 1024:

@@ -20,9 +20,9 @@ from bench.counting.cuda_dispatch import CudaRules, fused_attention
 from bench.jobs import memory as memory_jobs
 from bench.jobs import worker
 from bench.machine import environment
-from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
-from bench.measure.memory import measure, predict, training, use_of
-from bench.measure.sections import CounterMarks, cpu_allocator
+from bench.measure.memory.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
+from bench.measure.memory.peak import measure, predict, training, use_of
+from bench.measure.memory.sections import CounterMarks, cpu_allocator
 from bench.records.base import Skipped
 from bench.records.memory import TABLE, Memory, MemoryCase, MemoryUse
 from bench.store.codec import from_dict, read, to_line
@@ -467,7 +467,7 @@ CASE = MemoryCase(
 def test_a_worker_measures_the_same_case() -> None:
     now = environment.gather("meta", "DiT-S/8")
     here = measure(CASE, now)
-    from_worker = worker.run("bench.measure.memory:measure", CASE, now, 120)
+    from_worker = worker.run("bench.measure.memory.peak:measure", CASE, now, 120)
     assert here == from_worker
     assert here.case == CASE
 
@@ -476,7 +476,7 @@ def test_a_failed_allocation_of_a_library_is_out_of_memory(monkeypatch: pytest.M
     def fails(*_: object) -> NoReturn:
         raise RuntimeError(message)
 
-    monkeypatch.setattr("bench.measure.memory.predict", fails)
+    monkeypatch.setattr("bench.measure.memory.peak.predict", fails)
     message = "cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nand more"
     found = memory_jobs.result_of(CASE)
     assert isinstance(found, Skipped)

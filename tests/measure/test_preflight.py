@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.machine.failures import NoKernelError, OverBudgetError, RecompiledError
-from bench.measure import passes, prepared, work_check
-from bench.measure.preflight import ALWAYS_S, Allowance, NamesMissingKernel, check_budget
+from bench.measure import passes
+from bench.measure.prepared import engine, prepared, work_check
+from bench.measure.prepared.preflight import ALWAYS_S, Allowance, NamesMissingKernel, check_budget
 from bench.records.base import Skipped
 from bench.records.comparison import ComparisonCase
 from bench.records.throughput import Throughput
@@ -77,7 +78,7 @@ def test_short_cases_begin_whatever_the_budget() -> None:
 
 
 def test_a_case_over_its_budget_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.measure.preflight.ALWAYS_S", 0.0)
+    monkeypatch.setattr("bench.measure.prepared.preflight.ALWAYS_S", 0.0)
     for case in (TINY, replace(TINY, work="training"), replace(TINY, protocol="dico")):
         row = passes.measure(replace(case, budget_s=1e-12), ENVIRONMENT, weights=None)
         assert isinstance(row, Skipped)
@@ -136,9 +137,9 @@ def test_compiling_while_timing_is_a_failure(
     first, second = (torch.compile(one, backend="eager") for one in (scaled, call))
     first(torch.zeros(3), 1)
     case = replace(TINY, engine="compile")
-    with prepared.compiled_already(case):
+    with engine.compiled_already(case):
         first(torch.zeros(3), 1)
-    with pytest.raises(RecompiledError, match=message) as raised, prepared.compiled_already(case):
+    with pytest.raises(RecompiledError, match=message) as raised, engine.compiled_already(case):
         second(torch.zeros(3), by)
     row = passes.skipped(case, ENVIRONMENT, raised.value)
     assert row is not None
@@ -152,7 +153,7 @@ def test_no_input_of_the_pool_compiles_again(
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     torch.compiler.reset()
     case = replace(TINY, model="DiT-Ti/2", family="DiT", engine="compile")
-    with ready(case, None) as model, prepared.compiled_already(case):
+    with ready(case, None) as model, engine.compiled_already(case):
         for _ in range(2 * work_check.POOL):
             model.call()
             model.keep()

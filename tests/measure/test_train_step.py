@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bench import throughput
 from bench.machine.failures import NotFiniteError
-from bench.measure import prepared
-from bench.measure.train_step import EMA_DECAY, LEARNING_RATE, TrainStep, noise_of
+from bench.measure.prepared import prepared
+from bench.measure.prepared.train_step import EMA_DECAY, LEARNING_RATE, TrainStep, noise_of
 from bench.records.base import ModelCase
 from bench.records.throughput import ThroughputCase
 from models.checkpointing import checkpointed

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.machine.failures import NoWorkError
-from bench.measure import passes, prepared, timing, work_check
+from bench.measure import passes, timing
+from bench.measure.prepared import prepared, work_check
 from bench.records import comparison
 from bench.records.base import ModelCase, Record, Skipped
 from bench.records.comparison import Comparison, ComparisonCase
@@ -152,7 +153,7 @@ def test_a_model_that_fails_to_compile_leaves_the_others(monkeypatch: pytest.Mon
             raise KeyError("no such operator")
         return model if case.engine == "eager" else lambda *inputs: 2 * model(*inputs)
 
-    monkeypatch.setattr("bench.measure.engine.network", network)
+    monkeypatch.setattr("bench.measure.prepared.engine.network", network)
     record = compared(TINY, COMPILED, replace(TINY, engine="aoti"), TINY)
     assert isinstance(record, Comparison), record
     assert record.arms == ("tests.tiny:Tiny", "tests.tiny:Tiny")

@@ -14,7 +14,7 @@ from bench.records.base import Skipped
 from bench.records.probes import ChannelScores, Scores
 from bench.stats import intervals
 from bench.store.codec import case_key
-from bench.training import channels
+from bench.training.probes import channels
 from models import create, names
 from models.fcdm import FCDM, Config
 from models.task import Task

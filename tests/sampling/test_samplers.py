@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.sampling import samplers
 from bench.sampling.samplers import ImageNoise, guided
-from bench.training.diffusion import Diffusion, respaced
+from bench.training.losses.diffusion import Diffusion, respaced
 from models import Task
 from tests.tiny import Tiny
 from tests.training.test_diffusion import GOLDEN, stand_in

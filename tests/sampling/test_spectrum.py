@@ -12,9 +12,9 @@ from bench import analyse
 from bench.records.base import Record, Skipped
 from bench.records.probes import BANDS, Spectrum
 from bench.store.codec import case_key, read
-from bench.training import spectrum
-from bench.training.diffusion import IDDPM
-from bench.training.probe import guarded
+from bench.training.losses.diffusion import IDDPM
+from bench.training.probes import spectrum
+from bench.training.probes.probe import guarded
 from tests.commands import run
 from tests.probes import IMAGES, command, subject, trained_run
 

@@ -14,8 +14,8 @@ import pytest
 from torch import nn
 
 from bench import versus
-from bench.measure import prepared
 from bench.measure.interleaved import Compared, Policy, compare
+from bench.measure.prepared import prepared
 from bench.records import comparison as comparisons
 from bench.records.base import ModelCase, Skipped
 from bench.records.comparison import Comparison, ComparisonCase

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines import load
 from bench.records.training import OBJECTIVES
-from bench.training.diffusion import IDDPM, Diffusion, respaced
+from bench.training.losses.diffusion import IDDPM, Diffusion, respaced
 from bench.training.objectives import NAMES, find
 
 GOLDEN = load.diffusion()

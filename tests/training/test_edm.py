@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bench.sampling import samplers
 from bench.training import objectives
-from bench.training.edm import EDM
+from bench.training.losses.edm import EDM
 from models.layers.preconditioning import predict
 from models.task import LATENTS, LATENTS_DENOISED
 

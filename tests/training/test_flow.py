@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bench.sampling import samplers
-from bench.training.flow import Flow, FlowX
+from bench.training.losses.flow import Flow, FlowX
 
 MEAN, STD = 1.5, 0.4
 Y = torch.zeros(1, dtype=torch.int64)

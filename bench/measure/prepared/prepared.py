@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.machine import device
-from bench.machine.failures import NotFiniteError, RecompiledError
-from bench.measure import engine, work_check
-from bench.measure.preflight import Allowance, NamesMissingKernel, check_budget
-from bench.measure.train_step import TrainStep, noise_of
-from bench.measure.work_check import CheckedPass, Inputs
+from bench.machine.failures import NotFiniteError
+from bench.measure.prepared import engine, work_check
+from bench.measure.prepared.preflight import Allowance, NamesMissingKernel, check_budget
+from bench.measure.prepared.train_step import TrainStep, noise_of
+from bench.measure.prepared.work_check import CheckedPass, Inputs
 from bench.records.base import ENGINES, ModelCase, height_width
 from models.checkpointing import checkpointed
 from models.contract import build, condition_width, make_inputs
@@ -27,15 +26,12 @@ from models.registry import task_at
 from models.task import Task
 from models.weights import load_official, randomise_zeros, read_weights
 
-T = TypeVar("T")
-
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-GRAPH_WARMUP = 3  # passes on a side stream before graph capture, required by torch
 # time of a training step / time of a forward pass, without and with checkpointing
 STEP_PASSES = {False: 3.0, True: 4.0}
 
@@ -104,7 +100,7 @@ def prepare(
             work_check.require_equal(ENGINES[case.engine], called(x, t, y), eager, case.precision)
         call: Callable[[Inputs], torch.Tensor] = lambda given: called(*given)  # noqa: E731 - may be a replay
         if case.cuda_graphs:
-            call = replayed(lambda: called(x, t, y), (x, t, y))
+            call = engine.replayed(lambda: called(x, t, y), (x, t, y))
         checked = CheckedPass(call, [(x, t, y), *_more_inputs(case, loaded, x, t, y)], case.precision)
 
         def verify(seconds: float) -> None:
@@ -261,69 +257,3 @@ def _first(call: Callable[[], torch.Tensor], case: ModelCase, what: str, begin: 
     if not finite:
         raise NotFiniteError(f"the {what} in {case.precision} holds inf or NaN")
     return None if case.engine == "eager" else time.perf_counter() - begin
-
-
-@contextmanager
-def compiled_already(*cases: ModelCase) -> Iterator[None]:
-    """Context manager in which compiling, which a timed pass would include, is a RecompiledError."""
-    if not any(case.is_compiled for case in cases):
-        yield
-        return
-    from torch._dynamo import config
-    from torch._dynamo.exc import RecompileError
-    from torch._dynamo.utils import counters as counted
-
-    before = counted["frames"]["ok"]
-    try:
-        with config.patch(error_on_recompile=True):
-            yield
-    except RecompileError as error:
-        raise RecompiledError(str(error)) from error
-    if more := counted["frames"]["ok"] - before:
-        raise RecompiledError(f"torch.compile compiled {more} more functions while passes were timed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompiledSoFar:
-    """Torch's counters of torch.compile in this process."""
-
-    frames: int  # compiled functions, recompilations included
-    graph_breaks: int
-
-
-def compiled_so_far() -> CompiledSoFar:
-    from torch._dynamo.utils import counters as counted  # takes 1 s to import
-
-    return CompiledSoFar(frames=counted["frames"]["total"], graph_breaks=sum(counted["graph_break"].values()))
-
-
-def replayed(call: Callable[[], T], inputs: Inputs) -> Callable[[Inputs], T]:
-    """Capture one pass, which reads the inputs, as a CUDA graph; the result replays it."""
-    replay = captured(call)
-
-    def function(given: Inputs) -> T:
-        for target, source in zip(inputs, given, strict=True):
-            if target is not source:
-                target.copy_(source)
-        return replay()
-
-    return function
-
-
-def captured(call: Callable[[], T]) -> Callable[[], T]:
-    """Capture one pass as a CUDA graph; returns a function that replays it on the same tensors."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(GRAPH_WARMUP):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
-
-    def replay() -> T:
-        graph.replay()
-        return out
-
-    return replay

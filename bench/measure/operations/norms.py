@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.measure.implementations import Draws, Form, Operands, Output, chunks, operation
+from bench.measure.operations.implementations import Draws, Form, Operands, Output, chunks, operation
 from bench.records.base import height_width
 from bench.records.kernels import NormCase
 from models.fast.layout import image, pixels

@@ -7,7 +7,7 @@ x_t = t x + (1 - t) z. A velocity is dx_t/dt = x - z. The network's timestep inp
 import torch
 from torch import Tensor
 
-from bench.training.diffusion import Model
+from bench.training.losses.diffusion import Model
 from models.task import Prediction
 
 LOGIT_MEAN, LOGIT_STD = -0.8, 0.8  # of JiT's timesteps

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from bench.counting.hooks import hooked
 from bench.machine import device, telemetry
-from bench.measure import depthwise, interleaved, norms, products
-from bench.measure.implementations import Draws, Operands, Operation, Output, prepare
+from bench.measure import interleaved
+from bench.measure.operations import depthwise, norms, products
+from bench.measure.operations.implementations import Draws, Operands, Operation, Output, prepare
 from bench.records.base import Environment, Record, Size, Skipped
 from bench.records.kernels import (
     DepthwiseCase,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.measure.implementations import (
+from bench.measure.operations.implementations import (
     TRITON,
     Call,
     Draws,
@@ -27,7 +27,7 @@ from bench.measure.implementations import (
     selected,
     triton_only,
 )
-from bench.measure.products import packed
+from bench.measure.operations.products import packed
 from bench.records.base import height_width
 from bench.records.kernels import DepthwiseCase
 from models.fast.layout import image, pixels

@@ -12,8 +12,8 @@ schedule of noise (soft-min-SNR, interpolated cosine): one loss compares all net
 import torch
 from torch import Tensor
 
-from bench.training.diffusion import Model
-from bench.training.flow import predicted
+from bench.training.losses.diffusion import Model
+from bench.training.losses.flow import predicted
 from models.layers.preconditioning import INVERSE_STD
 from models.task import Prediction
 

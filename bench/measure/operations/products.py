@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.measure.implementations import (
+from bench.measure.operations.implementations import (
     Draws,
     Form,
     Operands,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.measure.live_bytes import LiveBytes
+from bench.measure.memory.live_bytes import LiveBytes
 
 _MARK = "section "  # prefix of the name of an event where a section begins
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from bench.counting.cuda_dispatch import CudaRules
 from bench.machine import device, telemetry
-from bench.measure.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
-from bench.measure.sections import CounterMarks, CudaAllocator, Marks, Section, cpu_allocator
-from bench.measure.train_step import Region, TrainStep, noise_of
+from bench.measure.memory.live_bytes import CUDA_BLOCK_BYTES, LiveBytes
+from bench.measure.memory.sections import CounterMarks, CudaAllocator, Marks, Section, cpu_allocator
+from bench.measure.prepared.train_step import Region, TrainStep, noise_of
 from bench.records.base import Environment, height_width
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from models.checkpointing import checkpointed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.counting.hooks import hooked
 from bench.records.base import Skipped
 from bench.records.probes import ChannelCase, ChannelScores, Scores
-from bench.training.probe import Images, Subject, passes
+from bench.training.probes.probe import Images, Subject, passes
 
 
 def find_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.records.base import Skipped
 from bench.records.probes import Spectrum, SpectrumCase
-from bench.training.probe import Images, Subject, passes
+from bench.training.probes.probe import Images, Subject, passes
 
 
 def rings(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

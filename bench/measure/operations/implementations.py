@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.machine.failures import first_line, out_of_memory
-from bench.measure import prepared
+from bench.measure.prepared import engine
 from bench.records.kernels import CheckedImplementation
 from models.kernels.backends import why_no_triton
 
@@ -201,7 +201,7 @@ def prepare(
         def keep_all() -> list[Output]:
             return [call(i) for i in range(len(given.inputs))]
 
-        return found, prepared.captured(keep_all) if given.where == "cuda" else run_each
+        return found, engine.captured(keep_all) if given.where == "cuda" else run_each
     except RuntimeError as failed:
         status = "out of memory" if out_of_memory(failed) else "error"
         return replace(found, ran="", status=status, reason=first_line(failed), error=None), None

@@ -1,0 +1,1 @@
+"""Convolutions, products and norms of the backbones: implementations, checked and compared."""

@@ -1,0 +1,1 @@
+"""Models prepared for timing: engines, checks before and after, one training step."""

@@ -1,0 +1,1 @@
+"""Noising processes and their losses: iDDPM, flow matching, EDM."""

@@ -1,0 +1,1 @@
+"""Trained networks applied to noised images: spectra of predictions, use of channels."""
