@@ -51,9 +51,7 @@ class Count:
     """MACs of one pass, by operator and by module."""
 
     by_op: Mapping[str, int]
-    by_module: Mapping[
-        str, int
-    ]  # by the innermost module, as of `folded_paths`; empty if not requested
+    by_module: Mapping[str, int]  # by the innermost module, as of `folded_paths`; empty if not requested
     not_counted: tuple[str, ...]  # operators without a rule, except views and constructors
 
     @property
