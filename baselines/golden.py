@@ -208,12 +208,19 @@ def fill(
     }
 
 
+_DRAWN = 2**15  # values drawn at a time: they stay in the cache of a CPU
+
+
 def _filled(key: str, shape: tuple[int, ...], rule: str) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
-    draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(math.prod(shape))  # float64
-    z = draw.astype(np.float32).reshape(shape)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    z = np.empty(math.prod(shape), np.float32)
+    for start in range(0, z.size, _DRAWN):  # as one draw, in less memory: some networks have 400 million weights
+        part = z[start : start + _DRAWN]
+        part[:] = rng.standard_normal(part.size)  # float64
+    z = z.reshape(shape)
     mean, std = _spread(key, shape, rule)
-    z *= np.float32(std)  # in place: some networks have 400 million weights
+    z *= np.float32(std)
     if rule == "rms" and key.endswith(("qk_deformables.weight", "qk_scales.weight")):
         z *= np.float32(0.1)
     if mean:
