@@ -82,7 +82,7 @@ TABLE = Table[Ceiling](
     columns=(
         replace(DEVICE, raw=False),
         *fields("case.what", "case.precision"),
-        Column("side, channels or bytes", lambda r: r.size, key="size"),
+        Column("side, channels or bytes", "size"),
         Column("GFLOP/s", lambda r: None if r.case.what == "copy" else r.per_s, GIGA, key="flops_per_s"),
         Column("GB/s", lambda r: r.per_s if r.case.what == "copy" else None, GIGA, key="bytes_per_s"),
         Column("ms", lambda r: intervals.median(r.times_s), milliseconds, key="median_s"),

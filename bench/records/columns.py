@@ -29,7 +29,7 @@ LATENT: Column[Any] = Column("latent_size", lambda r: size(r.case.latent_size), 
 SPACE: Column[Any] = Column(
     "space", lambda r: space(r.case.res, r.case.latent_size), of_case=True, optional=True, usual="f8"
 )
-BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True)
+BATCH: Column[Any] = Column("batch", "case.batch", str)
 
 
 def _switch(field: str) -> Column[Any]:
@@ -45,10 +45,10 @@ def _switch(field: str) -> Column[Any]:
 
 
 SETTINGS: tuple[Column[Any], ...] = (
-    Column("impl", lambda r: r.case.impl, of_case=True, optional=True, usual="reference"),
-    Column("engine", lambda r: r.case.engine, of_case=True, optional=True, usual="eager"),
+    Column("impl", "case.impl", optional=True, usual="reference"),
+    Column("engine", "case.engine", optional=True, usual="eager"),
     *map(_switch, ("cuda_graphs", "channels_last")),
-    Column("attention", lambda r: r.case.attention, of_case=True, optional=True, usual="auto"),
+    Column("attention", "case.attention", optional=True, usual="auto"),
     _switch("checkpointing"),
 )
 SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, SPACE, BATCH)
@@ -63,4 +63,4 @@ PROVENANCE: tuple[Column[Any], ...] = (
     *fields("environment.device", "environment.torch", "environment.commit"),
     Column("date", lambda r: r.environment.date[:10], of_case=True),
 )
-NOISE: Column[Any] = Column("noise", lambda r: list(r.noise), optional=True)
+NOISE: Column[Any] = Column("noise", "noise", optional=True)

@@ -98,7 +98,7 @@ class MacShare:
         return self.macs / self.count.macs if self.count.macs else 0.0
 
 
-_BATCH: Column[Any] = Column("batch", lambda r: r.case.batch, str, of_case=True, optional=True, usual=1)
+_BATCH: Column[Any] = Column("batch", "case.batch", str, optional=True, usual=1)
 (_COUNTER,) = fields("case.counter")
 _SIZED: tuple[Column[Any], ...] = (MODEL, FAMILY, RES, LATENT, SPACE, _BATCH)
 
@@ -106,16 +106,16 @@ TABLE = Table[MacCount](
     title="MACs of a forward pass and a training step",
     columns=(
         *_SIZED,
-        Column("params M", lambda r: r.params, mega, key="params"),
-        Column("trainable params", lambda r: r.params_trainable, key="params_trainable", raw=True),
-        Column("GMACs", lambda r: r.macs, giga, key="macs"),
-        Column("GFLOPs", lambda r: r.flops, giga, key="flops"),
-        Column("train GMACs", lambda r: r.train_macs, giga, key="train_macs"),
-        Column("checkpointed", lambda r: r.train_macs_checkpointed, giga, key="train_macs_checkpointed"),
+        Column("params M", "params", mega),
+        Column("trainable params", "params_trainable", raw=True),
+        Column("GMACs", "macs", giga),
+        Column("GFLOPs", "flops", giga),
+        Column("train GMACs", "train_macs", giga),
+        Column("checkpointed", "train_macs_checkpointed", giga),
         Column("released passes not counted", lambda r: r.has_more_passes, optional=True, usual=False),
         _COUNTER,
-        Column("not counted", lambda r: list(r.not_counted), raw=True),
-        Column("remarks", lambda r: list(r.remarks), raw=True),
+        Column("not counted", "not_counted", raw=True),
+        *fields("remarks", raw=True),
     ),
 )
 SHARES = Table[MacShare](
@@ -123,9 +123,9 @@ SHARES = Table[MacShare](
     columns=(
         *_SIZED,
         _COUNTER,
-        Column("part", lambda r: r.part),
-        Column("GMACs", lambda r: r.macs, lambda macs: giga(macs, 4), key="macs"),
-        Column("share %", lambda r: r.share, lambda share: percent(share, 2), key="share"),
+        *fields("part"),
+        Column("GMACs", "macs", lambda macs: giga(macs, 4)),
+        Column("share %", "share", lambda share: percent(share, 2)),
     ),
     records=lambda row: (row.count,),
 )

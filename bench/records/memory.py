@@ -113,15 +113,9 @@ class Memory(Record):
 
 
 METHOD: Column[Any] = Column(
-    "method",
-    lambda r: r.case.is_predicted,
-    lambda predicted: "predicted" if predicted else "measured",
-    key="predicted",
-    of_case=True,
+    "method", "case.is_predicted", lambda yes: "predicted" if yes else "measured", key="predicted"
 )
-CHECKPOINTING: Column[Any] = Column(
-    "checkpointing", lambda r: r.case.checkpointing, columns.on_off, of_case=True
-)
+CHECKPOINTING: Column[Any] = Column("checkpointing", "case.checkpointing", columns.on_off)
 # the setting of a case except its batch
 SETTING: tuple[Column[Any], ...] = (
     columns.MODEL,
@@ -151,11 +145,11 @@ TABLE = Table[Memory](
     title="Peak memory, GiB",
     columns=(
         *SETTING,
-        Column("device", lambda r: r.environment.device, of_case=True, optional=True),
+        Column("device", "environment.device", optional=True),
         columns.BATCH,
         *fields("case.limit_bytes", raw=True),
         _use("peak GiB", "peak_bytes"),
-        Column("reached in", lambda r: r.use.peak_phase, key="peak_phase"),
+        Column("reached in", "use.peak_phase"),
         _use("parameters", "parameters_bytes"),
         _use("gradients", "gradients_at_peak_bytes"),
         _use("optimizer", "optimizer_bytes"),

@@ -210,7 +210,7 @@ CHANNELS = Table[Layers](
     title="Use of the hidden channels",
     columns=(
         *_MODEL,
-        Column("layers", lambda row: row.name, key="layer"),
+        Column("layers", "name", key="layer"),
         Column("channels", lambda row: sum(len(layer.scores) for layer in row.layers)),
         Column("mean score", lambda row: row.mean("mean"), lambda value: fixed(4, value)),
         Column("near-dead %", lambda row: row.mean("dead_share"), lambda v: percent(v, 1), key="dead_share"),

@@ -106,19 +106,19 @@ class SamplingRun(TimedChains):
 
 CHAIN: tuple[Column[Any], ...] = (  # of every table of chains
     *RUN,
-    Column("weights", lambda r: r.case.weights, of_case=True, optional=True, usual="random"),
+    Column("weights", "case.weights", optional=True, usual="random"),
     *fields("case.objective", "case.sampler", "case.steps"),
-    Column("guidance", lambda r: r.case.guidance, "{:g}".format, of_case=True),
+    Column("guidance", "case.guidance", "{:g}".format),
     *fields("case.guided_channels", "case.seed", raw=True),
-    Column("images/s", lambda r: r.images_per_s, key="images_per_s"),
-    Column("95 % interval", lambda r: r.images_per_s_interval, interval, key="images_per_s_interval"),
+    Column("images/s", "images_per_s"),
+    Column("95 % interval", "images_per_s_interval", interval),
     Column("interval covers", lambda r: processes.ONE, key="interval_covers"),
-    Column("s/chain", lambda r: r.median_s, key="median_s"),
+    Column("s/chain", "median_s"),
 )
 EFFORT: tuple[Column[Any], ...] = (
     *fields("passes"),
     Column("chains", lambda r: len(r.times_s)),
-    Column("J/image", lambda r: r.joules_per_image, key="joules_per_image", optional=True),
+    Column("J/image", "joules_per_image", optional=True),
     *fields("compile_s", "times_s", raw=True),
     *ENVIRONMENT,
 )

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from bench.tables.numbers import BLANK, significant
 
 Row = TypeVar("Row")
+OF_CASE = ("case.", "environment.")  # starts of paths whose values are of the case
 
 
 def plain(value: Any) -> str:  # noqa: ANN401 - a cell holds any value
@@ -31,17 +33,36 @@ class Column(Generic[Row]):
     """One column."""
 
     heading: str  # with the unit; not in CSV and JSON
-    value: Callable[[Any], Any]  # raw value of a row, for CSV and JSON; None without one
+    source: Callable[[Any], Any] | str  # raw value of a row, or the path of a field: "case.batch"
     text: Callable[[Any], str] = plain  # formats the value
-    key: str = ""  # name in CSV and JSON; by default the heading in lower case with underscores
-    of_case: bool = False  # the value comes from the case, which a skipped row has too
+    key: str = ""  # name in CSV and JSON; by default the field's, or the heading with underscores
+    of_case: bool = False  # the value comes from the case, which a skipped row has too; as in OF_CASE
     optional: bool = False  # hidden, except in CSV and JSON, if every row has the value `usual`
     usual: Any = None
     raw: bool = False  # in CSV and JSON only
 
+    def __post_init__(self) -> None:
+        if isinstance(self.source, str) and self.source.startswith(OF_CASE):
+            object.__setattr__(self, "of_case", True)
+
     @property
     def name(self) -> str:
+        if isinstance(self.source, str):
+            return self.key or self.source.rpartition(".")[2]
         return self.key or re.sub(r"\W+", "_", self.heading.lower()).strip("_")
+
+    @cached_property
+    def value(self) -> Callable[[Any], Any]:
+        """Reader of the raw value, for CSV and JSON, None without one; tuples of fields become lists."""
+        if not isinstance(self.source, str):
+            return self.source
+        read = attrgetter(self.source)
+
+        def value(row: Any) -> Any:  # noqa: ANN401 - a row of any kind
+            found = read(row)
+            return list(found) if isinstance(found, tuple) else found
+
+        return value
 
     def is_shown(self, rows: Sequence[Any]) -> bool:
         if self.raw:
@@ -60,27 +81,8 @@ class Table(Generic[Row]):
 
 
 def fields(*paths: str, raw: bool = False) -> tuple[Column[Any], ...]:
-    """A column for each field of a row, by its path: "case.seed" is a column called seed.
-
-    Fields of the case and of the environment are values of the case, which a skipped row has too.
-    """
-    return tuple(
-        Column(
-            path.rpartition(".")[2], _field(path), of_case=path.startswith(("case.", "environment.")), raw=raw
-        )
-        for path in paths
-    )
-
-
-def _field(path: str) -> Callable[[Any], Any]:
-    """Reader of a field; a tuple is read as a list, as in JSON."""
-    read = attrgetter(path)
-
-    def value(row: Any) -> Any:  # noqa: ANN401 - a row of any kind
-        found = read(row)
-        return list(found) if isinstance(found, tuple) else found
-
-    return value
+    """A column for each field of a row, by its path: "case.seed" is a column called seed."""
+    return tuple(Column(path.rpartition(".")[2], path, raw=raw) for path in paths)
 
 
 def unit(text: Callable[[Any], str], scale: float) -> Callable[[Any], str]:

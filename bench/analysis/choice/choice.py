@@ -212,7 +212,7 @@ TABLE = Table[Choice](
         *_columns("images_per_s", "images/s", significant, PREDICTED),
         *_columns("peak_bytes", "GiB", gibibytes, MEASURED),
         *_columns("peak_bytes", "GiB", gibibytes, PREDICTED),
-        Column("GMACs, counted", lambda r: r.candidate.macs, giga, key="macs_counted", optional=True),
+        Column("GMACs, counted", "candidate.macs", giga, key="macs_counted", optional=True),
         Column("FID, published", lambda r: _value(r.candidate.fid), key="fid_published", optional=True),
         Column(
             "published in",

@@ -70,7 +70,7 @@ def _column(counter: str, text: Callable[[float | None], str]) -> Column[Any]:
 _RES: Column[Any] = Column("res", lambda row: size(row.res), str)
 TABLE = Table[ModelCounts](
     title="GMACs of one image under each counter",
-    columns=(Column("model", lambda row: row.model), _RES, *_columns(partial(giga, digits=4))),
+    columns=(Column("model", "model"), _RES, *_columns(partial(giga, digits=4))),
     records=lambda row: tuple(row.counts.values()),
 )
 RATIOS = Table[Ratio](

@@ -15,7 +15,7 @@ from bench.records.base import Record
 from bench.records.counts import MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.tables.numbers import significant
-from bench.tables.table import Column, Table, unit
+from bench.tables.table import Column, Table, fields, unit
 from models.registry import ENTRIES
 
 ZETTA = 1e21
@@ -219,12 +219,12 @@ def _of_step(heading: str, value: Callable[[Throughput], Any], key: str = "") ->
 
 _zetta = unit(significant, 1 / ZETTA)
 _TRAINING: tuple[Column[CostRow], ...] = (
-    Column("model", lambda row: row.cost.training.model),
-    Column("steps", lambda row: row.cost.training.steps, str),
-    Column("batch", lambda row: row.cost.training.batch, str),
+    *fields("cost.training.model"),
+    Column("steps", "cost.training.steps", str),
+    Column("batch", "cost.training.batch", str),
 )
 _COST: tuple[Column[CostRow], ...] = (
-    Column("source", lambda row: row.cost.training.source, raw=True),
+    *fields("cost.training.source", raw=True),
     Column(
         "printed zetta MACs",
         lambda row: row.cost.training.printed.value if row.cost.training.printed else None,
@@ -235,12 +235,12 @@ _COST: tuple[Column[CostRow], ...] = (
         lambda row: row.cost.training.printed.as_printed if row.cost.training.printed else "",
         key="as_printed",
     ),
-    Column("from printed", lambda row: row.cost.from_printed, key="zetta_macs_from_printed"),
-    Column("from counted", lambda row: row.cost.from_counted, key="zetta_macs_from_counted"),
-    Column("published equals", lambda row: row.cost.verdict, key="verdict"),
+    Column("from printed", "cost.from_printed", key="zetta_macs_from_printed"),
+    Column("from counted", "cost.from_counted", key="zetta_macs_from_counted"),
+    Column("published equals", "cost.verdict"),
     Column("ZFLOPs kept", lambda row: row.cost.flops(False), _zetta, key="flops_kept"),
     Column("recomputed", lambda row: row.cost.flops(True), _zetta, key="flops_recomputed"),
-    Column("as released", lambda row: row.cost.release_flops, _zetta, key="flops_as_released"),
+    Column("as released", "cost.release_flops", _zetta, key="flops_as_released"),
     Column("release recomputes", lambda row: row.cost.recomputes, raw=True),
     Column("released passes not counted", lambda row: row.cost.is_lower_bound, optional=True, usual=False),
 )
@@ -253,8 +253,8 @@ _MEASURED: tuple[Column[CostRow], ...] = (
     _of_step("torch", lambda step: step.environment.torch),
     _of_step("date", lambda step: step.environment.date),
     _of_step("images/s", lambda step: step.images_per_s, key="images_per_s"),
-    Column("device-hours", lambda row: row.hours, key="device_hours", optional=True),
-    Column("MJ", lambda row: row.joules, unit(significant, 1e-6), key="joules", optional=True),
+    Column("device-hours", "hours", key="device_hours", optional=True),
+    Column("MJ", "joules", unit(significant, 1e-6), optional=True),
 )
 TABLE = Table[CostRow](
     title="Cost of a training", columns=(*_TRAINING, *_COST, *_MEASURED), records=lambda row: row.records

@@ -141,7 +141,7 @@ def table(rows: Sequence[ModelResult]) -> Table[ModelResult]:
             *map(average, range(len(decays))),
             *(compared if len(rows) > 1 else ()),
             *_COST,
-            Column("remarks", lambda r: list(r.remarks), optional=True),
+            Column("remarks", "remarks", optional=True),
             *_RUNS,
         ),
         records=lambda row: row.runs,
@@ -180,9 +180,9 @@ _RECIPE = (
     *ENVIRONMENT,
 )
 _COST: tuple[Column[ModelResult], ...] = (
-    Column("training TFLOPs", lambda r: r.train_flops, unit(significant, 1e-12), key="train_flops"),
-    Column("s", lambda r: r.seconds, partial(_range, 1.0), key="seconds"),
-    Column("kJ", lambda r: r.joules, partial(_range, 1e-3), key="joules", optional=True),
+    Column("training TFLOPs", "train_flops", unit(significant, 1e-12)),
+    Column("s", "seconds", partial(_range, 1.0)),
+    Column("kJ", "joules", partial(_range, 1e-3), optional=True),
 )
 _RUNS = (
     _raw("seeds", lambda r: [run.case.seed for run in r.runs if isinstance(run.case, TrainingCase)]),

@@ -194,9 +194,9 @@ LIMITS = Table[BatchLimit](
         Column("device", lambda r: r.device and r.device.name),
         memory.bytes_column("size, GiB", lambda r: r.device and r.device.capacity_bytes, "capacity_bytes"),
         Column("reserve_bytes", lambda r: r.device and r.device.reserve_bytes, raw=True),
-        Column("max batch", lambda r: r.max_batch, significant),
-        Column("verified", lambda r: r.verified_batch, significant, key="verified_max_batch", optional=True),
-        Column("remark", lambda r: r.remark, optional=True),
+        Column("max batch", "max_batch", significant),
+        Column("verified", "verified_batch", significant, key="verified_max_batch", optional=True),
+        Column("remark", "remark", optional=True),
     ),
     records=_limits,
 )

@@ -14,7 +14,7 @@ from bench.records.base import Record, size_text
 from bench.records.memory import Memory, MemoryCase
 from bench.stats import intervals
 from bench.tables.numbers import fixed
-from bench.tables.table import Column, Table
+from bench.tables.table import Column, Table, fields
 
 OUTSIDE = (
     "One outside measurement, DiT-XL/2 at batch 128 with checkpointing in fast-DiT's README (27,485 MB on an "
@@ -123,17 +123,17 @@ TABLE = Table[MeasuredPeak](
     title="Measured against predicted peaks, GiB",
     columns=(
         columns.MODEL,
-        Column("work", lambda r: r.case.work),
+        *fields("case.work"),
         columns.RES,
         columns.PRECISION,
         memory.CHECKPOINTING,
         columns.BATCH,
-        Column("measured on", lambda r: r.device, key="device"),
+        Column("measured on", "device"),
         memory.bytes_column("measured", lambda r: r.measured.use.peak_bytes, "measured_bytes"),
         memory.bytes_column("predicted", lambda r: r.predicted_bytes, "predicted_bytes"),
         _ratio("measured / predicted", "ratio"),
         _ratio("of the passes alone", "passes_ratio"),
-        Column("measured peak in", lambda r: r.measured.use.peak_phase, key="peak_phase"),
+        Column("measured peak in", "measured.use.peak_phase"),
         memory.bytes_column(
             "process", lambda r: r.measured.use.process_bytes, "process_bytes", optional=True
         ),

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from bench.analysis.rooflines.roofline import tensors_of
 from bench.records.base import Record, Size, Skipped, height_width
-from bench.records.memory import Memory, MemoryCase, MemoryUse
+from bench.records.memory import Memory, MemoryCase
 from bench.records.operators import OperatorCosts
 from bench.records.scaling import ScalingCase, ScalingVisit
 from bench.stats import power_law
@@ -81,13 +81,13 @@ class Sized:
         return self.work.fused_bytes / self.work.case.batch if self.work else None
 
     @property
-    def use(self) -> MemoryUse | None:
-        return self.memory.use if isinstance(self.memory, Memory) else None
-
-    @property
     def passes_bytes(self) -> float | None:
         """Peak bytes of the passes per image."""
-        return self.use.passes_bytes / self.batch if self.use else None
+        return self.memory.use.passes_bytes / self.batch if isinstance(self.memory, Memory) else None
+
+    @property
+    def peak_bytes(self) -> int | None:
+        return self.memory.peak_bytes if isinstance(self.memory, Memory) else None
 
     @property
     def memory_method(self) -> str | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from bench.analysis.scaling import slowdowns
@@ -61,10 +62,10 @@ class Fit:
 
 
 SETTING: tuple[Column[Any], ...] = (
-    Column("work", lambda r: r.study.setting.work, of_case=True),
-    Column("precision", lambda r: r.study.setting.precision, of_case=True),
+    Column("work", "study.setting.work", of_case=True),
+    Column("precision", "study.setting.precision", of_case=True),
     Column("settings", lambda r: ", ".join(r.study.setting.switches), of_case=True, optional=True),
-    Column("device", lambda r: r.study.setting.device, of_case=True, raw=True),
+    Column("device", "study.setting.device", of_case=True, raw=True),
 )
 
 
@@ -74,12 +75,11 @@ def _in_study(table: Table[Any]) -> Table[Any]:
     return Table(title=table.title, columns=kept, records=table.records)
 
 
-def _scaled(heading: str, value: Callable[[Any], float | None], key: str, scale: float) -> Column[Any]:
-    return Column(heading, value, unit(significant, 1 / scale), key=key, optional=True)
+_two = partial(fixed, 2)
 
 
-def _factor(heading: str, value: Callable[[Any], float | None], key: str) -> Column[Any]:
-    return Column(heading, value, lambda factor: fixed(2, factor), key=key, optional=True)
+def _scaled(heading: str, source: str, scale: float, key: str = "") -> Column[Any]:
+    return Column(heading, source, unit(significant, 1 / scale), key=key, optional=True)
 
 
 def _px(side: float) -> str:
@@ -98,7 +98,7 @@ def _cost(row: Row[Sized]) -> float | None:
 SIZES = Table[Row[Sized]](
     title="Costs of one image by size",
     columns=(
-        Column("model", lambda r: r.of.model, of_case=True),
+        Column("model", "of.model", of_case=True),
         *SETTING,
         Column("px", lambda r: columns.size(r.of.res), str, key="res", of_case=True),
         Column("batch", lambda r: _batch(r.failure) if r.failure else r.of.batch, str, of_case=True),
@@ -112,11 +112,11 @@ SIZES = Table[Row[Sized]](
         ),
         Column("visit_medians_s_per_image", lambda r: [intervals.median(v) for v in r.of.visits], raw=True),
         Column("samples", lambda r: sum(map(len, r.of.visits)), usual=0, optional=True),
-        _scaled("GMACs/image", lambda r: r.of.macs, "macs_per_image", 1e9),
-        _scaled("eager MB/image", lambda r: r.of.eager_bytes, "eager_bytes_per_image", 1e6),
-        _scaled("fused MB/image", lambda r: r.of.fused_bytes, "fused_bytes_per_image", 1e6),
-        _scaled("passes MiB/image", lambda r: r.of.passes_bytes, "passes_bytes_per_image", MIB),
-        _scaled("peak GiB", lambda r: r.of.use and r.of.use.peak_bytes, "peak_bytes", GIB),
+        _scaled("GMACs/image", "of.macs", 1e9, "macs_per_image"),
+        _scaled("eager MB/image", "of.eager_bytes", 1e6, "eager_bytes_per_image"),
+        _scaled("fused MB/image", "of.fused_bytes", 1e6, "fused_bytes_per_image"),
+        _scaled("passes MiB/image", "of.passes_bytes", MIB, "passes_bytes_per_image"),
+        _scaled("peak GiB", "of.peak_bytes", GIB),
         Column("memory", lambda r: r.of.memory_method, optional=True),
     ),
     records=lambda row: row.records,
@@ -127,34 +127,17 @@ EXPONENTS = Table[Row[Fit]](
         *fields("of.model"),
         *SETTING,
         *fields("of.cost"),
+        Column("exponent of the side", "of.exponent.slope", lambda v: fixed(3, v), key="exponent_of_side"),
+        Column("95 % interval", "of.exponent.interval", interval, optional=True),
         Column(
-            "exponent of the side",
-            lambda r: r.of.exponent.slope,
-            lambda v: fixed(3, v),
-            key="exponent_of_side",
+            "95 % by residuals", "of.exponent.by_residuals", interval, "interval_by_residuals", optional=True
         ),
-        Column("95 % interval", lambda r: r.of.exponent.interval, interval, key="interval", optional=True),
+        Column("misfit, %", "of.exponent.misfit", lambda v: percent(v, 1)),
         Column(
-            "95 % by residuals",
-            lambda r: r.of.exponent.by_residuals,
-            interval,
-            key="interval_by_residuals",
-            optional=True,
+            "from size to size", "of.exponent.local", lambda v: ", ".join(map(_two, v)), "local_exponents"
         ),
-        Column("misfit, %", lambda r: r.of.exponent.misfit, lambda v: percent(v, 1), key="misfit"),
-        Column(
-            "from size to size",
-            lambda r: r.of.exponent.local,
-            lambda values: ", ".join(fixed(2, value) for value in values),
-            key="local_exponents",
-        ),
-        Column(
-            "x per doubled side",
-            lambda r: r.of.exponent.per_doubling,
-            lambda v: fixed(2, v),
-            key="per_doubling",
-        ),
-        Column("px", lambda r: r.of.exponent.sides, _sides, key="sides"),
+        Column("x per doubled side", "of.exponent.per_doubling", _two),
+        Column("px", "of.exponent.sides", _sides),
         Column(
             "batch",
             lambda r: r.study.batches((r.of.model,), r.of.cost, r.of.exponent.sides),
@@ -168,7 +151,8 @@ EXPONENTS = Table[Row[Fit]](
 
 
 def _count(cost: str) -> Column[Any]:
-    return _factor(f"{cost} x", lambda r: r.of.count(cost), f"{cost.lower()}_ratio")
+    key = f"{cost.lower()}_ratio"
+    return Column(f"{cost} x", lambda r: r.of.count(cost), _two, key=key, optional=True)
 
 
 def _published(found: Sequence[dict[str, Any]]) -> str:
@@ -182,11 +166,11 @@ def _published(found: Sequence[dict[str, Any]]) -> str:
 SLOWDOWNS = Table[Row[Slowdown]](
     title="Growth when the side doubles; DiT's slow-down as a multiple of the others'",
     columns=(
-        Column("slow-down of", lambda r: r.of.subject, key="model"),
+        Column("slow-down of", "of.subject", key="model"),
         *SETTING,
         Column("px", lambda r: [r.of.from_side, r.of.to_side], _sides, key="sides"),
-        _factor("time x", lambda r: r.of.time, "time_ratio"),
-        Column("95 % interval", lambda r: r.of.interval, interval, key="time_ratio_interval", optional=True),
+        Column("time x", "of.time", _two, key="time_ratio", optional=True),
+        Column("95 % interval", "of.interval", interval, key="time_ratio_interval", optional=True),
         *map(_count, ("MACs", "bytes", "memory")),
         Column(
             "published x",
@@ -195,8 +179,8 @@ SLOWDOWNS = Table[Row[Slowdown]](
             key="published",
             optional=True,
         ),
-        Column("batches", lambda r: r.of.batches, raw=True),
-        Column("verdict", lambda r: r.of.verdict, optional=True),
+        *fields("of.batches", raw=True),
+        Column("verdict", "of.verdict", optional=True),
     ),
     records=lambda row: row.records,
 )
@@ -220,10 +204,10 @@ CROSSINGS = Table[Row[Crossing]](
     columns=(
         Column("models", lambda r: f"{r.of.first}, {r.of.second}"),
         *SETTING,
-        Column("cost", lambda r: r.of.cost),
-        Column("cross at px", lambda r: r.of.at.side, lambda v: "none" if v is None else _px(v), key="side"),
+        *fields("of.cost"),
+        Column("cross at px", "of.at.side", lambda v: "none" if v is None else _px(v)),
         Column("95 % interval", lambda r: _finite(r.of.at.interval), _ends, key="interval", optional=True),
-        Column("sizes, px", lambda r: r.of.sides, _sides, key="sides"),
+        Column("sizes, px", "of.sides", _sides),
         Column("extrapolated_side", lambda r: r.of.at.extrapolated, raw=True),
         Column("equal_sides", lambda r: r.of.at.equal, raw=True),
         *fields("of.at.certain", "of.batches", raw=True),
