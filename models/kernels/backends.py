@@ -60,6 +60,9 @@ def require_same(what: str, *given: Tensor) -> None:
         ValueError: names the types or the devices.
     """
     first = given[0]
+    dtype, device = first.dtype, first.device
+    if all(one.dtype == dtype and one.device == device for one in given):
+        return
     for kind in ("device",) if autocasts(first) else ("dtype", "device"):
         if any(getattr(one, kind) != getattr(first, kind) for one in given):
             found = (str(getattr(one, kind)).removeprefix("torch.") for one in given)

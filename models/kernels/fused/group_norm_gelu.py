@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.kernels.backends import require_same
 from models.kernels.fused.operator import operator
+from models.kernels.packed import gelu_
 
 
 def group_norm_gelu(
@@ -55,11 +56,17 @@ def group_norm_gelu_reference(
     groups: int,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Torch's operators, in the type of the inputs."""
-    h = F.group_norm(x.permute(0, 3, 1, 2), groups, weight, bias, eps)
+    """Torch's operators, on a CPU in float32 for narrower types.
+
+    Torch's group norm takes up to six times as long in bf16 as in float32 there (images below 1024 pixels).
+    """
+    dtype = x.dtype
+    if x.device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
+        x, weight, bias = x.float(), weight.float(), bias.float()
+    h = F.group_norm(x.permute(0, 3, 1, 2), groups, weight, bias, eps).permute(0, 2, 3, 1)
     if shift is not None and scale is not None:
-        h = torch.addcmul(shift[..., None, None], h, 1 + scale[..., None, None])
-    return F.gelu(h).permute(0, 2, 3, 1)
+        h = torch.addcmul(shift[:, None, None].to(h.dtype), h, 1 + scale[:, None, None].to(h.dtype))
+    return gelu_(h).to(dtype)
 
 
 def group_norm_gelu_triton(

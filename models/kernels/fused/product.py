@@ -25,7 +25,8 @@ def gelu_product(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
         bias: (D,).
 
     Returns:
-        h (N, H, W, D), and its sums of squares (N, D) in float32, or float64 for float64.
+        h (N, H, W, D), and its sums of squares (N, D) in float32, or float64 for float64; on a CPU in bf16
+        they are sums in float32 that were rounded to bf16.
 
     Raises:
         ValueError: shapes that do not fit each other, different types or devices.
@@ -35,9 +36,15 @@ def gelu_product(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
 
 
 def gelu_product_reference(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Torch's operators; on a CPU the product is oneDNN's."""
+    """Torch's operators; on a CPU the product is oneDNN's.
+
+    There a sum with another `dtype` copies all squares to it first; without, it sums bf16 in float32 as well.
+    """
     h = linear(x, weight, bias, gelu="none")
-    return h, (h * h).sum(dim=(1, 2), dtype=_sum_dtype(h))
+    wanted = torch.float64 if h.dtype == torch.float64 else torch.float32
+    if h.device.type == "cpu" and h.dtype == torch.bfloat16:
+        return h, (h * h).sum(dim=(1, 2)).to(wanted)
+    return h, (h * h).sum(dim=(1, 2), dtype=wanted)
 
 
 def gelu_product_triton(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,10 +182,6 @@ def shuffled_product_triton(x: Tensor, skip: Tensor, weight: Tensor, bias: Tenso
 
 def _empty(like: Tensor, channels: int) -> Tensor:
     return like.new_empty(*like.shape[:3], channels)
-
-
-def _sum_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _check(what: str, x: Tensor, weight: Tensor, bias: Tensor) -> None:
