@@ -215,7 +215,7 @@ def _filled(key: str, shape: tuple[int, ...], rule: str) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     rng = np.random.Generator(np.random.PCG64(seed))
     z = np.empty(math.prod(shape), np.float32)
-    for start in range(0, z.size, _DRAWN):  # as one draw, in less memory: some networks have 400 million weights
+    for start in range(0, z.size, _DRAWN):  # the values of one draw, in less memory
         part = z[start : start + _DRAWN]
         part[:] = rng.standard_normal(part.size)  # float64
     z = z.reshape(shape)
