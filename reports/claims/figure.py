@@ -5,29 +5,26 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.records.base import Size
-from reports.claims.verdicts import COUNTS, FAILS, HOLDS, OPEN, Finding, band, devices
+from reports.claims.verdicts import COUNTS, FAILS, HOLDS, OPEN, Finding, band
 from reports.figures.plots import (
-    OTHER,
-    STYLE,
     Drawing,
     colour_of,
     hollow,
     lay_out,
     legend,
+    log_axis,
+    mark,
     new_figure,
     papers,
     saved,
+    styled,
     width_of,
 )
-from reports.naming import slug
+from reports.naming import OTHER, slug
 from reports.selection import OUR_RULES, Evidence
 
 PARTS = (
@@ -66,18 +63,14 @@ def macs_ratio(evidence: Evidence, finding: Finding) -> float | None:
 
 def draw(found: Sequence[Finding], evidence: Evidence) -> list[Drawing]:
     """Draw a figure for each of the DRAWN devices with most measured ratios."""
-    drawings = []
     counts = Counter(one.device for one in found if one.measured is not None)
-    most = sorted(devices(found), key=lambda device: -counts[device])[:DRAWN]
-    for device in most:
-        shown = [one for one in found if one.measured is not None and one.device == device]
-        if shown:
-            with matplotlib.rc_context(STYLE):
-                drawings.append(saved(f"claims_{slug(device)}", *dots(device, shown, evidence)))
-    return drawings
+    most = sorted(counts, key=lambda device: (-counts[device], device))[:DRAWN]
+    measured = [one for one in found if one.measured is not None]
+    return [_dots(device, [one for one in measured if one.device == device], evidence) for device in most]
 
 
-def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Figure, str, str]:
+@styled
+def _dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> Drawing:
     """Plot published and measured ratios: a row for each claim, a panel for each quantity."""
     groups = [
         (heading, rows)
@@ -92,9 +85,9 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
     title = f"Claims and measurements: {device}"
     drawn = [paper for paper in papers() if any(one.claim.paper == paper for one in shown)]
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=OTHER, markersize=6, label="measured here"),
+        mark("measured here", marker="o", color=OTHER, markersize=6),
         *(hollow(paper, OTHER) for paper in drawn),
-        Line2D([], [], linestyle="", marker="|", color="black", markersize=9, label="ratio of MACs"),
+        mark("ratio of MACs", marker="|", color="black", markersize=9),
         Patch(color="#e4e4e4", label="where a claim holds"),
     ]
     beside = width_of(map(_label, shown), 8) + 0.15, width_of(map(_verdict, shown), 7.5) + 0.2
@@ -107,7 +100,7 @@ def dots(device: str, shown: Sequence[Finding], evidence: Evidence) -> tuple[Fig
         "Stroke: ratio of MACs. Right: verdict and setting, the nearest to the published one. All axes are "
         "logarithmic."
     )
-    return figure, title, caption
+    return saved(f"claims_{slug(device)}", figure, title, caption)
 
 
 class _Marks(NamedTuple):
@@ -145,29 +138,24 @@ def _panel(axes: Axes, heading: str, rows: Sequence[Finding], evidence: Evidence
     )
     for (paper, colour), of in marks.items():
         axes.plot(*_split(of.intervals), "-|", color=colour, linewidth=1.6, markersize=6, zorder=3)
-        mark = hollow(paper, colour)
-        mark.set_data(*_split(of.published))
-        axes.add_line(mark)
+        printed = hollow(paper, colour)
+        printed.set_data(*_split(of.published))
+        axes.add_line(printed)
         axes.plot(*_split(of.measured), "o", color=colour, markersize=5.5, zorder=5)
     expected = [(ratio, at) for at, one in enumerate(rows) if (ratio := macs_ratio(evidence, one))]
     if expected:
         axes.plot(*_split(expected), "|", color="black", markersize=10, zorder=4)
     values += [ratio for ratio, _ in expected]
-    axes.set_xscale("log")
     least, most = min(values) / 1.12, max(values) * 1.12
-    axes.set_xlim(least, most)
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if least <= tick <= most]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_axis(axes, "x", least, most, places=TICKS)
     if least < 1 < most:
         axes.axvline(1, color="#666666", linewidth=0.8, linestyle=":", zorder=2)
     axes.set_yticks(range(len(rows)), [_label(one) for one in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_title(f"{heading} (ratio, log)", loc="left", fontsize=9, weight="bold")
+    axes.grid(axis="x", color="#eeeeee")
+    axes.set_title(f"{heading} (ratio, log)", weight="bold")
 
 
 def _label(finding: Finding) -> str:

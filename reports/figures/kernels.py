@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from bench.analysis.rooflines.kernels import floor_s
 from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import Size, height_width, size_text
 from bench.records.kernels import KernelCase, OperatorComparison
 from bench.tables.numbers import percent
-from reports.figures.learning_curves import ticks
-from reports.figures.plots import STYLE, Drawing, lay_out, legend, new_figure, saved
+from reports.figures.plots import Drawing, lay_out, legend, log_axis, mark, new_figure, saved, styled
 from reports.naming import slug
 
 COLUMNS = 5  # maximum panels in a row
@@ -40,6 +37,7 @@ def setting(one: OperatorComparison) -> Setting:
     return environment.device, environment.torch, case.model, case.res, case.batch, case.precision
 
 
+@styled
 def draw(found: Sequence[OperatorComparison], peaks: Peaks | None) -> Drawing:
     """Draw the comparisons of one setting, a panel for each operation, with floors of known peaks."""
     panels: dict[str, list[OperatorComparison]] = {}
@@ -48,31 +46,30 @@ def draw(found: Sequence[OperatorComparison], peaks: Peaks | None) -> Drawing:
     device, torch, model, res, batch, precision = setting(found[0])
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(max(5.0, 0.7 + 2.5 * columns), 0.9 + 3.0 * rows)
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, (name, of) in zip(grid.flat, panels.items(), strict=False):
-            _panel(axes, name, of, peaks)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for row in grid:
-            row[0].set_ylabel("ms of one call (log)")
-        has_floors = any(floor_s(one.case, peaks) is not None for one in found)
-        title = f"Kernels of {model}, {size_text(res)} px, batch {batch}, {precision}: {device}"
-        handles = _legend(found, has_floors=has_floors)
-        below = legend(figure, handles, 7)
-        lay_out(figure, title, left=0.65, bottom=0.55 + below, across=0.5, down=0.85)
-        shares = (
-            "The bar is the floor: the larger of least bytes at the copy ceiling and FLOPs at the ceiling of "
-            "the arithmetic. The percentage is the floor / the time of the fastest; above 100 % caches serve "
-            "what the floor reads from memory, or an implementation skips zeros around the image. "
-        )
-        caption = (
-            f"Measured: median visit of each implementation, torch {torch}; lower is faster. Below each "
-            f"place: channels, side of the image. {shares if has_floors else ''}"
-        ).strip()
-        words = (model, size_text(res), "px", batch, precision, device, torch)
-        return saved(f"kernels_{slug(*words)}", figure, title, caption)
+    figure = new_figure(max(5.0, 0.7 + 2.5 * columns), 0.9 + 3.0 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (name, of) in zip(grid.flat, panels.items(), strict=False):
+        _panel(axes, name, of, peaks)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for row in grid:
+        row[0].set_ylabel("ms of one call (log)")
+    has_floors = any(floor_s(one.case, peaks) is not None for one in found)
+    title = f"Kernels of {model}, {size_text(res)} px, batch {batch}, {precision}: {device}"
+    handles = _legend(found, has_floors=has_floors)
+    below = legend(figure, handles, 7)
+    lay_out(figure, title, left=0.65, bottom=0.55 + below, across=0.5, down=0.85)
+    shares = (
+        "The bar is the floor: the larger of least bytes at the copy ceiling and FLOPs at the ceiling of "
+        "the arithmetic. The percentage is the floor / the time of the fastest; above 100 % caches serve "
+        "what the floor reads from memory, or an implementation skips zeros around the image. "
+    )
+    caption = (
+        f"Measured: median visit of each implementation, torch {torch}; lower is faster. Below each "
+        f"place: channels, side of the image. {shares if has_floors else ''}"
+    ).strip()
+    words = (model, size_text(res), "px", batch, precision, device, torch)
+    return saved(f"kernels_{slug(*words)}", figure, title, caption)
 
 
 def _panel(axes: Axes, name: str, of: Sequence[OperatorComparison], peaks: Peaks | None) -> None:
@@ -91,17 +88,11 @@ def _panel(axes: Axes, name: str, of: Sequence[OperatorComparison], peaks: Peaks
             reached.append(1e3 * floor)
             label += f"\n{percent(1e3 * floor / min(times.values()))} %"
         labels.append(label)
-    low, high = min(reached) / 1.25, max(reached) * 1.25
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    places = ticks(low, high)
-    axes.set_yticks(places, [f"{tick:g}" for tick in places])
-    axes.yaxis.set_minor_locator(NullLocator())
+    log_axis(axes, "y", min(reached) / 1.25, max(reached) * 1.25)
     axes.set_xticks(range(len(of)), labels, fontsize=7.5)
     axes.set_xlim(-0.6, len(of) - 0.4)
-    axes.set_title(name, loc="left", fontsize=9, weight="bold")
-    axes.grid(axis="y", color="#e2e2e2", linewidth=0.6)
-    axes.set_axisbelow(True)
+    axes.set_title(name, weight="bold")
+    axes.grid(axis="y", color="#e2e2e2")
 
 
 def _label(case: KernelCase) -> str:
@@ -113,7 +104,7 @@ def _legend(found: Sequence[OperatorComparison], *, has_floors: bool) -> list[Li
     drawn = dict.fromkeys(arm for one in found for arm in one.arms)
     marks = {name: MARKS.get(name, OTHER_MARK) for name in (*MARKS, *drawn) if name in drawn}
     handles = [
-        Line2D([], [], linestyle="", color=colour, marker=marker, markeredgecolor="white", label=name)
+        mark(name, color=colour, marker=marker, markeredgecolor="white")
         for name, (colour, marker) in marks.items()
     ]
     floor = Line2D([], [], color="black", linewidth=1.6, label="floor (computed)")

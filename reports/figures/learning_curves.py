@@ -1,19 +1,16 @@
 """The plots of the report's section on training convergence."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from bench.analysis.learning import learning_curves
 from bench.analysis.learning.learning_curves import Axis, TrainingStudy
 from reports import objectives
-from reports.figures.plots import STYLE, Drawing, colour_of, lay_out, legend, new_figure, saved
+from reports.figures.plots import Drawing, colour_of, lay_out, legend, log_axis, new_figure, saved, styled
 from reports.naming import size
 
 DASHES = ("-", "--", ":", "-.")
@@ -24,26 +21,6 @@ PANELS: dict[Axis, str] = {
     "joules": "joules of the device",
 }
 Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> model -> (step, FID)
-
-
-def draw(study: TrainingStudy, name: str) -> Drawing:
-    """Draw the validation losses of a study."""
-    with matplotlib.rc_context(STYLE):
-        return saved(f"convergence_{name}_loss", *losses(study))
-
-
-def draw_published(published: Lines) -> Drawing:
-    """Draw the FID by step that the papers print."""
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(5.4, 4.6)
-        _published(figure.add_subplot(), published)
-        lay_out(figure, left=0.55, right=0.2, top=0.3)
-        title = "Published FID by step and size"
-        caption = (
-            "FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
-            "matching, dashed) and DiCo Table 7 print it."
-        )
-        return saved("published_fid_by_step", figure, title, caption)
 
 
 def _dashes(study: TrainingStudy) -> dict[str, str]:
@@ -58,11 +35,7 @@ def _dashes(study: TrainingStudy) -> dict[str, str]:
 
 def _seeds(study: TrainingStudy) -> str:
     counts = sorted({len(study.runs_of(model)) for model in study.models})
-    return (
-        f"{counts[0]} seed{'s' if counts[-1] > 1 else ''}"
-        if len(counts) == 1
-        else f"{counts[0]} to {counts[-1]} seeds"
-    )
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + " seed" + "s" * (counts[-1] > 1)
 
 
 def _curves(axes: Axes, study: TrainingStudy, axis: Axis) -> None:
@@ -80,39 +53,16 @@ def _curves(axes: Axes, study: TrainingStudy, axis: Axis) -> None:
         axes.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
         positions += at
         reached += lows + highs
-    _logarithmic(axes, "x", positions)
-    _logarithmic(axes, "y", reached)
-    _grid(axes)
+    log_axis(axes, "x", *_with_room(positions), written)
+    log_axis(axes, "y", *_with_room(reached), written)
+    axes.grid(color="#dddddd")
 
 
-def _grid(axes: Axes) -> None:
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _logarithmic(
-    axes: Axes, which: Literal["x", "y"], values: Sequence[float], label: Callable[[float], str] | None = None
-) -> None:
-    """Make an axis logarithmic with round numbers as ticks, formatted by `written` or label."""
+def _with_room(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of a logarithmic axis."""
     low, high = min(values), max(values)
     room = (high / low) ** 0.05 if high > low else 1.1
-    along = axes.xaxis if which == "x" else axes.yaxis
-    axes.set(**{f"{which}scale": "log", f"{which}lim": (low / room, high * room)})
-    places = ticks(low / room, high * room)
-    along.set_ticks(places, [(label or written)(place) for place in places])
-    along.set_minor_locator(NullLocator())
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range: the coarsest series with at least four, or at least three."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        found = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
-        if len(found) >= 4:
-            return found
-    spacing = 10.0 ** math.floor(math.log10(high - low))
-    spacing *= next(m for m in (1, 0.5, 0.2, 0.1) if (high - low) / (m * spacing) >= 3)
-    return [i * spacing for i in range(math.ceil(low / spacing), math.floor(high / spacing) + 1)]
+    return low / room, high * room
 
 
 def written(value: float) -> str:
@@ -123,7 +73,8 @@ def written(value: float) -> str:
     return f"{value:.6g}"
 
 
-def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
+@styled
+def draw(study: TrainingStudy, name: str) -> Drawing:
     """Draw the validation loss against steps, training FLOPs and, where measured, seconds and joules."""
     axes_of = [axis for axis in PANELS if axis in study.axes]
     recipe = study.setting.recipe
@@ -144,10 +95,14 @@ def losses(study: TrainingStudy) -> tuple[Figure, str, str]:
         f"Line: mean of {_seeds(study)}; band: from the lowest to the highest seed. Trained weights, "
         f"measured on {study.setting.device}. Step 0 is not on a logarithmic axis."
     )
-    return figure, title, caption
+    return saved(f"convergence_{name}_loss", figure, title, caption)
 
 
-def _published(axes: Axes, published: Lines) -> None:
+@styled
+def draw_published(published: Lines) -> Drawing:
+    """Draw the FID by step that the papers print."""
+    figure = new_figure(5.4, 4.6)
+    axes = figure.add_subplot()
     handles = []
     for table, lines in published.items():
         flow = "flow" in table
@@ -169,12 +124,18 @@ def _published(axes: Axes, published: Lines) -> None:
             letters, (400, middle), xytext=(5, 0), textcoords="offset points", fontsize=8, va="center"
         )
     axes.set_yscale("log")
-    axes.set_yticks([10, 15, 20, 30, 50, 70, 100], ["10", "15", "20", "30", "50", "70", "100"])
-    axes.yaxis.set_minor_locator(NullLocator())
+    log_axis(axes, "y", *axes.get_ylim(), places=[10, 15, 20, 30, 50, 70, 100])
     axes.set_xticks([100, 200, 300, 400], ["100K", "200K", "300K", "400K"])
     axes.set_xlim(35, 440)
     axes.set_xlabel("steps", fontsize=8)
     axes.set_ylabel("FID (log)")
-    axes.set_title("Published FID by step and size", loc="left", fontsize=9, weight="bold")
-    axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper right")
-    _grid(axes)
+    title = "Published FID by step and size"
+    axes.set_title(title, weight="bold")
+    axes.legend(handles=handles, loc="upper right")
+    axes.grid(color="#dddddd")
+    lay_out(figure, left=0.55, right=0.2, top=0.3)
+    caption = (
+        "FID on ImageNet at 256 px without guidance, as FCDM Table 8 (diffusion), FCDM Table 9 (flow "
+        "matching, dashed) and DiCo Table 7 print it."
+    )
+    return saved("published_fid_by_step", figure, title, caption)

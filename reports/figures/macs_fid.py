@@ -2,29 +2,20 @@
 
 from dataclasses import dataclass
 
-import matplotlib
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
 from baselines import load
 from reports.figures.plots import (
-    OTHER,
-    STYLE,
     Drawing,
     colour_of,
-    dot,
     label_points,
     lay_out,
+    log_axis,
+    mark,
     new_figure,
     saved,
+    styled,
 )
-from reports.naming import COLOURS, family, order
+from reports.naming import COLOURS, OTHER, family, order
 from reports.selection import Evidence
-
-
-def draw(evidence: Evidence) -> Drawing:
-    with matplotlib.rc_context(STYLE):
-        return saved("macs_fid", *macs_against_fid(evidence))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +27,14 @@ class _Point:
     params: int | None
 
 
-def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
+@styled
+def draw(evidence: Evidence) -> Drawing:
     """Plot FCDM Table 3's rows at 400K steps: work on x, published FID on y, parameters as area."""
     points = _points(evidence)
+    drawn = {family(point.model) for point in points}
     figure = new_figure(8.4, 6.0)
     axes = figure.add_subplot()
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for name in sorted({family(point.model) for point in points}):
+    for name in sorted(drawn):
         line = sorted((point.gmacs, point.fid) for point in points if family(point.model) == name)
         axes.plot(*zip(*line, strict=True), color=COLOURS.get(name, OTHER), linewidth=1, alpha=0.35, zorder=1)
     for point in points:
@@ -59,34 +50,29 @@ def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
             marker="o" if point.params else "D",
             zorder=2,
         )
-    axes.set_xlim(2, 330)
-    axes.set_ylim(9, 80)
-    axes.set_xticks([2, 5, 10, 20, 50, 100, 200], ["2", "5", "10", "20", "50", "100", "200"])
-    axes.set_yticks([10, 15, 20, 30, 40, 50, 60, 70], ["10", "15", "20", "30", "40", "50", "60", "70"])
-    axes.minorticks_off()
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    log_axis(axes, "x", 2, 330, places=[2, 5, 10, 20, 50, 100, 200])
+    log_axis(axes, "y", 9, 80, places=[10, 15, 20, 30, 40, 50, 60, 70])
+    axes.grid(color="#dddddd")
     axes.set_xlabel(
         "GMACs of one forward pass, 256 px, one image (log; filled: counted here, hollow: published)"
     )
     axes.set_ylabel("FID after 400K steps, published (log; lower is better)")
     title = "GMACs against published FID: 256 px, 400K steps, no guidance"
-    axes.set_title(title, loc="left", weight="bold")
+    axes.set_title(title, weight="bold", fontsize="large")
+    handles = [
+        mark(name, marker="o", color=colour, markersize=8.0)
+        for name, colour in COLOURS.items()
+        if name in drawn
+    ]
+    handles += [
+        mark(f"{m} M params", marker="o", color="#bbbbbb", markersize=_area(m * 1_000_000) ** 0.5)
+        for m in (30, 130, 700)
+    ]
+    if any(point.params is None for point in points):
+        unknown = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": OTHER}
+        handles.append(mark("params not known", **unknown))
     axes.legend(
-        handles=[
-            *(
-                dot(colour, name, 8.0)
-                for name, colour in COLOURS.items()
-                if any(family(p.model) == name for p in points)
-            ),
-            *(dot("#bbbbbb", f"{m} M params", _area(m * 1_000_000) ** 0.5) for m in (30, 130, 700)),
-            *([_diamond()] if any(p.params is None for p in points) else []),
-        ],
-        loc="lower left",
-        frameon=False,
-        ncols=2,
-        labelspacing=1.1,
-        columnspacing=2.0,
+        handles=handles, loc="lower left", ncols=2, labelspacing=1.1, columnspacing=2.0, fontsize="medium"
     )
     lay_out(figure, left=0.62, top=0.32)
     label_points(figure, axes, [(p.model, p.gmacs, p.fid, _area(p.params)) for p in points])
@@ -97,7 +83,7 @@ def macs_against_fid(evidence: Evidence) -> tuple[Figure, str, str]:
         "Bubble area: parameters, counted here or on the released code; a diamond where neither has them. "
         "FCDM-XL's FID is with EQ-VAE, which the others do not use; with SD-VAE it is 11.57 (FCDM Table 11)."
     )
-    return figure, title, caption
+    return saved("macs_fid", figure, title, caption)
 
 
 def _points(evidence: Evidence) -> list[_Point]:
@@ -117,10 +103,3 @@ def _points(evidence: Evidence) -> list[_Point]:
 def _area(params: int | None) -> float:
     """Area of a bubble in square points; small and fixed if the parameters are unknown."""
     return 36.0 if params is None else params / 1e6 * 0.9
-
-
-def _diamond() -> Line2D:
-    return Line2D(
-        [], [], linestyle="", marker="D", markersize=6, markerfacecolor="white", markeredgecolor=OTHER,
-        label="params not known",
-    )  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -17,15 +18,14 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from baselines import load
 from bench.tables.text import plain
 from models.registry import family_place
 from reports.markdown import Picture
-from reports.naming import COLOURS as COLOURS
-from reports.naming import OTHER as OTHER
-from reports.naming import family
+from reports.naming import COLOURS, OTHER, family
 
 MOST = 2  # maximum figures of a section that has one for each device, setting or study
 
@@ -40,7 +40,14 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titley": 1.0,  # else every drawing measures the axes to find a place for the title
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.0,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
 }
+styled = matplotlib.rc_context(STYLE)  # decorates functions that draw and save a figure
 PAPER_MARKS = (("s", 5), ("D", 8), ("^", 7), ("v", 7))  # marker and size; overlapping markers stay visible
 DOT = 40.0  # cost of a dot under a name, in square pixels of overlap
 # places of a name: the side of its point and the gap in points, the preferred ones first
@@ -85,8 +92,9 @@ def colour_of(model: str) -> str:
     return COLOURS.get(family(model), OTHER)
 
 
-def dot(colour: str, label: str, width: float) -> Line2D:
-    return Line2D([], [], linestyle="", marker="o", color=colour, markersize=width, label=label)
+def mark(label: str, **style: Any) -> Line2D:  # noqa: ANN401 - matplotlib's own options
+    """A mark of a legend."""
+    return Line2D([], [], linestyle="", label=label, **style)
 
 
 @cache
@@ -99,9 +107,9 @@ def hollow(paper: str, colour: str) -> Line2D:
     """The hollow mark of published numbers."""
     place = papers().index(paper)
     marker, width = PAPER_MARKS[place % len(PAPER_MARKS)]
-    return Line2D(
-        [], [], linestyle="", marker=marker, markerfacecolor="white", markeredgecolor=colour,
-        markersize=width, label=f"published by {paper}", zorder=2 + (place == 0),
+    return mark(
+        f"published by {paper}", marker=marker, markerfacecolor="white", markeredgecolor=colour,
+        markersize=width, zorder=2 + (place == 0),
     )  # fmt: skip
 
 
@@ -219,5 +227,33 @@ def width_of(texts: Iterable[str], points: float) -> float:
 
 def legend(figure: Figure, handles: Sequence[Artist], columns: int) -> float:
     """Draw the legend of all panels below them; its height in inches."""
-    figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="lower center", ncols=columns)
     return 0.18 * math.ceil(len(handles) / columns) + 0.08
+
+
+def log_axis(
+    axes: Axes,
+    which: Literal["x", "y"],
+    low: float,
+    high: float,
+    text: Callable[[float], str] = "{:g}".format,
+    places: Sequence[float] = (),
+) -> None:
+    """Make an axis logarithmic, from `low` to `high`, with round numbers as ticks or those of `places`."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    shown = [place for place in places if low <= place <= high] or ticks(low, high)
+    axis.set_ticks(shown, [text(place) for place in shown])
+    axis.set_minor_locator(NullLocator())
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers within a range: the coarsest series with at least four, or at least three."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        found = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
+        if len(found) >= 4:
+            return found
+    spacing = 10.0 ** math.floor(math.log10(high - low))
+    spacing *= next(m for m in (1, 0.5, 0.2, 0.1) if (high - low) / (m * spacing) >= 3)
+    return [i * spacing for i in range(math.ceil(low / spacing), math.floor(high / spacing) + 1)]

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from bench.analysis.speed.fairness import MeasuredRanks, Ranks, place
 from bench.analysis.speed.rank_changes import PublishedRanks
 from bench.analysis.speed.settings import Setting
-from reports.figures.plots import OTHER, STYLE, Drawing, lay_out, new_figure, saved
-from reports.naming import COLOURS, slug
+from reports.figures.plots import Drawing, lay_out, new_figure, saved, styled
+from reports.naming import COLOURS, OTHER, slug
 
 # by family, so that they differ in grey too; wide enough for a rank
 MARKS = "osDhp8"
@@ -22,18 +20,13 @@ PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  
 GAP = 0.45  # between the papers and the measured settings, in columns
 
 
+@styled
 def draw(
     base: Setting, measured: Sequence[MeasuredRanks], printed: Sequence[PublishedRanks], finding: str
 ) -> Drawing:
-    """Draw all rankings of one device, sizes in order, with what papers print at the left."""
-    with matplotlib.rc_context(STYLE):
-        return saved(f"fairness_{slug(base.device)}", *bumps(base, measured, printed, finding))
-
-
-def bumps(
-    base: Setting, measured: Sequence[MeasuredRanks], printed: Sequence[PublishedRanks], finding: str
-) -> tuple[Figure, str, str]:
-    """A panel for each size, a column for each setting, a line for each family."""
+    """Draw the rankings of one device: a panel for each size, a column for each setting, papers at the left,
+    a line for each family.
+    """
     sizes = list(dict.fromkeys(one.size for one in measured))
     settings = sorted({one.setting for one in measured}, key=lambda one: (one != base, one.place))
     families = sorted({name for one in measured for name in one.speeds}, key=place)
@@ -53,7 +46,7 @@ def bumps(
     for i, size in enumerate(sizes):
         axes = figure.add_subplot(grid[i])
         _panel(axes, columns[size], families, heights[i], len(papers))
-        axes.set_title(f"Size {size}", loc="left", fontsize=9, weight="bold")
+        axes.set_title(f"Size {size}", weight="bold")
         axes.set_xlim(-0.95, max(places.values()) + 0.95)
         axes.set_xticks(
             list(places.values()), labels if i == len(sizes) - 1 else [""] * len(labels), fontsize=8
@@ -66,7 +59,7 @@ def bumps(
         "contains 1). Hollow: printed by the paper, without intervals. The baseline is "
         f"{base.but_device}; other columns name what differs from it."
     )
-    return figure, title, caption
+    return saved(f"fairness_{slug(base.device)}", figure, title, caption)
 
 
 def _columns(
@@ -140,6 +133,7 @@ def _panel(
     axes.set_ylim(height - 0.4, -0.6)
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0)
+    axes.set_axisbelow("line")
     for spine in axes.spines.values():
         spine.set_visible(False)
 

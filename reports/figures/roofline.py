@@ -5,9 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -19,7 +17,7 @@ from bench.analysis.rooflines.roofline import Peaks
 from bench.records.base import size_text
 from bench.tables.numbers import significant
 from models.registry import size_place
-from reports.figures.plots import STYLE, Drawing, label_points, lay_out, legend, new_figure, saved
+from reports.figures.plots import Drawing, label_points, lay_out, legend, mark, new_figure, saved, styled
 from reports.naming import COLOURS, family, in_papers, order, size, sizes_of, slug
 
 NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
@@ -31,35 +29,35 @@ Style = tuple[str, str]  # colour and shape
 Place = tuple[float, float]  # FLOP/byte and FLOP/s
 
 
+@styled
 def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
     """Draw one device at the bytes of an eager pass, a panel for each precision."""
     precisions = [name for name in ("fp32", "tf32", "bf16", "fp16") if name in {p.precision for p in floors}]
     case = floors[0].case
-    with matplotlib.rc_context(STYLE):
-        styles = family_styles(chains(floors))
-        handles = _legend(floors, styles)
-        figure = new_figure(max(7.6, 0.6 + 4.4 * len(precisions)), 4.6 + 0.18 * math.ceil(len(handles) / 6))
-        grid = figure.subplots(1, len(precisions), squeeze=False)[0]
-        panels = [
-            Panel(axes=axes, floors=[one for one in floors if one.precision == precision], styles=styles)
-            for axes, precision in zip(grid, precisions, strict=True)
-        ]
-        for panel in panels:
-            panel.draw()
-        origin = "measured ceilings" if peaks.measured else "peaks as sold"
-        title = f"Roofline: {peaks.device}, {origin}; {case.size}"
-        lay_out(figure, title, left=0.65, bottom=0.5 + legend(figure, handles, 6), across=0.65)
-        for panel in panels:
-            panel.label(figure)
-        measured = "Diamonds are measured. " if any(one.measured for one in floors) else ""
-        caption = (
-            "Computed: the FLOPs of a pass over its floor, at the bytes of an eager pass; those under ideal "
-            "fusion are in the table of floors. A pass lies below the roof where memory bounds some of its "
-            f"operators and arithmetic others. {measured}A line joins the sizes of one family; every panel "
-            f"has its own axes. {missing}{peaks.device}: {peaks.source}."
-        )
-        name = f"roofline_{slug(peaks.device, size_text(case.res), 'px', case.batch)}"
-        return saved(name, figure, title, caption)
+    styles = family_styles(chains(floors))
+    handles = _legend(floors, styles)
+    figure = new_figure(max(7.6, 0.6 + 4.4 * len(precisions)), 4.6 + 0.18 * math.ceil(len(handles) / 6))
+    grid = figure.subplots(1, len(precisions), squeeze=False)[0]
+    panels = [
+        Panel(axes=axes, floors=[one for one in floors if one.precision == precision], styles=styles)
+        for axes, precision in zip(grid, precisions, strict=True)
+    ]
+    for panel in panels:
+        panel.draw()
+    origin = "measured ceilings" if peaks.measured else "peaks as sold"
+    title = f"Roofline: {peaks.device}, {origin}; {case.size}"
+    lay_out(figure, title, left=0.65, bottom=0.5 + legend(figure, handles, 6), across=0.65)
+    for panel in panels:
+        panel.label(figure)
+    measured = "Diamonds are measured. " if any(one.measured for one in floors) else ""
+    caption = (
+        "Computed: the FLOPs of a pass over its floor, at the bytes of an eager pass; those under ideal "
+        "fusion are in the table of floors. A pass lies below the roof where memory bounds some of its "
+        f"operators and arithmetic others. {measured}A line joins the sizes of one family; every panel "
+        f"has its own axes. {missing}{peaks.device}: {peaks.source}."
+    )
+    name = f"roofline_{slug(peaks.device, size_text(case.res), 'px', case.batch)}"
+    return saved(name, figure, title, caption)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +130,10 @@ class Panel:
         scale, unit = (1e12, "TFLOP/s") if flops_per_s >= 1e12 else (1e9, "GFLOP/s")
         number = f"{len(self.floors)} model{'s' if len(self.floors) > 1 else ''}"
         rates = f"{significant(flops_per_s / scale)} {unit}, {significant(bytes_per_s / 1e9)} GB/s"
-        axes.set_title(f"{self.floors[0].precision}: {number}; {rates}", loc="left", fontsize=8.5)
+        axes.set_title(f"{self.floors[0].precision}: {number}; {rates}", fontsize=8.5)
         _tick(axes.xaxis, *axes.get_xlim(), 1.0)
         _tick(axes.yaxis, *axes.get_ylim(), scale)
-        axes.grid(color="#e2e2e2", linewidth=0.6)
-        axes.set_axisbelow(True)
+        axes.grid(color="#e2e2e2")
         axes.set_xlabel("FLOP/byte of the whole pass, eager (log)")
         axes.set_ylabel(f"{unit} (log)")
 
@@ -195,9 +192,6 @@ def _tick(axis: Axis, low: float, high: float, unit: float) -> None:
 
 
 def _legend(floors: Sequence[PassFloor], styles: Mapping[str, Style]) -> list[Line2D]:
-    def mark(label: str, **style: Any) -> Line2D:  # noqa: ANN401 - matplotlib's own options
-        return Line2D([], [], linestyle="", label=label, **style)
-
     handles = [mark("floor (computed)", marker="o", color="#444444")]
     if any(one.measured for one in floors):
         handles.append(mark("measured", marker="D", color="#444444", markeredgecolor="black"))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from statistics import geometric_mean
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
@@ -25,7 +24,7 @@ from bench.stats import power_law
 from bench.stats.power_law import Exponent
 from bench.tables.render import render
 from reports.claims.timed import timings
-from reports.figures.plots import STYLE, Drawing, colour_of, fullest, lay_out, new_figure, saved
+from reports.figures.plots import Drawing, colour_of, fullest, lay_out, new_figure, saved, styled
 from reports.naming import order, slug
 
 PLACE = "scaling.md", 1
@@ -46,7 +45,7 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     if not studies:
         return "", []
     chosen, left_out = fullest(studies, lambda study: len(study.sizes), "studies")
-    drawings = {study.setting: _drawing(study) for study in chosen}
+    drawings = {study.setting: draw(study) for study in chosen}
     parts = ["## Resolution", _reading(), *left_out]
     for study in studies:
         parts += [
@@ -105,27 +104,29 @@ def _published_reading() -> str:
 # the plot
 
 
-def _drawing(study: Study) -> Drawing:
-    with matplotlib.rc_context(STYLE):
-        return saved(f"scaling_{slug(study.setting)}", *curves(study))
-
-
-def curves(study: Study) -> tuple[Figure, str, str]:
-    """Draw a panel for each cost: cost of one image against the side, log-log, with fitted lines."""
+def curves(study: Study) -> Figure:
+    """Plot the cost of one image against the side, log-log, with fitted lines: a panel for each cost."""
     shown = [cost for cost in COSTS if any(len(study.curve(m, cost).points) for m in study.models)]
     figure = new_figure(10.4, 4.4 * -(-len(shown) // 2))
     grid = figure.add_gridspec(-(-len(shown) // 2), min(2, len(shown)))
     for i, cost in enumerate(shown):
         _panel(figure.add_subplot(grid[i // 2, i % 2]), study, cost)
+    return figure
+
+
+@styled
+def draw(study: Study) -> Drawing:
+    figure = curves(study)
     title = f"Growth with resolution: {study.setting}"
     lay_out(figure, title, left=0.8, across=0.85, down=0.85)
-    memory = f", memory is {_memory_method(study)}" if "memory" in shown else ""
+    method = _memory_method(study)
+    memory = f", memory is {method}" if method else ""
     caption = (
         "Cost of one image against the side in pixels, log-log. Lines: fitted powers side^e, with the 95 % "
         "interval of e in brackets, and the lowest and highest exponent from size to size in parentheses. "
         f"Whiskers: 95 % interval of the time. MACs and bytes are counted{memory}.{_batches(study)}"
     )
-    return figure, title, caption
+    return saved(f"scaling_{slug(study.setting)}", figure, title, caption)
 
 
 def _batches(study: Study) -> str:
@@ -180,14 +181,13 @@ def _panel(axes: Axes, study: Study, cost: str) -> None:
     axes.minorticks_off()
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    axes.grid(color="#dddddd")
     axes.set_xlabel("side, px (log)")
     axes.set_ylabel(f"{unit} (log)")
     if cost == "memory":
         title += f", {_memory_method(study)}"
-    axes.set_title(title, loc="left", fontsize=9, weight="bold")
-    axes.legend(loc="upper left", frameon=False, fontsize=7.5, handletextpad=0.3, labelspacing=0.35)
+    axes.set_title(title, weight="bold")
+    axes.legend(loc="upper left", fontsize=7.5, handletextpad=0.3, labelspacing=0.35)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
 

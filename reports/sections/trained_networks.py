@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TypeVar
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,9 +12,9 @@ from bench.records.base import Record
 from bench.records.probes import BANDS, CHANNELS, DEAD, SPECTRA, ChannelScores, Level, Probe, Spectrum, layers
 from bench.store.codec import newest
 from reports import objectives
-from reports.figures.plots import OTHER, STYLE, Drawing, colour_of, lay_out, legend, new_figure, saved
+from reports.figures.plots import Drawing, colour_of, lay_out, legend, new_figure, saved, styled
 from reports.markdown import stamp, table
-from reports.naming import order
+from reports.naming import OTHER, order
 
 PLACE = "training.md", 4
 A = TypeVar("A", Spectrum, ChannelScores)
@@ -35,15 +34,12 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     scores = _groups([record for record in records if isinstance(record, ChannelScores)])
     parts: list[str] = []
     drawings: list[Drawing] = []
-    with matplotlib.rc_context(STYLE):
-        for number, (group, about) in enumerate(zip(spectra, _names(spectra), strict=True), start=1):
-            drawing = saved(f"spectrum_{number}", *_spectrum_figure(group, about))
-            parts += _spectrum_text(group, about, drawing)
-            drawings.append(drawing)
-        for number, (scored, about) in enumerate(zip(scores, _names(scores), strict=True), start=1):
-            drawing = saved(f"channels_{number}", *_channels_figure(scored, about))
-            parts += _channels_text(scored, about, drawing)
-            drawings.append(drawing)
+    for number, (group, about) in enumerate(zip(spectra, _names(spectra), strict=True), start=1):
+        drawings.append(_spectrum_figure(f"spectrum_{number}", group, about))
+        parts += _spectrum_text(group, about, drawings[-1])
+    for number, (scored, about) in enumerate(zip(scores, _names(scores), strict=True), start=1):
+        drawings.append(_channels_figure(f"channels_{number}", scored, about))
+        parts += _channels_text(scored, about, drawings[-1])
     return ("\n\n".join(["## Inside trained networks", *parts]) if parts else ""), drawings
 
 
@@ -116,7 +112,8 @@ def _legend(figure: Figure, axes: Axes) -> float:
 # spectra
 
 
-def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str, str]:
+@styled
+def _spectrum_figure(file: str, group: Sequence[Spectrum], about: str) -> Drawing:
     """Plot power in each band against the level of noise: prediction above, its error below."""
     figure = new_figure(9.6, 5.8)
     rows = (("power of the predicted noise", "predicted"), ("power of its error", "error"))
@@ -128,12 +125,11 @@ def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str
                 axes.plot(one.case.probe.levels, _band(one, powers, band), label=label, **_line(group, at))
             if row == 0:
                 axes.axhline(1, color="#999999", linewidth=0.8, zorder=0)
-                axes.set_title(f"{band}: {THIRDS[band]} cycle a pixel", loc="left", fontsize=9)
+                axes.set_title(f"{band}: {THIRDS[band]} cycle a pixel")
             else:
                 axes.set_yscale("log")
                 axes.set_xlabel(f"level of noise: {objectives.THOUSANDTHS[group[0].case.probe.objective]}")
-            axes.grid(color="#dddddd", linewidth=0.6)
-            axes.set_axisbelow(True)
+            axes.grid(color="#dddddd")
         panels[row][0].set_ylabel(what)
     title = f"Spectral energy of the predicted noise, by level of noise: {about}"
     below = _legend(figure, panels[0][0])
@@ -143,7 +139,7 @@ def _spectrum_figure(group: Sequence[Spectrum], about: str) -> tuple[Figure, str
         "line). Below the line a network predicts less noise of these frequencies than was added. The low "
         "band includes the mean, the high one the corners beyond half a cycle a pixel."
     )
-    return figure, title, caption
+    return saved(file, figure, title, caption)
 
 
 def _band(one: Spectrum, powers: str, band: str) -> list[float]:
@@ -175,7 +171,8 @@ def _levels(group: Sequence[Spectrum]) -> list[Level]:
 # channels
 
 
-def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure, str, str]:
+@styled
+def _channels_figure(file: str, group: Sequence[ChannelScores], about: str) -> Drawing:
     """Plot all sorted scores relative to their layer's mean, and the effective channels of each layer."""
     figure = new_figure(9.6, 4.2)
     ranked, used = figure.subplots(1, 2)
@@ -199,8 +196,7 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
     used.set_ylim(0, 100)
     used.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (ranked, used):
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
+        axes.grid(color="#dddddd")
     title = f"Use of hidden channels: {about}"
     lay_out(figure, title, left=0.75, top=0.4, bottom=0.5 + _legend(figure, ranked), across=0.75)
     caption = (
@@ -208,7 +204,7 @@ def _channels_figure(group: Sequence[ChannelScores], about: str) -> tuple[Figure
         "input of the layer that contracts the hidden channels. Lower scores are drawn at "
         f"{FLOOR:g} of the mean. Effective: number of equally used channels with the entropy of the scores."
     )
-    return figure, title, caption
+    return saved(file, figure, title, caption)
 
 
 def _relative(scores: Sequence[float]) -> list[float]:

@@ -394,7 +394,7 @@ def test_fitted_lines_cross_only_where_the_fits_do() -> None:
         "DiC-XL": lambda side: 1e-6 * 1000**0.1 * side**2,
     }
     (study,) = resolution.studies(made(costs, sizes=(256, 512)))
-    figure, _, _ = report.curves(study)
+    figure = report.curves(study)
     time, macs = figure.axes[:2]
     lines = [line for line in time.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
     first, second = [line for line in lines if list(line.get_xdata()) == [256, 512]]
@@ -407,7 +407,7 @@ def test_legend_shows_the_range_of_local_exponents() -> None:
     (study,) = resolution.studies(
         made({"FCDM-XL": lambda side: side + side**2 / 200}, sizes=(256, 512, 1024))
     )
-    figure, _, _ = report.curves(study)
+    figure = report.curves(study)
     legends = [axes.get_legend() for axes in figure.axes[:2]]
     time, macs = (legend.get_texts()[0].get_text() for legend in legends if legend is not None)
     assert re.fullmatch(r"FCDM-XL: e = 1\.7\d \[1\.\d\d, 1\.\d\d\] \(1\.64 to 1\.78\)", time)
