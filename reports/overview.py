@@ -1,6 +1,6 @@
 """The head of the report and the tables of all counts and all speeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from baselines import load
 from bench.analysis.speed.settings import Setting
@@ -9,10 +9,10 @@ from bench.records.counts import MacCount
 from reports.answers import QUESTIONS, Answer
 from reports.claims.timed import Timings, timings
 from reports.conditions import command, counted_line, per_image, setting_line
-from reports.figures.plots import Drawing
 from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
 from reports.naming import STATUSES, dit_of, order
 from reports.published import measured_ratio
+from reports.sections import Part, of_parts
 from reports.selection import OUR_RULES, Evidence, Timing, gather
 
 ANSWERS = 16  # maximum rows of the answers in report.md
@@ -136,10 +136,11 @@ def _headline(res: int, evidence: Evidence, known: Timings) -> str:
     return f"## Backbones at {res} px\n\n{' '.join(lines)}\n\n{markdown(columns, sources)}"
 
 
-def counts(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def counts(records: Sequence[Record]) -> Iterator[Part]:
     """Section: parameters and MACs of every model, one table for each resolution."""
     evidence = gather(records)
-    parts = ["## Counts of every model"]
+    yield "## Counts of every model"
     for res in sorted({c.case.res for c in evidence.counted}, key=_by_size):
         names = sorted({c.case.model for c in evidence.counted if c.case.res == res}, key=order)
         found = [count for name in names if (count := evidence.count(name, res, OUR_RULES))]
@@ -151,12 +152,11 @@ def counts(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
             "training step GMACs": [_of_step(count, count.train_macs) for count in found],
             "with checkpointing": [_of_step(count, count.train_macs_checkpointed) for count in found],
         }
-        line = f"**Counted here**: {counted_line(found, (), res)}"
-        table = markdown(columns, [[count] for count in found])
-        parts += [f"### {size_text(res)} px, one image", line, table]
+        yield f"### {size_text(res)} px, one image"
+        yield f"**Counted here**: {counted_line(found, (), res)}"
+        yield markdown(columns, [[count] for count in found])
     if not evidence.counted:
-        parts.append(f"Nothing is counted yet. {command(())}")
-    return "\n\n".join(parts), []
+        yield f"Nothing is counted yet. {command(())}"
 
 
 def _dates(timings: Sequence[Timing]) -> str:
@@ -170,13 +170,13 @@ def _of_step(count: MacCount, macs: int | None) -> str:
     return f"{'over ' * (count.has_more_passes and macs is not None)}{per_image(count, macs)}"
 
 
-def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def speeds(records: Sequence[Record]) -> Iterator[Part]:
     """Section: images/s of every model, one table for each setting, and the cases that failed."""
     evidence = gather(records)
-    if not evidence.timings:
-        return f"## Images per second\n\nNothing is measured yet. {command((), name='throughput')}", []
+    yield "## Images per second"
+    yield READING if evidence.timings else f"Nothing is measured yet. {command((), name='throughput')}"
     marks = setting_marks(evidence)
-    parts = ["## Images per second", READING]
     for setting, mark in marks.items():
         found = [t for t in evidence.by_setting[setting] if not isinstance(t.passes, Skipped)]
         sizes = sorted({t.case.res for t in found}, key=_by_size)
@@ -190,10 +190,8 @@ def speeds(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
             ]
         if found:
             sources = [[r for t in found if t.case.model == name for r in t.records] for name in names]
-            line = setting_line(setting, evidence)
-            parts += [f"### {mark}: {setting}", line, markdown(columns, sources)]
-    parts.append(_without_number(evidence, marks))
-    return "\n\n".join(filter(None, parts)), []
+            yield from (f"### {mark}: {setting}", setting_line(setting, evidence), markdown(columns, sources))
+    yield _without_number(evidence, marks)
 
 
 INTERLEAVED = (

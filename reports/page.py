@@ -1,6 +1,6 @@
 """The pages of the report; records in, files out. A section names its page and its place there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -15,12 +15,10 @@ from reports.figures.plots import Drawing
 from reports.html import page as html
 from reports.html.rows import of_predictions
 from reports.markdown import harmless, with_contents
-from reports.sections import notes, projection
+from reports.sections import Section, notes, projection
 from reports.selection import Evidence, gather, is_own_size
 
 REPORT = "report.md"
-# a section takes records in any order; its text is blank without records of its kind
-Section = Callable[[Sequence[Record]], tuple[str, list[Drawing]]]
 
 
 @dataclass(frozen=True)

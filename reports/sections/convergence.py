@@ -1,6 +1,6 @@
 """The report's section on training convergence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
@@ -15,10 +15,10 @@ from bench.tables.numbers import BLANK
 from bench.tables.table import Column, Table, fields
 from reports import objectives
 from reports.figures import learning_curves as figures
-from reports.figures.plots import Drawing, fullest
+from reports.figures.plots import fullest
 from reports.markdown import Columns, markdown, table
 from reports.naming import order, slug
-from reports.sections import published_convergence
+from reports.sections import Part, of_parts, published_convergence
 
 PLACE = "training.md", 2
 OBJECTIVES = {
@@ -36,38 +36,31 @@ AXIS_NAMES: dict[Axis, str] = {
 }
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section, empty without records of training. The newest record of a run counts."""
     found = studies(records)
     named = list(zip(found, names(found), strict=True))
     chosen, left_out = fullest(named, lambda one: _values(one[0]), "studies")
-    drawn = {name: figures.draw(study, name) for study, name in chosen}
     failed = learning_curves.all_failed(_ordered(records))
     if not found and not failed:
-        return "", []
+        return
+    yield from ("## Training convergence", _METHOD)
+    for study, name in named:
+        yield from about(study)
+        if (study, name) in chosen:
+            yield figures.draw(study, name)
+    if failed:
+        yield from (f"### {_FAILED.title}", table(_FAILED, failed))
+    yield from left_out
     published = figures.draw_published(published_convergence.curves())
-    pictures = [drawn[name].picture.markdown if name in drawn else "" for _, name in named]
-    heading = f"### {published.picture.title}"
-    parts = [text(found, pictures, failed), *left_out, heading, published.picture.markdown]
-    return "\n\n".join(parts), [*drawn.values(), published]
+    yield from (f"### {published.picture.title}", published)
 
 
 def _values(study: TrainingStudy) -> int:
     """The pixels or latents that all runs of a study were trained on."""
     recipe, sides = study.setting.recipe, height_width(study.setting.latent_size)
     return len(_runs(study)) * recipe.steps * recipe.batch * recipe.channels * sides[0] * sides[1]
-
-
-def text(
-    found: Sequence[TrainingStudy], pictures: Sequence[str], failed: Sequence[TrainingRun | Skipped] = ()
-) -> str:
-    """The markdown of studies with their pictures, and of settings in which every run failed."""
-    parts = ["## Training convergence", _METHOD]
-    for study, picture in zip(found, pictures, strict=True):
-        parts += [f"### {_title(study)}", *_study(study), picture]
-    if failed:
-        parts += ["### Configurations in which every run failed", table(_FAILED, failed)]
-    return "\n\n".join(filter(None, parts))
 
 
 def studies(records: Sequence[Record]) -> list[TrainingStudy]:
@@ -85,13 +78,11 @@ def _ordered(records: Sequence[Record]) -> list[TrainingRun | Skipped]:
 
 def names(found: Sequence[TrainingStudy]) -> list[str]:
     """File names of the studies; equal names are numbered."""
-    slugs = []
-    for study in found:
-        recipe = study.setting.recipe
-        slugs.append(slug(recipe.data, recipe.objective))
+    recipes = [study.setting.recipe for study in found]
+    slugs = [slug(recipe.data, recipe.objective) for recipe in recipes]
     return [
-        slug if slugs.count(slug) == 1 else f"{slug}-{slugs[: i + 1].count(slug)}"
-        for i, slug in enumerate(slugs)
+        name if slugs.count(name) == 1 else f"{name}-{slugs[: i + 1].count(name)}"
+        for i, name in enumerate(slugs)
     ]
 
 
@@ -106,26 +97,24 @@ _METHOD = (
 )
 
 
-def _title(study: TrainingStudy) -> str:
-    recipe = study.setting.recipe
+def about(study: TrainingStudy) -> Iterator[str]:
+    """The text of a study, without its picture."""
+    recipe, rows = study.setting.recipe, training_table.results_of(study)
     objective = objectives.NAMES[recipe.objective]
-    return f"{recipe.data}, {objective}, {recipe.steps:,} steps, {study.setting.precision}"
-
-
-def _study(study: TrainingStudy) -> list[str]:
-    rows = training_table.results_of(study)
-    parts = [_conditions(study), markdown(_recipe(study)), _failures(study), "#### Loss at the end"]
-    parts += [_verdicts(study), table(training_table.table(rows), rows), _uneven(study)]
+    yield f"### {recipe.data}, {objective}, {recipe.steps:,} steps, {study.setting.precision}"
+    yield from (_conditions(study), markdown(_recipe(study)), _failures(study), "#### Loss at the end")
+    yield from (_verdicts(study), table(training_table.table(rows), rows), _uneven(study))
     if study.others:
-        parts += [f"#### At equal cost, compared with {study.reference}", _about_differences(study)]
-        parts += [_by_axis(study, "at equal {}", partial(_difference, study))]
-        parts += [f"#### Speed-up to the loss of {study.reference}", _about_speed_ups(study)]
-        parts += [_speed_ups(study)]
+        yield from (f"#### At equal cost, compared with {study.reference}", _about_differences(study))
+        yield _by_axis(study, "at equal {}", partial(_difference, study))
+        yield from (f"#### Speed-up to the loss of {study.reference}", _about_speed_ups(study))
+        yield from _speed_ups(study)
         if all(loss_comparison.bin_differences(study, model) for model in study.others):
-            parts += ["#### By timestep", _about_bins(study), markdown(_bins(study))]
+            yield from ("#### By timestep", _about_bins(study), markdown(_bins(study)))
     if found := rankings.rankings(study):
-        parts += ["#### Rankings", _about_rankings(study, found), markdown(_rankings(found))]
-    return [*parts, "#### Comparison with the papers", *published_convergence.comparison(study)]
+        yield from ("#### Rankings", _about_rankings(study, found), markdown(_rankings(found)))
+    yield "#### Comparison with the papers"
+    yield from published_convergence.comparison(study)
 
 
 # the training runs
@@ -279,7 +268,7 @@ def _about_speed_ups(study: TrainingStudy) -> str:
     )
 
 
-def _speed_ups(study: TrainingStudy) -> str:
+def _speed_ups(study: TrainingStudy) -> Iterator[str]:
     def forwards(model: str, axis: Axis) -> str:
         return _speed_up(loss_comparison.speed_up(study, model, axis))
 
@@ -289,10 +278,9 @@ def _speed_ups(study: TrainingStudy) -> str:
             return BLANK
         return _speed_up(loss_comparison.speed_up(study, study.reference, axis, reference=model))
 
-    tables = [_by_axis(study, "times fewer {}", forwards)]
+    yield _by_axis(study, "times fewer {}", forwards)
     if any(backwards(model, axis) != BLANK for model in study.others for axis in _axes(study)):
-        tables += [_by_axis(study, "the reverse, {}", backwards)]
-    return "\n\n".join(tables)
+        yield _by_axis(study, "the reverse, {}", backwards)
 
 
 def _speed_up(found: SpeedUp | None) -> str:

@@ -1,6 +1,6 @@
 """The report's section on fairness: ranks of families by speed under every setting, and what changes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from bench.analysis.speed import fairness, rank_changes
@@ -12,17 +12,27 @@ from models.registry import size_place
 from reports.figures import ranks as figure
 from reports.figures.plots import MOST, Drawing
 from reports.markdown import BLANK, Columns, markdown, sentence
+from reports.sections import Part, of_parts
 
 PLACE = "speed.md", 1
 MARKS = 200  # maximum marks in a figure
 NAMED, LISTED = 6, 2  # maximum reversals that a sentence names, and settings of each
+READING = (
+    "Whether the order of two families of one size depends on the setting. Rank: 1 + the number of "
+    "families that are significantly faster (the 99 % interval of the ratio of speeds lies above 1). "
+    f"`2=`: tied with another family of the row. Ratios are *{INTERLEAVED}* (bench.versus, two "
+    f"processes or more), *{CHAINED}* (products of such ratios), or *{SEPARATE}*. *Published* rows rank "
+    "the printed throughputs; † is a number that is probably another paper's, so that the row mixes "
+    "devices."
+)
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty where no two families of a size were compared. Records may be in any order."""
     measured = sorted(fairness.rankings(records), key=_size)
     if not measured:
-        return "", []
+        return
     families: dict[str, set[str]] = {}  # by size
     for one in measured:
         families.setdefault(one.size, set()).update(one.speeds)
@@ -33,14 +43,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     ]
     by_device = _by_device(measured)
     bases = {device: rank_changes.baseline(of) for device, of in by_device.items()}
-    drawings = [_drawing(bases[device], of, printed) for device, of in [*by_device.items()][:MOST]]
-    parts = ["## Ranks by speed under every setting", _reading()]
-    parts.append("\n".join(f"- {line}" for line in answers(by_device, bases, printed)))
-    parts += [drawing.picture.markdown for drawing in drawings]
-    parts.append(
-        _table(measured, printed, bases, sorted(set().union(*families.values()), key=fairness.place))
-    )
-    return "\n\n".join(parts), drawings
+    yield from ("## Ranks by speed under every setting", READING)
+    yield "\n".join(f"- {line}" for line in answers(by_device, bases, printed))
+    for device, of in [*by_device.items()][:MOST]:
+        yield _drawing(bases[device], of, printed)
+    yield _table(measured, printed, bases, sorted(set().union(*families.values()), key=fairness.place))
 
 
 def _drawing(base: Setting, of: Sequence[MeasuredRanks], printed: Sequence[PublishedRanks]) -> Drawing:
@@ -65,17 +72,6 @@ def _by_device(measured: Sequence[MeasuredRanks]) -> dict[str, list[MeasuredRank
 
 def _size(one: Ranks) -> tuple[int, str]:
     return size_place(one.size), one.size
-
-
-def _reading() -> str:
-    return (
-        "Whether the order of two families of one size depends on the setting. Rank: 1 + the number of "
-        "families that are significantly faster (the 99 % interval of the ratio of speeds lies above 1). "
-        f"`2=`: tied with another family of the row. Ratios are *{INTERLEAVED}* (bench.versus, two "
-        f"processes or more), *{CHAINED}* (products of such ratios), or *{SEPARATE}*. *Published* rows rank "
-        "the printed throughputs; † is a number that is probably another paper's, so that the row mixes "
-        "devices."
-    )
 
 
 # the answer

@@ -1,24 +1,24 @@
 """The report's section on golden outputs: devices compared with the released code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.records.base import Record
 from bench.records.golden import REPRODUCED, TABLE, Golden, GoldenCase
-from reports.figures.plots import Drawing
 from reports.markdown import table
 from reports.naming import order
+from reports.sections import Part, of_parts
 from reports.selection import dated, latest
 
 PLACE = "speed.md", 6
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without golden records. The newest record of a case on a device counts."""
     rows = sorted(latest(record for record in records if isinstance(record.case, GoldenCase)), key=_order)
-    if not rows:
-        return "", []
-    return "\n\n".join(["## Golden outputs", _reading(rows), table(dated(TABLE), rows)]), []
+    if rows:
+        yield from ("## Golden outputs", _reading(rows), table(dated(TABLE), rows))
 
 
 def _order(record: Record) -> tuple[Any, ...]:

@@ -1,15 +1,15 @@
 """The report's section on kernels: implementations of an operation compared with each other and the floor."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.analysis.rooflines import kernels, roofline
 from bench.analysis.rooflines.kernels import NOT_HERE
 from bench.records.base import Record
 from bench.records.kernels import OperatorComparison
 from reports.figures import kernels as figure
-from reports.figures.plots import Drawing
 from reports.markdown import table
+from reports.sections import Part, of_parts
 
 PLACE = "speed.md", 4
 TEXT = (
@@ -26,11 +26,12 @@ TEXT = (
 )
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section from the newest records, in any order; empty without records of its kinds."""
     found = kernels.newest(records)
     if not found:
-        return "", []
+        return
     devices = dict.fromkeys(one.environment.device for one in found)
     peaks = {device: roofline.measured_peaks(records, device) for device in devices}
     lines = [line for one in found for line in kernels.lines(one, peaks[one.environment.device])]
@@ -45,12 +46,11 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
     groups: defaultdict[figure.Setting, list[OperatorComparison]] = defaultdict(list)
     for one in found:
         groups[figure.setting(one)].append(one)
-    drawings = [figure.draw(of, peaks[of[0].environment.device]) for of in groups.values()]
-    parts = [f"## {kernels.TABLE.title}", TEXT, *(drawing.picture.markdown for drawing in drawings)]
-    parts.append(table(kernels.TABLE, lines))
-    parts += ["Implementations that cannot run:", "\n".join(absent)] if absent else []
-    parts += [
-        "All of them in one pass of the model: medians times the calls of each size.",
-        table(kernels.sums_table(sums), sums),
-    ]
-    return "\n\n".join(parts), drawings
+    yield from (f"## {kernels.TABLE.title}", TEXT)
+    for of in groups.values():
+        yield figure.draw(of, peaks[of[0].environment.device])
+    yield table(kernels.TABLE, lines)
+    if absent:
+        yield from ("Implementations that cannot run:", "\n".join(absent))
+    yield "All of them in one pass of the model: medians times the calls of each size."
+    yield table(kernels.sums_table(sums), sums)

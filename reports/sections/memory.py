@@ -1,6 +1,6 @@
 """The report's section on memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.analysis.memory import memory_fit, memory_ratios
 from bench.analysis.memory.memory_fit import BatchLimit, Verdict
@@ -8,20 +8,25 @@ from bench.analysis.memory.memory_ratios import MeasuredPeak
 from bench.records.base import Record, size_text
 from bench.records.memory import TABLE, Memory, MemoryCase
 from bench.tables.render import render
-from reports.figures.plots import Drawing
 from reports.naming import order
+from reports.sections import Part, of_parts
 
 PLACE = "memory.md", 1
 DEVICES = ("RTX 4090", "A100 PCIe 40GB", "A100 SXM4 80GB", "H200 SXM5 141GB")  # for the largest batch
+LINES = (
+    "Peak of the passes = a + b x batch, by least squares. The largest batch is for a GPU's nominal "
+    f"size minus {memory_fit.RESERVE_BYTES / memory_fit.GIB:g} GiB for the driver and the CUDA context."
+)
 
 Setting = tuple[str, str, str, str, bool, str]  # model, work, res, precision, checkpointing, device
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without memory records. They may be in any order; the newest counts."""
     cases = newest(records)
     if not cases:
-        return "", []
+        return
     measured = memory_ratios.measured_peaks(cases)
     measured.sort(key=lambda peak: (peak.device, order(peak.case.model)))
     compared = [peak for peak in measured if peak.predicted or peak.case.device == "cpu"]
@@ -32,22 +37,18 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
         and (case := _case(record)).limit_bytes is None
         and case.batch.bit_count() == 1
     ]
-    parts = ["## Memory", _reading(cases), memory_ratios.errors_text(measured)]
+    yield from ("## Memory", _reading(cases), memory_ratios.errors_text(measured))
     if shown:
-        parts += ["### Peak memory, GiB", render(TABLE, shown, "md").strip()]
+        yield from ("### Peak memory, GiB", render(TABLE, shown, "md").strip())
     if compared:
-        title = f"### {memory_ratios.TABLE.title}"
-        parts += [title, _ratios_reading(compared), render(memory_ratios.TABLE, compared, "md").strip()]
+        yield from (f"### {memory_ratios.TABLE.title}", _ratios_reading(compared))
+        yield render(memory_ratios.TABLE, compared, "md").strip()
     if lines := _lines([record for record in cases if _case(record).device != "cpu"]):
         table = memory_fit.limits_by_device([memory_fit.device(name) for name in DEVICES])
-        parts += ["### Largest batch", _lines_reading(), render(table, lines, "md").strip()]
+        yield from ("### Largest batch", LINES, render(table, lines, "md").strip())
     if verdicts := memory_fit.verdicts(cases):
-        parts += [
-            f"### {memory_fit.CLAIMS_TABLE.title}",
-            _claims_reading(verdicts),
-            render(memory_fit.CLAIMS_TABLE, verdicts, "md").strip(),
-        ]
-    return "\n\n".join(parts), []
+        yield from (f"### {memory_fit.CLAIMS_TABLE.title}", _claims_reading(verdicts))
+        yield render(memory_fit.CLAIMS_TABLE, verdicts, "md").strip()
 
 
 def newest(records: Sequence[Record]) -> list[Record]:
@@ -100,13 +101,6 @@ def _ratios_reading(compared: Sequence[MeasuredPeak]) -> str:
             "process, with Python and torch."
         )
     return text
-
-
-def _lines_reading() -> str:
-    return (
-        "Peak of the passes = a + b x batch, by least squares. The largest batch is for a GPU's nominal "
-        f"size minus {memory_fit.RESERVE_BYTES / memory_fit.GIB:g} GiB for the driver and the CUDA context."
-    )
 
 
 def _lines(cases: Sequence[Record]) -> list[BatchLimit]:

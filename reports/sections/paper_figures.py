@@ -1,6 +1,6 @@
 """The papers' figures of numbers: where each is regenerated, FCDM's Figure 6 and DiCo's Figure 3."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from baselines import load
 from bench.analysis.costs import training_cost
@@ -11,28 +11,26 @@ from reports import overview
 from reports.conditions import per_image
 from reports.figures import paper_figures as figure
 from reports.figures.paper_figures import Pass, Training
-from reports.figures.plots import Drawing
 from reports.markdown import BLANK, Columns, images, markdown, of_rows
 from reports.naming import order
 from reports.published import SETTINGS
+from reports.sections import Part, of_parts
 from reports.selection import Evidence, Timing, gather
 
 PLACE = "paper-tables.md", 1
 DRAWN = 16  # maximum models of measured passes in a figure, the papers' first
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; without records only the published columns are filled."""
     evidence = gather(records)
-    trained, training = _trainings(evidence)
-    timed, runtime = _runtimes(evidence)
-    return "\n\n".join([f"## Figures\n\n{of_rows(load.rows('figures.csv'))}", trained, timed]), [
-        training,
-        runtime,
-    ]
+    yield from ("## Figures", of_rows(load.rows("figures.csv")))
+    yield from _trainings(evidence)
+    yield from _runtimes(evidence)
 
 
-def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
+def _trainings(evidence: Evidence) -> Iterator[Part]:
     """FCDM's Figure 6: the rows of its Table 4 with epochs and MACs."""
     printed = load.table("fcdm_table04").rows
     rows = [row for row in printed if row["train_epochs"].value and row["gflops"].value]
@@ -50,7 +48,6 @@ def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
         )
         for name, row, count, seen in zip(names, rows, counts, images_seen, strict=True)
     ]
-    drawing = figure.trainings(drawn)
     columns: Columns = {
         "model": names,
         "epochs, published": [one.epochs for one in drawn],
@@ -63,17 +60,17 @@ def _trainings(evidence: Evidence) -> tuple[str, Drawing]:
         "images/s, published": [row["throughput"].as_printed or BLANK for row in rows],
         "FID, published": [row["fid"].as_printed for row in rows],
     }
-    text = (
+    yield "## FCDM Figure 6: cost of a training and throughput"
+    yield (
         "The numbers of the figure from Table 4. A training is 3 x MACs of a forward pass x epochs x 5000 "
         "steps x batch 256, the papers' unit, in zetta; an epoch of other batches has as many images. For "
         "U-ViT, LDM and ADM that is our reading, as the figure prints no numbers."
     )
-    head = "## FCDM Figure 6: cost of a training and throughput"
-    sources: list[list[Record]] = [[count] if count else [] for count in counts]
-    return "\n\n".join([head, text, drawing.picture.markdown, markdown(columns, sources)]), drawing
+    yield figure.trainings(drawn)
+    yield markdown(columns, [[count] if count else [] for count in counts])
 
 
-def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
+def _runtimes(evidence: Evidence) -> Iterator[Part]:
     """DiCo's Figure 3: time of an image at 512 px, from the published throughput and from records."""
     table = load.table("dico_table02")
     rows = {load.backbone_name(row): row for row in table.rows if row["throughput"].value}
@@ -104,15 +101,13 @@ def _runtimes(evidence: Evidence) -> tuple[str, Drawing]:
     fids = {name: _lowest_fid(name) for name in names}
     columns["lowest FID, published"] = [fids[name].as_printed or BLANK for name in names]
     points = [(n, _milliseconds(rows[n]), fid) for n in rows if (fid := fids[n].value) is not None]
-    device, passes = _drawn(by_setting)
-    drawing = figure.runtimes(points, device, passes)
     text = (
         "Batch 64 on an A100, if the conditions of the paper's Table 1 hold. The FID is the lowest of DiCo "
         "Table 2, with guidance for systems without steps."
     )
     text += "".join(f" {marks[one]}: {one}." for one in by_setting)
-    head = "## DiCo Figure 3: time at 512 px"
-    return "\n\n".join([head, text, drawing.picture.markdown, markdown(columns, sources)]), drawing
+    yield from ("## DiCo Figure 3: time at 512 px", text)
+    yield from (figure.runtimes(points, *_drawn(by_setting)), markdown(columns, sources))
 
 
 def _drawn(by_setting: dict[Setting, list[Timing | None]]) -> tuple[str, dict[str, list[Pass]]]:

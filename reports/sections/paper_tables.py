@@ -1,6 +1,6 @@
 """The report's page of the papers' tables: published, counted, measured and predicted columns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from baselines import load
 from bench.analysis.projection.formula import why_not
@@ -11,9 +11,9 @@ from bench.records.base import Record
 from bench.tables.numbers import significant
 from reports import overview, published
 from reports.claims.timed import timings
-from reports.figures.plots import Drawing
 from reports.markdown import of_rows
 from reports.published import Compared, Predicted
+from reports.sections import Part, of_parts
 from reports.sections.projection import calibrated
 from reports.selection import gather
 
@@ -29,13 +29,14 @@ TABLES = {
 PRECISION = "torch-default"  # of the predicted column: what PyTorch does with fp32 by default
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; without records only the published columns are filled."""
     evidence = gather(records)
     marks = overview.setting_marks(evidence)
     predicted = predictions(records)
     where = f"{GPU}, batch {BATCH}, {PRECISION} (fp32 with TF32 in convolutions only)"
-    parts = [published.READING]
+    yield published.READING
     for name, res in TABLES.items():
         compared = Compared(
             table=load.table(name),
@@ -46,12 +47,9 @@ def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
             predicted=predicted,
             predicted_on=where,
         )
-        parts.append(published.section(compared))
-    parts += [
-        published.hidden_macs(evidence),
-        f"## Published only\n\n{of_rows(load.rows('published_only.csv'))}",
-    ]
-    return "\n\n".join(parts), []
+        yield published.section(compared)
+    yield published.hidden_macs(evidence)
+    yield from ("## Published only", of_rows(load.rows("published_only.csv")))
 
 
 def predictions(records: Sequence[Record]) -> Predicted:

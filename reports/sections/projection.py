@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.analysis.memory import memory_ratios
@@ -19,8 +19,9 @@ from bench.tables.numbers import BLANK, significant
 from bench.tables.render import render
 from bench.tables.table import Column, Table
 from models.registry import compared
-from reports.figures.plots import Drawing
+from reports.markdown import sentence
 from reports.naming import order
+from reports.sections import Part, of_parts
 from reports.selection import remembered
 
 PLACE = "predictions.md", 1
@@ -45,38 +46,28 @@ def calibrated(records: Sequence[Record]) -> tuple[PassCosts, Projector, Counter
     return costs, projector(seen), unused + lacking
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without the operator costs of a compared model."""
     costs, made, unused = calibrated(records)
     errors = memory_errors(records, costs)
     cases = _cases(costs, made, errors)
     if not cases:
-        return "", []
-    parts = [
-        "## Predicted for GPUs",
-        _reading(made, _memory_text(records, errors), cases),
-        *(
-            text
-            for gpu in GPUS
-            for text in (f"### Predicted: {gpu}", _table(TABLE, [case for case in cases if case.gpu == gpu]))
-        ),
-        "### Shares of the peaks",
-        _table(SHARES, made.calibrations["cuda"].shares),
-    ]
+        return
+    yield from ("## Predicted for GPUs", _reading(made, _memory_text(records, errors), cases))
+    for gpu in GPUS:
+        yield from (f"### Predicted: {gpu}", _table(TABLE, [case for case in cases if case.gpu == gpu]))
+    yield from ("### Shares of the peaks", _table(SHARES, made.calibrations["cuda"].shares))
     if priors := made.describe_priors():
-        parts.append(f"{_sentence(priors)}")
+        yield sentence(priors)
     if made.held_out:
-        parts += ["### Held-out passes", LEFT_OUT, _coverage(made), _table(HELD_OUT, made.held_out)]
+        yield from ("### Held-out passes", LEFT_OUT, _coverage(made), _table(HELD_OUT, made.held_out))
     if unused:
         reasons = "; ".join(f"{count} {reason}" for reason, count in unused.most_common())
-        parts.append(f"Measured passes that do not calibrate: {reasons}.")
+        yield f"Measured passes that do not calibrate: {reasons}."
     if judged := published.judge(made, costs, [published.GPU]):
-        parts += [
-            "### Published beside predicted",
-            f"{published.LIMIT}. {published.CAVEAT}.",
-            _table(PUBLISHED, judged),
-        ]
-    return "\n\n".join(parts), []
+        yield from ("### Published beside predicted", f"{published.LIMIT}. {published.CAVEAT}.")
+        yield _table(PUBLISHED, judged)
 
 
 def _table(table: Table[Any], rows: Sequence[Any]) -> str:
@@ -104,14 +95,10 @@ def _cases(costs: PassCosts, made: Projector, errors: MemoryErrors) -> list[Pass
     return found
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def _memory_text(records: Sequence[Record], errors: MemoryErrors) -> str:
     """What is known of the errors of predicted memory of inference, in sentences."""
     known = memory_ratios.known_errors(records, ["inference"])
-    return " ".join(map(_sentence, [errors.describe("inference"), *known]))
+    return " ".join(map(sentence, [errors.describe("inference"), *known]))
 
 
 def _reading(made: Projector, memory: str, cases: Sequence[PassPrediction]) -> str:
@@ -123,7 +110,7 @@ def _reading(made: Projector, memory: str, cases: Sequence[PassPrediction]) -> s
         "peak and bytes over a share of the bandwidth (baselines/gpus.csv, dense). *At most* are the rates "
         "at the full peaks: of an eager pass, which bounds the interval, and with ideal fusion. "
         f"torch-default is fp32 with TF32 in convolutions only. Basis: {made.describe()}. "
-        f"{_sentence(made.describe_coverage())} {memory} Work counted with "
+        f"{sentence(made.describe_coverage())} {memory} Work counted with "
         f"{stamps}, {max(e.date for e in environments)}."
     )
 

@@ -1,6 +1,6 @@
 """Training convergence compared with the papers: published FID by step, and rankings by it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from baselines import load
 from baselines.published import PublishedTable
@@ -52,29 +52,30 @@ def _curves(table: PublishedTable) -> Curves:
     return lines
 
 
-def comparison(study: TrainingStudy) -> list[str]:
+def comparison(study: TrainingStudy) -> Iterator[str]:
     """The correlation of a study's ranking with that by published FID."""
     published = fids(study)
     sizes = (
         "The Ti sizes are of this suite and not published; each stands for its family, with the FID of the "
         "family's S. "
     )
-    parts = [
+    yield (
         "Does the ranking of the short run predict the published ranking by FID after 400K steps (FCDM Table "
         "3: diffusion on ImageNet at 256 px, no guidance)? "
         + (sizes if any(size(model) == "Ti" for model in study.models) else "")
         + "The runs differ in data, length and in part in size or objective, and a loss is not a FID: this "
         "is an exploration, not a check."
-    ]
+    )
     rows = [("trained", rankings.correlation(study, published))]
     rows += [
         (f"EMA {decay}", rankings.correlation(study, published, ema=i))
         for i, decay in enumerate(study.setting.recipe.ema_decays)
     ]
     known = [(weights, found) for weights, found in rows if found is not None]
-    if not known:
-        return [*parts, f"No answer: {len(published)} of the models have a published FID, and 3 are needed."]
-    return [*parts, markdown(_correlations(known)), _conclusion(known[0][1])]
+    if known:
+        yield from (markdown(_correlations(known)), _conclusion(known[0][1]))
+    else:
+        yield f"No answer: {len(published)} of the models have a published FID, and 3 are needed."
 
 
 def _correlations(rows: Sequence[tuple[str, RankCorrelation]]) -> Columns:

@@ -1,6 +1,6 @@
 """The report's section on resolution: growth of costs, compared with published slow-downs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import geometric_mean
 from typing import Any
 
@@ -26,6 +26,7 @@ from bench.tables.render import render
 from reports.claims.timed import timings
 from reports.figures.plots import Drawing, colour_of, fullest, lay_out, new_figure, saved, styled
 from reports.naming import order, slug
+from reports.sections import Part, of_parts
 
 PLACE = "scaling.md", 1
 MIB = 2**20
@@ -39,46 +40,42 @@ MARKERS = "osD^v<>Pp*"
 OFFSET = 0.04  # horizontal offset between models at one size, in doublings of the side
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+READING = (
+    "All costs are of one image. The side is that of a square of as many pixels: cost ~ side^e; the "
+    "exponent in pixels is half of e. Every visit ran in a process of its own, in alternating order. "
+    "Intervals are 95 %, with the difference between visits. *By residuals* is the interval of noise "
+    "and misfit together; *misfit* is the largest distance of a size from the fitted power. MACs and "
+    "bytes are counted, bytes for an eager pass; memory of the passes excludes parameters, moments and "
+    "EMA and is **measured** or **predicted**. Where memory ran out the batch was halved; results over "
+    "several batches say so (batch 16 to 2)."
+)
+
+
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without timed cases of bench.scaling. Records may be in any order."""
     studies = [study for study in timings(records).studies if any(sized.timed for sized in study.sizes)]
     if not studies:
-        return "", []
+        return
     chosen, left_out = fullest(studies, lambda study: len(study.sizes), "studies")
-    drawings = {study.setting: draw(study) for study in chosen}
-    parts = ["## Resolution", _reading(), *left_out]
+    yield from ("## Resolution", READING, *left_out)
     for study in studies:
-        parts += [
-            f"### {study.setting}",
-            _conditions(study),
-            *([drawings[study.setting].picture.markdown] if study.setting in drawings else []),
-            *_table("sizes", sorted(size_rows(study), key=lambda r: (order(r.of.model), r.of.side))),
-            *_table("exponents", sorted(exponent_rows(study), key=lambda r: order(r.of.model))),
-        ]
+        yield from (f"### {study.setting}", _conditions(study))
+        if study in chosen:
+            yield draw(study)
+        yield from _table("sizes", sorted(size_rows(study), key=lambda r: (order(r.of.model), r.of.side)))
+        yield from _table("exponents", sorted(exponent_rows(study), key=lambda r: order(r.of.model)))
         growths = [row for row in slowdown_rows(study) if row.of.time]
         growths.sort(key=lambda row: (len(row.of.models), order(row.of.models[-1]), row.of.from_side))
         if growths:
-            parts += [*_table("claim", growths), _published_reading()]
-        parts += _table("crossovers", [row for row in crossing_rows(study) if row.of.cost == "time"])
-    return "\n\n".join(parts), [*drawings.values()]
+            yield from (*_table("claim", growths), _published_reading())
+        yield from _table("crossovers", [row for row in crossing_rows(study) if row.of.cost == "time"])
 
 
 def _table(name: str, rows: Sequence[Row[Any]]) -> list[str]:
     """The title and the table; nothing without rows."""
     table = IN_STUDY[name]
     return [f"**{table.title}**", render(table, rows, "md").strip()] if rows else []
-
-
-def _reading() -> str:
-    return (
-        "All costs are of one image. The side is that of a square of as many pixels: cost ~ side^e; the "
-        "exponent in pixels is half of e. Every visit ran in a process of its own, in alternating order. "
-        "Intervals are 95 %, with the difference between visits. *By residuals* is the interval of noise "
-        "and misfit together; *misfit* is the largest distance of a size from the fitted power. MACs and "
-        "bytes are counted, bytes for an eager pass; memory of the passes excludes parameters, moments and "
-        "EMA and is **measured** or **predicted**. Where memory ran out the batch was halved; results over "
-        "several batches say so (batch 16 to 2)."
-    )
 
 
 def _conditions(study: Study) -> str:

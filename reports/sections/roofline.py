@@ -1,7 +1,7 @@
 """The report's section on floors: ceilings of devices, floors of passes, rooflines, shares of operators."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from bench.analysis.rooflines import floors, roofline
@@ -13,9 +13,10 @@ from bench.records.counts import MacCount
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
 from reports.figures import roofline as roofline_figure
-from reports.figures.plots import Drawing, fullest
+from reports.figures.plots import fullest
 from reports.markdown import stamp, table
 from reports.naming import in_papers, order, size
+from reports.sections import Part, of_parts
 
 PLACE = "speed.md", 3
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
@@ -26,33 +27,33 @@ PREFERRED = ("XL", "H", "L", "B", "M", "S")  # sizes in order of preference
 Group = tuple[str, int, str]  # resolution in words, batch, precision of the tensors
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section and draw its figures; empty without operator costs of denoising passes."""
     costs = sorted(
         floors.newest_costs(records),
         key=lambda one: (order(one.case.model), size_text(one.case.res), one.case.batch, one.case.precision),
     )
     if not costs:
-        return "", []
+        return
     peaks = [*floors.measured_devices(records), *map(roofline.of_gpu, GPUS)]
     shown = {one.device: _shown(one, records) for one in peaks}
     profiles = _profiles(records)
     groups = _groups(costs, profiles)
-    parts = ["## Floors and rooflines", _reading(costs)]
+    yield from ("## Floors and rooflines", _reading(costs))
     if ceilings := roofline.highest_ceilings(one for one in records if isinstance(one, Ceiling)):
-        parts += ["### Ceilings", _CEILINGS, table(floors.CEILINGS, ceilings)]
+        yield from ("### Ceilings", _CEILINGS, table(floors.CEILINGS, ceilings))
     if listed := [one for of_device in shown.values() for one in _listed(of_device)]:
-        parts += ["### Floors", _about_floors(peaks), table(floors.PASSES, listed)]
+        yield from ("### Floors", _about_floors(peaks), table(floors.PASSES, listed))
     rows = _part_rows(groups, profiles, {one.device: one for one in reversed(peaks)})
-    parts += ["### Operators", _about_operators(rows), table(floors.PARTS, rows)]
+    yield from ("### Operators", _about_operators(rows), table(floors.PARTS, rows))
     drawn = [one for one in peaks if shown[one.device]]
     drawn = [one for one in drawn if any(of.measured for of in shown[one.device])] or drawn[:1]
     drawn, left_out = fullest(drawn, lambda one: len(shown[one.device]), "devices")
-    drawings = [
-        roofline_figure.draw(one, shown[one.device], _missing(shown[one.device], records)) for one in drawn
-    ]
-    parts += [*left_out, *(drawing.picture.markdown for drawing in drawings)]
-    return "\n\n".join(parts), drawings
+    yield from left_out
+    for one in drawn:
+        of_device = shown[one.device]
+        yield roofline_figure.draw(one, of_device, _missing(of_device, records))
 
 
 # selection

@@ -1,6 +1,6 @@
 """The report's section on samples: speed of sampling and of whole pictures, distances from real images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.records import pictures, quality, sampling
@@ -9,29 +9,31 @@ from bench.records.pictures import PictureRatio, PictureRun
 from bench.records.quality import Quality
 from bench.records.sampling import SamplingRun
 from bench.store.codec import newest
-from reports.figures.plots import Drawing
 from reports.markdown import stamp, table
 from reports.naming import dit_of, order
+from reports.sections import Part, of_parts
 
 PLACE = "training.md", 3
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without records of samples. The newest record of a case counts."""
     chains = newest(record for record in records if isinstance(record, SamplingRun))
     decoded = newest(record for record in records if isinstance(record, PictureRun))
     sets = newest(record for record in records if isinstance(record, Quality))
-    parts = []
+    if chains or decoded or sets:
+        yield "## Samples"
     if chains:
         chains.sort(key=lambda r: (r.case.objective, r.case.sampler, r.case.steps, r.case.model))
-        parts += ["### Speed of whole sampling", _about_speed(chains), table(sampling.TABLE, chains)]
-        parts += [_stamps(chains)]
+        yield from ("### Speed of whole sampling", _about_speed(chains))
+        yield from (table(sampling.TABLE, chains), _stamps(chains))
     if decoded:
-        parts += ["### Images from noise to pixels", *_pictures(decoded)]
+        yield "### Images from noise to pixels"
+        yield from _pictures(decoded)
     if sets:
         sets.sort(key=lambda r: (r.case.distance, r.case.reference, r.case.samples))
-        parts += ["### Quality of samples", ABOUT_QUALITY, table(quality.TABLE, sets), _stamps(sets)]
-    return ("\n\n".join(["## Samples", *parts]), []) if parts else ("", [])
+        yield from ("### Quality of samples", ABOUT_QUALITY, table(quality.TABLE, sets), _stamps(sets))
 
 
 def _about_speed(chains: Sequence[SamplingRun]) -> str:
@@ -57,15 +59,15 @@ ABOUT_RATIOS = (
 )
 
 
-def _pictures(decoded: Sequence[PictureRun]) -> list[str]:
+def _pictures(decoded: Sequence[PictureRun]) -> Iterator[str]:
     """Shares of the stages, and the ratios of models that share a setting."""
     ordered = sorted(
         decoded, key=lambda r: (r.environment.device, r.case.settings, order(r.case.model), r.age)
     )
     decoders = dict.fromkeys(f"{pictures.about_decoder(run)}." for run in ordered)
-    parts = [" ".join([ABOUT_PICTURES, *decoders]), table(pictures.TABLE, ordered), _stamps(ordered)]
-    ratios = _ratios(ordered)
-    return [*parts, ABOUT_RATIOS, table(pictures.RATIOS, ratios)] if ratios else parts
+    yield from (" ".join([ABOUT_PICTURES, *decoders]), table(pictures.TABLE, ordered), _stamps(ordered))
+    if ratios := _ratios(ordered):
+        yield from (ABOUT_RATIOS, table(pictures.RATIOS, ratios))
 
 
 def _ratios(decoded: Sequence[PictureRun]) -> list[PictureRatio]:

@@ -1,6 +1,6 @@
 """The report's section on trained networks: spectra of predicted noise, use of channels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from reports import objectives
 from reports.figures.plots import Drawing, colour_of, lay_out, legend, new_figure, saved, styled
 from reports.markdown import stamp, table
 from reports.naming import OTHER, order
+from reports.sections import Part, of_parts
 
 PLACE = "training.md", 4
 A = TypeVar("A", Spectrum, ChannelScores)
@@ -26,21 +27,34 @@ LEGEND_LETTERS = 120  # width of a legend; a line sample counts as 8 letters
 TABLE_LEVELS = 5  # maximum levels in a table, evenly spaced
 FLOOR = 1e-4  # smallest plotted score, relative to the layer's mean; unused channels lie on it
 THIRDS = {"low": "below 1/6", "mid": "1/6 to 1/3", "high": "above 1/3"}  # cycles per pixel
+ABOUT_SPECTRA = (
+    "Power of the predicted noise, and of its error, in three bands of frequency, by level of noise; the "
+    "plot has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
+    "process; it prints no numbers. Here validation images are noised to each level and nothing is "
+    "sampled, which is our reading of the paper."
+)
+ABOUT_CHANNELS = (
+    f"Near-dead channels score below {100 * DEAD:g} % of their layer's mean. All but the counts are "
+    "means over the layers. FCDM's Figure 7 shows such scores and prints no numbers."
+)
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without such records. They may be in any order; the newest count."""
     spectra = _groups([record for record in records if isinstance(record, Spectrum)])
     scores = _groups([record for record in records if isinstance(record, ChannelScores)])
-    parts: list[str] = []
-    drawings: list[Drawing] = []
+    if spectra or scores:
+        yield "## Inside trained networks"
     for number, (group, about) in enumerate(zip(spectra, _names(spectra), strict=True), start=1):
-        drawings.append(_spectrum_figure(f"spectrum_{number}", group, about))
-        parts += _spectrum_text(group, about, drawings[-1])
+        yield from (f"### Spectral energy of the predicted noise: {about}", ABOUT_SPECTRA)
+        yield from (table(SPECTRA, _levels(group)), _inputs(group))
+        yield _spectrum_figure(f"spectrum_{number}", group, about)
     for number, (scored, about) in enumerate(zip(scores, _names(scores), strict=True), start=1):
-        drawings.append(_channels_figure(f"channels_{number}", scored, about))
-        parts += _channels_text(scored, about, drawings[-1])
-    return ("\n\n".join(["## Inside trained networks", *parts]) if parts else ""), drawings
+        yield from (f"### Use of hidden channels: {about}", ABOUT_CHANNELS)
+        yield table(CHANNELS, [row for one in scored for row in layers(one, by_layer=False)])
+        yield f"Levels of noise: {', '.join(map(str, scored[0].case.probe.levels))}. {_inputs(scored)}"
+        yield _channels_figure(f"channels_{number}", scored, about)
 
 
 def _groups(analyses: Sequence[A]) -> list[list[A]]:
@@ -147,19 +161,6 @@ def _band(one: Spectrum, powers: str, band: str) -> list[float]:
     return [one.power(rings, band) for rings in levels]
 
 
-def _spectrum_text(group: Sequence[Spectrum], about: str, drawing: Drawing) -> list[str]:
-    return [
-        f"### Spectral energy of the predicted noise: {about}",
-        "Power of the predicted noise, and of its error, in three bands of frequency, by level of noise; the "
-        "plot has all levels. FCDM's appendix F (Figure 8) shows such energies over the diffusion "
-        "process; it prints no numbers. Here validation images are noised to each level and nothing is "
-        "sampled, which is our reading of the paper.",
-        table(SPECTRA, _levels(group)),
-        _inputs(group),
-        drawing.picture.markdown,
-    ]
-
-
 def _levels(group: Sequence[Spectrum]) -> list[Level]:
     """Rows of at most TABLE_LEVELS evenly spaced levels for every network."""
     count = len(group[0].case.probe.levels)
@@ -211,14 +212,3 @@ def _relative(scores: Sequence[float]) -> list[float]:
     """Scores relative to the layer's mean; all zero if no channel is used."""
     mean = fmean(scores)
     return [score / mean if mean else 0.0 for score in scores]
-
-
-def _channels_text(group: Sequence[ChannelScores], about: str, drawing: Drawing) -> list[str]:
-    return [
-        f"### Use of hidden channels: {about}",
-        f"Near-dead channels score below {100 * DEAD:g} % of their layer's mean. All but the counts are "
-        "means over the layers. FCDM's Figure 7 shows such scores and prints no numbers.",
-        table(CHANNELS, [row for one in group for row in layers(one, by_layer=False)]),
-        f"Levels of noise: {', '.join(map(str, group[0].case.probe.levels))}. {_inputs(group)}",
-        drawing.picture.markdown,
-    ]

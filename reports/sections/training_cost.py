@@ -1,6 +1,6 @@
 """The report's section on training steps: their speed, and the cost of a whole training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,9 @@ from bench.records.base import Record, height_width
 from bench.records.columns import BATCH, MODEL, PRECISION, PROVENANCE, RES, on_off
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.tables.table import Column, Table
-from reports.figures.plots import Drawing
 from reports.markdown import BLANK, images, stamp, table
 from reports.naming import order
+from reports.sections import Part, of_parts
 from reports.selection import latest
 
 PLACE = "training.md", 1
@@ -27,24 +27,29 @@ STEPS = Table[Throughput](
         *PROVENANCE,
     ),
 )
+ABOUT_STEPS = (
+    "One step is the forward pass, the squared error of the noise, the backward pass, AdamW and the "
+    "average of the weights, in float32; bf16 is autocast. Loading data and averaging gradients across "
+    "devices are not included. Median step with its 95 % interval; † marks a case whose budget ended "
+    "before the median was known to 1 %."
+)
 
 
-def section(records: Sequence[Record]) -> tuple[str, list[Drawing]]:
+@of_parts
+def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty without timed steps and without counts of the models of FCDM Table 17."""
     steps = _newest(records)
     costs = training_cost.costs(training_cost.published(), records)
     known = [one for one in costs if one.train_macs is not None or one.steps]
-    if not steps and not known:
-        return "", []
-    parts = ["## Training steps and the cost of a training"]
+    if steps or known:
+        yield "## Training steps and the cost of a training"
     if steps:
-        parts += [_of_steps(), table(STEPS, steps)]
+        yield from (ABOUT_STEPS, table(STEPS, steps))
     if known:
         rows = training_cost.rows(replace(one, steps=()) for one in costs)
-        parts += [f"### {COUNTED.title}", _of_costs(costs), table(COUNTED, rows)]
+        yield from (f"### {COUNTED.title}", _of_costs(costs), table(COUNTED, rows))
         if measured := [row for row in training_cost.rows(costs) if row.step]:
-            parts += ["At the measured speed of a step, on one device:", table(MEASURED, measured)]
-    return "\n\n".join(parts), []
+            yield from ("At the measured speed of a step, on one device:", table(MEASURED, measured))
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:
@@ -58,15 +63,6 @@ def _position(record: Record) -> tuple[Any, ...]:
     assert isinstance(case, ThroughputCase)
     setting = (record.environment.device, case.precision, case.checkpointing, training_cost.settings(case))
     return (order(case.model), height_width(case.res), case.batch, setting, repr(case))
-
-
-def _of_steps() -> str:
-    return (
-        "One step is the forward pass, the squared error of the noise, the backward pass, AdamW and the "
-        "average of the weights, in float32; bf16 is autocast. Loading data and averaging gradients across "
-        "devices are not included. Median step with its 95 % interval; † marks a case whose budget ended "
-        "before the median was known to 1 %."
-    )
 
 
 def _of_costs(costs: Sequence[Cost]) -> str:

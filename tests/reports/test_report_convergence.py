@@ -9,7 +9,8 @@ import pytest
 from bench.analysis.learning import learning_curves as curves
 from bench.records.base import Record
 from bench.records.training import TrainingRun
-from reports.figures import learning_curves as figures
+from reports.figures.learning_curves import written
+from reports.figures.plots import ticks
 from reports.sections import convergence
 from reports.sections.convergence import section
 from reports.sections.published_convergence import fids, published_name
@@ -39,8 +40,8 @@ def with_recipe(run: TrainingRun, **changed: object) -> TrainingRun:
 
 def text(records: Sequence[Record]) -> str:
     """The section without pictures, which take most of the time."""
-    found = convergence.studies(records)
-    return convergence.text(found, ["" for _ in found])
+    parts = [part for study in convergence.studies(records) for part in convergence.about(study)]
+    return "\n\n".join(filter(None, parts))
 
 
 def table(page: str, heading: str) -> dict[str, list[str]]:
@@ -247,10 +248,10 @@ def test_device_and_software_are_named(page: str) -> None:
     ("low", "high"), [(0.158, 0.161), (0.9, 1.1), (25.0, 300.0), (1e9, 5e15), (0.04, 1.2), (1.0, 1.0001)]
 )
 def test_ticks_of_a_logarithmic_axis_are_few_and_distinct(low: float, high: float) -> None:
-    ticks = figures.ticks(low, high)
-    assert 2 <= len(ticks) <= 10
-    assert all(low <= tick <= high for tick in ticks)
-    assert len({figures.written(tick) for tick in ticks}) == len(ticks)
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 10
+    assert all(low <= tick <= high for tick in found)
+    assert len({written(tick) for tick in found}) == len(found)
 
 
 def test_losses_of_flow_are_by_its_level_of_noise() -> None:
