@@ -4,7 +4,7 @@ Models are compared within one setting and one letter of size only. Where the be
 processes do, and no interleaved comparison decides between them, the answer is "cannot tell".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +25,6 @@ from reports.selection import OUR_RULES, Evidence, latest
 
 FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for the measured speed"
 STEP, MEMORY = "fastest training step", "least memory of training"
-OF_ROUNDS = "99 % intervals over processes"
 QUESTIONS = (FASTEST, LEANEST, QUALITY, STEP, MEMORY)
 
 
@@ -64,23 +63,15 @@ def answers(evidence: Evidence, timings: Timings, records: Sequence[Record]) -> 
     """Every answer that the records give, grouped by setting: interleaved rounds first, predictions last."""
     passes = _by_setting(t.passes for t in evidence.timings if isinstance(t.passes, Throughput))
     found: list[Answer] = []
-    for (setting, res, letters), names in _interleaved(timings).items():
-        if (setting, res, letters) in passes:
-            continue
-        where = _where(setting, res, letters)
-        if (rounds := _rounds(setting, res, names, timings)) is not None:
-            found += [_first_of_rounds(where, rounds), *_leanest(where, names, res, evidence)]
-            found += _quality_of_rounds(where, rounds, res)
-    for (setting, res, letters), group in passes.items():
-        where = _where(setting, res, letters)
-        found.append(_fastest(where, FASTEST, group, timings))
-        found += _leanest(where, [one.case.model for one in group], res, evidence)
-        costs = {one.case.model: one.median_s for one in group}
-        speeds = {one.case.model: images(one) for one in group}
-        found += _quality(where, res, costs, speeds, "images/s", {one.case.model: one for one in group})
+    for group, models in _interleaved(timings).items():
+        if group not in passes and (rounds := _of_rounds(group, models, timings)) is not None:
+            found += [rounds.fastest(FASTEST), *_leanest(group, models, evidence), *rounds.quality(group[1])]
+    for group, of in passes.items():
+        alone = _of_passes(group, of, timings)
+        models = [one.case.model for one in of]
+        found += [alone.fastest(FASTEST), *_leanest(group, models, evidence), *alone.quality(group[1])]
     steps = [r for r in records if isinstance(r, Throughput) and r.case.work == "training"]
-    for (setting, res, letters), group in _by_setting(latest(steps)).items():
-        found.append(_fastest(_where(setting, res, letters), STEP, group, None))
+    found += [_of_passes(*group, timings).fastest(STEP) for group in _by_setting(latest(steps)).items()]
     return [one for one in [*found, *_memory(records)] if len(one.among) > 1]
 
 
@@ -103,34 +94,14 @@ def _place(group: Group) -> tuple[Setting, tuple[int, int], int]:
     return setting, height_width(res), size_place(letters)
 
 
-def _where(setting: Setting, res: Size, letters: str) -> str:
+def _where(group: Group) -> str:
+    setting, res, letters = group
     of_size = f", size {letters}" if letters else ""
     return f"{setting.device}, {size_text(res)} px, {setting.but_device}{of_size}"
 
 
-def _fastest(where: str, question: str, group: Sequence[Throughput], timings: Timings | None) -> Answer:
-    ranked = sorted(group, key=lambda one: (-one.images_per_s, order(one.case.model)))
-    best = [*ranked[:1], *(one for one in ranked[1:] if not _is_slower(one, ranked[0], timings))]
-    numbers = {one.case.model: images(one) for one in best}
-    return Answer(
-        where=where, question=question, best=tuple(numbers),
-        cells=(Cell(MEASURED, f"{_listed(numbers)} images/s"),), **_among(ranked),
-    )  # fmt: skip
-
-
-def _among(ranked: Sequence[Throughput | MacCount | Memory]) -> dict[str, Any]:
+def _among(ranked: Sequence[MacCount | Memory]) -> dict[str, Any]:
     return {"among": tuple(one.case.model for one in ranked), "records": tuple(ranked)}
-
-
-def _is_slower(one: Throughput, best: Throughput, timings: Timings | None) -> bool:
-    """Whether interleaved rounds show it under this setting, or else the spread between processes."""
-    setting = setting_of(best.case, best.environment.device)
-    if timings is not None and one.case.work == "inference":
-        ratios = timed.interleaved_under(timings, setting, best.case.model, one.case.model, best.case.res)
-        for ratio in ratios:
-            if ratio.interval and not ratio.refused:
-                return ratio.interval[0] > 1
-    return processes.ratio_interval(best.by_process_s, one.by_process_s)[0] > 1
 
 
 def _interleaved(timings: Timings) -> dict[Group, list[str]]:
@@ -143,77 +114,111 @@ def _interleaved(timings: Timings) -> dict[Group, list[str]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rounds:
-    """Speeds of models by interleaved rounds, as multiples of that of a reference."""
+class _Ranking:
+    """Models of one size under one setting, timed alone or in interleaved rounds."""
 
-    reference: str
-    ratios: Mapping[str, Measured]  # to the reference, by model
-    ranked: Sequence[str]  # the fastest first, the reference among them
-    best: Sequence[str]  # the fastest, and those that no interval separates from it
+    where: str
+    costs: Mapping[str, float]  # time of a pass in any unit, by model
+    speeds: Mapping[str, str]  # with their intervals
+    unit: str  # of the speeds
+    records: Mapping[str, Record]
+    is_slower: Callable[[str, str], bool]  # whether an interval shows the first slower than the second
 
-    def speed(self, name: str) -> float:
-        return self.ratios[name].value if name in self.ratios else 1.0
+    def fastest(self, question: str) -> Answer:
+        """The fastest, and those that no interval separates from it."""
+        ranked = sorted(self.costs, key=lambda name: (self.costs[name], order(name)))
+        best = [*ranked[:1], *(name for name in ranked[1:] if not self.is_slower(name, ranked[0]))]
+        return Answer(
+            where=self.where,
+            question=question,
+            best=tuple(best),
+            cells=(self._cell(best),),
+            among=tuple(ranked),
+            records=tuple(self.records[name] for name in ranked),
+        )
 
-    def text(self, name: str) -> str:
-        if name == self.reference:
-            return "1"
-        return ratio_text(self.ratios[name].value, self.ratios[name].interval)
+    def quality(self, res: Size) -> list[Answer]:
+        """The models of which no other one has both a lower published FID and a shorter pass."""
+        published = {model: published_fid.lowest(model, res, published_fid.AT_400K) for model in self.costs}
+        fids = {model: fid.value for model, fid in published.items() if fid is not None}
+        if not fids:
+            return []
+        best = frontier([(model, self.costs[model], fid) for model, fid in fids.items()])
+        best.sort(key=fids.__getitem__)
+        printed = _listed({model: f"{fids[model]:.2f}" for model in best})
+        return [
+            Answer(
+                where=self.where,
+                question=QUALITY,
+                best=tuple(best),
+                cells=(Cell(PUBLISHED, f"FID {printed}"), self._cell(best)),
+                among=tuple(fids),
+                records=tuple(self.records[model] for model in fids),
+            )
+        ]
 
-    @property
-    def unit(self) -> str:
-        return f"times the speed of {self.reference}, {OF_ROUNDS}"
-
-    def record(self, name: str) -> Record:
-        of_reference = next(iter(self.ratios.values()))
-        return self.ratios.get(name, of_reference).records[-1]
+    def _cell(self, best: Sequence[str]) -> Cell:
+        return Cell(MEASURED, f"{_listed({name: self.speeds[name] for name in best})} {self.unit}")
 
 
-def _rounds(setting: Setting, res: Size, names: Sequence[str], timings: Timings) -> _Rounds | None:
+def _of_passes(group: Group, passes: Sequence[Throughput], timings: Timings) -> _Ranking:
+    setting, res, _ = group
+    by_model = {one.case.model: one for one in passes}
+
+    def is_slower(name: str, best: str) -> bool:
+        """Whether interleaved rounds show it under this setting, or else the spread between processes."""
+        if by_model[name].case.work == "inference":
+            for ratio in timed.interleaved_under(timings, setting, best, name, res):
+                if ratio.interval and not ratio.refused:
+                    return ratio.interval[0] > 1
+        return processes.ratio_interval(by_model[best].by_process_s, by_model[name].by_process_s)[0] > 1
+
+    return _Ranking(
+        where=_where(group),
+        costs={name: one.median_s for name, one in by_model.items()},
+        speeds={name: images(one) for name, one in by_model.items()},
+        unit="images/s",
+        records=by_model,
+        is_slower=is_slower,
+    )
+
+
+def _of_rounds(group: Group, names: Sequence[str], timings: Timings) -> _Ranking | None:
+    """Speeds as multiples of that of a DiT, or of the first model; None without a ratio."""
+    setting, res, _ = group
+
     def ratio(model: str, other: str) -> Measured | None:
         return timed.most_repeated(timed.interleaved_under(timings, setting, model, other, res))
+
+    def is_slower(name: str, best: str) -> bool:
+        found = ratio(best, name)
+        return found is not None and found.interval is not None and found.interval[0] > 1
 
     reference = next((name for name in names if family(name) == "DiT"), names[0])
     known = {name: one for name in names if name != reference and (one := ratio(name, reference)) is not None}
     if not known:
         return None
-    speeds = {reference: 1.0, **{name: one.value for name, one in known.items()}}
-    ranked = sorted(speeds, key=lambda name: (-speeds[name], order(name)))
-
-    def is_slower(name: str) -> bool:
-        found = ratio(ranked[0], name)
-        return found is not None and found.interval is not None and found.interval[0] > 1
-
-    best = [*ranked[:1], *(name for name in ranked[1:] if not is_slower(name))]
-    return _Rounds(reference=reference, ratios=known, ranked=ranked, best=best)
-
-
-def _first_of_rounds(where: str, rounds: _Rounds) -> Answer:
-    listed = _listed({name: rounds.text(name) for name in rounds.best})
-    return Answer(
-        where=where,
-        question=FASTEST,
-        best=tuple(rounds.best),
-        cells=(Cell(MEASURED, f"{listed} {rounds.unit}"),),
-        among=tuple(rounds.ranked),
-        records=tuple(map(rounds.record, rounds.ranked)),
+    costs = {reference: 1.0, **{name: 1 / one.value for name, one in known.items()}}
+    records = {name: one.records[-1] for name, one in known.items()}
+    speeds = {name: ratio_text(one.value, one.interval) for name, one in known.items()}
+    return _Ranking(
+        where=_where(group),
+        costs=dict(sorted(costs.items(), key=lambda cost: (cost[1], order(cost[0])))),
+        speeds={reference: "1", **speeds},
+        unit=f"times the speed of {reference}, 99 % intervals over processes",
+        records={reference: next(iter(records.values())), **records},
+        is_slower=is_slower,
     )
 
 
-def _quality_of_rounds(where: str, rounds: _Rounds, res: Size) -> list[Answer]:
-    costs = {name: 1 / rounds.speed(name) for name in rounds.ranked}
-    speeds = {name: rounds.text(name) for name in rounds.ranked}
-    records = {name: rounds.record(name) for name in rounds.ranked}
-    return _quality(where, res, costs, speeds, rounds.unit, records)
-
-
-def _leanest(where: str, models: Sequence[str], res: Size, evidence: Evidence) -> list[Answer]:
-    counts = [count for model in models if (count := evidence.count(model, res, OUR_RULES[:1]))]
+def _leanest(group: Group, models: Sequence[str], evidence: Evidence) -> list[Answer]:
+    counts = [count for model in models if (count := evidence.count(model, group[1], OUR_RULES[:1]))]
     if not counts:
         return []
     ranked = sorted(counts, key=lambda one: (one.macs_per_image, order(one.case.model)))
     best, name = ranked[0], ranked[0].case.model
     cell = Cell(COUNTED, f"{gmacs(best.macs_per_image)} GMACs, {best.params / 1e6:.1f} M parameters")
-    return [Answer(where=where, question=LEANEST, best=(name,), cells=(cell,), **_among(ranked))]
+    return [Answer(where=_where(group), question=LEANEST, best=(name,), cells=(cell,), **_among(ranked))]
 
 
 def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
@@ -224,37 +229,6 @@ def frontier(points: Sequence[tuple[str, float, float]]) -> list[str]:
             kept.append(name)
             least = cost
     return kept
-
-
-def _quality(
-    where: str,
-    res: Size,
-    costs: Mapping[str, float],
-    speeds: Mapping[str, str],
-    unit: str,
-    records: Mapping[str, Record],
-) -> list[Answer]:
-    """The models of which no other one has both a lower published FID and a shorter pass."""
-    fids: dict[str, float] = {}
-    for model in costs:
-        if (fid := published_fid.lowest(model, res, published_fid.AT_400K)) is not None:
-            fids[model] = fid.value
-    if not fids:
-        return []
-    best = sorted(frontier([(model, costs[model], fids[model]) for model in fids]), key=fids.__getitem__)
-    return [
-        Answer(
-            where=where,
-            question=QUALITY,
-            best=tuple(best),
-            cells=(
-                Cell(PUBLISHED, f"FID {_listed({model: f'{fids[model]:.2f}' for model in best})}"),
-                Cell(MEASURED, f"{_listed({model: speeds[model] for model in best})} {unit}"),
-            ),
-            among=tuple(fids),
-            records=tuple(records[model] for model in fids),
-        )
-    ]
 
 
 def _memory(records: Sequence[Record]) -> list[Answer]:
