@@ -9,9 +9,9 @@ from bench.records.counts import MacCount
 from reports.answers import QUESTIONS, Answer
 from reports.claims.timed import Timings, timings
 from reports.conditions import command, counted_line, per_image, setting_line
-from reports.markdown import BLANK, BRACKETS, Columns, images, markdown, significant
+from reports.markdown import BLANK, BRACKETS, Columns, markdown, significant
 from reports.naming import STATUSES, dit_of, order
-from reports.published import measured_ratio
+from reports.published import speed_columns
 from reports.sections import Part, of_parts
 from reports.selection import OUR_RULES, Evidence, Timing, gather
 
@@ -107,21 +107,16 @@ def _headline(res: int, evidence: Evidence, known: Timings) -> str:
     timed = {t.case.model for t in evidence.timings if t.case.res == res}
     names = sorted({*rows, *(counted & timed)}, key=order)
     counts = [evidence.count(name, res, OUR_RULES) for name in names]
-    sources: list[list[Record]] = [[count] if count else [] for count in counts]
     columns: Columns = {
         "model": names,
         "params, M, counted": [significant(c.params / 1e6) if c else BLANK for c in counts],
         "GMACs, counted": [per_image(c, c.macs if c else None) for c in counts],
     }
-    shown = evidence.fullest([(name, res) for name in names], MEASURED)
+    cases: list[tuple[str, Size]] = [(name, res) for name in names]
+    shown = evidence.fullest(cases, MEASURED)
     for setting in shown:
-        mark, found = marks[setting], [evidence.timing(setting, name, res) for name in names]
-        columns[f"images/s, measured ({mark})"] = [images(t.passes if t else None) for t in found]
-        columns[f"÷ DiT, measured ({mark})"] = [
-            measured_ratio(evidence, known, setting, name, res, dit_of(name)) for name in names
-        ]
-        for source, timing in zip(sources, found, strict=True):
-            source += timing.records if timing else []
+        where = f", measured ({marks[setting]})"
+        columns |= speed_columns(evidence, known, setting, cases, [*map(dit_of, names)], where)
     for heading, key in (("images/s, published", "throughput"), ("FID, published", "fid")):
         columns[heading] = [rows[name][key].as_printed or BLANK if name in rows else BLANK for name in names]
     table = load.table(HEADLINES[res])
@@ -133,7 +128,8 @@ def _headline(res: int, evidence: Evidence, known: Timings) -> str:
     lines += [f"{marks[setting]}: {setting}, {_dates(evidence.by_setting[setting])}." for setting in shown]
     if any(setting.is_interleaved for setting in shown):
         lines.append(INTERLEAVED)
-    return f"## Backbones at {res} px\n\n{' '.join(lines)}\n\n{markdown(columns, sources)}"
+    table_text = markdown(columns, evidence.behind(cases, shown, counts))
+    return f"## Backbones at {res} px\n\n{' '.join(lines)}\n\n{table_text}"
 
 
 @of_parts
@@ -183,11 +179,9 @@ def speeds(records: Sequence[Record]) -> Iterator[Part]:
         names = sorted({t.case.model for t in found}, key=order)
         columns: Columns = {"model": names}
         for res in sizes:
-            at_size = [evidence.timing(setting, name, res) for name in names]
-            columns[f"images/s at {size_text(res)} px"] = [images(t.passes if t else None) for t in at_size]
-            columns[f"÷ DiT at {size_text(res)} px"] = [
-                measured_ratio(evidence, timings(records), setting, name, res, dit_of(name)) for name in names
-            ]
+            cases = [(name, res) for name in names]
+            dits, where = [*map(dit_of, names)], f" at {size_text(res)} px"
+            columns |= speed_columns(evidence, timings(records), setting, cases, dits, where)
         if found:
             sources = [[r for t in found if t.case.model == name for r in t.records] for name in names]
             yield from (f"### {mark}: {setting}", setting_line(setting, evidence), markdown(columns, sources))

@@ -102,6 +102,20 @@ class Evidence:
         ranked = sorted(filter(known.get, known), key=place)
         return sorted(ranked[:limit])
 
+    def behind(
+        self,
+        cases: Sequence[tuple[str, Size]],
+        settings: Iterable[Setting],
+        counts: Sequence[MacCount | None],
+    ) -> list[list[Record]]:
+        """The records of the row of each case: its count, and its timings under some settings."""
+        found: list[list[Record]] = [[count] if count else [] for count in counts]
+        for setting in settings:
+            for row, case in zip(found, cases, strict=True):
+                timing = self.timing(setting, *case)
+                row += timing.records if timing else ()
+        return found
+
     def images_per_s(self, setting: Setting, model: str, res: Size) -> float | None:
         timing = self.timing(setting, model, res)
         return timing.images_per_s if timing else None

@@ -8,12 +8,12 @@ from bench.analysis.speed.settings import Setting
 from bench.records.base import Record, Skipped
 from bench.tables.numbers import significant
 from reports import overview
+from reports.compared import SETTINGS
 from reports.conditions import per_image
 from reports.figures import paper_figures as figure
 from reports.figures.paper_figures import Pass, Training
 from reports.markdown import BLANK, Columns, images, markdown, of_rows
 from reports.naming import order
-from reports.published import SETTINGS
 from reports.sections import Part, of_parts
 from reports.selection import Evidence, Timing, gather
 
@@ -82,7 +82,6 @@ def _runtimes(evidence: Evidence) -> Iterator[Part]:
             significant(_milliseconds(rows[n])) if n in rows else BLANK for n in names
         ],
     }
-    sources: list[list[Record]] = [[] for _ in names]
     marks = overview.setting_marks(evidence)
     by_setting = {
         setting: [evidence.timing(setting, name, 512) for name in names]
@@ -96,8 +95,7 @@ def _runtimes(evidence: Evidence) -> Iterator[Part]:
         columns[f"images/s, measured here ({marks[setting]})"] = [
             images(one.passes if one else None) for one in found
         ]
-        for source, one in zip(sources, found, strict=True):
-            source += one.records if one else []
+    sources = evidence.behind([(name, 512) for name in names], by_setting, [None] * len(names))
     fids = {name: _lowest_fid(name) for name in names}
     columns["lowest FID, published"] = [fids[name].as_printed or BLANK for name in names]
     points = [(n, _milliseconds(rows[n]), fid) for n in rows if (fid := fids[n].value) is not None]

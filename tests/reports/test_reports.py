@@ -18,9 +18,10 @@ from bench.records.base import Record, Skipped
 from bench.records.counts import CountCase, MacCount
 from bench.records.throughput import Throughput, ThroughputCase
 from bench.store.codec import key, to_line
-from reports import answers, overview, page, published, sections
+from reports import answers, overview, page, sections
 from reports.__main__ import main
 from reports.claims.timed import timings
+from reports.compared import COUNTED
 from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
 from reports.sections import paper_figures, paper_tables
@@ -126,7 +127,7 @@ def test_without_records_no_column_of_ours_holds_a_number(heading: str) -> None:
     found = columns(report(), heading)
     assert NAMES & {*found}
     here = {head: cells for head, cells in found.items() if "published" not in head and head not in NAMES}
-    assert any("counted here" in head for head in here) == bool(published.COUNTABLE & SHOWN[heading])
+    assert any("counted here" in head for head in here) == bool(COUNTED.keys() & SHOWN[heading])
     assert all(set(cells) == {BLANK} for cells in here.values())
 
 
