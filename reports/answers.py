@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bench.analysis.choice.choice import published_fid
+from bench.analysis.choice import published_fid
 from bench.analysis.memory.memory_fit import GIB
 from bench.analysis.speed.settings import Setting, setting_of
 from bench.records.base import Environment, ModelCase, Record, Size, height_width, size_text
