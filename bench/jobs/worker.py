@@ -16,14 +16,14 @@ import sys
 import tempfile
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.machine.failures import memory_reason
+from bench.machine.failures import known_failure
 from bench.records.base import Case, Environment, Record, Skipped, StoreError
 from bench.records.note import Note
 from bench.store.codec import decode, decode_case, encode_case, from_dict, to_line
@@ -135,12 +135,21 @@ def work(request: dict[str, Any]) -> None:
     case = decode_case(request["case"])
     environment = decode(Environment, request["environment"])
     inputs = {name: decode(hints[name], value) for name, value in request["inputs"].items()}
-    try:
-        record = function(case, environment, **inputs)
-    except (MemoryError, RuntimeError, ValueError) as error:
-        reason = memory_reason(error)
-        record = Skipped(case=case, environment=environment, status="out of memory", reason=reason)
+    record = answer(function, case, environment, **inputs)
     Path(request["result"]).write_text(to_line(record), encoding="utf-8")
+
+
+def answer(
+    measure: Callable[..., Record],
+    case: Case,
+    environment: Environment,
+    **inputs: Any,  # noqa: ANN401 - as of `run`
+) -> Record:
+    """Measure one case in this process; Skipped for a failure of a known kind (bench.machine.failures)."""
+    try:
+        return measure(case, environment, **inputs)
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        return known_failure(case, environment, error)
 
 
 class ForkServerError(RuntimeError):

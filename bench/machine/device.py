@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 DTYPES = {
     "fp32": torch.float32,
@@ -65,6 +66,11 @@ def set_precision(precision: str) -> tuple[bool, bool]:
     if precision in ("fp32", "tf32"):
         os.environ["TRITON_F32_DEFAULT"] = "ieee" if precision == "fp32" else "tf32"
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def lay_channels_last(network: nn.Module) -> None:
+    """Lay the kernels of a network out channels last, in place."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
 
 
 def why_not(device: str, precision: str) -> str | None:

@@ -63,6 +63,13 @@ def failed_row(case: Case, environment: Environment, error: BaseException) -> Sk
     return Skipped(case=case, environment=environment, status=status, reason=reason)
 
 
+def known_failure(case: Case, environment: Environment, error: Exception) -> Skipped:
+    """The record of a failed allocation or a MeasurementError; raises any other error again."""
+    if out_of_memory(error) is None and not isinstance(error, MeasurementError):
+        raise error
+    return failed_row(case, environment, error)
+
+
 def status_and_reason(error: BaseException) -> tuple[str, str]:
     """The status and the reason of a record for any error."""
     if (failed := out_of_memory(error)) is not None:

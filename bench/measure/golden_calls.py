@@ -10,9 +10,8 @@ from baselines import load
 from baselines.load import Golden as Reference
 from bench.machine import device
 from bench.machine.failures import NotFiniteError
-from bench.measure import passes
 from bench.measure.prepared import engine
-from bench.records.base import Environment, Record
+from bench.records.base import Environment
 from bench.records.golden import Deviation, Golden, GoldenCase
 from models.adm import with_low_res
 from models.draws import WithoutDraws
@@ -107,15 +106,8 @@ def error(out: Tensor, reference: Tensor) -> float:
     return float((out.double().cpu() - exact).norm() / exact.norm())
 
 
-def measure(case: GoldenCase, environment: Environment) -> Record:
-    """Compare one network in this process; Skipped if memory ran out or an output is not finite."""
-    try:
-        return _compare(case, environment)
-    except (RuntimeError, ArithmeticError, MemoryError) as failure:
-        return passes.skipped_or_raised(case, environment, failure)
-
-
-def _compare(case: GoldenCase, environment: Environment) -> Golden:
+def measure(case: GoldenCase, environment: Environment) -> Golden:
+    """Compare one network in this process. NotFiniteError: an output is not finite."""
     dtype = device.DTYPES[case.precision]
     matmul_tf32, conv_tf32 = device.set_precision(case.precision)
     golden = read(case.model)
@@ -124,7 +116,7 @@ def _compare(case: GoldenCase, environment: Environment) -> Golden:
     x, t, y = (value.to(case.device) for value in inputs(golden))
     x = x.to(dtype)
     if case.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+        device.lay_channels_last(model)
         x = x.to(memory_format=torch.channels_last)
     static = x.clone(), t.clone(), y.clone()  # input memory of every call, as CUDA graphs require
     call: Callable[[], Tensor] = partial(engine.network(case, model, static), *static)

@@ -9,10 +9,7 @@ from statistics import median
 from bench.machine import device, telemetry
 from bench.machine.failures import (
     RAISED,
-    MeasurementError,
     NoWorkError,
-    failed_row,
-    out_of_memory,
     status_and_reason,
 )
 from bench.measure import interleaved, timing
@@ -20,7 +17,7 @@ from bench.measure.prepared.engine import compiled_already
 from bench.measure.prepared.preflight import Allowance
 from bench.measure.prepared.prepared import PreparedModel, prepare, prepare_training
 from bench.measure.timing import Policy, Samples, WarmUp
-from bench.records.base import RECORDS, Case, Environment, Record, Skipped
+from bench.records.base import RECORDS, Environment, Record, Skipped
 from bench.records.comparison import ArmFailure, Comparison, ComparisonCase
 from bench.records.throughput import PassCase, TimedPasses
 from models.guard import remember
@@ -34,39 +31,22 @@ MIN_COMPARED_PASSES = 4  # of each arm: the first call, one warm-up pass, two vi
 def measure(case: PassCase, environment: Environment, *, weights: str | None) -> Record:
     """Time one case in this process, one of the case's; `weights` is the path of a checkpoint.
 
-    Skipped if memory ran out, the output was not finite, torch recompiled during timing, the device lacks the
-    chosen kernel, or the budget is far too short.
+    A failure is an error of `bench.machine.failures`: memory ran out, the output was not finite, torch
+    recompiled during timing, the device lacks the chosen kernel, or the budget is far too short.
     """
     monitor = telemetry.monitor(case.device)
     if monitor and case.soak_s:  # without a soak the window is too short for the energy counter
         monitor.measure_idle()
-    try:
-        is_dico = case.protocol == "dico"
-        allowance = Allowance(
-            budget_s=case.process_budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES
-        )
-        if case.work == "training":
-            ready = prepare_training(case, weights, allowance=allowance)
-        else:
-            ready = prepare(case, weights, one_condition=is_dico, allowance=allowance)
-        with ready as model, compiled_already(case):
-            return _dico(case, environment, model) if is_dico else _suite(case, environment, model, monitor)
-    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-        return skipped_or_raised(case, environment, error)
-
-
-def skipped(case: Case, environment: Environment, error: Exception) -> Skipped | None:
-    """Skipped record of a known kind of failure; None for any other error."""
-    known = out_of_memory(error) is not None or isinstance(error, MeasurementError)
-    return failed_row(case, environment, error) if known else None
-
-
-def skipped_or_raised(case: Case, environment: Environment, error: Exception) -> Skipped:
-    """As `skipped`; any other error is raised."""
-    row = skipped(case, environment, error)
-    if row is None:
-        raise error
-    return row
+    is_dico = case.protocol == "dico"
+    allowance = Allowance(
+        budget_s=case.process_budget_s, passes=1 + 2 * DICO_PASSES if is_dico else MIN_PASSES
+    )
+    if case.work == "training":
+        ready = prepare_training(case, weights, allowance=allowance)
+    else:
+        ready = prepare(case, weights, one_condition=is_dico, allowance=allowance)
+    with ready as model, compiled_already(case):
+        return _dico(case, environment, model) if is_dico else _suite(case, environment, model, monitor)
 
 
 def _suite(
@@ -171,7 +151,7 @@ def compare(
     """Compare models in this process, one of the case's, with all of them in memory.
 
     In the first process a model that cannot be prepared leaves the others to be compared. Skipped with fewer
-    than two, if one fails in a later process, or as in `measure`.
+    than two, or if one fails in a later process. Errors are those of `measure`.
 
     Args:
         calls: in a visit of each model, as in an earlier process; None: chosen from the warm-up.
@@ -185,10 +165,7 @@ def compare(
             return Skipped(
                 case=case, environment=environment, status=new[0].status, reason="; ".join(reasons)
             )
-        try:
-            return _compared(case, environment, models, (*failures, *new), calls)
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            return skipped_or_raised(case, environment, error)
+        return _compared(case, environment, models, (*failures, *new), calls)
 
 
 def _prepared(

@@ -23,7 +23,6 @@ from bench.counting.hooks import hooked
 from bench.counting.kernels import kind_of
 from bench.counting.paths import folded_paths
 from bench.counting.rules import names
-from bench.measure.passes import skipped_or_raised
 from bench.measure.prepared.prepared import PreparedModel, prepare
 from bench.records.base import Environment, Record, Skipped
 from bench.records.profile import REST, Profile, ProfileCase
@@ -104,14 +103,11 @@ def marked(model: nn.Module) -> Iterator[None]:
 def measure(case: ProfileCase, environment: Environment, trace: str | None = None) -> Record:
     """Profile a few passes of a case; `trace` is a file for a trace of one more, in Perfetto's JSON."""
     by_module = case.by == "module"
-    try:
-        with prepare(case, None) as ready, marked(ready.loaded.model) if by_module else nullcontext():
-            passes = [_pass(ready, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
-            if trace is not None:
-                _profiled(ready, case.device)[0].export_chrome_trace(trace)
-        return record_of(case, environment, passes[WARM_UP:])
-    except (RuntimeError, MemoryError) as error:
-        return skipped_or_raised(case, environment, error)
+    with prepare(case, None) as ready, marked(ready.loaded.model) if by_module else nullcontext():
+        passes = [_pass(ready, case.device, by_module=by_module) for _ in range(WARM_UP + PASSES)]
+        if trace is not None:
+            _profiled(ready, case.device)[0].export_chrome_trace(trace)
+    return record_of(case, environment, passes[WARM_UP:])
 
 
 def _pass(ready: PreparedModel, where: str, *, by_module: bool) -> tuple[dict[str, float], float]:

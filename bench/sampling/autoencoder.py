@@ -17,9 +17,8 @@ from bench.counting.dispatch import CountingMode
 from bench.counting.rules import TORCH_RULES
 from bench.machine import device, telemetry
 from bench.machine.failures import NotFiniteError
-from bench.measure import passes
 from bench.measure.prepared import engine
-from bench.records.base import Environment, Skipped, height_width
+from bench.records.base import Environment, height_width
 from bench.records.pictures import PictureCase, PictureRun
 from bench.sampling import chains, samplers
 
@@ -110,15 +109,8 @@ class Stages:
     decoder: float
 
 
-def measure(case: PictureCase, environment: Environment, source: chains.Source) -> PictureRun | Skipped:
-    """Draw and decode every batch of a case, each stage timed; skipped for the reasons in chains.measure."""
-    try:
-        return _time(case, environment, source)
-    except (RuntimeError, ArithmeticError, MemoryError) as error:
-        return passes.skipped_or_raised(case, environment, error)
-
-
-def _time(case: PictureCase, environment: Environment, source: chains.Source) -> PictureRun:
+def measure(case: PictureCase, environment: Environment, source: chains.Source) -> PictureRun:
+    """Draw and decode every batch of a case, each stage timed; errors as of chains.measure."""
     monitor = telemetry.monitor(case.device)
     if monitor:
         monitor.measure_idle()

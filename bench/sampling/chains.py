@@ -17,7 +17,6 @@ from bench.datasets import names
 from bench.datasets.images import to_levels
 from bench.machine import device, telemetry
 from bench.machine.failures import NotFiniteError
-from bench.measure import passes
 from bench.measure.prepared import engine, prepared
 from bench.records.base import Environment, ModelCase, Skipped, height_width
 from bench.records.sampling import SamplingCase, SamplingRun
@@ -178,15 +177,9 @@ class Drawer:
 def measure(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:
     """Draw and time every batch that is missing in the folder; the times are of all these images.
 
-    Skipped if samples were not finite, torch recompiled, memory ran out or a kernel is missing.
+    A failure is an error of `bench.machine.failures`: samples were not finite, torch recompiled, memory ran
+    out or a kernel is missing.
     """
-    try:
-        return _draw(case, environment, source)
-    except (RuntimeError, ArithmeticError, MemoryError) as error:
-        return passes.skipped_or_raised(case, environment, error)
-
-
-def _draw(case: SamplingCase, environment: Environment, source: Source) -> SamplingRun | Skipped:
     folder = None if source.folder is None else Path(source.folder)
     monitor = telemetry.monitor(case.device)
     if monitor:
@@ -268,7 +261,7 @@ def _load(case: SamplingCase, source: Source) -> tuple[nn.Module, Task]:
         else:
             randomise_zeros(model)
     if case.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+        device.lay_channels_last(model)
     return model.eval(), task
 
 

@@ -51,7 +51,7 @@ class Trainer:
             case.model, objectives.task_of(recipe, case.latent_size), device="cpu", impl=case.impl
         ).to(processes.device)
         if case.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+            device.lay_channels_last(self.model)
         self.parameters = dict(self.model.named_parameters())
         self.ema = [
             {name: parameter.detach().clone() for name, parameter in self.parameters.items()}

@@ -211,7 +211,7 @@ def test_an_output_that_is_not_finite_is_skipped(small: Callable[[type[Small]], 
     with torch.no_grad():
         golden_calls.build(S_MODEL, load.golden(S_MODEL)).get_parameter("mix.bias").fill_(float("nan"))
     (case,) = cases("--model", S_MODEL, "--precision", "fp32")
-    found = golden_calls.measure(case, ENVIRONMENT)
+    found = worker.answer(golden_calls.measure, case, ENVIRONMENT)
     assert isinstance(found, Skipped)
     assert (found.status, found.reason) == ("not finite", "out in fp32 holds inf or NaN")
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.machine.failures import NoKernelError, OverBudgetError, RecompiledError
+from bench.jobs.worker import answer
+from bench.machine.failures import NoKernelError, OverBudgetError, RecompiledError, known_failure
 from bench.measure import passes
 from bench.measure.prepared import engine, prepared, work_check
 from bench.measure.prepared.preflight import ALWAYS_S, Allowance, NamesMissingKernel, check_budget
@@ -80,11 +81,11 @@ def test_short_cases_begin_whatever_the_budget() -> None:
 def test_a_case_over_its_budget_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.measure.prepared.preflight.ALWAYS_S", 0.0)
     for case in (TINY, replace(TINY, work="training"), replace(TINY, protocol="dico")):
-        row = passes.measure(replace(case, budget_s=1e-12), ENVIRONMENT, weights=None)
+        row = answer(passes.measure, replace(case, budget_s=1e-12), ENVIRONMENT, weights=None)
         assert isinstance(row, Skipped)
         assert row.status == "over budget"
     compared = ComparisonCase(device="cpu", arms=(TINY, TINY), budget_s=1e-12, precision_target=0.01)
-    row = passes.compare(compared, ENVIRONMENT)
+    row = answer(passes.compare, compared, ENVIRONMENT)
     assert isinstance(row, Skipped)
     assert (row.status, row.reason[:17]) == ("over budget", "tests.tiny:Tiny: ")
 
@@ -109,7 +110,8 @@ class Attends(nn.Module):
 def test_an_error_of_the_model_keeps_its_type() -> None:
     with pytest.raises(RuntimeError, match="says a model") as raised, NamesMissingKernel():
         Attends()(torch.zeros(1))
-    assert passes.skipped(TINY, ENVIRONMENT, raised.value) is None
+    with pytest.raises(RuntimeError, match="says a model"):
+        known_failure(TINY, ENVIRONMENT, raised.value)
 
 
 def test_a_chosen_kernel_is_probed_and_timed() -> None:
@@ -141,8 +143,7 @@ def test_compiling_while_timing_is_a_failure(
         first(torch.zeros(3), 1)
     with pytest.raises(RecompiledError, match=message) as raised, engine.compiled_already(case):
         second(torch.zeros(3), by)
-    row = passes.skipped(case, ENVIRONMENT, raised.value)
-    assert row is not None
+    row = known_failure(case, ENVIRONMENT, raised.value)
     assert (row.status, row.reason.count("\n")) == ("recompiled", 0)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.jobs.worker import answer
 from bench.machine.failures import NoWorkError
 from bench.measure import passes, timing
 from bench.measure.prepared import prepared, work_check
@@ -101,7 +102,7 @@ class PatchedClock(Tiny):
 
 
 def measured(name: str, **changes: Any) -> Record:  # noqa: ANN401 - fields of any type
-    return passes.measure(replace(CASE, model=f"{NAME}:{name}", **changes), ENVIRONMENT, weights=None)
+    return answer(passes.measure, replace(CASE, model=f"{NAME}:{name}", **changes), ENVIRONMENT, weights=None)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,9 @@ def test_a_training_step_that_changes_nothing_is_refused() -> None:
     assert record.reason.startswith("a training step changes no parameter")
 
 
-def compared(*arms: ModelCase, **inputs: Any) -> Comparison | Skipped:  # noqa: ANN401 - of compare
+def compared(*arms: ModelCase, **inputs: Any) -> Record:  # noqa: ANN401 - of compare
     case = ComparisonCase(device="cpu", arms=arms, budget_s=0.1, precision_target=0.01)
-    return passes.compare(case, ENVIRONMENT, **inputs)
+    return answer(passes.compare, case, ENVIRONMENT, **inputs)
 
 
 def test_a_comparison_with_a_cached_output_has_no_ratio() -> None:

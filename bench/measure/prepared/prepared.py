@@ -196,7 +196,7 @@ def _load(case: ModelCase, weights: str | None, dtype: torch.dtype) -> LoadedMod
         x, t, y = make_inputs(task, case.batch, where, condition_width(model))
         x = x.to(dtype)
         if case.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
+            device.lay_channels_last(model)
             x = x.to(memory_format=torch.channels_last)
     device.synchronise(where)()
     return LoadedModel(
