@@ -13,13 +13,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.analysis.learning import training_table
 from bench.cli import models, options, progress, records, training_options
-from bench.jobs import worker
+from bench.jobs import trainings
 from bench.jobs.job import Job
 from bench.machine import torchrun
 from bench.records.base import Size, Skipped, size_text
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from bench.training.processes import Processes
 
 MODELS = ("DiT-Ti/2", "FCDM-Ti", "DiCo-Ti", "DiC-Ti")
-TIMEOUT_S = 20 * 24 * 3600.0  # of a worker; select() allows little more
 
 
 # planning
@@ -111,43 +110,9 @@ def _train_macs(name: str, recipe: Recipe, size: Size, data: str) -> int:
 # running
 
 
-def train(run: PlannedRun) -> TrainingRun | Skipped:
-    """Train a run in a worker; when memory runs out, retry with half the pass batch if the run allows it."""
-    from bench.machine import environment
-
-    for smaller in study.batch_halvings(run):
-        result = worker.run(
-            "bench.training.study:measure",
-            smaller.case,
-            environment.of(smaller.case),
-            TIMEOUT_S,
-            setup=asdict(smaller.setup),
-        )
-        if not isinstance(result, Skipped) or result.status != "out of memory":
-            break
-    assert isinstance(result, TrainingRun | Skipped)
-    return result
-
-
-def _discard(run: PlannedRun) -> None:
-    from bench.training import checkpoint
-
-    checkpoint.discard(run.folder)
-
-
 def jobs(args: argparse.Namespace) -> list[Job]:
     """The runs of `planned` for a sweep."""
-    return [
-        Job(
-            case=run.case,
-            environment=run.environment,
-            measure=partial(train, run),
-            estimate_s=study.estimate_s(run),
-            lookup=partial(study.find_stored, run),
-            discard_checkpoint=partial(_discard, run),
-        )
-        for run in planned(args)
-    ]
+    return list(map(trainings.job, planned(args)))
 
 
 def _study(
@@ -180,11 +145,11 @@ def _study(
                 answers.append(stored)
                 continue
             if first and args.force:
-                _discard(run)
+                trainings.discard(run)
             run = replace(run, setup=replace(run.setup, budget_s=left))
             if group is None:
                 with followed(run.folder, partial(_show_progress, run, show)):
-                    record = train(run)
+                    record = trainings.train(run)
             else:
                 record = _train_in_group(run, group, show)
             answers.append(record)

@@ -26,7 +26,7 @@ from bench.records.base import Record, Size, Skipped
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile, ProfileCase
 from bench.records.throughput import TimedPasses
-from bench.tables.numbers import milliseconds, significant
+from bench.tables.numbers import milliseconds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -240,20 +240,7 @@ def _notes(costs: OperatorCosts, roofs: Sequence[Peaks], precisions: Sequence[st
         f"computed, not measured: {case.work}, batch {case.batch}; 1 MAC = 2 FLOPs; GB are 10^9 bytes; "
         f"kernels and bytes as of CUDA; torch {environment.torch}; {environment.date}"
     ]
-    for peaks in roofs:
-        if not peaks.device:
-            continue
-        rates = [
-            f"{key} {significant(rate / 1e12)} TFLOP/s"
-            for key in roofline.needed(precisions)
-            if (rate := peaks.flops_per_s(key, "linear")) is not None
-        ]
-        if peaks.bytes_per_s is not None:
-            rates.append(f"{significant(peaks.bytes_per_s / 1e9)} GB/s")
-        unknown = roofline.unknown(peaks, precisions)
-        blank = f"; not known, and its floors blank: {', '.join(unknown)}" if unknown else ""
-        notes.append(f"{peaks.device}: {', '.join(rates)}{blank}; {peaks.source}")
-    return notes
+    return [*notes, *(roofline.describe(peaks, precisions) for peaks in roofs if peaks.device)]
 
 
 def _other_sizes(passes: Sequence[PassFloor], records: Sequence[Record]) -> list[str]:
@@ -269,11 +256,8 @@ def _other_sizes(passes: Sequence[PassFloor], records: Sequence[Record]) -> list
         and record.case.model in models
         and {record.environment.device, roofline.gpu_named(record.environment.device)} & devices
     }
-    return (
-        [f"none of these passes is measured; their models are at: {'; '.join(sorted(sizes))}"]
-        if sizes
-        else []
-    )
+    note = f"none of these passes is measured; their models are at: {'; '.join(sorted(sizes))}"
+    return [note] if sizes else []
 
 
 def parser() -> options.Parser:

@@ -24,7 +24,7 @@ from bench.jobs.job import Job
 from bench.records.base import Record, Size, size_text
 from bench.records.scaling import ScalingCase
 from bench.stats import power_law
-from bench.tables.render import render
+from bench.tables.render import render, titled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,19 +34,14 @@ CUDA_RES = (256, 512, 1024, 2048)
 CPU_RES = (128, 256, 512)
 BATCH = 16
 CPU_BATCH = 1
+VISITS = 2
 CUDA_BUDGET_S = 10.0  # of a visit
 CPU_BUDGET_S = 5.0
-# defaults of the timing options, which parse to None; the defaults of two more depend on the device
-_TIMING = {
-    "impl": ["reference"],
-    "engine": ["eager"],
-    "cuda_graphs": [False],
-    "channels_last": [False],
-    "checkpointing": [False],
-    "attention": ["auto"],
-    "precision_target": 0.01,
-    "visits": 2,
-}
+# timing options, which parse to None, and two more whose defaults depend on the device
+_TIMING = (
+    *("impl", "engine", "cuda_graphs", "channels_last", "checkpointing", "attention"),
+    *("precision_target", "visits"),
+)
 _OF_DEVICE = ("device", "budget")
 
 
@@ -84,7 +79,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         raise options.UsageError(f"--{flag}: has no use with --no-measure, which times nothing")
     if args.weights:
         raise options.UsageError(f"--weights {args.weights}: weights do not change costs; leave it out")
-    defaults = {name: value for name, value in _TIMING.items() if name not in given}
+    defaults = {name: value for name, value in args.timing_defaults.items() if name not in given}
     args = argparse.Namespace(**{**vars(args), **defaults})
     device = settings.device_of(args)
     if "training" in args.work:
@@ -182,9 +177,8 @@ def rendered(studies: Sequence[Study], shown: Sequence[str], form: str) -> str:
     if form == "json":
         tables = {name: json.loads(render(TABLES[name], rows[name], form)) for name in shown}
         return json.dumps(tables, indent=2) + "\n"
-    heading = {"md": "### {}\n\n", "latex": "% {}\n", "csv": ""}.get(form, "{}\n\n")
     return "\n".join(
-        heading.format(TABLES[name].title) + render(TABLES[name], rows[name], form)
+        titled(TABLES[name].title, render(TABLES[name], rows[name], form), form)
         for name in shown
         if rows[name]
     )
@@ -237,18 +231,16 @@ def parser() -> options.Parser:
     settings.add_settings(made, batch=BATCH, cpu_batch=CPU_BATCH)
     text = f"time for each visit (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
     options.add(made, "--budget", options.positive_seconds, text)
-    text = (
-        "end a visit when the 95 %% interval of its median is within this share of it (default: "
-        f"{_TIMING['precision_target']})"
-    )
-    options.add(made, "--precision-target", options.share, text, metavar="SHARE")
-    text = f"visits of each case (default: {_TIMING['visits']}); one gives no intervals and no verdicts"
-    options.add(made, "--visits", options.repetitions, text)
+    text = "end a visit when the 95 %% interval of its median is within this share of it"
+    options.add(made, "--precision-target", options.share, text, default=0.01, metavar="SHARE")
+    text = f"visits of each case (default: {VISITS}); one gives no intervals and no verdicts"
+    options.add(made, "--visits", options.repetitions, text, default=VISITS)
     options.add_flag(made, "--no-measure", "counts only: MACs and bytes")
     text = f"{', '.join(TABLES)} (default: all, without the cross-overs of counts; for csv: sizes)"
     options.add(made, "--show", TABLES, text, several=True)
     options.add_output(made)
-    made.set_defaults(res=None, **dict.fromkeys(_TIMING))
+    made.set_defaults(res=None, timing_defaults={name: made.get_default(name) for name in _TIMING})
+    made.set_defaults(**dict.fromkeys(_TIMING))
     return made
 
 

@@ -7,7 +7,6 @@ python -m bench.throughput --work training --model FCDM-S --out runs.jsonl
 """
 
 import argparse
-from dataclasses import dataclass
 
 from bench.cli import models, options, records, settings
 from bench.jobs import timed
@@ -15,47 +14,25 @@ from bench.jobs.job import Job
 from bench.records.throughput import TABLE, ThroughputCase
 
 TRAINED = ("FCDM-XL", "DiT-XL/2", "DiCo-XL", "DiC-XL")  # on a GPU, by default
-
-
-@dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """Defaults of options for one kind of work."""
-
-    batch: int
-    cpu_batch: int
-    budget_s: float
-    cpu_budget_s: float
-    checkpointing: tuple[bool, ...]
-
-
-DEFAULTS = {
-    "inference": Defaults(
-        batch=64,
-        cpu_batch=64,
-        budget_s=settings.CUDA_BUDGET_S,
-        cpu_budget_s=settings.CPU_BUDGET_S,
-        checkpointing=(False,),
-    ),
-    # on a CPU: each S-size model twice, under five minutes in total
-    "training": Defaults(
-        batch=64, cpu_batch=4, budget_s=settings.CUDA_BUDGET_S, cpu_budget_s=25.0, checkpointing=(False, True)
-    ),
-}
+BATCH = 64
+# defaults that depend on the work; training on a CPU: each S-size model twice, under five minutes in total
+CPU_BATCH = {"inference": BATCH, "training": 4}
+CPU_BUDGET_S = {"inference": settings.CPU_BUDGET_S, "training": 25.0}
+CHECKPOINTING = {"inference": [False], "training": [False, True]}
 
 
 def plan(args: argparse.Namespace) -> list[ThroughputCase]:
     """Cases of every combination of the requested settings, checked before measuring."""
     _check(args)
     device = settings.device_of(args)
-    usual = DEFAULTS[args.work]
     on_cpu = device == "cpu"
-    args.batch = args.batch or [usual.cpu_batch if on_cpu else usual.batch]
-    args.checkpointing = args.checkpointing or list(usual.checkpointing)
+    args.batch = args.batch or [CPU_BATCH[args.work] if on_cpu else BATCH]
+    args.checkpointing = args.checkpointing or CHECKPOINTING[args.work]
     every = TRAINED if args.work == "training" else ("*",)
     names = models.model_names(args.model, default=settings.CPU_MODELS if on_cpu else every)
     models.check_models(names, args.res, args.weights)
     weights = settings.weights_name(args.weights, models.container_of(args.weights))
-    budget_s = args.budget or (usual.cpu_budget_s if on_cpu else usual.budget_s)
+    budget_s = args.budget or (CPU_BUDGET_S[args.work] if on_cpu else settings.CUDA_BUDGET_S)
     processes = settings.processes_of(args.processes, settings.PROCESSES, budget_s)
     return [
         ThroughputCase(
@@ -102,8 +79,10 @@ def parser() -> options.Parser:
     made = options.parser("bench.throughput", __doc__)
     options.add_models(made, default="on a GPU all, or with --work training the XL sizes; else the S sizes")
     options.add_res(made, default=(256,))
-    options.add(made, "--work", DEFAULTS, "a pass (inference), or a step of training", default="inference")
-    settings.add_options(made, batch=64)
+    options.add(
+        made, "--work", options.WORKS, "a pass (inference), or a step of training", default="inference"
+    )
+    settings.add_options(made, batch=BATCH)
     made.set_defaults(batch=None, checkpointing=None)
     options.add_output(made)
     return made

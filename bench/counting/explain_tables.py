@@ -14,6 +14,7 @@ from bench.records.columns import MODEL, RES, SIZED, SPACE
 from bench.records.counts import COUNTERS, CountCase
 from bench.tables.numbers import percent
 from bench.tables.render import render as render_table
+from bench.tables.render import titled
 from bench.tables.table import Column, Table, fields
 
 Answer = Explanation | Skipped
@@ -230,8 +231,7 @@ def render(answers: Sequence[Answer], pair: Sequence[Explanation], form: str) ->
         (VERDICTS, parts["verdict"]),
         (RATIOS, ratios(_model_counts(pair))),
     )
-    heading = {"md": "### {}\n\n", "latex": "% {}\n"}.get(form, "{}\n\n")
-    return "\n".join(heading.format(table.title) + _text(table, rows, form) for table, rows in tables if rows)
+    return "\n".join(titled(table.title, _text(table, rows, form), form) for table, rows in tables if rows)
 
 
 def _text(table: Table[Any], rows: Sequence[Any], form: str) -> str:

@@ -28,6 +28,11 @@ def render(table: Table[Row], rows: Sequence[Any], form: str) -> str:
     return layout(header, cells, form)
 
 
+def titled(title: str, text: str, form: str) -> str:
+    """The text of a table in a form below its title, which CSV leaves out."""
+    return {"md": "### {}\n\n", "latex": "% {}\n", "csv": ""}.get(form, "{}\n\n").format(title) + text
+
+
 def texts(table: Table[Row], rows: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
     """Headings of the visible columns, and the formatted cells of each row."""
     measured = [row for row in rows if not _is_skipped(row)]

@@ -17,6 +17,7 @@ from bench.records.comparison import Comparison
 from bench.records.operators import OperatorCosts
 from bench.records.profile import Profile
 from bench.records.throughput import TimedPasses
+from bench.tables.numbers import significant
 
 KINDS = (
     "depthwise",
@@ -238,3 +239,17 @@ def unknown(peaks: Peaks, precisions: Sequence[str]) -> list[str]:
     """The unknown peaks of a device that floors at these precisions need."""
     lacking = [key for key in needed(precisions) if peaks.flops_per_s(key, "linear") is None]
     return [*lacking, *(["bandwidth"] if peaks.bytes_per_s is None else [])]
+
+
+def describe(peaks: Peaks, precisions: Sequence[str]) -> str:
+    """The peaks of a device that floors at these precisions need, in words, with their source."""
+    rates = [
+        f"{key} {significant(rate / 1e12)} TFLOP/s"
+        for key in needed(precisions)
+        if (rate := peaks.flops_per_s(key, "linear")) is not None
+    ]
+    if peaks.bytes_per_s is not None:
+        rates.append(f"{significant(peaks.bytes_per_s / 1e9)} GB/s")
+    lacking = unknown(peaks, precisions)
+    blank = f"; not known, and its floors blank: {', '.join(lacking)}" if lacking else ""
+    return f"{peaks.device}: {', '.join(rates)}{blank}; {peaks.source}"
