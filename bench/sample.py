@@ -6,13 +6,14 @@ python -m bench.sample --compare samples/dit/samples-64x32x32x3.npz --reference 
 """
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import models, options, records, sampling_options, settings
+from bench.cli import models, options, records, sampling_options, settings, trained
 from bench.cli.progress import progress
+from bench.cli.trained import Weights
 from bench.jobs.job import Job, in_worker
 from bench.records import pictures, quality, sampling
 from bench.records.base import ModelCase, Record, size_text
@@ -22,7 +23,6 @@ from bench.tables.table import Table
 
 if TYPE_CHECKING:
     from bench.sampling.chains import Source
-    from bench.training.checkpoint import State
     from models.task import Task
 
 MODELS = ("FCDM-S",)
@@ -31,19 +31,6 @@ TYPICAL_S = 60.0
 
 
 # drawing
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Weights:
-    """Weights that --weights names."""
-
-    path: Path | None
-    state: "State | None"  # of bench.convergence; None: released checkpoint, or random weights
-
-    @property
-    def trained(self) -> Any:  # noqa: ANN401 - a TrainingCase, whose module needs no import here
-        assert self.state is not None
-        return self.state.identity.case
 
 
 def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
@@ -56,13 +43,16 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     device = settings.device_of(args)
     usual_batch, usual_steps = sampling_options.CPU_DEFAULTS if device == "cpu" else sampling_options.DEFAULTS
     args.batch = args.batch or [usual_batch]
-    weights = _weights(args)
-    names = _names(args, weights)
-    chosen = {name: _objective(args, weights, name) for name in names}
-    _check_guidance(args, weights)
+    weights = trained.read(args)
+    names = trained.names(args, weights, MODELS)
+    chosen = {name: trained.objective(args, weights, name) for name in names}
+    trained.check_guidance(args, weights)
     steps = args.steps or usual_steps
-    drawn_by = {name: _sampler(args, objective, steps) for name, objective in chosen.items()}
-    if weights.state is None:
+    chain_of = {
+        model: {"objective": objective, "sampler": _sampler(args, objective, steps), "steps": steps}
+        for model, objective in chosen.items()
+    }
+    if weights.trained is None:
         args.res = args.res or options.DefaultSizes([256])
         models.check_models(names, args.res, args.weights)
     elif args.res:
@@ -72,12 +62,8 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     else:
         args.res = [weights.trained.res]
     average = "" if args.ema is None else f", ema {args.ema}"
-    container = models.container_of(args.weights) if weights.state is None else ""
+    container = models.container_of(args.weights) if weights.trained is None else ""
     name = settings.weights_name(weights.path, container) + average
-    chain_of = {
-        model: {"objective": objective, "sampler": drawn_by[model], "steps": steps}
-        for model, objective in chosen.items()
-    }
     found = [
         _case(args, fields, weights, chain_of[fields["model"]])
         for group in settings.model_fields(args, device, names, name)
@@ -91,69 +77,6 @@ def plan(args: argparse.Namespace) -> "list[tuple[SamplingCase, Source]]":
     return found
 
 
-def _weights(args: argparse.Namespace) -> _Weights:
-    from bench.training import checkpoint
-
-    path: Path | None = args.weights
-    state = None
-    if path is not None and path.is_dir():
-        found = checkpoint.paths(path)
-        if not found:
-            raise options.UsageError(f"--weights {path}: holds no checkpoint of bench.convergence")
-        path = found[0]
-    if path is not None and path.is_file() and path.suffix != ".safetensors":
-        try:
-            state = checkpoint.read(path)
-        except checkpoint.CheckpointError as error:
-            if checkpoint.NAME.fullmatch(path.name):
-                raise options.UsageError(f"--weights {error}") from error
-            state = None  # not of bench.convergence: `check_models` validates it as a released checkpoint
-    if state is None and args.ema is not None:
-        raise options.UsageError(
-            f"--ema {args.ema}: belongs to --weights of a checkpoint of bench.convergence"
-        )
-    if state is not None and args.ema is not None and checkpoint.decay_name(args.ema) not in state.ema:
-        raise options.UsageError(f"--ema {args.ema}: {path} has {', '.join(state.ema) or 'none'}")
-    return _Weights(path=path, state=state)
-
-
-def _names(args: argparse.Namespace, weights: _Weights) -> list[str]:
-    if weights.state is None:
-        return models.model_names(args.model, MODELS)
-    name: str = weights.trained.model
-    for other in models.model_names(args.model, (name,)):
-        if other != name:
-            raise options.UsageError(f"--model {other}: {args.weights} holds {name}")
-    return [name]
-
-
-def _objective(args: argparse.Namespace, weights: _Weights, name: str) -> str:
-    """The requested objective, that of the checkpoint, or that of the model's own prediction."""
-    from bench.training import objectives
-    from models.registry import published_task
-
-    requested: str | None = args.objective
-    if weights.state is None:
-        task = published_task(name)
-        objective = requested or objectives.of_task(task)
-        with options.usage_errors(f"--objective {objective}: "):
-            objectives.check_noise(name, task, objective)
-        return objective
-    trained: str = weights.trained.recipe.objective
-    if requested not in (None, trained):
-        raise options.UsageError(f"--objective {requested}: {args.weights} was trained under {trained}")
-    return trained
-
-
-def _check_guidance(args: argparse.Namespace, weights: _Weights) -> None:
-    """Refuse guidance by an untrained null class: its embedding still has its random initial values."""
-    if weights.state is not None and args.guidance != 1 and not weights.trained.recipe.label_dropout:
-        raise options.UsageError(
-            f"--guidance {args.guidance:g}: {args.weights} was trained with --label-dropout 0 and "
-            "does not know the null class; --guidance 1 would work"
-        )
-
-
 def _sampler(args: argparse.Namespace, objective: str, steps: int) -> str:
     from bench.sampling import samplers
 
@@ -162,17 +85,16 @@ def _sampler(args: argparse.Namespace, objective: str, steps: int) -> str:
 
 
 def _case(
-    args: argparse.Namespace, fields: dict[str, Any], weights: _Weights, chain: dict[str, Any]
+    args: argparse.Namespace, fields: dict[str, Any], weights: Weights, chain: dict[str, Any]
 ) -> "tuple[SamplingCase, Source]":
     from bench.sampling import chains
 
-    trained_here = weights.state is not None
-    if trained_here:
+    if weights.trained is not None:
         fields = {**fields, "latent_size": weights.trained.latent_size}
     name = fields["model"]
     source = chains.Source(
         weights=None if weights.path is None else str(weights.path),
-        trained_here=trained_here,
+        trained_here=weights.trained is not None,
         ema=args.ema,
         decoder=args.decoder,
         folder=None if args.out_dir is None else str(args.out_dir),
