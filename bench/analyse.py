@@ -15,7 +15,7 @@ from bench.cli import models, options, probe_options, records
 from bench.jobs.job import Job
 from bench.records import probes
 from bench.records.base import Environment, Record
-from bench.records.probes import ChannelCase, Probe, SpectrumCase
+from bench.records.probes import Probe
 
 if TYPE_CHECKING:
     from bench.training.probes.probe import Request, Subject
@@ -58,21 +58,16 @@ def _body(args: argparse.Namespace) -> int:
             for subject in subjects:
                 channels.find_layers(subject.model, args.layer)
 
-    def measure(subject: "Subject", case: SpectrumCase | ChannelCase) -> Record:
-        if isinstance(case, SpectrumCase):
-            return probe.guarded(case, subject.environment, lambda: spectrum.measure(subject, images))
-        return probe.guarded(
-            case, subject.environment, lambda: channels.measure(subject, images, case.pattern)
-        )
-
     def job(subject: "Subject") -> Job:
         case = spectrum.case_of(subject) if spectra else channels.case_of(subject, args.layer)
-        return Job(
-            case=case,
-            environment=subject.environment,
-            measure=partial(measure, subject, case),
-            estimate_s=TYPICAL_S,
-        )
+
+        def analyse() -> Record:
+            if spectra:
+                return spectrum.measure(subject, images)
+            return channels.measure(subject, images, args.layer)
+
+        measure = partial(probe.guarded, case, subject.environment, analyse)
+        return Job(case=case, environment=subject.environment, measure=measure, estimate_s=TYPICAL_S)
 
     results, found = records.run_jobs([job(subject) for subject in subjects], args.out, force=args.force)
     notes += [*found, _note(results[0].environment, subjects[0].probe)]

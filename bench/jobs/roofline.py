@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cli import settings
 from bench.jobs.job import Job, in_worker
 from bench.machine import environment
 from bench.machine.failures import RAISED, failed_row
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 TRACE_S = 0.5  # of one pass
-TYPICAL_STARTUP_S = 5.0  # of a worker
 MAX_STARTUP_S = 120.0
 PROFILE_S = 15.0  # typical, of one case
 MAX_PROFILE_S = 600.0
@@ -46,7 +46,7 @@ def ceiling_job(case: CeilingCase, budget_s: float) -> Job:
     return in_worker(
         "bench.measure.ceilings:measure",
         case,
-        estimate_s=TYPICAL_STARTUP_S + 2 * budget_s,
+        estimate_s=settings.TYPICAL_STARTUP_S + 2 * budget_s,
         timeout_s=MAX_STARTUP_S + 4 * budget_s,
         budget_s=budget_s,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,6 @@ from models.contract import build, condition_width
 from models.registry import family_of, is_plugin, printed, published_task
 from models.task import Task
 from models.weights import load_official, read_weights
-
-R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +237,7 @@ def _check_fit(network: _Network, data: Dataset) -> None:
         )
 
 
-def guarded(case: ModelCase, environment: Environment, analyse: Callable[[], R | Skipped]) -> R | Skipped:
+def guarded(case: ModelCase, environment: Environment, analyse: Callable[[], Record]) -> Record:
     """Analyse a network; if memory runs out, return a Skipped record."""
     try:
         return analyse()
