@@ -25,11 +25,12 @@ from bench.machine import torchrun
 from bench.records.base import Size, Skipped, size_text
 from bench.records.training import Recipe, TrainingCase, TrainingRun
 from bench.store.store import Store
+from bench.tables.numbers import duration
 from bench.tables.render import render
 from bench.tables.table import Column, Table
 from bench.tables.text import plain
 from bench.training import processes, study
-from bench.training.progress import Progress, duration, followed
+from bench.training.progress import Progress, followed
 from bench.training.study import PlannedRun, Setup
 
 if TYPE_CHECKING:

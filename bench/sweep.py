@@ -17,8 +17,9 @@ from bench.cli import options, records
 from bench.cli.commands import commands
 from bench.cli.progress import progress
 from bench.jobs import suite
-from bench.jobs.suite import Planned, duration
+from bench.jobs.suite import Planned
 from bench.store.store import REPORTED, Store
+from bench.tables.numbers import duration
 from bench.tables.render import FORMATS, render
 from bench.tables.table import Column, Table
 

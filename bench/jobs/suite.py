@@ -15,6 +15,7 @@ from bench.jobs import worker
 from bench.jobs.job import Job
 from bench.store.files import why_not_regular
 from bench.store.store import Store
+from bench.tables.numbers import duration
 from models.guard import reading
 
 SUITES = Path(__file__).parent / "suites"
@@ -164,10 +165,3 @@ def run(
         estimated[entry.command] += entry.job.estimate_s
         sweep.statuses[getattr(record, "status", "ok")] += 1
     return Sweep(statuses=sweep.statuses, stored=sweep.stored, left=left, left_s=sum(map(expected_s, left)))
-
-
-def duration(seconds: float) -> str:
-    """45 s, 12 min or 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -32,6 +32,13 @@ def milliseconds(seconds: float | None) -> str:
     return significant(None if seconds is None else 1e3 * seconds)
 
 
+def duration(seconds: float) -> str:
+    """45 s, 12 min or 3.5 h."""
+    if seconds < 100 or math.isnan(seconds):
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def percent(share: float | None, digits: int = 0) -> str:
     """A share in per cent, without the % sign."""
     return BLANK if share is None else f"{100 * share:.{digits}f}"

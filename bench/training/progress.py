@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.tables.numbers import duration
+
 INTERVAL_S = 1.0
 
 
@@ -29,11 +31,6 @@ class Progress:
     @property
     def text(self) -> str:
         return f"step {self.step} of {self.steps}, loss {self.loss:.4f}, {duration(self.left_s)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds up to 100, then minutes."""
-    return f"{seconds:.0f} s" if seconds < 100 or math.isnan(seconds) else f"{seconds / 60:.0f} min"
 
 
 def writer(folder: Path) -> Callable[[Progress], None]:
