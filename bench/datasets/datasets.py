@@ -35,9 +35,12 @@ class Dataset:
     validation: Tensor
     validation_labels: Tensor
     classes: int
-    kind: str  # pixels or latents
     top: int | None  # the level scaled to 1, while 0 becomes -1; None: latents, not scaled
     sha256: str  # head of the SHA-256 over the arrays as stored, with their types and shapes
+
+    @property
+    def kind(self) -> str:
+        return "latents" if self.top is None else "pixels"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -195,7 +198,6 @@ def _dataset(
         validation=tensors[2],
         validation_labels=tensors[3],
         classes=classes,
-        kind="latents" if top is None else "pixels",
         top=top,
         sha256=digest(arrays)[:12],
     )
