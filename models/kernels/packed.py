@@ -8,7 +8,7 @@ product and each convolution on a CPU is one operator, but not to torch.export.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,10 @@ Gelu = Literal["none", "tanh"]  # exact, or by tanh
 @dataclass(frozen=True)
 class _Packed:
     of: tuple[int, int, torch.dtype]  # version, address and type of the weight
-    weight: Tensor  # in a layout of its own
+    weight: Any  # in a layout of its own
 
 
+T = TypeVar("T")
 Form = Literal["product", "convolution", "winograd"]
 _PACKED: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight -> {form: _Packed}
 
@@ -56,7 +57,7 @@ def _is_traced(x: Tensor, weight: Tensor) -> bool:
     return compiles and _plain_inference(x, weight)
 
 
-def packed(weight: Tensor, form: Form, reorder: Callable[[Tensor], Tensor]) -> Tensor:
+def packed(weight: Tensor, form: Form, reorder: Callable[[Tensor], T]) -> T:
     forms: dict[Form, _Packed] = _PACKED.setdefault(weight, {})
     found = forms.get(form)
     of = (weight._version, weight.data_ptr(), weight.dtype)
@@ -64,7 +65,8 @@ def packed(weight: Tensor, form: Form, reorder: Callable[[Tensor], Tensor]) -> T
         with torch.inference_mode(False), torch.no_grad():
             found = _Packed(of, reorder(weight.detach()))
         forms[form] = found
-    return found.weight
+    reordered: T = found.weight
+    return reordered
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: Gelu | None = None) -> Tensor:
@@ -151,7 +153,7 @@ def placed_convolution(
         plain: Tensor = convolve(x, weight, bias, *place)
         return F.gelu(plain) if gelu else plain
     if not gelu and place == Place(padding=(1, 1)) and winograd.suits(x, weight):
-        return winograd.winograd(x, packed(weight, "winograd", winograd.transformed), bias)
+        return winograd.winograd(x, packed(weight, "winograd", winograd.transformed), bias, len(weight))
     size = list(x.shape)
     at = (list(place.padding), list(place.stride), list(place.dilation), place.groups)
     reordered = packed(
