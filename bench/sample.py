@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cli import models, options, records, sampling_options, settings, trained
 from bench.cli.progress import progress
 from bench.cli.trained import Weights
+from bench.jobs import runner
 from bench.jobs.job import Job, in_worker
 from bench.records import pictures, quality, sampling
 from bench.records.base import ModelCase, Record, size_text
@@ -165,24 +166,16 @@ def _into_folder(job: Job, source: "Source", args: argparse.Namespace) -> tuple[
             sample_folder.claim(folder, determined)
             with sample_folder.locked(folder):
                 missing = sample_folder.missing(folder, count, batch)
-                stored = job.stored(store) if store is not None and not args.force and not missing else None
-                if stored is None:
-                    with (
-                        progress("sampling", len(missing)) as begin,
-                        assembly.watched(folder, missing, begin),
-                    ):
-                        record = job.measure()
-                    if store is not None:
-                        store.append(record)
-                else:
-                    record = stored
+                again = args.force or bool(missing)
+                with progress("sampling", len(missing)) as begin, assembly.watched(folder, missing, begin):
+                    results = runner.run([job], store, force=again, begin=lambda name: None)
                 batches = -(-count // batch)
                 notes.append(f"{batches - len(missing)} of {batches} batches were in {folder} already")
                 if not sample_folder.missing(folder, count, batch):
                     notes += assembly.assemble(folder, count, batch)
         except ValueError as error:
             raise options.UsageError(f"--out-dir {error}") from error
-    return [record], notes
+    return list(results.records), notes
 
 
 def _draw(args: argparse.Namespace) -> int:
