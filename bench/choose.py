@@ -24,7 +24,7 @@ from bench.analysis.projection.predictions import MemoryErrors, measured_memory
 from bench.analysis.projection.projector import Projector
 from bench.analysis.rooflines import roofline
 from bench.analysis.rooflines.roofline import Peaks
-from bench.cli import models, options, records, settings
+from bench.cli import models, options, records, settings, values
 from bench.cli.progress import progress
 from bench.jobs.pass_costs import CostSource
 from bench.records.base import Record, size_text
@@ -251,15 +251,15 @@ def _memory(text: str) -> memory_fit.Device:
         ) from None
 
 
-_positive = options.number_in(0, math.inf, "a number above zero", above=True)
+_positive = values.number_in(0, math.inf, "a number above zero", above=True)
 
 
 def parser() -> options.Parser:
     made = options.parser("bench.choose", __doc__)
     text = "a GPU of baselines/gpus.csv, by name or a unique part of it"
     made.add_argument("--gpu", required=True, metavar="GPU", help=text)
-    options.add(made, "--res", options.resolution, default=256)
-    options.add(made, "--batch", options.positive_int, "images a pass", default=64)
+    options.add(made, "--res", values.resolution, default=256)
+    options.add(made, "--batch", values.positive_int, "images a pass", default=64)
     options.add(made, "--precision", options.PRECISIONS, default="bf16")
     options.add(made, "--work", options.WORKS, default="inference")
     options.add_model(made, "candidates (default: all as published)")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.analysis.repeats import agreement
 from bench.analysis.repeats.agreement import AGREE, Agreement, Matched
-from bench.cli import options, records
+from bench.cli import options, records, values
 from bench.cli.options import UsageError
 from bench.records.base import Record
 from bench.records.note import Note
@@ -28,7 +28,7 @@ from bench.tables.render import render
 def tolerance(text: str) -> float:
     """A relative tolerance: 2% or 0.02."""
     try:
-        value = options.number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = values.number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.analysis.learning import training_table
-from bench.cli import models, options, progress, records, training_options
+from bench.cli import models, options, progress, records, training_options, values
 from bench.jobs import trainings
 from bench.jobs.job import Job
 from bench.machine import torchrun
@@ -91,7 +91,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
 
 def _pixels(latent_size: Size) -> Size:
     """Size of the images that latents encode."""
-    pixels = options.PIXELS_PER_LATENT
+    pixels = values.PIXELS_PER_LATENT
     if isinstance(latent_size, int):
         return pixels * latent_size
     return pixels * latent_size[0], pixels * latent_size[1]

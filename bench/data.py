@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import options, progress, records
+from bench.cli import options, progress, records, values
 from bench.datasets import names
 from bench.tables.table import Column, Table, fields
 
@@ -132,11 +132,11 @@ def parser() -> options.Parser:
         help="digits, cifar10 or fashion-mnist; or a folder, .npz or zarr store of latents with labels",
     )
     text = "an archive of CIFAR-10, or a folder with the files of Fashion-MNIST; nothing is fetched"
-    source = options.checked(options.file_or_folder)
+    source = options.checked(values.file_or_folder)
     made.add_argument("--from", dest="source", type=source, metavar="PATH", help=text)
-    options.add(made, "--dir", options.folder, "the data folder (default: data, in the current folder)")
+    options.add(made, "--dir", values.folder, "the data folder (default: data, in the current folder)")
     options.add(
-        made, "--classes", options.positive_int, "upper bound of the labels of latents (default: 1000)"
+        made, "--classes", values.positive_int, "upper bound of the labels of latents (default: 1000)"
     )
     options.add_flag(made, "--again", "prepare the data again, replacing the decoded file")
     options.add_output(made)

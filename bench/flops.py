@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.costs import training_cost
 from bench.analysis.costs.counts import PAIR
 from bench.analysis.costs.training_cost import Training
-from bench.cli import models, options, records, settings
+from bench.cli import models, options, records, settings, values
 from bench.cli.progress import progress
 from bench.jobs.job import Job
 from bench.records.base import Environment, Record, Size, Skipped, height_width, size_text
@@ -236,7 +236,7 @@ def parser() -> options.Parser:
     options.add_res(made, default=SIZES)
     made.set_defaults(res=None)  # --explain has another default
     text = "images in a counted call (1), or in a training step (256)"
-    options.add(made, "--batch", options.positive_int, text)
+    options.add(made, "--batch", values.positive_int, text)
     text = f"some of {', '.join(COUNTERS)} (default: torch); for --explain packages to run, or torch"
     options.add(made, "--counter", COUNTERS, text, several=True, metavar="COUNTER")
     made.add_argument("--by", choices=("module", "op"), help="break each model's forward MACs down")
@@ -244,9 +244,9 @@ def parser() -> options.Parser:
     cost = made.add_argument_group("cost of a training, at 256 px")
     options.add_flag(cost, "--training", "ZFLOPs, device-hours and joules of a training")
     text = f"training steps, with --model (default: {training_cost.STEPS})"
-    options.add(cost, "--steps", options.positive_int, text)
+    options.add(cost, "--steps", values.positive_int, text)
     text = "with timed training steps (default: those that the report reads)"
-    options.add(cost, "--records", options.file, text, several=True)
+    options.add(cost, "--records", values.file, text, several=True)
     options.add_output(made)
     return made
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.rooflines import kernels, roofline
 from bench.analysis.rooflines.kernels import NOT_HERE, PRECISIONS
 from bench.analysis.rooflines.roofline import Peaks
-from bench.cli import options, settings
+from bench.cli import options, settings, values
 from bench.cli.models import check_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.jobs import timed
@@ -149,7 +149,7 @@ def _notes(found: Sequence[Record], peaks: Peaks | None) -> list[str]:
 
 def odd(text: str) -> int:
     """Parse a kernel size."""
-    value = options.positive_int(text)
+    value = values.positive_int(text)
     if value % 2 == 0:
         raise ValueError(f"must be odd, got {value}; {value + 1} would work")
     return value
@@ -161,7 +161,7 @@ def parser() -> options.Parser:
     options.add_model(made, f"default: {MODEL}{several}")
     options.add_res(made, default=(256, 512))
     text = f"images (default: 64 on a GPU, 4 on a CPU){several}"
-    options.add(made, "--batch", options.positive_int, text, several=True)
+    options.add(made, "--batch", values.positive_int, text, several=True)
     options.add_device(made)
     text = f"default: fp32 tf32 bf16, as far as the device has them{several}"
     options.add(made, "--precision", PRECISIONS, text, several=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.analysis.memory import memory_fit, memory_ratios
 from bench.analysis.memory.memory_fit import GIB, BatchLimit, Device
-from bench.cli import models, options, records, settings
+from bench.cli import models, options, records, settings, values
 from bench.jobs.job import Job
 from bench.records import memory
 from bench.records.base import Record, Skipped
@@ -263,7 +263,7 @@ def parser() -> options.Parser:
     options.add_res(made, default=RES)
     batches, on_cpu = (" ".join(map(str, default)) for default in (BATCHES, CPU_BATCHES))
     text = f"images (default: {batches}, on a CPU {on_cpu}); several values of settings are combined"
-    options.add(made, "--batch", options.positive_int, text, several=True)
+    options.add(made, "--batch", values.positive_int, text, several=True)
     options.add(made, "--precision", PRECISIONS, f"{', '.join(PRECISIONS)} (default: fp32)", several=True)
     options.add(made, "--work", options.WORKS, "inference, training (default: both)", several=True)
     options.add_switch(made, "--checkpointing", "in training (default: off and on)")

@@ -18,7 +18,7 @@ from bench.analysis.projection.passes import PassKey, pass_key
 from bench.analysis.projection.predictions import TABLE, PassPrediction
 from bench.analysis.projection.projector import DEVICE_NAMES, Projector
 from bench.analysis.rooflines import roofline
-from bench.cli import models, options, records, settings
+from bench.cli import models, options, records, settings, values
 from bench.cli.progress import progress
 from bench.jobs.pass_costs import CostSource
 from bench.store.store import REPORTED
@@ -128,7 +128,7 @@ def parser() -> options.Parser:
     options.add(made, "--to", str, text, several=True, metavar="GPU")
     options.add_models(made, default=" ".join(MODELS))
     options.add_res(made, default=(256,))
-    options.add(made, "--batch", options.positive_int, "images a pass", default=[64], several=True)
+    options.add(made, "--batch", values.positive_int, "images a pass", default=[64], several=True)
     options.add(made, "--precision", options.PRECISIONS, default=["bf16"], several=True)
     options.add(made, "--work", options.WORKS, default=["inference"], several=True)
     options.add_switch(made, "--checkpointing", "in training, compute every block again for its gradients")

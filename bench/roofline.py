@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.rooflines import floors, roofline
 from bench.analysis.rooflines.floors import PassFloor
 from bench.analysis.rooflines.roofline import NO_PEAKS, Peaks
-from bench.cli import options
+from bench.cli import options, values
 from bench.cli.models import check_models, model_names
 from bench.cli.records import check_output, known_records, run_jobs, show
 from bench.cli.settings import device_for, sized_fields
@@ -264,7 +264,7 @@ def parser() -> options.Parser:
     made = options.parser("bench.roofline", __doc__)
     options.add_models(made, default=f"all; with --by {' '.join(PARTS_OF)}")
     options.add_res(made, default=(256,))
-    options.add(made, "--batch", options.positive_int, "images a pass", default=64)
+    options.add(made, "--batch", values.positive_int, "images a pass", default=64)
     text = f"{', '.join(options.PRECISIONS)} (default: fp32)"
     options.add(made, "--precision", options.PRECISIONS, text, several=True)
     options.add(made, "--work", options.WORKS, default="inference")
@@ -280,7 +280,7 @@ def parser() -> options.Parser:
     options.add_device(made)
     options.add_flag(made, "--measure-ceilings", "only measure the ceilings of this device, and print them")
     text = f"time for each ceiling (default: {BUDGET_S:g}s)"
-    options.add(made, "--budget", options.positive_seconds, text, default=BUDGET_S)
+    options.add(made, "--budget", values.positive_seconds, text, default=BUDGET_S)
     options.add_records(made, "with ceilings, timings and profiles")
     options.add_output(made)
     return made

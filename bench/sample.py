@@ -11,7 +11,7 @@ from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import models, options, records, sampling_options, settings, trained
+from bench.cli import models, options, records, sampling_options, settings, trained, values
 from bench.cli.progress import progress
 from bench.cli.trained import Weights
 from bench.jobs import runner
@@ -234,7 +234,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def parser() -> options.Parser:
     made = options.parser("bench.sample", __doc__)
-    options.add_models(made, default=MODELS[0], weights=options.file_or_folder)
+    options.add_models(made, default=MODELS[0], weights=values.file_or_folder)
     options.add_res(made, default=(256,))
     made.set_defaults(res=None)
     sampling_options.add_chain(made)

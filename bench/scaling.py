@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.scaling import resolution, slowdowns
 from bench.analysis.scaling.resolution import Study
 from bench.analysis.scaling.scaling_tables import ROWS, TABLES, TAKEN_OVER
-from bench.cli import models, options, records, settings
+from bench.cli import models, options, records, settings, values
 from bench.cli.progress import progress
 from bench.jobs import runner, timed
 from bench.jobs.job import Job
@@ -230,11 +230,11 @@ def parser() -> options.Parser:
     options.add(made, "--work", options.WORKS, default=["inference"], several=True)
     settings.add_settings(made, batch=BATCH, cpu_batch=CPU_BATCH)
     text = f"time for each visit (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
-    options.add(made, "--budget", options.positive_seconds, text)
+    options.add(made, "--budget", values.positive_seconds, text)
     text = "end a visit when the 95 %% interval of its median is within this share of it"
-    options.add(made, "--precision-target", options.share, text, default=0.01, metavar="SHARE")
+    options.add(made, "--precision-target", values.share, text, default=0.01, metavar="SHARE")
     text = f"visits of each case (default: {VISITS}); one gives no intervals and no verdicts"
-    options.add(made, "--visits", options.repetitions, text, default=VISITS)
+    options.add(made, "--visits", values.repetitions, text, default=VISITS)
     options.add_flag(made, "--no-measure", "counts only: MACs and bytes")
     text = f"{', '.join(TABLES)} (default: all, without the cross-overs of counts; for csv: sizes)"
     options.add(made, "--show", TABLES, text, several=True)

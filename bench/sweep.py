@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.cli import options, records
+from bench.cli import options, records, values
 from bench.cli.commands import commands
 from bench.cli.progress import progress
 from bench.jobs import suite
@@ -120,9 +120,9 @@ def parser() -> options.Parser:
     )
     options.add_flag(made, "--dry-run", "print the plan and which cases are stored")
     text = "begin no case that would end later, as 8m (default: none)"
-    options.add(made, "--budget", options.positive_seconds, text)
+    options.add(made, "--budget", values.positive_seconds, text)
     text = "kill a case that is still running after this, as 3m (default: its command's own)"
-    options.add(made, "--case-timeout", options.positive_seconds, text, default=math.inf)
+    options.add(made, "--case-timeout", values.positive_seconds, text, default=math.inf)
     options.add(made, "--out", records.records_file, default=REPORTED, metavar="FILE.jsonl")
     made.add_argument(
         "--format", choices=FORMATS, default="table", help="format of the plan (default: table)"

@@ -1,8 +1,6 @@
 """Options shared by commands, and one-line error messages. Imports no torch."""
 
 import argparse
-import math
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,20 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.cli import values
 from bench.cli.ending import UsageError as UsageError
 from bench.cli.ending import print_error
 from bench.cli.ending import run as run
 from bench.records.base import Size
-from bench.store.files import why_not_readable
 from bench.tables.render import FORMATS
-from models.task import named_task
 from models.users.names import arguments_of, file_of, is_users, with_arguments
 
-PIXELS_PER_LATENT = 8
-MAX_COUNT = 2**32 - 1
-MAX_REPETITIONS = 1000
-MAX_PX = 16_384
-MAX_SECONDS = 30 * 24 * 3600
 WORKS = ("inference", "training")
 PRECISIONS = ("fp32", "tf32", "torch-default", "bf16", "fp16")
 
@@ -86,7 +78,7 @@ class Parser(argparse.ArgumentParser):
             given = getattr(parsed, action.dest, None)
             for value in given if isinstance(given, list) else [given]:
                 path = file_of(value) if isinstance(value, str) else value
-                if action.dest != "out" and isinstance(path, Path) and same_file(out, path):
+                if action.dest != "out" and isinstance(path, Path) and values.same_file(out, path):
                     flag = "/".join(action.option_strings) or action.dest
                     self.error(f"--out {out}: is given for {flag} too; name another")
 
@@ -146,109 +138,6 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
     return parsed
 
 
-def number(text: str) -> float:
-    """float() of ASCII digits, without other scripts, underscores and spaces. ValueError: another text."""
-    if not text.isascii() or "_" in text or text != text.strip():
-        raise ValueError(text)
-    return float(text)
-
-
-def number_in(low: float, high: float, what: str, *, above: bool = False) -> Callable[[str], float]:
-    """A parser of numbers from `low`, or above it, to below `high`; `what` says so in its error."""
-
-    def parse(text: str) -> float:
-        try:
-            value = number(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value < high or (above and value == low):
-            raise ValueError(f"must be {what}, got {text!r}")
-        return value
-
-    return parse
-
-
-share = number_in(0, 1, "a share above 0 and below 1, as 0.01", above=True)
-
-
-def whole_number(text: str, least: int = 0, most: int = MAX_COUNT) -> int:
-    """A whole number in ASCII digits."""
-    if not (text.isascii() and text.isdigit()) or (len(text) < 10 and int(text) < least):
-        raise ValueError(f"must be a whole number of at least {least}, got {text!r}")
-    if len(text) > 20 or int(text) > most:
-        raise ValueError(f"must be at most {most}, got {text!r}")
-    return int(text)
-
-
-def positive_int(text: str) -> int:
-    return whole_number(text, least=1)
-
-
-def repetitions(text: str) -> int:
-    """A number of runs that are planned one by one."""
-    return whole_number(text, least=1, most=MAX_REPETITIONS)
-
-
-def positive_seconds(text: str) -> float:
-    """Seconds: 90, 90s, 8m or 1h."""
-    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
-    try:
-        seconds = number(text[:-1]) * scale if scale else number(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"must be seconds above zero, as 90, 90s, 8m or 1h, got {text!r}")
-    if seconds > MAX_SECONDS:
-        raise ValueError(f"must be at most {MAX_SECONDS // 3600}h, got {text!r}")
-    return seconds
-
-
-def resolution(text: str) -> Size:
-    """Pixels: 512, or 512x256 for height x width."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise ValueError(f"must be pixels, as 512 or 512x256 (height x width), got {text!r}")
-    if max(map(len, sides)) > 10 or max(map(int, sides)) > MAX_PX:
-        raise ValueError(f"must be at most {MAX_PX} pixels, got {text!r}")
-    numbers = [int(side) for side in sides]
-    if any(n < PIXELS_PER_LATENT or n % PIXELS_PER_LATENT for n in numbers):
-        near = [max(PIXELS_PER_LATENT, round(n / PIXELS_PER_LATENT) * PIXELS_PER_LATENT) for n in numbers]
-        works = "x".join(map(str, near))
-        raise ValueError(
-            f"must be a multiple of {PIXELS_PER_LATENT} pixels, one latent, got {text}; try {works}"
-        )
-    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
-
-
-def same_file(one: Path, other: Path) -> bool:
-    """Whether two paths name one file, through links too."""
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def file(text: str) -> Path:
-    """A file to read: no folder, and no FIFO or device, which would hang or never end."""
-    return _readable(text, or_folder=False)
-
-
-def file_or_folder(text: str) -> Path:
-    return _readable(text, or_folder=True)
-
-
-def _readable(text: str, *, or_folder: bool) -> Path:
-    if reason := why_not_readable(Path(text), or_folder=or_folder):
-        raise ValueError(f"{text}: {reason}")
-    return Path(text)
-
-
-def folder(text: str) -> Path:
-    """A folder that exists or will be made."""
-    if os.path.exists(text) and not os.path.isdir(text):
-        raise ValueError(f"{text}: is not a folder")
-    return Path(text)
-
-
 def add(
     group: argparse._ActionsContainer,
     flag: str,
@@ -284,15 +173,15 @@ def add(
 
 
 METAVARS: dict[Callable[[str], object], str] = {
-    positive_int: "N",
-    repetitions: "N",
-    whole_number: "N",
-    positive_seconds: "TIME",
-    resolution: "PX",
+    values.positive_int: "N",
+    values.repetitions: "N",
+    values.whole_number: "N",
+    values.positive_seconds: "TIME",
+    values.resolution: "PX",
     Path: "FILE",
-    file: "FILE",
-    file_or_folder: "PATH",
-    folder: "DIR",
+    values.file: "FILE",
+    values.file_or_folder: "PATH",
+    values.folder: "DIR",
 }
 
 
@@ -306,7 +195,7 @@ def add_model(parser: Parser, text: str) -> None:
     parser.add_argument("--model", nargs="+", action="extend", metavar="NAME", help=text)
 
 
-def add_models(parser: Parser, default: str, weights: Callable[[str], Path] = file) -> None:
+def add_models(parser: Parser, default: str, weights: Callable[[str], Path] = values.file) -> None:
     """Add --model, and the options of users' models and of `weights`; `default` is in words."""
     add_model(parser, f"FCDM-S, FCDM-L@k3, 'DiT-*', your net.py:Net, pkg.mod:factory (default: {default})")
     add_model_args(parser)
@@ -316,19 +205,13 @@ def add_models(parser: Parser, default: str, weights: Callable[[str], Path] = fi
 def add_model_args(parser: Parser) -> None:
     keywords = "keywords of your models: depth=12,width=384"
     add(parser, "--model-args", arguments_of, keywords, metavar="K=V,...")
-    add(parser, "--task", task_name, "for your models: sd-f8, f16d32, pixels:velocity")
-
-
-def task_name(text: str) -> str:
-    """A name of `models.task.named_task`."""
-    named_task(text)
-    return text
+    add(parser, "--task", values.task_name, "for your models: sd-f8, f16d32, pixels:velocity")
 
 
 def add_res(parser: Parser, default: Sequence[Size]) -> None:
     sizes = " ".join(map(str, default))
     text = f"pixels: 512, or 512x256 (height x width) (default: {sizes}, or as published)"
-    add(parser, "--res", resolution, text, default=DefaultSizes(default), several=True)
+    add(parser, "--res", values.resolution, text, default=DefaultSizes(default), several=True)
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
@@ -337,7 +220,7 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 def add_records(parser: Parser, what: str) -> None:
     """Add --records, whose files `known_records` reads."""
-    add(parser, "--records", file, f"JSON lines {what}", several=True)
+    add(parser, "--records", values.file, f"JSON lines {what}", several=True)
 
 
 def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None:
@@ -345,7 +228,7 @@ def add_switch(parser: argparse._ActionsContainer, flag: str, what: str) -> None
     parser.add_argument(
         flag,
         nargs="*",
-        type=checked(on_or_off),
+        type=checked(values.on_or_off),
         action=Switch,
         const=True,
         default=[False],
@@ -365,17 +248,6 @@ class Switch(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         setattr(namespace, self.dest, list(values) or [self.const])
-
-
-def on_or_off(text: str) -> bool:
-    if text not in ("on", "off"):
-        raise ValueError(f"must be on or off, got {text!r}")
-    return text == "on"
-
-
-def decay_or_none(text: str) -> float | None:
-    """The decay of an EMA, or none."""
-    return None if text == "none" else share(text)
 
 
 def add_output(parser: Parser) -> None:

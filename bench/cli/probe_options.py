@@ -2,7 +2,7 @@
 
 import argparse
 
-from bench.cli import options
+from bench.cli import options, values
 from bench.datasets import names
 from bench.records.training import OBJECTIVES
 
@@ -14,12 +14,12 @@ BATCH = 64
 def add_options(parser: options.Parser) -> None:
     """Add the options of networks and their inputs."""
     text = "files or run folders of bench.convergence, of which the newest checkpoint is taken"
-    options.add(parser, "--checkpoint", options.file_or_folder, text, several=True)
+    options.add(parser, "--checkpoint", values.file_or_folder, text, several=True)
     text = "EMA decay of the weights (default: no EMA)"
-    decay = options.number_in(0, 1, "from 0 to below 1, as 0.9999")
+    decay = values.number_in(0, 1, "from 0 to below 1, as 0.9999")
     options.add(parser, "--ema", decay, text, metavar="DECAY")
     options.add(parser, "--model", str, "backbone of --weights")
-    options.add(parser, "--weights", options.file, "released checkpoint, .pt or .safetensors")
+    options.add(parser, "--weights", values.file, "released checkpoint, .pt or .safetensors")
     options.add(
         parser,
         "--objective",
@@ -32,11 +32,11 @@ def add_options(parser: options.Parser) -> None:
         "else digits)"
     )
     options.add(parser, "--data", names.checked, text, metavar="NAME|PATH")
-    options.add(parser, "--data-dir", options.folder, "data folder of bench.data (default: data)")
-    options.add(parser, "--images", options.positive_int, "validation images", default=IMAGES)
+    options.add(parser, "--data-dir", values.folder, "data folder of bench.data (default: data)")
+    options.add(parser, "--images", values.positive_int, "validation images", default=IMAGES)
     text = "timesteps from 0 to 999; else thousandths of noise (default: 0, every 100th, 999)"
     options.add(parser, "--levels", level, text, default=list(LEVELS), several=True, metavar="T")
-    options.add(parser, "--batch", options.positive_int, "images a pass", default=BATCH)
+    options.add(parser, "--batch", values.positive_int, "images a pass", default=BATCH)
     options.add_device(parser)
 
 

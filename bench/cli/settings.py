@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import models, options
+from bench.cli import models, options, values
 from bench.records.base import ENGINES, ModelCase, Size, height_width
 from models.registry import IMPLEMENTATIONS
 
@@ -32,7 +32,7 @@ def add_settings(parser: options.Parser, batch: int, *, cpu_batch: int | None = 
     group = parser.add_argument_group("settings, of which lists are combined")
     text = f"images a pass (default: {batch}{on_cpu})"
     default = [batch] if cpu_batch is None else None
-    options.add(group, "--batch", options.positive_int, text, default=default, several=True)
+    options.add(group, "--batch", values.positive_int, text, default=default, several=True)
     text = f"fp32 (default), {', '.join(options.PRECISIONS[1:])}"
     options.add(group, "--precision", options.PRECISIONS, text, default=["fp32"], several=True)
     add_impl(group)
@@ -55,7 +55,7 @@ def add_engine(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--compile",
         nargs="*",
-        type=options.checked(lambda text: "compile" if options.on_or_off(text) else "eager"),
+        type=options.checked(lambda text: "compile" if values.on_or_off(text) else "eager"),
         action=options.Switch,
         const="compile",
         dest="engine",
@@ -68,21 +68,21 @@ def add_options(parser: options.Parser, batch: int) -> None:
     add_settings(parser, batch)
     group = parser.add_argument_group("how long, and by which protocol")
     budget = f"time for each case, as 2m (default: {CUDA_BUDGET_S:g}s on a GPU, {CPU_BUDGET_S:g}s on a CPU)"
-    options.add(group, "--budget", options.positive_seconds, budget)
+    options.add(group, "--budget", values.positive_seconds, budget)
     add_processes(group, PROCESSES)
     half_width = "half-width of the median's 95 %% interval at which a process stops"
-    options.add(group, "--precision-target", options.share, half_width, default=0.01, metavar="SHARE")
+    options.add(group, "--precision-target", values.share, half_width, default=0.01, metavar="SHARE")
     soak = "run so long before sustained samples; from 5s on, a GPU's energy too"
-    options.add(group, "--soak", options.positive_seconds, soak, default=0.0)
+    options.add(group, "--soak", values.positive_seconds, soak, default=0.0)
     protocol = "suite (default), or dico: replay the released timing of DiCo"
     options.add(group, "--protocol", ("suite", "dico"), protocol, default=["suite"], several=True)
 
 
 def add_stopping(group: argparse._ActionsContainer, default: str) -> None:
     """Add the budget, whose default is in words, and the margin of interleaved rounds."""
-    options.add(group, "--budget", options.positive_seconds, f"time for each case (default: {default})")
+    options.add(group, "--budget", values.positive_seconds, f"time for each case (default: {default})")
     margin = "speeds within this share of the reference's are the same"
-    options.add(group, "--margin", options.share, margin, default=0.01, metavar="SHARE")
+    options.add(group, "--margin", values.share, margin, default=0.01, metavar="SHARE")
 
 
 def add_processes(group: argparse._ActionsContainer, default: int) -> None:
@@ -91,7 +91,7 @@ def add_processes(group: argparse._ActionsContainer, default: int) -> None:
 
 
 def _processes(text: str) -> int:
-    number = options.positive_int(text)
+    number = values.positive_int(text)
     if number > MOST_PROCESSES:
         raise ValueError(f"must be at most {MOST_PROCESSES}, got {text!r}")
     return number

@@ -5,8 +5,8 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from bench.cli import options, progress
-from bench.cli.options import positive_int
+from bench.cli import options, progress, values
+from bench.cli.values import positive_int
 from bench.datasets import names
 from bench.machine import torchrun
 from bench.records.training import OBJECTIVES, Recipe
@@ -36,19 +36,19 @@ Group = argparse._ArgumentGroup
 def _add_data(group: Group) -> None:
     data = "digits (default), fashion-mnist, cifar10, or latents"
     options.add(group, "--data", names.checked, data, default="digits", metavar="NAME|PATH")
-    options.add(group, "--data-dir", options.folder, "data folder of bench.data (default: data)")
+    options.add(group, "--data-dir", values.folder, "data folder of bench.data (default: data)")
     options.add(group, "--classes", positive_int, "classes of latents (default: from the labels, up to 1000)")
     options.add(group, "--validation-images", positive_int, "maximum number", default=2000)
     options.add(group, "--validation-draws", positive_int, "timesteps for each validation image", default=1)
 
 
 def _add_recipe(group: Group) -> None:
-    rate = options.number_in(0, math.inf, "0 or above")
-    share = options.number_in(0, 1, "from 0 to below 1")
+    rate = values.number_in(0, math.inf, "0 or above")
+    share = values.number_in(0, 1, "from 0 to below 1")
     options.add(group, "--objective", OBJECTIVES, default="iddpm")
     options.add(group, "--steps", positive_int, default=300)
-    options.add(group, "--seeds", options.repetitions, "runs of each model", default=3)
-    options.add(group, "--first-seed", options.whole_number, default=0)
+    options.add(group, "--seeds", values.repetitions, "runs of each model", default=3)
+    options.add(group, "--first-seed", values.whole_number, default=0)
     options.add(group, "--batch", positive_int, "images of an optimizer step", default=256)
     options.add(group, "--learning-rate", rate, default=1e-4, metavar="LR")
     options.add(group, "--weight-decay", rate, default=0.0, metavar="W")
@@ -58,7 +58,7 @@ def _add_recipe(group: Group) -> None:
     )  # fmt: skip
     options.add(group, "--label-dropout", share, default=0.1, metavar="SHARE")
     group.add_argument(
-        "--flip", nargs="?", const=True, type=options.checked(options.on_or_off), metavar="on|off",
+        "--flip", nargs="?", const=True, type=options.checked(values.on_or_off), metavar="on|off",
         help="mirror half of the images (default: off for digits, latents)",
     )  # fmt: skip
     every = "default: a tenth of the steps"
@@ -77,10 +77,10 @@ def _add_settings(group: Group) -> None:
 
 
 def _add_limits(group: Group) -> None:
-    options.add(group, "--dir", options.folder, "folder of the runs (default: in reports/out/convergence)")
+    options.add(group, "--dir", values.folder, "folder of the runs (default: in reports/out/convergence)")
     every = "default: at each evaluation"
     options.add(group, "--checkpoint-every", positive_int, every, metavar="STEPS")
-    options.add(group, "--budget", options.positive_seconds, "stop after 90s, 8m or 1h, to be resumed")
+    options.add(group, "--budget", values.positive_seconds, "stop after 90s, 8m or 1h, to be resumed")
     options.add_flag(group, "--dry-run", "print the runs; train nothing")
 
 
