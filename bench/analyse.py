@@ -11,7 +11,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.cli import models, options, probe_options, records
+from bench.cli import models, options, records
+from bench.cli.networks import probe_options
 from bench.jobs.job import Job
 from bench.records import probes
 from bench.records.base import Environment, Record

@@ -18,7 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.analysis.learning import training_table
-from bench.cli import models, options, progress, records, training_options, values
+from bench.cli import models, options, progress, records, values
+from bench.cli.networks import training_options
 from bench.jobs import trainings
 from bench.jobs.job import Job
 from bench.machine import torchrun

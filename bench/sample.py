@@ -11,9 +11,10 @@ from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import models, options, records, sampling_options, settings, trained, values
+from bench.cli import models, options, records, settings, values
+from bench.cli.networks import sampling_options, trained
+from bench.cli.networks.trained import Weights
 from bench.cli.progress import progress
-from bench.cli.trained import Weights
 from bench.jobs import runner
 from bench.jobs.job import Job, in_worker
 from bench.records import pictures, quality, sampling

@@ -1,0 +1,1 @@
+"""Options of commands that train networks, or sample and analyse trained ones."""
