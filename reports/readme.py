@@ -10,11 +10,10 @@ from baselines import load
 from bench.analysis.speed.settings import Setting
 from bench.cli.commands import commands
 from bench.records.base import Record
-from bench.records.ceiling import Ceiling
 from bench.records.comparison import Comparison
 from bench.store.codec import read
 from models.registry import compared
-from reports.claims import timed
+from reports.claims import libraries, timed
 from reports.claims.timed import Measured
 from reports.figures import speed_fid
 from reports.figures.speed_fid import Row
@@ -134,18 +133,14 @@ def conditions(records: Sequence[Record], by_device: ByDevice) -> str:
         "Measured in fp32, eager, in interleaved rounds (`bench.versus`), with 99 % intervals over processes "
         "or runs"
     )
-    ceilings = {
-        (one.environment.device, one.case.what, one.case.precision): one.per_s / 1e9
-        for one in sorted(records, key=lambda one: one.environment.date)
-        if isinstance(one, Ceiling)
-    }
+    known = libraries.rates(records)
     for device, ratios in by_device.items():
         batches = {one.setting.batch for one in ratios.values()}
         date = max(one.environment.date for one in ratios.values())[:10]
         text += f"; {device}: batch {min(batches)}, {date}"
-        rates = [ceilings.get((device, what, "fp32")) for what in ("convolution", "matmul")]
+        rates = [known.get((device, "fp32", what)) for what in ("convolution", "matmul")]
         if all(rates):
-            convolution, matmul = (f"{rate:.0f}" for rate in rates if rate)
+            convolution, matmul = (f"{rate / 1e9:.0f}" for rate in rates if rate)
             text += f", convolutions reach {convolution} GFLOP/s and matrix products {matmul}"
     return text + ". The ratios are those of these CPUs: no GPU is measured yet."
 

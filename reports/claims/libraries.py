@@ -10,10 +10,6 @@ from bench.records.base import Record
 from bench.records.ceiling import Ceiling
 from reports.claims.timed import Measured
 from reports.markdown import BLANK, significant
-from reports.naming import family
-
-UNEQUAL = 1.25  # ratio of the two rates above which a verdict is marked
-MARK = "libraries differ"
 
 Rates = Mapping[tuple[str, str, str], float]  # by device, precision and kind of ceiling, FLOP/s
 
@@ -27,24 +23,13 @@ def rates(records: Sequence[Record]) -> Rates:
     return {(one.environment.device, one.case.precision, one.case.what): one.per_s for one in ceilings}
 
 
-def _both(measured: Measured, known: Rates) -> tuple[float, float] | None:
-    here = measured.setting.device, measured.setting.precision
-    products, convolutions = (known.get((*here, what)) for what in ("matmul", "convolution"))
-    return (products, convolutions) if products and convolutions else None
-
-
 def text(measured: Measured | None, known: Rates) -> str:
     """225 and 439: GFLOP/s of matrix products and of convolutions."""
-    both = None if measured is None else _both(measured, known)
-    return BLANK if both is None else " and ".join(significant(rate / 1e9, 3) for rate in both)
-
-
-def decide(measured: Measured | None, model: str, reference: str, known: Rates) -> bool:
-    """Whether a ratio crosses two families on a device whose libraries reach unequal rates."""
-    both = None if measured is None else _both(measured, known)
-    if both is None or not reference or family(model) == family(reference):
-        return False
-    return max(both) / min(both) > UNEQUAL
+    if measured is None:
+        return BLANK
+    here = measured.setting.device, measured.setting.precision
+    both = [known.get((*here, what)) for what in ("matmul", "convolution")]
+    return " and ".join(significant(rate / 1e9, 3) for rate in both if rate) if all(both) else BLANK
 
 
 def in_bf16(others: Sequence[Measured], measured: Measured | None) -> str:

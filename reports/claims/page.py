@@ -94,9 +94,9 @@ def _reading() -> str:
         "- Of the settings of a device that give a verdict, the one nearest to the published setting "
         "decides; parentheses name the published setting if it differs. *Other settings*: the range of "
         "the rest.",
-        f"- *{libraries.MARK}*: on this device the rates of matrix products and of convolutions differ by "
-        f"more than {libraries.UNEQUAL:g} times, which affects the ratio; the ratio in bf16 has its own "
-        "column.",
+        "- *Matrix products and convolutions*: the rates that the libraries of the device reach. Where they "
+        "differ, the ratio of a transformer and a convolutional network says little about other devices. The "
+        "ratio in bf16 has its own column.",
         "- Parameters are counted in millions, without fixed position tables. A ratio of FID has no verdict: "
         "nothing here trains on ImageNet; the mean difference of validation losses of small trainings of the "
         "same families has its own column.",
@@ -158,12 +158,6 @@ def _summary(found: Sequence[Finding]) -> str:
 
 
 # parts of the page
-
-
-def _marked(one: Finding, rates: libraries.Rates) -> str:
-    """The verdict, marked where unequal libraries of the device decide it too."""
-    mark = libraries.decide(one.measured, one.model, one.reference, rates)
-    return f"{words.verdict_text(one)} ({libraries.MARK})" if mark else words.verdict_text(one)
 
 
 def _part(

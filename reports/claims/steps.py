@@ -1,4 +1,4 @@
-"""Training steps a second that claims state, predicted for their GPUs; predictions give no verdict."""
+"""Training steps a second that claims state: measured, and predicted for their GPUs without a verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,10 @@ from bench.analysis.projection.passes import pass_key
 from bench.analysis.projection.published import GPU
 from bench.analysis.rooflines import roofline
 from bench.records.base import Record
+from bench.stats import power_law
+from bench.stats.power_law import Curve
+from reports.claims import timed
+from reports.claims.timed import Measured, Timings
 from reports.markdown import BLANK, significant
 from reports.sections.projection import calibrated
 
@@ -21,6 +25,22 @@ class PredictedSteps:
 
     text: str
     records: tuple[Record, ...] = ()
+
+
+def measured(timings: Timings, claim: Claim) -> list[Measured]:
+    """Training steps per second of one GPU at its share of the batch, on GPUs of the claim's type only."""
+    batch, gpu = int(claim.batch.split()[0]), claim.device.partition(" x ")[2]
+    found = []
+    for (setting, model, res), visits in timings.steps.items():
+        named = roofline.gpu_named(setting.device) or ""
+        fits = (model, (res,), setting.batch) == (claim.model, claim.sizes, batch) and gpu in named
+        if fits and visits[-1].case.checkpointing:
+            point = timed.point_of(res, visits)
+            drift = timed.drift_of(setting, [point], timings.studies, "training")
+            (interval,) = power_law.intervals(Curve(points=(point,), drift=drift))
+            rates = interval and (1 / interval[1], 1 / interval[0])
+            found.append(timed.separately(setting, 1 / point.cost, rates, visits, drift))
+    return found
 
 
 def predicted(claim: Claim, records: Sequence[Record]) -> PredictedSteps:

@@ -25,7 +25,7 @@ from bench.analysis.memory.memory_fit import Verdict
 from bench.records.base import Record
 from bench.records.counts import MacCount
 from bench.stats.power_law import Interval
-from reports.claims import losses, timed
+from reports.claims import growth, losses, steps, timed
 from reports.claims.timed import METHODS, Measured, Timings
 from reports.naming import size
 from reports.sections import memory
@@ -151,7 +151,7 @@ def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, timin
         case "training memory":
             return _of_memory(claim, records)
         case "training steps/s":
-            return _by_device(claim, claim.model, "", timed.steps_per_s(timings, claim))
+            return _by_device(claim, claim.model, "", steps.measured(timings, claim))
         case "training steps":
             return []
         case "FID":
@@ -161,9 +161,9 @@ def _findings(claim: Claim, records: Sequence[Record], evidence: Evidence, timin
         if claim.quantity == "speed":
             measured = timed.speeds(timings, model, reference, claim.sizes[0])
         elif claim.quantity == "slow-down":
-            measured = timed.slow_downs(timings, model, claim.sizes)
+            measured = growth.slow_downs(timings, model, claim.sizes)
         else:
-            measured = timed.relative_slow_downs(timings, model, reference, claim.sizes)
+            measured = growth.relative_slow_downs(timings, model, reference, claim.sizes)
         found += _by_device(claim, model, reference, measured)
     return found
 

@@ -60,13 +60,14 @@ def draw(found: Sequence[OperatorComparison], peaks: Peaks | None) -> Drawing:
     below = legend(figure, handles, 7)
     lay_out(figure, title, left=0.65, bottom=0.55 + below, across=0.5, down=0.85)
     shares = (
-        "The bar is the floor: the larger of least bytes at the copy ceiling and FLOPs at the ceiling of "
-        "the arithmetic. The percentage is the floor / the time of the fastest; above 100 % caches serve "
-        "what the floor reads from memory, or an implementation skips zeros around the image. "
+        "Bar: the floor, the longer of two least times: of the bytes at the ceiling of a copy, of the FLOPs "
+        "at the ceiling of products. Percentage: the floor / the time of the fastest implementation. It is "
+        "above 100 % where caches serve what the floor reads from memory, or where an implementation skips "
+        "the zeros around the image. "
     )
     caption = (
-        f"Measured: median visit of each implementation, torch {torch}; lower is faster. Below each "
-        f"place: channels, side of the image. {shares if has_floors else ''}"
+        f"Measured with torch {torch}: the median visit of each implementation; lower is faster. Labels of "
+        f"the horizontal axis: channels, and sides of the image. {shares if has_floors else ''}"
     ).strip()
     words = (model, size_text(res), "px", batch, precision, device, torch)
     return saved(f"kernels_{slug(*words)}", figure, title, caption)

@@ -13,16 +13,20 @@ from reports.sections import Part, of_parts
 
 PLACE = "speed.md", 4
 TEXT = (
-    "The reference of the ratios is what a network runs by default, on contiguous images: *nchw* of the "
-    "depthwise operations, *eager* of the others; above 1 an implementation is faster. *conv* is a "
-    "depthwise convolution with its bias; *block* adds layer norm, shift and scale, *conv-gelu* GELU and "
-    "averages over the image; *norm-gelu* is DiC's group norm with shift, scale and GELU. *gelu-product* is "
-    "FCDM's first product over the channels with GELU and norms over the image, *scaled-product* its second "
-    "with the response norm before it and gate and residual behind it, *shuffled-product* the product of an "
-    "upsampled image and its skip. Interleaved rounds; median visit with its 95 % interval, ratio of speeds "
-    "with its 99 % interval. The floors are the least bytes at the measured copy ceiling, and the FLOPs (1 "
-    "MAC = 2 FLOPs) at the measured ceiling of products, for depthwise convolutions that of fp32, with the "
-    "zeros around the image included; other operators count as no FLOPs."
+    "Implementations of one operation, timed in interleaved rounds. A time is the median visit with its 95 % "
+    "interval. A ratio is a speed / that of the reference, with its 99 % interval: above 1 the "
+    "implementation is faster. The reference is what a network runs by default on contiguous images: *nchw* "
+    "for depthwise operations, *eager* for the others.",
+    "- *conv*: depthwise convolution and bias. *block*: *conv*, then layer norm, shift and scale. "
+    "*conv-gelu*: *conv*, then GELU and averages over the image.\n"
+    "- *norm-gelu*: DiC's group norm, then shift, scale and GELU.\n"
+    "- *gelu-product*: FCDM's first product over the channels, then GELU and norms over the image. "
+    "*scaled-product*: its second product, with the response norm before it and gate and residual after it. "
+    "*shuffled-product*: the product of an upsampled image and its skip.\n"
+    "- A floor is a least time: of the bytes that must move, at the measured ceiling of a copy; of the FLOPs "
+    "(1 MAC = 2 FLOPs), at the measured ceiling of matrix products, for depthwise convolutions that of fp32. "
+    "The FLOPs include the zeros around an image; operators other than products and convolutions count as "
+    "none.",
 )
 
 
@@ -46,7 +50,7 @@ def section(records: Sequence[Record]) -> Iterator[Part]:
     groups: defaultdict[figure.Setting, list[OperatorComparison]] = defaultdict(list)
     for one in found:
         groups[figure.setting(one)].append(one)
-    yield from (f"## {kernels.TABLE.title}", TEXT)
+    yield from (f"## {kernels.TABLE.title}", *TEXT)
     for of in groups.values():
         yield figure.draw(of, peaks[of[0].environment.device])
     yield table(kernels.TABLE, lines)
