@@ -21,7 +21,7 @@ from reports.claims import timed
 from reports.claims.timed import Measured, Timings
 from reports.markdown import gmacs, images, ratio_text, significant
 from reports.naming import COUNTED, MEASURED, PREDICTED, PUBLISHED, family, order, size
-from reports.selection import OUR_RULES, Evidence, latest
+from reports.selection import OUR_RULES, Evidence, grouped, latest
 
 FASTEST, LEANEST, QUALITY = "fastest", "fewest MACs", "best published FID for the measured speed"
 STEP, MEMORY = "fastest training step", "least memory of training"
@@ -79,9 +79,7 @@ Group = tuple[Setting, Size, str]
 
 
 def _by_setting(passes: Iterable[Throughput]) -> dict[Group, list[Throughput]]:
-    groups: dict[Group, list[Throughput]] = {}
-    for one in passes:
-        groups.setdefault(_group(one.case, one.environment), []).append(one)
+    groups = grouped(passes, lambda one: _group(one.case, one.environment))
     return {group: groups[group] for group in sorted(groups, key=_place)}
 
 
@@ -106,11 +104,10 @@ def _among(ranked: Sequence[MacCount | Memory]) -> dict[str, Any]:
 
 def _interleaved(timings: Timings) -> dict[Group, list[str]]:
     """The models that interleaved rounds compare, by setting and letter of size."""
-    groups: dict[Group, set[str]] = {}
-    for newest in (runs[-1] for runs in timings.comparisons):
-        for arm in newest.arm_cases:
-            groups.setdefault(_group(arm, newest.environment), set()).add(arm.model)
-    return {group: sorted(groups[group], key=order) for group in sorted(groups, key=_place)}
+    arms = [(arm, runs[-1].environment) for runs in timings.comparisons for arm in runs[-1].arm_cases]
+    groups = grouped(arms, lambda arm: _group(*arm))
+    names = {group: {case.model for case, _ in groups[group]} for group in sorted(groups, key=_place)}
+    return {group: sorted(of, key=order) for group, of in names.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,13 +233,18 @@ def _memory(records: Sequence[Record]) -> list[Answer]:
 
     The largest batches come first: at small ones parameters and moments decide.
     """
-    groups: dict[tuple[int, tuple[object, ...]], list[Memory]] = {}
-    for one in latest(record for record in records if isinstance(record, Memory)):
+
+    def place(one: Memory) -> tuple[object, ...]:
         case = one.case
-        if case.work == "training" and case.limit_bytes is None:
-            of_size = (size_place(size(case.model)), size(case.model), case.is_predicted)
-            place = (height_width(case.res), one.environment.device, case.settings, *of_size)
-            groups.setdefault((-case.batch, place), []).append(one)
+        of_size = (size_place(size(case.model)), size(case.model), case.is_predicted)
+        return -case.batch, height_width(case.res), one.environment.device, case.settings, *of_size
+
+    steps = [
+        one
+        for one in latest(record for record in records if isinstance(record, Memory))
+        if one.case.work == "training" and one.case.limit_bytes is None
+    ]
+    groups: dict[Any, list[Memory]] = grouped(steps, place)
     return [_least_memory(groups[name]) for name in sorted(groups)]
 
 

@@ -15,3 +15,9 @@ THOUSANDTHS = {
     "flow-x": "1000 (1 - t)",
     "edm": "thousandth of noise levels",
 }
+IN_FULL = {
+    "iddpm": "iDDPM: 1000 linear steps, noise predicted, variance learned; L_simple + L_vlb",
+    "flow": "flow matching: linear path, velocity",
+    "flow-x": "flow matching: linear path, data predicted, squared error of the velocity that follows",
+    "edm": "EDM: lognormal noise levels, data predicted, squared error weighted by noise level",
+}

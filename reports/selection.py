@@ -18,6 +18,7 @@ from models.registry import pixel_size
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+K = TypeVar("K")
 
 # counters in order of preference
 PAPERS_RULES = ("torchprofile-meta", "torchprofile", "torch", "fvcore")  # compared with published counts
@@ -25,6 +26,14 @@ OUR_RULES = ("torch", "torchprofile-meta", "torchprofile", "fvcore")  # in table
 
 
 Passes = Throughput | InterleavedPasses
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by key, in their order."""
+    found: dict[K, list[T]] = {}
+    for one in items:
+        found.setdefault(key(one), []).append(one)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +67,7 @@ class Evidence:
 
     @cached_property
     def _counts(self) -> dict[tuple[str, Size], list[MacCount]]:
-        found: dict[tuple[str, Size], list[MacCount]] = {}
-        for count in self.counted:
-            found.setdefault((count.case.model, count.case.res), []).append(count)
-        return found
+        return grouped(self.counted, lambda count: (count.case.model, count.case.res))
 
     @cached_property
     def _timings(self) -> dict[tuple[Setting, str, Size], Timing]:
@@ -70,10 +76,7 @@ class Evidence:
     @cached_property
     def by_setting(self) -> dict[Setting, list[Timing]]:
         """The timings of each setting, settings in order."""
-        found: dict[Setting, list[Timing]] = {}
-        for timing in self.timings:
-            found.setdefault(timing.setting, []).append(timing)
-        return {setting: found[setting] for setting in sorted(found)}
+        return dict(sorted(grouped(self.timings, lambda timing: timing.setting).items()))
 
     @property
     def settings(self) -> tuple[Setting, ...]:

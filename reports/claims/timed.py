@@ -20,7 +20,7 @@ from bench.records.throughput import Throughput
 from bench.stats import power_law, ratios
 from bench.stats.power_law import Drift, Interval, Point
 from reports.naming import order
-from reports.selection import remembered
+from reports.selection import grouped, remembered
 
 ONE_PROCESS = "one process does not show the spread between processes"
 INTERLEAVED, CHAINED = "interleaved, 99 %", "interleaved, through shared models, 99 %"
@@ -108,19 +108,22 @@ class Timings:
 def timings(records: Sequence[Record]) -> Timings:
     """Group the timed records. Order and duplicates do not matter."""
     ordered = sorted({r.age: r for r in records if isinstance(r, Throughput)}.values(), key=lambda r: r.age)
-    visits: dict[str, dict[tuple[Setting, str, Size], list[Throughput]]] = {}
-    for record in ordered:
-        place = setting_of(record.case, record.environment.device), record.case.model, record.case.res
-        visits.setdefault(record.case.work, {}).setdefault(place, []).append(record)
-    separate, steps = (_of_newest_code(visits.get(work, {})) for work in ("inference", "training"))
-    points: dict[Setting, list[Point]] = {}
-    for (setting, _, res), kept in separate.items():
-        points.setdefault(setting, []).append(point_of(res, kept))
+
+    def case_of(visit: Throughput) -> tuple[Setting, str, Size]:
+        return setting_of(visit.case, visit.environment.device), visit.case.model, visit.case.res
+
+    separate, steps = (
+        _of_newest_code(grouped((one for one in ordered if one.case.work == work), case_of))
+        for work in ("inference", "training")
+    )
     studies = resolution.studies(sorted(records, key=lambda record: record.age))
     return Timings(
         comparisons=tuple(speed_ratios.by_case(r for r in records if isinstance(r, Comparison))),
         separate=separate,
-        drifts={s: drift_of(s, points[s], studies, "inference") for s in sorted(points)},
+        drifts={
+            setting: drift_of(setting, [point_of(at[2], separate[at]) for at in cases], studies, "inference")
+            for setting, cases in sorted(grouped(separate, lambda case: case[0]).items())
+        },
         studies=tuple(studies),
         steps=steps,
     )

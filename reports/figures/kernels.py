@@ -12,6 +12,7 @@ from bench.records.kernels import KernelCase, OperatorComparison
 from bench.tables.numbers import percent
 from reports.figures.plots import Drawing, lay_out, legend, log_axis, mark, new_figure, saved, styled
 from reports.naming import slug
+from reports.selection import grouped
 
 COLUMNS = 5  # maximum panels in a row
 # colour and mark of each implementation; those that a network runs by default are grey
@@ -40,9 +41,7 @@ def setting(one: OperatorComparison) -> Setting:
 @styled
 def draw(found: Sequence[OperatorComparison], peaks: Peaks | None) -> Drawing:
     """Draw the comparisons of one setting, a panel for each operation, with floors of known peaks."""
-    panels: dict[str, list[OperatorComparison]] = {}
-    for one in found:
-        panels.setdefault(one.case.operation_name, []).append(one)
+    panels = grouped(found, lambda one: one.case.operation_name)
     device, torch, model, res, batch, precision = setting(found[0])
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

@@ -12,6 +12,7 @@ from bench.analysis.learning.learning_curves import Axis, TrainingStudy
 from reports import objectives
 from reports.figures.plots import Drawing, colour_of, lay_out, legend, log_axis, new_figure, saved, styled
 from reports.naming import size
+from reports.selection import grouped
 
 DASHES = ("-", "--", ":", "-.")
 PANELS: dict[Axis, str] = {
@@ -25,11 +26,7 @@ Lines = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # table -> mo
 
 def _dashes(study: TrainingStudy) -> dict[str, str]:
     """Dashes by model: models of one colour have different dashes."""
-    models = study.models
-    by_colour: dict[str, list[str]] = {}
-    for model in models:
-        by_colour.setdefault(colour_of(model), []).append(model)
-    groups = by_colour.values()
+    groups = grouped(study.models, colour_of).values()
     return {model: DASHES[n % len(DASHES)] for group in groups for n, model in enumerate(group)}
 
 
@@ -114,12 +111,9 @@ def draw_published(published: Lines) -> Drawing:
         handles.append(Line2D([], [], label=table, **style))
         for line in lines.values():
             axes.plot([step / 1e3 for step, _ in line], [fid for _, fid in line], linewidth=1.3, **style)
-    ends: dict[str, list[float]] = {}
-    for lines in published.values():
-        for model, line in lines.items():
-            ends.setdefault(size(model), []).append(line[-1][1])
-    for letters, values in ends.items():
-        middle = math.exp(sum(map(math.log, values)) / len(values))
+    ends = [(size(model), line[-1][1]) for lines in published.values() for model, line in lines.items()]
+    for letters, of in grouped(ends, lambda end: end[0]).items():
+        middle = math.exp(sum(math.log(fid) for _, fid in of) / len(of))
         axes.annotate(
             letters, (400, middle), xytext=(5, 0), textcoords="offset points", fontsize=8, va="center"
         )

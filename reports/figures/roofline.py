@@ -19,6 +19,7 @@ from bench.tables.numbers import significant
 from models.registry import size_place
 from reports.figures.plots import Drawing, label_points, lay_out, legend, mark, new_figure, saved, styled
 from reports.naming import COLOURS, family, in_papers, order, size, sizes_of, slug
+from reports.selection import grouped
 
 NAMED = 10  # maximum families labelled in a panel; beyond it only the papers', the rest in the legend
 SHAPES = ("o", "s", "^", "v", "P", "X", "p")  # of families that share a colour; diamonds are measurements
@@ -156,10 +157,8 @@ class Panel:
 
 def chains(floors: Sequence[PassFloor]) -> dict[str, list[PassFloor]]:
     """The sizes of one family and patch, from small to large, by names such as DiT-*/2."""
-    found: dict[str, list[PassFloor]] = {}
-    for one in sorted(floors, key=lambda one: order(one.case.model)):
-        found.setdefault(sizes_of(one.case.model), []).append(one)
-    return found
+    ordered = sorted(floors, key=lambda one: order(one.case.model))
+    return grouped(ordered, lambda one: sizes_of(one.case.model))
 
 
 def family_styles(families: Collection[str]) -> dict[str, Style]:

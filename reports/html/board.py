@@ -23,6 +23,7 @@ from reports.claims.verdicts import (
     Finding,
     band,
 )
+from reports.selection import grouped
 
 TONES = {
     HOLDS: "holds",
@@ -86,9 +87,7 @@ class Item:
 
 def items(found: Sequence[Finding], ids: Mapping[tuple[str, str], str]) -> list[Item]:
     """The items of all findings, in the order of the claims."""
-    by_claim: dict[str, list[Finding]] = {}
-    for one in found:
-        by_claim.setdefault(one.claim.id, []).append(one)
+    by_claim = grouped(found, lambda one: one.claim.id)
     return [
         _item(number, claim, by_claim[claim.id], ids) for number, claim in enumerate(load.claims(), start=1)
     ]

@@ -27,6 +27,7 @@ from reports.html import board, table
 from reports.html.rows import QUANTITIES, Row, of_records, of_tables
 from reports.markdown import BRACKETS
 from reports.naming import COLOURS, OTHER, STATUSES, family, order
+from reports.selection import grouped
 
 FILE = "report.html"
 FOLDER = Path(__file__).parent
@@ -57,7 +58,7 @@ def render(
     sources = [_source(record, notes, most) for record in records]
     sources += [_published(row) for row in printed]
     items = board.items(found, ids)
-    by_setting = _by_setting(answers)
+    by_setting = grouped(answers, lambda one: one.where)
     first: dict[int, int] = {}
     for at, row in enumerate(rows):
         first.setdefault(row.place, at)
@@ -107,13 +108,6 @@ def _styles(models: Collection[str]) -> dict[str, tuple[str, str]]:
         model: (COLOURS.get(family(model), OTHER), symbols.get(family(model), "circle"))
         for model in sorted(models)
     }
-
-
-def _by_setting(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {}
-    for one in answers:
-        found.setdefault(one.where, []).append(one)
-    return found
 
 
 def _evidence(one: Answer, ids: Mapping[tuple[str, str], str]) -> list[tuple[str, str]]:

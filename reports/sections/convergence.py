@@ -1,12 +1,9 @@
 """The report's section on training convergence."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from statistics import fmean
+from collections.abc import Iterator, Sequence
 
 from bench.analysis.learning import learning_curves, loss_comparison, rankings, training_table
-from bench.analysis.learning.learning_curves import Axis, Estimate, TrainingStudy
-from bench.analysis.learning.loss_comparison import LossDifference, RelativeChange, SpeedUp
+from bench.analysis.learning.learning_curves import TrainingStudy
 from bench.analysis.learning.rankings import Ranking
 from bench.records.base import Record, Skipped, height_width
 from bench.records.columns import PROVENANCE
@@ -18,22 +15,10 @@ from reports.figures import learning_curves as figures
 from reports.figures.plots import fullest
 from reports.markdown import Columns, markdown, table
 from reports.naming import order, slug
-from reports.sections import Part, of_parts, published_convergence
+from reports.sections import Part, loss_differences, of_parts, published_convergence
 
 PLACE = "training.md", 2
-OBJECTIVES = {
-    "iddpm": "iDDPM: 1000 linear steps, noise predicted, variance learned; L_simple + L_vlb",
-    "flow": "flow matching: linear path, velocity",
-    "flow-x": "flow matching: linear path, data predicted, squared error of the velocity that follows",
-    "edm": "EDM: lognormal noise levels, data predicted, squared error weighted by noise level",
-}
 MAX_RANKINGS = 10  # maximum rows of a table
-AXIS_NAMES: dict[Axis, str] = {
-    "steps": "steps",
-    "flops": "training FLOPs",
-    "seconds": "seconds",
-    "joules": "joules",
-}
 
 
 @of_parts
@@ -104,13 +89,7 @@ def about(study: TrainingStudy) -> Iterator[str]:
     yield f"### {recipe.data}, {objective}, {recipe.steps:,} steps, {study.setting.precision}"
     yield from (_conditions(study), markdown(_recipe(study)), _failures(study), "#### Loss at the end")
     yield from (_verdicts(study), table(training_table.table(rows), rows), _uneven(study))
-    if study.others:
-        yield from (f"#### At equal cost, compared with {study.reference}", _about_differences(study))
-        yield _by_axis(study, "at equal {}", partial(_difference, study))
-        yield from (f"#### Speed-up to the loss of {study.reference}", _about_speed_ups(study))
-        yield from _speed_ups(study)
-        if all(loss_comparison.bin_differences(study, model) for model in study.others):
-            yield from ("#### By timestep", _about_bins(study), markdown(_bins(study)))
+    yield from loss_differences.comparison(study)
     if found := rankings.rankings(study):
         yield from ("#### Rankings", _about_rankings(study, found), markdown(_rankings(found)))
     yield "#### Comparison with the papers"
@@ -148,7 +127,7 @@ def _recipe(study: TrainingStudy) -> Columns:
     recipe = study.setting.recipe
     high, wide = height_width(study.setting.latent_size)
     rows = {
-        "objective": OBJECTIVES.get(recipe.objective, recipe.objective),
+        "objective": objectives.IN_FULL.get(recipe.objective, recipe.objective),
         "data": f"{recipe.data}, {high} x {wide} x {recipe.channels}, {recipe.classes} classes "
         f"(sha256 {recipe.data_sha256})",
         "images": f"{recipe.train_images:,} for training; {recipe.validation_images:,} for validation, "
@@ -187,14 +166,6 @@ _FAILED = Table[TrainingRun](
 # tables
 
 
-def _estimate(estimate: Estimate | RelativeChange, places: int = 4) -> str:
-    """A signed mean with its interval."""
-    interval = estimate.interval
-    if interval is None:
-        return f"{estimate.mean:+.{places}f} (n = {len(estimate.values)}, no interval)"
-    return f"{estimate.mean:+.{places}f} [{interval[0]:+.{places}f}, {interval[1]:+.{places}f}]"
-
-
 def _verdicts(study: TrainingStudy) -> str:
     """Sentence on the models with a lower, a higher or an inconclusive loss at equal steps."""
     by_verdict: dict[str, list[str]] = {}
@@ -220,105 +191,6 @@ def _uneven(study: TrainingStudy) -> str:
         f"**The machine was busy with other work:** the seconds of equal work differ between seeds by "
         f"{ratios}. Nothing is compared by seconds."
     )
-
-
-def _axes(study: TrainingStudy) -> list[Axis]:
-    """The axes of the tables: without images, which are equivalent to steps."""
-    return [axis for axis in AXIS_NAMES if axis in study.axes]
-
-
-def _by_axis(study: TrainingStudy, heading: str, cell: Callable[[str, Axis], str]) -> str:
-    """A table with a row for each model but the reference and a column for each axis."""
-    columns = {"model": list(study.others)}
-    for axis in _axes(study):
-        columns[heading.format(AXIS_NAMES[axis])] = [cell(model, axis) for model in study.others]
-    sources = [[*study.runs_of(model), *study.runs_of(study.reference)] for model in study.others]
-    return markdown({name: cells for name, cells in columns.items() if set(cells) != {BLANK}}, sources)
-
-
-def _position(axis: Axis, value: float) -> str:
-    if axis == "steps":
-        return f"{value:,.0f} steps"
-    if axis == "flops":
-        for prefix, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
-            if value >= unit:
-                return f"{value / unit:.3g} {prefix}FLOPs"
-        return f"{value:.3g} FLOPs"
-    return f"{value:,.1f} {'s' if axis == 'seconds' else 'J'}"
-
-
-def _about_differences(study: TrainingStudy) -> str:
-    return (
-        f"Loss minus that of {study.reference}, in the unit of the loss, at the last position that all runs "
-        "of both models reach; the position follows the interval."
-    )
-
-
-def _difference(study: TrainingStudy, model: str, axis: Axis) -> str:
-    found = loss_comparison.difference(study, model, axis)
-    return BLANK if found is None else f"{_estimate(found.difference)} at {_position(axis, found.position)}"
-
-
-def _about_speed_ups(study: TrainingStudy) -> str:
-    return (
-        f"The cost of {study.reference} at its own lowest loss / the cost of the model at the same loss: "
-        "above 1 the model reaches it sooner. Geometric mean over seeds; none if a seed does not reach the "
-        f"loss. *The reverse*, for such models: the speed-up of {study.reference} to the model's own lowest "
-        "loss."
-    )
-
-
-def _speed_ups(study: TrainingStudy) -> Iterator[str]:
-    def forwards(model: str, axis: Axis) -> str:
-        return _speed_up(loss_comparison.speed_up(study, model, axis))
-
-    def backwards(model: str, axis: Axis) -> str:
-        found = loss_comparison.speed_up(study, model, axis)
-        if found is None or found.ratio is not None:
-            return BLANK
-        return _speed_up(loss_comparison.speed_up(study, study.reference, axis, reference=model))
-
-    yield _by_axis(study, "times fewer {}", forwards)
-    if any(backwards(model, axis) != BLANK for model in study.others for axis in _axes(study)):
-        yield _by_axis(study, "the reverse, {}", backwards)
-
-
-def _speed_up(found: SpeedUp | None) -> str:
-    if found is None:
-        return BLANK
-    if found.ratio is None:
-        if not found.reached:
-            return f"not reached (below {found.bound:.2f})"
-        return f"reached by {found.reached} of {len(found.ratios)} seeds"
-    if found.interval is None:
-        return f"{found.ratio:.2f} (n = {len(found.ratios)}, no interval)"
-    return f"{found.ratio:.2f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
-
-
-def _about_bins(study: TrainingStudy) -> str:
-    return (
-        f"Loss relative to that of {study.reference} in per cent, by equal ranges of the level of noise, "
-        "from little (0) to much (1), at the last evaluation: geometric mean over seeds. Where a loss is "
-        "not positive the difference is *absolute*, in the unit of the loss."
-    )
-
-
-def _bins(study: TrainingStudy) -> Columns:
-    found = {model: loss_comparison.bin_differences(study, model) for model in study.others}
-    first = next(iter(found.values()))
-    count = min(len(bins) for bins in found.values())
-    return {
-        objectives.LEVELS[study.setting.recipe.objective]: [
-            f"{i / count:.3g} to {(i + 1) / count:.3g}" for i in range(count)
-        ],
-        f"{study.reference}'s loss": [f"{fmean(first[i].references):.4f}" for i in range(count)],
-        **{model: [_relative(bins[i]) for i in range(count)] for model, bins in found.items()},
-    }
-
-
-def _relative(found: LossDifference) -> str:
-    percent = found.percent
-    return f"{_estimate(found.difference)} absolute" if percent is None else _estimate(percent, 1)
 
 
 def _about_rankings(study: TrainingStudy, found: Sequence[Ranking]) -> str:

@@ -13,6 +13,7 @@ from reports.figures import ranks as figure
 from reports.figures.plots import MOST, Drawing
 from reports.markdown import BLANK, Columns, markdown, sentence
 from reports.sections import Part, of_parts
+from reports.selection import grouped
 
 PLACE = "speed.md", 1
 MARKS = 200  # maximum marks in a figure
@@ -63,9 +64,7 @@ def _drawing(base: Setting, of: Sequence[MeasuredRanks], printed: Sequence[Publi
 
 def _by_device(measured: Sequence[MeasuredRanks]) -> dict[str, list[MeasuredRanks]]:
     """The rankings of every device, that with most ranks first."""
-    found: dict[str, list[MeasuredRanks]] = {}
-    for one in measured:
-        found.setdefault(one.setting.device, []).append(one)
+    found = grouped(measured, lambda one: one.setting.device)
     most = sorted(found, key=lambda device: (-sum(len(one.speeds) for one in found[device]), device))
     return {device: found[device] for device in most}
 
@@ -86,10 +85,8 @@ def answers(
         reversals = _reversals(rank_changes.stability(of), lambda one: one.but_device)
         lines.append(f"**{device}**, baseline {bases[device].but_device}: {_on_device(of)}{reversals}")
         lines += _against_papers(device, bases[device], of, printed)
-    by_setting: dict[str, list[MeasuredRanks]] = {}
-    for one in (one for of in by_device.values() for one in of):
-        by_setting.setdefault(one.setting.but_device, []).append(one)
-    for words, of in by_setting.items():
+    everywhere = [one for of in by_device.values() for one in of]
+    for words, of in grouped(everywhere, lambda one: one.setting.but_device).items():
         found = rank_changes.stability(of)
         if len(by_device) > 1 and found.pairs:
             changes = f"{_counts(found, 'on each', 'on some')}{_reversals(found, lambda one: one.device)}"

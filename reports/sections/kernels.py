@@ -1,15 +1,14 @@
 """The report's section on kernels: implementations of an operation compared with each other and the floor."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.rooflines import kernels, roofline
 from bench.analysis.rooflines.kernels import NOT_HERE
 from bench.records.base import Record
-from bench.records.kernels import OperatorComparison
 from reports.figures import kernels as figure
 from reports.markdown import table
 from reports.sections import Part, of_parts
+from reports.selection import grouped
 
 PLACE = "speed.md", 4
 TEXT = (
@@ -47,11 +46,8 @@ def section(records: Sequence[Record]) -> Iterator[Part]:
     )
     lines = [line for line in lines if line.status != NOT_HERE]
     sums = kernels.pass_sums(found)
-    groups: defaultdict[figure.Setting, list[OperatorComparison]] = defaultdict(list)
-    for one in found:
-        groups[figure.setting(one)].append(one)
     yield from (f"## {kernels.TABLE.title}", *TEXT)
-    for of in groups.values():
+    for of in grouped(found, figure.setting).values():
         yield figure.draw(of, peaks[of[0].environment.device])
     yield table(kernels.TABLE, lines)
     if absent:

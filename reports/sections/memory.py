@@ -10,6 +10,7 @@ from bench.records.memory import TABLE, Memory, MemoryCase
 from bench.tables.render import render
 from reports.naming import order
 from reports.sections import Part, of_parts
+from reports.selection import grouped
 
 PLACE = "memory.md", 1
 DEVICES = ("RTX 4090", "A100 PCIe 40GB", "A100 SXM4 80GB", "H200 SXM5 141GB")  # for the largest batch
@@ -104,12 +105,9 @@ def _ratios_reading(compared: Sequence[MeasuredPeak]) -> str:
 
 
 def _lines(cases: Sequence[Record]) -> list[BatchLimit]:
-    groups: dict[Setting, list[Record]] = {}
-    for case in cases:
-        groups.setdefault(_setting(case), []).append(case)
     return [
         BatchLimit(case=_case(group[0]), records=tuple(group), fit=fit)
-        for group in groups.values()
+        for group in grouped(cases, _setting).values()
         if (fit := memory_fit.fit(group))
     ]
 

@@ -9,6 +9,7 @@ from bench.records.base import Record
 from bench.stats.series import FEWEST
 from reports.markdown import BLANK, table
 from reports.sections import Part, of_parts
+from reports.selection import grouped
 
 PLACE = "speed.md", 5
 LISTED = 60  # maximum pairs in a device's table, the largest differences first
@@ -25,9 +26,7 @@ READING = (
 @of_parts
 def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty if no case was measured twice. Records may be in any order."""
-    by_device: dict[str, list[Matched]] = {}
-    for both in agreement.repeats(records):
-        by_device.setdefault(both.b.environment.device, []).append(both)
+    by_device = grouped(agreement.repeats(records), lambda both: both.b.environment.device)
     compared = {device: agreement.compare(by_device[device], WITHIN) for device in sorted(by_device)}
     if any(one.pairs for one in compared.values()):
         yield from ("## Repeats", READING)

@@ -17,6 +17,7 @@ from reports.figures.plots import fullest
 from reports.markdown import stamp, table
 from reports.naming import in_papers, order, size
 from reports.sections import Part, of_parts
+from reports.selection import grouped
 
 PLACE = "speed.md", 3
 GPUS = ("RTX 4090", "A100 SXM4 80GB", "H200 SXM5 141GB")  # shown in addition to measured devices
@@ -108,9 +109,7 @@ def _groups(
     costs: Sequence[OperatorCosts], profiles: dict[Group, dict[str, Profile]]
 ) -> dict[Group, list[OperatorCosts]]:
     """The groups whose operators are shown: all profiled groups, and the group with most models."""
-    by_group: dict[Group, list[OperatorCosts]] = {}
-    for one in costs:
-        by_group.setdefault(_group(one), []).append(one)
+    by_group = grouped(costs, _group)
     fullest = max(sorted(by_group), key=lambda group: (len(by_group[group]), *_prominence(by_group[group])))
     return {
         group: _most(of, profiles.get(group, {}))
@@ -121,9 +120,8 @@ def _groups(
 
 def _shown(peaks: Peaks, records: Sequence[Record]) -> list[PassFloor]:
     """The models at one resolution and batch: with most measurements on the device, then most models."""
-    by_size: dict[tuple[str, int], list[PassFloor]] = {}
-    for one in sorted(floors.every_floor(peaks, records), key=lambda one: order(one.case.model)):
-        by_size.setdefault(_group(one.costs)[:2], []).append(one)
+    known = sorted(floors.every_floor(peaks, records), key=lambda one: order(one.case.model))
+    by_size = grouped(known, lambda one: _group(one.costs)[:2])
 
     def weight(setting: tuple[str, int]) -> tuple[int, ...]:
         of = by_size[setting]

@@ -16,6 +16,7 @@ from reports.figures.plots import Drawing, colour_of, lay_out, legend, new_figur
 from reports.markdown import stamp, table
 from reports.naming import OTHER, order
 from reports.sections import Part, of_parts
+from reports.selection import grouped
 
 PLACE = "training.md", 4
 A = TypeVar("A", Spectrum, ChannelScores)
@@ -59,12 +60,19 @@ def section(records: Sequence[Record]) -> Iterator[Part]:
 
 def _groups(analyses: Sequence[A]) -> list[list[A]]:
     """The newest analysis of every network, grouped by equal inputs."""
-    groups: dict[tuple[object, ...], list[A]] = {}
-    for one in newest(analyses):
+
+    def inputs(one: A) -> tuple[object, ...]:
         probe: Probe = one.case.probe
-        inputs: tuple[object, ...] = (probe.data, probe.data_sha256, probe.images)
-        inputs = (*inputs, probe.levels, probe.objective, one.environment.device)
-        groups.setdefault(inputs, []).append(one)
+        of_probe: tuple[object, ...] = (
+            probe.data,
+            probe.data_sha256,
+            probe.images,
+            probe.levels,
+            probe.objective,
+        )
+        return *of_probe, one.environment.device
+
+    groups = grouped(newest(analyses), inputs)
     return [
         sorted(groups[key], key=lambda r: (order(r.case.model), r.case.probe.trained, r.case.weights))
         for key in sorted(groups, key=repr)

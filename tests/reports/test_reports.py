@@ -503,7 +503,7 @@ def test_a_page_begins_with_links_to_its_sections() -> None:
 def test_every_section_has_a_place_of_its_own_on_a_page() -> None:
     files = {topic.file for topic in page.TOPICS}
     names = [module.name for module in iter_modules(sections.__path__, "reports.sections.")]
-    parts = {"reports.sections.notes", "reports.sections.published_convergence"}
+    parts = {f"reports.sections.{name}" for name in ("loss_differences", "notes", "published_convergence")}
     places = [import_module(name).PLACE for name in names if name not in parts]
     places += [place for place, _ in page.OVERVIEWS]
     assert len({*places}) == len(places) == sum(len(topic.sections) for topic in page.TOPICS)
