@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
@@ -80,7 +81,7 @@ def why_real(model: nn.Module) -> str:
 
 def device_of(model: nn.Module) -> str:
     """The device for the inputs of a model: that of its first parameter or buffer."""
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device.type
     return _real_device() if why_real(model) else "meta"
 

@@ -61,7 +61,7 @@ def build(name: str, golden: Reference) -> nn.Module:
     """Build a model on the CPU with the weights of `out`, in float32 and eval mode."""
     manifest = load.manifest(str(golden.meta["model"]))
     filled = load.fill(manifest.floating, kept=golden.kept_keys, norms=golden.norms_of_out, rule=golden.rule)
-    with torch.device("meta"):
+    with torch.device("meta"), WithoutDraws():
         model = create(name, latent_size=golden.x.shape[-1])
     ours = {official_name(model, key): key for key in model.state_dict()}
     # weights without a rule keep the model's initial values, from a second model

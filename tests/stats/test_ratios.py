@@ -428,7 +428,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1
 
 
-QUICK = ["--device", "cpu", "--res", "64", "--batch", "1", "--budget", "3s", "--format", "json"]
+QUICK = ["--device", "cpu", "--res", "64", "--batch", "1", "--budget", "1s", "--format", "json"]
 
 
 def test_versus_has_a_row_for_every_arm_and_keeps_every_visit(
