@@ -21,8 +21,9 @@ from bench.cli import options as cli
 from bench.cli import records as files
 from bench.jobs import suite
 from bench.records import comparison
-from bench.records.base import RECORDS, Record, size_text
+from bench.records.base import Record, size_text
 from bench.records.comparison import ComparisonCase
+from bench.records.registry import RECORDS
 from bench.tables import render
 
 if TYPE_CHECKING:

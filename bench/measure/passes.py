@@ -17,8 +17,9 @@ from bench.measure.prepared.engine import compiled_already
 from bench.measure.prepared.preflight import Allowance
 from bench.measure.prepared.prepared import PreparedModel, prepare, prepare_training
 from bench.measure.timing import Policy, Samples, WarmUp
-from bench.records.base import RECORDS, Environment, Record, Skipped
+from bench.records.base import Environment, Record, Skipped
 from bench.records.comparison import ArmFailure, Comparison, ComparisonCase
+from bench.records.registry import RECORDS
 from bench.records.throughput import PassCase, TimedPasses
 from models.guard import remember
 

@@ -1,14 +1,15 @@
-"""Base classes of cases and records, the environment, and the registry of kinds.
+"""Base classes of cases and records, and the environment.
 
 A case describes a measurement in typed fields. A record has its case, the environment of the measurement, and
 raw samples; statistics are properties. Units are in field names: seconds (_s), bytes, MACs (1 MAC = 2 FLOPs).
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
+
+from bench.records.quantities import Quantity
 
 # a field that may be undefined; a file with NaN or infinity in any other field is refused
 FloatOrNaN = Annotated[float, "or NaN"]
@@ -130,11 +131,8 @@ class Case:
 
     def identity(self, *, effort: bool) -> dict[str, Any]:
         """The fields that identify this case, as JSON values, with or without the sampling budget."""
-        named = {field.name: _json(getattr(self, field.name)) for field in fields(self)}
-        if not effort:
-            for field in self.effort:
-                named.pop(field, None)
-        return {"kind": self.kind, **named}
+        names = [field.name for field in fields(self) if effort or field.name not in self.effort]
+        return {"kind": self.kind, **{name: _json(getattr(self, name)) for name in names}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,34 +245,6 @@ class ModelCase(SizedCase):
         return f"{self.model} {self.settings}"
 
 
-def are_times(seconds: Sequence[float]) -> bool:
-    """Whether these are times that ratios and logarithms can bear: at least one, all from 1e-12 to 1e9 s."""
-    return bool(seconds) and min(seconds) >= 1e-12 and max(seconds) <= 1e9
-
-
-TIMES, SUSTAINED, SPEEDS, PEAKS = GROUPS = ("times", "sustained times", "ratios of speeds", "peak memory")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """Samples of one quantity of a record."""
-
-    group: str  # of GROUPS
-    name: str
-    unit: str  # ms, x or MiB
-    processes: tuple[Sequence[float], ...]  # samples of each process
-    exact: bool = False  # one value without noise
-
-    @classmethod
-    def of_times(cls, name: str, processes_s: Sequence[Sequence[float]], group: str = TIMES) -> "Quantity":
-        in_ms = tuple(tuple(1e3 * time for time in times_s) for times_s in processes_s)
-        return cls(group=group, name=name, unit="ms", processes=in_ms)
-
-    @property
-    def samples(self) -> tuple[float, ...]:
-        return tuple(sample for samples in self.processes for sample in samples)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The result of a case. Subclasses narrow the type of `case` and are registered by its kind.
@@ -296,7 +266,7 @@ class Record:
         return ""
 
     @property
-    def quantities(self) -> "list[Quantity]":
+    def quantities(self) -> list[Quantity]:
         """Samples to compare with another record of the case; here the times of its calls."""
         times: tuple[float, ...] = getattr(self, "times_s", ())
         return [Quantity.of_times("median", [times])] if times else []
@@ -327,23 +297,3 @@ class Skipped(Record):
     @property
     def result(self) -> str:
         return f"{self.status}: {self.reason}"
-
-
-R = TypeVar("R", bound=type[Record])
-RECORDS: dict[str, type[Record]] = {}  # by kind
-
-
-def register(record: R) -> R:
-    """Register a record type under the kind of its case."""
-    kind = case_type(record).kind
-    if RECORDS.setdefault(kind, record) is not record:
-        raise ValueError(f"two kinds of record are called {kind!r}")
-    return record
-
-
-def case_type(record: type[Record]) -> type[Case]:
-    """The type of a record's case."""
-    (field,) = (field for field in fields(record) if field.name == "case")
-    if not isinstance(field.type, type) or not issubclass(field.type, Case):
-        raise TypeError(f"{record.__name__}.case: must be annotated with a Case, got {field.type}")
-    return field.type

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.records.base import Case, Quantity, Record, register
+from bench.records.base import Case, Record
 from bench.records.columns import ENVIRONMENT
+from bench.records.quantities import Quantity
+from bench.records.registry import register
 from bench.stats import intervals
 from bench.tables.numbers import milliseconds, rounded, significant
 from bench.tables.table import Column, Table, fields, unit

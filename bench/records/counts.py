@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import COUNTS, Record, SizedCase, register
+from bench.records.base import COUNTS, Record, SizedCase
 from bench.records.columns import FAMILY, LATENT, MODEL, RES, SPACE
+from bench.records.registry import register
 from bench.tables.numbers import giga, mega, percent
 from bench.tables.table import Column, Table, fields
 from models.registry import ENTRIES

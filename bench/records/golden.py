@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import ModelCase, Record
 from bench.records.columns import ENVIRONMENT, RUN
+from bench.records.registry import register
 from bench.tables.table import Column, Table, fields
 
 REPRODUCED = "reproduced"

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import ModelCase, Size, height_width, register
-from bench.records.comparison import Interleaved
+from bench.records.base import ModelCase, Size, height_width
+from bench.records.interleaved import Interleaved
+from bench.records.registry import register
 from bench.stats import intervals, series
 
 DEPTHWISE = ("conv", "block", "conv-gelu")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.records import columns
-from bench.records.base import MEMORY, PEAKS, ModelCase, Quantity, Record, register
+from bench.records.base import MEMORY, ModelCase, Record
+from bench.records.quantities import PEAKS, Quantity
+from bench.records.registry import register
 from bench.tables.numbers import gibibytes
 from bench.tables.table import Column, Table, fields
 

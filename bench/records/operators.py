@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import COUNTS, Record, SizedCase, register
+from bench.records.base import COUNTS, Record, SizedCase
+from bench.records.registry import register
 
 WINOGRAD = (
     36 / 144

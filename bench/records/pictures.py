@@ -7,7 +7,7 @@ from functools import partial
 from statistics import median
 from typing import ClassVar
 
-from bench.records.base import register
+from bench.records.registry import register
 from bench.records.sampling import CHAIN, EFFORT, SamplingCase, TimedChains
 from bench.stats import processes
 from bench.tables.numbers import fixed, giga, percent

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
-from bench.records.base import ModelCase, Record, file_name, register
+from bench.records.base import ModelCase, Record, file_name
+from bench.records.registry import register
 from bench.stats import intervals
 from bench.tables.numbers import BLANK, fixed, percent
 from bench.tables.table import Column, Table, fields

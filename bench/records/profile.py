@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import ModelCase, Record, register
+from bench.records.base import ModelCase, Record
+from bench.records.registry import register
 from bench.stats import intervals, noise
 
 REST = "other"  # time of a pass outside the named kinds of operators or modules

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from bench.records.base import TRAINING, Case, FloatOrNaN, Record, file_name, register
+from bench.records.base import TRAINING, Case, FloatOrNaN, Record, file_name
 from bench.records.columns import ENVIRONMENT
+from bench.records.registry import register
 from bench.stats import intervals
 from bench.tables.numbers import fixed, fixed_interval, rounded
 from bench.tables.table import Column, Table, fields, unit

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.records.base import TRAINING, ModelCase, Record, are_times, register
+from bench.records.base import TRAINING, ModelCase, Record
 from bench.records.columns import ENVIRONMENT, RUN
+from bench.records.quantities import are_times
+from bench.records.registry import register
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, processes, series
 from bench.tables.numbers import interval

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import register, size_text
+from bench.records.base import size_text
+from bench.records.registry import register
 from bench.records.throughput import PassCase, TimedPasses
 
 

@@ -6,8 +6,10 @@ from functools import cached_property
 from typing import ClassVar
 
 from bench.records import telemetry
-from bench.records.base import SPEED, SUSTAINED, ModelCase, Quantity, Record, are_times, register
+from bench.records.base import SPEED, ModelCase, Record
 from bench.records.columns import ENVIRONMENT, NOISE, RUN
+from bench.records.quantities import SUSTAINED, Quantity, are_times
+from bench.records.registry import register
 from bench.records.telemetry import Telemetry, joules_per_image
 from bench.stats import intervals, noise, processes
 from bench.tables.numbers import interval, milliseconds

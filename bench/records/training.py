@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.records.base import TRAINING, FloatOrNaN, ModelCase, Record, register
+from bench.records.base import TRAINING, FloatOrNaN, ModelCase, Record
+from bench.records.registry import register
 
 OBJECTIVES = ("iddpm", "flow", "flow-x", "edm")  # noise and its variance, velocity, the image (x and EDM)
 

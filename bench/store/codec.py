@@ -21,17 +21,9 @@ from typing import Any, Literal, TypeVar, Union, cast
 import msgspec
 
 import bench.records
-from bench.records.base import (
-    INCIDENTAL,
-    RECORDS,
-    Case,
-    Environment,
-    Record,
-    Skipped,
-    StoreError,
-    case_type,
-)
+from bench.records.base import INCIDENTAL, Case, Environment, Record, Skipped, StoreError
 from bench.records.note import Note
+from bench.records.registry import RECORDS, case_type
 from bench.store import strict
 from bench.store.files import why_not_regular
 from bench.store.migrate import migrate

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.analysis.repeats import causes
-from bench.records.base import GROUPS, PEAKS, SPEEDS, SUSTAINED, TIMES, Quantity, Record, Skipped
+from bench.records.base import Record, Skipped
+from bench.records.quantities import GROUPS, PEAKS, SPEEDS, SUSTAINED, TIMES, Quantity
 from bench.stats import intervals, noise, processes, ratios
 from bench.stats.series import FEWEST
 from bench.store.codec import case_key

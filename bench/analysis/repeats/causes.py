@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.records.base import Record
-from bench.records.comparison import Interleaved
+from bench.records.interleaved import Interleaved
 from bench.records.telemetry import Telemetry
 from bench.stats import intervals
 

@@ -8,7 +8,7 @@ from functools import partial
 from bench.analysis.rooflines.roofline import Peaks
 from bench.records import columns
 from bench.records.base import Environment, Record, height_width
-from bench.records.comparison import ArmRow
+from bench.records.interleaved import ArmRow
 from bench.records.kernels import (
     OPERATIONS,
     CheckedImplementation,
