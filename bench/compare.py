@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from bench.analysis.repeats import agreement
-from bench.analysis.repeats.agreement import AGREE, Agreement, Matched
+from bench.analysis.repeats import agreement, pairing
+from bench.analysis.repeats.agreement import AGREE, Agreement
+from bench.analysis.repeats.pairing import Matched
 from bench.cli import options, records, values
 from bench.cli.options import UsageError
 from bench.records.base import Record
@@ -44,20 +45,20 @@ def _pairs(files: Sequence[Path], *, across: bool) -> tuple[list[Matched], list[
     if len(files) == 1:
         if across:
             raise UsageError("--across: needs two files")
-        found = agreement.repeats(first)
+        found = pairing.repeats(first)
         if not found:
             raise UsageError(f"{files[0]}: has no repeated case; name a second file")
         return found, []
     second = records.read_contents(files[1]).records
     if files[0].samefile(files[1]):
         raise UsageError(f"{files[0]}: named twice; name it once to compare it with itself")
-    found = agreement.match(first, second, across=across)
+    found = pairing.match(first, second, across=across)
     if found:
-        counts = zip(agreement.unpaired(first, second, across=across), files, strict=True)
+        counts = zip(pairing.unpaired(first, second, across=across), files, strict=True)
         only = ", ".join(f"{count} only in {file.name}" for count, file in counts if count)
         return found, [f"cases without a partner: {only}"] if only else []
-    if not across and agreement.match(first, second, across=True):
-        a, b = (", ".join(agreement.devices(of)) for of in (first, second))
+    if not across and pairing.match(first, second, across=True):
+        a, b = (", ".join(pairing.devices(of)) for of in (first, second))
         raise UsageError(f"{files[0]} is of {a}, {files[1]} of {b}; --across compares different devices")
     raise UsageError(f"{files[0]}, {files[1]}: no timed case in common (equal records do not count)")
 
@@ -127,7 +128,7 @@ def devices_of(found: Sequence[Record], pattern: str) -> list[str]:
     meant = [record for record in found if not pattern or fnmatchcase(record.name, pattern)]
     if not meant:
         raise UsageError(f"--about {pattern!r}: names no case of the file, such as {found[0].name!r}")
-    return agreement.devices(meant)
+    return pairing.devices(meant)
 
 
 def _append(path: Path, text: str, about: str, devices: Sequence[str], author: str) -> list[str]:

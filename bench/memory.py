@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from bench.analysis.memory import memory_fit, memory_ratios
+from bench.analysis.memory import memory_claims, memory_fit, memory_ratios
 from bench.analysis.memory.memory_fit import GIB, BatchLimit, Device
 from bench.cli import models, options, records, settings, values
 from bench.jobs.job import Job
@@ -90,7 +90,7 @@ def _claim_cases(device: str, precisions: Sequence[str], reserve_bytes: int) -> 
             if device == "meta"
             else memory_fit.device(claim.gpu, reserve_bytes).usable_bytes,
         )
-        for claim in memory_fit.CLAIMS
+        for claim in memory_claims.CLAIMS
         for precision in precisions
         for checkpointing in (True, False)
     ]
@@ -212,7 +212,7 @@ def _body(args: argparse.Namespace) -> int:
     table: Table[Any] = memory.TABLE
     rows: Sequence[Any] = found
     if args.claims:
-        table, rows = memory_fit.CLAIMS_TABLE, memory_fit.verdicts(found, args.reserve)
+        table, rows = memory_claims.CLAIMS_TABLE, memory_claims.verdicts(found, args.reserve)
     elif wants_limits:
         cases = [job.case for job in planned if isinstance(job.case, MemoryCase)]
         table = memory_fit.LIMITS

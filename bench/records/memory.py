@@ -133,14 +133,10 @@ SETTING: tuple[Column[Any], ...] = (
 
 
 def bytes_column(
-    heading: str, value: Callable[[Any], float | None], key: str, *, optional: bool = False
+    heading: str, source: Callable[[Any], float | None] | str, key: str = "", *, optional: bool = False
 ) -> Column[Any]:
     """A column of bytes, formatted in GiB."""
-    return Column(heading, value, gibibytes, key=key, optional=optional)
-
-
-def _use(heading: str, field: str, *, optional: bool = False) -> Column[Any]:
-    return bytes_column(heading, lambda r: getattr(r.use, field), field, optional=optional)
+    return Column(heading, source, gibibytes, key=key, optional=optional)
 
 
 TABLE = Table[Memory](
@@ -150,15 +146,15 @@ TABLE = Table[Memory](
         Column("device", "environment.device", optional=True),
         columns.BATCH,
         *fields("case.limit_bytes", raw=True),
-        _use("peak GiB", "peak_bytes"),
+        bytes_column("peak GiB", "use.peak_bytes"),
         Column("reached in", "use.peak_phase"),
-        _use("parameters", "parameters_bytes"),
-        _use("gradients", "gradients_at_peak_bytes"),
-        _use("optimizer", "optimizer_bytes"),
-        _use("EMA", "ema_bytes"),
-        _use("activations", "activations_bytes"),
-        _use("reserved", "reserved_bytes", optional=True),
-        _use("process", "process_bytes", optional=True),
+        bytes_column("parameters", "use.parameters_bytes"),
+        bytes_column("gradients", "use.gradients_at_peak_bytes"),
+        bytes_column("optimizer", "use.optimizer_bytes"),
+        bytes_column("EMA", "use.ema_bytes"),
+        bytes_column("activations", "use.activations_bytes"),
+        bytes_column("reserved", "use.reserved_bytes", optional=True),
+        bytes_column("process", "use.process_bytes", optional=True),
         *fields("use.gradients_bytes", "use.passes_peak_bytes", "use.update_peak_bytes", raw=True),
         *columns.ENVIRONMENT[1:],
     ),

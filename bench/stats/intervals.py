@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from statistics import median as median  # of this module too
 
+import numpy as np
+
 
 def quantile(samples: Sequence[float], q: float) -> float:
     """Interpolate the q-quantile, q in [0, 1], linearly between order statistics."""
-    ordered = sorted(samples)
-    position = q * (len(ordered) - 1)
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+    return float(np.quantile(samples, q))
 
 
 def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:

@@ -8,6 +8,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from statistics import correlation
 
+import numpy as np
+
 from bench.stats import intervals
 
 MIN_SAMPLES = 10  # shorter series are not tested
@@ -92,28 +94,20 @@ def regimes(times_s: Sequence[float]) -> tuple[tuple[float, float], ...] | None:
     each has `MODE_SHARE` of the samples and their means differ by at least `MODE_SEPARATION` standard
     deviations and `MODE_GAP`. With fewer than `MIN_SAMPLES` samples the result is None.
     """
-    ordered = sorted(times_s)
-    n = len(ordered)
+    n = len(times_s)
     if n < MIN_SAMPLES:
         return None
     # relative to the median, to avoid cancellation in the sums of squares
-    centre = intervals.median(ordered)
-    scaled = [time / centre - 1 for time in ordered]
-    total, total_square = sum(scaled), sum(x * x for x in scaled)
-    below = below_square = 0.0
-    best, cut, means = math.inf, 0, (0.0, 0.0)
-    for i, x in enumerate(scaled[:-1], start=1):
-        below += x
-        below_square += x * x
-        above, above_square = total - below, total_square - below_square
-        within = (below_square - below * below / i) + (above_square - above * above / (n - i))
-        if within < best:
-            best, cut, means = within, i, (below / i, above / (n - i))
-    smaller = min(cut, n - cut)
-    deviation = math.sqrt(max(best, 0.0) / (n - 2))
-    low, high = 1 + means[0], 1 + means[1]
+    centre = intervals.median(times_s)
+    scaled = np.sort(times_s) / centre - 1
+    sizes, sums, squares = np.arange(1, n), np.cumsum(scaled), np.cumsum(scaled**2)
+    below, above = sums[:-1] / sizes, (sums[-1] - sums[:-1]) / (n - sizes)  # means of the parts
+    within = squares[-1] - below**2 * sizes - above**2 * (n - sizes)
+    best = int(within.argmin())
+    cut, low, high = best + 1, 1 + float(below[best]), 1 + float(above[best])
+    deviation = math.sqrt(max(within[best], 0.0) / (n - 2))
     needed = max(MODE_GAP * low, _limit(MODE_SEPARATION, n) * deviation)
-    if smaller < max(3, MODE_SHARE * n) or high - low < needed:
+    if min(cut, n - cut) < max(3, MODE_SHARE * n) or high - low < needed:
         return None
     fast, slow = (centre * low, cut / n), (centre * high, 1 - cut / n)
     return (fast, slow) if cut >= n - cut else (slow, fast)

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import pairwise
 from statistics import geometric_mean
 
 import numpy as np
@@ -175,25 +174,22 @@ def exponent(curve: Curve) -> Exponent | None:
     """Fit the exponent of a curve; None with fewer than two sizes."""
     if len(curve.points) < 2:
         return None
-    x = [math.log(side) for side in curve.sides]
-    y = [math.log(point.cost) for point in curve.points]
-    centre = sum(x) / len(x)
-    spread = sum((at - centre) ** 2 for at in x)
-    weights = [(at - centre) / spread for at in x]
-    slope = sum(w * at for w, at in zip(weights, y, strict=True))
-    level = sum(y) / len(y)
-    residuals = [b - level - slope * (a - centre) for a, b in zip(x, y, strict=True)]
+    x, y = np.log(curve.sides), np.log([point.cost for point in curve.points])
+    centred = x - x.mean()
+    weights = centred / (centred @ centred)
+    slope = float(weights @ y)
+    residuals = y - y.mean() - slope * centred
     by_residuals, freedom = None, len(x) - 2
     if freedom and not curve.exact:
-        variance = sum(residual**2 for residual in residuals) / freedom
-        half_width = stats.student_t(freedom, CONFIDENCE) * math.sqrt(variance / spread)
+        error = math.sqrt(residuals @ residuals / freedom / (centred @ centred))
+        half_width = stats.student_t(freedom, CONFIDENCE) * error
         by_residuals = slope - half_width, slope + half_width
     return Exponent(
         slope=slope,
         interval=central(draws(curve, 0) @ weights) if curve.is_resamplable else None,
         by_residuals=by_residuals,
-        local=tuple((y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in pairwise(zip(x, y, strict=True))),
-        misfit=max(abs(math.expm1(residual)) for residual in residuals),
+        local=tuple((np.diff(y) / np.diff(x)).tolist()),
+        misfit=float(np.abs(np.expm1(residuals)).max()),
         sides=curve.sides,
     )
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from bench.tables.numbers import BLANK, significant
@@ -33,7 +32,7 @@ class Column(Generic[Row]):
     """One column."""
 
     heading: str  # with the unit; not in CSV and JSON
-    source: Callable[[Any], Any] | str  # raw value of a row, or the path of a field: "case.batch"
+    source: Callable[[Any], Any] | str  # raw value of a row, or the path of a field, None on it: "case.batch"
     text: Callable[[Any], str] = plain  # formats the value
     key: str = ""  # name in CSV and JSON; by default the field's, or the heading with underscores
     of_case: bool = False  # the value comes from the case, which a skipped row has too; as in OF_CASE
@@ -56,10 +55,11 @@ class Column(Generic[Row]):
         """Reader of the raw value, for CSV and JSON, None without one; tuples of fields become lists."""
         if not isinstance(self.source, str):
             return self.source
-        read = attrgetter(self.source)
+        names = self.source.split(".")
 
-        def value(row: Any) -> Any:  # noqa: ANN401 - a row of any kind
-            found = read(row)
+        def value(found: Any) -> Any:  # noqa: ANN401 - a row of any kind
+            for name in names:
+                found = None if found is None else getattr(found, name)
             return list(found) if isinstance(found, tuple) else found
 
         return value

@@ -20,8 +20,8 @@ from fnmatch import fnmatchcase
 from baselines import load
 from baselines.claims import Claim, printed_epochs
 from bench.analysis.costs import training_cost
-from bench.analysis.memory import memory_fit
-from bench.analysis.memory.memory_fit import Verdict
+from bench.analysis.memory import memory_claims
+from bench.analysis.memory.memory_claims import Verdict
 from bench.records.base import Record
 from bench.records.counts import MacCount
 from bench.stats.power_law import Interval
@@ -275,7 +275,7 @@ def _of_epochs(claim: Claim, records: Sequence[Record]) -> list[Finding]:
 
 def _of_memory(claim: Claim, records: Sequence[Record]) -> list[Finding]:
     found = [
-        verdict for verdict in memory_fit.verdicts(memory.newest(records)) if verdict.claim.id == claim.id
+        verdict for verdict in memory_claims.verdicts(memory.newest(records)) if verdict.claim.id == claim.id
     ]
     ranked = sorted(found, key=_far_memory)
     measured = [verdict for verdict in ranked if not verdict.case.is_predicted]

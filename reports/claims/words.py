@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from baselines.claims import Claim
-from bench.analysis.memory.memory_fit import GIB, Verdict
+from bench.analysis.memory.memory_claims import Verdict
+from bench.analysis.memory.memory_fit import GIB
 from reports.claims.timed import Measured
 from reports.claims.verdicts import FAILS, OPEN, Finding
 from reports.markdown import BLANK, significant

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bench.analysis.memory import memory_fit, memory_ratios
-from bench.analysis.memory.memory_fit import BatchLimit, Verdict
+from bench.analysis.memory import memory_claims, memory_fit, memory_ratios
+from bench.analysis.memory.memory_claims import Verdict
+from bench.analysis.memory.memory_fit import BatchLimit
 from bench.analysis.memory.memory_ratios import MeasuredPeak
 from bench.records.base import Record, size_text
 from bench.records.memory import TABLE, Memory, MemoryCase
@@ -47,9 +48,9 @@ def section(records: Sequence[Record]) -> Iterator[Part]:
     if lines := _lines([record for record in cases if _case(record).device != "cpu"]):
         table = memory_fit.limits_by_device([memory_fit.device(name) for name in DEVICES])
         yield from ("### Largest batch", LINES, render(table, lines, "md").strip())
-    if verdicts := memory_fit.verdicts(cases):
-        yield from (f"### {memory_fit.CLAIMS_TABLE.title}", _claims_reading(verdicts))
-        yield render(memory_fit.CLAIMS_TABLE, verdicts, "md").strip()
+    if verdicts := memory_claims.verdicts(cases):
+        yield from (f"### {memory_claims.CLAIMS_TABLE.title}", _claims_reading(verdicts))
+        yield render(memory_claims.CLAIMS_TABLE, verdicts, "md").strip()
 
 
 def newest(records: Sequence[Record]) -> list[Record]:

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.analysis.repeats import agreement
-from bench.analysis.repeats.agreement import WITHIN, Matched, Pair
+from bench.analysis.repeats import agreement, pairing
+from bench.analysis.repeats.agreement import WITHIN, Pair
+from bench.analysis.repeats.pairing import Matched
 from bench.records.base import Record
 from bench.stats.series import FEWEST
 from reports.markdown import BLANK, table
@@ -26,7 +27,7 @@ READING = (
 @of_parts
 def section(records: Sequence[Record]) -> Iterator[Part]:
     """Write the section; empty if no case was measured twice. Records may be in any order."""
-    by_device = grouped(agreement.repeats(records), lambda both: both.b.environment.device)
+    by_device = grouped(pairing.repeats(records), lambda both: both.b.environment.device)
     compared = {device: agreement.compare(by_device[device], WITHIN) for device in sorted(by_device)}
     if any(one.pairs for one in compared.values()):
         yield from ("## Repeats", READING)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.memory import memory_fit, memory_ratios
+from bench.analysis.memory import memory_claims, memory_ratios
 from bench.records.base import Environment, Skipped
 from bench.records.memory import Memory
 from bench.tables.render import raw
@@ -94,5 +94,5 @@ def test_the_report_has_the_errors_and_peaks_of_a_cpu() -> None:
 
 def test_a_peak_on_a_cpu_judges_no_claim_about_a_gpu() -> None:
     claimed: dict[str, Any] = {"model": "FCDM-XL", "batch": 256, "res": 256, "checkpointing": True}
-    assert len(memory_fit.verdicts([peak(1, **claimed)])) == 1
-    assert memory_fit.verdicts([peak(1, CPU, **claimed)]) == []
+    assert len(memory_claims.verdicts([peak(1, **claimed)])) == 1
+    assert memory_claims.verdicts([peak(1, CPU, **claimed)]) == []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench import memory
-from bench.analysis.memory import memory_fit
+from bench.analysis.memory import memory_claims, memory_fit
 from bench.analysis.memory.memory_fit import GIB, MIB
 from bench.counting.cuda_dispatch import CudaRules, fused_attention
 from bench.jobs import memory as memory_jobs
@@ -432,10 +432,10 @@ def test_devices_are_gpus_by_name_or_sizes() -> None:
 
 
 def test_claims_are_judged_with_the_buckets_of_several_gpus() -> None:
-    one, four = memory_fit.verdicts([known(256, 39 * GIB, GIB), known(64, 21 * GIB, GIB), known(32, GIB)])
+    one, four = memory_claims.verdicts([known(256, 39 * GIB, GIB), known(64, 21 * GIB, GIB), known(32, GIB)])
     assert (one.text, one.buckets_bytes, one.margin_bytes) == ("probably fits", 0, 0)
     assert (four.text, four.buckets_bytes, four.margin_bytes) == ("probably does not fit", 3 * GIB, -GIB)
-    (ran_out,) = memory_fit.verdicts([out_of_memory(256, 39 * GIB), out_of_memory(256, GIB)])
+    (ran_out,) = memory_claims.verdicts([out_of_memory(256, 39 * GIB), out_of_memory(256, GIB)])
     assert (ran_out.text, ran_out.needed_bytes) == ("does not fit", None)
 
 

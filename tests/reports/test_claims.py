@@ -13,7 +13,7 @@ import pytest
 
 from baselines import load
 from baselines.load import Claim
-from bench.analysis.memory import memory_fit
+from bench.analysis.memory import memory_claims
 from bench.analysis.memory.memory_fit import GIB
 from bench.records.base import Environment, ModelCase, Record
 from bench.records.comparison import Comparison, ComparisonCase
@@ -198,8 +198,8 @@ def test_a_speeds_conditions_are_those_of_its_table() -> None:
 
 def test_claims_of_memory_are_those_that_bench_memory_tests() -> None:
     here = {claim.id: claim for claim in CLAIMS.values() if claim.quantity == "training memory"}
-    assert set(here) == {claim.id for claim in memory_fit.CLAIMS}
-    for claim in memory_fit.CLAIMS:
+    assert set(here) == {claim.id for claim in memory_claims.CLAIMS}
+    for claim in memory_claims.CLAIMS:
         said = here[claim.id]
         assert (said.model, said.sizes, int(said.batch.split()[0])) == (
             claim.model,

@@ -5,9 +5,8 @@ step takes the MACs of its forward and backward pass; where a release recomputes
 count twice. One MAC is two FLOPs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from baselines import load
 from baselines.load import Published
@@ -213,10 +212,6 @@ def rows(found: Iterable[Cost]) -> list[CostRow]:
     return [CostRow(cost=one, step=step) for one in found for step in one.steps or (None,)]
 
 
-def _of_step(heading: str, value: Callable[[Throughput], Any], key: str = "") -> Column[CostRow]:
-    return Column(heading, lambda row: value(row.step) if row.step else None, key=key, optional=True)
-
-
 _zetta = unit(significant, 1 / ZETTA)
 _TRAINING: tuple[Column[CostRow], ...] = (
     *fields("cost.training.model"),
@@ -225,11 +220,7 @@ _TRAINING: tuple[Column[CostRow], ...] = (
 )
 _COST: tuple[Column[CostRow], ...] = (
     *fields("cost.training.source", raw=True),
-    Column(
-        "printed zetta MACs",
-        lambda row: row.cost.training.printed.value if row.cost.training.printed else None,
-        raw=True,
-    ),
+    Column("printed zetta MACs", "cost.training.printed.value", key="printed_zetta_macs", raw=True),
     Column(
         "published ZMACs",
         lambda row: row.cost.training.printed.as_printed if row.cost.training.printed else "",
@@ -245,14 +236,14 @@ _COST: tuple[Column[CostRow], ...] = (
     Column("released passes not counted", lambda row: row.cost.is_lower_bound, optional=True, usual=False),
 )
 _MEASURED: tuple[Column[CostRow], ...] = (
-    _of_step("device", lambda step: step.environment.device),
-    _of_step("precision", lambda step: step.case.precision),
-    _of_step("step batch", lambda step: step.case.batch),
-    _of_step("checkpointing", lambda step: step.case.checkpointing),
-    _of_step("settings", lambda step: settings(step.case)),
-    _of_step("torch", lambda step: step.environment.torch),
-    _of_step("date", lambda step: step.environment.date),
-    _of_step("images/s", lambda step: step.images_per_s, key="images_per_s"),
+    Column("device", "step.environment.device", optional=True),
+    Column("precision", "step.case.precision", optional=True),
+    Column("step batch", "step.case.batch", key="step_batch", optional=True),
+    Column("checkpointing", "step.case.checkpointing", optional=True),
+    Column("settings", lambda row: settings(row.step.case) if row.step else None, optional=True),
+    Column("torch", "step.environment.torch", optional=True),
+    Column("date", "step.environment.date", optional=True),
+    Column("images/s", "step.images_per_s", optional=True),
     Column("device-hours", "hours", key="device_hours", optional=True),
     Column("MJ", "joules", unit(significant, 1e-6), optional=True),
 )

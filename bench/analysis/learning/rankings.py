@@ -69,23 +69,20 @@ def _ranked(models: Sequence[str], losses: Sequence[float]) -> tuple[str, ...]:
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
     """Kendall's tau-b; 0 where one of the two is constant."""
-    if len(set(a)) == 1 or len(set(b)) == 1:
-        return 0.0
-    one, other = (np.sign(np.subtract.outer(values, values)) for values in (a, b))
-    return float(np.sum(one * other) / math.sqrt(np.sum(one**2) * np.sum(other**2)))
+    return _correlated("kendalltau", a, b)
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation, ties with their mean rank; 0 where one of the two is constant."""
+    return _correlated("spearmanr", a, b)
+
+
+def _correlated(how: str, a: Sequence[float], b: Sequence[float]) -> float:
+    from scipy import stats
+
     if len(set(a)) == 1 or len(set(b)) == 1:
         return 0.0
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Ranks from 1; ties get their mean rank."""
-    signs = np.sign(np.subtract.outer(values, values))
-    return (signs.sum(axis=1) + len(values) + 1) / 2
+    return float(getattr(stats, how)(a, b).statistic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +114,8 @@ def correlation(
     Returns:
         None with fewer than three models, without a common seed, or without a common step.
     """
+    from scipy.stats import rankdata  # takes 1 s to import
+
     models = tuple(model for model in study.models if model in other)
     if len(models) < 3:
         return None
@@ -129,7 +128,7 @@ def correlation(
     means = [fmean(of_model) for of_model in losses]
     tau = kendall(means, numbers)
     known = _known_orders(losses)
-    ranks = _ranks(numbers)
+    ranks = rankdata(numbers)
     differences = ranks[:, None] - ranks  # of the ranks, by pair
     untied = (np.argsort(np.argsort(numbers, kind="stable")) + 1.0).tolist()
     null = _null_distribution(numbers)

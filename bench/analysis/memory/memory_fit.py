@@ -1,4 +1,4 @@
-"""Peak memory as a line over the batch, the largest batch for a memory size, and the paper's memory claims.
+"""Peak memory as a line over the batch, and the largest batch for a memory size.
 
 GiB are 2**30 bytes. The GB in the name of a GPU are GiB. Imports no torch.
 """
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.records import columns, memory
-from bench.records.base import Record, Size, Skipped
+from bench.records import memory
+from bench.records.base import Record
 from bench.records.memory import Memory, MemoryCase, MemoryUse
 from bench.tables.numbers import BLANK, significant
 from bench.tables.table import Column, Table, fields, unit
@@ -178,7 +178,7 @@ LINE: tuple[Column[BatchLimit], ...] = (
     memory.bytes_column("a, GiB", lambda r: r.fit and _whole(r.fit.fixed_bytes), "fixed_bytes"),
     _mebibytes("b, MiB/image", lambda r: r.fit and _whole(r.fit.per_image_bytes), "per_image_bytes"),
     _mebibytes("residual, MiB", lambda r: r.fit and _whole(r.fit.residual_bytes), "residual_bytes"),
-    memory.bytes_column("update, GiB", lambda r: r.fit and r.fit.update_peak_bytes, "update_peak_bytes"),
+    memory.bytes_column("update, GiB", "fit.update_peak_bytes"),
     Column("from batches", lambda r: list(r.fit.batches) if r.fit else [], _listed, key="batches"),
 )
 
@@ -191,9 +191,9 @@ LIMITS = Table[BatchLimit](
     title="Largest batch",
     columns=(
         *LINE,
-        Column("device", lambda r: r.device and r.device.name),
-        memory.bytes_column("size, GiB", lambda r: r.device and r.device.capacity_bytes, "capacity_bytes"),
-        Column("reserve_bytes", lambda r: r.device and r.device.reserve_bytes, raw=True),
+        Column("device", "device.name", key="device"),
+        memory.bytes_column("size, GiB", "device.capacity_bytes"),
+        *fields("device.reserve_bytes", raw=True),
         Column("max batch", "max_batch", significant),
         Column("verified", "verified_batch", significant, key="verified_max_batch", optional=True),
         Column("remark", "remark", optional=True),
@@ -209,123 +209,3 @@ def limits_by_device(devices: Sequence[Device]) -> Table[BatchLimit]:
         return Column(device.name, lambda r: r.fit and r.fit.max_batch(device.usable_bytes), significant)
 
     return Table(title=LIMITS.title, columns=(*LINE, *map(column, devices)), records=_limits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A paper's claim that a model can be trained on certain GPUs."""
-
-    id: str  # in baselines/claims.csv
-    source: str
-    text: str
-    model: str
-    res: Size
-    batch: int  # on each GPU
-    gpus: int
-    gpu: str  # name in baselines/gpus.csv
-
-
-CLAIMS = (
-    Claim(
-        id="fcdm-memory-40",
-        source="FCDM, training at 256 px",
-        text="batch 256 on one A100 40 GB",
-        model="FCDM-XL",
-        res=256,
-        batch=256,
-        gpus=1,
-        gpu="A100 PCIe 40GB",
-    ),
-    Claim(
-        id="fcdm-memory-24",
-        source="FCDM, training at 256 px",
-        text="batch 256 on 4 x RTX 4090 24 GB, 64 each",
-        model="FCDM-XL",
-        res=256,
-        batch=64,
-        gpus=4,
-        gpu="RTX 4090",
-    ),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Whether the case of a claim fits, with the buckets that average gradients across GPUs."""
-
-    claim: Claim
-    device: Device
-    memory: Record  # Memory, or Skipped
-
-    @property
-    def case(self) -> MemoryCase:
-        assert isinstance(self.memory.case, MemoryCase)
-        return self.memory.case
-
-    @property
-    def use(self) -> MemoryUse | None:
-        return self.memory.use if isinstance(self.memory, Memory) else None
-
-    @property
-    def buckets_bytes(self) -> int | None:
-        """DistributedDataParallel's buckets: a second copy of the gradients, allocated throughout."""
-        if self.use is None:
-            return None
-        return self.use.gradients_bytes if self.claim.gpus > 1 else 0
-
-    @property
-    def needed_bytes(self) -> int | None:
-        if self.use is None or self.buckets_bytes is None:
-            return None
-        return self.use.peak_bytes + self.buckets_bytes
-
-    @property
-    def margin_bytes(self) -> int | None:
-        """Usable memory minus required memory."""
-        return None if self.needed_bytes is None else self.device.usable_bytes - self.needed_bytes
-
-    @property
-    def text(self) -> str:
-        if self.needed_bytes is not None:
-            return fits(self.needed_bytes, self.device.usable_bytes, is_predicted=self.case.is_predicted)
-        status = self.memory.status if isinstance(self.memory, Skipped) else "error"
-        return "does not fit" if status == "out of memory" else status
-
-
-def verdicts(records: Sequence[Record], reserve_bytes: int = RESERVE_BYTES) -> list[Verdict]:
-    """Judge every claim by its cases in any precision, with its memory size or without a limit."""
-    found = []
-    for claim in CLAIMS:
-        gpu = device(claim.gpu, reserve_bytes)
-        for record in records:
-            case = record.case
-            if (
-                isinstance(case, MemoryCase)
-                and (case.model, case.res, case.batch) == (claim.model, claim.res, claim.batch)
-                and case.work == "training"
-                and case.device != "cpu"  # says nothing of a GPU
-                and case.limit_bytes in (None, gpu.usable_bytes)
-            ):
-                found.append(Verdict(claim=claim, device=gpu, memory=record))
-    return found
-
-
-CLAIMS_TABLE = Table[Verdict](
-    title="The paper's memory claims, GiB",
-    columns=(
-        Column("claim", lambda r: f"{r.case.model}, {r.claim.text}"),
-        *fields("claim.source", "claim.gpu", "claim.gpus", raw=True),
-        columns.PRECISION,
-        memory.CHECKPOINTING,
-        memory.METHOD,
-        Column("measured on", lambda r: r.memory.environment.device, optional=True),
-        memory.bytes_column("peak", lambda r: r.use and r.use.peak_bytes, "peak_bytes"),
-        memory.bytes_column("+ DDP buckets", lambda r: r.buckets_bytes, "buckets_bytes"),
-        memory.bytes_column("needed", lambda r: r.needed_bytes, "needed_bytes"),
-        memory.bytes_column("usable", lambda r: r.device.usable_bytes, "usable_bytes"),
-        memory.bytes_column("margin", lambda r: r.margin_bytes, "margin_bytes"),
-        Column("verdict", lambda r: r.text),
-        *fields("device.capacity_bytes", "device.reserve_bytes", raw=True),
-    ),
-    records=lambda row: (row.memory,),
-)

@@ -130,7 +130,7 @@ TABLE = Table[MeasuredPeak](
         columns.BATCH,
         Column("measured on", "device"),
         memory.bytes_column("measured", lambda r: r.measured.use.peak_bytes, "measured_bytes"),
-        memory.bytes_column("predicted", lambda r: r.predicted_bytes, "predicted_bytes"),
+        memory.bytes_column("predicted", "predicted_bytes"),
         _ratio("measured / predicted", "ratio"),
         _ratio("of the passes alone", "passes_ratio"),
         Column("measured peak in", "measured.use.peak_phase"),

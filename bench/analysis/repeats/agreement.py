@@ -6,16 +6,17 @@ a shared CPU hours, so that equal runs differ in at most 1 of 20 pairs.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 from bench.analysis.repeats import causes
+from bench.analysis.repeats.pairing import Matched
 from bench.records.base import Record, Skipped
 from bench.records.quantities import GROUPS, PEAKS, SPEEDS, SUSTAINED, TIMES, Quantity
 from bench.stats import intervals, noise, processes, ratios
+from bench.stats.processes import Interval
 from bench.stats.series import FEWEST
-from bench.store.codec import case_key
 from bench.tables.numbers import fixed_interval
 from bench.tables.table import Column, Table, fields
 
@@ -25,33 +26,25 @@ VERDICTS = (AGREE, DIFFER, OPEN)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matched:
-    """Two records of one case."""
-
-    a: Record
-    b: Record
-
-
-@dataclass(frozen=True, kw_only=True)
 class Pair:
     """One quantity of one case in two runs."""
 
     records: Matched
-    quantity: str
-    group: str
-    unit: str
-    a: float  # medians
-    b: float
-    samples: tuple[int, int]
-    processes: tuple[int, int]
-    interval: tuple[float, float] | None  # of the ratio of other such runs; None with too few samples
-    within_runs: tuple[float, float] | None  # of the ratio, for the noise within these processes alone
+    quantities: tuple[Quantity, Quantity]  # of A and of B
     within: float  # the relative tolerance
     causes: tuple[str, ...]  # differences of this pair that not all pairs have
 
     @property
     def case(self) -> str:
         return self.records.b.name
+
+    @property
+    def quantity(self) -> str:
+        return self.quantities[1].name
+
+    @property
+    def group(self) -> str:
+        return self.quantities[1].group
 
     @property
     def device(self) -> str:
@@ -61,16 +54,43 @@ class Pair:
     def dates(self) -> tuple[str, str]:
         return self.records.a.environment.date, self.records.b.environment.date
 
+    @cached_property
+    def medians(self) -> tuple[float, float]:
+        a, b = (processes.middle(one.processes) for one in self.quantities)
+        return a, b
+
     @property
     def ratio(self) -> float:
-        return self.b / self.a
+        return self.medians[1] / self.medians[0]
+
+    @cached_property
+    def within_runs(self) -> Interval | None:
+        """Interval of the ratio for the noise within these processes alone; None with too few samples."""
+        a, b = self.quantities
+        if b.exact:
+            return self.ratio, self.ratio
+        return processes.within_ratio_interval(a.processes, b.processes)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """Interval of the ratio of other such runs; None with too few samples."""
+        a, b = self.quantities
+        if b.exact or not self.within_runs:
+            return self.within_runs
+        is_speed, device = b.group == SPEEDS, self.records.b.environment.device_type
+        return processes.ratio_interval(
+            a.processes,
+            b.processes,
+            process_sd=processes.RATIO_PROCESS_SD if is_speed else processes.PROCESS_SD,
+            hour_sd=0.0 if is_speed else processes.HOUR_SD.get(device, 0.0),
+        )
 
     @property
     def distance(self) -> float:
         """|log ratio|: 0 for equal medians."""
         return abs(math.log(self.ratio))
 
-    @property
+    @cached_property
     def verdict(self) -> str:
         """Agree: these runs are equal within the tolerance. Differ: so would be others. Else cannot tell.
 
@@ -100,25 +120,26 @@ _interval = partial(fixed_interval, 4)
 def table(*, dated: bool) -> Table[Pair]:
     """The table of pairs, with the dates of both records if `dated`."""
 
-    def date(heading: str, side: int) -> Column[Pair]:
-        return Column(heading, lambda pair: pair.dates[side], raw=not dated)
-
     return Table(
         title="Two runs compared at a relative tolerance",
         columns=(
             *fields("case", "quantity"),
             *fields("device", raw=True),
-            date("date A", 0),
-            date("date B", 1),
-            Column("A", "a"),
-            Column("B", "b"),
-            *fields("unit"),
-            Column("samples A", lambda pair: pair.samples[0], raw=True),
-            Column("samples B", lambda pair: pair.samples[1], raw=True),
+            Column("date A", lambda pair: pair.dates[0], raw=not dated),
+            Column("date B", lambda pair: pair.dates[1], raw=not dated),
+            Column("A", lambda pair: pair.medians[0]),
+            Column("B", lambda pair: pair.medians[1]),
+            Column("unit", lambda pair: pair.quantities[1].unit),
+            Column("samples A", lambda pair: len(pair.quantities[0].samples), raw=True),
+            Column("samples B", lambda pair: len(pair.quantities[1].samples), raw=True),
             Column("B/A", "ratio", "{:.4f}".format),
             Column("95 % within these runs", "within_runs", _interval),
             Column("95 % interval", "interval", _interval),
-            Column("processes", "processes", lambda n: " and ".join(map(str, n))),
+            Column(
+                "processes",
+                lambda pair: [len(one.processes) for one in pair.quantities],
+                lambda numbers: " and ".join(map(str, numbers)),
+            ),
             *fields("within", raw=True),
             *fields("verdict"),
             Column("likely causes", "likely_causes"),
@@ -183,57 +204,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
-# pairing
-
-
-def match(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> list[Matched]:
-    """Pair the newest records of each case in two runs, if `across` of different devices too."""
-    one, other = _newest(first, across), _newest(second, across)
-    return [Matched(a=one[name], b=other[name]) for name in one if name in other and one[name] != other[name]]
-
-
-def repeats(records: Iterable[Record]) -> list[Matched]:
-    """Pair the newest record of every case and device with each older one."""
-    histories: dict[tuple[str, str], dict[tuple[str, str], Record]] = {}
-    for record in _measured(records):
-        histories.setdefault(_identity(record, across=False), {})[record.age] = record
-    found = []
-    for history in histories.values():
-        *older, newest = history.values()
-        found += [Matched(a=one, b=newest) for one in older]
-    return found
-
-
-def unpaired(first: Iterable[Record], second: Iterable[Record], *, across: bool) -> tuple[int, int]:
-    one, other = _newest(first, across).keys(), _newest(second, across).keys()
-    return len(one - other), len(other - one)
-
-
-def devices(records: Iterable[Record]) -> list[str]:
-    return sorted({record.environment.device for record in records} - {""})
-
-
-def _newest(records: Iterable[Record], across: bool) -> dict[tuple[str, str], Record]:
-    return {_identity(record, across): record for record in _measured(records)}
-
-
-def _measured(records: Iterable[Record]) -> list[Record]:
-    """Records of measured or failed cases of a device, oldest first."""
-    kept = [
-        record
-        for record in records
-        if (record.case.device != "meta" if isinstance(record, Skipped) else record.quantities)
-    ]
-    return sorted(kept, key=lambda record: record.age)
-
-
-def _identity(record: Record, across: bool) -> tuple[str, str]:
-    return case_key(record.case), "" if across else record.environment.device
-
-
-# comparing
-
-
 def compare(matched: Sequence[Matched], within: float) -> Agreement:
     """Compare every quantity of every pair of records at a relative tolerance."""
     pairs: list[Pair] = []
@@ -243,7 +213,16 @@ def compare(matched: Sequence[Matched], within: float) -> Agreement:
         a = {quantity.name: quantity for quantity in both.a.quantities}
         b = {quantity.name: quantity for quantity in both.b.quantities}
         common = [name for name in a if name in b]
-        pairs += [_pair(both, a[name], b[name], within) for name in common]
+        between = causes.of_records(both.a, both.b)
+        pairs += [
+            Pair(
+                records=both,
+                quantities=(a[name], b[name]),
+                within=within,
+                causes=(*between, *_of_samples(both, a[name], b[name])),
+            )
+            for name in common
+        ]
         if not common and (a or b):
             one_sided.append(f"{both.a.name}: A {_outcome(both.a)}, B {_outcome(both.b)}")
             lost += one_sided[-1:] if a else []
@@ -263,33 +242,6 @@ def compare(matched: Sequence[Matched], within: float) -> Agreement:
 
 def _outcome(record: Record) -> str:
     return record.status if isinstance(record, Skipped) else "measured"
-
-
-def _pair(both: Matched, a: Quantity, b: Quantity, within: float) -> Pair:
-    medians = processes.middle(a.processes), processes.middle(b.processes)
-    ratio = medians[1] / medians[0]
-    within_runs = processes.within_ratio_interval(a.processes, b.processes)
-    is_speed, device = b.group == SPEEDS, both.b.environment.device_type
-    others = processes.ratio_interval(
-        a.processes,
-        b.processes,
-        process_sd=processes.RATIO_PROCESS_SD if is_speed else processes.PROCESS_SD,
-        hour_sd=0.0 if is_speed else processes.HOUR_SD.get(device, 0.0),
-    )
-    return Pair(
-        records=both,
-        quantity=b.name,
-        group=b.group,
-        unit=b.unit,
-        a=medians[0],
-        b=medians[1],
-        samples=(len(a.samples), len(b.samples)),
-        processes=(len(a.processes), len(b.processes)),
-        interval=(ratio, ratio) if b.exact else others if within_runs else None,
-        within_runs=(ratio, ratio) if b.exact else within_runs,
-        within=within,
-        causes=(*causes.of_records(both.a, both.b), *_of_samples(both, a, b)),
-    )
 
 
 def _of_samples(both: Matched, a: Quantity, b: Quantity) -> list[str]:

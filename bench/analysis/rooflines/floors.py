@@ -135,6 +135,7 @@ def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[Part
     """Parts of a pass by kind, module or op, then those only the profile names, then the whole pass."""
     named = grouped(whole.costs, by)
     only_profiled = [name for name in (profile.samples if profile else ()) if name not in named]
+    parts_of = {**named, **{name: [] for name in only_profiled}, WHOLE: whole.costs.parts}
     return [
         PartFloor(
             costs=replace(whole.costs, parts=tuple(parts)),
@@ -144,11 +145,7 @@ def part_floors(whole: PassFloor, by: str, profile: Profile | None) -> list[Part
             part=name,
             profile=profile,
         )
-        for name, parts in [
-            *named.items(),
-            *((name, []) for name in only_profiled),
-            (WHOLE, list(whole.costs.parts)),
-        ]
+        for name, parts in parts_of.items()
     ]
 
 
@@ -220,15 +217,16 @@ def _raw(key: str, value: Callable[[Any], object]) -> Column[Any]:
 _CASE: tuple[Column[Any], ...] = (
     *SIZED,
     *fields("precision"),
-    _raw("work", lambda r: r.case.work),
+    *fields("case.work", raw=True),
     Column("device", "peaks.device", optional=True),
     Column("peaks", lambda r: r.peaks.origin if r.peaks.device else None, optional=True),
-    _raw("peaks_source", lambda r: r.peaks.source),
+    Column("peaks_source", "peaks.source", key="peaks_source", raw=True),
     _raw("flops", lambda r: 2 * r.costs.macs),
 )
 _INTENSITY = _each_form("FLOP/B", "intensity", PassFloor.intensity, partial(fixed, 1))
 _FLOOR = _each_form("floor, ms,", "floor_s", PassFloor.seconds, milliseconds, optional=True)
 _BOUND = _each_form("bound by,", "compute_share", PassFloor.compute_share, _bound, optional=True)
+_FLOOR_SHARE = _each_form("% of floor,", "floor_share", PartFloor.floor_share, _tenths, optional=True)
 _ACHIEVED = _each_form("achieved, %,", "achieved", lambda r, form: r.achieved(form), _tenths, optional=True)
 
 PASSES = Table[PassFloor](
@@ -242,21 +240,10 @@ PASSES = Table[PassFloor](
         *_FLOOR,
         *_each_form("images/s at it,", "images_per_s", PassFloor.images_per_s, significant, optional=True),
         *_BOUND,
-        Column(
-            "images/s measured",
-            lambda r: r.measured and r.measured.images_per_s,
-            significant,
-            key="measured_images_per_s",
-            optional=True,
-        ),
+        Column("images/s measured", "measured.images_per_s", key="measured_images_per_s", optional=True),
         *_ACHIEVED,
-        _raw("measured_on", lambda r: r.measured and r.measured.environment.device),
-        Column(
-            "measured",
-            lambda r: r.measured and r.measured.environment.date,
-            key="measured_date",
-            optional=True,
-        ),
+        Column("measured_on", "measured.environment.device", key="measured_on", raw=True),
+        Column("measured", "measured.environment.date", key="measured_date", optional=True),
     ),
     records=lambda r: (r.costs, *r.peaks.ceilings, *r.runs),
 )
@@ -275,17 +262,15 @@ PARTS = Table[PartFloor](
         _raw("fused_bytes_share", lambda r: r.bytes_share("fused")),
         *_INTENSITY,
         *_FLOOR,
-        Column(
-            "% of floor, eager", lambda r: r.floor_share("eager"), _tenths, "eager_floor_share", optional=True
-        ),
-        _raw("fused_floor_share", lambda r: r.floor_share("fused")),
+        _FLOOR_SHARE[0],
+        replace(_FLOOR_SHARE[1], raw=True),
         _BOUND[0],
         Column("ms profiled", "profiled_s", milliseconds, key="seconds", optional=True),
         Column("time, %", "time_share", _tenths, key="seconds_share", optional=True),
         Column("spread, %", lambda r: noise.spread(r.samples_s), percent, "seconds_spread", optional=True),
         _ACHIEVED[0],
-        _raw("seconds_of_passes", lambda r: list(r.samples_s)),
-        _raw("profiled_date", lambda r: r.profile and r.profile.environment.date),
+        Column("seconds_of_passes", "samples_s", key="seconds_of_passes", raw=True),
+        Column("profiled_date", "profile.environment.date", key="profiled_date", raw=True),
         replace(NOISE, source=lambda r: list(r.profile.noise) if r.profile else []),
     ),
     records=lambda r: (r.costs, *r.peaks.ceilings, *((r.profile,) if r.profile else ())),
@@ -295,14 +280,10 @@ PARTS = Table[PartFloor](
 def _sold(record: Ceiling) -> float | None:
     """The maker's figure for a ceiling; None if the device's name does not identify a GPU."""
     name = roofline.gpu_named(record.environment.device)
-    if name is None:
-        return None
-    peaks = roofline.of_gpu(name)
-    return (
-        peaks.bytes_per_s
-        if record.case.what == "copy"
-        else peaks.flops_per_s(record.case.precision, "linear")
-    )
+    peaks = roofline.of_gpu(name) if name else roofline.NO_PEAKS
+    if record.case.what == "copy":
+        return peaks.bytes_per_s
+    return peaks.flops_per_s(record.case.precision, "linear")
 
 
 CEILINGS = Table[Ceiling](

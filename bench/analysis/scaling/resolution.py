@@ -68,17 +68,9 @@ class Sized:
     def records(self) -> tuple[Record, ...]:
         return (*self.timed, *self.failed, *(r for r in (self.work, self.memory) if r is not None))
 
-    @property
-    def macs(self) -> float | None:
-        return self.work.macs / self.work.case.batch if self.work else None
-
-    @property
-    def eager_bytes(self) -> float | None:
-        return self.work.eager_bytes / self.work.case.batch if self.work else None
-
-    @property
-    def fused_bytes(self) -> float | None:
-        return self.work.fused_bytes / self.work.case.batch if self.work else None
+    def per_image(self, field: str) -> float | None:
+        """MACs, eager_bytes or fused_bytes of one image."""
+        return getattr(self.work, field) / self.work.case.batch if self.work else None
 
     @property
     def passes_bytes(self) -> float | None:
@@ -106,7 +98,8 @@ class Sized:
     def point(self, cost: str) -> Point | None:
         if cost == "time":
             return Point(side=self.side, visits=self.visits) if self.timed else None
-        value = {"MACs": self.macs, "bytes": self.eager_bytes, "memory": self.passes_bytes}[cost]
+        field = {"MACs": "macs", "bytes": "eager_bytes"}.get(cost)
+        value = self.per_image(field) if field else self.passes_bytes
         return power_law.counted(self.side, value) if value else None
 
 

@@ -78,7 +78,7 @@ def _in_study(table: Table[Any]) -> Table[Any]:
 _two = partial(fixed, 2)
 
 
-def _scaled(heading: str, source: str, scale: float, key: str = "") -> Column[Any]:
+def _scaled(heading: str, source: Callable[[Any], Any] | str, scale: float, key: str = "") -> Column[Any]:
     return Column(heading, source, unit(significant, 1 / scale), key=key, optional=True)
 
 
@@ -112,9 +112,9 @@ SIZES = Table[Row[Sized]](
         ),
         Column("visit_medians_s_per_image", lambda r: [intervals.median(v) for v in r.of.visits], raw=True),
         Column("samples", lambda r: sum(map(len, r.of.visits)), usual=0, optional=True),
-        _scaled("GMACs/image", "of.macs", 1e9, "macs_per_image"),
-        _scaled("eager MB/image", "of.eager_bytes", 1e6, "eager_bytes_per_image"),
-        _scaled("fused MB/image", "of.fused_bytes", 1e6, "fused_bytes_per_image"),
+        _scaled("GMACs/image", lambda r: r.of.per_image("macs"), 1e9, "macs_per_image"),
+        _scaled("eager MB/image", lambda r: r.of.per_image("eager_bytes"), 1e6, "eager_bytes_per_image"),
+        _scaled("fused MB/image", lambda r: r.of.per_image("fused_bytes"), 1e6, "fused_bytes_per_image"),
         _scaled("passes MiB/image", "of.passes_bytes", MIB, "passes_bytes_per_image"),
         _scaled("peak GiB", "of.peak_bytes", GIB),
         Column("memory", lambda r: r.of.memory_method, optional=True),
