@@ -74,6 +74,7 @@ def test_each_fault_is_a_line_that_names_it(record: Record, finding: str) -> Non
         ("diffusers:DiTTransformer2DModel(num_layers=2)", True),
         ("my/config.json", True),
         ("FCDM-L@na7", True),
+        ("MPDiT-B/4x", True),
         ("DiT-XL/2(depth=12)", False),
         ("../../x:Net", False),
         ("net.py:Net(12)", False),
@@ -83,6 +84,21 @@ def test_each_fault_is_a_line_that_names_it(record: Record, finding: str) -> Non
 def test_users_models_with_arguments_have_names(model: str, is_name: bool) -> None:
     lines = found(replace(TIMED, case=replace(XL, model=model)), GOLDEN)
     assert any("is no name of a backbone" in line for line in lines) is not is_name
+
+
+def test_names_in_comparisons_and_counts_are_checked() -> None:
+    def named(model: str) -> list[str]:
+        """Findings on the name in a comparison of two implementations of a model, and in its count."""
+        case = examples.COMPARISON.case
+        arms = tuple(replace(case.arms[0], model=model, impl=impl) for impl in ("reference", "fast"))
+        comparison = replace(examples.COMPARISON, case=replace(case, arms=arms))
+        count = replace(examples.COUNT, case=replace(examples.COUNT.case, model=model))
+        return [line for line in found(comparison, count) if "is no name of a backbone" in line]
+
+    assert named("net.py:Net(depth=12)") == []
+    (line,) = named("../../x:Net")  # once a record; equal findings share a line
+    assert line.startswith("a.jsonl:1: text: model '../../x:Net' ")
+    assert line.endswith("(and 1 more line)")
 
 
 def test_a_cpus_floor_is_that_of_its_ceilings() -> None:

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any
 
 from baselines import macs as baseline_macs
-from bench.records.base import ModelCase, Record
+from bench.records.base import Case, Record, SizedCase
+from bench.records.comparison import ComparisonCase
 from bench.records.counts import MacCount
 from bench.records.memory import Memory
 from bench.records.note import Note
@@ -31,7 +32,7 @@ RANGES = {
 MAX_POWER_W = 5_000.0
 BUDGET_FACTOR = 10.0  # one slow pass may exceed a budget; most passes do not
 COUNT_FACTOR = 2.0  # counters differ by per cents; GMACs for MACs, or FLOPs for MACs, by this and more
-_NAME = re.compile(r"[A-Za-z_][\w.+-]*(?:/\d+)?(?:@[\w.+-]+)*")
+_NAME = re.compile(r"[A-Za-z_][\w.+-]*(?:/\d[\w-]*)?(?:@[\w.+-]+)*")  # DiT-XL/2, MPDiT-B/4x, FCDM-L@na7
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
@@ -41,14 +42,22 @@ def implausible(entry: Record | Note) -> Iterator[str]:
         yield from _texts(entry.about, "about")
         return
     yield from _walk(entry, "")
-    if isinstance(entry.case, ModelCase) and not _is_name(entry.case.model):
-        yield f"text: model {entry.case.model!r} is no name of a backbone and none of {names.FORMS}"
+    for model in _models(entry.case):
+        if not _is_name(model):
+            yield f"text: model {model!r} is no name of a backbone and none of {names.FORMS}"
     if isinstance(entry, TimedPasses):
         yield from _passes(entry)
     elif isinstance(entry, Memory) and entry.use.peak_bytes < entry.use.parameters_bytes:
         yield f"units: peak of {entry.use.peak_bytes} bytes below {entry.use.parameters_bytes} of parameters"
     elif isinstance(entry, MacCount):
         yield from _count(entry)
+
+
+def _models(case: Case) -> list[str]:
+    """The models that a case names: one, or those of a comparison, each once."""
+    if isinstance(case, ComparisonCase):
+        return list(dict.fromkeys(arm.model for arm in case.arms))
+    return [case.model] if isinstance(case, SizedCase) else []
 
 
 def _is_name(model: str) -> bool:
