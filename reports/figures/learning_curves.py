@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bench.analysis.learning import learning_curves
-from bench.analysis.learning.learning_curves import Axis, TrainingStudy
+from bench.analysis.learning.learning_curves import Axis, MeanPoint, TrainingStudy
 from reports import objectives
 from reports.figures.plots import Drawing, colour_of, lay_out, legend, log_axis, new_figure, saved, styled
 from reports.naming import size
@@ -35,12 +35,31 @@ def _seeds(study: TrainingStudy) -> str:
     return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + " seed" + "s" * (counts[-1] > 1)
 
 
+def _points(study: TrainingStudy, model: str, axis: Axis) -> list[MeanPoint]:
+    """The points of a model's mean curve that a logarithmic axis can show."""
+    return [point for point in learning_curves.mean_curve(study, model, axis) if point.position > 0]
+
+
+def axes_of(study: TrainingStudy) -> list[Axis]:
+    """The axes on which a study is drawn; empty if none has a point."""
+    return [
+        axis
+        for axis in PANELS
+        if axis in study.axes and any(_points(study, model, axis) for model in study.models)
+    ]
+
+
+def undrawn(study: TrainingStudy) -> list[str]:
+    """The models without a point against steps."""
+    return [model for model in study.models if not _points(study, model, "steps")]
+
+
 def _curves(axes: Axes, study: TrainingStudy, axis: Axis) -> None:
     """Draw the mean and the range of seeds of every model on logarithmic axes, without step 0."""
     positions, reached = [], []
     dashes = _dashes(study)
     for model in study.models:
-        points = [point for point in learning_curves.mean_curve(study, model, axis) if point.position > 0]
+        points = _points(study, model, axis)
         at = [point.position for point in points]
         lows = [min(point.loss.values) for point in points]
         highs = [max(point.loss.values) for point in points]
@@ -72,12 +91,15 @@ def written(value: float) -> str:
 
 @styled
 def draw(study: TrainingStudy, name: str) -> Drawing:
-    """Draw the validation loss against steps, training FLOPs and, where measured, seconds and joules."""
-    axes_of = [axis for axis in PANELS if axis in study.axes]
+    """Draw the validation loss against steps, training FLOPs and, where measured, seconds and joules.
+
+    The study has at least one of `axes_of`.
+    """
+    drawn = axes_of(study)
     recipe = study.setting.recipe
-    figure = new_figure(1.2 + 3.3 * len(axes_of), 4.0)
-    panels = figure.subplots(1, len(axes_of), squeeze=False)[0]
-    for axes, axis in zip(panels, axes_of, strict=True):
+    figure = new_figure(1.2 + 3.3 * len(drawn), 4.0)
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, axis in zip(panels, drawn, strict=True):
         _curves(axes, study, axis)
         axes.set_ylim(panels[0].get_ylim())  # every evaluation has a step, but not joules
         text = f"{PANELS[axis]}, each of {recipe.batch} images" if axis == "steps" else PANELS[axis]

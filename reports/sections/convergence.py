@@ -34,12 +34,26 @@ def section(records: Sequence[Record]) -> Iterator[Part]:
     for study, name in named:
         yield from about(study)
         if (study, name) in chosen:
-            yield figures.draw(study, name)
+            if figures.axes_of(study):
+                yield figures.draw(study, name)
+            yield _undrawn(study)
     if failed:
         yield from (f"### {_FAILED.title}", table(_FAILED, failed))
     yield from left_out
     published = figures.draw_published(published_convergence.curves())
     yield from (f"### {published.picture.title}", published)
+
+
+def _undrawn(study: TrainingStudy) -> str:
+    """The models that the figure lacks, and why."""
+    lacking = figures.undrawn(study)
+    if not lacking:
+        return ""
+    none = "" if figures.axes_of(study) else " The study has no figure."
+    return (
+        f"**Without a curve: {', '.join(lacking)}.** A curve needs two evaluations of every run, and a step "
+        f"after 0 that all seeds of the model share.{none}"
+    )
 
 
 def _values(study: TrainingStudy) -> int:

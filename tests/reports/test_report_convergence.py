@@ -202,6 +202,21 @@ def test_single_model_has_no_comparison() -> None:
     ]
 
 
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize(
+    ("steps", "is_drawn"),
+    [((0,), False), ((50,), False), ((25, 75), False), ((0, 25), True)],  # of one run; the others have STEPS
+)
+def test_a_study_without_curves_says_what_is_missing(steps: tuple[int, ...], is_drawn: bool) -> None:
+    short = trained("FCDM-Ti", 1, [3.0, 2.0], steps=steps)
+    page, drawings = section([*study({"DiT-Ti/2": 1.0, "FCDM-Ti": 2.0}, seeds=1), short])
+    assert "**Without a curve: FCDM-Ti.** A curve needs two evaluations of every run" in page
+    assert ("The study has no figure." in page) is not is_drawn
+    assert "#### Loss at the end" in page
+    assert ["_loss" in one.picture.name for one in drawings] == [True] * is_drawn + [False]
+    assert "Without a curve" not in section(study(seeds=1))[0]
+
+
 def test_failed_run_is_named_with_its_reason() -> None:
     bad = trained("DiC-S", 0, [3.0, 2.0], status="not finite")
     page = text([*study(), bad])
