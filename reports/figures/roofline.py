@@ -30,9 +30,14 @@ Style = tuple[str, str]  # colour and shape
 Place = tuple[float, float]  # FLOP/byte and FLOP/s
 
 
+def has_place(one: PassFloor) -> bool:
+    """Whether a pass has a place in the figure: it computes something, and its operators move bytes."""
+    return bool(one.intensity("eager"))
+
+
 @styled
 def draw(peaks: Peaks, floors: Sequence[PassFloor], missing: str) -> Drawing:
-    """Draw one device at the bytes of an eager pass, a panel for each precision."""
+    """Draw one device at the bytes of an eager pass, a panel for each precision; every pass has a place."""
     precisions = [name for name in ("fp32", "tf32", "bf16", "fp16") if name in {p.precision for p in floors}]
     case = floors[0].case
     styles = family_styles(chains(floors))

@@ -48,12 +48,15 @@ def section(records: Sequence[Record]) -> Iterator[Part]:
         yield from ("### Floors", _about_floors(peaks), table(floors.PASSES, listed))
     rows = _part_rows(groups, profiles, {one.device: one for one in reversed(peaks)})
     yield from ("### Operators", _about_operators(rows), table(floors.PARTS, rows))
-    drawn = [one for one in peaks if shown[one.device]]
-    drawn = [one for one in drawn if any(of.measured for of in shown[one.device])] or drawn[:1]
-    drawn, left_out = fullest(drawn, lambda one: len(shown[one.device]), "devices")
+    placed = {device: list(filter(roofline_figure.has_place, of)) for device, of in shown.items()}
+    if any(shown.values()) and not any(placed.values()):
+        yield "**No roofline.** A point needs the MACs and the eager bytes of a pass; every pass lacks one."
+    drawn = [one for one in peaks if placed[one.device]]
+    drawn = [one for one in drawn if any(of.measured for of in placed[one.device])] or drawn[:1]
+    drawn, left_out = fullest(drawn, lambda one: len(placed[one.device]), "devices")
     yield from left_out
     for one in drawn:
-        of_device = shown[one.device]
+        of_device = placed[one.device]
         yield roofline_figure.draw(one, of_device, _missing(of_device, records))
 
 
@@ -171,15 +174,17 @@ def _missing(shown: Sequence[PassFloor], records: Sequence[Record]) -> str:
         if missing:
             uncounted.append(f"{_names(missing)} at {precision} (counted at another precision only)")
     known = {one.case.model for one in records if isinstance(one, OperatorCosts | MacCount)}
-    no_peak: dict[str, set[str]] = {}  # by precision: counted at this size, without a floor
+    unplaced: dict[str, set[str]] = {}  # by reason: counted at this size, without a point
     for one in floors.newest_costs(records):
         if _group(one)[:2] == (text, batch) and one.case.model not in drawn:
-            no_peak.setdefault(one.case.precision, set()).add(one.case.model)
-    if missing := known - drawn - set().union(*no_peak.values()):
+            has_both = one.macs and one.eager_bytes
+            reason = f"no peak for {one.case.precision}" if has_both else "no MACs or no bytes"
+            unplaced.setdefault(reason, set()).add(one.case.model)
+    if missing := known - drawn - set().union(*unplaced.values()):
         uncounted.append(f"{_names(missing)} without operator costs at {text} px, batch {batch}")
     parts = [f"Not shown: {'; '.join(uncounted)} (bench.roofline counts them). "] if uncounted else []
-    if no_peak:
-        reasons = "; ".join(f"{_names(of)} (no peak for {at})" for at, of in sorted(no_peak.items()))
+    if unplaced:
+        reasons = "; ".join(f"{_names(of)} ({reason})" for reason, of in sorted(unplaced.items()))
         parts.append(f"Not shown, though counted: {reasons}. ")
     return "".join(parts)
 

@@ -588,6 +588,20 @@ def test_a_counted_model_is_left_out_for_want_of_a_peak() -> None:
     )
 
 
+@pytest.mark.usefixtures("no_gpu", "blank_figures")
+@pytest.mark.parametrize("parts", [(), (part("linear", macs=5000),), (part("norm", eager=1500),)])
+def test_a_pass_without_macs_or_bytes_is_in_no_roofline(parts: tuple[OperatorCost, ...]) -> None:
+    empty = replace(costs(model="DiT-S/2"), parts=parts)
+    peaks = [ceiling("matmul", 1000), ceiling("copy", 100)]
+    text, drawings = section.section([empty, *peaks])
+    assert "**No roofline.** A point needs the MACs and the eager bytes of a pass" in text
+    assert "### Operators" in text
+    assert drawings == []
+    text, drawings = section.section([empty, COSTS, *peaks])
+    assert "No roofline" not in text
+    assert "Not shown, though counted: DiT-S/2 (no MACs or no bytes). " in drawings[0].picture.caption
+
+
 def test_no_two_families_of_the_zoo_look_the_same() -> None:
     families = dict.fromkeys(map(sizes_of, names()))
     styles = figure.family_styles(families)
