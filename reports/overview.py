@@ -11,7 +11,7 @@ from reports.claims.timed import Timings, timings
 from reports.conditions import command, counted_line, per_image, setting_line
 from reports.markdown import BLANK, BRACKETS, Columns, markdown, significant
 from reports.naming import STATUSES, dit_of, order
-from reports.published import speed_columns
+from reports.papers.published import speed_columns
 from reports.sections import Part, of_parts
 from reports.selection import OUR_RULES, Evidence, Timing, gather
 

@@ -8,12 +8,12 @@ from bench.analysis.speed.settings import Setting
 from bench.records.base import Record, Skipped
 from bench.tables.numbers import significant
 from reports import overview
-from reports.compared import SETTINGS
 from reports.conditions import per_image
 from reports.figures import paper_figures as figure
 from reports.figures.paper_figures import Pass, Training
 from reports.markdown import BLANK, Columns, images, markdown, of_rows
 from reports.naming import order
+from reports.papers.compared import SETTINGS
 from reports.sections import Part, of_parts
 from reports.selection import Evidence, Timing, gather
 

@@ -9,11 +9,12 @@ from bench.analysis.projection.published import BATCH, GPU
 from bench.analysis.rooflines import roofline
 from bench.records.base import Record
 from bench.tables.numbers import significant
-from reports import overview, published
+from reports import overview
 from reports.claims.timed import timings
-from reports.compared import Compared, Predicted
 from reports.conditions import counted_line, per_image
 from reports.markdown import Columns, gmacs, markdown, of_rows
+from reports.papers import published
+from reports.papers.compared import Compared, Predicted
 from reports.sections import Part, of_parts
 from reports.sections.projection import calibrated
 from reports.selection import Evidence, gather

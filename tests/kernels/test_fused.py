@@ -227,6 +227,21 @@ def test_fused_operators_on_a_cpu_are_the_reference() -> None:
     assert product.scaled_product(*(one.to("meta") for one in given)).shape == out.shape
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="on a GPU the kernels compute, not these")
+@DTYPES
+@pytest.mark.parametrize("side", [7, 33])
+def test_fused_operators_on_a_cpu_are_those_of_float64(side: int, dtype: torch.dtype) -> None:
+    shape = (2, side, side, 24)
+    for reference, given in (
+        (gn.group_norm_gelu_reference, group_norm_arguments(shape, 3, dtype)),
+        (product.gelu_product_reference, gelu_arguments(shape, 17, dtype)),
+        (dg.depthwise_gelu_reference, depthwise_arguments(shape, 3, dtype)[:3]),
+    ):
+        found, exact = (tree_leaves(reference(*some)) for some in (given, doubled(given)))
+        for one, of_float64 in zip(found, exact, strict=True):
+            assert error(one, of_float64) < 2 * ROUNDED[dtype]
+
+
 # of a pass in bf16, 64 images of 256 px: with everything fused that can be, and at most (docs/fast.md)
 MOVED_GB = (("FCDM-XL", 13.5, 14.1), ("DiCo-XL", 40.0, 40.4), ("DiC-XL", 13.5, 17.6))
 

@@ -21,9 +21,9 @@ from bench.store.codec import key, to_line
 from reports import answers, overview, page, sections
 from reports.__main__ import main
 from reports.claims.timed import timings
-from reports.compared import COUNTED
 from reports.markdown import BLANK, harmless, with_contents
 from reports.naming import dit_of, family, order, size
+from reports.papers.compared import COUNTED
 from reports.sections import paper_figures, paper_tables
 from reports.selection import PAPERS_RULES, gather, is_own_size
 from tests.analysis.builders import compared

@@ -7,10 +7,10 @@ from bench.analysis.speed.settings import Setting
 from bench.records.base import Size
 from reports.claims import timed
 from reports.claims.timed import Timings
-from reports.compared import COUNTED, Compared, Line
 from reports.conditions import command, counted_line, setting_line
 from reports.markdown import BLANK, Columns, images, markdown, ratio_text
 from reports.naming import order
+from reports.papers.compared import COUNTED, Compared, Line
 from reports.selection import Evidence
 
 HEADINGS = {
