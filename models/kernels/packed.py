@@ -153,7 +153,7 @@ def placed_convolution(
         plain: Tensor = convolve(x, weight, bias, *place)
         return F.gelu(plain) if gelu else plain
     if not gelu and place == Place(padding=(1, 1)) and winograd.suits(x, weight):
-        return winograd.winograd(x, packed(weight, "winograd", winograd.transformed), bias, len(weight))
+        return winograd.winograd(x, packed(weight, "winograd", winograd.transformed), bias)
     size = list(x.shape)
     at = (list(place.padding), list(place.stride), list(place.dilation), place.groups)
     reordered = packed(

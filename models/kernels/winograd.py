@@ -40,17 +40,16 @@ def transformed(weight: Tensor) -> tuple[tuple[Tensor, ...], ...]:
     return tuple(tuple(reorder(each.contiguous(), MOST) for each in row) for row in rows)
 
 
-def winograd(x: Tensor, weights: tuple[tuple[Tensor, ...], ...], bias: Tensor | None, width: int) -> Tensor:
+def winograd(x: Tensor, weights: tuple[tuple[Tensor, ...], ...], bias: Tensor | None) -> Tensor:
     """Convolve with padding 1 and stride 1, without gradient: (N, C, H, W) -> (N, D, H, W), channels last.
 
     Args:
         x: H and W even.
         weights: from `transformed`.
         bias: (D,).
-        width: D.
     """
     N, C, H, W = x.shape
-    D, h, w = width, H // 2, W // 2
+    D, h, w = len(weights[0][0]), H // 2, W // 2
     out = x.new_empty(N, h, 2, w, 2, D)
     pieces = min(N, -(-N * h * w // MOST))
     for of_x, of_out in zip(x.tensor_split(pieces), out.tensor_split(pieces), strict=True):

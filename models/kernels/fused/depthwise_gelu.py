@@ -44,12 +44,15 @@ def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Ten
 def depthwise_gelu_reference(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Torch's operators; on a CPU oneDNN computes GELU before a value is written.
 
-    Tensor.mean copies bf16 to float32 first; a sum does not, and is one of float32 as well.
+    Tensor.mean copies bf16 to float32 first; a sum does not, and is one of float32 as well. One of float16
+    might exceed its range.
     """
     half = weight.shape[-1] // 2
     place = Place(padding=(half, half), groups=len(weight))
     h = placed_convolution(x.permute(0, 3, 1, 2), weight, bias, place, gelu=True).permute(0, 2, 3, 1)
-    return h, h.sum(dim=(1, 2)) / (h.shape[1] * h.shape[2])
+    if h.dtype == torch.bfloat16:
+        return h, h.sum(dim=(1, 2)) / (h.shape[1] * h.shape[2])
+    return h, h.mean(dim=(1, 2))
 
 
 def depthwise_gelu_triton(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
